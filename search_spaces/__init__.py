@@ -1,0 +1,39 @@
+"""Search spaces: which configurations a search may propose, and which it may not.
+
+    from random import Random
+    from search_spaces import parse_space
+
+    space = parse_space({
+        "optimizer": {"values": ["sgd", "adam"]},
+        "lr": {"low": 1e-4, "high": 1.0, "log": True},
+        "momentum": {"low": 0.0, "high": 0.99, "when": {"optimizer": "sgd"}},
+    })
+    space.sample(Random(0))                              # with momentum only if sgd was drawn
+    space.problems({"optimizer": "adam", "lr": 10.0})    # lr: … valid is 0.0001 to 1.0, log scale
+
+Nothing here knows what a parameter does, nor by which method a space is searched.
+"""
+
+from search_spaces.catalogue import READY_SPACES, ReadySpace, ready_space
+from search_spaces.domains import Choice, Domain, Float, Int
+from search_spaces.errors import Problem, SearchSpaceError
+from search_spaces.parsing import parse_space
+from search_spaces.space import Parameter, SearchSpace
+from search_spaces.wandb_sweeps import ImportedSweep, import_sweep
+
+__all__ = [
+    "READY_SPACES",
+    "Choice",
+    "Domain",
+    "Float",
+    "ImportedSweep",
+    "Int",
+    "Parameter",
+    "Problem",
+    "ReadySpace",
+    "SearchSpace",
+    "SearchSpaceError",
+    "import_sweep",
+    "parse_space",
+    "ready_space",
+]

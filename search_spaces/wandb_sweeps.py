@@ -1,0 +1,161 @@
+"""Import of W&B sweep files.
+
+The forms are those of W&B's documentation of sweep configuration keys and of its JSON schema (2026). What
+has no equal here is approximated or left out, and said so in `ImportedSweep.notices`.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from search_spaces.errors import Problem, SearchSpaceError, suggestion
+from search_spaces.space import Parameter, SearchSpace
+from search_spaces.values import is_whole, kind, show
+from search_spaces.wandb_distributions import read_domain
+
+Method = Literal["tpe", "gp", "random", "grid"]
+
+_METHODS: Mapping[str, Method] = {"bayes": "tpe", "random": "random", "grid": "grid"}
+_MODES: Mapping[str, Literal["min", "max"]] = {"minimize": "min", "maximize": "max"}
+_READ = ("method", "metric", "parameters", "name", "run_cap")
+_LEFT_OUT = {
+    "program": "a job names its data, model and training instead",
+    "command": "a job starts its trials by itself",
+    "early_terminate": "choose a scheduler in the job",
+    "project": "name it under `tracking` in the job",
+    "entity": "name it under `tracking` in the job",
+    "description": "put it in the job file as a comment",
+    "controller": "it has no meaning here",
+    "scheduler": "it has no meaning here",
+    "job": "it has no meaning here",
+    "image_uri": "it has no meaning here",
+    "apiVersion": "it has no meaning here",
+    "kind": "it has no meaning here",
+}
+_METRIC_LEFT_OUT = ("target", "impute", "impute_while_running")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportedSweep:
+    """What a sweep file asks for, in the words of a job."""
+
+    space: SearchSpace
+    method: Method
+    metric: str | None
+    """As the sweep's program logged it; None where the file names none."""
+    mode: Literal["min", "max"]
+    trials: int | None
+    """The file's `run_cap`; None where it sets no limit."""
+    name: str | None
+    notices: tuple[str, ...]
+    """One sentence for everything that was left out or approximated."""
+
+
+def import_sweep(sweep: Mapping[str, Any]) -> ImportedSweep:
+    """The search that a W&B sweep file, read into `sweep`, describes.
+
+    Names of parameters are kept; nested ones are joined by dots: `model: {parameters: {hidden: …}}` becomes
+    `model.hidden`.
+
+    Raises:
+        SearchSpaceError: with every problem of the file.
+    """
+    if not isinstance(sweep, Mapping):
+        raise SearchSpaceError([Problem("", f"{show(sweep)} is {kind(sweep)}; a mapping of keys is needed")])
+    problems: list[Problem] = []
+    notices: list[str] = []
+    for key in sweep:
+        if key in _LEFT_OUT:
+            notices.append(f"{key} was left out: {_LEFT_OUT[key]}")
+        elif key not in _READ:
+            problems.append(Problem("", f"unknown key '{key}'; {suggestion(key, (*_READ, *_LEFT_OUT))}"))
+    method = _read_method(sweep, problems, notices)
+    metric, mode = _read_metric(sweep.get("metric", {}), problems, notices)
+    trials = sweep.get("run_cap")
+    if trials is not None and not (is_whole(trials) and trials > 0):
+        problems.append(Problem("run_cap", f"{show(trials)} ({kind(trials)}) is not a whole number above 0"))
+    name = sweep.get("name")
+    if name is not None and not isinstance(name, str):
+        problems.append(Problem("name", f"{show(name)} is {kind(name)}; text is needed"))
+    parameters = _read_parameters(sweep.get("parameters"), problems, notices)
+    try:
+        space = SearchSpace(parameters)
+    except SearchSpaceError as error:
+        problems += [problem.under("parameters") for problem in error.problems]
+    if problems:
+        raise SearchSpaceError(problems)
+    return ImportedSweep(
+        space=space, method=method, metric=metric, mode=mode, trials=trials, name=name, notices=tuple(notices)
+    )
+
+
+def _read_method(sweep: Mapping[str, Any], problems: list[Problem], notices: list[str]) -> Method:
+    given = sweep.get("method")
+    if not isinstance(given, str) or given not in _METHODS:
+        fault = f"{show(given)} is not a method" if "method" in sweep else "missing"
+        problems.append(Problem("method", f"{fault}; valid are {', '.join(_METHODS)}"))
+        return "random"
+    if given == "bayes":
+        notices.append("method: bayes became tpe; gp is nearer to W&B's Gaussian process, but slower")
+    return _METHODS[given]
+
+
+def _read_metric(
+    metric: object, problems: list[Problem], notices: list[str]
+) -> tuple[str | None, Literal["min", "max"]]:
+    if not isinstance(metric, Mapping):
+        given = f"{show(metric)} is {kind(metric)}"
+        problems.append(
+            Problem("metric", f"{given}; a mapping is needed, such as {{name: val_loss, goal: minimize}}")
+        )
+        return None, "min"
+    for key in metric:
+        if key in _METRIC_LEFT_OUT:
+            notices.append(f"metric.{key} was left out: it has no equal here")
+        elif key not in {"name", "goal"}:
+            hint = suggestion(key, ("name", "goal", *_METRIC_LEFT_OUT))
+            problems.append(Problem("metric", f"unknown key '{key}'; {hint}"))
+    name, goal = metric.get("name"), metric.get("goal", "minimize")
+    if metric and not isinstance(name, str):
+        problems.append(
+            Problem("metric.name", f"{show(name)} is {kind(name)}; the name of a metric is needed")
+        )
+    if not isinstance(goal, str) or goal not in _MODES:
+        problems.append(Problem("metric.goal", f"{show(goal)} is not a goal; valid are {', '.join(_MODES)}"))
+        return None, "min"
+    return name, _MODES[goal]
+
+
+def _read_parameters(given: object, problems: list[Problem], notices: list[str]) -> dict[str, Parameter]:
+    parameters: dict[str, Parameter] = {}
+    for path, name, entry in _leaves(given, "parameters", "", problems):
+        try:
+            domain, notice = read_domain(entry)
+        except SearchSpaceError as error:
+            problems += [problem.under(path) for problem in error.problems]
+            continue
+        if name in parameters:
+            problems.append(Problem(path, f"there are two parameters of the name '{name}'; rename one"))
+        parameters[name] = Parameter(domain)
+        if notice:
+            notices.append(f"{path}: {notice}")
+    return parameters
+
+
+def _leaves(
+    given: object, path: str, prefix: str, problems: list[Problem]
+) -> Iterator[tuple[str, str, object]]:
+    """The entries that hold no nested parameters: (where it stands, its dotted name, the entry)."""
+    if not isinstance(given, Mapping) or not given:
+        message = f"{show(given)} is {kind(given)}; a mapping with at least one parameter is needed"
+        problems.append(Problem(path, message))
+        return
+    for key, entry in given.items():
+        name, here = f"{prefix}{key}", f"{path}.{key}"
+        if isinstance(entry, Mapping) and "parameters" in entry:
+            others = ", ".join(str(other) for other in entry if other != "parameters")
+            if others:
+                problems.append(Problem(here, f"nested parameters stand alone in an entry; remove {others}"))
+            yield from _leaves(entry["parameters"], f"{here}.parameters", f"{name}.", problems)
+        else:
+            yield here, name, entry

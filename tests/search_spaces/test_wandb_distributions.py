@@ -1,0 +1,120 @@
+import math
+from typing import Any
+
+import pytest
+
+from search_spaces import Choice, Domain, Float, Int, SearchSpaceError
+from search_spaces.wandb_distributions import read_domain
+
+
+@pytest.mark.parametrize(
+    ("entry", "domain"),
+    [
+        ({"value": [1, 2]}, Choice(values=([1, 2],))),
+        ({"value": None, "distribution": "constant"}, Choice(values=(None,))),
+        ({"values": ["a", 1]}, Choice(values=("a", 1))),
+        ({"values": ["a", 1], "distribution": "categorical"}, Choice(values=("a", 1))),
+        ({"min": 1, "max": 8}, Int(low=1, high=8)),
+        ({"min": 1, "max": 8, "distribution": "int_uniform"}, Int(low=1, high=8)),
+        ({"min": 1, "max": 8.0}, Float(low=1, high=8)),
+        ({"min": 0.1, "max": 1}, Float(low=0.1, high=1)),
+        ({"min": 1, "max": 8, "distribution": "uniform"}, Float(low=1, high=8)),
+        ({"min": 1e-4, "max": 1, "distribution": "log_uniform_values"}, Float(low=1e-4, high=1, log=True)),
+        (
+            {"min": 1e-4, "max": 1, "distribution": "inv_log_uniform_values"},
+            Float(low=1e-4, high=1, log=True),
+        ),
+    ],
+)
+def test_what_has_an_equal_is_taken_over_without_a_notice(entry: dict[str, Any], domain: Domain) -> None:
+    assert read_domain(entry) == (domain, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "entry", "domain"),
+    [
+        ("log_uniform", {"min": -2, "max": 0}, Float(low=math.exp(-2), high=1, log=True)),
+        ("inv_log_uniform", {"min": 0, "max": 2}, Float(low=math.exp(-2), high=1, log=True)),
+        ("q_uniform", {"min": 3, "max": 20, "q": 8}, Int(low=8, high=16, step=8)),
+        ("q_uniform", {"min": 0.5, "max": 3.5}, Int(low=1, high=3)),
+        ("q_uniform", {"min": 0.05, "max": 0.3, "q": 0.1}, Float(low=0.1, high=0.3, step=0.1)),
+        ("q_log_uniform_values", {"min": 16, "max": 256}, Int(low=16, high=256, log=True)),
+        ("q_log_uniform_values", {"min": 16, "max": 256, "q": 16}, Int(low=16, high=256, log=True)),
+        ("q_log_uniform_values", {"min": 0.5, "max": 2.0, "q": 0.5}, Float(low=0.5, high=2, log=True)),
+        ("q_log_uniform", {"min": 0, "max": 3}, Int(low=1, high=20, log=True)),
+        ("normal", {}, Float(low=-2, high=2)),
+        ("normal", {"mu": 3, "sigma": 0}, Float(low=3, high=3)),
+        ("q_normal", {"mu": 5, "sigma": 1.2}, Int(low=3, high=7)),
+        ("log_normal", {"mu": 0, "sigma": 1}, Float(low=math.exp(-2), high=math.exp(2), log=True)),
+        ("q_log_normal", {"mu": 2, "sigma": 1}, Int(low=1, high=54, log=True)),
+        ("beta", {"a": 2, "b": 3}, Float(low=0, high=1)),
+        ("q_beta", {"a": 2, "b": 3, "q": 0.25}, Float(low=0, high=1, step=0.25)),
+        (
+            "categorical_w_probabilities",
+            {"values": [1, 2], "probabilities": [0.1, 0.9]},
+            Choice(values=(1, 2)),
+        ),
+    ],
+)
+def test_what_has_no_equal_is_approximated_and_said(name: str, entry: dict[str, Any], domain: Domain) -> None:
+    found, notice = read_domain({"distribution": name, **entry})
+    assert found == domain
+    assert notice
+
+
+def test_a_notice_says_what_was_made_of_it() -> None:
+    _, notice = read_domain({"distribution": "q_log_uniform_values", "min": 16, "max": 256, "q": 16})
+    assert notice == "q_log_uniform_values became 16 to 256, whole numbers, log scale; q = 16 was left out"
+    _, notice = read_domain({"values": [1, 2], "probabilities": [0.1, 0.9]})
+    assert notice == "the probabilities were left out; all values are equally likely"
+    _, notice = read_domain({"distribution": "log_uniform", "min": 0, "max": 0})
+    assert (
+        notice == "min and max were read as exponents of e: 1.0 to 1.0, log scale; "
+        "for values, use log_uniform_values"
+    )
+
+
+@pytest.mark.parametrize(
+    ("entry", "text"),
+    [
+        (3, "3 is a whole number; a mapping is needed, such as {value: 3}"),
+        ({}, "there are no values; give value, values, min and max, a distribution, or nested parameters"),
+        ({"min": 1}, "max: missing; uniform needs min, max"),
+        ({"min": 2, "max": 1}, "min: low is 2, above high, which is 1"),
+        ({"min": "1e-4", "max": 1}, 'min: "1e-4" is text; a finite number is needed'),
+        ({"min": 1, "max": 2, "q": 1}, "unknown key 'q' for int_uniform; valid are min, max, distribution"),
+        (
+            {"min": 0, "max": 1, "distribution": "log_uniform_values"},
+            "min: low is 0.0; a log scale needs it above 0",
+        ),
+        (
+            {"min": 0.5, "max": 1, "distribution": "int_uniform"},
+            "min: 0.5 is a number; a whole number is needed",
+        ),
+        (
+            {"min": 0, "max": 999, "distribution": "log_uniform"},
+            "max: e to the power 999 is too large for a number; log_uniform_values takes values",
+        ),
+        (
+            {"min": 0.1, "max": 0.4, "distribution": "q_uniform"},
+            "q: no multiple of 1 lies between 0.1 and 0.4",
+        ),
+        ({"min": 4, "max": 1, "distribution": "q_uniform"}, "min: min is 4, above max, which is 1"),
+        ({"min": 1, "max": 4, "q": 0, "distribution": "q_uniform"}, "q: q is 0; it must be above 0"),
+        ({"sigma": -1, "distribution": "normal"}, "sigma: sigma is -1; it must not be below 0"),
+        ({"sigma": 1e308, "distribution": "q_normal"}, "sigma: mu = 0.0 and sigma = 1e+308 are too large"),
+        ({"distribution": "constant"}, "value: missing; constant needs value"),
+    ],
+)
+def test_a_wrong_entry_says_what_was_given_and_what_is_valid(entry: Any, text: str) -> None:
+    with pytest.raises(SearchSpaceError) as caught:
+        read_domain(entry)
+    assert str(caught.value) == text
+
+
+@pytest.mark.parametrize("name", ["log_unifrom", None, 3, ["uniform"]])
+def test_an_unknown_distribution_is_refused_with_all_valid_ones(name: object) -> None:
+    with pytest.raises(
+        SearchSpaceError, match=r"is not a distribution; valid are constant, .*, q_uniform, .*, q_beta"
+    ):
+        read_domain({"distribution": name, "min": 1, "max": 2})
