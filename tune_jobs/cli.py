@@ -1,0 +1,188 @@
+"""The command line: `tune-jobs COMMAND …`.
+
+argparse reads commands and their few options; what is left over are dotted overrides of the job file, which
+the job's own settings check, so that all problems come in one list. Torch and Ray are imported by the
+commands that need them, after everything that can be checked without them.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from search_spaces import Problem, SearchSpaceError
+from trainers.errors import TrainerError
+from tune_jobs.display import (
+    configuration_text,
+    failures_display,
+    plan_lines,
+    runs_display,
+    standing_lines,
+    trials_display,
+)
+from tune_jobs.errors import JobError, RunFolderError, TuneJobsError, UnfinishedRun
+from tune_jobs.folder import RunFolder
+from tune_jobs.job import Job
+from tune_jobs.job_file import parse_overrides, read_yaml
+from tune_jobs.sweeps import job_from_sweep
+
+Command = Callable[[argparse.Namespace, list[str], Console], None]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code (0 done, 1 failed, 2 wrong input, 3 holdout opened, 130 interrupted)."""
+    options, rest = _parser().parse_known_args(arguments)
+    console = Console(highlight=False, soft_wrap=True)
+    command: Command = options.command
+    try:
+        command(options, rest, console)
+    except TuneJobsError as error:
+        return _complain(str(error), error.exit_code)
+    except (TrainerError, SearchSpaceError) as error:
+        return _complain(str(error), 2)
+    except KeyboardInterrupt:
+        return _complain("interrupted", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    return 0
+
+
+def _complain(message: str, exit_code: int) -> int:
+    print(f"tune-jobs: {message}", file=sys.stderr)  # noqa: T201 (the error stream of a command)
+    return exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tune-jobs", description="Hyperparameter tuning for PyTorch on Ray Tune, with the test set sealed.",
+        allow_abbrev=False,
+    )  # fmt: skip
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, command: Command, text: str, *positional: tuple[str, str]) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        for argument, explanation in positional:
+            added.add_argument(argument.lower(), metavar=argument, help=explanation)
+        added.set_defaults(command=command)
+        return added
+
+    job = ("JOB", "job file; keys are overridden by `--section.key value`")
+    run_folder = ("RUN", "run folder, as `tune-jobs run` prints it")
+    run_parser = add("run", _run, "Tune: search, select a winner, leave a run folder.", job)
+    run_parser.add_argument("--address", metavar="HOST:PORT", help="head of a running Ray cluster")
+    add("validate", _validate, "Check a job and its data, and count what would run. Starts nothing.", job)
+    add("train", _train, "Train one configuration without Ray: `--lr 0.01 --model.hidden '[64]'`.", job)
+    show = add("show", _show, "Show the trials of a run.", run_folder)
+    show.add_argument(
+        "--most", type=int, default=20, metavar="N", help="trials to show, best first (default 20)"
+    )
+    listing = add("list", _list, "List the runs of a folder.")
+    listing.add_argument("folder", nargs="?", default="runs", metavar="FOLDER", help="(default runs)")
+    test = add("test", _test, "Open the holdout, once, for the winner.", run_folder)
+    test.add_argument("--again", action="store_true", help="look once more; needs --reason, and is recorded")
+    test.add_argument("--reason", metavar="TEXT", help="why")
+    sweep = add(
+        "import-sweep", _import_sweep, "Print a W&B sweep file as a job file.", ("SWEEP", "sweep file")
+    )
+    sweep.set_defaults(command=_import_sweep)
+    return parser
+
+
+def _run(options: argparse.Namespace, rest: list[str], console: Console) -> None:
+    from tune_jobs.driver import run  # noqa: PLC0415
+    from tune_jobs.progress import make_view  # noqa: PLC0415
+
+    job = Job.from_file(options.job, parse_overrides(rest))
+    try:
+        with make_view(job.selection, console) as view:
+            path = run(job, address=options.address, listeners=[view]).path
+    except UnfinishedRun as error:
+        _print_run(error.path, console, most=5)
+        raise
+    _print_run(path, console, most=5)
+
+
+def _print_run(path: Path, console: Console, most: int) -> None:
+    """The run's best trials, its failures and its winner; the last line is `run: PATH`."""
+    from tune_jobs.results import open_run  # noqa: PLC0415
+
+    opened = open_run(path)
+    console.print(trials_display(opened.record, most))
+    hidden = len(opened.record.trials) - most
+    if hidden > 0:
+        console.print(
+            f"and {hidden} more: tune-jobs show {path} --most {len(opened.record.trials)}", style="dim"
+        )
+    for line in failures_display(opened.record):
+        console.print(line, style="red", markup=False)
+    for line in standing_lines(opened):
+        console.print(line, markup=False)
+    console.print(f"run: {path}", markup=False)
+
+
+def _validate(options: argparse.Namespace, rest: list[str], console: Console) -> None:
+    from tune_jobs.driver import prepare  # noqa: PLC0415
+
+    job = Job.from_file(options.job, parse_overrides(rest))
+    for line in plan_lines(job, prepare(job)):
+        console.print(line, markup=False)
+
+
+def _train(options: argparse.Namespace, rest: list[str], console: Console) -> None:
+    from tune_jobs.single import split_configuration, train_one  # noqa: PLC0415
+
+    configuration, overrides = split_configuration(parse_overrides(rest))
+    job = Job.from_file(options.job, overrides)
+    console.print(f"configuration: {configuration_text(configuration) or 'defaults'}", markup=False)
+    left_out = [name for name in job.search.space.active(configuration) if name not in configuration]
+    if left_out:
+        console.print(f"defaults are taken for: {', '.join(left_out)}", markup=False)
+    for number, result in enumerate(train_one(job, configuration)):
+        if number == 0:
+            console.print("  ".join(f"{name:>12}" for name in result.to_mapping()), markup=False)
+        # Nine digits tell any two single-precision numbers apart.
+        console.print("  ".join(f"{value:>12.9g}" for value in result.to_mapping().values()), markup=False)
+
+
+def _show(options: argparse.Namespace, rest: list[str], console: Console) -> None:
+    _no_overrides(rest)
+    _print_run(RunFolder.open(options.run).path, console, options.most)
+
+
+def _list(options: argparse.Namespace, rest: list[str], console: Console) -> None:
+    _no_overrides(rest)
+    folder = Path(options.folder)
+    if not folder.is_dir():
+        raise RunFolderError(
+            f"{folder}: no such folder; runs are kept in the folder that `storage:` of a job names"
+        )
+    console.print(runs_display(folder))
+
+
+def _test(options: argparse.Namespace, rest: list[str], console: Console) -> None:
+    from tune_jobs.results import open_run  # noqa: PLC0415
+
+    _no_overrides(rest)
+    opened = open_run(options.run)
+    results = opened.test(again=options.again, reason=options.reason)
+    winner = opened.winner
+    metric = opened.job.selection.metric
+    console.print(f"winner: trial {winner.trial_id}, epoch {winner.epoch}", markup=False)
+    console.print(f"{metric}: {winner.score:.6g} (validation, which chose the winner)", markup=False)
+    for name, value in results.items():
+        console.print(f"{name}: {value:.6g}", markup=False)
+
+
+def _import_sweep(options: argparse.Namespace, rest: list[str], console: Console) -> None:
+    _no_overrides(rest)
+    console.print(job_from_sweep(read_yaml(Path(options.sweep))), markup=False, end="")
+
+
+def _no_overrides(rest: list[str]) -> None:
+    if rest:
+        raise JobError(
+            [Problem(rest[0], "not understood; see `tune-jobs COMMAND --help`")], name="the command line"
+        )

@@ -1,0 +1,173 @@
+"""Numbers, configurations and tables as a person reads them."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from tune_jobs.errors import TuneJobsError
+from tune_jobs.folder import RunFolder
+from tune_jobs.holdout import read_ledger
+from tune_jobs.records import RunRecord, TrialRecord
+from tune_jobs.scheduling import rung_epochs
+from tune_jobs.selection import rank
+
+if TYPE_CHECKING:
+    from trainers.data import PreparedData
+    from tune_jobs.job import Job
+    from tune_jobs.results import Run
+
+
+def number_text(value: object) -> str:
+    """Four significant digits; lists and text as they are written in a job file."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.4g}" if math.isfinite(value) else str(value)
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def duration_text(seconds: float) -> str:
+    """`48 s`, `3 min 20 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def configuration_text(configuration: Mapping[str, Any]) -> str:
+    """`lr=0.012 batch_size=64`."""
+    return " ".join(f"{name}={number_text(value)}" for name, value in configuration.items())
+
+
+def trials_display(record: RunRecord, most: int | None = None) -> Table:
+    """The trials of a run as a table, best first; trials without a score come last."""
+    ranked = [candidate.trial for candidate in rank(record)]
+    others = [trial for trial in record.trials.values() if trial not in ranked]
+    shown = [*ranked, *others][:most]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("trial", "status"):
+        table.add_column(heading, no_wrap=True)
+    for heading in (record.score.metric, "best epoch", "epochs", "seconds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("configuration", overflow="fold")
+    for trial in shown:
+        table.add_row(*_cells(trial, record), configuration_text(trial.configuration))
+    return table
+
+
+def _cells(trial: TrialRecord, record: RunRecord) -> Sequence[str]:
+    best = record.best(trial.trial_id)
+    return (
+        trial.trial_id,
+        str(trial.status),
+        number_text(best.score) if best else "",
+        str(best.epoch) if best else "",
+        str(len(trial.epochs)),
+        f"{trial.seconds:.2f}",
+    )
+
+
+def failures_display(record: RunRecord) -> list[str]:
+    """One line for each different reason, the commonest first: how often, and an example."""
+    by_reason: dict[str, list[TrialRecord]] = {}
+    for trial in record.trials.values():
+        if trial.status == "failed":
+            by_reason.setdefault(trial.reason, []).append(trial)
+    groups = sorted(by_reason.items(), key=lambda group: -len(group[1]))
+    return [
+        f"{len(trials)} failed (such as trial {trials[0].trial_id}): {reason}" for reason, trials in groups
+    ]
+
+
+def standing_lines(opened: "Run") -> list[str]:
+    """How a run ended, who won, and whether the holdout was opened."""
+    record = opened.record
+    ended = sum(trial.status.ended for trial in record.trials.values())
+    lines = [
+        f"{ended} trials ended; {record.ending.value if record.ending else 'not ended, or its process died'}"
+    ]
+    if record.ending and opened.winner_id is not None:
+        winner = opened.winner
+        lines.append(
+            f"winner: trial {winner.trial_id}, {record.score.metric} {number_text(winner.score)} at epoch "
+            f"{winner.epoch}: {configuration_text(winner.configuration)}"
+        )
+    openings = read_ledger(RunFolder(opened.path))
+    for opening in openings:
+        results = ", ".join(f"{name} {number_text(value)}" for name, value in (opening.results or {}).items())
+        why = f" ({opening.reason})" if opening.reason else ""
+        lines.append(
+            f"holdout: opened for trial {opening.trial_id}{why}: {results or 'no result was recorded'}"
+        )
+    if record.ending and not openings:
+        lines.append(f"holdout: sealed; `tune-jobs test {opened.path}` opens it, once")
+    return lines
+
+
+def plan_lines(job: "Job", prepared: "PreparedData") -> list[str]:
+    """What a run of `job` would do, for `tune-jobs validate`."""
+    from tune_jobs.job_checks import notices  # noqa: PLC0415 (only needed here)
+
+    info, report = prepared.info, prepared.report
+    rungs = rung_epochs(job.scheduler, job.training.max_epochs)
+    rows = ", ".join(f"{count} {part}" for part, count in report.rows.items())
+    what = f"{len(info.classes)} classes" if info.classes else f"{info.outputs} target(s)"
+    lines = [
+        f"{job.name}: valid",
+        f"data       {job.data.source}: {rows} rows; a row is {list(info.input_shape)}; {what}",
+        f"search     {job.search.method}, {job.trials} trials, {len(job.search.space.parameters)} parameters:",
+    ]
+    for name, parameter in job.search.space.parameters.items():
+        when = " and ".join(
+            f"{parent} is {' or '.join(map(number_text, values))}"
+            for parent, values in parameter.when.items()
+        )
+        lines.append(f"             {name}: {parameter.domain.describe()}{f' (when {when})' if when else ''}")
+    compared = (
+        f"trials are compared after {', '.join(map(str, rungs))} epochs"
+        if rungs
+        else "every trial runs its course"
+    )
+    lines.append(
+        f"training   at most {job.training.max_epochs} epochs a trial, {job.trials * job.training.max_epochs} in all"
+    )
+    lines.append(f"scheduler  {job.scheduler.method}: {compared}")
+    lines.append(f"selection  {job.selection.mode} {job.selection.metric} on validation rows")
+    return [*lines, *(f"notice     {notice}" for notice in (*report.notices, *notices(job.search.space)))]
+
+
+def runs_display(folder: Path) -> Table:
+    """The runs in `folder`, the newest last, one row each."""
+    from tune_jobs.results import open_run  # noqa: PLC0415 (it imports this package's data layer)
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("run", "ended", "trials", "metric", "best", "holdout"):
+        table.add_column(
+            heading, no_wrap=heading != "ended", justify="right" if heading in {"trials", "best"} else "left"
+        )
+    runs = sorted(
+        (path for path in folder.iterdir() if RunFolder(path).is_run), key=lambda p: p.stat().st_mtime
+    )
+    for path in runs:
+        try:
+            opened = open_run(path)
+            best = rank(opened.record)[:1]
+            table.add_row(
+                path.name,
+                opened.ending.value if opened.ending else "no",
+                str(len(opened.record.trials)),
+                opened.record.score.metric,
+                number_text(best[0].best.score) if best else "",
+                "opened" if read_ledger(RunFolder(path)) else "sealed",
+            )
+        except TuneJobsError as error:
+            table.add_row(path.name, str(error), "", "", "", "")
+    return table

@@ -1,0 +1,165 @@
+"""One run, from a job to a selected winner."""
+
+import json
+import platform
+import time
+from collections import Counter
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tune_jobs import holdout
+from tune_jobs.checkpoint_store import prune_checkpoints
+from tune_jobs.errors import Interrupted, JobError, RunFailed
+from tune_jobs.events import Ending, Event, RunEnded, RunStarted, Status, TrialEnded, WinnerSelected
+from tune_jobs.folder import RunFolder, replacing
+from tune_jobs.job import Job
+from tune_jobs.job_checks import check_surroundings, importable_from, module_path, notices
+from tune_jobs.journal import Journal, Listener
+from tune_jobs.records import RunRecord
+from tune_jobs.results import Run, open_run
+from tune_jobs.scheduling import rung_epochs
+from tune_jobs.selection import write_selection
+from tune_jobs.tables import write_tables
+from tune_jobs.trainable import TrialTask
+
+if TYPE_CHECKING:
+    from trainers.data import DataReport, PreparedData
+
+PACKAGES = ("tune-jobs", "torch", "ray", "optuna", "numpy")
+"""Packages whose versions are recorded with a run."""
+
+
+def run(job: Job, *, address: str | None = None, listeners: Sequence[Listener] = ()) -> Run:
+    """Tunes: trains the trials that `job` asks for, selects the winner, and leaves a run folder.
+
+    Args:
+        job: what to do.
+        address: `HOST:PORT` of a Ray cluster; None starts Ray on this machine, or uses the one of this process.
+        listeners: called with every event of the run's journal, after it is written.
+
+    Raises:
+        JobError: a file or function that the job names is not there.
+        TrainerError: the data cannot be used as the job asks. Nothing has been made then.
+        ResourceError: the machine or cluster has not what a trial needs.
+        RunFailed: no trial succeeded.
+        Interrupted: a signal ended the run.
+    """
+    from tune_jobs.ray_connection import ray_connection  # noqa: PLC0415 (nothing of Ray before the data are sound)
+
+    with importable_from(job.folder):
+        prepared = prepare(job)
+        folder = RunFolder.create(Path(job.storage), job.name)
+        describe(job, folder, prepared)
+        holdout.seal(folder, prepared.test)
+        record = RunRecord(job.selection)
+        with Journal(folder.journal, record.apply, _pruning(folder, record), *listeners) as journal:
+            journal.append(run_started(job, prepared.report))
+            ending = Ending.FAILED
+            try:
+                with ray_connection(address) as cluster:
+                    from tune_jobs.tuning import share, tune_trials  # noqa: PLC0415 (imports Ray Tune)
+
+                    task = trial_task(job, folder)
+                    trainable = share(task, prepared.for_trials())
+                    del prepared  # Ray's object store has the only copy of the rows from here on
+                    ending = tune_trials(job, task, trainable, cluster, folder, journal)
+            finally:
+                conclude(record, ending, folder, journal)
+    return _judged(open_run(folder.path))
+
+
+def prepare(job: Job) -> "PreparedData":
+    """The job's data: read, checked, divided and encoded.
+
+    Raises:
+        JobError: a file or function that the job names is not there.
+        TrainerError: the data cannot be used as the job asks.
+    """
+    from trainers.data import prepare_data  # noqa: PLC0415 (imports pyarrow)
+
+    sections = {name: getattr(job, name) for name in Job.model_fields}
+    problems = check_surroundings(sections, job.folder)
+    if problems:
+        raise JobError(problems)
+    return prepare_data(job.data, job.training, job.folder)
+
+
+def describe(job: Job, folder: RunFolder, prepared: "PreparedData") -> None:
+    """Writes what the run is: the resolved job, and how its rows were encoded."""
+    with replacing(folder.job) as file:
+        file.write(job.to_yaml().encode())
+    with replacing(folder.data_info) as file:
+        file.write(json.dumps(prepared.info.to_mapping(), indent=1).encode())
+
+
+def run_started(job: Job, report: "DataReport") -> RunStarted:
+    """The first event of a run's journal."""
+    return RunStarted(
+        name=job.name,
+        job_folder=str(job.folder),
+        trials=job.trials,
+        rows=report.rows,
+        fingerprints={
+            "data": report.fingerprint,
+            "split": report.split_fingerprint,
+            "space": job.search.space.fingerprint(),
+        },
+        versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        notices=(*report.notices, *notices(job.search.space)),
+    )
+
+
+def trial_task(job: Job, folder: RunFolder) -> TrialTask:
+    """What all trials of the job have in common; of the run folder it names the checkpoints alone."""
+    return TrialTask(
+        model=job.model,
+        training=job.training,
+        score=job.selection,
+        seed=job.seed,
+        rungs=rung_epochs(job.scheduler, job.training.max_epochs),
+        threads=threads_of(job),
+        checkpoints=folder.checkpoints,
+        module_path=module_path(job.folder),
+        deadline=None if job.limits.minutes is None else time.time() + 60 * job.limits.minutes,
+    )
+
+
+def threads_of(job: Job) -> int:
+    """Threads that a trial computes with: one for each of its CPUs."""
+    return max(1, int(job.resources.cpus_per_trial))
+
+
+def conclude(record: RunRecord, ending: Ending, folder: RunFolder, journal: Journal) -> None:
+    """Ends what is open, selects the winner and writes the tables; the run may have ended in any way."""
+    for trial in record.with_status(Status.PENDING, Status.RUNNING):
+        journal.append(TrialEnded(trial_id=trial.trial_id, status=Status.INTERRUPTED, reason=ending.value))
+    journal.append(RunEnded(ending=ending))
+    winner = write_selection(record, folder)
+    journal.append(WinnerSelected(winner=winner.trial.trial_id if winner else None))
+    write_tables(record, folder)
+
+
+def _pruning(folder: RunFolder, record: RunRecord) -> Listener:
+    def prune(event: Event) -> None:
+        if isinstance(event, TrialEnded):
+            prune_checkpoints(folder, record)
+
+    return prune
+
+
+def _judged(finished: Run) -> Run:
+    """`finished`, if there is something to show for it.
+
+    Raises:
+        Interrupted, RunFailed: with the path of the run.
+    """
+    if finished.ending is Ending.INTERRUPTED:
+        raise Interrupted("interrupted; what was reported is on disk", finished.path)
+    if finished.winner_id is None:
+        reasons = Counter(trial.reason for trial in finished.record.with_status(Status.FAILED))
+        common, count = reasons.most_common(1)[0] if reasons else ("no trial came to its end", 0)
+        of = f"; the commonest reason, of {count} of {reasons.total()} failed trials: " if reasons else ": "
+        raise RunFailed(f"no trial succeeded{of}{common}", finished.path)
+    return finished

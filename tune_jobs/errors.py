@@ -1,0 +1,94 @@
+"""Every error that tune-jobs raises on purpose, with the exit code of the command line.
+
+    TuneJobsError
+    ├── JobError             2    the job file, or the call, is wrong: lists every problem
+    ├── RunFolderError       2    not a run folder, or one in the wrong state for the call
+    ├── ResourceError        2    the machine or cluster cannot give what the job asks for
+    ├── HoldoutOpened        3    the test rows were read before
+    ├── UnfinishedRun             a run left its folder, and no success
+    │   ├── RunFailed        1    no trial succeeded
+    │   └── Interrupted    130    stopped by a signal; what was reported is on disk
+    └── DamagedRun           1    a file of the run cannot be read: names the file and the place
+
+Beside them the packages below have trees of their own, `search_spaces.SearchSpaceError` and
+`trainers.TrainerError`; the command line ends with 2 on both, since what they name is the user's to mend.
+None of these is worth a retry with the same input. No user sees a traceback for any of them.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from search_spaces import Problem
+
+
+class TuneJobsError(Exception):
+    """Root of the tree; its text is shown to the user as it is."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class JobError(TuneJobsError):
+    """The job cannot be run as it is written.
+
+    Attributes:
+        problems: all that was found, each with its dotted path.
+    """
+
+    exit_code = 2
+
+    def __init__(self, problems: Sequence[Problem], name: str = "the job") -> None:
+        self.problems = tuple(problems)
+        self.name = name
+        super().__init__(self._text())
+
+    def _text(self) -> str:
+        count = len(self.problems)
+        width = min(max((len(problem.path) for problem in self.problems), default=0), 36)
+        lines = [f"{self.name}: {count} problem{'' if count == 1 else 's'}"]
+        lines += [f"  {problem.path:<{width}}  {problem.message}" for problem in self.problems]
+        return "\n".join(lines)
+
+
+class RunFolderError(TuneJobsError):
+    """A path is not a run folder, or the run is not in the state that the call needs."""
+
+    exit_code = 2
+
+
+class ResourceError(TuneJobsError):
+    """The machine or cluster does not have what the job asks for."""
+
+    exit_code = 2
+
+
+class UnfinishedRun(TuneJobsError):
+    """A run that left a folder and no success.
+
+    Attributes:
+        path: the run folder.
+    """
+
+    def __init__(self, message: str, path: Path) -> None:
+        self.path = path
+        super().__init__(message)
+
+
+class RunFailed(UnfinishedRun):
+    """No trial of the run succeeded."""
+
+
+class HoldoutOpened(TuneJobsError):
+    """The holdout was opened before."""
+
+    exit_code = 3
+
+
+class Interrupted(UnfinishedRun):
+    """The run was stopped by a signal."""
+
+    exit_code = 130
+
+
+class DamagedRun(TuneJobsError):
+    """A file of the run is damaged."""

@@ -1,0 +1,162 @@
+"""What can happen in a run: the vocabulary of its journal."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, ClassVar
+
+
+class Status(StrEnum):
+    """State of a trial; the last four are final, and the only ones that a table of an ended run shows."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    STOPPED_EARLY = "stopped_early"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def ended(self) -> bool:
+        return self not in {Status.PENDING, Status.RUNNING}
+
+    @property
+    def selectable(self) -> bool:
+        """May a trial that ended so be the winner?"""
+        return self in {Status.COMPLETED, Status.STOPPED_EARLY}
+
+
+class Ending(StrEnum):
+    """How a run ended; each value is the sentence shown to the user."""
+
+    ALL_TRIALS = "all trials have ended"
+    TIME_LIMIT = "the time limit `limits.minutes` was reached"
+    INTERRUPTED = "interrupted by a signal"
+    FAILED = "stopped by an error"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that happened; `time` is in seconds since the epoch."""
+
+    type: ClassVar[str]
+    time: float = field(default_factory=time.time)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The event as plain values; `event_from_mapping` takes it back."""
+        return {"type": self.type, **asdict(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStarted(Event):
+    """The first event: what the run consists of."""
+
+    type = "run_started"
+    name: str
+    job_folder: str
+    trials: int
+    rows: Mapping[str, int]
+    fingerprints: Mapping[str, str]
+    versions: Mapping[str, str]
+    notices: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialCreated(Event):
+    """The search proposed a configuration."""
+
+    type = "trial_created"
+    trial_id: str
+    number: int
+    configuration: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialStarted(Event):
+    """A worker took the trial up, for the first time or again."""
+
+    type = "trial_started"
+    trial_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochsReported(Event):
+    """Epochs that a trial has done since its last report, as `EpochResult` mappings.
+
+    `worker` is the process that did them, as `host:pid`.
+    """
+
+    type = "epochs_reported"
+    trial_id: str
+    results: Sequence[Mapping[str, Any]]
+    worker: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointWritten(Event):
+    """A checkpoint is complete on disk; `file` is relative to the run folder."""
+
+    type = "checkpoint_written"
+    trial_id: str
+    epoch: int
+    file: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerLost(Event):
+    """The process of a trial died; the trial goes on from its last checkpoint, or fails."""
+
+    type = "worker_lost"
+    trial_id: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialEnded(Event):
+    """A trial has come to its end."""
+
+    type = "trial_ended"
+    trial_id: str
+    status: Status
+    reason: str
+    details: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEnded(Event):
+    """No trial is trained any more."""
+
+    type = "run_ended"
+    ending: Ending
+
+
+@dataclass(frozen=True, kw_only=True)
+class WinnerSelected(Event):
+    """The selection rule was applied; `winner` is null where no trial succeeded."""
+
+    type = "winner_selected"
+    winner: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HoldoutUnsealed(Event):
+    """The test rows were read for the winner."""
+
+    type = "holdout_unsealed"
+    trial_id: str
+    reason: str | None = None
+
+
+_EVENTS: dict[str, type[Event]] = {event.type: event for event in Event.__subclasses__()}
+_ENUMS: dict[str, type[StrEnum]] = {"status": Status, "ending": Ending}
+
+
+def event_from_mapping(mapping: Mapping[str, Any]) -> Event:
+    """The event that `to_mapping` made `mapping` of.
+
+    Raises:
+        KeyError, TypeError, ValueError: no event of this version.
+    """
+    values = {key: _ENUMS[key](value) if key in _ENUMS else value for key, value in mapping.items()}
+    return _EVENTS[values.pop("type")](**values)

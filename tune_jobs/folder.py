@@ -1,0 +1,133 @@
+"""Where everything of a run lies: one object names every path of the run folder."""
+
+import os
+import secrets
+import string
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from tune_jobs.errors import RunFolderError
+
+CHECKPOINT_SUFFIX = ".pt"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder that one run leaves."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, storage: Path, name: str) -> Self:
+        """A new folder `<name>-<UTC time>-<4 letters>` in `storage`, which is made where it is missing.
+
+        Raises:
+            RunFolderError: the folder cannot be made or written to.
+        """
+        time = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        letters = "".join(secrets.choice(string.ascii_lowercase) for _ in range(4))
+        folder = cls((storage / f"{name}-{time}-{letters}").resolve())
+        try:
+            for path in (folder.path, folder.journal.parent, folder.checkpoints, folder.ray):
+                path.mkdir(parents=True)
+            folder.holdout.mkdir(mode=0o700)
+        except OSError as error:
+            raise RunFolderError(
+                f"storage: cannot write to {storage.resolve()} ({error.strerror}); "
+                "give a folder that you may write to, with `--storage FOLDER`"
+            ) from error
+        return folder
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """The run folder at `path`.
+
+        Raises:
+            RunFolderError: there is no folder, or it is not that of a run.
+        """
+        folder = cls(Path(path).resolve())
+        if not folder.path.is_dir():
+            raise RunFolderError(f"{path}: no such folder; `tune-jobs list` shows the runs of a folder")
+        if not folder.is_run:
+            raise RunFolderError(
+                f"{path}: not a run folder (it has no journal); `tune-jobs list {path}` shows the runs in it"
+            )
+        return folder
+
+    @property
+    def is_run(self) -> bool:
+        return self.journal.is_file()
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def job(self) -> Path:
+        return self.path / "job.yaml"
+
+    @property
+    def journal(self) -> Path:
+        return self.path / "journal" / "events.jsonl"
+
+    @property
+    def trials(self) -> Path:
+        return self.path / "trials.parquet"
+
+    @property
+    def epochs(self) -> Path:
+        return self.path / "epochs.parquet"
+
+    @property
+    def selection(self) -> Path:
+        return self.path / "selection.json"
+
+    @property
+    def data_info(self) -> Path:
+        return self.path / "data.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def study(self) -> Path:
+        return self.path / "study.log"
+
+    @property
+    def holdout(self) -> Path:
+        return self.path / "holdout"
+
+    @property
+    def wandb(self) -> Path:
+        return self.path / "wandb"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def ray(self) -> Path:
+        return self.path / "ray"
+
+    def relative(self, path: Path) -> str:
+        """`path` as it is written in the run's own files, so that the folder can be moved."""
+        return path.resolve().relative_to(self.path).as_posix()
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes the place of `path` at the end: readers see the old or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

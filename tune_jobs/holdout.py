@@ -1,0 +1,134 @@
+"""The sealed test rows of a run, and the ledger of who opened them.
+
+Test rows are written here before the first trial starts and read by `unseal` alone, which claims an entry of
+the ledger first: whatever happens afterwards, that the rows were read is on record.
+"""
+
+import fcntl
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tune_jobs.errors import DamagedRun, HoldoutOpened, RunFolderError
+from tune_jobs.folder import RunFolder, replacing
+
+if TYPE_CHECKING:
+    from trainers.data import Rows
+
+ROWS = "rows.npz"
+LEDGER = "ledger.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerEntry:
+    """One opening of the holdout; the first of a run has number 1."""
+
+    number: int
+    time: float
+    trial_id: str
+    reason: str | None
+    results: dict[str, float] | None = None
+    """Loss and metrics on the test rows; None while the evaluation is under way, or where it failed."""
+
+
+def seal(folder: RunFolder, rows: "Rows") -> None:
+    """Writes the test rows, readable by their owner alone."""
+    path = folder.holdout / ROWS
+    with replacing(path) as file:
+        np.savez(file, x=rows.x, y=rows.y)
+    path.chmod(0o400)
+
+
+def unseal(
+    folder: RunFolder, trial_id: str, *, again: bool = False, reason: str | None = None
+) -> tuple["Rows", int]:
+    """Claims the next entry of the ledger, then reads the test rows.
+
+    Args:
+        folder: of the run.
+        trial_id: the winner, for which they are read.
+        again: the rows were read before, and are to be read once more.
+        reason: why; required with `again`, and recorded.
+
+    Returns:
+        The rows, and the number of the ledger's entry.
+
+    Raises:
+        HoldoutOpened: they were read before, and `again` was not given.
+        RunFolderError: there are no rows, or `again` came without a reason.
+    """
+    from trainers.data import Rows  # noqa: PLC0415
+
+    path = folder.holdout / ROWS
+    if not path.is_file():
+        raise RunFolderError(
+            f"{folder.path}: the run has no sealed test rows ({ROWS} is missing in holdout/)"
+        )
+    if again and not (reason and reason.strip()):
+        raise RunFolderError(
+            "--again needs --reason TEXT: why the test rows are read once more; it is recorded"
+        )
+    number = _claim(folder, trial_id, again=again, reason=reason)
+    with np.load(path, allow_pickle=False) as arrays:
+        return Rows(arrays["x"], arrays["y"]), number
+
+
+def record_results(folder: RunFolder, number: int, results: dict[str, float]) -> None:
+    """Adds what was measured to entry `number` of the ledger."""
+    with (folder.holdout / LEDGER).open("a", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(json.dumps({"number": number, "results": results}) + "\n")
+
+
+def read_ledger(folder: RunFolder) -> list[LedgerEntry]:
+    """All openings of the holdout, the first one first.
+
+    Raises:
+        DamagedRun: a line cannot be read.
+    """
+    path = folder.holdout / LEDGER
+    if not path.exists():
+        return []
+    entries: dict[int, LedgerEntry] = {}
+    for line_number, line in enumerate(path.read_text().splitlines(), start=1):
+        try:
+            values = json.loads(line)
+            number = values["number"]
+            if "results" in values and number in entries:
+                values = {**asdict(entries[number]), **values}
+            entries[number] = LedgerEntry(**values)
+        except (ValueError, KeyError, TypeError) as error:
+            raise DamagedRun(
+                f"{path}: line {line_number} is damaged; the holdout counts as opened"
+            ) from error
+    return list(entries.values())
+
+
+def _claim(folder: RunFolder, trial_id: str, *, again: bool, reason: str | None) -> int:
+    """Writes the next entry; the ledger is locked, so that of two callers one is the first."""
+    with (folder.holdout / LEDGER).open("a", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        opened = read_ledger(folder)
+        if opened and not again:
+            raise HoldoutOpened(_opened_before(folder, opened))
+        number = len(opened) + 1
+        entry = {"number": number, "time": time.time(), "trial_id": trial_id, "reason": reason}
+        file.write(json.dumps(entry) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return number
+
+
+def _opened_before(folder: RunFolder, opened: list[LedgerEntry]) -> str:
+    first, last = opened[0], opened[-1]
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(first.time))
+    results = ", ".join(f"{name} {value:.6g}" for name, value in (last.results or {}).items())
+    return (
+        f"the test rows of {folder.name} were read before, at {when} UTC for trial {first.trial_id}"
+        f"{f' ({results})' if results else ''}; a second look is no longer an honest estimate. "
+        "To read them all the same: --again --reason TEXT (it is recorded)"
+    )

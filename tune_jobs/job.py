@@ -1,0 +1,107 @@
+"""The job: everything that a run is asked to do, frozen and checked.
+
+`Job.from_file` reads a YAML job file; `Job(...)` takes the same sections from Python. Both list every problem
+at once in a `JobError`, and neither imports torch or ray.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, PrivateAttr
+
+from search_spaces import Problem
+from trainers.settings import DataSettings, ModelSettings, ScoreSettings, Settings, TrainingSettings
+from tune_jobs.errors import JobError
+from tune_jobs.job_checks import check_surroundings, cross_check
+from tune_jobs.job_file import apply_overrides, dump_yaml, read_yaml
+from tune_jobs.job_sections import (
+    LimitSettings,
+    ResourceSettings,
+    SchedulerSettings,
+    SearchSettings,
+    TrackingSettings,
+)
+from tune_jobs.problems import find_problems
+
+
+class Job(Settings):
+    """One tuning job.
+
+    Raises:
+        JobError: with every problem that was found.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
+    seed: Annotated[int, Field(ge=0)] = 0
+    data: DataSettings
+    model: ModelSettings
+    training: TrainingSettings
+    search: SearchSettings
+    scheduler: SchedulerSettings = SchedulerSettings()
+    selection: ScoreSettings = ScoreSettings()
+    resources: ResourceSettings = ResourceSettings()
+    limits: LimitSettings = LimitSettings()
+    tracking: TrackingSettings = TrackingSettings()
+    storage: str = "runs"
+    """Folder in which the run's own folder is made, relative to the current folder."""
+
+    _folder: Path = PrivateAttr()
+
+    def __init__(self, *, _folder: Path | None = None, **sections: Any) -> None:
+        problems = _problems(sections)
+        if problems:
+            raise JobError(problems)
+        super().__init__(**sections)
+        self._folder = (_folder or Path.cwd()).resolve()
+
+    @property
+    def folder(self) -> Path:
+        """Where data files and the user's modules are looked for: the job file's folder."""
+        return self._folder
+
+    @property
+    def trials(self) -> int:
+        """Configurations that will be tried: as many as were asked for, no more than a grid holds."""
+        size = self.search.space.grid_size() if self.search.method == "grid" else None
+        return self.search.trials if size is None else min(self.search.trials, size)
+
+    @classmethod
+    def from_mapping(cls, sections: Mapping[str, Any], folder: Path | None = None) -> Self:
+        """The job that `sections` describe; relative files are looked for in `folder` (default: current)."""
+        return cls(**sections, _folder=folder)
+
+    @classmethod
+    def from_file(cls, path: str | Path, overrides: Sequence[tuple[str, Any]] = ()) -> Self:
+        """The job in a YAML file.
+
+        Args:
+            path: the job file.
+            overrides: pairs of a dotted name and its value, applied in order: `("search.trials", 100)`.
+
+        Raises:
+            JobError: with every problem, files and functions that are not there among them.
+        """
+        path = Path(path)
+        sections = apply_overrides(read_yaml(path), overrides)
+        problems = _problems(sections, path.parent.resolve())
+        if problems:
+            raise JobError(problems, name=str(path))
+        return cls(**sections, _folder=path.parent)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """All keys, defaults included, as plain values; `from_mapping` takes it back."""
+        return self.model_dump(mode="json")
+
+    def to_yaml(self) -> str:
+        """The resolved job as the text of a job file."""
+        return dump_yaml(self.to_mapping())
+
+
+def _problems(sections: Mapping[str, Any], folder: Path | None = None) -> list[Problem]:
+    """All problems; those of files and modules only where a folder is given."""
+    valid, problems = find_problems(Job, sections)
+    problems += cross_check(valid)
+    if folder is not None:
+        problems += check_surroundings(valid, folder)
+    return problems

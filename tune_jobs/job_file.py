@@ -1,0 +1,154 @@
+"""Reading and writing the text of a job file, and the dotted overrides of the command line.
+
+YAML 1.2 through ruamel.yaml: `1e-4` is a number, `no` is text, and a key given twice is an error.
+"""
+
+import copy
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from search_spaces import Problem
+from tune_jobs.errors import JobError
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The sections of the job file at `path`.
+
+    Raises:
+        JobError: there is no such file, it is not YAML, or not a mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise _file_problem(path, f"no such file; the current folder is {Path.cwd()}") from None
+    except IsADirectoryError:
+        raise _file_problem(path, "a folder; give the job file in it") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise _file_problem(path, f"cannot be read: {error}") from error
+    try:
+        sections = parse_yaml(text)
+    except YAMLError as error:
+        raise _file_problem(path, f"not valid YAML: {_where(error)}") from error
+    if not isinstance(sections, dict):
+        found = "nothing" if sections is None else f"a {type(sections).__name__}"
+        raise _file_problem(path, f"holds {found}; a job file holds sections such as `data:` and `search:`")
+    return sections
+
+
+def parse_yaml(text: str) -> Any:
+    """The plain value that `text` stands for; raises `YAMLError`."""
+    return _plain(YAML(typ="safe", pure=True).load(text))
+
+
+def dump_yaml(sections: Mapping[str, Any]) -> str:
+    """`sections` as YAML text, in their order."""
+    writer = YAML(typ="safe", pure=True)
+    writer.default_flow_style = None
+    writer.sort_base_mapping_type_on_output = False
+    stream = io.StringIO()
+    writer.dump(dict(sections), stream)
+    return stream.getvalue()
+
+
+def parse_overrides(arguments: Sequence[str]) -> list[tuple[str, Any]]:
+    """Pairs of a dotted name and its value from `--a.b value` and `--a.b=value`.
+
+    Values are read as YAML: `64`, `1e-3`, `[32, 64]`, `null`, `true`, and text otherwise.
+
+    Raises:
+        JobError: an argument has no name or no value.
+    """
+    pairs: list[tuple[str, Any]] = []
+    problems: list[Problem] = []
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        name, separator, text = argument.removeprefix("--").partition("=")
+        if not argument.startswith("--") or not name:
+            problems.append(Problem(argument, "not understood; an override is `--section.key value`"))
+        elif separator:
+            pairs.append((name, _value(text)))
+        elif rest and not rest[0].startswith("--"):
+            pairs.append((name, _value(rest.pop(0))))
+        else:
+            problems.append(Problem(argument, f"has no value; write `{argument} VALUE`"))
+    if problems:
+        raise JobError(problems, name="the command line")
+    return pairs
+
+
+def apply_overrides(sections: Mapping[str, Any], overrides: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """A copy of `sections` with each dotted name set; sections that are missing or null are made.
+
+    Raises:
+        JobError: a name leads through a value that is no section.
+    """
+    result = copy.deepcopy(dict(sections))
+    problems = []
+    for name, value in overrides:
+        *path, key = _split_name(name)
+        below = result
+        for part in path:
+            if below.get(part) is None:
+                below[part] = {}
+            if not isinstance(below[part], dict):
+                problems.append(
+                    Problem(name, f"{part} is {below[part]!r}, not a section that can hold {key!r}")
+                )
+                break
+            below = below[part]
+        else:
+            below[key] = value
+    if problems:
+        raise JobError(problems, name="the command line")
+    return result
+
+
+def _split_name(name: str) -> list[str]:
+    """The keys of a dotted name; parameters of the search space have dots of their own (`model.hidden`)."""
+    parts = name.split(".")
+    if parts[:2] == ["search", "space"] and len(parts) > 3 and parts[2] in {"model", "training"}:
+        fields = {"low", "high", "log", "step", "values", "when", "type"}
+        end = next((i for i in range(3, len(parts)) if parts[i] in fields), len(parts))
+        return ["search", "space", ".".join(parts[2:end]), *parts[end:]]
+    return parts
+
+
+def _value(text: str) -> Any:
+    try:
+        return parse_yaml(text)
+    except YAMLError:
+        return text
+
+
+def _plain(value: Any) -> Any:
+    """Dates and other YAML types as the text that they were: a job file knows numbers, text and lists."""
+    if isinstance(value, dict):
+        return {str(key): _plain(below) for key, below in value.items()}
+    if isinstance(value, list):
+        return [_plain(below) for below in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _where(error: YAMLError) -> str:
+    if isinstance(error, DuplicateKeyError):
+        return str(error.problem).split(" with value")[0].replace("found duplicate", "duplicate") + _line(
+            error
+        )
+    if isinstance(error, MarkedYAMLError):
+        return f"{error.problem}{_line(error)}"
+    return str(error).splitlines()[0]
+
+
+def _line(error: MarkedYAMLError) -> str:
+    return "" if error.problem_mark is None else f" (line {error.problem_mark.line + 1})"
+
+
+def _file_problem(path: Path, message: str) -> JobError:
+    return JobError([Problem(str(path), message)], name="the job file")

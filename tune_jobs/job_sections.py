@@ -1,0 +1,89 @@
+"""The sections of a job file that are about the search; those about data and training are `trainers.settings`."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PlainSerializer, PlainValidator
+from pydantic_core import PydanticCustomError
+
+from search_spaces import SearchSpace, SearchSpaceError, parse_space
+from trainers.settings import Count, NonNegative, Positive, Settings
+
+SearchMethod = Literal["tpe", "gp", "random", "grid"]
+SchedulerMethod = Literal["asha", "asha_stopping", "median", "none"]
+
+
+def _parse_space(given: object) -> SearchSpace:
+    if isinstance(given, SearchSpace):
+        return given
+    if not isinstance(given, Mapping):
+        raise PydanticCustomError("dict_type", "a section of parameters")
+    try:
+        return parse_space(given)
+    except SearchSpaceError as error:
+        raise PydanticCustomError("search_space", "search space", {"problems": error.problems}) from error
+
+
+Space = Annotated[
+    SearchSpace, PlainValidator(_parse_space), PlainSerializer(lambda space: space.to_mapping())
+]
+
+
+class SearchSettings(Settings):
+    """What is searched, how, and how much of it."""
+
+    space: Space
+    method: SearchMethod = "tpe"
+    trials: Count = 48
+    """Configurations to try; grid search never tries more than the grid has."""
+    points: Annotated[tuple[dict[str, Any], ...], Field(strict=False)] = ()
+    """Configurations to try first; parameters that a point leaves out are proposed by the method."""
+
+
+class SchedulerSettings(Settings):
+    """Which trials are stopped before `max_epochs`.
+
+    Rungs are `grace_epochs * reduction_factor ** k` epochs; at each about one trial in `reduction_factor`
+    goes on (successive halving: Jamieson and Talwalkar 2016; asynchronous: Li et al. 2020).
+    """
+
+    method: SchedulerMethod = "asha"
+    grace_epochs: Count = 1
+    reduction_factor: Annotated[int, Field(ge=2)] = 3
+
+
+class ResourceSettings(Settings):
+    """What one trial takes, and how many run at a time."""
+
+    cpus_per_trial: Positive = 1
+    """CPUs of a trial; it computes with as many threads, at least one."""
+    gpus_per_trial: NonNegative = 0
+    max_concurrent: Count | None = None
+    """Trials at a time; null takes as many as the machine or cluster has room for."""
+
+
+class LimitSettings(Settings):
+    """When to give up."""
+
+    minutes: Positive | None = None
+    """Wall clock of the search; when it is over, the best of what is there is selected."""
+    minutes_per_epoch: Positive | None = None
+    """A trial that reports nothing for this long is ended and counts as a lost worker."""
+    retries_per_trial: Annotated[int, Field(ge=0)] = 2
+    """How often a trial whose worker was lost goes on from its last checkpoint."""
+
+
+class WandbSettings(Settings):
+    """Where W&B runs go."""
+
+    project: str
+    entity: str | None = None
+    mode: Literal["offline", "online"] = "offline"
+    tags: Annotated[tuple[str, ...], Field(strict=False)] = ()
+
+
+class TrackingSettings(Settings):
+    """Dashboards beside the run folder; they never hold up a trial."""
+
+    wandb: WandbSettings | None = None
+    tensorboard: bool = False

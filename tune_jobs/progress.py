@@ -1,0 +1,182 @@
+"""What a person sees of a run in progress: a live view in a terminal, plain lines elsewhere."""
+
+import time
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from trainers.settings import ScoreSettings
+from tune_jobs.display import configuration_text, duration_text, number_text
+from tune_jobs.events import Event, RunEnded, RunStarted, Status, TrialEnded
+from tune_jobs.records import RunRecord
+
+SECONDS_BETWEEN_LINES = 5.0
+"""Plain output says how the run stands at most this often."""
+
+_STATES = (
+    (Status.RUNNING, "running", "cyan"),
+    (Status.COMPLETED, "completed", "green"),
+    (Status.STOPPED_EARLY, "stopped early", "yellow"),
+    (Status.FAILED, "failed", "red"),
+)
+
+
+class Standing:
+    """How a run stands: the record of its events, and what follows from it and the clock."""
+
+    def __init__(self, score: ScoreSettings) -> None:
+        self.record = RunRecord(score)
+        self._epochs = 0
+
+    def apply(self, event: Event) -> None:
+        """Takes one event into account."""
+        self.record.apply(event)
+
+    @property
+    def asked(self) -> int:
+        return self.record.started.trials if self.record.started else 0
+
+    @property
+    def ended(self) -> int:
+        return sum(trial.status.ended for trial in self.record.trials.values())
+
+    @property
+    def seconds(self) -> float:
+        """Since the run started, up to now or to its end."""
+        if self.record.started is None:
+            return 0.0
+        end = self.record.ended.time if self.record.ended else time.time()
+        return end - self.record.started.time
+
+    @property
+    def first_epoch_seconds(self) -> float | None:
+        started = [trial.started for trial in self.record.trials.values() if trial.started is not None]
+        return min(started) - self.record.started.time if started and self.record.started else None
+
+    @property
+    def epochs_per_second(self) -> float:
+        """Since the first trial began."""
+        begun = self.first_epoch_seconds
+        epochs = sum(len(trial.epochs) for trial in self.record.trials.values())
+        return 0.0 if begun is None else epochs / max(self.seconds - begun, 1e-9)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """As long as the trials so far suggest; None before the first has ended."""
+        begun = self.first_epoch_seconds
+        if begun is None or not self.ended:
+            return None
+        return (self.seconds - begun) / self.ended * (self.asked - self.ended)
+
+    def count(self, status: Status) -> int:
+        return len(self.record.with_status(status))
+
+    def line(self) -> str:
+        """The standing in one line of text."""
+        counts = ", ".join(
+            f"{self.count(status)} {name}" for status, name, _ in _STATES if self.count(status)
+        )
+        parts = [
+            f"{duration_text(self.seconds)}: {self.ended} of {self.asked} trials ended ({counts or 'starting'})"
+        ]
+        if (best := self.best_text()) is not None:
+            parts.append(f"best {best}")
+        parts.append(f"{self.epochs_per_second:.0f} epochs/s")
+        if self.seconds_left is not None and self.record.ended is None:
+            parts.append(f"about {duration_text(self.seconds_left)} left")
+        return "; ".join(parts)
+
+    def best_text(self) -> str | None:
+        """`val_loss 0.0712 (trial 0007, epoch 9)`; None before the first score."""
+        scored = [(best, t) for t in self.record.trials.values() if (best := self.record.best(t.trial_id))]
+        if not scored:
+            return None
+        sign = 1 if self.record.score.mode == "min" else -1
+        best, trial = min(scored, key=lambda pair: sign * pair[0].score)
+        where = f"(trial {trial.trial_id}, epoch {best.epoch})"
+        return f"{self.record.score.metric} {number_text(best.score)} {where}: {configuration_text(trial.configuration)}"
+
+    def panel(self) -> RenderableType:
+        """The standing as a few coloured lines."""
+        counts = Text("  ").join(
+            Text.assemble((str(self.count(status)), colour), f" {name}") for status, name, colour in _STATES
+        )
+        facts = Table.grid(padding=(0, 2))
+        facts.add_column(style="dim")
+        facts.add_column()
+        facts.add_row(
+            "trials", Text.assemble((str(self.ended), "bold"), f" of {self.asked} ended   ", counts)
+        )
+        facts.add_row("best", self.best_text() or "no score yet")
+        left = self.seconds_left
+        remaining = "" if left is None else f"   about {duration_text(left)} left"
+        begun = self.first_epoch_seconds is not None
+        speed = f"{self.epochs_per_second:.0f} epochs/s" if begun else "starting Ray and its workers"
+        facts.add_row("time", f"{duration_text(self.seconds)}   {speed}{remaining}")
+        bar = ProgressBar(total=max(self.asked, 1), completed=self.ended, width=40)
+        return Group(bar, facts)
+
+
+class View(Protocol):
+    """Shows the events of a run while it lasts."""
+
+    def __call__(self, event: Event) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_: object) -> None: ...
+
+
+class LiveView:
+    """A few lines at the foot of a terminal that are kept up to date."""
+
+    def __init__(self, score: ScoreSettings, console: Console) -> None:
+        self._standing = Standing(score)
+        self._live = Live(console=console, get_renderable=self._standing.panel, refresh_per_second=4)
+
+    def __call__(self, event: Event) -> None:
+        self._standing.apply(event)
+
+    def __enter__(self) -> Self:
+        self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.__exit__(kind, error, trace)
+
+
+class PlainView:
+    """A line now and then, for files and logs."""
+
+    def __init__(self, score: ScoreSettings, console: Console) -> None:
+        self._standing = Standing(score)
+        self._console = console
+        self._printed = time.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        self._standing.apply(event)
+        due = time.monotonic() - self._printed > SECONDS_BETWEEN_LINES
+        if isinstance(event, RunStarted):
+            self._print(f"{event.name}: {event.trials} trials")
+        elif isinstance(event, RunEnded) or (isinstance(event, TrialEnded) and due):
+            self._print(self._standing.line())
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, soft_wrap=True, markup=False, highlight=False)
+        self._printed = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+
+def make_view(score: ScoreSettings, console: Console) -> View:
+    """The view that suits where `console` writes to."""
+    return LiveView(score, console) if console.is_terminal else PlainView(score, console)

@@ -1,0 +1,118 @@
+"""Ray, started for one run or joined at an address, with what it would say and write kept down."""
+
+import logging
+import math
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tune_jobs.errors import ResourceError
+from tune_jobs.job_sections import ResourceSettings
+
+_ENVIRONMENT = {
+    "RAY_usage_stats_enabled": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the old output engine is the one that `verbose=0` silences
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths of the user's modules stay as they are
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the coming default, asked for by a warning
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the run's journal is the log
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a failure report has no score
+    "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),  # the run's journal is the state
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_THRESHOLD_S": "60",
+}
+_AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
+_TOKEN = secrets.token_hex(32)
+"""One for all runs of a process, since Ray remembers the first that it sees."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What Ray has to give."""
+
+    cpus: float
+    gpus: float
+
+    def concurrent_trials(self, resources: ResourceSettings) -> int:
+        """How many trials run at a time.
+
+        Raises:
+            ResourceError: there is no room for a single one.
+        """
+        for name, needed, present in (
+            ("cpus_per_trial", resources.cpus_per_trial, self.cpus),
+            ("gpus_per_trial", resources.gpus_per_trial, self.gpus),
+        ):
+            if needed > present:
+                raise ResourceError(
+                    f"resources.{name}: a trial asks for {needed:g}, and there are {present:g}; "
+                    f"set `--resources.{name}` to at most {present:g}, or use a larger machine or cluster"
+                )
+        rooms = [self.cpus / resources.cpus_per_trial]
+        if resources.gpus_per_trial:
+            # Below one GPU a trial never spans two of them: what is left over on each is of no use.
+            fraction = resources.gpus_per_trial
+            per_gpu = math.floor(1 / fraction + 1e-9) if fraction < 1 else 1 / fraction
+            rooms.append(self.gpus * per_gpu)
+        if resources.max_concurrent is not None:
+            rooms.append(resources.max_concurrent)
+        return max(1, math.floor(min(rooms) + 1e-9))
+
+
+@contextmanager
+def ray_connection(address: str | None = None) -> Iterator[Cluster]:
+    """Ray for the length of a run: this machine's own instance, or the cluster at `address`.
+
+    A Ray that this process had started before is used and left running. An own instance listens on loopback,
+    has no dashboard, and accepts only holders of a token that is made for it and kept in memory.
+
+    Raises:
+        ResourceError: there is no Ray at `address`.
+    """
+    import ray  # noqa: PLC0415 (a third of a second, and a job may be wrong)
+
+    own = not ray.is_initialized()
+    with _environment(_ENVIRONMENT):
+        if own:
+            _start(address)
+        try:
+            present = ray.cluster_resources()
+            yield Cluster(cpus=present.get("CPU", 0), gpus=present.get("GPU", 0))
+        finally:
+            if own:
+                ray.shutdown()
+
+
+def _start(address: str | None) -> None:
+    import ray  # noqa: PLC0415
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+    if address is None:
+        # Ray turns token authentication on by itself, and would keep a token of its own in a file for all to read.
+        os.environ.setdefault("RAY_AUTH_TOKEN", _TOKEN)
+        ray.init(address="local", include_dashboard=False, **quiet)
+        return
+    try:
+        ray.init(address=address, **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ResourceError(
+            f"--address {address}: no Ray answers there ({reason}); give HOST:PORT of a running head node"
+        ) from error
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Sets variables for Ray and its processes, and puts back what was there, authentication included."""
+    before = {name: os.environ.get(name) for name in (*variables, *_AUTHENTICATION)}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

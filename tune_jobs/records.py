@@ -1,0 +1,117 @@
+"""What is known of a run: the events of its journal, folded into one record a trial."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainers.scores import BestEpoch, better
+from trainers.settings import ScoreSettings
+from tune_jobs.events import (
+    CheckpointWritten,
+    Ending,
+    EpochsReported,
+    Event,
+    RunEnded,
+    RunStarted,
+    Status,
+    TrialCreated,
+    TrialEnded,
+    TrialStarted,
+    WorkerLost,
+)
+
+
+@dataclass
+class TrialRecord:
+    """One trial, as far as the journal tells."""
+
+    trial_id: str
+    number: int
+    configuration: Mapping[str, Any]
+    created: float
+    status: Status = Status.PENDING
+    reason: str = ""
+    worker: str = ""
+    started: float | None = None
+    ended: float | None = None
+    workers_lost: int = 0
+    checkpoint: str | None = None
+    checkpoint_epoch: int = 0
+    epochs: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    """Epoch numbers and their results; an epoch that was done again replaces itself."""
+
+    @property
+    def node(self) -> str:
+        """Host on which it ran last."""
+        return self.worker.rpartition(":")[0]
+
+    @property
+    def seconds(self) -> float:
+        """Time spent training and validating."""
+        return sum(float(result["seconds"]) for result in self.epochs.values())
+
+
+class RunRecord:
+    """The state of a run; `apply` takes its events one by one, live or read from the journal."""
+
+    def __init__(self, score: ScoreSettings) -> None:
+        self.score = score
+        self.started: RunStarted | None = None
+        self.ended: RunEnded | None = None
+        self.trials: dict[str, TrialRecord] = {}
+        self._best: dict[str, BestEpoch] = {}
+
+    @classmethod
+    def replay(cls, events: Iterable[Event], score: ScoreSettings) -> "RunRecord":
+        """The record that `events` lead to."""
+        record = cls(score)
+        for event in events:
+            record.apply(event)
+        return record
+
+    def apply(self, event: Event) -> None:
+        """Takes one event into account."""
+        match event:
+            case RunStarted():
+                self.started = event
+            case TrialCreated():
+                self.trials[event.trial_id] = TrialRecord(
+                    event.trial_id, event.number, event.configuration, event.time
+                )
+            case TrialStarted():
+                trial = self.trials[event.trial_id]
+                trial.status = Status.RUNNING
+                trial.started = trial.started or event.time
+            case EpochsReported():
+                self.trials[event.trial_id].worker = event.worker
+                self._add_epochs(self.trials[event.trial_id], event.results)
+            case CheckpointWritten():
+                trial = self.trials[event.trial_id]
+                trial.checkpoint, trial.checkpoint_epoch = event.file, event.epoch
+            case WorkerLost():
+                trial = self.trials[event.trial_id]
+                trial.status, trial.workers_lost = Status.PENDING, trial.workers_lost + 1
+            case TrialEnded():
+                trial = self.trials[event.trial_id]
+                trial.status, trial.reason, trial.ended = event.status, event.reason, event.time
+            case RunEnded():
+                self.ended = event
+
+    def best(self, trial_id: str) -> BestEpoch | None:
+        """The epoch that gives the trial its score so far."""
+        return self._best.get(trial_id)
+
+    def with_status(self, *statuses: Status) -> list[TrialRecord]:
+        """Trials in any of `statuses`, in the order of their creation."""
+        return [trial for trial in self.trials.values() if trial.status in statuses]
+
+    @property
+    def ending(self) -> Ending | None:
+        return None if self.ended is None else self.ended.ending
+
+    def _add_epochs(self, trial: TrialRecord, results: Sequence[Mapping[str, Any]]) -> None:
+        for result in results:
+            trial.epochs[int(result["epoch"])] = result
+            best = better(self._best.get(trial.trial_id), result, self.score)
+            if best is not None:
+                self._best[trial.trial_id] = best

@@ -1,0 +1,127 @@
+"""What a trial tells the driver: one report, from the worker through Ray Tune to journal and search."""
+
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from trainers.errors import TrainerError
+from trainers.scores import BestEpoch, better
+from trainers.settings import ScoreSettings
+from tune_jobs.scheduling import SCORE, TIME
+
+_REPORT = "report"
+
+EpochMapping = Mapping[str, Any]
+"""An epoch's values by name, as `EpochResult.to_mapping` gives them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """All epochs since the trial's last report, and how the trial stands."""
+
+    epoch: int
+    """The last epoch that was done; 0 where none was."""
+    results: Sequence[EpochMapping]
+    score: float | None
+    """Best score so far, turned so that lower is better; None where no epoch had a finite one."""
+    rung: bool = False
+    """Trials are compared at this epoch: schedulers see no other reports."""
+    checkpoint: str | None = None
+    """File of a checkpoint that was written at this epoch, relative to the run's checkpoints."""
+    outcome: str | None = None
+    """Why the training ended by itself, as a sentence."""
+    full_length: bool = False
+    """It ended since it reached `max_epochs`."""
+    failure: str | None = None
+    """Why it failed, in one line."""
+    details: str = ""
+    """Traceback of a failure."""
+
+    @property
+    def done(self) -> bool:
+        return self.outcome is not None or self.failure is not None
+
+    def to_result(self) -> dict[str, Any]:
+        """As a result of Ray Tune: the report itself, and the keys that Ray's schedulers look at."""
+        result: dict[str, Any] = {_REPORT: self, "done": self.done}
+        if self.score is not None:
+            result[SCORE] = self.score
+            if self.rung:
+                result[TIME] = self.epoch
+        return result
+
+    @classmethod
+    def of_result(cls, result: Mapping[str, Any] | None) -> Self | None:
+        """The report in a result of Ray Tune; None where the trial has not reported yet."""
+        return result.get(_REPORT) if result else None
+
+
+class Reporter:
+    """Gathers the epochs of a trial and sends them as reports.
+
+    Args:
+        score: which number judges an epoch.
+        send: `ray.tune.report`; it returns once the driver has decided that the trial goes on.
+    """
+
+    def __init__(self, score: ScoreSettings, send: Callable[[dict[str, Any]], None]) -> None:
+        self.checkpoint: str | None = None
+        self._score = score
+        self._send = send
+        self._results: list[EpochMapping] = []
+        self._epoch = 0
+        self._best: BestEpoch | None = None
+        self._sent = time.monotonic()
+
+    @property
+    def seconds_since_report(self) -> float:
+        return time.monotonic() - self._sent
+
+    def add(self, results: Iterable[EpochMapping]) -> None:
+        """Takes note of epochs; they travel with the next report."""
+        for result in results:
+            self._results.append(result)
+            self._epoch = result["epoch"]
+            self._best = better(self._best, result, self._score)
+
+    def send(self, *, rung: bool = False) -> None:
+        """Reports what was added since the last report."""
+        self._report(rung=rung)
+
+    def end(self, outcome: str, *, full_length: bool) -> None:
+        """Reports that the training ended by itself."""
+        self._report(outcome=outcome, full_length=full_length, rung=True)
+
+    def fail(self, error: Exception) -> None:
+        """Reports that the training failed, and why."""
+        details = "".join(traceback.format_exception(error))
+        self._report(failure=failure_reason(error), details=details)
+
+    def _report(self, **how: Any) -> None:
+        report = Report(
+            epoch=self._epoch,
+            results=tuple(self._results),
+            score=self._score_to_minimise(),
+            checkpoint=self.checkpoint,
+            **how,
+        )
+        self._results, self.checkpoint = [], None
+        self._send(report.to_result())
+        self._sent = time.monotonic()
+
+    def _score_to_minimise(self) -> float | None:
+        if self._best is None:
+            return None
+        return self._best.score if self._score.mode == "min" else -self._best.score
+
+
+def failure_reason(error: Exception) -> str:
+    """`error` as one line: our own messages as they are, others with their type."""
+    text = " ".join(str(error).split())
+    if isinstance(error, TrainerError):
+        return text
+    if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text:
+        return f"out of memory: {text}" if text else "out of memory"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,156 @@
+"""A run that was made: its tables, its winner, and the one look at its test rows."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainers.data import DataInfo
+from trainers.plan import TrainingPlan, plan_training
+from tune_jobs import holdout
+from tune_jobs.errors import DamagedRun, RunFolderError
+from tune_jobs.events import Ending, HoldoutUnsealed, RunStarted
+from tune_jobs.folder import RunFolder
+from tune_jobs.job import Job
+from tune_jobs.job_checks import importable_from
+from tune_jobs.job_file import parse_yaml
+from tune_jobs.journal import Journal, read_journal
+from tune_jobs.records import RunRecord
+from tune_jobs.tables import epochs_table, trials_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The trial that validation chose."""
+
+    trial_id: str
+    number: int
+    configuration: Mapping[str, Any]
+    score: float
+    """Best value of the selection metric, on validation rows: optimistic, since it was chosen for it."""
+    epoch: int
+    """The scoring epoch, whose weights the checkpoint keeps."""
+    checkpoint: Path
+
+
+def open_run(path: str | Path) -> "Run":
+    """The run in the folder at `path`, whether it has ended or is in progress.
+
+    Raises:
+        RunFolderError: it is no run folder.
+        DamagedRun: the journal is damaged.
+    """
+    return Run(RunFolder.open(path))
+
+
+class Run:
+    """A run folder, read; made by `open_run`."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        events = read_journal(folder.journal)
+        if not events or not isinstance(events[0], RunStarted):
+            raise DamagedRun(f"{folder.journal}: does not begin with the start of a run")
+        sections = parse_yaml(folder.job.read_text(encoding="utf-8"))
+        self.job = Job.from_mapping(sections, Path(events[0].job_folder))
+        self.record = RunRecord.replay(events, self.job.selection)
+
+    @property
+    def path(self) -> Path:
+        """The run folder."""
+        return self._folder.path
+
+    @property
+    def ending(self) -> Ending | None:
+        """How the run ended; None while it is in progress, or where its process was killed."""
+        return self.record.ending
+
+    @property
+    def trials(self) -> "pd.DataFrame":
+        """One row a trial: trial_id, number, status, reason, score, best_epoch, epochs, seconds, node, config.*"""
+        return trials_table(self.record).to_pandas()
+
+    @property
+    def epochs(self) -> "pd.DataFrame":
+        """One row a trial and epoch: trial_id, epoch, train_loss, val_loss, the metrics, lr, seconds."""
+        return epochs_table(self.record).to_pandas()
+
+    @property
+    def info(self) -> DataInfo:
+        """What a model needs to know of the data, and how to encode new rows in the same way."""
+        return DataInfo.from_mapping(json.loads(self._folder.data_info.read_text()))
+
+    @property
+    def winner_id(self) -> str | None:
+        """Id of the winner; None where no trial succeeded."""
+        return self._selection["winner"] and self._selection["winner"]["trial_id"]
+
+    @cached_property
+    def winner(self) -> Winner:
+        """The trial that validation chose.
+
+        Raises:
+            RunFolderError: the run has not ended yet, or no trial succeeded.
+        """
+        winner = self._selection["winner"]
+        if winner is None:
+            raise RunFolderError(f"{self.path}: no trial succeeded, so there is no winner")
+        return Winner(**{**winner, "checkpoint": self.path / winner["checkpoint"]})
+
+    def plan(self) -> TrainingPlan:
+        """The winner's training plan."""
+        job = self.job
+        return plan_training(job.model, job.training, job.selection, self.winner.configuration, job.seed)
+
+    def load_model(self) -> "nn.Module":
+        """The winner's model with the weights of its scoring epoch, on the CPU, in evaluation mode.
+
+        It takes encoded rows: float32 [n, *input_shape], as `info.encoding` makes them.
+        """
+        from trainers.checkpoints import load_checkpoint  # noqa: PLC0415 (imports torch)
+        from trainers.trainer import best_model  # noqa: PLC0415
+
+        with importable_from(self.job.folder):
+            return best_model(self.plan(), self.info, load_checkpoint(self.winner.checkpoint))
+
+    def test(self, *, again: bool = False, reason: str | None = None) -> dict[str, float]:
+        """Opens the holdout and evaluates the winner on it, once.
+
+        Args:
+            again: look a second time; it is recorded, with `reason`.
+            reason: why.
+
+        Returns:
+            `test_loss` and `test_<metric>` for each metric: means over the test rows.
+
+        Raises:
+            HoldoutOpened: the test rows were read before, and `again` was not given.
+        """
+        from trainers.checkpoints import load_checkpoint  # noqa: PLC0415 (imports torch)
+        from trainers.trainer import evaluate_best  # noqa: PLC0415
+
+        winner, plan, info = self.winner, self.plan(), self.info
+        with importable_from(self.job.folder), Journal(self._folder.journal) as journal:
+            state = load_checkpoint(
+                winner.checkpoint
+            )  # before the claim: a look must not be spent on an error
+            rows, number = holdout.unseal(self._folder, winner.trial_id, again=again, reason=reason)
+            journal.append(HoldoutUnsealed(trial_id=winner.trial_id, reason=reason))
+            evaluation = evaluate_best(plan, info, state, rows)
+            results = {"test_loss": evaluation.loss}
+            results |= {f"test_{name}": value for name, value in evaluation.metrics.items()}
+            holdout.record_results(self._folder, number, results)
+        return results
+
+    @cached_property
+    def _selection(self) -> dict[str, Any]:
+        if not self._folder.selection.is_file():
+            raise RunFolderError(f"{self.path}: the run has not ended, so nothing is selected yet")
+        selection: dict[str, Any] = json.loads(self._folder.selection.read_text())
+        return selection

@@ -1,0 +1,58 @@
+"""When trials are compared, and which of Ray Tune's schedulers compares them.
+
+Rungs follow successive halving (Jamieson and Talwalkar 2016); ASHA decides at each as soon as a trial arrives
+(Li et al. 2020). Ray Tune's ASHA stops a trial that is below the cutoff of its rung and lets the others go on.
+"""
+
+from typing import TYPE_CHECKING
+
+from tune_jobs.job_sections import SchedulerSettings
+
+if TYPE_CHECKING:
+    from ray.tune.schedulers import TrialScheduler
+
+TIME = "rung_epoch"
+"""Key of a report that says how far a trial is; present at rungs alone."""
+SCORE = "score"
+"""Key of a report that holds the trial's best score so far, always to be minimised."""
+
+
+def rung_epochs(settings: SchedulerSettings, max_epochs: int) -> tuple[int, ...]:
+    """Epochs below `max_epochs` at which trials are compared, ascending; none without a halving scheduler.
+
+    Whole numbers, not powers of a float: a rung is not lost to rounding.
+    """
+    if settings.method not in {"asha", "asha_stopping"}:
+        return ()
+    rungs = []
+    epoch = settings.grace_epochs
+    while epoch < max_epochs:
+        rungs.append(epoch)
+        epoch *= settings.reduction_factor
+    return tuple(rungs)
+
+
+def make_scheduler(settings: SchedulerSettings, max_epochs: int) -> "TrialScheduler":
+    """Ray Tune's scheduler for `settings`, on reports that hold `TIME` and `SCORE`.
+
+    One bracket: further brackets of Ray's ASHA are chosen by an unseeded generator, and may have no rung.
+    """
+    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule  # noqa: PLC0415
+
+    match settings.method:
+        case "asha" | "asha_stopping":
+            return ASHAScheduler(
+                time_attr=TIME,
+                metric=SCORE,
+                mode="min",
+                max_t=max_epochs,
+                grace_period=min(settings.grace_epochs, max_epochs),
+                reduction_factor=settings.reduction_factor,
+                brackets=1,
+            )
+        case "median":
+            return MedianStoppingRule(
+                time_attr=TIME, metric=SCORE, mode="min", grace_period=settings.grace_epochs
+            )
+        case "none":
+            return FIFOScheduler()

@@ -1,0 +1,177 @@
+"""Proposing configurations: Optuna behind Ray Tune's `Searcher`.
+
+Ray Tune's own `OptunaSearch` tells Optuna a stopped trial as complete at its truncated score, and leaves a
+trial with a NaN running for ever. Here every trial ends in the study in an honest state: complete at full
+length, pruned with its steps when it was stopped, failed when it failed.
+"""
+
+import json
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import optuna
+from optuna.distributions import CategoricalChoiceType
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+from ray.tune.search import Searcher
+
+from search_spaces import Choice, Float, Int, SearchSpace
+from tune_jobs.folder import RunFolder
+from tune_jobs.job_sections import SearchSettings
+from tune_jobs.reports import Report
+from tune_jobs.scheduling import SCORE
+
+Created = Callable[[str, int, Mapping[str, Any]], None]
+"""Told of each new trial: its id, number and configuration."""
+
+
+def study_storage(folder: RunFolder) -> BaseStorage:
+    """The study's journal file, which optuna-dashboard opens."""
+    return JournalStorage(JournalFileBackend(str(folder.study)))
+
+
+class OptunaSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
+    """Proposes `trials` configurations, the settings' points first.
+
+    Args:
+        space: what is searched.
+        settings: method and points.
+        trials: how many are proposed.
+        seed: of the sampler; with one worker it makes the proposals repeatable.
+        storage: where the study is kept.
+        created: called with every new trial before it is handed to Ray Tune.
+        out_of_time: no trial is proposed once this is true.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        settings: SearchSettings,
+        *,
+        trials: int,
+        seed: int,
+        storage: BaseStorage,
+        created: Created,
+        out_of_time: Callable[[], bool] = lambda: False,
+    ) -> None:
+        super().__init__(metric=SCORE, mode="min")
+        self._space = space
+        self._created = created
+        self._out_of_time = out_of_time
+        self._trials_left = trials
+        self._open: dict[str, optuna.trial.Trial] = {}
+        self._grid = _grid_after(space, settings.points) if settings.method == "grid" else None
+        self._study = optuna.create_study(
+            study_name="tune-jobs",
+            storage=storage,
+            sampler=_sampler(settings.method, seed),
+            pruner=optuna.pruners.NopPruner(),
+        )
+        for point in settings.points:
+            self._study.enqueue_trial({name: _label(value) for name, value in point.items()})
+
+    @property
+    def exhausted(self) -> bool:
+        """Nothing will be proposed any more."""
+        return self._trials_left == 0 or self._out_of_time()
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+        """The next configuration, with our own id and number of the trial."""
+        if self.exhausted:
+            return str(Searcher.FINISHED)
+        if self._grid is not None and not self._study.get_trials(deepcopy=False, states=[TrialState.WAITING]):
+            self._study.enqueue_trial({name: _label(value) for name, value in next(self._grid).items()})
+        trial = self._study.ask()
+        configuration = _configuration(self._space, trial)
+        self._trials_left -= 1
+        self._open[trial_id] = trial
+        name = f"{trial.number:04d}"
+        trial.set_user_attr("trial_id", name)
+        self._created(name, trial.number, configuration)
+        return {"trial_id": name, "configuration": configuration}
+
+    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """Passes on the score at a rung."""
+        report = Report.of_result(result)
+        if report is not None and report.rung:
+            self._report(self._open[trial_id], report)
+
+    def on_trial_complete(
+        self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Tells Optuna how the trial ended: one place decides."""
+        trial = self._open.pop(trial_id)
+        report = Report.of_result(result)
+        if error or report is None or report.failure or report.score is None:
+            self._study.tell(trial, state=TrialState.FAIL)
+            return
+        self._report(trial, report)
+        if report.full_length:
+            self._study.tell(trial, report.score)
+        else:
+            self._study.tell(trial, state=TrialState.PRUNED)
+
+    def close(self) -> None:
+        """Ends what is open in the study, so that none of its trials stays running."""
+        for trial in self._open.values():
+            self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+        self._open.clear()
+
+    def save(self, checkpoint_path: str) -> None:
+        """Does nothing: the run's journal and the study's are the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Does nothing; see `save`."""
+
+    @staticmethod
+    def _report(trial: optuna.trial.Trial, report: Report) -> None:
+        if report.score is not None and math.isfinite(report.score):
+            trial.report(report.score, report.epoch)
+
+
+def _grid_after(space: SearchSpace, points: tuple[dict[str, Any], ...]) -> Iterator[dict[str, Any]]:
+    return (configuration for configuration in space.grid() if configuration not in points)
+
+
+def _sampler(method: str, seed: int) -> optuna.samplers.BaseSampler:
+    match method:
+        case "tpe":
+            with warnings.catch_warnings():
+                # `group` keeps conditional parameters in one model; Optuna calls it experimental since 2.8.
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                return optuna.samplers.TPESampler(
+                    multivariate=True,
+                    group=True,
+                    constant_liar=True,
+                    seed=seed,
+                    warn_independent_sampling=False,
+                )
+        case "gp":
+            return optuna.samplers.GPSampler(seed=seed)
+        case _:
+            return optuna.samplers.RandomSampler(seed=seed)
+
+
+def _configuration(space: SearchSpace, trial: optuna.trial.Trial) -> dict[str, Any]:
+    """Asks `trial` for each active parameter; parents come before what depends on them."""
+    configuration: dict[str, Any] = {}
+    for name in space.order:
+        if name not in space.active(configuration):
+            continue
+        match space.parameters[name].domain:
+            case Float(low=low, high=high, log=log, step=step):
+                configuration[name] = trial.suggest_float(name, low, high, log=log, step=step)
+            case Int(low=low, high=high, log=log, step=step):
+                configuration[name] = trial.suggest_int(name, low, high, log=log, step=step)
+            case Choice(values=values):
+                labels = {_label(value): value for value in values}
+                configuration[name] = labels[trial.suggest_categorical(name, list(labels))]
+    return configuration
+
+
+def _label(value: Any) -> CategoricalChoiceType:
+    """`value` as Optuna stores it: lists and mappings become JSON text."""
+    return json.dumps(value) if isinstance(value, list | tuple | dict) else value

@@ -1,0 +1,65 @@
+"""Which trial wins: one rule, applied to the journal's records, by validation alone."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+
+from trainers.scores import BestEpoch
+from tune_jobs.folder import RunFolder, replacing
+from tune_jobs.records import RunRecord, TrialRecord
+
+RULE = (
+    "The winner is the completed or early-stopped trial with the best score; the score of a trial is the best "
+    "value of the selection metric over its epochs, on validation rows; trials without a finite score are left "
+    "out; of equals the one created first wins. Its weights are those of the scoring epoch."
+)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trial that may win, and the epoch that it is judged by."""
+
+    trial: TrialRecord
+    best: BestEpoch
+
+
+def rank(record: RunRecord) -> list[Candidate]:
+    """All trials that may win, best first."""
+    candidates = [
+        Candidate(trial, best)
+        for trial in record.trials.values()
+        if trial.status.selectable and (best := record.best(trial.trial_id)) is not None
+    ]
+    sign = 1 if record.score.mode == "min" else -1
+    return sorted(candidates, key=lambda candidate: (sign * candidate.best.score, candidate.trial.number))
+
+
+def select_winner(record: RunRecord) -> Candidate | None:
+    """The winner, or None where no trial succeeded."""
+    ranked = rank(record)
+    return ranked[0] if ranked else None
+
+
+def write_selection(record: RunRecord, folder: RunFolder) -> Candidate | None:
+    """Applies the rule and writes it, with its outcome and all that it rests on, to `selection.json`."""
+    winner = select_winner(record)
+    started = record.started
+    selection = {
+        "rule": {"metric": record.score.metric, "mode": record.score.mode, "text": RULE},
+        "ending": record.ending,
+        "trials": Counter(trial.status for trial in record.trials.values()),
+        "winner": winner
+        and {
+            "trial_id": winner.trial.trial_id,
+            "number": winner.trial.number,
+            "configuration": winner.trial.configuration,
+            "score": winner.best.score,
+            "epoch": winner.best.epoch,
+            "checkpoint": winner.trial.checkpoint,
+        },
+        "fingerprints": started.fingerprints if started else {},
+        "versions": started.versions if started else {},
+    }
+    with replacing(folder.selection) as file:
+        file.write(json.dumps(selection, indent=2).encode())
+    return winner

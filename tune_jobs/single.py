@@ -1,0 +1,56 @@
+"""One configuration, trained in this process without Ray: for debugging, and for other programs to call."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from search_spaces import Problem
+from trainers.plan import plan_training
+from trainers.results import EpochResult
+from trainers.settings import ModelSettings
+from tune_jobs.driver import prepare, threads_of
+from tune_jobs.errors import JobError
+from tune_jobs.job import Job
+from tune_jobs.job_checks import check_configuration, importable_from
+
+_SECTIONS = frozenset(Job.model_fields)
+
+
+def split_configuration(pairs: Iterable[tuple[str, Any]]) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
+    """What `tune-jobs train` is given: the configuration, and the rest as overrides of the job.
+
+    Names without a section (`lr`) and arguments of the model (`model.hidden`) belong to the configuration;
+    `model.name` and `model.arguments` do not.
+    """
+    configuration: dict[str, Any] = {}
+    overrides: list[tuple[str, Any]] = []
+    for name, value in pairs:
+        section, _, key = name.partition(".")
+        of_job = section in _SECTIONS and (
+            section != "model" or key.split(".")[0] in ModelSettings.model_fields
+        )
+        if of_job or name in {"seed", "storage"}:
+            overrides.append((name, value))
+        else:
+            configuration[name] = value
+    return configuration, overrides
+
+
+def train_one(job: Job, configuration: Mapping[str, Any]) -> Iterator[EpochResult]:
+    """Trains `configuration`, and yields the same results as the same trial of a run.
+
+    Parameters of the search space that `configuration` leaves out take the trainer's defaults. Nothing is
+    written, and the test rows are dropped unread.
+
+    Raises:
+        JobError: a value is of no known name, of the wrong type or out of the trainer's range.
+        TrainerError: the data, the model or the training itself fails.
+    """
+    problems: list[Problem] = check_configuration(configuration, job.model, job.training, job.selection)
+    if problems:
+        raise JobError(problems, name="the configuration")
+    with importable_from(job.folder):
+        data = prepare(job).for_trials()
+        from trainers.trainer import Trainer  # noqa: PLC0415 (imports torch)
+
+        plan = plan_training(job.model, job.training, job.selection, configuration, job.seed)
+        yield from Trainer(plan, data, threads=threads_of(job)).epochs()

@@ -1,0 +1,89 @@
+"""The worker's entry point: a trainable function that wraps the epoch loop for Ray Tune.
+
+It knows a training plan's parts and the training and validation rows. It is told of no test row.
+"""
+
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainers.early_stopping import Outcome
+from trainers.plan import plan_training
+from trainers.settings import ModelSettings, ScoreSettings, TrainingSettings
+from tune_jobs.checkpoint_store import CheckpointStore
+from tune_jobs.events import Ending
+from tune_jobs.reports import Reporter
+
+if TYPE_CHECKING:
+    from trainers.data import TrainingData
+    from trainers.trainer import Trainer
+
+SECONDS_BETWEEN_REPORTS = 1.0
+"""Between rungs a trial reports at most this often."""
+SECONDS_BETWEEN_CHECKPOINTS = 30.0
+"""Where rungs are far apart, a checkpoint is written this often."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialTask:
+    """What all trials of a run have in common."""
+
+    model: ModelSettings
+    training: TrainingSettings
+    score: ScoreSettings
+    seed: int
+    rungs: tuple[int, ...]
+    threads: int
+    checkpoints: Path
+    module_path: tuple[str, ...] = ()
+    """Folders of the user's own modules."""
+    deadline: float | None = None
+    """Unix time after which no further epoch is begun."""
+
+    @property
+    def out_of_time(self) -> bool:
+        return self.deadline is not None and time.time() > self.deadline
+
+
+def train_trial(config: Mapping[str, Any], *, task: TrialTask, data: "TrainingData") -> None:
+    """Trains one configuration, from its last checkpoint where there is one, and reports to Ray Tune.
+
+    What goes wrong in the training itself (an exception, a loss that is no number, memory of the device) ends
+    the trial with a failure report and leaves the worker to the next trial. Ray Tune stops a trial by
+    `SystemExit` out of the report, which passes through here.
+    """
+    from ray import tune  # noqa: PLC0415
+
+    reporter = Reporter(task.score, tune.report)
+    try:
+        trainer = make_trainer(config["configuration"], task, data)
+        store = CheckpointStore(task.checkpoints, config["trial_id"])
+        reporter.add(store.restore(trainer))
+        for result in trainer.epochs():
+            reporter.add([result.to_mapping()])
+            if trainer.finished or task.out_of_time:
+                break
+            rung = result.epoch in task.rungs
+            if rung or store.seconds_since_save > SECONDS_BETWEEN_CHECKPOINTS:
+                reporter.checkpoint = store.save(trainer)
+            if rung or reporter.seconds_since_report > SECONDS_BETWEEN_REPORTS:
+                reporter.send(rung=rung)
+        reporter.checkpoint = store.save(trainer)
+        reporter.end(
+            trainer.finished.value if trainer.finished else Ending.TIME_LIMIT.value,
+            full_length=trainer.finished is Outcome.MAX_EPOCHS,
+        )
+    except Exception as error:  # noqa: BLE001 (whatever the user's code raises is this trial's failure alone)
+        reporter.fail(error)
+
+
+def make_trainer(configuration: Mapping[str, Any], task: TrialTask, data: "TrainingData") -> "Trainer":
+    """The trainer of one configuration, in a worker or without Ray."""
+    sys.path.extend(folder for folder in task.module_path if folder not in sys.path)
+    from trainers.trainer import Trainer  # noqa: PLC0415 (torch is imported by workers alone)
+
+    plan = plan_training(task.model, task.training, task.score, configuration, task.seed)
+    return Trainer(plan, data, threads=task.threads)

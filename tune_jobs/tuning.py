@@ -1,0 +1,191 @@
+"""Ray Tune runs the trials: its callbacks become the events of the run's journal."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial
+
+from tune_jobs.events import (
+    CheckpointWritten,
+    Ending,
+    EpochsReported,
+    Status,
+    TrialCreated,
+    TrialEnded,
+    TrialStarted,
+    WorkerLost,
+)
+from tune_jobs.folder import RunFolder
+from tune_jobs.job import Job
+from tune_jobs.journal import Journal
+from tune_jobs.ray_connection import Cluster
+from tune_jobs.reports import Report
+from tune_jobs.scheduling import make_scheduler
+from tune_jobs.search import OptunaSearcher, study_storage
+from tune_jobs.trainable import TrialTask, train_trial
+
+if TYPE_CHECKING:
+    from trainers.data import TrainingData
+
+STOPPED_BY_SCHEDULER = "stopped by the scheduler at epoch {epoch}"
+
+
+Trainable = Callable[[dict[str, Any]], None]
+
+
+def share(task: TrialTask, data: "TrainingData") -> Trainable:
+    """The trainable function of a run; `data` go into Ray's object store once, for all trials of a node."""
+    trainable: Trainable = tune.with_parameters(train_trial, task=task, data=data)
+    return trainable
+
+
+def tune_trials(
+    job: Job, task: TrialTask, trainable: Trainable, cluster: Cluster, folder: RunFolder, journal: Journal
+) -> Ending:
+    """Trains trials until the search has no more; every event goes into the journal."""
+    concurrent = cluster.concurrent_trials(job.resources)
+    searcher = OptunaSearcher(
+        job.search.space,
+        job.search,
+        trials=job.trials,
+        seed=job.seed,
+        storage=study_storage(folder),
+        created=lambda trial_id, number, configuration: journal.append(
+            TrialCreated(trial_id=trial_id, number=number, configuration=configuration)
+        ),
+        out_of_time=lambda: task.out_of_time,
+    )
+    callback = JournalCallback(journal, folder, job.limits.minutes_per_epoch)
+    with _terminate_as_interrupt():
+        tune.run(
+            trainable,
+            name=folder.ray.name,
+            storage_path=str(folder.path),
+            trial_dirname_creator=lambda trial: str(trial.config["trial_id"]),
+            num_samples=job.trials,
+            search_alg=searcher,
+            scheduler=make_scheduler(job.scheduler, job.training.max_epochs),
+            callbacks=[callback],
+            resources_per_trial={"cpu": job.resources.cpus_per_trial, "gpu": job.resources.gpus_per_trial},
+            max_concurrent_trials=concurrent,
+            max_failures=job.limits.retries_per_trial,
+            reuse_actors=True,
+            raise_on_failed_trial=False,
+            verbose=0,
+        )
+    searcher.close()
+    if callback.unfinished or not searcher.exhausted:
+        return Ending.INTERRUPTED
+    return Ending.TIME_LIMIT if task.out_of_time else Ending.ALL_TRIALS
+
+
+class JournalCallback(tune.Callback):  # type: ignore[misc]  # Ray has no types
+    """Writes what Ray Tune tells of trials into the journal, and ends trials that hang.
+
+    Args:
+        journal: of the run.
+        folder: of the run.
+        minutes_per_epoch: a trial that reports nothing for this long loses its worker; None waits for ever.
+    """
+
+    def __init__(self, journal: Journal, folder: RunFolder, minutes_per_epoch: float | None) -> None:
+        self._journal = journal
+        self._folder = folder
+        self._patience = None if minutes_per_epoch is None else 60 * minutes_per_epoch
+        self._heard: dict[Trial, float] = {}
+
+    @property
+    def unfinished(self) -> list[str]:
+        """Trials that were started and have not ended."""
+        return [_id(trial) for trial in self._heard]
+
+    def on_step_begin(self, **_: Any) -> None:
+        """Ends the workers of trials that hang; Ray Tune then retries them."""
+        if self._patience is None:
+            return
+        for trial, heard in self._heard.items():
+            if trial.status == Trial.RUNNING and time.monotonic() - heard > self._patience:
+                self._heard[trial] = time.monotonic()
+                ray.kill(trial.temporary_state.ray_actor)
+
+    def on_trial_start(self, trial: Trial, **_: Any) -> None:
+        """A worker takes the trial up."""
+        self._heard[trial] = time.monotonic()
+        self._journal.append(TrialStarted(trial_id=_id(trial)))
+
+    def on_trial_result(self, trial: Trial, result: dict[str, Any], **_: Any) -> None:
+        """Epochs and checkpoints of a report."""
+        self._heard[trial] = time.monotonic()
+        report = Report.of_result(result)
+        if report is None:
+            return
+        worker = f"{result['hostname']}:{result['pid']}"
+        if report.results:
+            self._journal.append(EpochsReported(trial_id=_id(trial), results=report.results, worker=worker))
+        if report.checkpoint is not None:
+            file = self._folder.relative(self._folder.checkpoints / report.checkpoint)
+            self._journal.append(CheckpointWritten(trial_id=_id(trial), epoch=report.epoch, file=file))
+
+    def on_trial_complete(self, trial: Trial, **_: Any) -> None:
+        """The trial ended by itself, or the scheduler stopped it."""
+        self._heard.pop(trial, None)
+        status, reason, details = trial_ending(Report.of_result(trial.last_result))
+        self._journal.append(TrialEnded(trial_id=_id(trial), status=status, reason=reason, details=details))
+
+    def on_trial_recover(self, trial: Trial, **_: Any) -> None:
+        """The trial's worker died; Ray Tune starts it again."""
+        self._journal.append(WorkerLost(trial_id=_id(trial), reason=_worker_failure(trial)))
+
+    def on_trial_error(self, trial: Trial, **_: Any) -> None:
+        """The trial's worker died once too often."""
+        self._heard.pop(trial, None)
+        reason = _worker_failure(trial)
+        self._journal.append(TrialEnded(trial_id=_id(trial), status=Status.FAILED, reason=reason))
+
+
+def trial_ending(report: Report | None) -> tuple[Status, str, str]:
+    """Status, reason and details of a trial whose last report is `report`: one place decides."""
+    if report is None:
+        return Status.FAILED, "ended before its first report", ""
+    if report.failure is not None:
+        return Status.FAILED, report.failure, report.details
+    if report.outcome is None:
+        return Status.STOPPED_EARLY, STOPPED_BY_SCHEDULER.format(epoch=report.epoch), ""
+    if report.score is None:
+        return Status.FAILED, "no epoch had a finite score", ""
+    return (Status.COMPLETED if report.full_length else Status.STOPPED_EARLY), report.outcome, ""
+
+
+def _id(trial: Trial) -> str:
+    return str(trial.config["trial_id"])
+
+
+def _worker_failure(trial: Trial) -> str:
+    """Why Ray says that the worker died, in one line."""
+    error = trial.get_pickled_error()
+    text = str(error) if error is not None else trial.get_error() or "no reason known"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if "memory" in text.lower() and "killed" in text.lower():
+        return "the worker was killed since the machine ran out of memory"
+    return f"the worker died: {lines[0] if lines else text}"
+
+
+@contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Has SIGTERM end the run in order, like Ctrl-C; Ray Tune itself reacts to SIGINT and SIGUSR1."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGUSR1))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
