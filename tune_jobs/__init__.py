@@ -13,9 +13,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tune_jobs.driver import run
     from tune_jobs.job import Job
     from tune_jobs.results import Run, open_run
-    from tune_jobs.driver import run
 
 _LAZY = {
     "Job": "tune_jobs.job",

@@ -158,5 +158,7 @@ def event_from_mapping(mapping: Mapping[str, Any]) -> Event:
     Raises:
         KeyError, TypeError, ValueError: no event of this version.
     """
-    values = {key: _ENUMS[key](value) if key in _ENUMS else value for key, value in mapping.items()}
+    values: dict[str, Any] = {
+        key: _ENUMS[key](value) if key in _ENUMS else value for key, value in mapping.items()
+    }
     return _EVENTS[values.pop("type")](**values)

@@ -26,9 +26,10 @@ from trainers.settings import (
     ModelSettings,
     ScheduleSettings,
     ScoreSettings,
+    Settings,
     TrainingSettings,
 )
-from tune_jobs.job_sections import SchedulerSettings, SearchSettings, TrackingSettings
+from tune_jobs.job_sections import SchedulerSettings, SearchSettings
 from tune_jobs.problems import problems_of
 
 LOWER_IS_BETTER = {"val_loss", "mse", "mae", "rmse", "param_error"}
@@ -166,7 +167,10 @@ def _parameter_name(name: str, model: ModelSettings) -> str | None:
 
 def parameter_names(model: ModelSettings) -> list[str]:
     """Names that a configuration may set, for a built-in model complete."""
-    nested = {"schedule": ScheduleSettings, "early_stopping": EarlyStoppingSettings}
+    nested: dict[str, type[Settings]] = {
+        "schedule": ScheduleSettings,
+        "early_stopping": EarlyStoppingSettings,
+    }
     return [
         *Hyperparameters.model_fields,
         *(f"model.{argument}" for argument in model_argument_names(model.name)),

@@ -49,8 +49,8 @@ def parse_yaml(text: str) -> Any:
 def dump_yaml(sections: Mapping[str, Any]) -> str:
     """`sections` as YAML text, in their order."""
     writer = YAML(typ="safe", pure=True)
-    writer.default_flow_style = None
-    writer.sort_base_mapping_type_on_output = False
+    writer.default_flow_style = None  # innermost lists and mappings on one line
+    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # ruamel declares its default
     stream = io.StringIO()
     writer.dump(dict(sections), stream)
     return stream.getvalue()

@@ -41,8 +41,11 @@ def find_problems(model: type[BaseModel], given: Mapping[str, Any]) -> tuple[dic
     """
     valid: dict[str, Any] = {}
     problems: list[Problem] = []
-    for key in given.keys() - model.model_fields.keys():
-        problems.append(Problem(key, unknown_key(key, list(model.model_fields))))
+    problems += [
+        Problem(key, unknown_key(key, list(model.model_fields)))
+        for key in given
+        if key not in model.model_fields
+    ]
     for name, field in model.model_fields.items():
         if name not in given:
             if field.is_required():
@@ -50,7 +53,7 @@ def find_problems(model: type[BaseModel], given: Mapping[str, Any]) -> tuple[dic
             else:
                 valid[name] = field.get_default()
             continue
-        annotation = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+        annotation: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
         adapter: TypeAdapter[Any] = TypeAdapter(
             annotation, config=None if _settings_class(annotation) else _STRICT
         )
@@ -76,13 +79,13 @@ def problems_of(
     for details in error.errors(include_url=False):
         grouped.setdefault(_path(details, given), []).append(details)
     problems: list[Problem] = []
-    for path, details in grouped.items():
-        if details[0]["type"] == "search_space":
+    for path, errors in grouped.items():
+        if errors[0]["type"] == "search_space":
             problems += [
-                Problem(f"{prefix}.{path}.{p.path}", p.message) for p in details[0]["ctx"]["problems"]
+                Problem(f"{prefix}.{path}.{p.path}", p.message) for p in errors[0]["ctx"]["problems"]
             ]
         else:
-            problems.append(_problem(path, details, model, prefix))
+            problems.append(_problem(path, errors, model, prefix))
     return problems
 
 
@@ -98,12 +101,12 @@ def _path(details: ErrorDetails, given: object) -> str:
         return ".".join(str(part) for part in location if not str(part).startswith("function-"))
     path: list[str] = []
     for part in location:
-        if isinstance(given, Mapping) and part in given:
-            given = given[part]
-        elif isinstance(given, Sequence) and isinstance(part, int) and part < len(given):
-            given = given[part]
-        else:
+        below = dict(given) if isinstance(given, Mapping) else {}
+        if isinstance(given, list | tuple):
+            below = dict(enumerate(given))
+        if part not in below:
             break
+        given = below[part]
         path.append(str(part))
     return ".".join(path)
 

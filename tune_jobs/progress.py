@@ -99,7 +99,8 @@ class Standing:
         sign = 1 if self.record.score.mode == "min" else -1
         best, trial = min(scored, key=lambda pair: sign * pair[0].score)
         where = f"(trial {trial.trial_id}, epoch {best.epoch})"
-        return f"{self.record.score.metric} {number_text(best.score)} {where}: {configuration_text(trial.configuration)}"
+        configuration = configuration_text(trial.configuration)
+        return f"{self.record.score.metric} {number_text(best.score)} {where}: {configuration}"
 
     def panel(self) -> RenderableType:
         """The standing as a few coloured lines."""
@@ -125,9 +126,11 @@ class Standing:
 class View(Protocol):
     """Shows the events of a run while it lasts."""
 
-    def __call__(self, event: Event) -> None: ...
+    def __call__(self, event: Event, /) -> None: ...
     def __enter__(self) -> Self: ...
-    def __exit__(self, *_: object) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
 
 
 class LiveView:

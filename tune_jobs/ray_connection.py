@@ -77,7 +77,7 @@ def ray_connection(address: str | None = None) -> Iterator[Cluster]:
         if own:
             _start(address)
         try:
-            present = ray.cluster_resources()
+            present = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray is typed in parts
             yield Cluster(cpus=present.get("CPU", 0), gpus=present.get("GPU", 0))
         finally:
             if own:
@@ -88,14 +88,13 @@ def _start(address: str | None) -> None:
     import ray  # noqa: PLC0415
 
     logging.getLogger("ray").setLevel(logging.ERROR)
-    quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     if address is None:
         # Ray turns token authentication on by itself, and would keep a token of its own in a file for all to read.
         os.environ.setdefault("RAY_AUTH_TOKEN", _TOKEN)
-        ray.init(address="local", include_dashboard=False, **quiet)
+        ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         return
     try:
-        ray.init(address=address, **quiet)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ResourceError(

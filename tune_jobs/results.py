@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from trainers.data import DataInfo
 from trainers.plan import TrainingPlan, plan_training
 from tune_jobs import holdout
@@ -73,13 +75,16 @@ class Run:
 
     @property
     def trials(self) -> "pd.DataFrame":
-        """One row a trial: trial_id, number, status, reason, score, best_epoch, epochs, seconds, node, config.*"""
-        return trials_table(self.record).to_pandas()
+        """One row a trial, in the order of creation.
+
+        Columns: trial_id, number, status, reason, score, best_epoch, epochs, seconds, node, config.<name>.
+        """
+        return _frame(trials_table(self.record))
 
     @property
     def epochs(self) -> "pd.DataFrame":
         """One row a trial and epoch: trial_id, epoch, train_loss, val_loss, the metrics, lr, seconds."""
-        return epochs_table(self.record).to_pandas()
+        return _frame(epochs_table(self.record))
 
     @property
     def info(self) -> DataInfo:
@@ -89,7 +94,8 @@ class Run:
     @property
     def winner_id(self) -> str | None:
         """Id of the winner; None where no trial succeeded."""
-        return self._selection["winner"] and self._selection["winner"]["trial_id"]
+        winner = self._selection["winner"]
+        return None if winner is None else str(winner["trial_id"])
 
     @cached_property
     def winner(self) -> Winner:
@@ -154,3 +160,8 @@ class Run:
             raise RunFolderError(f"{self.path}: the run has not ended, so nothing is selected yet")
         selection: dict[str, Any] = json.loads(self._folder.selection.read_text())
         return selection
+
+
+def _frame(table: pa.Table) -> "pd.DataFrame":
+    frame: pd.DataFrame = table.to_pandas()
+    return frame

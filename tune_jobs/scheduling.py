@@ -55,4 +55,4 @@ def make_scheduler(settings: SchedulerSettings, max_epochs: int) -> "TrialSchedu
                 time_attr=TIME, metric=SCORE, mode="min", grace_period=settings.grace_epochs
             )
         case "none":
-            return FIFOScheduler()
+            return FIFOScheduler()  # type: ignore[no-untyped-call]  # Ray is typed in parts

@@ -33,7 +33,7 @@ def study_storage(folder: RunFolder) -> BaseStorage:
     return JournalStorage(JournalFileBackend(str(folder.study)))
 
 
-class OptunaSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
+class OptunaSearcher(Searcher):
     """Proposes `trials` configurations, the settings' points first.
 
     Args:
@@ -78,10 +78,10 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
         """Nothing will be proposed any more."""
         return self._trials_left == 0 or self._out_of_time()
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """The next configuration, with our own id and number of the trial."""
         if self.exhausted:
-            return str(Searcher.FINISHED)
+            return Searcher.FINISHED  # type: ignore[return-value]  # a text, against Ray's own annotation
         if self._grid is not None and not self._study.get_trials(deepcopy=False, states=[TrialState.WAITING]):
             self._study.enqueue_trial({name: _label(value) for name, value in next(self._grid).items()})
         trial = self._study.ask()

@@ -76,7 +76,7 @@ def train_trial(config: Mapping[str, Any], *, task: TrialTask, data: "TrainingDa
             trainer.finished.value if trainer.finished else Ending.TIME_LIMIT.value,
             full_length=trainer.finished is Outcome.MAX_EPOCHS,
         )
-    except Exception as error:  # noqa: BLE001 (whatever the user's code raises is this trial's failure alone)
+    except Exception as error:
         reporter.fail(error)
 
 

@@ -85,7 +85,7 @@ def tune_trials(
     return Ending.TIME_LIMIT if task.out_of_time else Ending.ALL_TRIALS
 
 
-class JournalCallback(tune.Callback):  # type: ignore[misc]  # Ray has no types
+class JournalCallback(tune.Callback):
     """Writes what Ray Tune tells of trials into the journal, and ends trials that hang.
 
     Args:
@@ -105,21 +105,28 @@ class JournalCallback(tune.Callback):  # type: ignore[misc]  # Ray has no types
         """Trials that were started and have not ended."""
         return [_id(trial) for trial in self._heard]
 
-    def on_step_begin(self, **_: Any) -> None:
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Ends the workers of trials that hang; Ray Tune then retries them."""
         if self._patience is None:
             return
         for trial, heard in self._heard.items():
-            if trial.status == Trial.RUNNING and time.monotonic() - heard > self._patience:
+            actor = trial.temporary_state.ray_actor
+            if (
+                actor is not None
+                and trial.status == Trial.RUNNING
+                and time.monotonic() - heard > self._patience
+            ):
                 self._heard[trial] = time.monotonic()
-                ray.kill(trial.temporary_state.ray_actor)
+                ray.kill(actor)
 
-    def on_trial_start(self, trial: Trial, **_: Any) -> None:
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A worker takes the trial up."""
         self._heard[trial] = time.monotonic()
         self._journal.append(TrialStarted(trial_id=_id(trial)))
 
-    def on_trial_result(self, trial: Trial, result: dict[str, Any], **_: Any) -> None:
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
         """Epochs and checkpoints of a report."""
         self._heard[trial] = time.monotonic()
         report = Report.of_result(result)
@@ -132,17 +139,17 @@ class JournalCallback(tune.Callback):  # type: ignore[misc]  # Ray has no types
             file = self._folder.relative(self._folder.checkpoints / report.checkpoint)
             self._journal.append(CheckpointWritten(trial_id=_id(trial), epoch=report.epoch, file=file))
 
-    def on_trial_complete(self, trial: Trial, **_: Any) -> None:
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The trial ended by itself, or the scheduler stopped it."""
         self._heard.pop(trial, None)
         status, reason, details = trial_ending(Report.of_result(trial.last_result))
         self._journal.append(TrialEnded(trial_id=_id(trial), status=status, reason=reason, details=details))
 
-    def on_trial_recover(self, trial: Trial, **_: Any) -> None:
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The trial's worker died; Ray Tune starts it again."""
         self._journal.append(WorkerLost(trial_id=_id(trial), reason=_worker_failure(trial)))
 
-    def on_trial_error(self, trial: Trial, **_: Any) -> None:
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The trial's worker died once too often."""
         self._heard.pop(trial, None)
         reason = _worker_failure(trial)
@@ -169,7 +176,7 @@ def _id(trial: Trial) -> str:
 def _worker_failure(trial: Trial) -> str:
     """Why Ray says that the worker died, in one line."""
     error = trial.get_pickled_error()
-    text = str(error) if error is not None else trial.get_error() or "no reason known"
+    text = str(error if error is not None else trial.get_error() or "no reason known")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if "memory" in text.lower() and "killed" in text.lower():
         return "the worker was killed since the machine ran out of memory"
