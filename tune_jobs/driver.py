@@ -83,7 +83,8 @@ def prepare(job: Job) -> "PreparedData":
     problems = check_surroundings(sections, job.folder)
     if problems:
         raise JobError(problems)
-    return prepare_data(job.data, job.training, job.folder)
+    with importable_from(job.folder):
+        return prepare_data(job.data, job.training, job.folder)
 
 
 def describe(job: Job, folder: RunFolder, prepared: "PreparedData") -> None:

@@ -64,6 +64,7 @@ class OptunaSearcher(Searcher):
         self._trials_left = trials
         self._open: dict[str, optuna.trial.Trial] = {}
         self._grid = _grid_after(space, settings.points) if settings.method == "grid" else None
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._study = optuna.create_study(
             study_name="tune-jobs",
             storage=storage,
@@ -142,13 +143,7 @@ def _sampler(method: str, seed: int) -> optuna.samplers.BaseSampler:
             with warnings.catch_warnings():
                 # `group` keeps conditional parameters in one model; Optuna calls it experimental since 2.8.
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                return optuna.samplers.TPESampler(
-                    multivariate=True,
-                    group=True,
-                    constant_liar=True,
-                    seed=seed,
-                    warn_independent_sampling=False,
-                )
+                return optuna.samplers.TPESampler(multivariate=True, group=True, seed=seed)
         case "gp":
             return optuna.samplers.GPSampler(seed=seed)
         case _:

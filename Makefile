@@ -1,0 +1,41 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+INSTALLED_DEV := $(VENV)/.installed-dev
+
+.PHONY: install tune test test-fast lint bench clean
+
+tune: $(INSTALLED)  ## tune the example: digits with ASHA and Optuna
+	$(BIN)/tune-jobs run examples/digits.yaml
+
+install: $(INSTALLED)  ## .venv with the pinned dependencies
+
+test: $(INSTALLED_DEV)  ## the whole suite
+	$(BIN)/python -m pytest
+
+test-fast: $(INSTALLED_DEV)  ## the part that takes less than a minute
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(INSTALLED_DEV)  ## format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(INSTALLED_DEV)  ## measure, side by side; takes about 20 minutes
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# torch is installed by the constraints before anything else can ask for another build of it.
+$(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(INSTALLED_DEV): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
