@@ -1,0 +1,72 @@
+"""The order of the training rows in an epoch, and the batches cut from it."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from trainers.tensors import TensorRows
+
+Method = Literal["shuffle", "replacement", "sequential"]
+
+_CPU_BLOCK = 256 * 1024
+_DEVICE_BLOCK = 32 * 1024**2
+
+
+def draw_order(rows: int, method: Method, generator: torch.Generator) -> Tensor:
+    """Row numbers of one epoch, int64 [rows].
+
+    - `shuffle`: a random permutation: each row once.
+    - `replacement`: each place gets any row with equal probability.
+    - `sequential`: 0, 1, …; draws nothing.
+    """
+    match method:
+        case "shuffle":
+            return torch.randperm(rows, generator=generator)
+        case "replacement":
+            return torch.randint(rows, (rows,), generator=generator)
+        case "sequential":
+            return torch.arange(rows)
+
+
+def block_rows(x: Tensor) -> int:
+    """Rows to copy at a time: as many as fit a core's cache or, on an accelerator, make few launches."""
+    row_bytes = max(1, x.element_size() * x[0].numel())
+    return max(1, (_CPU_BLOCK if x.device.type == "cpu" else _DEVICE_BLOCK) // row_bytes)
+
+
+class Batches:
+    """The batches of one training, epoch after epoch, as fresh copies of the rows.
+
+    A batch size of all rows or more is `full`: gradient descent on the rows in their own order, whatever the
+    method. The last batch of an epoch is short if the rows do not divide.
+
+    Args:
+        rows: Training rows; never written to.
+        method: How an epoch's order is drawn.
+        batch_size: Rows a batch, or `full`.
+        seed: Of the order's own generator.
+    """
+
+    def __init__(
+        self, rows: TensorRows, method: Method, batch_size: int | Literal["full"], seed: int
+    ) -> None:
+        n = len(rows.x)
+        full = batch_size == "full" or batch_size >= n
+        self.batch_size: int = n if full else batch_size  # type: ignore[assignment]  # `full` is dealt with
+        self.steps = -(-n // self.batch_size)
+        self.generator = torch.Generator().manual_seed(seed % 2**63)
+        self._rows = rows
+        self._method: Method = "sequential" if full else method
+        self._block = max(1, block_rows(rows.x) // self.batch_size) * self.batch_size
+
+    def epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """One epoch's batches of x and y; whoever gets them may write to them."""
+        order = draw_order(len(self._rows.x), self._method, self.generator).to(self._rows.x.device)
+        # Rows are gathered many batches at a time: at batch 8 that saves a tenth of an epoch or more.
+        for block in torch.split(order, self._block):
+            x = self._rows.x.index_select(0, block)
+            y = self._rows.y.index_select(0, block)
+            # Unlike those of `split`, these parts are no views to autograd: a model may change them in place.
+            yield from zip(x.unsafe_split(self.batch_size), y.unsafe_split(self.batch_size), strict=True)

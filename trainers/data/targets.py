@@ -1,0 +1,84 @@
+"""Targets as a loss takes them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+
+from trainers.data.raw import Array, Column, TextColumn, numbers_of
+from trainers.settings import BuiltInLoss
+
+Form = Literal["classes", "binary", "values"]
+Class = int | str | bool
+
+CLASS_LOSSES = frozenset({"cross_entropy", "binary_cross_entropy"})
+
+
+@dataclass(frozen=True)
+class TargetEncoding:
+    """How a target becomes numbers for a loss."""
+
+    form: Form
+    """classes: int64 [n]; binary: float32 [n, 1] of 0 and 1; values: float32 [n, k]."""
+    names: tuple[str, ...]
+    """Names of the target's columns."""
+    classes: tuple[Class, ...] = ()
+    """The classes in ascending order; a row's number is its class's place here."""
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that a model gives for a row: one a class or a target; 1 for binary."""
+        return {"classes": len(self.classes), "binary": 1, "values": len(self.names)}[self.form]
+
+    def transform(self, target: Column, rows: Array) -> Array:
+        """The target of `rows`: int64 [rows], or float32 [rows, k]."""
+        values = numbers_of(target)[rows]
+        if self.form == "values":
+            return np.ascontiguousarray(values.reshape(len(rows), -1), np.float32)
+        known = np.array(
+            [target.values.index(str(name)) for name in self.classes]
+            if isinstance(target, TextColumn)
+            else self.classes
+        )
+        numbers = np.searchsorted(known, values)
+        return numbers.astype(np.float32)[:, None] if self.form == "binary" else numbers.astype(np.int64)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """As JSON types."""
+        return {"form": self.form, "names": list(self.names), "classes": list(self.classes)}
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
+        """From what `to_mapping` gave."""
+        return cls(mapping["form"], tuple(mapping["names"]), tuple(mapping["classes"]))
+
+
+def target_form(target: Column, loss: str) -> Form:
+    """In which form the loss takes this target; to a function, integers and texts are classes."""
+    if loss in CLASS_LOSSES:
+        return "binary" if loss == "binary_cross_entropy" else "classes"
+    single_discrete = len(target.shape) == 1 and (
+        isinstance(target, TextColumn) or target.dtype.kind in "biu"
+    )
+    return "classes" if loss not in get_args(BuiltInLoss) and single_discrete else "values"
+
+
+def fit_target(target: Column, names: tuple[str, ...], loss: str, train: Array) -> TargetEncoding:
+    """The encoding of a checked target; its classes are those of the training rows.
+
+    Args:
+        target: [n] or [n, k].
+        names: of the k columns.
+        loss: `training.loss`.
+        train: numbers of the training rows.
+    """
+    form = target_form(target, loss)
+    if form == "values":
+        return TargetEncoding(form, names)
+    known = np.unique(numbers_of(target)[train])
+    if isinstance(target, TextColumn):
+        return TargetEncoding(form, names, tuple(target.values[code] for code in known.tolist()))
+    if known.dtype.kind == "f":
+        known = known.astype(np.int64)
+    return TargetEncoding(form, names, tuple(known.tolist()))

@@ -1,0 +1,68 @@
+"""When a training is over: a pure decision on a frozen state."""
+
+from dataclasses import dataclass, replace
+from enum import Enum
+from math import isfinite
+from typing import Literal
+
+from trainers.settings import EarlyStoppingSettings
+
+Mode = Literal["min", "max"]
+
+
+class Outcome(Enum):
+    """How a training ended; the value is a sentence for the user."""
+
+    MAX_EPOCHS = "All epochs were trained."
+    PATIENCE = "Stopped early: the score did not improve for as many epochs as patience allows."
+    THRESHOLD = "Stopped early: the score is as good as the threshold."
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What early stopping remembers of the epochs so far."""
+
+    reference: float | None = None
+    """The last score that counted as an improvement."""
+    stale_epochs: int = 0
+    """Epochs since then."""
+
+
+def improves(score: float, reference: float | None, min_delta: float, mode: Mode) -> bool:
+    """Whether `score` beats `reference` by more than `min_delta`; NaN and infinities never do."""
+    if not isfinite(score):
+        return False
+    if reference is None:
+        return True
+    return score < reference - min_delta if mode == "min" else score > reference + min_delta
+
+
+def observe(progress: Progress, score: float, settings: EarlyStoppingSettings, mode: Mode) -> Progress:
+    """The progress after an epoch of this score."""
+    if improves(score, progress.reference, settings.min_delta, mode):
+        return Progress(reference=score)
+    return replace(progress, stale_epochs=progress.stale_epochs + 1)
+
+
+def decide(
+    progress: Progress,
+    score: float,
+    *,
+    epoch: int,
+    max_epochs: int,
+    settings: EarlyStoppingSettings,
+    mode: Mode,
+) -> Outcome | None:
+    """Whether the training is over after `epoch` (from 1), whose score this is, and why.
+
+    A training that got to its last epoch was not stopped early, whatever its score.
+    """
+    if epoch >= max_epochs:
+        return Outcome.MAX_EPOCHS
+    threshold = settings.threshold
+    reached = threshold is not None and (score <= threshold if mode == "min" else score >= threshold)
+    if reached and isfinite(score):
+        return Outcome.THRESHOLD
+    if settings.patience is not None and progress.stale_epochs >= settings.patience:
+        return Outcome.PATIENCE
+    return None

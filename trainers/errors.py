@@ -1,0 +1,46 @@
+"""What can go wrong while data are read and a model is trained.
+
+    TrainerError
+    ├── DataError          the data cannot be used as the settings ask: mend the data or the settings
+    │   └── SplitError     the rows cannot be divided as asked
+    ├── ReferenceNotFound  a `package.module:function` that cannot be found or called
+    ├── ModelError         the model does not fit the data, or cannot be built
+    ├── DeviceError        the device is not there
+    ├── Diverged           the loss is no longer a finite number: this configuration's own fault
+    └── CheckpointError    a checkpoint is missing, damaged or of another training
+
+All are the user's to mend, and none is worth a retry with the same input. The message says what was given,
+what is valid and what to do.
+"""
+
+
+class TrainerError(Exception):
+    """Root of the errors of this package; its text is shown to the user as it is."""
+
+
+class DataError(TrainerError):
+    """The data cannot be used as the settings ask."""
+
+
+class SplitError(DataError):
+    """The rows cannot be divided into training, validation and test as asked."""
+
+
+class ReferenceNotFound(TrainerError):
+    """A `package.module:function` reference that cannot be found or called."""
+
+
+class ModelError(TrainerError):
+    """The model cannot be built, or its outputs do not fit the loss."""
+
+
+class DeviceError(TrainerError):
+    """The device that was asked for is not there."""
+
+
+class Diverged(TrainerError):
+    """A loss became NaN or infinite."""
+
+
+class CheckpointError(TrainerError):
+    """A checkpoint is missing, damaged or of another training."""

@@ -1,0 +1,144 @@
+"""References of the form `package.module:function`: loading them, and checking them without running code."""
+
+import ast
+import difflib
+import importlib
+import importlib.util
+import pkgutil
+import re
+from collections.abc import Callable, Iterable, Iterator
+from importlib.abc import InspectLoader
+from importlib.machinery import ModuleSpec, PathFinder
+from typing import Any
+from zipimport import zipimporter
+
+from trainers.errors import ReferenceNotFound
+from trainers.settings import REFERENCE
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """A clause that names the closest of `known`, `; did you mean 'loss'?`; empty if none is close."""
+    close = difflib.get_close_matches(given, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def load_reference(text: str) -> Callable[..., Any]:
+    """Import the module of a `package.module:function` and return the function.
+
+    `sys.path` is taken as it is: whoever wants the job's folder to be importable puts it there before.
+
+    Raises:
+        ReferenceNotFound: the text is no reference, the module cannot be imported, or the name is not there
+            or cannot be called.
+    """
+    if problem := _form_problem(text):
+        raise ReferenceNotFound(problem)
+    module_name, name = text.split(":")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        absent = error.name if isinstance(error, ModuleNotFoundError) else None
+        if absent and f"{module_name}.".startswith(f"{absent}."):
+            reason = "; ".join(check_reference(text)) or f"{text}: there is no module {absent!r}"
+            raise ReferenceNotFound(reason) from error
+        raise ReferenceNotFound(
+            f"{text}: module {module_name!r} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    try:
+        found = getattr(module, name)
+    except AttributeError as error:
+        raise ReferenceNotFound(_missing_name(text, module_name, name, vars(module))) from error
+    if not callable(found):
+        kind = type(found).__name__
+        raise ReferenceNotFound(f"{text}: {name!r} is of type {kind}; name a function or a class")
+    return found  # type: ignore[no-any-return]  # a module's attribute has no type
+
+
+def check_reference(text: str) -> list[str]:
+    """Problems of a reference, found by reading source files; nothing is imported or executed.
+
+    Modules without source (built in, compiled) are accepted, as are names that only running the module
+    would tell (`from x import *`, a module-level `__getattr__`). A module that is no file of its own but made
+    while another is imported (`os.path`) is not found.
+    """
+    if problem := _form_problem(text):
+        return [problem]
+    importlib.invalidate_caches()
+    module_name, name = text.split(":")
+    search: list[str] | None = None
+    spec: ModuleSpec | None = None
+    passed: list[str] = []
+    for segment in module_name.split("."):
+        if passed and search is None:
+            return [f"{text}: {'.'.join(passed)!r} is a module, not a package; it has no module {segment!r}"]
+        spec = _find(segment, search)
+        if spec is None:
+            return [_missing_module(text, passed, segment, search)]
+        passed.append(segment)
+        search = None if spec.submodule_search_locations is None else list(spec.submodule_search_locations)
+    assert spec is not None
+    if search is not None and not spec.has_location:
+        return [f"{text}: {module_name!r} is a folder without __init__.py; name a module in it"]
+    return _name_problems(text, module_name, name, spec)
+
+
+def _form_problem(text: str) -> str | None:
+    if re.fullmatch(REFERENCE, text) and ".." not in text and ".:" not in text:
+        return None
+    return f"{text!r} is no reference; write package.module:function, such as my_project.data:load"
+
+
+def _find(segment: str, search: list[str] | None) -> ModuleSpec | None:
+    """Where a segment lies below its parent's folders; finding `a.b` by its whole name would import `a`."""
+    spec = PathFinder.find_spec(segment, search)
+    if spec is None and search is None:  # built in, frozen, or of an editable install
+        try:
+            spec = importlib.util.find_spec(segment)
+        except ValueError:  # a module without a spec, such as __main__
+            spec = None
+    return spec
+
+
+def _missing_module(text: str, passed: list[str], segment: str, search: list[str] | None) -> str:
+    hint = did_you_mean(segment, (module.name for module in pkgutil.iter_modules(search)))
+    if passed:
+        return f"{text}: package {'.'.join(passed)!r} has no module {segment!r}{hint}"
+    return f"{text}: there is no module {segment!r} in the job's folder or among the installed packages{hint}"
+
+
+def _missing_name(text: str, module_name: str, name: str, known: Iterable[str]) -> str:
+    return f"{text}: module {module_name!r} has no {name!r}{did_you_mean(name, known)}"
+
+
+def _name_problems(text: str, module_name: str, name: str, spec: ModuleSpec) -> list[str]:
+    if not isinstance(spec.loader, InspectLoader | zipimporter):
+        return []
+    try:
+        source = spec.loader.get_source(spec.name)
+        tree = None if source is None else ast.parse(source)
+    except (ImportError, SyntaxError, ValueError, OSError) as error:
+        where = f" in line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+        return [f"{text}: {spec.origin} cannot be read as Python{where}: {error.args[0]}"]
+    if tree is None:
+        return []
+    names = set(_top_level_names(tree.body))
+    if names & {name, "*", "__getattr__"}:
+        return []
+    return [_missing_name(text, module_name, name, names)]
+
+
+def _top_level_names(body: Iterable[ast.AST]) -> Iterator[str]:
+    for node in body:
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                yield node.name
+            case ast.Import():
+                yield from (alias.asname or alias.name.partition(".")[0] for alias in node.names)
+            case ast.ImportFrom():
+                yield from (alias.asname or alias.name for alias in node.names)
+            case ast.Name(ctx=ast.Store()):
+                yield node.id
+            case ast.Lambda() | ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
+                pass  # their names are their own
+            case _:
+                yield from _top_level_names(ast.iter_child_nodes(node))

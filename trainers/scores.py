@@ -1,0 +1,34 @@
+"""Which epoch is the best: one rule for trainings, trials and runs."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trainers.settings import ScoreSettings
+
+
+@dataclass(frozen=True)
+class BestEpoch:
+    """The epoch that gives a training its score."""
+
+    epoch: int
+    score: float
+
+
+def better(best: BestEpoch | None, result: Mapping[str, Any], score: ScoreSettings) -> BestEpoch | None:
+    """`best`, or the epoch of `result` where it is better.
+
+    Of equals the first stays. NaN and infinities are never best.
+
+    Args:
+        best: the best epoch before, None where no epoch had a finite value.
+        result: an epoch's values by name, `epoch` among them.
+        score: the metric, and whether low or high is good.
+    """
+    value = result[score.metric]
+    if value is None or not math.isfinite(value):
+        return best
+    if best is None or (value < best.score if score.mode == "min" else value > best.score):
+        return BestEpoch(int(result["epoch"]), float(value))
+    return best
