@@ -5,6 +5,7 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from tune_jobs.results import Run, open_run
 from tune_jobs.scheduling import rung_epochs
 from tune_jobs.selection import write_selection
 from tune_jobs.tables import write_tables
+from tune_jobs.tracking import open_trackers
 from tune_jobs.trainable import TrialTask
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ def run(job: Job, *, address: str | None = None, listeners: Sequence[Listener] =
     Raises:
         JobError: a file or function that the job names is not there.
         TrainerError: the data cannot be used as the job asks. Nothing has been made then.
-        ResourceError: the machine or cluster has not what a trial needs.
+        ResourceError: the machine or cluster has not what a trial needs, or a tracker's package is missing.
         RunFailed: no trial succeeded.
         Interrupted: a signal ended the run.
     """
@@ -54,7 +56,16 @@ def run(job: Job, *, address: str | None = None, listeners: Sequence[Listener] =
         describe(job, folder, prepared)
         holdout.seal(folder, prepared.test)
         record = RunRecord(job.selection)
-        with Journal(folder.journal, record.apply, _pruning(folder, record), *listeners) as journal:
+        with (
+            ExitStack() as guests,  # closed after the journal
+            Journal(
+                folder.journal,
+                record.apply,
+                _pruning(folder, record),
+                *listeners,
+                *(guests.enter_context(tracker) for tracker in open_trackers(job, folder)),
+            ) as journal,
+        ):
             journal.append(run_started(job, prepared.report))
             ending = Ending.FAILED
             try:

@@ -5,16 +5,41 @@ YAML 1.2 through ruamel.yaml: `1e-4` is a number, `no` is text, and a key given 
 
 import copy
 import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.constructor import DuplicateKeyError, SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.representer import SafeRepresenter
 
 from search_spaces import Problem
 from tune_jobs.errors import JobError
+
+_BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*( [A-Za-z0-9_./-]+)*")
+"""Text that needs no quotes; everything else is written in double quotes, where every letter can be escaped."""
+_ENTRY_KEYS = frozenset({"low", "high", "log", "step", "values", "when", "type"})
+"""Keys of a parameter of the search space."""
+
+
+class _Constructor(SafeConstructor):
+    """Leaves dates as the text that they were."""
+
+
+_Constructor.add_constructor("tag:yaml.org,2002:timestamp", SafeConstructor.construct_yaml_str)
+
+
+class _Representer(SafeRepresenter):
+    """Quotes text wherever that may matter."""
+
+    def represent_str(self, data: str) -> Any:
+        style = None if _BARE.fullmatch(data) else '"'
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+_Representer.add_representer(str, _Representer.represent_str)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -36,19 +61,28 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except YAMLError as error:
         raise _file_problem(path, f"not valid YAML: {_where(error)}") from error
     if not isinstance(sections, dict):
-        found = "nothing" if sections is None else f"a {type(sections).__name__}"
+        found = "nothing" if sections is None else "a list" if isinstance(sections, list) else repr(sections)
         raise _file_problem(path, f"holds {found}; a job file holds sections such as `data:` and `search:`")
     return sections
 
 
 def parse_yaml(text: str) -> Any:
     """The plain value that `text` stands for; raises `YAMLError`."""
-    return _plain(YAML(typ="safe", pure=True).load(text))
+    reader = YAML(typ="safe", pure=True)
+    reader.Constructor = _Constructor
+    try:
+        return _plain(reader.load(text))
+    except RecursionError:
+        raise YAMLError("nested too deeply, or an alias that contains itself") from None
+    except (ValueError, KeyError) as error:  # of a value that is not what its form or tag says
+        raise YAMLError(f"a value cannot be read ({error})") from error
 
 
 def dump_yaml(sections: Mapping[str, Any]) -> str:
     """`sections` as YAML text, in their order."""
     writer = YAML(typ="safe", pure=True)
+    writer.Representer = _Representer
+    writer.width = 100_000  # lines are never folded
     writer.default_flow_style = None  # innermost lists and mappings on one line
     writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # ruamel declares its default
     stream = io.StringIO()
@@ -104,7 +138,7 @@ def apply_overrides(sections: Mapping[str, Any], overrides: Sequence[tuple[str, 
                 break
             below = below[part]
         else:
-            below[key] = value
+            below[key] = copy.deepcopy(value)
     if problems:
         raise JobError(problems, name="the command line")
     return result
@@ -113,11 +147,14 @@ def apply_overrides(sections: Mapping[str, Any], overrides: Sequence[tuple[str, 
 def _split_name(name: str) -> list[str]:
     """The keys of a dotted name; parameters of the search space have dots of their own (`model.hidden`)."""
     parts = name.split(".")
-    if parts[:2] == ["search", "space"] and len(parts) > 3 and parts[2] in {"model", "training"}:
-        fields = {"low", "high", "log", "step", "values", "when", "type"}
-        end = next((i for i in range(3, len(parts)) if parts[i] in fields), len(parts))
-        return ["search", "space", ".".join(parts[2:end]), *parts[end:]]
-    return parts
+    if parts[:2] != ["search", "space"] or len(parts) < 4:
+        return parts
+    first, last = (4, len(parts)) if parts[2] in {"model", "training"} else (3, 3)
+    end = next((i for i in range(first, len(parts)) if parts[i] in _ENTRY_KEYS), last)
+    split = ["search", "space", ".".join(parts[2:end]), *parts[end:]]
+    if split[3:4] == ["when"] and len(split) > 4:
+        split[4:] = [".".join(split[4:])]
+    return split
 
 
 def _value(text: str) -> Any:
@@ -128,11 +165,13 @@ def _value(text: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Dates and other YAML types as the text that they were: a job file knows numbers, text and lists."""
+    """What is neither a section nor a list, number or text becomes text."""
     if isinstance(value, dict):
         return {str(key): _plain(below) for key, below in value.items()}
     if isinstance(value, list):
         return [_plain(below) for below in value]
+    if isinstance(value, str):
+        value.encode()  # half a surrogate pair can be escaped in YAML, and is no text
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 

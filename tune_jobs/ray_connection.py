@@ -73,7 +73,7 @@ def ray_connection(address: str | None = None) -> Iterator[Cluster]:
     import ray  # noqa: PLC0415 (a third of a second, and a job may be wrong)
 
     own = not ray.is_initialized()
-    with _environment(_ENVIRONMENT):
+    with _environment(_ENVIRONMENT), _quiet("ray"):
         if own:
             _start(address)
         try:
@@ -87,19 +87,32 @@ def ray_connection(address: str | None = None) -> Iterator[Cluster]:
 def _start(address: str | None) -> None:
     import ray  # noqa: PLC0415
 
-    logging.getLogger("ray").setLevel(logging.ERROR)
     if address is None:
         # Ray turns token authentication on by itself, and would keep a token of its own in a file for all to read.
         os.environ.setdefault("RAY_AUTH_TOKEN", _TOKEN)
-        ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(
+            address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL
+        )
         return
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ResourceError(
             f"--address {address}: no Ray answers there ({reason}); give HOST:PORT of a running head node"
         ) from error
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keeps a logger still: what Ray would say of trials is in the run's journal."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 @contextmanager

@@ -145,7 +145,7 @@ def _sampler(method: str, seed: int) -> optuna.samplers.BaseSampler:
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 return optuna.samplers.TPESampler(multivariate=True, group=True, seed=seed)
         case "gp":
-            return optuna.samplers.GPSampler(seed=seed)
+            return optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False)
         case _:
             return optuna.samplers.RandomSampler(seed=seed)
 

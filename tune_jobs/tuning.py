@@ -33,6 +33,8 @@ from tune_jobs.trainable import TrialTask, train_trial
 if TYPE_CHECKING:
     from trainers.data import TrainingData
 
+WORKER_START_SECONDS = 60.0
+"""Before its first report, a trial's worker may take this long to start and to import torch."""
 STOPPED_BY_SCHEDULER = "stopped by the scheduler at epoch {epoch}"
 
 
@@ -99,6 +101,7 @@ class JournalCallback(tune.Callback):
         self._folder = folder
         self._patience = None if minutes_per_epoch is None else 60 * minutes_per_epoch
         self._heard: dict[Trial, float] = {}
+        self._hung: set[Trial] = set()
 
     @property
     def unfinished(self) -> list[str]:
@@ -111,17 +114,14 @@ class JournalCallback(tune.Callback):
             return
         for trial, heard in self._heard.items():
             actor = trial.temporary_state.ray_actor
-            if (
-                actor is not None
-                and trial.status == Trial.RUNNING
-                and time.monotonic() - heard > self._patience
-            ):
-                self._heard[trial] = time.monotonic()
+            hangs = trial.status == Trial.RUNNING and time.monotonic() > heard + self._patience
+            if hangs and actor is not None and trial not in self._hung:
+                self._hung.add(trial)
                 ray.kill(actor)
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A worker takes the trial up."""
-        self._heard[trial] = time.monotonic()
+        self._heard[trial] = time.monotonic() + WORKER_START_SECONDS
         self._journal.append(TrialStarted(trial_id=_id(trial)))
 
     def on_trial_result(
@@ -147,13 +147,19 @@ class JournalCallback(tune.Callback):
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The trial's worker died; Ray Tune starts it again."""
-        self._journal.append(WorkerLost(trial_id=_id(trial), reason=_worker_failure(trial)))
+        self._journal.append(WorkerLost(trial_id=_id(trial), reason=self._why_lost(trial)))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The trial's worker died once too often."""
         self._heard.pop(trial, None)
-        reason = _worker_failure(trial)
+        reason = self._why_lost(trial)
         self._journal.append(TrialEnded(trial_id=_id(trial), status=Status.FAILED, reason=reason))
+
+    def _why_lost(self, trial: Trial) -> str:
+        if trial in self._hung:
+            self._hung.discard(trial)
+            return f"no epoch for {self._patience:g} s (`limits.minutes_per_epoch`), so its worker was ended"
+        return worker_failure(trial)
 
 
 def trial_ending(report: Report | None) -> tuple[Status, str, str]:
@@ -173,7 +179,7 @@ def _id(trial: Trial) -> str:
     return str(trial.config["trial_id"])
 
 
-def _worker_failure(trial: Trial) -> str:
+def worker_failure(trial: Trial) -> str:
     """Why Ray says that the worker died, in one line."""
     error = trial.get_pickled_error()
     text = str(error if error is not None else trial.get_error() or "no reason known")
