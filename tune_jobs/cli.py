@@ -20,6 +20,7 @@ from tune_jobs.display import (
     plan_lines,
     runs_display,
     standing_lines,
+    trial_display,
     trials_display,
 )
 from tune_jobs.errors import JobError, RunFolderError, TuneJobsError, UnfinishedRun
@@ -47,7 +48,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except OSError as error:
+        return _complain(str(error), 1)
     return 0
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"given {text!r}; valid: a whole number of at least 0")
+    return int(text)
 
 
 def _complain(message: str, exit_code: int) -> int:
@@ -77,7 +86,10 @@ def _parser() -> argparse.ArgumentParser:
     add("train", _train, "Train one configuration without Ray: `--lr 0.01 --model.hidden '[64]'`.", job)
     show = add("show", _show, "Show the trials of a run.", run_folder)
     show.add_argument(
-        "--most", type=int, default=20, metavar="N", help="trials to show, best first (default 20)"
+        "--trial", metavar="ID", help="one trial: its epochs, how it ended, how to train it again"
+    )
+    show.add_argument(
+        "--most", type=_count, default=20, metavar="N", help="trials to show, best first (default 20)"
     )
     listing = add("list", _list, "List the runs of a folder.")
     listing.add_argument("folder", nargs="?", default="runs", metavar="FOLDER", help="(default runs)")
@@ -113,9 +125,8 @@ def _print_run(path: Path, console: Console, most: int) -> None:
     console.print(trials_display(opened.record, most))
     hidden = len(opened.record.trials) - most
     if hidden > 0:
-        console.print(
-            f"and {hidden} more: tune-jobs show {path} --most {len(opened.record.trials)}", style="dim"
-        )
+        more = f"and {hidden} more: tune-jobs show {path} --most {len(opened.record.trials)}"
+        console.print(more, style="dim", markup=False)
     for line in failures_display(opened.record):
         console.print(line, style="red", markup=False)
     for line in standing_lines(opened):
@@ -149,7 +160,16 @@ def _train(options: argparse.Namespace, rest: list[str], console: Console) -> No
 
 def _show(options: argparse.Namespace, rest: list[str], console: Console) -> None:
     _no_overrides(rest)
-    _print_run(RunFolder.open(options.run).path, console, options.most)
+    if options.trial is None:
+        _print_run(RunFolder.open(options.run).path, console, options.most)
+        return
+    from tune_jobs.results import open_run  # noqa: PLC0415
+
+    opened = open_run(options.run)
+    if options.trial not in opened.record.trials:
+        raise RunFolderError(f"{options.run}: no trial {options.trial!r}; `tune-jobs show RUN` lists them")
+    for part in trial_display(opened, options.trial):
+        console.print(part, markup=False)
 
 
 def _list(options: argparse.Namespace, rest: list[str], console: Console) -> None:

@@ -2,11 +2,13 @@
 
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
+from rich.text import Text
 
 from tune_jobs.errors import TuneJobsError
 from tune_jobs.folder import RunFolder
@@ -59,8 +61,13 @@ def trials_display(record: RunRecord, most: int | None = None) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("configuration", overflow="fold")
     for trial in shown:
-        table.add_row(*_cells(trial, record), configuration_text(trial.configuration))
+        _add_row(table, *_cells(trial, record), configuration_text(trial.configuration))
     return table
+
+
+def _add_row(table: Table, *cells: str) -> None:
+    """Text as it is: in a plain `str` rich would take `[red]` for a colour."""
+    table.add_row(*map(Text, cells))
 
 
 def _cells(trial: TrialRecord, record: RunRecord) -> Sequence[str]:
@@ -73,6 +80,30 @@ def _cells(trial: TrialRecord, record: RunRecord) -> Sequence[str]:
         str(len(trial.epochs)),
         f"{trial.seconds:.2f}",
     )
+
+
+def trial_display(opened: "Run", trial_id: str) -> list[str | Table]:
+    """One trial in full: how it ended, its epochs, and the command that trains it again without Ray."""
+    trial = opened.record.trials[trial_id]
+    rows = [trial.epochs[epoch] for epoch in sorted(trial.epochs)]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in rows[0] if rows else ():
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(*(number_text(value) for value in row.values()))
+    flags = " ".join(f"--{name} {shlex.quote(_exact(value))}" for name, value in trial.configuration.items())
+    parts: list[str | Table] = [
+        f"trial {trial_id}: {trial.status}: {trial.reason}",
+        f"configuration: {configuration_text(trial.configuration)}",
+        table,
+    ]
+    if trial.details:
+        parts.append(trial.details)
+    return [*parts, f"again, alone: tune-jobs train {RunFolder(opened.path).job} {flags}"]
+
+
+def _exact(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def failures_display(record: RunRecord) -> list[str]:
@@ -160,7 +191,8 @@ def runs_display(folder: Path) -> Table:
         try:
             opened = open_run(path)
             best = rank(opened.record)[:1]
-            table.add_row(
+            _add_row(
+                table,
                 path.name,
                 opened.ending.value if opened.ending else "no",
                 str(len(opened.record.trials)),
@@ -169,5 +201,5 @@ def runs_display(folder: Path) -> Table:
                 "opened" if read_ledger(RunFolder(path)) else "sealed",
             )
         except TuneJobsError as error:
-            table.add_row(path.name, str(error), "", "", "", "")
+            _add_row(table, path.name, str(error), "", "", "", "")
     return table

@@ -101,7 +101,7 @@ def prepare(job: Job) -> "PreparedData":
 def describe(job: Job, folder: RunFolder, prepared: "PreparedData") -> None:
     """Writes what the run is: the resolved job, and how its rows were encoded."""
     with replacing(folder.job) as file:
-        file.write(job.to_yaml().encode())
+        file.write(job.with_absolute_source().to_yaml().encode())
     with replacing(folder.data_info) as file:
         file.write(json.dumps(prepared.info.to_mapping(), indent=1).encode())
 

@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import time
+import zipfile
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,7 @@ def unseal(
     Raises:
         HoldoutOpened: they were read before, and `again` was not given.
         RunFolderError: there are no rows, or `again` came without a reason.
+        DamagedRun: the ledger or the rows cannot be read.
     """
     from trainers.data import Rows  # noqa: PLC0415
 
@@ -73,8 +75,14 @@ def unseal(
             "--again needs --reason TEXT: why the test rows are read once more; it is recorded"
         )
     number = _claim(folder, trial_id, again=again, reason=reason)
-    with np.load(path, allow_pickle=False) as arrays:
-        return Rows(arrays["x"], arrays["y"]), number
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return Rows(arrays["x"], arrays["y"]), number
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise DamagedRun(
+            f"{path}: the test rows cannot be read ({error}); restore the file from a copy. "
+            f"Entry {number} of the ledger stays: look again with --again --reason TEXT"
+        ) from error
 
 
 def record_results(folder: RunFolder, number: int, results: dict[str, float]) -> None:
@@ -94,7 +102,7 @@ def read_ledger(folder: RunFolder) -> list[LedgerEntry]:
     if not path.exists():
         return []
     entries: dict[int, LedgerEntry] = {}
-    for line_number, line in enumerate(path.read_text().splitlines(), start=1):
+    for line_number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), start=1):
         try:
             values = json.loads(line)
             number = values["number"]

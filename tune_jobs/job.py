@@ -33,7 +33,8 @@ class Job(Settings):
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    """Of initial weights, batches and the search; Optuna takes 32 bits."""
     data: DataSettings
     model: ModelSettings
     training: TrainingSettings
@@ -48,12 +49,12 @@ class Job(Settings):
 
     _folder: Path = PrivateAttr()
 
-    def __init__(self, *, _folder: Path | None = None, **sections: Any) -> None:
+    def __init__(self, /, **sections: Any) -> None:
         problems = _problems(sections)
         if problems:
             raise JobError(problems)
         super().__init__(**sections)
-        self._folder = (_folder or Path.cwd()).resolve()
+        self._folder = Path.cwd()
 
     @property
     def folder(self) -> Path:
@@ -69,7 +70,10 @@ class Job(Settings):
     @classmethod
     def from_mapping(cls, sections: Mapping[str, Any], folder: Path | None = None) -> Self:
         """The job that `sections` describe; relative files are looked for in `folder` (default: current)."""
-        return cls(**sections, _folder=folder)
+        job = cls(**{str(name): section for name, section in sections.items()})
+        if folder is not None:
+            job._folder = folder.resolve()
+        return job
 
     @classmethod
     def from_file(cls, path: str | Path, overrides: Sequence[tuple[str, Any]] = ()) -> Self:
@@ -87,7 +91,16 @@ class Job(Settings):
         problems = _problems(sections, path.parent.resolve())
         if problems:
             raise JobError(problems, name=str(path))
-        return cls(**sections, _folder=path.parent)
+        return cls.from_mapping(sections, path.parent)
+
+    def with_absolute_source(self) -> Self:
+        """The same job, from whichever folder it is read."""
+        path = self._folder / self.data.source
+        if not path.is_file():
+            return self
+        sections = self.to_mapping()
+        sections["data"]["source"] = str(path)
+        return self.from_mapping(sections, self._folder)
 
     def to_mapping(self) -> dict[str, Any]:
         """All keys, defaults included, as plain values; `from_mapping` takes it back."""

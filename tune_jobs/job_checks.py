@@ -4,6 +4,7 @@ Every check is a pure function from the valid sections to problems. It runs wher
 at are valid, so that one bad section does not hide what is wrong between the others.
 """
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -98,8 +99,35 @@ def _source(data: DataSettings, folder: Path) -> list[Problem]:
     return [Problem("data.source", f"given {source!r}; valid: {valid}{did_you_mean(source, built_in)}")]
 
 
+def _data(data: DataSettings) -> list[Problem]:
+    return _not_plain("data.arguments", data.arguments)
+
+
 def _model(model: ModelSettings) -> list[Problem]:
-    return [Problem("model.arguments", text) for text in check_model_arguments(model.name, model.arguments)]
+    problems = _not_plain("model.arguments", model.arguments)
+    return problems or [
+        Problem("model.arguments", text) for text in check_model_arguments(model.name, model.arguments)
+    ]
+
+
+def _not_plain(path: str, value: object) -> list[Problem]:
+    """What the run's copy of the job could not hold; most of it only Python can give."""
+    if isinstance(value, dict):
+        return [
+            problem
+            for key, below in value.items()
+            for problem in (
+                _not_plain(f"{path}.{key}", below)
+                if isinstance(key, str)
+                else [Problem(path, f"given the key {key!r}; valid: keys that are text")]
+            )
+        ]
+    if isinstance(value, list | tuple):
+        return [p for index, below in enumerate(value) for p in _not_plain(f"{path}.{index}", below)]
+    if value is None or type(value) in {bool, int, str} or (type(value) is float and math.isfinite(value)):
+        return []
+    valid = "text, finite numbers, true, false, null, lists and sections"
+    return [Problem(path, f"given {value!r}; valid: {valid}")]
 
 
 def _metrics(training: TrainingSettings) -> list[Problem]:
@@ -199,7 +227,10 @@ def _value(
 
 def _points(search: SearchSettings) -> list[Problem]:
     """Points may leave parameters out: the search proposes them."""
-    return [
+    unfit = [
+        p for index, point in enumerate(search.points) for p in _not_plain(f"search.points.{index}", point)
+    ]
+    return unfit or [
         problem.under(f"search.points.{index}")
         for index, point in enumerate(search.points)
         for problem in search.space.problems(point)
@@ -210,7 +241,7 @@ def _points(search: SearchSettings) -> list[Problem]:
 def _grid(search: SearchSettings) -> list[Problem]:
     if search.method != "grid" or search.space.grid_size() is not None:
         return []
-    endless = [name for name, p in search.space.parameters.items() if p.domain.grid() is None]
+    endless = [name for name, p in search.space.parameters.items() if p.domain.size() is None]
     return [
         Problem(
             f"search.space.{name}", "has no end of values for method grid; give `values: [...]` or a `step`"
@@ -231,9 +262,11 @@ def _grace(scheduler: SchedulerSettings, training: TrainingSettings) -> list[Pro
 
 
 def _storage(storage: str) -> list[Problem]:
-    if "://" not in storage:
-        return []
-    return [Problem("storage", f"given {storage!r}; this version writes to folders only: give a path")]
+    if "://" in storage:
+        return [Problem("storage", f"given {storage!r}; this version writes to folders only: give a path")]
+    if not storage or "\0" in storage:
+        return [Problem("storage", f"given {storage!r}; valid: the path of a folder, such as runs")]
+    return []
 
 
 def _reference(path: str, text: str) -> list[Problem]:
@@ -242,6 +275,7 @@ def _reference(path: str, text: str) -> list[Problem]:
 
 Check = Callable[..., Sequence[Problem]]
 _CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
+    (_data, ("data",)),
     (_model, ("model",)),
     (_metrics, ("training",)),
     (_selection, ("selection", "training")),

@@ -5,6 +5,7 @@ that a run shows (tables, selection, progress) is made from it.
 """
 
 import json
+import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -19,11 +20,13 @@ Listener = Callable[[Event], None]
 class Journal:
     """Appends events and then tells its listeners of them, in this order.
 
-    A listener that fails is the run's failure: guests that may fail, such as trackers, guard themselves.
+    What a process that died left unfinished at the end of the file is cut off first. A listener that fails is
+    the run's failure: guests that may fail, such as trackers, guard themselves.
     """
 
     def __init__(self, path: Path, *listeners: Listener) -> None:
         self._listeners = listeners
+        _cut_torn_end(path)
         self._file = path.open("ab")
 
     def append(self, event: Event) -> None:
@@ -66,13 +69,26 @@ def read_journal(path: Path) -> list[Event]:
     return events
 
 
+def _cut_torn_end(path: Path) -> None:
+    """Without this the next event would be written onto a torn line, and be lost with it."""
+    if not path.exists():
+        return
+    content = path.read_bytes()
+    end = content.rfind(b"\n") + 1
+    last = content.rfind(b"\n", 0, max(end - 1, 0)) + 1
+    if _parse(content[last : end - 1]) is None:
+        end = last
+    if end < len(content):
+        os.truncate(path, end)
+
+
 def _parse(line: bytes) -> Event | None:
     checksum, _, text = line.partition(b" ")
     try:
         if int(checksum, 16) != zlib.crc32(text):
             return None
         return event_from_mapping(json.loads(text))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

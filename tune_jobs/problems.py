@@ -15,20 +15,23 @@ _VALID = {
     "dict_type": "a section of `key: value` lines",
     "finite_number": "a finite number",
     "float_type": "a number",
-    "greater_than": "a number above {gt:g}",
-    "greater_than_equal": "a number of at least {ge:g}",
+    "greater_than": "a number above {gt:.12g}",
+    "greater_than_equal": "a number of at least {ge:.12g}",
     "int_from_float": "a whole number",
     "int_type": "a whole number",
-    "less_than": "a number below {lt:g}",
-    "less_than_equal": "a number of at most {le:g}",
+    "invalid_key": "keys that are text",
+    "less_than": "a number below {lt:.12g}",
+    "less_than_equal": "a number of at most {le:.12g}",
     "literal_error": "{expected}",
     "model_type": "a section of `key: value` lines",
     "none_required": "null",
+    "string_too_long": "text of at most {max_length} characters",
     "string_type": "text",
     "tuple_type": "a list",
 }
 _PATTERNS = {
     ":[A-Za-z_]": "`package.module:function`",
+    "^[A-Za-z0-9][": "letters, digits, - _ and . with a letter or digit first",
     "auto|cpu": "auto, cpu, mps, cuda or cuda:N",
 }
 

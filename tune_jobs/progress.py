@@ -31,7 +31,6 @@ class Standing:
 
     def __init__(self, score: ScoreSettings) -> None:
         self.record = RunRecord(score)
-        self._epochs = 0
 
     def apply(self, event: Event) -> None:
         """Takes one event into account."""
@@ -67,9 +66,9 @@ class Standing:
 
     @property
     def seconds_left(self) -> float | None:
-        """As long as the trials so far suggest; None before the first has ended."""
+        """As long as the trials so far suggest; None before the first has ended, and after the run."""
         begun = self.first_epoch_seconds
-        if begun is None or not self.ended:
+        if begun is None or not self.ended or self.record.ended is not None:
             return None
         return (self.seconds - begun) / self.ended * (self.asked - self.ended)
 
@@ -86,10 +85,15 @@ class Standing:
         ]
         if (best := self.best_text()) is not None:
             parts.append(f"best {best}")
-        parts.append(f"{self.epochs_per_second:.0f} epochs/s")
-        if self.seconds_left is not None and self.record.ended is None:
+        parts.append(self.speed_text())
+        if self.seconds_left is not None:
             parts.append(f"about {duration_text(self.seconds_left)} left")
         return "; ".join(parts)
+
+    def speed_text(self) -> str:
+        """`214 epochs/s`, `0.37 epochs/s`."""
+        speed = self.epochs_per_second
+        return f"{speed:.0f} epochs/s" if speed >= 10 else f"{speed:.2g} epochs/s"
 
     def best_text(self) -> str | None:
         """`val_loss 0.0712 (trial 0007, epoch 9)`; None before the first score."""
@@ -113,13 +117,14 @@ class Standing:
         facts.add_row(
             "trials", Text.assemble((str(self.ended), "bold"), f" of {self.asked} ended   ", counts)
         )
-        facts.add_row("best", self.best_text() or "no score yet")
+        facts.add_row("best", Text(self.best_text() or "no score yet"))
         left = self.seconds_left
         remaining = "" if left is None else f"   about {duration_text(left)} left"
         begun = self.first_epoch_seconds is not None
-        speed = f"{self.epochs_per_second:.0f} epochs/s" if begun else "starting Ray and its workers"
+        speed = self.speed_text() if begun else "starting Ray and its workers"
         facts.add_row("time", f"{duration_text(self.seconds)}   {speed}{remaining}")
-        bar = ProgressBar(total=max(self.asked, 1), completed=self.ended, width=40)
+        bar = Table.grid()  # a bar by itself ends without a new line
+        bar.add_row(ProgressBar(total=max(self.asked, 1), completed=self.ended, width=40))
         return Group(bar, facts)
 
 

@@ -31,6 +31,8 @@ class TrialRecord:
     created: float
     status: Status = Status.PENDING
     reason: str = ""
+    details: str = ""
+    """Traceback of a failure."""
     worker: str = ""
     started: float | None = None
     ended: float | None = None
@@ -93,7 +95,8 @@ class RunRecord:
                 trial.status, trial.workers_lost = Status.PENDING, trial.workers_lost + 1
             case TrialEnded():
                 trial = self.trials[event.trial_id]
-                trial.status, trial.reason, trial.ended = event.status, event.reason, event.time
+                trial.status, trial.ended = event.status, event.time
+                trial.reason, trial.details = event.reason, event.details
             case RunEnded():
                 self.ended = event
 

@@ -17,7 +17,7 @@ from tune_jobs.events import Ending, HoldoutUnsealed, RunStarted
 from tune_jobs.folder import RunFolder
 from tune_jobs.job import Job
 from tune_jobs.job_checks import importable_from
-from tune_jobs.job_file import parse_yaml
+from tune_jobs.job_file import read_yaml
 from tune_jobs.journal import Journal, read_journal
 from tune_jobs.records import RunRecord
 from tune_jobs.tables import epochs_table, trials_table
@@ -59,8 +59,7 @@ class Run:
         events = read_journal(folder.journal)
         if not events or not isinstance(events[0], RunStarted):
             raise DamagedRun(f"{folder.journal}: does not begin with the start of a run")
-        sections = parse_yaml(folder.job.read_text(encoding="utf-8"))
-        self.job = Job.from_mapping(sections, Path(events[0].job_folder))
+        self.job = Job.from_mapping(read_yaml(folder.job), Path(events[0].job_folder))
         self.record = RunRecord.replay(events, self.job.selection)
 
     @property
@@ -158,7 +157,10 @@ class Run:
     def _selection(self) -> dict[str, Any]:
         if not self._folder.selection.is_file():
             raise RunFolderError(f"{self.path}: the run has not ended, so nothing is selected yet")
-        selection: dict[str, Any] = json.loads(self._folder.selection.read_text())
+        try:
+            selection: dict[str, Any] = json.loads(self._folder.selection.read_bytes())
+        except ValueError as error:
+            raise DamagedRun(f"{self._folder.selection}: cannot be read ({error})") from error
         return selection
 
 

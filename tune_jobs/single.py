@@ -28,7 +28,7 @@ def split_configuration(pairs: Iterable[tuple[str, Any]]) -> tuple[dict[str, Any
         of_job = section in _SECTIONS and (
             section != "model" or key.split(".")[0] in ModelSettings.model_fields
         )
-        if of_job or name in {"seed", "storage"}:
+        if of_job:
             overrides.append((name, value))
         else:
             configuration[name] = value

@@ -34,13 +34,16 @@ def job_from_sweep(sweep: Mapping[str, Any]) -> str:
         SearchSpaceError: with everything in the sweep that has no equal in a job.
     """
     imported = import_sweep(sweep)
-    space, renamed = {}, []
-    for name, entry in imported.space.to_mapping().items():
+    given = imported.space.to_mapping()
+    space: dict[str, Any] = {}
+    renamed = []
+    for name, entry in given.items():
         ours = _OUR_NAMES.get(name, name)
+        if ours != name and (ours in given or ours in space):
+            ours = name
         if ours != name:
             renamed.append(f"{name} is called {ours} here")
-        when = {_OUR_NAMES.get(parent, parent): values for parent, values in entry.get("when", {}).items()}
-        space[ours] = {**entry, **({"when": when} if when else {})}
+        space[ours] = entry
     if imported.metric:
         renamed.append(
             f"the sweep's metric {imported.metric!r} ({imported.mode}): set `selection` to its equal here"
@@ -58,4 +61,4 @@ def _job_name(name: str | None) -> str:
     kept = "".join(
         letter if letter.isascii() and (letter.isalnum() or letter in "-_.") else "-" for letter in name or ""
     )
-    return kept.lstrip("-_.") or "sweep"
+    return kept.lstrip("-_.")[:80] or "sweep"

@@ -74,13 +74,14 @@ def _table(rows: list[dict[str, Any]], fixed: Iterable[tuple[str, pa.DataType]])
     return pa.table({name: _column([row.get(name) for row in rows], types.get(name)) for name in names})
 
 
-def _column(values: list[Any], type_: pa.DataType | None) -> pa.Array:
-    """An array of `values`; those of several types, such as 64 and `full`, become text."""
+def _column(values: list[Any], type_: pa.DataType | None) -> "pa.Array[Any]":
+    """An array of `values`; those of several types, such as 64 and `full`, or of no Arrow type become text."""
     present = [value for value in values if value is not None]
     kinds = {type(value) for value in present}
-    if type_ is None and kinds == {int, float}:
-        type_ = pa.float64()
-    if type_ is None and (len(kinds) > 1 or kinds & {list, dict, tuple}):
+    wide = any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in present)
+    if type_ is None and kinds == {int, float} and not wide:
+        values, type_ = [None if value is None else float(value) for value in values], pa.float64()
+    if type_ is None and (len(kinds) > 1 or wide or kinds & {list, dict, tuple}):
         values = [None if v is None else v if isinstance(v, str) else json.dumps(v) for v in values]
         type_ = pa.string()
     return pa.array(values, type=type_)

@@ -1,0 +1,39 @@
+"""Tracking: dashboards beside the run folder, fed by the run's journal in the driver."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tune_jobs.errors import ResourceError
+from tune_jobs.folder import RunFolder
+from tune_jobs.job import Job
+from tune_jobs.tracking.base import Guest as Guest
+from tune_jobs.tracking.base import Tracker as Tracker
+
+
+def open_trackers(job: Job, folder: RunFolder) -> list[Guest]:
+    """The trackers that `job` asks for, as listeners for the run's journal; the caller closes them.
+
+    Raises:
+        ResourceError: the package of a tracker is missing.
+    """
+    trackers: dict[str, Tracker] = {}
+    if job.tracking.wandb is not None:
+        with _importing("wandb", "tracking.wandb"):
+            from tune_jobs.tracking.wandb import WandbTracker  # noqa: PLC0415 (a second, and seldom needed)
+        trackers["W&B"] = WandbTracker(job.tracking.wandb, folder, job.selection)
+    if job.tracking.tensorboard:
+        with _importing("tensorboardX", "tracking.tensorboard"):
+            from tune_jobs.tracking.tensorboard import TensorboardTracker  # noqa: PLC0415 (imports torch)
+        trackers["TensorBoard"] = TensorboardTracker(folder, job.selection)
+    return [Guest(tracker, name) for name, tracker in trackers.items()]
+
+
+@contextmanager
+def _importing(package: str, key: str) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise ResourceError(
+            f"{key}: the package {package} cannot be imported ({error}); "
+            f"install it with `pip install {package}`, or leave {key} out of the job"
+        ) from error

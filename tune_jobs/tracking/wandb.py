@@ -1,0 +1,105 @@
+"""Weights & Biases: a W&B run for each trial, all of them owned by the driver."""
+
+import os
+from typing import Final
+
+import wandb
+
+from trainers.settings import ScoreSettings
+from tune_jobs.events import EpochsReported, Event, TrialCreated, TrialEnded
+from tune_jobs.folder import RunFolder
+from tune_jobs.job_sections import WandbSettings
+from tune_jobs.records import RunRecord
+from tune_jobs.tracking.base import new_results
+
+_QUIET: Final = wandb.Settings(
+    silent=True,
+    console="off",
+    disable_git=True,
+    disable_code=True,
+    symlink=False,
+    init_timeout=30,
+    finish_timeout=30,  # without it a server that does not answer is waited for without end
+    x_disable_meta=True,
+    x_disable_stats=True,
+    x_disable_machine_info=True,
+    x_save_requirements=False,
+)
+"""No word on the console; nothing is looked for on the machine, or told of it, but the trials' own numbers."""
+
+
+class WandbTracker:
+    """Writes every epoch of every trial to W&B.
+
+    A trial's W&B run has the trial's id as name and the run folder's name as group. Its steps are epochs;
+    its summary has the lowest `val_loss`, the selection metric's best value, and at the trial's end `status`,
+    `reason`, `score` and `best_epoch`. It exits with 0 if the trial could be the winner, else with 1.
+
+    Offline, nothing leaves the machine and no key is needed: `wandb sync RUN/wandb/offline-run-*` uploads later.
+
+    Args:
+        settings: where the W&B runs go.
+        folder: of the run; the files of W&B lie in its `wandb`.
+        score: which number judges an epoch.
+    """
+
+    def __init__(self, settings: WandbSettings, folder: RunFolder, score: ScoreSettings) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._record = RunRecord(score)
+        self._runs: dict[str, wandb.Run] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Takes one event into account.
+
+        Raises:
+            wandb.Error: online, W&B refused the run or did not answer.
+        """
+        if isinstance(event, EpochsReported):
+            self._log(event)
+        self._record.apply(event)
+        if isinstance(event, TrialCreated):
+            self._runs[event.trial_id] = self._open(event)
+        elif isinstance(event, TrialEnded):
+            self._end(event)
+
+    def close(self) -> None:
+        """Ends the W&B runs of trials whose end was not seen."""
+        for run in self._runs.values():
+            run.finish(exit_code=1)
+        self._runs.clear()
+
+    def _open(self, trial: TrialCreated) -> wandb.Run:
+        os.environ.setdefault(
+            "WANDB_ERROR_REPORTING", "false"
+        )  # it reports to W&B's server, also when offline
+        wandb.setup(wandb.Settings(silent=True))  # else `init` may ask for a key, and waits for an answer
+        run = wandb.init(
+            reinit="create_new",
+            mode=self._settings.mode,
+            project=self._settings.project,
+            entity=self._settings.entity,
+            id=f"{self._folder.name}-{trial.trial_id}",  # an id is used once in a project, and trials' ids recur
+            name=trial.trial_id,
+            group=self._folder.name,
+            tags=self._settings.tags,
+            config=dict(trial.configuration),
+            dir=self._folder.path,  # W&B itself adds the `wandb`
+            settings=_QUIET,
+        )
+        score = self._record.score
+        for metric, summary in {"val_loss": "min", score.metric: score.mode}.items():
+            run.define_metric(metric, summary=summary)
+        return run
+
+    def _log(self, report: EpochsReported) -> None:
+        for result in new_results(self._record, report):  # W&B's steps cannot go back
+            self._runs[report.trial_id].log(dict(result), step=int(result["epoch"]), commit=True)
+
+    def _end(self, trial: TrialEnded) -> None:
+        run = self._runs.pop(trial.trial_id)
+        run.summary.update({"status": trial.status.value, "reason": trial.reason})
+        best = self._record.best(trial.trial_id)
+        if best is not None:
+            run.summary.update({"score": best.score, "best_epoch": best.epoch})
+        run.finish(exit_code=0 if trial.status.selectable else 1)
