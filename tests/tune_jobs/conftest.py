@@ -1,0 +1,203 @@
+"""A small valid job, broken on request, and run folders made through the real journal, without Ray."""
+
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tune_jobs.errors import JobError
+from tune_jobs.events import (
+    CheckpointWritten,
+    Ending,
+    EpochsReported,
+    Event,
+    RunEnded,
+    RunStarted,
+    Status,
+    TrialCreated,
+    TrialEnded,
+    TrialStarted,
+    WinnerSelected,
+)
+from tune_jobs.folder import RunFolder, replacing
+from tune_jobs.job import Job
+from tune_jobs.journal import Journal
+from tune_jobs.records import RunRecord
+from tune_jobs.selection import write_selection
+from tune_jobs.tables import write_tables
+from trainers.settings import ScoreSettings
+
+Sections = dict[str, Any]
+TrialSpec = Mapping[str, Any]
+"""What a trial of a made-up run is: see `events_of`."""
+
+SECTIONS: Sections = {
+    "name": "small",
+    "data": {"source": "linear_gaussian", "arguments": {"n": 100, "sigma": 0.1}},
+    "model": {"name": "mlp", "arguments": {"hidden": [4]}},
+    "training": {"max_epochs": 9, "loss": "mse", "metrics": ["mae"]},
+    "search": {
+        "space": {
+            "lr": {"low": 1e-3, "high": 0.5, "log": True},
+            "batch_size": {"values": [8, "full"]},
+            "optimizer": {"values": ["sgd", "adam"]},
+            "momentum": {"low": 0.0, "high": 0.9, "when": {"optimizer": "sgd"}},
+        },
+        "trials": 6,
+    },
+}
+
+
+@pytest.fixture
+def make_sections() -> Callable[..., Sections]:
+    return changed
+
+
+@pytest.fixture
+def problems() -> Callable[[Mapping[str, Any]], list[str]]:
+    """Each problem of the small job with changes, as `path: message`."""
+
+    def find(changes: Mapping[str, Any]) -> list[str]:
+        with pytest.raises(JobError) as caught:
+            Job.from_mapping(changed(changes))
+        return list(map(str, caught.value.problems))
+
+    return find
+
+
+@pytest.fixture
+def write_job(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a job file: the small job with changes, or a text of the test's own."""
+
+    def write(changes: Mapping[str, Any] | None = None, *, text: str | None = None) -> Path:
+        from tune_jobs.job_file import dump_yaml
+
+        path = tmp_path / "job.yaml"
+        path.write_text(dump_yaml(changed(changes)) if text is None else text, encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def make_events() -> Callable[..., list[Event]]:
+    return events_of
+
+
+@pytest.fixture
+def make_record() -> Callable[..., RunRecord]:
+    def make(trials: Iterable[TrialSpec], **score: Any) -> RunRecord:
+        return RunRecord.replay(events_of(trials), ScoreSettings(**score))
+
+    return make
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., RunFolder]:
+    """A run folder as the driver would leave it; without `ending` as it is while the run lasts."""
+
+    def make(
+        trials: Iterable[TrialSpec],
+        *,
+        ending: Ending | None = Ending.ALL_TRIALS,
+        changes: Mapping[str, Any] | None = None,
+    ) -> RunFolder:
+        job = Job.from_mapping(changed(changes), tmp_path)
+        folder = RunFolder.create(tmp_path / "runs", job.name)
+        with replacing(folder.job) as file:
+            file.write(job.to_yaml().encode())
+        record = RunRecord(job.selection)
+        with Journal(folder.journal, record.apply) as journal:
+            for event in events_of(trials, ending=ending):
+                journal.append(event)
+            if ending is not None:
+                winner = write_selection(record, folder)
+                journal.append(WinnerSelected(winner=winner.trial.trial_id if winner else None))
+                write_tables(record, folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    """A new and empty run folder."""
+    return RunFolder.create(tmp_path / "runs", "small")
+
+
+def changed(changes: Mapping[str, Any] | None = None) -> Sections:
+    """The sections of the small job with `changes`, such as `{"data/split/seed": 1}`; `...` leaves a key out."""
+    sections = copy.deepcopy(SECTIONS)
+    for path, value in (changes or {}).items():
+        *above, key = path.split("/")
+        below = sections
+        for part in above:
+            below = below.setdefault(part, {})
+        if value is ...:
+            del below[key]
+        else:
+            below[key] = value
+    return sections
+
+
+def events_of(trials: Iterable[TrialSpec], ending: Ending | None = Ending.ALL_TRIALS) -> list[Event]:
+    """The events of a run, a second apart, from Unix time 1,000,000.
+
+    Keys of a trial, all optional: `losses` (val_loss of its epochs), `metrics` (name: values of its epochs),
+    `configuration`, `status` (Status.RUNNING leaves the end out), `reason`.
+    """
+    trials = list(trials)
+    events: list[Event] = [
+        RunStarted(
+            name="small",
+            job_folder="",
+            trials=len(trials),
+            rows={"train": 60, "validation": 20, "test": 20},
+            fingerprints={"data": "d", "split": "s", "space": "p"},
+            versions={"python": "3"},
+        )
+    ]
+    for number, trial in enumerate(trials):
+        events += _events_of_trial(number, trial)
+    if ending is not None:
+        events.append(RunEnded(ending=ending))
+    return [_at(event, 1_000_000.0 + second) for second, event in enumerate(events)]
+
+
+def _events_of_trial(number: int, trial: TrialSpec) -> list[Event]:
+    unknown = trial.keys() - {"losses", "metrics", "configuration", "status", "reason"}
+    assert not unknown, unknown
+    trial_id = f"{number:04d}"
+    losses: Sequence[float] = trial.get("losses", ())
+    status = trial.get("status", Status.COMPLETED)
+    results = [
+        {
+            "epoch": epoch,
+            "train_loss": loss,
+            "val_loss": loss,
+            **{name: values[epoch - 1] for name, values in trial.get("metrics", {}).items()},
+            "lr": 0.1,
+            "seconds": 0.5,
+        }
+        for epoch, loss in enumerate(losses, start=1)
+    ]
+    events: list[Event] = [
+        TrialCreated(trial_id=trial_id, number=number, configuration=trial.get("configuration", {"lr": 0.1}))
+    ]
+    if status is not Status.PENDING:
+        events.append(TrialStarted(trial_id=trial_id))
+    if results:
+        file = f"checkpoints/{trial_id}/epoch-{len(results):06d}.pt"
+        events.append(EpochsReported(trial_id=trial_id, results=results, worker="node-1:77"))
+        events.append(CheckpointWritten(trial_id=trial_id, epoch=len(results), file=file))
+    if status.ended:
+        events.append(
+            TrialEnded(trial_id=trial_id, status=status, reason=trial.get("reason", "its course is run"))
+        )
+    return events
+
+
+def _at(event: Event, time: float) -> Event:
+    return type(event)(**{**vars(event), "time": time})

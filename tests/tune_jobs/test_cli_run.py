@@ -1,0 +1,134 @@
+"""The command line as a user calls it, in processes of its own: exit codes, the last line, Ctrl-C, nothing left over."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tune_jobs import open_run
+
+pytestmark = pytest.mark.slow
+
+JOB = """
+name: tiny
+data: {source: linear_gaussian, arguments: {n: 60}}
+model: {name: linear}
+training: {max_epochs: 3, loss: mse}
+search: {space: {lr: {low: 1e-3, high: 0.5, log: true}}, trials: 3}
+"""
+SLOW_MODEL = """
+import time
+from torch import nn
+class Slow(nn.Linear):
+    def train(self, mode=True):
+        time.sleep(0.05)
+        return super().train(mode)
+def slow(input_shape, outputs):
+    return Slow(input_shape[0], outputs)
+"""
+
+
+def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tune_jobs", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200, check=False)
+
+
+def ray_processes(folder: Path) -> list[str]:
+    """Command lines of processes that work for the Ray whose files are under `folder`."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                environment = (process / "environ").read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            if f"RAY_TMPDIR={folder}" in environment and process.name != str(os.getpid()) and "ray" in line:
+                found.append(line)
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "job.yaml").write_text(JOB)
+    (tmp_path / "user_code.py").write_text(SLOW_MODEL)
+    return tmp_path
+
+
+def test_run_then_test_once_then_again(folder: Path) -> None:
+    ran = call(folder, "run", "job.yaml", "--search.trials", "2")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr == ""
+    last = ran.stdout.rstrip().splitlines()[-1]
+    assert last.startswith("run: ")
+    path = last.removeprefix("run: ")
+    assert Path(path).parent == folder / "runs"
+    assert len(open_run(path).trials) == 2
+    assert not ray_processes(Path(os.environ["RAY_TMPDIR"]))
+
+    tested = call(folder, "test", path)
+    assert tested.returncode == 0
+    assert "test_loss: " in tested.stdout
+    second = call(folder, "test", path)
+    assert second.returncode == 3
+    assert "were read before" in second.stderr
+    assert call(folder, "test", path, "--again").returncode == 2
+    assert call(folder, "test", path, "--again", "--reason", "a second look").returncode == 0
+    shown = call(folder, "show", path).stdout
+    assert "a second look" in shown
+    assert "opened" in call(folder, "list").stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_with_130_and_leaves_tables_and_no_process(
+    folder: Path, number: signal.Signals
+) -> None:
+    changes = ["--model.name", "user_code:slow", "--training.max_epochs", "200", "--scheduler.method", "none"]
+    command = [sys.executable, "-m", "tune_jobs", "run", "job.yaml", "--search.trials", "50", *changes]
+    with subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            journals = list((folder / "runs").glob("*/journal/events.jsonl"))
+            if journals and "epochs_reported" in journals[0].read_text():
+                break
+            time.sleep(0.2)
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=100)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    path = output.rstrip().splitlines()[-1].removeprefix("run: ")
+    statuses = set(open_run(path).trials["status"])
+    assert statuses <= {"interrupted", "completed"}
+    assert "interrupted" in statuses
+    assert (Path(path) / "epochs.parquet").is_file()
+    assert not ray_processes(Path(os.environ["RAY_TMPDIR"]))
+
+
+def test_a_run_without_a_success_ends_with_1(folder: Path) -> None:
+    failed = call(folder, "run", "job.yaml", "--search.space.lr", "1e30", "--search.trials", "2")
+    assert failed.returncode == 1, failed.stderr
+    assert "no trial succeeded; the commonest reason, of 2 of 2 failed trials: the" in failed.stderr
+    assert failed.stdout.rstrip().splitlines()[-1].startswith("run: ")
+
+
+def test_data_that_cannot_be_used_leave_nothing(folder: Path) -> None:
+    (folder / "empty.csv").write_text("a,b\n")
+    ran = call(
+        folder,
+        "run",
+        "job.yaml",
+        "--data.source",
+        "empty.csv",
+        "--data.target",
+        "b",
+        "--data.arguments",
+        "{}",
+    )
+    assert ran.returncode == 2
+    assert "Traceback" not in ran.stderr
+    assert not (folder / "runs").exists()
