@@ -2,10 +2,11 @@
 
 import json
 import platform
+import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,8 +44,9 @@ def run(job: Job, *, address: str | None = None, listeners: Sequence[Listener] =
 
     Raises:
         JobError: a file or function that the job names is not there.
-        TrainerError: the data cannot be used as the job asks. Nothing has been made then.
+        TrainerError: the data cannot be used as the job asks.
         ResourceError: the machine or cluster has not what a trial needs, or a tracker's package is missing.
+            Up to here nothing has been made.
         RunFailed: no trial succeeded.
         Interrupted: a signal ended the run.
     """
@@ -52,32 +54,22 @@ def run(job: Job, *, address: str | None = None, listeners: Sequence[Listener] =
 
     with importable_from(job.folder):
         prepared = prepare(job)
-        folder = RunFolder.create(Path(job.storage), job.name)
-        describe(job, folder, prepared)
-        holdout.seal(folder, prepared.test)
-        record = RunRecord(job.selection)
-        with (
-            ExitStack() as guests,  # closed after the journal
-            Journal(
-                folder.journal,
-                record.apply,
-                _pruning(folder, record),
-                *listeners,
-                *(guests.enter_context(tracker) for tracker in open_trackers(job, folder)),
-            ) as journal,
-        ):
-            journal.append(run_started(job, prepared.report))
-            ending = Ending.FAILED
-            try:
-                with ray_connection(address) as cluster:
+        with ray_connection(address) as cluster:
+            concurrent = cluster.concurrent_trials(job.resources)
+            folder = make_folder(job, prepared)
+            record = RunRecord(job.selection)
+            with open_journal(job, folder, record, listeners) as journal:
+                journal.append(run_started(job, prepared.report))
+                ending = Ending.FAILED
+                try:
                     from tune_jobs.tuning import share, tune_trials  # noqa: PLC0415 (imports Ray Tune)
 
                     task = trial_task(job, folder)
                     trainable = share(task, prepared.for_trials())
                     del prepared  # Ray's object store has the only copy of the rows from here on
-                    ending = tune_trials(job, task, trainable, cluster, folder, journal)
-            finally:
-                conclude(record, ending, folder, journal)
+                    ending = tune_trials(job, task, trainable, concurrent, folder, journal)
+                finally:
+                    conclude(record, ending, folder, journal)
     return _judged(open_run(folder.path))
 
 
@@ -98,12 +90,30 @@ def prepare(job: Job) -> "PreparedData":
         return prepare_data(job.data, job.training, job.folder)
 
 
-def describe(job: Job, folder: RunFolder, prepared: "PreparedData") -> None:
-    """Writes what the run is: the resolved job, and how its rows were encoded."""
-    with replacing(folder.job) as file:
-        file.write(job.with_absolute_source().to_yaml().encode())
-    with replacing(folder.data_info) as file:
-        file.write(json.dumps(prepared.info.to_mapping(), indent=1).encode())
+def make_folder(job: Job, prepared: "PreparedData") -> RunFolder:
+    """The run's folder, with the resolved job, how rows are encoded, and the sealed test rows."""
+    folder = RunFolder.create(Path(job.storage), job.name)
+    try:
+        with replacing(folder.job) as file:
+            file.write(job.with_absolute_source().to_yaml().encode())
+        with replacing(folder.data_info) as file:
+            file.write(json.dumps(prepared.info.to_mapping(), indent=1).encode())
+        holdout.seal(folder, prepared.test)
+    except BaseException:
+        shutil.rmtree(folder.path, ignore_errors=True)
+        raise
+    return folder
+
+
+@contextmanager
+def open_journal(
+    job: Job, folder: RunFolder, record: RunRecord, listeners: Sequence[Listener]
+) -> Iterator[Journal]:
+    """The run's journal, whose events `record`, the listeners and the job's trackers follow."""
+    with ExitStack() as trackers:  # closed after the journal
+        guests = [trackers.enter_context(tracker) for tracker in open_trackers(job, folder)]
+        with Journal(folder.journal, record.apply, _pruning(folder, record), *listeners, *guests) as journal:
+            yield journal
 
 
 def run_started(job: Job, report: "DataReport") -> RunStarted:

@@ -181,7 +181,8 @@ def _where(error: YAMLError) -> str:
             error
         )
     if isinstance(error, MarkedYAMLError):
-        return f"{error.problem}{_line(error)}"
+        whole = f"{error.context}, {error.problem}"
+        return f"{whole if str(error.problem).startswith('but ') else error.problem}{_line(error)}"
     return str(error).splitlines()[0]
 
 

@@ -125,7 +125,9 @@ def _problem(
         return Problem(dotted, unknown_key(str(first["loc"][-1]), _keys_at(model, first["loc"][:-1])))
     if first["type"] == "value_error":
         return Problem(dotted, str(first["ctx"]["error"]))
-    valid = " or ".join(dict.fromkeys(_valid(details) for details in errors))
+    *others, valid = dict.fromkeys(_valid(details) for details in errors)
+    if others:
+        valid = f"{', '.join(others).replace(' or ', ', ')} or {valid}"
     hint = did_you_mean(first["input"], _literals(errors)) if isinstance(first["input"], str) else ""
     return Problem(dotted, f"given {_shown(first['input'])}; valid: {valid}{hint}")
 

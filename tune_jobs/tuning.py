@@ -24,7 +24,6 @@ from tune_jobs.events import (
 from tune_jobs.folder import RunFolder
 from tune_jobs.job import Job
 from tune_jobs.journal import Journal
-from tune_jobs.ray_connection import Cluster
 from tune_jobs.reports import Report
 from tune_jobs.scheduling import make_scheduler
 from tune_jobs.search import OptunaSearcher, study_storage
@@ -48,10 +47,9 @@ def share(task: TrialTask, data: "TrainingData") -> Trainable:
 
 
 def tune_trials(
-    job: Job, task: TrialTask, trainable: Trainable, cluster: Cluster, folder: RunFolder, journal: Journal
+    job: Job, task: TrialTask, trainable: Trainable, concurrent: int, folder: RunFolder, journal: Journal
 ) -> Ending:
-    """Trains trials until the search has no more; every event goes into the journal."""
-    concurrent = cluster.concurrent_trials(job.resources)
+    """Trains `concurrent` trials at a time until the search has no more; every event goes into the journal."""
     searcher = OptunaSearcher(
         job.search.space,
         job.search,

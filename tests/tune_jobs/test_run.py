@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+
 from tune_jobs import Job, Run, open_run, run
 from tune_jobs.driver import prepare, trial_task
 from tune_jobs.errors import HoldoutOpened, ResourceError, RunFailed

@@ -227,7 +227,10 @@ def test_a_tracker_that_never_answers_is_given_up_when_the_run_ends(
 ) -> None:
     recorder = Recorder(go_on=threading.Event())
     folder, events = make_folder(tmp_path), run_events()
-    track(folder, events, [Guest(recorder, "the dashboard", patience=0.01)])
+    with Guest(recorder, "the dashboard", patience=0.01) as guest, Journal(folder.journal, guest) as journal:
+        for event in events:
+            journal.append(event)
+        assert recorder.entered.wait(WAIT_SECONDS)
     assert not recorder.closed.is_set()
     assert len(read_journal(folder.journal)) == len(events)
     assert messages(caplog) == [
@@ -453,7 +456,7 @@ def test_wandb_without_a_key_says_what_to_do_and_asks_nothing(tmp_path: Path, se
 
 def file_events(folder: Path) -> list:
     """Events of the one event file in `folder`: TFRecords, a length, its checksum, the bytes, their checksum."""
-    from tensorboardX.proto.event_pb2 import Event as FileEvent  # noqa: PLC0415 (imports torch)
+    from tensorboardX.proto.event_pb2 import Event as FileEvent
 
     (file,) = folder.iterdir()
     data, events = file.read_bytes(), []
@@ -494,7 +497,7 @@ def test_tensorboard_has_every_epoch_of_every_trial(offline: Tracked) -> None:
 
 @pytest.mark.slow
 def test_tensorboard_has_the_configuration_of_every_trial_that_ended(offline: Tracked) -> None:
-    from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData  # noqa: PLC0415 (imports torch)
+    from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
     found = {}
     for trial_id in CONFIGURATIONS:
