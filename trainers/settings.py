@@ -4,10 +4,9 @@ These are the `data`, `model` and `training` sections of a job file and the hype
 may propose. Nothing here imports torch: settings can be checked in a fraction of a second.
 """
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 REFERENCE = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 
@@ -54,7 +53,9 @@ class SplitSettings(Settings):
         if self.method in {"group", "time", "column"} and self.by is None:
             raise ValueError(f"method {self.method!r} needs a column: add `by: COLUMN`")
         if self.method in {"random", "stratified"} and self.by is not None:
-            raise ValueError(f"method {self.method!r} uses no column: remove `by`, or choose group, time or column")
+            raise ValueError(
+                f"method {self.method!r} uses no column: remove `by`, or choose group, time or column"
+            )
         return self
 
 

@@ -9,8 +9,11 @@ from typing import Any, Self
 from trainers.errors import TrainerError
 from trainers.scores import BestEpoch, better
 from trainers.settings import ScoreSettings
-from tune_jobs.scheduling import SCORE, TIME
 
+TIME = "rung_epoch"
+"""Key of a result that says how far a trial is; present at rungs alone."""
+SCORE = "score"
+"""Key of a result that holds the trial's best score so far, always to be minimised."""
 _REPORT = "report"
 
 EpochMapping = Mapping[str, Any]

@@ -7,14 +7,10 @@ Rungs follow successive halving (Jamieson and Talwalkar 2016); ASHA decides at e
 from typing import TYPE_CHECKING
 
 from tune_jobs.job_sections import SchedulerSettings
+from tune_jobs.reports import SCORE, TIME
 
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
-
-TIME = "rung_epoch"
-"""Key of a report that says how far a trial is; present at rungs alone."""
-SCORE = "score"
-"""Key of a report that holds the trial's best score so far, always to be minimised."""
 
 
 def rung_epochs(settings: SchedulerSettings, max_epochs: int) -> tuple[int, ...]:
@@ -33,7 +29,7 @@ def rung_epochs(settings: SchedulerSettings, max_epochs: int) -> tuple[int, ...]
 
 
 def make_scheduler(settings: SchedulerSettings, max_epochs: int) -> "TrialScheduler":
-    """Ray Tune's scheduler for `settings`, on reports that hold `TIME` and `SCORE`.
+    """Ray Tune's scheduler for `settings`, on the results of `reports.Report`.
 
     One bracket: further brackets of Ray's ASHA are chosen by an unseeded generator, and may have no rung.
     """

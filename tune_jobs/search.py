@@ -21,8 +21,7 @@ from ray.tune.search import Searcher
 from search_spaces import Choice, Float, Int, SearchSpace
 from tune_jobs.folder import RunFolder
 from tune_jobs.job_sections import SearchSettings
-from tune_jobs.reports import Report
-from tune_jobs.scheduling import SCORE
+from tune_jobs.reports import SCORE, Report
 
 Created = Callable[[str, int, Mapping[str, Any]], None]
 """Told of each new trial: its id, number and configuration."""

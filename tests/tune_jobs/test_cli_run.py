@@ -1,4 +1,4 @@
-"""The command line as a user calls it, in processes of its own: exit codes, the last line, Ctrl-C, nothing left over."""
+"""The command line as a user calls it, in processes of its own: exit codes, the last line, Ctrl-C."""
 
 import os
 import signal
@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from tune_jobs import open_run
 
 pytestmark = pytest.mark.slow

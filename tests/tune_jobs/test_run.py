@@ -157,7 +157,8 @@ def test_a_trial_under_ray_equals_the_same_training_alone_bit_for_bit(finished: 
     for trial_id, record in finished.record.trials.items():
         own = epochs[epochs["trial_id"] == trial_id]
         alone = [
-            result.to_mapping() for result, _ in zip(train_one(finished.job, record.configuration), own.index)
+            result.to_mapping()
+            for result, _ in zip(train_one(finished.job, record.configuration), own.index, strict=False)
         ]
         for name in ("train_loss", "val_loss", "accuracy", "f1", "lr"):
             assert [row[name] for row in alone] == list(own[name]), (trial_id, name)
