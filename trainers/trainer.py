@@ -16,7 +16,9 @@ from trainers.data.prepare import DataInfo, Rows, TrainingData
 from trainers.early_stopping import Outcome, Progress, decide, observe
 from trainers.errors import CheckpointError, Diverged, ModelError
 from trainers.evaluation import Evaluation, evaluate
-from trainers.losses import build_loss, check_targets
+from trainers.explicit_gradients import explicit_gradients
+from trainers.fused_updates import FusedUpdate
+from trainers.losses import Loss, build_loss, check_targets
 from trainers.metric_rules import check_metrics
 from trainers.metrics import build_metrics
 from trainers.models import build_model
@@ -71,7 +73,11 @@ class Trainer:
         self._loss = build_loss(training.loss)
         self._metrics = build_metrics(training, data.info, self.model)
         self._optimizer = build_optimizer(self.model, h, self.device)
+        self._update = FusedUpdate(self._optimizer)
         self._parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
+        self._gradients = explicit_gradients(plan.model, training.loss, self.model) or _AutogradGradients(
+            self.model, self._loss, self._parameters
+        )
         self._batches = Batches(self._train_rows, training.batching, h.batch_size, plan.seed)
         _check_batch_norm(self.model, len(data.train.x), self._batches.batch_size)
         self._schedule = Schedule(
@@ -202,11 +208,12 @@ class Trainer:
         group, schedule = self._optimizer.param_groups[0], self._schedule
         lr = group["lr"]
         losses: list[Tensor] = []
-        for x, y in self._batches.epoch():
-            losses.append(step(x, y))
-            lr = group["lr"]
-            if schedule.every_batch:
-                schedule.after_batch()
+        with torch.no_grad():
+            for x, y in self._batches.epoch():
+                losses.append(step(x, y))
+                lr = group["lr"]
+                if schedule.every_batch:
+                    schedule.after_batch()
         # One transfer an epoch: asking a GPU for each batch's loss would wait for it.
         means = torch.stack(losses).tolist()
         size, rows = self._batches.batch_size, len(self._train_rows.x)
@@ -214,33 +221,45 @@ class Trainer:
         return (fsum(means[:-1]) * size + means[-1] * last) / rows, lr
 
     def _step(self, x: Tensor, y: Tensor) -> Tensor:
-        loss = self._loss(self.model(x), y)
-        self._backward(loss)
-        self._optimizer.step()
-        return loss.detach()
+        loss = self._clipped_gradients(x, y)
+        self._update()
+        return loss
 
     def _lbfgs_step(self, x: Tensor, y: Tensor) -> Tensor:
         decay = self.plan.hyperparameters.weight_decay
         losses: list[Tensor] = []
 
         def closure() -> float:
-            loss = self._loss(self.model(x.clone()), y.clone())
-            self._backward(loss)
+            losses.append(self._clipped_gradients(x.clone(), y.clone()))
             for parameter in self._parameters if decay else ():
                 if parameter.grad is not None:
                     parameter.grad.add_(parameter.detach(), alpha=decay)
-            losses.append(loss.detach())
             return float(losses[-1])
 
         self._optimizer.step(closure)
         return losses[0]
 
-    def _backward(self, loss: Tensor) -> None:
-        for parameter in self._parameters:
-            parameter.grad = None
-        torch.autograd.backward(loss)
+    def _clipped_gradients(self, x: Tensor, y: Tensor) -> Tensor:
+        """Mean loss of a batch, whose gradients are then in the parameters, limited in norm if asked for."""
+        loss = self._gradients(x, y)
         if (limit := self.plan.training.clip_grad_norm) is not None:
             nn.utils.clip_grad_norm_(self._parameters, limit)
+        return loss
+
+
+class _AutogradGradients:
+    """What `ExplicitGradients` is for some models, for all others."""
+
+    def __init__(self, model: nn.Module, loss: Loss, parameters: list[nn.Parameter]) -> None:
+        self._model, self._loss, self._parameters = model, loss, parameters
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        for parameter in self._parameters:
+            parameter.grad = None
+        with torch.enable_grad():
+            loss = self._loss(self._model(x), y)
+            torch.autograd.backward(loss)
+        return loss.detach()
 
 
 def best_model(plan: TrainingPlan, info: DataInfo, state: Mapping[str, Any]) -> nn.Module:
