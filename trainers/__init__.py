@@ -13,13 +13,13 @@ from trainers.results import EpochResult
 if TYPE_CHECKING:
     from trainers.checkpoints import load_checkpoint, save_checkpoint
     from trainers.evaluation import Evaluation
-    from trainers.trainer import Trainer, best_model, evaluate_best
+    from trainers.trainer import Trainer, best_evaluator, best_model
 
 _LAZY = {
     "Evaluation": "trainers.evaluation",
     "Trainer": "trainers.trainer",
     "best_model": "trainers.trainer",
-    "evaluate_best": "trainers.trainer",
+    "best_evaluator": "trainers.trainer",
     "load_checkpoint": "trainers.checkpoints",
     "save_checkpoint": "trainers.checkpoints",
 }
@@ -30,8 +30,8 @@ __all__ = [
     "Outcome",
     "Trainer",
     "TrainingPlan",
+    "best_evaluator",
     "best_model",
-    "evaluate_best",
     "load_checkpoint",
     "plan_training",
     "save_checkpoint",

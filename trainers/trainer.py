@@ -1,6 +1,6 @@
 """The epoch loop: one training of one model, that can be saved and continued after any epoch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from hashlib import sha256
 from math import fsum, isfinite
@@ -281,19 +281,27 @@ def best_model(plan: TrainingPlan, info: DataInfo, state: Mapping[str, Any]) -> 
     return model.eval()
 
 
-def evaluate_best(plan: TrainingPlan, info: DataInfo, state: Mapping[str, Any], rows: Rows) -> Evaluation:
-    """Evaluate the best epoch of a saved training on rows that were prepared like its validation rows.
+def best_evaluator(
+    plan: TrainingPlan, info: DataInfo, state: Mapping[str, Any]
+) -> Callable[[Rows], Evaluation]:
+    """A function that evaluates the best epoch of a saved training on rows prepared like its validation rows.
 
-    The other arguments and errors are those of `best_model`.
+    All that can go wrong without the rows goes wrong here, before they are read.
+    Arguments and further errors are those of `best_model`.
 
     Raises:
         DeviceError: the plan's device is not there.
     """
     device = choose_device(plan.training.device)
-    tensors = to_tensors(rows, device)
-    check_targets(plan.training.loss, tensors.y, info.outputs)
     model = best_model(plan, info, state).to(device)
-    return evaluate(model, tensors, build_loss(plan.training.loss), build_metrics(plan.training, info, model))
+    loss, metrics = build_loss(plan.training.loss), build_metrics(plan.training, info, model)
+
+    def evaluate_rows(rows: Rows) -> Evaluation:
+        tensors = to_tensors(rows, device)
+        check_targets(plan.training.loss, tensors.y, info.outputs)
+        return evaluate(model, tensors, loss, metrics)
+
+    return evaluate_rows
 
 
 def _check_batch_norm(model: nn.Module, rows: int, batch_size: int) -> None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from trainers.data import DataInfo
 from trainers.plan import TrainingPlan, plan_training
 from tune_jobs import holdout
-from tune_jobs.errors import DamagedRun, RunFolderError
+from tune_jobs.errors import DamagedRun, JobError, RunFolderError
 from tune_jobs.events import Ending, HoldoutUnsealed, RunStarted
 from tune_jobs.folder import RunFolder
 from tune_jobs.job import Job
@@ -46,7 +46,7 @@ def open_run(path: str | Path) -> "Run":
 
     Raises:
         RunFolderError: it is no run folder.
-        DamagedRun: the journal is damaged.
+        DamagedRun: the journal or the job is damaged.
     """
     return Run(RunFolder.open(path))
 
@@ -59,7 +59,10 @@ class Run:
         events = read_journal(folder.journal)
         if not events or not isinstance(events[0], RunStarted):
             raise DamagedRun(f"{folder.journal}: does not begin with the start of a run")
-        self.job = Job.from_mapping(read_yaml(folder.job), Path(events[0].job_folder))
+        try:
+            self.job = Job.from_mapping(read_yaml(folder.job), Path(events[0].job_folder))
+        except JobError as error:
+            raise DamagedRun(f"{folder.job}: {'; '.join(p.message for p in error.problems)}") from error
         self.record = RunRecord.replay(events, self.job.selection)
 
     @property
@@ -138,16 +141,15 @@ class Run:
             HoldoutOpened: the test rows were read before, and `again` was not given.
         """
         from trainers.checkpoints import load_checkpoint  # noqa: PLC0415 (imports torch)
-        from trainers.trainer import evaluate_best  # noqa: PLC0415
+        from trainers.trainer import best_evaluator  # noqa: PLC0415
 
         winner, plan, info = self.winner, self.plan(), self.info
         with importable_from(self.job.folder), Journal(self._folder.journal) as journal:
-            state = load_checkpoint(
-                winner.checkpoint
-            )  # before the claim: a look must not be spent on an error
+            # All that can fail comes before the claim: a look must not be spent on an error.
+            evaluate = best_evaluator(plan, info, load_checkpoint(winner.checkpoint))
             rows, number = holdout.unseal(self._folder, winner.trial_id, again=again, reason=reason)
             journal.append(HoldoutUnsealed(trial_id=winner.trial_id, reason=reason))
-            evaluation = evaluate_best(plan, info, state, rows)
+            evaluation = evaluate(rows)
             results = {"test_loss": evaluation.loss}
             results |= {f"test_{name}": value for name, value in evaluation.metrics.items()}
             holdout.record_results(self._folder, number, results)

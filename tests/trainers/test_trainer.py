@@ -8,7 +8,7 @@ from trainers.checkpoints import load_checkpoint, save_checkpoint
 from trainers.data import Rows, TrainingData
 from trainers.early_stopping import Outcome
 from trainers.errors import CheckpointError, Diverged, ModelError
-from trainers.trainer import Trainer, best_model, evaluate_best
+from trainers.trainer import Trainer, best_evaluator, best_model
 
 
 def linear_data(make_info, x, y, validation=None, **info):
@@ -154,7 +154,7 @@ def test_best_weights_give_the_best_score_again(make_plan, make_data, tmp_path):
     trainer = Trainer(plan, data, threads=1)
     results = {result.epoch: result for result in trainer.epochs()}
     save_checkpoint(trainer.state_dict(), tmp_path / "c.pt")
-    evaluation = evaluate_best(plan, data.info, load_checkpoint(tmp_path / "c.pt"), data.validation)
+    evaluation = best_evaluator(plan, data.info, load_checkpoint(tmp_path / "c.pt"))(data.validation)
     best = results[trainer.best.epoch]
     assert (evaluation.loss, evaluation.metrics) == (trainer.best.score, best.metrics)
     assert trainer.best.score == min(result.val_loss for result in results.values())
@@ -179,7 +179,7 @@ def test_without_a_score_that_is_a_number_there_is_no_best_epoch(make_plan, make
     assert trainer.finished is Outcome.MAX_EPOCHS
     assert trainer.best is trainer.best_weights is None
     with pytest.raises(CheckpointError, match="no epoch's score was a finite number"):
-        evaluate_best(plan, data.info, trainer.state_dict(), data.validation)
+        best_evaluator(plan, data.info, trainer.state_dict())
 
 
 def test_a_diverging_training_yields_its_last_epoch_and_then_says_so(make_plan, make_data):
