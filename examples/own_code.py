@@ -26,7 +26,9 @@ class Residual(nn.Module):
         return x + torch.tanh(self.linear(x))
 
 
-def residual_network(input_shape: tuple[int, ...], outputs: int, width: int = 32, depth: int = 2) -> nn.Module:
+def residual_network(
+    input_shape: tuple[int, ...], outputs: int, width: int = 32, depth: int = 2
+) -> nn.Module:
     """`depth` residual layers of `width` units; input_shape and outputs are filled in by tune-jobs."""
     layers = [Residual(width) for _ in range(depth)]
     return nn.Sequential(nn.Linear(input_shape[0], width), *layers, nn.Linear(width, outputs))

@@ -37,7 +37,7 @@ def block_rows(x: Tensor) -> int:
 
 
 class Batches:
-    """The batches of one training, epoch after epoch, as fresh copies of the rows.
+    """The batches of one training, epoch after epoch, as copies of the rows.
 
     A batch size of all rows or more is `full`: gradient descent on the rows in their own order, whatever the
     method. The last batch of an epoch is short if the rows do not divide.
@@ -62,11 +62,17 @@ class Batches:
         self._block = max(1, block_rows(rows.x) // self.batch_size) * self.batch_size
 
     def epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch's batches of x and y; whoever gets them may write to them."""
+        """One epoch's batches of x and y; whoever gets them may write to them, until the next one is asked for."""
         order = draw_order(len(self._rows.x), self._method, self.generator).to(self._rows.x.device)
         # Rows are gathered many batches at a time: at batch 8 that saves a tenth of an epoch or more.
+        # One place for all blocks: between small tensors that stay, glibc does not find the place of a freed
+        # block again for the next one, and a process would come to hold a copy of all rows.
+        size = min(self._block, len(order))
+        copies = [rows.new_empty(size, *rows.shape[1:]) for rows in self._rows]
         for block in torch.split(order, self._block):
-            x = self._rows.x.index_select(0, block)
-            y = self._rows.y.index_select(0, block)
+            x, y = (
+                torch.index_select(rows, 0, block, out=copy[: len(block)])
+                for rows, copy in zip(self._rows, copies, strict=True)
+            )
             # Unlike those of `split`, these parts are no views to autograd: a model may change them in place.
             yield from zip(x.unsafe_split(self.batch_size), y.unsafe_split(self.batch_size), strict=True)

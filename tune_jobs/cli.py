@@ -35,7 +35,7 @@ Command = Callable[[argparse.Namespace, list[str], Console], None]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code (0 done, 1 failed, 2 wrong input, 3 holdout opened, 130 interrupted)."""
     options, rest = _parser().parse_known_args(arguments)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, emoji=False)
     command: Command = options.command
     try:
         command(options, rest, console)
@@ -109,7 +109,7 @@ def _run(options: argparse.Namespace, rest: list[str], console: Console) -> None
 
     job = Job.from_file(options.job, parse_overrides(rest))
     try:
-        with make_view(job.selection, console) as view:
+        with make_view(job, console) as view:
             path = run(job, address=options.address, listeners=[view]).path
     except UnfinishedRun as error:
         _print_run(error.path, console, most=5)
@@ -179,7 +179,11 @@ def _list(options: argparse.Namespace, rest: list[str], console: Console) -> Non
         raise RunFolderError(
             f"{folder}: no such folder; runs are kept in the folder that `storage:` of a job names"
         )
-    console.print(runs_display(folder))
+    runs = runs_display(folder)
+    if runs.row_count:
+        console.print(runs)
+    else:
+        console.print(f"no runs in {folder}", markup=False)
 
 
 def _test(options: argparse.Namespace, rest: list[str], console: Console) -> None:

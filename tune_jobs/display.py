@@ -50,14 +50,17 @@ def configuration_text(configuration: Mapping[str, Any]) -> str:
 
 
 def trials_display(record: RunRecord, most: int | None = None) -> Table:
-    """The trials of a run as a table, best first; trials without a score come last."""
+    """The trials of a run as a table, best first; trials without a score come last.
+
+    `epoch` is the best epoch, of how many.
+    """
     ranked = [candidate.trial for candidate in rank(record)]
     others = [trial for trial in record.trials.values() if trial not in ranked]
     shown = [*ranked, *others][:most]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("trial", "status"):
         table.add_column(heading, no_wrap=True)
-    for heading in (record.score.metric, "best epoch", "epochs", "seconds"):
+    for heading in (record.score.metric, "epoch"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("configuration", overflow="fold")
     for trial in shown:
@@ -76,9 +79,7 @@ def _cells(trial: TrialRecord, record: RunRecord) -> Sequence[str]:
         trial.trial_id,
         str(trial.status),
         number_text(best.score) if best else "",
-        str(best.epoch) if best else "",
-        str(len(trial.epochs)),
-        f"{trial.seconds:.2f}",
+        f"{best.epoch if best else '-'} of {len(trial.epochs)}",
     )
 
 
@@ -179,14 +180,16 @@ def runs_display(folder: Path) -> Table:
     """The runs in `folder`, the newest last, one row each."""
     from tune_jobs.results import open_run  # noqa: PLC0415 (it imports this package's data layer)
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("run", "ended", "trials", "metric", "best", "holdout"):
-        table.add_column(
-            heading, no_wrap=heading != "ended", justify="right" if heading in {"trials", "best"} else "left"
-        )
     runs = sorted(
         (path for path in folder.iterdir() if RunFolder(path).is_run), key=lambda p: p.stat().st_mtime
     )
+    longest = max((len(path.name) for path in runs), default=3)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("run", overflow="fold", width=min(longest, 36))
+    for heading in ("ended", "trials", "metric", "best", "holdout"):
+        table.add_column(
+            heading, no_wrap=heading != "ended", justify="right" if heading in {"trials", "best"} else "left"
+        )
     for path in runs:
         try:
             opened = open_run(path)
@@ -200,6 +203,6 @@ def runs_display(folder: Path) -> Table:
                 number_text(best[0].best.score) if best else "",
                 "opened" if read_ledger(RunFolder(path)) else "sealed",
             )
-        except TuneJobsError as error:
-            _add_row(table, path.name, str(error), "", "", "", "")
+        except TuneJobsError:
+            _add_row(table, path.name, "damaged: `tune-jobs show` says where", "", "", "", "")
     return table

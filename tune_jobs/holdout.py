@@ -76,7 +76,7 @@ def unseal(
         )
     number = _claim(folder, trial_id, again=again, reason=reason)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return Rows(arrays["x"], arrays["y"]), number
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise DamagedRun(

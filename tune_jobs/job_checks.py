@@ -307,8 +307,11 @@ def notices(space: SearchSpace) -> list[str]:
         parameter = space.parameters.get(name)
         idle = sorted(searched - users)
         if parameter and idle and "optimizer" not in parameter.when:
-            found.append(
-                f"search.space.{name} does nothing for {', '.join(idle)}; "
-                f"add `when: {{optimizer: [{', '.join(sorted(users))}]}}`"
+            used = sorted(searched & users)
+            cure = (
+                f"add `when: {{optimizer: [{', '.join(used)}]}}`"
+                if used
+                else f"leave it out, or search optimizer with {' or '.join(sorted(users))} among its values"
             )
+            found.append(f"search.space.{name} does nothing for {', '.join(idle)}; {cure}")
     return found

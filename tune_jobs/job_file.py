@@ -31,14 +31,22 @@ class _Constructor(SafeConstructor):
 _Constructor.add_constructor("tag:yaml.org,2002:timestamp", SafeConstructor.construct_yaml_str)
 
 
+class _Document(dict[str, Any]):
+    """The whole file: always one key a line."""
+
+
 class _Representer(SafeRepresenter):
     """Quotes text wherever that may matter."""
+
+    def represent_document(self, data: _Document) -> Any:
+        return self.represent_mapping("tag:yaml.org,2002:map", data, flow_style=False)
 
     def represent_str(self, data: str) -> Any:
         style = None if _BARE.fullmatch(data) else '"'
         return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
 
 
+_Representer.add_representer(_Document, _Representer.represent_document)
 _Representer.add_representer(str, _Representer.represent_str)
 
 
@@ -86,7 +94,7 @@ def dump_yaml(sections: Mapping[str, Any]) -> str:
     writer.default_flow_style = None  # innermost lists and mappings on one line
     writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # ruamel declares its default
     stream = io.StringIO()
-    writer.dump(dict(sections), stream)
+    writer.dump(_Document(sections), stream)
     return stream.getvalue()
 
 

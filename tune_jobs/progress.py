@@ -10,9 +10,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from trainers.settings import ScoreSettings
 from tune_jobs.display import configuration_text, duration_text, number_text
 from tune_jobs.events import Event, RunEnded, RunStarted, Status, TrialEnded
+from tune_jobs.job import Job
 from tune_jobs.records import RunRecord
 
 SECONDS_BETWEEN_LINES = 5.0
@@ -29,16 +29,14 @@ _STATES = (
 class Standing:
     """How a run stands: the record of its events, and what follows from it and the clock."""
 
-    def __init__(self, score: ScoreSettings) -> None:
-        self.record = RunRecord(score)
+    def __init__(self, job: Job) -> None:
+        self.record = RunRecord(job.selection)
+        self.asked = job.trials
+        self._begun = time.time()
 
     def apply(self, event: Event) -> None:
         """Takes one event into account."""
         self.record.apply(event)
-
-    @property
-    def asked(self) -> int:
-        return self.record.started.trials if self.record.started else 0
 
     @property
     def ended(self) -> int:
@@ -46,16 +44,14 @@ class Standing:
 
     @property
     def seconds(self) -> float:
-        """Since the run started, up to now or to its end."""
-        if self.record.started is None:
-            return 0.0
+        """Since the run was asked for, up to now or to its end."""
         end = self.record.ended.time if self.record.ended else time.time()
-        return end - self.record.started.time
+        return end - self._begun
 
     @property
     def first_epoch_seconds(self) -> float | None:
         started = [trial.started for trial in self.record.trials.values() if trial.started is not None]
-        return min(started) - self.record.started.time if started and self.record.started else None
+        return min(started) - self._begun if started else None
 
     @property
     def epochs_per_second(self) -> float:
@@ -141,8 +137,8 @@ class View(Protocol):
 class LiveView:
     """A few lines at the foot of a terminal that are kept up to date."""
 
-    def __init__(self, score: ScoreSettings, console: Console) -> None:
-        self._standing = Standing(score)
+    def __init__(self, job: Job, console: Console) -> None:
+        self._standing = Standing(job)
         self._live = Live(console=console, get_renderable=self._standing.panel, refresh_per_second=4)
 
     def __call__(self, event: Event) -> None:
@@ -161,8 +157,8 @@ class LiveView:
 class PlainView:
     """A line now and then, for files and logs."""
 
-    def __init__(self, score: ScoreSettings, console: Console) -> None:
-        self._standing = Standing(score)
+    def __init__(self, job: Job, console: Console) -> None:
+        self._standing = Standing(job)
         self._console = console
         self._printed = time.monotonic()
 
@@ -185,6 +181,6 @@ class PlainView:
         return
 
 
-def make_view(score: ScoreSettings, console: Console) -> View:
+def make_view(job: Job, console: Console) -> View:
     """The view that suits where `console` writes to."""
-    return LiveView(score, console) if console.is_terminal else PlainView(score, console)
+    return LiveView(job, console) if console.is_terminal else PlainView(job, console)

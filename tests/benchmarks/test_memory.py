@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.memory import private_set_size, process_tree, proportional_set_size
+from benchmarks.memory import private_set_size, process_tree, proportional_set_size, shared_memory
 
 SIZE = 32 * 2**20
 # Touches each page of a mapping, its own or of a file, and waits for its input to close.
@@ -76,4 +76,5 @@ def test_processes_that_have_ended_count_as_nothing() -> None:
         pass
 
     assert proportional_set_size([ended]) == 0
+    assert shared_memory([ended]) == 0
     assert private_set_size([ended]) == {}

@@ -79,3 +79,9 @@ def test_batches_can_be_written_to(batch_size):
     assert torch.equal(rows.y, torch.arange(5))
     assert torch.equal(rows.x, rows_of(5).x)
     assert weight.grad.tolist() == [10.0, 10.0, 10.0]
+
+
+def test_all_blocks_of_an_epoch_lie_in_one_place(monkeypatch):
+    monkeypatch.setattr(batching, "_CPU_BLOCK", 4 * 3 * 4)
+    batches = Batches(rows_of(18), "shuffle", 4, 0)
+    assert len({x.data_ptr() for x, _ in batches.epoch()}) == 1

@@ -1,0 +1,1 @@
+"""Measurements of tune-jobs beside what its users would write by hand."""
