@@ -100,7 +100,8 @@ def trial_display(opened: "Run", trial_id: str) -> list[str | Table]:
     ]
     if trial.details:
         parts.append(trial.details)
-    return [*parts, f"again, alone: tune-jobs train {RunFolder(opened.path).job} {flags}"]
+    where = f"cd {shlex.quote(str(opened.job.folder))} && "
+    return [*parts, f"again, alone: {where}tune-jobs train {RunFolder(opened.path).job} {flags}"]
 
 
 def _exact(value: object) -> str:
@@ -139,7 +140,7 @@ def standing_lines(opened: "Run") -> list[str]:
         lines.append(
             f"holdout: opened for trial {opening.trial_id}{why}: {results or 'no result was recorded'}"
         )
-    if record.ending and not openings:
+    if record.ending and opened.winner_id is not None and not openings:
         lines.append(f"holdout: sealed; `tune-jobs test {opened.path}` opens it, once")
     return lines
 

@@ -85,7 +85,7 @@ def _cut_torn_end(path: Path) -> None:
 def _parse(line: bytes) -> Event | None:
     checksum, _, text = line.partition(b" ")
     try:
-        if int(checksum, 16) != zlib.crc32(text):
+        if checksum != b"%08x" % zlib.crc32(text):
             return None
         return event_from_mapping(json.loads(text))
     except (ValueError, KeyError, TypeError, AttributeError):

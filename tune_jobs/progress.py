@@ -143,6 +143,9 @@ class LiveView:
 
     def __call__(self, event: Event) -> None:
         self._standing.apply(event)
+        if isinstance(event, RunStarted):
+            for notice in event.notices:
+                self._live.console.print(f"notice: {notice}", style="yellow", markup=False, soft_wrap=True)
 
     def __enter__(self) -> Self:
         self._live.__enter__()
@@ -161,12 +164,14 @@ class PlainView:
         self._standing = Standing(job)
         self._console = console
         self._printed = time.monotonic()
+        self._beginning = f"{job.name}: {job.trials} trials; reading the data, starting Ray and its workers"
 
     def __call__(self, event: Event) -> None:
         self._standing.apply(event)
         due = time.monotonic() - self._printed > SECONDS_BETWEEN_LINES
         if isinstance(event, RunStarted):
-            self._print(f"{event.name}: {event.trials} trials")
+            for notice in event.notices:
+                self._print(f"notice: {notice}")
         elif isinstance(event, RunEnded) or (isinstance(event, TrialEnded) and due):
             self._print(self._standing.line())
 
@@ -175,6 +180,7 @@ class PlainView:
         self._printed = time.monotonic()
 
     def __enter__(self) -> Self:
+        self._print(self._beginning)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -16,7 +16,7 @@ _ENVIRONMENT = {
     "RAY_usage_stats_enabled": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # the old output engine is the one that `verbose=0` silences
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths of the user's modules stay as they are
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the coming default, asked for by a warning
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial that was given no GPU sees none
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the run's journal is the log
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a failure report has no score
     "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),  # the run's journal is the state
@@ -24,6 +24,8 @@ _ENVIRONMENT = {
     "TUNE_WARN_THRESHOLD_S": "60",
 }
 SECONDS_TO_ANSWER = 5.0
+_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Whatever its name says: Ray then keeps to 127.0.0.1. It is read when Ray is imported for the first time."""
 _AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
 _TOKEN = secrets.token_hex(32)
 """One for all runs of a process, since Ray remembers the first that it sees."""
@@ -66,16 +68,17 @@ class Cluster:
 def ray_connection(address: str | None = None) -> Iterator[Cluster]:
     """Ray for the length of a run: this machine's own instance, or the cluster at `address`.
 
-    A Ray that this process had started before is used and left running. An own instance listens on loopback,
-    has no dashboard, and accepts only holders of a token that is made for it and kept in memory.
+    A Ray that this process had started before is used and left running. An own instance has no dashboard and
+    accepts only holders of a token that is made for this process and kept in memory; it listens on loopback
+    alone, unless the process had imported Ray before.
 
     Raises:
         ResourceError: there is no Ray at `address`.
     """
-    import ray  # noqa: PLC0415 (a third of a second, and a job may be wrong)
+    with _environment({**_ENVIRONMENT, **(_LOOPBACK if address is None else {})}), _quiet("ray"):
+        import ray  # noqa: PLC0415 (a third of a second, and a job may be wrong)
 
-    own = not ray.is_initialized()
-    with _environment(_ENVIRONMENT), _quiet("ray"):
+        own = not ray.is_initialized()
         if own:
             _start(address)
         try:

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 
 def rung_epochs(settings: SchedulerSettings, max_epochs: int) -> tuple[int, ...]:
-    """Epochs below `max_epochs` at which trials are compared, ascending; none without a halving scheduler.
+    """Epochs below `max_epochs` at which trials are compared, ascending; none with method `none`.
 
-    Whole numbers, not powers of a float: a rung is not lost to rounding.
+    Whole numbers, not powers of a float: a rung is not lost to rounding. The median rule (Golovin et al. 2017)
+    is applied at the same epochs, not at whichever a report happens to fall on.
     """
-    if settings.method not in {"asha", "asha_stopping"}:
+    if settings.method == "none":
         return ()
     rungs = []
     epoch = settings.grace_epochs

@@ -27,13 +27,13 @@ FEATURES: list[tuple[Any, bool, str]] = [
     (
         {"a": np.array([1.0, np.nan, np.nan]), "b": text(["x", None, "y"]), "c": np.array([1, 2, 3])},
         False,
-        "data: nulls in 'a' (2 rows), 'b' (1 row); fill in or drop these rows, or set data.missing: mean",
+        "data: nulls in 'a' (2 rows); fill in or drop these rows, or set data.missing: mean. "
+        "nulls in 'b' (1 row), which are texts; write a text such as 'unknown', or drop these rows",
     ),
     (
         {"a": np.array([1.0, np.nan, np.nan]), "b": text(["x", None, "y"])},
         True,
-        "data: nulls in 'b' (1 row); data.missing: mean fills in numbers only: "
-        "write a text such as 'unknown'",
+        "data: nulls in 'b' (1 row), which are texts; write a text such as 'unknown', or drop these rows",
     ),
     (
         np.array([[1, np.inf, np.nan], [-np.inf, -np.inf, 1]], np.float32),

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from trainers.settings import ScoreSettings
 from tune_jobs.errors import JobError
 from tune_jobs.events import (
     CheckpointWritten,
@@ -23,11 +24,11 @@ from tune_jobs.events import (
 )
 from tune_jobs.folder import RunFolder, replacing
 from tune_jobs.job import Job
+from tune_jobs.job_file import dump_yaml
 from tune_jobs.journal import Journal
 from tune_jobs.records import RunRecord
 from tune_jobs.selection import write_selection
 from tune_jobs.tables import write_tables
-from trainers.settings import ScoreSettings
 
 Sections = dict[str, Any]
 TrialSpec = Mapping[str, Any]
@@ -50,12 +51,12 @@ SECTIONS: Sections = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_sections() -> Callable[..., Sections]:
     return changed
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def problems() -> Callable[[Mapping[str, Any]], list[str]]:
     """Each problem of the small job with changes, as `path: message`."""
 
@@ -72,8 +73,6 @@ def write_job(tmp_path: Path) -> Callable[..., Path]:
     """Writes a job file: the small job with changes, or a text of the test's own."""
 
     def write(changes: Mapping[str, Any] | None = None, *, text: str | None = None) -> Path:
-        from tune_jobs.job_file import dump_yaml
-
         path = tmp_path / "job.yaml"
         path.write_text(dump_yaml(changed(changes)) if text is None else text, encoding="utf-8")
         return path
@@ -81,12 +80,12 @@ def write_job(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_events() -> Callable[..., list[Event]]:
     return events_of
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_record() -> Callable[..., RunRecord]:
     def make(trials: Iterable[TrialSpec], **score: Any) -> RunRecord:
         return RunRecord.replay(events_of(trials), ScoreSettings(**score))

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -33,6 +33,7 @@ from tune_jobs.events import (
 )
 from tune_jobs.folder import RunFolder
 from tune_jobs.journal import Journal, read_journal
+from tune_jobs.ray_connection import Cluster
 from tune_jobs.records import RunRecord
 from tune_jobs.tracking import Guest, open_trackers
 
@@ -571,10 +572,15 @@ def test_a_run_that_breaks_off_tells_its_trackers_to_the_last_event(
 ) -> None:
     recorder = Recorder()
 
-    def break_off(address: str | None) -> None:
+    @contextmanager
+    def no_ray(address: str | None) -> Iterator[Cluster]:
+        yield Cluster(cpus=1, gpus=0)
+
+    def break_off(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(ray_connection, "ray_connection", break_off)
+    monkeypatch.setattr(ray_connection, "ray_connection", no_ray)
+    monkeypatch.setattr(driver, "trial_task", break_off)
     monkeypatch.setattr(driver, "open_trackers", lambda job, folder: [Guest(recorder, "the recorder")])
     with pytest.raises(error):
         driver.run(make_job().model_copy(update={"storage": str(tmp_path)}))

@@ -42,13 +42,12 @@ def check_features(features: Features, names: tuple[str, ...], *, fill_nulls: bo
     problems = []
     if infinities:
         problems.append(f"infinities in {_counted(infinities)}; mend or drop these rows")
-    if null_texts and fill_nulls:
-        problems.append(
-            f"nulls in {_counted(null_texts)}; data.missing: mean fills in numbers only: "
-            "write a text such as 'unknown'"
-        )
-    if not fill_nulls and (nulls := nulls | null_texts):
+    if nulls and not fill_nulls:
         problems.append(f"nulls in {_counted(nulls)}; fill in or drop these rows, or set data.missing: mean")
+    if null_texts:
+        problems.append(
+            f"nulls in {_counted(null_texts)}, which are texts; write a text such as 'unknown', or drop these rows"
+        )
     if problems:
         raise DataError(f"data: {'. '.join(problems)}")
 

@@ -1,0 +1,78 @@
+"""The vocabulary of the journal: every event becomes plain values and comes back."""
+
+import dataclasses
+import json
+
+import pytest
+
+from tune_jobs.events import Ending, Event, Status, TrialEnded, TrialStarted, event_from_mapping
+
+
+def test_only_ended_trials_that_succeeded_may_win() -> None:
+    assert {status for status in Status if status.ended} == {
+        Status.COMPLETED,
+        Status.STOPPED_EARLY,
+        Status.FAILED,
+        Status.INTERRUPTED,
+    }
+    assert {status for status in Status if status.selectable} == {Status.COMPLETED, Status.STOPPED_EARLY}
+
+
+def test_the_final_statuses_are_called_as_the_contract_says() -> None:
+    assert [str(status) for status in Status if status.ended] == [
+        "completed",
+        "stopped_early",
+        "failed",
+        "interrupted",
+    ]
+
+
+def test_every_kind_of_event_has_a_name_of_its_own_and_is_frozen() -> None:
+    kinds = Event.__subclasses__()
+    assert len({kind.type for kind in kinds}) == len(kinds)
+    event = TrialStarted(trial_id="0001")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        event.trial_id = "0002"  # type: ignore[misc]
+
+
+def test_an_event_knows_its_time_and_comes_back_from_json_with_its_enumerations() -> None:
+    event = TrialEnded(trial_id="0001", status=Status.STOPPED_EARLY, reason="at a rung")
+    assert event.time > 1.7e9
+    mapping = json.loads(json.dumps(event.to_mapping()))
+    assert mapping == {
+        "type": "trial_ended",
+        "time": event.time,
+        "trial_id": "0001",
+        "status": "stopped_early",
+        "reason": "at a rung",
+        "details": "",
+    }
+    again = event_from_mapping(mapping)
+    assert again == event
+    assert isinstance(again, TrialEnded)
+    assert again.status is Status.STOPPED_EARLY
+
+
+def test_an_ending_is_the_sentence_that_users_read() -> None:
+    assert [str(ending) for ending in Ending] == [
+        "all trials have ended",
+        "the time limit `limits.minutes` was reached",
+        "interrupted by a signal",
+        "stopped by an error",
+    ]
+
+
+@pytest.mark.parametrize(
+    "mapping",
+    [
+        {},
+        {"type": "trial_forgotten", "trial_id": "1"},
+        {"type": "trial_started"},
+        {"type": "trial_started", "trial_id": "1", "mood": "good"},
+        {"type": "trial_ended", "trial_id": "1", "status": "fine", "reason": ""},
+        {"type": ["trial_started"], "trial_id": "1"},
+    ],
+)
+def test_what_is_no_event_is_refused(mapping: dict[str, object]) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        event_from_mapping(mapping)

@@ -1,0 +1,240 @@
+"""The journal: what was appended is read back, whatever a process that died left at its end."""
+
+import json
+import math
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tune_jobs.errors import DamagedRun
+from tune_jobs.events import (
+    CheckpointWritten,
+    Ending,
+    EpochsReported,
+    Event,
+    HoldoutUnsealed,
+    RunEnded,
+    RunStarted,
+    Status,
+    TrialCreated,
+    TrialEnded,
+    TrialStarted,
+    WinnerSelected,
+    WorkerLost,
+)
+from tune_jobs.journal import Journal, read_journal
+
+MakeEvents = Callable[..., list[Event]]
+
+NUMBERS = st.integers() | st.floats()
+VALUES = st.recursive(
+    st.none() | st.booleans() | NUMBERS | st.text(),
+    lambda below: st.lists(below, max_size=3) | st.dictionaries(st.text(), below, max_size=3),
+    max_leaves=5,
+)
+MAPPINGS = st.dictionaries(st.text(), VALUES, max_size=3)
+TEXT = st.text(st.characters())  # half surrogate pairs too: an error's text may hold anything
+TIMES = st.floats(allow_nan=False)
+EVENTS: dict[type[Event], st.SearchStrategy[Event]] = {
+    RunStarted: st.builds(
+        RunStarted,
+        time=TIMES,
+        name=TEXT,
+        job_folder=TEXT,
+        trials=st.integers(),
+        rows=st.dictionaries(st.text(), st.integers(), max_size=3),
+        fingerprints=st.dictionaries(st.text(), st.text(), max_size=3),
+        versions=st.dictionaries(st.text(), st.text(), max_size=3),
+        notices=st.lists(TEXT, max_size=3).map(tuple),
+    ),
+    TrialCreated: st.builds(
+        TrialCreated, time=TIMES, trial_id=TEXT, number=st.integers(), configuration=MAPPINGS
+    ),
+    TrialStarted: st.builds(TrialStarted, time=TIMES, trial_id=TEXT),
+    EpochsReported: st.builds(
+        EpochsReported,
+        time=TIMES,
+        trial_id=TEXT,
+        results=st.lists(st.dictionaries(st.text(), NUMBERS, max_size=3), max_size=3).map(tuple),
+        worker=TEXT,
+    ),
+    CheckpointWritten: st.builds(
+        CheckpointWritten, time=TIMES, trial_id=TEXT, epoch=st.integers(), file=TEXT
+    ),
+    WorkerLost: st.builds(WorkerLost, time=TIMES, trial_id=TEXT, reason=TEXT),
+    TrialEnded: st.builds(
+        TrialEnded, time=TIMES, trial_id=TEXT, status=st.sampled_from(Status), reason=TEXT, details=TEXT
+    ),
+    RunEnded: st.builds(RunEnded, time=TIMES, ending=st.sampled_from(Ending)),
+    WinnerSelected: st.builds(WinnerSelected, time=TIMES, winner=st.none() | TEXT),
+    HoldoutUnsealed: st.builds(HoldoutUnsealed, time=TIMES, trial_id=TEXT, reason=st.none() | TEXT),
+}
+
+
+def write(path: Path, events: list[Event]) -> list[str]:
+    """Writes a journal; returns what each event is, so that NaN can be compared."""
+    with Journal(path) as journal:
+        for event in events:
+            journal.append(event)
+    return list(map(plain, events))
+
+
+def plain(event: Event) -> str:
+    return json.dumps(event.to_mapping())
+
+
+def read(path: Path) -> list[str]:
+    return list(map(plain, read_journal(path)))
+
+
+def test_no_kind_of_event_is_left_out_here() -> None:
+    assert set(EVENTS) == set(Event.__subclasses__())
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.one_of(*EVENTS.values()), max_size=3))
+def test_any_event_comes_back_in_order(tmp_path_factory: pytest.TempPathFactory, events: list[Event]) -> None:
+    path = tmp_path_factory.mktemp("journal") / "events.jsonl"
+    assert write(path, events) == read(path)
+    assert [type(event) for event in read_journal(path)] == [type(event) for event in events]
+
+
+def test_numbers_that_are_not_finite_survive(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    result = {"epoch": 1, "val_loss": math.nan, "train_loss": math.inf, "lr": -math.inf, "seconds": 1e-320}
+    write(path, [EpochsReported(trial_id="1", results=[result], worker="node:1")])
+    (event,) = read_journal(path)
+    assert isinstance(event, EpochsReported)
+    assert repr(event.results) == repr([result])
+
+
+def test_numbers_of_numpy_become_python_s_own(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    with Journal(path) as journal:
+        journal.append(
+            TrialCreated(
+                trial_id="1",
+                number=0,
+                configuration={"a": np.int64(3), "b": np.float32(0.5), "c": np.bool_(True)},
+            )
+        )
+        with pytest.raises(TypeError, match="cannot be written to the journal"):
+            journal.append(TrialCreated(trial_id="2", number=1, configuration={"a": object()}))
+    (event,) = read_journal(path)
+    assert isinstance(event, TrialCreated)
+    assert event.configuration == {"a": 3, "b": 0.5, "c": True}
+
+
+def test_a_line_is_a_checksum_and_json(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    write(path, [TrialStarted(time=1.5, trial_id="0007")])
+    text = b'{"type":"trial_started","time":1.5,"trial_id":"0007"}'
+    assert path.read_bytes() == b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def test_an_event_is_on_disk_before_any_listener_hears_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    heard: list[Any] = []
+
+    def listener(event: Event) -> None:
+        heard.append((event, len(read_journal(path))))
+
+    def failing(event: Event) -> None:
+        raise RuntimeError("out of order")
+
+    first, second = TrialStarted(trial_id="1"), TrialStarted(trial_id="2")
+    with Journal(path, listener, failing) as journal:
+        for event in (first, second):
+            with pytest.raises(RuntimeError, match="out of order"):
+                journal.append(event)
+    assert heard == [(first, 1), (second, 2)]
+    assert read_journal(path) == [first, second]
+
+
+# What a process that died may leave
+
+
+def test_a_journal_cut_anywhere_keeps_every_whole_line(tmp_path: Path, make_events: MakeEvents) -> None:
+    path = tmp_path / "events.jsonl"
+    events = make_events([{"losses": [0.5]}])
+    written = write(path, events)
+    content = path.read_bytes()
+    for length in [*range(0, len(content), 7), len(content) - 1, len(content)]:
+        path.write_bytes(content[:length])
+        assert read(path) == written[: content[:length].count(b"\n")]
+
+
+def test_an_empty_journal_has_no_events(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.touch()
+    assert read_journal(path) == []
+
+
+@pytest.mark.parametrize("tail", [b"\0" * 40, b"\0" * 40 + b"\n", b"12345678 {}\n", b"\xff\xfe\n", b"\n"])
+def test_a_damaged_end_is_left_out(tmp_path: Path, make_events: MakeEvents, tail: bytes) -> None:
+    path = tmp_path / "events.jsonl"
+    written = write(path, make_events([{"losses": [0.5]}]))
+    with path.open("ab") as file:
+        file.write(tail)
+    assert read(path) == written
+
+
+@pytest.mark.parametrize("cut", [1, 2, 30])
+def test_what_is_appended_after_a_torn_line_is_not_lost(
+    tmp_path: Path, make_events: MakeEvents, cut: int
+) -> None:
+    path = tmp_path / "events.jsonl"
+    written = write(path, make_events([{"losses": [0.5]}]))
+    path.write_bytes(path.read_bytes()[:-cut])
+    later = write(path, [HoldoutUnsealed(trial_id="0000"), HoldoutUnsealed(trial_id="0000", reason="again")])
+    assert read(path) == [*written[:-1], *later]
+
+
+def test_a_sound_journal_is_appended_to_as_it_is(tmp_path: Path, make_events: MakeEvents) -> None:
+    path = tmp_path / "events.jsonl"
+    written = write(path, make_events([{"losses": [0.5]}]))
+    later = write(path, [HoldoutUnsealed(trial_id="0000")])
+    assert read(path) == written + later
+
+
+def test_damage_before_the_end_is_named_by_its_line(tmp_path: Path, make_events: MakeEvents) -> None:
+    path = tmp_path / "events.jsonl"
+    write(path, make_events([{"losses": [0.5]}]))
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[2] = lines[2].replace(b"trial_started", b"trial_stopped")
+    path.write_bytes(b"".join(lines))
+    with pytest.raises(DamagedRun) as caught:
+        read_journal(path)
+    assert str(caught.value) == (
+        f"{path}: line 3 of {len(lines)} is damaged; restore the file from a copy, "
+        "or cut it before that line to keep the 2 events in front of it"
+    )
+
+
+@pytest.mark.parametrize("position", [0, 5, 8, 9, 20, -2])
+def test_any_changed_byte_is_noticed(tmp_path: Path, make_events: MakeEvents, position: int) -> None:
+    path = tmp_path / "events.jsonl"
+    write(path, make_events([{"losses": [0.5]}]))
+    lines = path.read_bytes().splitlines(keepends=True)
+    damaged = bytearray(lines[1])
+    damaged[position] ^= 1
+    path.write_bytes(b"".join([lines[0], bytes(damaged), *lines[2:]]))
+    with pytest.raises(DamagedRun, match="line 2 of"):
+        read_journal(path)
+
+
+@pytest.mark.parametrize("text", [b"[]", b"3", b"null", b"{}", b'{"type": "unheard_of"}', b"{"])
+def test_a_sound_checksum_over_no_event_is_damage_too(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"%08x %s\n" % (zlib.crc32(text), text))
+    write_after = path.read_bytes()
+    assert read_journal(path) == []
+    path.write_bytes(write_after * 2)
+    with pytest.raises(DamagedRun, match="line 1 of 2 is damaged"):
+        read_journal(path)

@@ -1,0 +1,96 @@
+"""One configuration without Ray."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from trainers.errors import TrainerError
+from trainers.results import EpochResult
+from tune_jobs.errors import JobError
+from tune_jobs.job import Job
+from tune_jobs.single import split_configuration, train_one
+
+MakeSections = Callable[..., dict[str, Any]]
+
+
+@pytest.mark.parametrize(
+    ("name", "of_job"),
+    [
+        ("lr", False),
+        ("batch_size", False),
+        ("model.hidden", False),
+        ("model.deep.er", False),
+        ("unheard_of", False),
+        ("model.name", True),
+        ("model.arguments", True),
+        ("model.arguments.hidden", True),
+        ("training.max_epochs", True),
+        ("training.schedule.name", True),
+        ("data.split.seed", True),
+        ("seed", True),
+        ("name", True),
+        ("storage", True),
+        ("search.trials", True),
+    ],
+)
+def test_hyperparameters_and_arguments_of_the_model_are_the_configuration(name: str, of_job: bool) -> None:
+    assert split_configuration([(name, 1)]) == (({}, [(name, 1)]) if of_job else ({name: 1}, []))
+
+
+def test_a_configuration_is_trained_as_the_job_says(make_sections: MakeSections) -> None:
+    job = Job.from_mapping(make_sections({"training/max_epochs": 3}))
+    results = list(train_one(job, {"lr": 0.05, "optimizer": "adam", "batch_size": "full"}))
+    assert [result.epoch for result in results] == [1, 2, 3]
+    assert list(results[0].to_mapping()) == ["epoch", "train_loss", "val_loss", "mae", "lr", "seconds"]
+    assert {result.lr for result in results} == {0.05}
+    assert results[-1].val_loss < results[0].val_loss
+
+
+def test_the_same_configuration_and_seed_give_the_same_epochs_bit_for_bit(
+    make_sections: MakeSections,
+) -> None:
+    def losses(**changes: Any) -> list[float]:
+        job = Job.from_mapping(make_sections({"training/max_epochs": 3, **changes}))
+        return [result.val_loss for result in train_one(job, {"lr": 0.05, "model.hidden": [5]})]
+
+    assert losses() == losses()
+    assert losses(seed=1) != losses()
+
+
+def test_a_configuration_overrides_the_model_s_arguments(make_sections: MakeSections) -> None:
+    def losses(hidden: list[int], configuration: dict[str, Any]) -> list[float]:
+        job = Job.from_mapping(make_sections({"training/max_epochs": 2, "model/arguments/hidden": hidden}))
+        return [result.val_loss for result in train_one(job, configuration)]
+
+    assert losses([4], {"model.hidden": [5, 5]}) == losses([5, 5], {})
+    assert losses([4], {}) != losses([5, 5], {})
+
+
+def test_all_problems_of_a_configuration_come_at_once_before_any_data_is_read(
+    make_sections: MakeSections,
+) -> None:
+    job = Job.from_mapping(make_sections({"data/source": "no_such_data"}))
+    with pytest.raises(JobError) as caught:
+        next(
+            train_one(
+                job, {"lr": -1, "batch_size": "ful", "model.hiden": [3], "learning_rate": 0.1, "mometum": 1}
+            )
+        )
+    lines = str(caught.value).splitlines()
+    assert lines[:4] == [
+        "the configuration: 5 problems",
+        "  lr             given -1; valid: a number above 0",
+        "  batch_size     given 'ful'; valid: a whole number or full; did you mean 'full'?",
+        "  model.hiden    unknown parameter; did you mean 'model.hidden'?",
+    ]
+    assert lines[4].startswith("  learning_rate  unknown parameter; valid: optimizer, lr, batch_size,")
+    assert lines[5] == "  mometum        unknown parameter; did you mean 'momentum'?"
+
+
+def test_a_divergence_is_told_after_the_epoch_that_shows_it(make_sections: MakeSections) -> None:
+    job = Job.from_mapping(make_sections({"training/max_epochs": 50, "model": {"name": "linear"}}))
+    epochs: list[EpochResult] = []
+    with pytest.raises(TrainerError, match="lower lr"):
+        epochs.extend(train_one(job, {"lr": 1e30}))
+    assert not epochs[-1].is_finite
