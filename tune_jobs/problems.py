@@ -83,6 +83,8 @@ def problems_of(
         grouped.setdefault(_path(details, given), []).append(details)
     problems: list[Problem] = []
     for path, errors in grouped.items():
+        if any(other.startswith(f"{path}.") for other in grouped):
+            continue  # another branch of the union got further: its problem is the one to mend
         if errors[0]["type"] == "search_space":
             problems += [
                 Problem(f"{prefix}.{path}.{p.path}", p.message) for p in errors[0]["ctx"]["problems"]
@@ -98,7 +100,7 @@ def unknown_key(key: str, valid: Sequence[str]) -> str:
 
 
 def _path(details: ErrorDetails, given: object) -> str:
-    """The longest part of pydantic's location that exists in `given`: union branches are left out."""
+    """The part of pydantic's location that exists in `given`: the names of union branches are left out."""
     location = details["loc"]
     if details["type"] in {"missing", "extra_forbidden"}:
         return ".".join(str(part) for part in location if not str(part).startswith("function-"))
@@ -108,7 +110,7 @@ def _path(details: ErrorDetails, given: object) -> str:
         if isinstance(given, list | tuple):
             below = dict(enumerate(given))
         if part not in below:
-            break
+            continue
         given = below[part]
         path.append(str(part))
     return ".".join(path)

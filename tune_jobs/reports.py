@@ -71,6 +71,8 @@ class Reporter:
 
     def __init__(self, score: ScoreSettings, send: Callable[[dict[str, Any]], None]) -> None:
         self.checkpoint: str | None = None
+        self.stopped = False
+        """Ray Tune has ended the trial, by `SystemExit` out of a report."""
         self._score = score
         self._send = send
         self._results: list[EpochMapping] = []
@@ -111,7 +113,11 @@ class Reporter:
             **how,
         )
         self._results, self.checkpoint = [], None
-        self._send(report.to_result())
+        try:
+            self._send(report.to_result())
+        except SystemExit:
+            self.stopped = True
+            raise
         self._sent = time.monotonic()
 
     def _score_to_minimise(self) -> float | None:

@@ -62,8 +62,12 @@ def train_trial(config: Mapping[str, Any], *, task: TrialTask, data: "TrainingDa
         trainer = make_trainer(config["configuration"], task, data)
         store = CheckpointStore(task.checkpoints, config["trial_id"])
         reporter.add(store.restore(trainer))
+        if trainer.epoch in task.rungs:  # its worker may have died before the driver heard of this rung
+            reporter.send(rung=True)
         for result in trainer.epochs():
             reporter.add([result.to_mapping()])
+            if not result.is_finite:
+                continue  # the trainer raises `Diverged` when it is asked for more
             if trainer.finished or task.out_of_time:
                 break
             rung = result.epoch in task.rungs
@@ -78,11 +82,15 @@ def train_trial(config: Mapping[str, Any], *, task: TrialTask, data: "TrainingDa
         )
     except Exception as error:
         reporter.fail(error)
+    except SystemExit as error:
+        if reporter.stopped:
+            raise
+        reporter.fail(RuntimeError(f"the user's code called sys.exit({error.code})"))
 
 
 def make_trainer(configuration: Mapping[str, Any], task: TrialTask, data: "TrainingData") -> "Trainer":
     """The trainer of one configuration, in a worker or without Ray."""
-    sys.path.extend(folder for folder in task.module_path if folder not in sys.path)
+    sys.path[:] = [*task.module_path, *(path for path in sys.path if path not in task.module_path)]
     from trainers.trainer import Trainer  # noqa: PLC0415 (torch is imported by workers alone)
 
     plan = plan_training(task.model, task.training, task.score, configuration, task.seed)

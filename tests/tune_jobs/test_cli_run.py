@@ -1,7 +1,9 @@
 """The command line as a user calls it, in processes of its own: exit codes, the last line, Ctrl-C."""
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -37,19 +39,37 @@ def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200, check=False)
 
 
-def ray_processes(folder: Path) -> list[str]:
-    """Command lines of processes that work for the Ray whose files are under `folder`."""
+def ray_processes(folder: Path) -> list[Path]:
+    """Folders in /proc of the processes that work for the Ray whose files are under `folder`."""
     found = []
     for process in Path("/proc").iterdir():
-        if process.name.isdigit():
+        if process.name.isdigit() and process.name != str(os.getpid()):
             try:
-                line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                environment = (process / "environ").read_bytes().decode(errors="replace")
+                line = (process / "cmdline").read_bytes()
+                environment = (process / "environ").read_bytes()
             except OSError:
                 continue
-            if f"RAY_TMPDIR={folder}" in environment and process.name != str(os.getpid()) and "ray" in line:
-                found.append(line)
+            if f"RAY_TMPDIR={folder}".encode() in environment and b"ray" in line:
+                found.append(process)
     return found
+
+
+def addresses_listened_on(processes: list[Path]) -> set[str]:
+    """Addresses of the listening TCP sockets of `processes`."""
+    sockets = set()
+    for process in processes:
+        for descriptor in (process / "fd").iterdir():
+            with contextlib.suppress(OSError):
+                sockets.add(str(descriptor.readlink()))
+    addresses = set()
+    for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        for row in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            cells = row.split()
+            if cells[3] == "0A" and f"socket:[{cells[9]}]" in sockets:
+                words = bytes.fromhex(cells[1].split(":")[0])
+                packed = b"".join(words[at : at + 4][::-1] for at in range(0, len(words), 4))
+                addresses.add(socket.inet_ntop(family, packed))
+    return addresses
 
 
 @pytest.fixture
@@ -98,9 +118,12 @@ def test_a_signal_ends_the_run_with_130_and_leaves_tables_and_no_process(
             if journals and "epochs_reported" in journals[0].read_text():
                 break
             time.sleep(0.2)
+        listening = addresses_listened_on(ray_processes(Path(os.environ["RAY_TMPDIR"])))
         process.send_signal(number)
         output, errors = process.communicate(timeout=100)
     assert process.returncode == 130, errors
+    assert listening, "Ray listens somewhere"
+    assert listening <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, "Ray can be reached from outside"
     assert "Traceback" not in errors
     path = output.rstrip().splitlines()[-1].removeprefix("run: ")
     statuses = set(open_run(path).trials["status"])

@@ -49,6 +49,7 @@ BROKEN: list[tuple[Mapping[str, Any], str]] = [
     ({"data/sorce": "x"}, "data.sorce: unknown key; did you mean 'source'?"),
     ({"data/arguments": [1]}, f"data.arguments: given [1]; {SECTION}"),
     ({"data/target": 3}, "data.target: given 3; valid: text or a list"),
+    ({"data/target": ["a", 3]}, "data.target.1: given 3; valid: text"),
     ({"data/split/train": 0}, "data.split.train: given 0; valid: a number above 0"),
     (
         {"data/split/train": 0.5},
