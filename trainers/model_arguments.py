@@ -3,7 +3,7 @@
 A function model (`package.module:function`) checks its own arguments.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
@@ -95,6 +95,15 @@ def _sentence(model: str, problem: Mapping[str, Any], known: list[str]) -> str:
         return f"model {model} has no argument {where!r}{hint or '; it takes ' + ', '.join(known)}"
     reason = problem["msg"].removeprefix("Value error, ")
     return f"model {model}: argument {where} is {problem['input']!r}: {reason}"
+
+
+def check_model_input(name: str, input_shape: Sequence[int]) -> list[str]:
+    """Why a built-in model cannot take rows of this shape, as far as it can be told without torch."""
+    if name != "cnn" or len(input_shape) == 3:
+        return []
+    return [
+        f"model cnn takes images [channels, height, width], and a row is {list(input_shape)}; choose linear or mlp"
+    ]
 
 
 def model_argument_names(name: str) -> tuple[str, ...]:

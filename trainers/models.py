@@ -129,7 +129,7 @@ def _from_function(settings: ModelSettings, input_shape: tuple[int, ...], output
         ) from error
     try:
         model = function(**arguments)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # the user's code may do anything
         raise ModelError(
             f"model {settings.name} could not be built with {arguments}: {type(error).__name__}: {error}"
         ) from error
@@ -154,7 +154,7 @@ def _check_outputs(model: nn.Module, name: str, input_shape: tuple[int, ...], ou
     try:
         with torch.no_grad():
             got = model.eval()(x)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # the user's code may do anything
         raise ModelError(
             f"model {name} fails on two rows, an input of shape {[2, *input_shape]}: "
             f"{type(error).__name__}: {error}"

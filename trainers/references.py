@@ -4,8 +4,10 @@ import ast
 import difflib
 import importlib
 import importlib.util
+import os
 import pkgutil
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from importlib.abc import InspectLoader
 from importlib.machinery import ModuleSpec, PathFinder
@@ -34,9 +36,10 @@ def load_reference(text: str) -> Callable[..., Any]:
     if problem := _form_problem(text):
         raise ReferenceNotFound(problem)
     module_name, name = text.split(":")
+    _forget_namesake(module_name.partition(".")[0])
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # the user's code may do anything
         absent = error.name if isinstance(error, ModuleNotFoundError) else None
         if absent and f"{module_name}.".startswith(f"{absent}."):
             reason = "; ".join(check_reference(text)) or f"{text}: there is no module {absent!r}"
@@ -52,6 +55,21 @@ def load_reference(text: str) -> Callable[..., Any]:
         kind = type(found).__name__
         raise ReferenceNotFound(f"{text}: {name!r} is of type {kind}; name a function or a class")
     return found  # type: ignore[no-any-return]  # a module's attribute has no type
+
+
+def _forget_namesake(root: str) -> None:
+    """Drops a loaded module that is not the one that `sys.path` leads to now: another job's file of that name."""
+    loaded = getattr(sys.modules.get(root), "__file__", None)
+    spec = PathFinder.find_spec(root)
+    if (
+        loaded is None
+        or spec is None
+        or spec.origin is None
+        or os.path.realpath(loaded) == os.path.realpath(spec.origin)
+    ):
+        return
+    for name in [name for name in sys.modules if name == root or name.startswith(f"{root}.")]:
+        del sys.modules[name]
 
 
 def check_reference(text: str) -> list[str]:

@@ -1,7 +1,18 @@
-"""`python -m tune_jobs` is `tune-jobs`."""
+"""`tune-jobs`, also as `python -m tune_jobs`."""
 
 import sys
 
-from tune_jobs.cli import main
 
-sys.exit(main())
+def main() -> int:
+    """Runs the command line; Ctrl-C ends it quietly even while modules are imported."""
+    try:
+        from tune_jobs.cli import main as command  # noqa: PLC0415
+
+        return command()
+    except KeyboardInterrupt:
+        print("tune-jobs: interrupted", file=sys.stderr)  # noqa: T201 (the error stream of a command)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tune_jobs.events import Status
 from tune_jobs.folder import CHECKPOINT_SUFFIX, RunFolder
 from tune_jobs.records import RunRecord
 from tune_jobs.selection import rank
@@ -63,17 +64,19 @@ class CheckpointStore:
 
         for path in self.files():
             try:
-                trainer.load_state_dict(load_checkpoint(path))
-            except CheckpointError:
+                state = load_checkpoint(path)
+            except CheckpointError:  # damaged: the one before it is as good, if older
                 continue
+            trainer.load_state_dict(state)
             return [result.to_mapping() for result in trainer.history]
         return []
 
 
 def prune_checkpoints(folder: RunFolder, record: RunRecord) -> None:
-    """Deletes the checkpoints of all trials that have ended and are not among the best."""
+    """Deletes the checkpoints of trials that have ended for good and are not among the best."""
     kept = {candidate.trial.trial_id for candidate in rank(record)[:KEEP_BEST_TRIALS]}
     for trial in record.trials.values():
         path = folder.checkpoints / trial.trial_id
-        if trial.status.ended and trial.trial_id not in kept and path.is_dir():
+        done = trial.status.ended and trial.status is not Status.INTERRUPTED
+        if done and trial.trial_id not in kept and path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

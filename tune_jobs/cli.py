@@ -8,12 +8,13 @@ commands that need them, after everything that can be checked without them.
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from rich.console import Console
 
 from search_spaces import Problem, SearchSpaceError
-from trainers.errors import TrainerError
+from trainers.errors import CheckpointError, Diverged, TrainerError
 from tune_jobs.display import (
     configuration_text,
     failures_display,
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TuneJobsError as error:
         return _complain(str(error), error.exit_code)
     except (TrainerError, SearchSpaceError) as error:
-        return _complain(str(error), 2)
+        return _complain(str(error), 1 if isinstance(error, Diverged | CheckpointError) else 2)
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
     except BrokenPipeError:
@@ -69,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="tune-jobs", description="Hyperparameter tuning for PyTorch on Ray Tune, with the test set sealed.",
         allow_abbrev=False,
     )  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('tune-jobs')}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def add(name: str, command: Command, text: str, *positional: tuple[str, str]) -> argparse.ArgumentParser:
@@ -96,10 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     test = add("test", _test, "Open the holdout, once, for the winner.", run_folder)
     test.add_argument("--again", action="store_true", help="look once more; needs --reason, and is recorded")
     test.add_argument("--reason", metavar="TEXT", help="why")
-    sweep = add(
-        "import-sweep", _import_sweep, "Print a W&B sweep file as a job file.", ("SWEEP", "sweep file")
-    )
-    sweep.set_defaults(command=_import_sweep)
+    add("import-sweep", _import_sweep, "Print a W&B sweep file as a job file.", ("SWEEP", "sweep file"))
     return parser
 
 
@@ -166,9 +165,10 @@ def _show(options: argparse.Namespace, rest: list[str], console: Console) -> Non
     from tune_jobs.results import open_run  # noqa: PLC0415
 
     opened = open_run(options.run)
-    if options.trial not in opened.record.trials:
+    trial_id = options.trial.zfill(4)
+    if trial_id not in opened.record.trials:
         raise RunFolderError(f"{options.run}: no trial {options.trial!r}; `tune-jobs show RUN` lists them")
-    for part in trial_display(opened, options.trial):
+    for part in trial_display(opened, trial_id):
         console.print(part, markup=False)
 
 

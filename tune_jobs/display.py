@@ -11,9 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from tune_jobs.errors import TuneJobsError
+from tune_jobs.events import Ending
 from tune_jobs.folder import RunFolder
 from tune_jobs.holdout import read_ledger
-from tune_jobs.records import RunRecord, TrialRecord
+from tune_jobs.records import RunRecord, TrialRecord, failures
 from tune_jobs.scheduling import rung_epochs
 from tune_jobs.selection import rank
 
@@ -110,13 +111,9 @@ def _exact(value: object) -> str:
 
 def failures_display(record: RunRecord) -> list[str]:
     """One line for each different reason, the commonest first: how often, and an example."""
-    by_reason: dict[str, list[TrialRecord]] = {}
-    for trial in record.trials.values():
-        if trial.status == "failed":
-            by_reason.setdefault(trial.reason, []).append(trial)
-    groups = sorted(by_reason.items(), key=lambda group: -len(group[1]))
     return [
-        f"{len(trials)} failed (such as trial {trials[0].trial_id}): {reason}" for reason, trials in groups
+        f"{len(trials)} failed (such as trial {trials[0].trial_id}): {reason}"
+        for reason, trials in failures(record.trials.values())
     ]
 
 
@@ -127,7 +124,9 @@ def standing_lines(opened: "Run") -> list[str]:
     lines = [
         f"{ended} trials ended; {record.ending.value if record.ending else 'not ended, or its process died'}"
     ]
-    if record.ending and opened.winner_id is not None:
+    if record.ending and opened.winner_id is None:
+        lines.append("winner: none, since no trial succeeded")
+    elif record.ending:
         winner = opened.winner
         lines.append(
             f"winner: trial {winner.trial_id}, {record.score.metric} {number_text(winner.score)} at epoch "
@@ -177,6 +176,15 @@ def plan_lines(job: "Job", prepared: "PreparedData") -> list[str]:
     return [*lines, *(f"notice     {notice}" for notice in (*report.notices, *notices(job.search.space)))]
 
 
+_ENDED = {
+    None: "not yet",
+    Ending.ALL_TRIALS: "done",
+    Ending.TIME_LIMIT: "time limit",
+    Ending.INTERRUPTED: "interrupted",
+    Ending.FAILED: "error",
+}
+
+
 def runs_display(folder: Path) -> Table:
     """The runs in `folder`, the newest last, one row each."""
     from tune_jobs.results import open_run  # noqa: PLC0415 (it imports this package's data layer)
@@ -188,9 +196,7 @@ def runs_display(folder: Path) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("run", overflow="fold", width=min(longest, 36))
     for heading in ("ended", "trials", "metric", "best", "holdout"):
-        table.add_column(
-            heading, no_wrap=heading != "ended", justify="right" if heading in {"trials", "best"} else "left"
-        )
+        table.add_column(heading, no_wrap=True, justify="right" if heading in {"trials", "best"} else "left")
     for path in runs:
         try:
             opened = open_run(path)
@@ -198,12 +204,12 @@ def runs_display(folder: Path) -> Table:
             _add_row(
                 table,
                 path.name,
-                opened.ending.value if opened.ending else "no",
+                _ENDED[opened.ending],
                 str(len(opened.record.trials)),
                 opened.record.score.metric,
                 number_text(best[0].best.score) if best else "",
                 "opened" if read_ledger(RunFolder(path)) else "sealed",
             )
         except TuneJobsError:
-            _add_row(table, path.name, "damaged: `tune-jobs show` says where", "", "", "", "")
+            _add_row(table, path.name, "damaged", "", "", "", "")
     return table

@@ -4,13 +4,14 @@ import json
 import platform
 import shutil
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from search_spaces import Problem
+from trainers.model_arguments import check_model_input
 from tune_jobs import holdout
 from tune_jobs.checkpoint_store import prune_checkpoints
 from tune_jobs.errors import Interrupted, JobError, RunFailed
@@ -19,10 +20,10 @@ from tune_jobs.folder import RunFolder, replacing
 from tune_jobs.job import Job
 from tune_jobs.job_checks import check_surroundings, importable_from, module_path, notices
 from tune_jobs.journal import Journal, Listener
-from tune_jobs.records import RunRecord
+from tune_jobs.records import RunRecord, failures
 from tune_jobs.results import Run, open_run
 from tune_jobs.scheduling import rung_epochs
-from tune_jobs.selection import write_selection
+from tune_jobs.selection import select_winner, write_selection
 from tune_jobs.tables import write_tables
 from tune_jobs.tracking import open_trackers
 from tune_jobs.trainable import TrialTask
@@ -68,6 +69,9 @@ def run(job: Job, *, address: str | None = None, listeners: Sequence[Listener] =
                     trainable = share(task, prepared.for_trials())
                     del prepared  # Ray's object store has the only copy of the rows from here on
                     ending = tune_trials(job, task, trainable, concurrent, folder, journal)
+                except KeyboardInterrupt:
+                    ending = Ending.INTERRUPTED
+                    raise
                 finally:
                     conclude(record, ending, folder, journal)
     return _judged(open_run(folder.path))
@@ -87,7 +91,10 @@ def prepare(job: Job) -> "PreparedData":
     if problems:
         raise JobError(problems)
     with importable_from(job.folder):
-        return prepare_data(job.data, job.training, job.folder)
+        prepared = prepare_data(job.data, job.training, job.folder)
+    if unfit := check_model_input(job.model.name, prepared.info.input_shape):
+        raise JobError([Problem("model.name", text) for text in unfit])
+    return prepared
 
 
 def make_folder(job: Job, prepared: "PreparedData") -> RunFolder:
@@ -158,9 +165,10 @@ def conclude(record: RunRecord, ending: Ending, folder: RunFolder, journal: Jour
     for trial in record.with_status(Status.PENDING, Status.RUNNING):
         journal.append(TrialEnded(trial_id=trial.trial_id, status=Status.INTERRUPTED, reason=ending.value))
     journal.append(RunEnded(ending=ending))
-    winner = write_selection(record, folder)
+    winner = select_winner(record)
     journal.append(WinnerSelected(winner=winner.trial.trial_id if winner else None))
     write_tables(record, folder)
+    write_selection(record, winner, folder)
 
 
 def _pruning(folder: RunFolder, record: RunRecord) -> Listener:
@@ -180,8 +188,10 @@ def _judged(finished: Run) -> Run:
     if finished.ending is Ending.INTERRUPTED:
         raise Interrupted("interrupted; what was reported is on disk", finished.path)
     if finished.winner_id is None:
-        reasons = Counter(trial.reason for trial in finished.record.with_status(Status.FAILED))
-        common, count = reasons.most_common(1)[0] if reasons else ("no trial came to its end", 0)
-        of = f"; the commonest reason, of {count} of {reasons.total()} failed trials: " if reasons else ": "
-        raise RunFailed(f"no trial succeeded{of}{common}", finished.path)
+        groups = failures(finished.record.trials.values())
+        if not groups:
+            raise RunFailed("no trial succeeded: none came to its end", finished.path)
+        reason, trials = groups[0]
+        of = f"{len(trials)} of {sum(len(group) for _, group in groups)} failed trials"
+        raise RunFailed(f"no trial succeeded; the commonest reason, of {of}: {reason}", finished.path)
     return finished

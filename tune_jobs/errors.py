@@ -5,13 +5,15 @@
     ├── RunFolderError       2    not a run folder, or one in the wrong state for the call
     ├── ResourceError        2    the machine or cluster cannot give what the job asks for
     ├── HoldoutOpened        3    the test rows were read before
+    ├── TrainingFailed       1    the user's own code raised in `tune-jobs train`
     ├── UnfinishedRun             a run left its folder, and no success
     │   ├── RunFailed        1    no trial succeeded
     │   └── Interrupted    130    stopped by a signal; what was reported is on disk
     └── DamagedRun           1    a file of the run cannot be read: names the file and the place
 
 Beside them the packages below have trees of their own, `search_spaces.SearchSpaceError` and
-`trainers.TrainerError`; the command line ends with 2 on both, since what they name is the user's to mend.
+`trainers.TrainerError`; the command line ends with 2 on both, since what they name is the user's to mend, but
+with 1 on `Diverged` and `CheckpointError`.
 None of these is worth a retry with the same input. No user sees a traceback for any of them.
 """
 
@@ -60,6 +62,10 @@ class ResourceError(TuneJobsError):
     """The machine or cluster does not have what the job asks for."""
 
     exit_code = 2
+
+
+class TrainingFailed(TuneJobsError):
+    """The user's own code raised in a training without Ray."""
 
 
 class UnfinishedRun(TuneJobsError):

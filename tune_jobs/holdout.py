@@ -138,5 +138,5 @@ def _opened_before(folder: RunFolder, opened: list[LedgerEntry]) -> str:
     return (
         f"the test rows of {folder.name} were read before, at {when} UTC for trial {first.trial_id}"
         f"{f' ({results})' if results else ''}; a second look is no longer an honest estimate. "
-        "To read them all the same: --again --reason TEXT (it is recorded)"
+        "To read them all the same: --again --reason TEXT (in Python again=True, reason=TEXT); it is recorded"
     )

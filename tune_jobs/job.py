@@ -11,6 +11,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, PrivateAttr
 
 from search_spaces import Problem
+from trainers.data.files import SUFFIXES
 from trainers.settings import DataSettings, ModelSettings, ScoreSettings, Settings, TrainingSettings
 from tune_jobs.errors import JobError
 from tune_jobs.job_checks import check_surroundings, cross_check
@@ -96,7 +97,7 @@ class Job(Settings):
     def with_absolute_source(self) -> Self:
         """The same job, from whichever folder it is read."""
         path = self._folder / self.data.source
-        if not path.is_file():
+        if path.suffix.lower() not in SUFFIXES:
             return self
         sections = self.to_mapping()
         sections["data"]["source"] = str(path)

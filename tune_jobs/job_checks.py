@@ -4,6 +4,7 @@ Every check is a pure function from the valid sections to problems. It runs wher
 at are valid, so that one bad section does not hide what is wrong between the others.
 """
 
+import importlib.util
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,7 +31,7 @@ from trainers.settings import (
     Settings,
     TrainingSettings,
 )
-from tune_jobs.job_sections import SchedulerSettings, SearchSettings
+from tune_jobs.job_sections import SchedulerSettings, SearchSettings, TrackingSettings
 from tune_jobs.problems import problems_of
 
 LOWER_IS_BETTER = {"val_loss", "mse", "mae", "rmse", "param_error"}
@@ -61,23 +62,38 @@ def check_surroundings(sections: Mapping[str, Any], folder: Path) -> list[Proble
             training: TrainingSettings = sections["training"]
             problems += _reference("training.loss", training.loss)
             problems += [p for name in training.metrics for p in _reference("training.metrics", name)]
+    if "tracking" in sections:
+        problems += _trackers(sections["tracking"])
     return problems
 
 
 @contextmanager
 def importable_from(folder: Path) -> Iterator[None]:
     """Has Python find modules in `folder`, and in the current folder, for a while."""
-    before = list(sys.path)
-    sys.path[:0] = module_path(folder)
+    added = module_path(folder)
+    sys.path[:0] = added
     try:
         yield
     finally:
-        sys.path[:] = before
+        for path in added:
+            sys.path.remove(path)
 
 
 def module_path(folder: Path) -> tuple[str, ...]:
     """Where a job's own modules are looked for: its folder, then the current one."""
     return tuple(dict.fromkeys((str(folder), str(Path.cwd()))))
+
+
+def _trackers(tracking: TrackingSettings) -> list[Problem]:
+    wanted = {
+        "wandb": (tracking.wandb is not None, "wandb"),
+        "tensorboard": (tracking.tensorboard, "tensorboardX"),
+    }
+    return [
+        Problem(f"tracking.{key}", f"the package {package} is not installed; `pip install {package}`")
+        for key, (asked, package) in wanted.items()
+        if asked and importlib.util.find_spec(package) is None
+    ]
 
 
 def _source(data: DataSettings, folder: Path) -> list[Problem]:
@@ -235,6 +251,15 @@ def _points(search: SearchSettings) -> list[Problem]:
         for index, point in enumerate(search.points)
         for problem in search.space.problems(point)
         if problem.path in point
+    ] + _too_many_points(search)
+
+
+def _too_many_points(search: SearchSettings) -> list[Problem]:
+    points = len(search.points)
+    if points <= search.trials:
+        return []
+    return [
+        Problem("search.points", f"{points} points are given, and search.trials is {search.trials}; raise it")
     ]
 
 

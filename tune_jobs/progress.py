@@ -1,5 +1,6 @@
 """What a person sees of a run in progress: a live view in a terminal, plain lines elsewhere."""
 
+import threading
 import time
 from types import TracebackType
 from typing import Protocol, Self
@@ -11,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tune_jobs.display import configuration_text, duration_text, number_text
-from tune_jobs.events import Event, RunEnded, RunStarted, Status, TrialEnded
+from tune_jobs.events import EpochsReported, Event, RunEnded, RunStarted, Status, TrialEnded
 from tune_jobs.job import Job
 from tune_jobs.records import RunRecord
 
@@ -33,10 +34,15 @@ class Standing:
         self.record = RunRecord(job.selection)
         self.asked = job.trials
         self._begun = time.time()
+        self._first_report: float | None = None
+        self._lock = threading.RLock()
 
     def apply(self, event: Event) -> None:
-        """Takes one event into account."""
-        self.record.apply(event)
+        """Takes one event into account; the view may be drawn by another thread."""
+        with self._lock:
+            self.record.apply(event)
+            if self._first_report is None and isinstance(event, EpochsReported):
+                self._first_report = event.time - sum(float(result["seconds"]) for result in event.results)
 
     @property
     def ended(self) -> int:
@@ -50,8 +56,7 @@ class Standing:
 
     @property
     def first_epoch_seconds(self) -> float | None:
-        started = [trial.started for trial in self.record.trials.values() if trial.started is not None]
-        return min(started) - self._begun if started else None
+        return None if self._first_report is None else self._first_report - self._begun
 
     @property
     def epochs_per_second(self) -> float:
@@ -104,6 +109,10 @@ class Standing:
 
     def panel(self) -> RenderableType:
         """The standing as a few coloured lines."""
+        with self._lock:
+            return self._panel()
+
+    def _panel(self) -> RenderableType:
         counts = Text("  ").join(
             Text.assemble((str(self.count(status)), colour), f" {name}") for status, name, colour in _STATES
         )

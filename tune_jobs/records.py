@@ -1,5 +1,6 @@
 """What is known of a run: the events of its journal, folded into one record a trial."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,8 @@ from tune_jobs.events import (
     TrialStarted,
     WorkerLost,
 )
+
+_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?")
 
 
 @dataclass
@@ -51,6 +54,16 @@ class TrialRecord:
     def seconds(self) -> float:
         """Time spent training and validating."""
         return sum(float(result["seconds"]) for result in self.epochs.values())
+
+
+def failures(trials: Iterable[TrialRecord]) -> list[tuple[str, list[TrialRecord]]]:
+    """Failed trials by reason, the commonest first; reasons that differ in numbers alone are one."""
+    kinds: dict[str, list[TrialRecord]] = {}
+    for trial in trials:
+        if trial.status is Status.FAILED:
+            kinds.setdefault(_NUMBER.sub("#", trial.reason), []).append(trial)
+    groups = sorted(kinds.values(), key=len, reverse=True)
+    return [(group[0].reason, group) for group in groups]
 
 
 class RunRecord:
@@ -113,8 +126,13 @@ class RunRecord:
         return None if self.ended is None else self.ended.ending
 
     def _add_epochs(self, trial: TrialRecord, results: Sequence[Mapping[str, Any]]) -> None:
+        known = self._best.pop(trial.trial_id, None)
+        if any(int(result["epoch"]) in trial.epochs for result in results):
+            # Epochs that were done again replace themselves, and need not be the same on another machine.
+            trial.epochs |= {int(result["epoch"]): result for result in results}
+            known, results = None, [trial.epochs[epoch] for epoch in sorted(trial.epochs)]
         for result in results:
             trial.epochs[int(result["epoch"])] = result
-            best = better(self._best.get(trial.trial_id), result, self.score)
-            if best is not None:
-                self._best[trial.trial_id] = best
+            known = better(known, result, self.score)
+        if known is not None:
+            self._best[trial.trial_id] = known

@@ -126,7 +126,7 @@ class Reporter:
         return self._best.score if self._score.mode == "min" else -self._best.score
 
 
-def failure_reason(error: Exception) -> str:
+def failure_reason(error: BaseException) -> str:
     """`error` as one line: our own messages as they are, others with their type."""
     text = " ".join(str(error).split())
     if isinstance(error, TrainerError):

@@ -144,11 +144,12 @@ class Run:
         from trainers.trainer import best_evaluator  # noqa: PLC0415
 
         winner, plan, info = self.winner, self.plan(), self.info
-        with importable_from(self.job.folder), Journal(self._folder.journal) as journal:
+        with importable_from(self.job.folder):
             # All that can fail comes before the claim: a look must not be spent on an error.
             evaluate = best_evaluator(plan, info, load_checkpoint(winner.checkpoint))
             rows, number = holdout.unseal(self._folder, winner.trial_id, again=again, reason=reason)
-            journal.append(HoldoutUnsealed(trial_id=winner.trial_id, reason=reason))
+            with Journal(self._folder.journal) as journal:
+                journal.append(HoldoutUnsealed(trial_id=winner.trial_id, reason=reason))
             evaluation = evaluate(rows)
             results = {"test_loss": evaluation.loss}
             results |= {f"test_{name}": value for name, value in evaluation.metrics.items()}

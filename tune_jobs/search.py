@@ -5,10 +5,8 @@ trial with a NaN running for ever. Here every trial ends in the study in an hone
 length, pruned with its steps when it was stopped, failed when it failed.
 """
 
-import json
-import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import optuna
@@ -62,7 +60,9 @@ class OptunaSearcher(Searcher):
         self._out_of_time = out_of_time
         self._trials_left = trials
         self._open: dict[str, optuna.trial.Trial] = {}
-        self._grid = _grid_after(space, settings.points) if settings.method == "grid" else None
+        self._reported: dict[str, int] = {}
+        """The last step of each open trial: a trial that was taken up again may report a rung twice."""
+        self._grid = grid_in_order(space, settings.points) if settings.method == "grid" else None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._study = optuna.create_study(
             study_name="tune-jobs",
@@ -70,24 +70,30 @@ class OptunaSearcher(Searcher):
             sampler=_sampler(settings.method, seed),
             pruner=optuna.pruners.NopPruner(),
         )
-        for point in settings.points:
-            self._study.enqueue_trial({name: _label(value) for name, value in point.items()})
+        for point in settings.points if self._grid is None else ():
+            self._enqueue(point)
 
     @property
     def exhausted(self) -> bool:
         """Nothing will be proposed any more."""
         return self._trials_left == 0 or self._out_of_time()
 
+    @property
+    def has_open_trials(self) -> bool:
+        """Some trial was proposed and has not ended."""
+        return bool(self._open)
+
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """The next configuration, with our own id and number of the trial."""
         if self.exhausted:
             return Searcher.FINISHED  # type: ignore[return-value]  # a text, against Ray's own annotation
-        if self._grid is not None and not self._study.get_trials(deepcopy=False, states=[TrialState.WAITING]):
-            self._study.enqueue_trial({name: _label(value) for name, value in next(self._grid).items()})
+        if self._grid is not None:
+            self._enqueue(next(self._grid))
         trial = self._study.ask()
         configuration = _configuration(self._space, trial)
         self._trials_left -= 1
         self._open[trial_id] = trial
+        self._reported[trial_id] = 0
         name = f"{trial.number:04d}"
         trial.set_user_attr("trial_id", name)
         self._created(name, trial.number, configuration)
@@ -97,19 +103,20 @@ class OptunaSearcher(Searcher):
         """Passes on the score at a rung."""
         report = Report.of_result(result)
         if report is not None and report.rung:
-            self._report(self._open[trial_id], report)
+            self._report(trial_id, report)
 
     def on_trial_complete(
         self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
     ) -> None:
         """Tells Optuna how the trial ended: one place decides."""
-        trial = self._open.pop(trial_id)
+        trial = self._open[trial_id]
         report = Report.of_result(result)
+        if report is not None and not error:
+            self._report(trial_id, report)
+        del self._open[trial_id], self._reported[trial_id]
         if error or report is None or report.failure or report.score is None:
             self._study.tell(trial, state=TrialState.FAIL)
-            return
-        self._report(trial, report)
-        if report.full_length:
+        elif report.full_length:
             self._study.tell(trial, report.score)
         else:
             self._study.tell(trial, state=TrialState.PRUNED)
@@ -126,14 +133,41 @@ class OptunaSearcher(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Does nothing; see `save`."""
 
-    @staticmethod
-    def _report(trial: optuna.trial.Trial, report: Report) -> None:
-        if report.score is not None and math.isfinite(report.score):
-            trial.report(report.score, report.epoch)
+    def _report(self, trial_id: str, report: Report) -> None:
+        if report.score is not None and report.epoch > self._reported[trial_id]:
+            self._open[trial_id].report(report.score, report.epoch)
+            self._reported[trial_id] = report.epoch
+
+    def _enqueue(self, point: Mapping[str, Any]) -> None:
+        domains = {name: self._space.parameters[name].domain for name in point}
+        self._study.enqueue_trial(
+            {
+                name: _label(domain, point[name]) if isinstance(domain, Choice) else point[name]
+                for name, domain in domains.items()
+            }
+        )
 
 
-def _grid_after(space: SearchSpace, points: tuple[dict[str, Any], ...]) -> Iterator[dict[str, Any]]:
-    return (configuration for configuration in space.grid() if configuration not in points)
+def grid_in_order(space: SearchSpace, points: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Every configuration of the grid once; those that agree with a point come first, one for each point."""
+    tried: list[dict[str, str]] = []
+    for point in points:
+        for configuration in space.grid():
+            if _agrees(space, configuration, point) and _keys(space, configuration) not in tried:
+                tried.append(_keys(space, configuration))
+                yield configuration
+                break
+    yield from (c for c in space.grid() if _keys(space, c) not in tried)
+
+
+def _agrees(space: SearchSpace, configuration: Mapping[str, Any], point: Mapping[str, Any]) -> bool:
+    keys = _keys(space, configuration)
+    return all(keys.get(name) == key for name, key in _keys(space, point).items())
+
+
+def _keys(space: SearchSpace, configuration: Mapping[str, Any]) -> dict[str, str]:
+    """The values as texts that tell 1, 1.0 and true apart."""
+    return {name: space.parameters[name].domain.key(value) for name, value in configuration.items()}
 
 
 def _sampler(method: str, seed: int) -> optuna.samplers.BaseSampler:
@@ -160,12 +194,18 @@ def _configuration(space: SearchSpace, trial: optuna.trial.Trial) -> dict[str, A
                 configuration[name] = trial.suggest_float(name, low, high, log=log, step=step)
             case Int(low=low, high=high, log=log, step=step):
                 configuration[name] = trial.suggest_int(name, low, high, log=log, step=step)
-            case Choice(values=values):
-                labels = {_label(value): value for value in values}
-                configuration[name] = labels[trial.suggest_categorical(name, list(labels))]
+            case Choice(values=values) as choice:
+                labels = [_label(choice, value) for value in values]
+                chosen = trial.suggest_categorical(name, labels)
+                configuration[name] = values[labels.index(chosen)]
     return configuration
 
 
-def _label(value: Any) -> CategoricalChoiceType:
-    """`value` as Optuna stores it: lists and mappings become JSON text."""
-    return json.dumps(value) if isinstance(value, list | tuple | dict) else value
+def _label(choice: Choice, value: Any) -> CategoricalChoiceType:
+    """`value` as Optuna stores it: itself if all are texts and numbers that differ, else its canonical text.
+
+    Optuna compares with `==`, to which 1, 1.0 and true are one.
+    """
+    values = choice.values
+    plain = all(value is None or isinstance(value, bool | int | float | str) for value in values)
+    return value if plain and len(set(values)) == len(values) else choice.key(value)

@@ -40,9 +40,8 @@ def select_winner(record: RunRecord) -> Candidate | None:
     return ranked[0] if ranked else None
 
 
-def write_selection(record: RunRecord, folder: RunFolder) -> Candidate | None:
-    """Applies the rule and writes it, with its outcome and all that it rests on, to `selection.json`."""
-    winner = select_winner(record)
+def write_selection(record: RunRecord, winner: Candidate | None, folder: RunFolder) -> None:
+    """Writes the rule, its outcome and all that it rests on to `selection.json`."""
     started = record.started
     selection = {
         "rule": {"metric": record.score.metric, "mode": record.score.mode, "text": RULE},
@@ -62,4 +61,3 @@ def write_selection(record: RunRecord, folder: RunFolder) -> Candidate | None:
     }
     with replacing(folder.selection) as file:
         file.write(json.dumps(selection, indent=2).encode())
-    return winner

@@ -1,16 +1,21 @@
 """One configuration, trained in this process without Ray: for debugging, and for other programs to call."""
 
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import trainers
 from search_spaces import Problem
+from trainers.errors import TrainerError
 from trainers.plan import plan_training
 from trainers.results import EpochResult
 from trainers.settings import ModelSettings
 from tune_jobs.driver import prepare, threads_of
-from tune_jobs.errors import JobError
+from tune_jobs.errors import JobError, TrainingFailed
 from tune_jobs.job import Job
 from tune_jobs.job_checks import check_configuration, importable_from
+from tune_jobs.reports import failure_reason
 
 _SECTIONS = frozenset(Job.model_fields)
 
@@ -43,7 +48,8 @@ def train_one(job: Job, configuration: Mapping[str, Any]) -> Iterator[EpochResul
 
     Raises:
         JobError: a value is of no known name, of the wrong type or out of the trainer's range.
-        TrainerError: the data, the model or the training itself fails.
+        TrainerError: the data cannot be used, the model not be built, or the loss is no longer a number.
+        TrainingFailed: the user's own code raised while training; the message shows where.
     """
     problems: list[Problem] = check_configuration(configuration, job.model, job.training, job.selection)
     if problems:
@@ -53,4 +59,24 @@ def train_one(job: Job, configuration: Mapping[str, Any]) -> Iterator[EpochResul
         from trainers.trainer import Trainer  # noqa: PLC0415 (imports torch)
 
         plan = plan_training(job.model, job.training, job.selection, configuration, job.seed)
-        yield from Trainer(plan, data, threads=threads_of(job)).epochs()
+        return _guarded(Trainer(plan, data, threads=threads_of(job)).epochs())
+
+
+def _guarded(results: Iterator[EpochResult]) -> Iterator[EpochResult]:
+    """`results`; what the user's code raises becomes one message, with the place in that code."""
+    try:
+        yield from results
+    except TrainerError:
+        raise
+    except (Exception, SystemExit) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        place = "".join(
+            f"\n{line.rstrip()}" for line in traceback.format_list([f for f in frames if _is_users(f)])
+        )
+        raise TrainingFailed(f"the training failed: {failure_reason(error)}{place}") from error
+
+
+def _is_users(frame: traceback.FrameSummary) -> bool:
+    packages = Path(__file__).parent, Path(trainers.__file__).parent
+    path = Path(frame.filename)
+    return "site-packages" not in path.parts and not any(path.is_relative_to(package) for package in packages)

@@ -4,7 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -62,7 +62,7 @@ def tune_trials(
         out_of_time=lambda: task.out_of_time,
     )
     callback = JournalCallback(journal, folder, job.limits.minutes_per_epoch)
-    with _terminate_as_interrupt():
+    with closing(searcher), _terminate_as_interrupt():
         tune.run(
             trainable,
             name=folder.ray.name,
@@ -79,8 +79,8 @@ def tune_trials(
             raise_on_failed_trial=False,
             verbose=0,
         )
-    searcher.close()
-    if callback.unfinished or not searcher.exhausted:
+        interrupted = searcher.has_open_trials or not searcher.exhausted
+    if interrupted:
         return Ending.INTERRUPTED
     return Ending.TIME_LIMIT if task.out_of_time else Ending.ALL_TRIALS
 
@@ -100,11 +100,6 @@ class JournalCallback(tune.Callback):
         self._patience = None if minutes_per_epoch is None else 60 * minutes_per_epoch
         self._heard: dict[Trial, float] = {}
         self._hung: set[Trial] = set()
-
-    @property
-    def unfinished(self) -> list[str]:
-        """Trials that were started and have not ended."""
-        return [_id(trial) for trial in self._heard]
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Ends the workers of trials that hang; Ray Tune then retries them."""

@@ -187,3 +187,13 @@ def test_torch_is_checked_without_being_imported() -> None:
         "assert not {'torch', 'ray'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_module_of_the_same_name_in_another_folder_is_another_module(tmp_path, monkeypatch):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "namesake_code.py").write_text(f"def where():\n    return {folder!r}\n")
+    for folder in ("a", "b", "a"):
+        with monkeypatch.context() as path:
+            path.syspath_prepend(tmp_path / folder)
+            assert load_reference("namesake_code:where")() == folder

@@ -27,7 +27,7 @@ from tune_jobs.job import Job
 from tune_jobs.job_file import dump_yaml
 from tune_jobs.journal import Journal
 from tune_jobs.records import RunRecord
-from tune_jobs.selection import write_selection
+from tune_jobs.selection import select_winner, write_selection
 from tune_jobs.tables import write_tables
 
 Sections = dict[str, Any]
@@ -112,9 +112,10 @@ def make_run(tmp_path: Path) -> Callable[..., RunFolder]:
             for event in events_of(trials, ending=ending):
                 journal.append(event)
             if ending is not None:
-                winner = write_selection(record, folder)
+                winner = select_winner(record)
                 journal.append(WinnerSelected(winner=winner.trial.trial_id if winner else None))
                 write_tables(record, folder)
+                write_selection(record, winner, folder)
         return folder
 
     return make

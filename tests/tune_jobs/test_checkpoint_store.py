@@ -8,6 +8,7 @@ import pytest
 
 from trainers.checkpoints import load_checkpoint
 from trainers.data import TrainingData
+from trainers.errors import CheckpointError
 from trainers.plan import TrainingPlan, plan_training
 from trainers.trainer import Trainer
 from tune_jobs.checkpoint_store import KEEP_BEST_TRIALS, KEEP_PER_TRIAL, CheckpointStore, prune_checkpoints
@@ -112,14 +113,13 @@ def test_with_all_checkpoints_damaged_a_trial_starts_anew(tmp_path: Path, make_t
     assert resumed.epoch == 0
 
 
-def test_a_checkpoint_of_another_configuration_is_not_taken(
+def test_a_checkpoint_of_another_configuration_is_an_error_and_not_a_silent_new_start(
     tmp_path: Path, make_trainer: MakeTrainer
 ) -> None:
     store = CheckpointStore(tmp_path, "0000")
     train(make_trainer(lr=0.01), store, 2)
-    other = make_trainer(lr=0.02)
-    assert store.restore(other) == []
-    assert other.epoch == 0
+    with pytest.raises(CheckpointError, match="of another plan"):
+        store.restore(make_trainer(lr=0.02))
 
 
 def test_what_a_killed_worker_left_is_no_checkpoint(tmp_path: Path, make_trainer: MakeTrainer) -> None:
@@ -152,7 +152,7 @@ def test_ended_trials_keep_their_checkpoints_only_among_the_best(
         (folder.checkpoints / trial_id / "epoch-000001.pt").touch()
     prune_checkpoints(folder, record)
     kept = sorted(int(path.name) for path in folder.checkpoints.iterdir())
-    running, pending = len(best) + 2, len(best) + 3
-    assert kept == [*range(KEEP_BEST_TRIALS), running, pending]
+    running, pending, interrupted = len(best) + 2, len(best) + 3, len(best) + 4
+    assert kept == [*range(KEEP_BEST_TRIALS), running, pending, interrupted]
     prune_checkpoints(folder, record)
     assert sorted(int(path.name) for path in folder.checkpoints.iterdir()) == kept

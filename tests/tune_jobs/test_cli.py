@@ -215,9 +215,9 @@ def test_train_refuses_a_wrong_configuration(call: Call, write_job: WriteJob) ->
     )
 
 
-def test_train_ends_with_2_when_the_training_diverges(call: Call, write_job: WriteJob) -> None:
+def test_train_ends_with_1_when_the_training_diverges(call: Call, write_job: WriteJob) -> None:
     code, output, errors = call("train", write_job({"model": {"name": "linear"}}), "--lr", "1e30")
-    assert code == 2
+    assert code == 1
     assert len(output) > 2
     assert re.fullmatch(
         r"tune-jobs: the (training|validation) loss is (nan|inf) at epoch \d+; lower lr .*\n", errors
@@ -417,7 +417,7 @@ def test_a_checkpoint_that_cannot_be_read_costs_no_look(call: Call, trained_run:
     winner = json.loads(trained_run.selection.read_text())["winner"]
     (trained_run.path / winner["checkpoint"]).write_bytes(b"gone")
     code, _, errors = call("test", trained_run.path)
-    assert code == 2
+    assert code == 1
     assert "is damaged or no checkpoint" in errors
     assert holdout.read_ledger(trained_run) == []
 

@@ -213,14 +213,10 @@ def test_the_runs_of_a_folder_are_listed_the_newest_last(make_run: MakeRun, tmp_
     assert lines[0].split() == ["run", "ended", "trials", "metric", "best", "holdout"]
     table = [re.split(r"  +", line) for line in lines[1:]]
     assert table == [
-        [older.name, "all trials have", "2", "val_loss", "0.125", "sealed"],
-        ["", "ended"],
-        [newer.name, "interrupted by a", "1", "val_loss", "opened"],
-        ["", "signal"],
-        [running.name, "no", "2", "val_loss", "sealed"],
-        [broken.name, "damaged:"],
-        ["", "`tune-jobs show`"],
-        ["", "says where"],
+        [older.name, "done", "2", "val_loss", "0.125", "sealed"],
+        [newer.name, "interrupted", "1", "val_loss", "opened"],
+        [running.name, "not yet", "2", "val_loss", "sealed"],
+        [broken.name, "damaged"],
     ]
 
 

@@ -10,6 +10,7 @@ from tune_jobs import errors
 from tune_jobs.errors import Interrupted, JobError, RunFailed, TuneJobsError
 
 EXIT_CODES = {
+    "TrainingFailed": 1,
     "JobError": 2,
     "RunFolderError": 2,
     "ResourceError": 2,

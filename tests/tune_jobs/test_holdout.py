@@ -75,7 +75,7 @@ def test_a_second_look_is_refused_with_what_the_first_gave(sealed: RunFolder) ->
     assert re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "TIME", str(caught.value)) == (
         f"the test rows of {sealed.name} were read before, at TIME UTC for trial 0003 "
         "(test_loss 0.123457, test_r2 0.5); a second look is no longer an honest estimate. "
-        "To read them all the same: --again --reason TEXT (it is recorded)"
+        "To read them all the same: --again --reason TEXT (in Python again=True, reason=TEXT); it is recorded"
     )
     assert caught.value.exit_code == 3
     assert ledger_lines(sealed) == before

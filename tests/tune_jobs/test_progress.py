@@ -70,7 +70,10 @@ def epochs(number: int, *losses: float) -> EpochsReported:
     results = [
         {"epoch": epoch, "val_loss": loss, "seconds": 0.1} for epoch, loss in enumerate(losses, start=1)
     ]
-    return EpochsReported(time=BEGUN + 5, trial_id=f"{number:04d}", results=results, worker="node:1")
+    """They began at second 4, whenever they are reported."""
+    seconds = sum(result["seconds"] for result in results)
+    time = BEGUN + 4 + seconds
+    return EpochsReported(time=time, trial_id=f"{number:04d}", results=results, worker="node:1")
 
 
 def ended(number: int, status: Status) -> TrialEnded:
@@ -121,10 +124,10 @@ def test_a_run_in_progress_is_told_in_one_line(clock: Clock, job: Job) -> None:
 
 def test_time_left_is_what_the_ended_trials_took_for_those_that_have_not(clock: Clock, job: Job) -> None:
     standing = standing_after(
-        job, [STARTED, created(0), begun(0, second=10), created(1), begun(1, second=20)]
+        job, [STARTED, created(0), begun(0, second=1), created(1), epochs(0, 0.5), begun(1, second=20)]
     )
-    clock.now = BEGUN + 30
-    assert standing.first_epoch_seconds == 10
+    clock.now = BEGUN + 24
+    assert standing.first_epoch_seconds == pytest.approx(4), "the start of Ray and its workers is no training"
     assert standing.seconds_left is None
     standing.apply(ended(0, Status.COMPLETED))
     assert standing.seconds_left == pytest.approx(20 / 1 * 5)

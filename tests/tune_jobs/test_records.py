@@ -123,3 +123,19 @@ def test_how_the_run_ended_is_known_once_it_has() -> None:
     assert record.ending is None
     record.apply(RunEnded(ending=Ending.TIME_LIMIT))
     assert record.ending is Ending.TIME_LIMIT
+
+
+def test_epochs_that_were_done_again_take_their_score_back() -> None:
+    """A score must be one that the tables hold, also where another machine computes other numbers."""
+
+    def reported(*losses: tuple[int, float]) -> EpochsReported:
+        results = tuple({"epoch": epoch, "val_loss": loss, "seconds": 0.1} for epoch, loss in losses)
+        return EpochsReported(trial_id="0000", results=results, worker="host:1")
+
+    record = RunRecord(ScoreSettings())
+    record.apply(TrialCreated(trial_id="0000", number=0, configuration={}))
+    record.apply(reported((1, 0.9), (2, 0.5)))
+    record.apply(reported((2, 0.7), (3, 0.6)))
+    best = record.best("0000")
+    assert best is not None
+    assert (best.epoch, best.score) == (3, 0.6)

@@ -209,6 +209,25 @@ def test_no_test_row_is_in_what_a_trial_receives(make_job: MakeJob) -> None:
     assert b"holdout" not in received
 
 
+def test_no_test_row_is_in_what_ray_is_given(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same, of the very objects that a run hands to Ray Tune."""
+    from tune_jobs import tuning
+
+    given: list[bytes] = []
+    share = tuning.share
+
+    def spy(*arguments: Any) -> Any:
+        given.append(pickle.dumps(arguments))
+        return share(*arguments)
+
+    monkeypatch.setattr(tuning, "share", spy)
+    job = make_job({"search/trials": 1})
+    run(job)
+    rows = prepare(job)
+    assert all(row.tobytes() in given[0] for row in rows.train.x)
+    assert not any(row.tobytes() in given[0] for row in rows.test.x)
+
+
 def test_the_sealed_rows_are_the_test_rows_and_no_other_file_holds_them(finished: Run) -> None:
     rows = prepare(finished.job).test
     sealed = finished.path / "holdout" / "rows.npz"
@@ -279,6 +298,11 @@ FAILING = """
                 if self.how == "die_once":
                     once.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
+            if mode and self.epochs > 3 and self.how == "exit":
+                raise SystemExit(0)
+            if mode and self.epochs > 7 and self.how == "late_nan":
+                with torch.no_grad():
+                    self.inner.weight.fill_(float("nan"))
             if mode and self.epochs > 3 and self.how == "hang":
                 time.sleep(1000)
             return super().train(mode)
@@ -305,6 +329,25 @@ def test_a_failed_trial_is_one_row_with_its_reason_and_the_others_go_on(make_job
     assert "nan at epoch 1" in trials["reason"]["nan"]
     assert made.winner.configuration["model.how"] == "fine"
     assert len({record.worker for record in made.record.trials.values()} - {""}) <= 2, "workers were lost"
+
+
+def test_a_training_that_diverges_late_never_wins_though_its_first_epochs_were_good(
+    make_job: MakeJob,
+) -> None:
+    changes = failing("late_nan", "fine", **{"scheduler/method": "none"})
+    changes["search/space"]["lr"] = {"values": [0.3]}
+    made = run(make_job(changes, FAILING))
+    trials = made.trials.set_index("config.model.how")
+    assert dict(trials["status"]) == {"late_nan": "failed", "fine": "completed"}
+    assert trials["score"]["late_nan"] > 0, "it had finite epochs before"
+    assert made.winner.configuration["model.how"] == "fine"
+
+
+def test_a_trial_that_calls_exit_is_a_failed_one(make_job: MakeJob) -> None:
+    made = run(make_job(failing("exit", "fine"), FAILING))
+    trials = made.trials.set_index("config.model.how")
+    assert dict(trials["status"]) == {"exit": "failed", "fine": "completed"}
+    assert "called sys.exit(0)" in trials["reason"]["exit"]
 
 
 def test_a_killed_worker_goes_on_from_the_last_checkpoint(make_job: MakeJob, tmp_path: Path) -> None:
@@ -357,6 +400,21 @@ def test_grid_tries_every_configuration_once(make_job: MakeJob) -> None:
     tried = [dict(record.configuration) for record in made.record.trials.values()]
     assert len(tried) == job.trials == 6
     assert all(configuration in tried for configuration in job.search.space.grid())
+
+
+def test_a_grid_tells_equal_looking_values_apart_and_takes_points_first(make_job: MakeJob) -> None:
+    space = {"batch_size": {"values": [8, 16]}, "nesterov": {"values": [True, False]}, "momentum": 0.5}
+    points = [{"batch_size": 16, "nesterov": False}, {"nesterov": False}]
+    made = run(
+        make_job(
+            {**only_search(**space), "search/points": points, "search/trials": 9, "training/max_epochs": 1}
+        )
+    )
+    tried = [
+        (c.configuration["batch_size"], c.configuration["nesterov"]) for c in made.record.trials.values()
+    ]
+    assert tried[:2] == [(16, False), (8, False)]
+    assert sorted(tried) == [(8, False), (8, True), (16, False), (16, True)]
 
 
 @pytest.mark.parametrize("method", ["asha_stopping", "median", "none"])

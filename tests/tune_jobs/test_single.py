@@ -1,13 +1,14 @@
 """One configuration without Ray."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from trainers.errors import TrainerError
 from trainers.results import EpochResult
-from tune_jobs.errors import JobError
+from tune_jobs.errors import JobError, TrainingFailed
 from tune_jobs.job import Job
 from tune_jobs.single import split_configuration, train_one
 
@@ -94,3 +95,27 @@ def test_a_divergence_is_told_after_the_epoch_that_shows_it(make_sections: MakeS
     with pytest.raises(TrainerError, match="lower lr"):
         epochs.extend(train_one(job, {"lr": 1e30}))
     assert not epochs[-1].is_finite
+
+
+def test_what_the_users_code_raises_is_one_message_with_its_place(
+    tmp_path: Path, make_sections: MakeSections
+) -> None:
+    (tmp_path / "faulty_code.py").write_text(
+        "from torch import nn\n"
+        "class Faulty(nn.Linear):\n"
+        "    calls = 0\n"
+        "    def forward(self, x):\n"
+        "        self.calls += 1\n"
+        "        if self.calls > 2:\n"
+        "            raise KeyError('k')\n"
+        "        return super().forward(x)\n"
+        "def faulty(input_shape, outputs):\n"
+        "    return Faulty(input_shape[0], outputs)\n"
+    )
+    job = Job.from_mapping(make_sections({"model": {"name": "faulty_code:faulty"}}), tmp_path)
+    with pytest.raises(TrainingFailed) as raised:
+        list(train_one(job, {}))
+    first, *place = str(raised.value).splitlines()
+    assert first == "the training failed: KeyError: 'k'"
+    assert any("faulty_code.py" in line and "in forward" in line for line in place)
+    assert not any("trainer.py" in line for line in place)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,9 @@ from trainers.data.targets import TargetEncoding, fit_target
 from trainers.errors import DataError
 
 MOST_CATEGORIES = 1000
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -131,8 +134,11 @@ class Encoding:
         scaled = coefficients * np.array(scales) if self.standardize else coefficients
         return tuple(scaled.tolist())
 
-    def encode_table(self, table: pa.Table) -> Array:
+    def encode_table(self, table: "pa.Table | pd.DataFrame") -> Array:
         """Encode new rows of a table that holds at least the columns fitted to; others are ignored.
+
+        Args:
+            table: of pyarrow or pandas.
 
         Returns:
             float32 [rows, features].
@@ -142,6 +148,8 @@ class Encoding:
         """
         if not self.table:
             raise DataError("the model was trained on an array; give an array, not a table")
+        if not isinstance(table, pa.Table):
+            table = pa.Table.from_pandas(table, preserve_index=False)
         names = [part.name for part in self.parts]
         check_names("table", names, table.schema.names)
         columns = feature_columns(table.select(names))

@@ -96,7 +96,7 @@ def _call(source: str, settings: DataSettings) -> RawData:
         pass
     try:
         given = function(**settings.arguments)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # the user's code may do anything
         raise DataError(f"data.source: {source} failed: {type(error).__name__}: {error}") from error
     if isinstance(given, tuple) and len(given) == 2:
         given = dict(zip("xy", given, strict=True))
