@@ -163,7 +163,8 @@ def test_the_best_is_the_highest_where_high_is_good(
         make_sections({"training/metrics": ["r2"], "selection": {"metric": "r2", "mode": "max"}})
     )
     results = [
-        {"epoch": epoch, "val_loss": 1.0, "r2": r2} for epoch, r2 in enumerate([0.25, 0.75, 0.5], start=1)
+        {"epoch": epoch, "val_loss": 1.0, "r2": r2, "seconds": 0.1}
+        for epoch, r2 in enumerate([0.25, 0.75, 0.5], start=1)
     ]
     report = EpochsReported(trial_id="0000", results=results, worker="node:1")
     standing = standing_after(job, [STARTED, created(0), report])
