@@ -54,6 +54,18 @@ def ray_processes(folder: Path) -> list[Path]:
     return found
 
 
+def left_over() -> list[str]:
+    """Command lines of Ray's processes that are still there, once they have had time to end."""
+    deadline = time.monotonic() + 15
+    while (processes := ray_processes(Path(os.environ["RAY_TMPDIR"]))) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    lines = []
+    for process in processes:
+        with contextlib.suppress(OSError):
+            lines.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return lines
+
+
 def addresses_listened_on(processes: list[Path]) -> set[str]:
     """Addresses of the listening TCP sockets of `processes`."""
     sockets = set()
@@ -88,7 +100,7 @@ def test_run_then_test_once_then_again(folder: Path) -> None:
     path = last.removeprefix("run: ")
     assert Path(path).parent == folder / "runs"
     assert len(open_run(path).trials) == 2
-    assert not ray_processes(Path(os.environ["RAY_TMPDIR"]))
+    assert left_over() == []
 
     tested = call(folder, "test", path)
     assert tested.returncode == 0
@@ -130,7 +142,7 @@ def test_a_signal_ends_the_run_with_130_and_leaves_tables_and_no_process(
     assert statuses <= {"interrupted", "completed"}
     assert "interrupted" in statuses
     assert (Path(path) / "epochs.parquet").is_file()
-    assert not ray_processes(Path(os.environ["RAY_TMPDIR"]))
+    assert left_over() == []
 
 
 def test_a_run_without_a_success_ends_with_1(folder: Path) -> None:
