@@ -162,7 +162,7 @@ def threads_of(job: Job) -> int:
 
 def conclude(record: RunRecord, ending: Ending, folder: RunFolder, journal: Journal) -> None:
     """Ends what is open, selects the winner and writes the tables; the run may have ended in any way."""
-    for trial in record.with_status(Status.PENDING, Status.RUNNING):
+    for trial in record.with_status(Status.PENDING, Status.RUNNING, Status.WAITING):
         journal.append(TrialEnded(trial_id=trial.trial_id, status=Status.INTERRUPTED, reason=ending.value))
     journal.append(RunEnded(ending=ending))
     winner = select_winner(record)

@@ -12,6 +12,8 @@ class Status(StrEnum):
 
     PENDING = "pending"
     RUNNING = "running"
+    WAITING = "waiting"
+    """At a rung, without a worker, until the scheduler promotes the trial or the run ends."""
     COMPLETED = "completed"
     STOPPED_EARLY = "stopped_early"
     FAILED = "failed"
@@ -19,7 +21,7 @@ class Status(StrEnum):
 
     @property
     def ended(self) -> bool:
-        return self not in {Status.PENDING, Status.RUNNING}
+        return self not in {Status.PENDING, Status.RUNNING, Status.WAITING}
 
     @property
     def selectable(self) -> bool:
@@ -101,6 +103,24 @@ class CheckpointWritten(Event):
     trial_id: str
     epoch: int
     file: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialWaits(Event):
+    """The scheduler holds the trial at a rung, and its worker is free for another."""
+
+    type = "trial_waits"
+    trial_id: str
+    epoch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialPromoted(Event):
+    """The scheduler lets the trial go on from a rung, at once or after it waited there."""
+
+    type = "trial_promoted"
+    trial_id: str
+    epoch: int
 
 
 @dataclass(frozen=True, kw_only=True)

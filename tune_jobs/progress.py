@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tune_jobs.display import configuration_text, duration_text, number_text
-from tune_jobs.events import EpochsReported, Event, RunEnded, RunStarted, Status, TrialEnded
+from tune_jobs.events import EpochsReported, Event, RunEnded, RunStarted, Status, TrialEnded, TrialWaits
 from tune_jobs.job import Job
 from tune_jobs.records import RunRecord
 
@@ -21,6 +21,7 @@ SECONDS_BETWEEN_LINES = 5.0
 
 _STATES = (
     (Status.RUNNING, "running", "cyan"),
+    (Status.WAITING, "waiting", "blue"),
     (Status.COMPLETED, "completed", "green"),
     (Status.STOPPED_EARLY, "stopped early", "yellow"),
     (Status.FAILED, "failed", "red"),
@@ -49,6 +50,11 @@ class Standing:
         return sum(trial.status.ended for trial in self.record.trials.values())
 
     @property
+    def passed(self) -> int:
+        """Trials that have ended or wait: few of those that wait go on, so that most of their work is done."""
+        return self.ended + self.count(Status.WAITING)
+
+    @property
     def seconds(self) -> float:
         """Since the run was asked for, up to now or to its end."""
         end = self.record.ended.time if self.record.ended else time.time()
@@ -67,11 +73,11 @@ class Standing:
 
     @property
     def seconds_left(self) -> float | None:
-        """As long as the trials so far suggest; None before the first has ended, and after the run."""
+        """As long as the trials so far suggest; None before the first has passed, and after the run."""
         begun = self.first_epoch_seconds
-        if begun is None or not self.ended or self.record.ended is not None:
+        if begun is None or not self.passed or self.record.ended is not None:
             return None
-        return (self.seconds - begun) / self.ended * (self.asked - self.ended)
+        return (self.seconds - begun) / self.passed * (self.asked - self.passed)
 
     def count(self, status: Status) -> int:
         return len(self.record.with_status(status))
@@ -114,7 +120,9 @@ class Standing:
 
     def _panel(self) -> RenderableType:
         counts = Text("  ").join(
-            Text.assemble((str(self.count(status)), colour), f" {name}") for status, name, colour in _STATES
+            Text.assemble((str(self.count(status)), colour), f" {name}")
+            for status, name, colour in _STATES
+            if self.count(status)
         )
         facts = Table.grid(padding=(0, 2))
         facts.add_column(style="dim")
@@ -129,7 +137,7 @@ class Standing:
         speed = self.speed_text() if begun else "starting Ray and its workers"
         facts.add_row("time", f"{duration_text(self.seconds)}   {speed}{remaining}")
         bar = Table.grid()  # a bar by itself ends without a new line
-        bar.add_row(ProgressBar(total=max(self.asked, 1), completed=self.ended, width=40))
+        bar.add_row(ProgressBar(total=max(self.asked, 1), completed=self.passed, width=40))
         return Group(bar, facts)
 
 
@@ -181,7 +189,7 @@ class PlainView:
         if isinstance(event, RunStarted):
             for notice in event.notices:
                 self._print(f"notice: {notice}")
-        elif isinstance(event, RunEnded) or (isinstance(event, TrialEnded) and due):
+        elif isinstance(event, RunEnded) or (isinstance(event, TrialEnded | TrialWaits) and due):
             self._print(self._standing.line())
 
     def _print(self, line: str) -> None:

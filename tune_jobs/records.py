@@ -17,7 +17,9 @@ from tune_jobs.events import (
     Status,
     TrialCreated,
     TrialEnded,
+    TrialPromoted,
     TrialStarted,
+    TrialWaits,
     WorkerLost,
 )
 
@@ -103,6 +105,12 @@ class RunRecord:
             case CheckpointWritten():
                 trial = self.trials[event.trial_id]
                 trial.checkpoint, trial.checkpoint_epoch = event.file, event.epoch
+            case TrialWaits():
+                self.trials[event.trial_id].status = Status.WAITING
+            case TrialPromoted():
+                trial = self.trials[event.trial_id]
+                if trial.status is Status.WAITING:  # else its worker just goes on
+                    trial.status = Status.PENDING
             case WorkerLost():
                 trial = self.trials[event.trial_id]
                 trial.status, trial.workers_lost = Status.PENDING, trial.workers_lost + 1

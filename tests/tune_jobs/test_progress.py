@@ -20,7 +20,9 @@ from tune_jobs.events import (
     Status,
     TrialCreated,
     TrialEnded,
+    TrialPromoted,
     TrialStarted,
+    TrialWaits,
 )
 from tune_jobs.job import Job
 from tune_jobs.progress import LiveView, PlainView, Standing, make_view
@@ -119,7 +121,7 @@ def test_a_run_in_progress_is_told_in_one_line(clock: Clock, job: Job) -> None:
         "1 min 4 s: 3 of 6 trials ended (1 running, 1 completed, 1 stopped early, 1 failed); "
         "best val_loss 0.1235 (trial 0000, epoch 2): lr=0.1; 0.1 epochs/s; about 1 min 0 s left"
     )
-    assert [standing.count(status) for status in Status] == [1, 1, 1, 1, 1, 0]
+    assert [standing.count(status) for status in Status] == [1, 1, 0, 1, 1, 1, 0]
 
 
 def test_time_left_is_what_the_ended_trials_took_for_those_that_have_not(clock: Clock, job: Job) -> None:
@@ -133,6 +135,20 @@ def test_time_left_is_what_the_ended_trials_took_for_those_that_have_not(clock: 
     assert standing.seconds_left == pytest.approx(20 / 1 * 5)
     standing.apply(ended(1, Status.FAILED))
     assert standing.seconds_left == pytest.approx(20 / 2 * 4)
+
+
+def test_trials_that_wait_are_counted_as_such_and_most_of_their_work_as_done(clock: Clock, job: Job) -> None:
+    standing = standing_after(
+        job, [STARTED, created(0), created(1), begun(0), begun(1), epochs(0, 0.5), epochs(1, 0.4)]
+    )
+    clock.now = BEGUN + 24
+    standing.apply(TrialWaits(trial_id="0000", epoch=1))
+    standing.apply(TrialWaits(trial_id="0001", epoch=1))
+    assert "0 of 6 trials ended (2 waiting)" in standing.line()
+    assert standing.seconds_left == pytest.approx(20 / 2 * 4)
+    standing.apply(TrialPromoted(trial_id="0001", epoch=1))
+    assert "0 of 6 trials ended (1 waiting)" in standing.line()
+    assert standing.seconds_left == pytest.approx(20 / 1 * 5)
 
 
 @pytest.mark.parametrize(
@@ -205,13 +221,18 @@ def test_a_log_gets_a_line_at_the_start_one_now_and_then_and_one_at_the_end(
         assert len(printed(log)) == 2
         view(ended(2, Status.FAILED))
         assert len(printed(log)) == 2
+        clock.now += 6
+        view(TrialWaits(trial_id="0003", epoch=1))
+        assert len(printed(log)) == 3
         view(RunEnded(time=clock.now, ending=Ending.ALL_TRIALS))
     lines = printed(log)
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert lines[1].startswith(
         "6 s: 2 of 6 trials ended (2 running, 1 completed, 1 stopped early); best val_loss"
     )
-    assert lines[2].startswith("6 s: 3 of 6 trials ended (1 running, 1 completed, 1 stopped early, 1 failed)")
+    assert lines[2].startswith(
+        "12 s: 3 of 6 trials ended (1 waiting, 1 completed, 1 stopped early, 1 failed)"
+    )
 
 
 def test_a_line_of_a_log_is_neither_folded_nor_taken_for_markup(clock: Clock, job: Job, log: Console) -> None:
@@ -270,7 +291,7 @@ def test_a_terminal_says_that_ray_is_starting(clock: Clock, job: Job, terminal: 
     with LiveView(job, terminal):
         clock.now += 2
     assert screen(terminal)[-3:] == [
-        "trials  0 of 6 ended   0 running  0 completed  0 stopped early  0 failed",
+        "trials  0 of 6 ended",
         "best    no score yet",
         "time    2 s   starting Ray and its workers",
     ]

@@ -17,7 +17,9 @@ from tune_jobs.events import (
     Status,
     TrialCreated,
     TrialEnded,
+    TrialPromoted,
     TrialStarted,
+    TrialWaits,
     WinnerSelected,
     WorkerLost,
 )
@@ -68,6 +70,17 @@ def test_a_lost_worker_puts_the_trial_back_and_keeps_its_first_start_and_its_epo
     assert list(trial.epochs) == [1, 2, 3]
     assert trial.seconds == pytest.approx(0.75)
     assert record.best("0000") == BestEpoch(3, 0.3)
+
+
+def test_a_trial_waits_and_is_promoted() -> None:
+    record = replayed(TrialStarted(time=11.0, trial_id="0000"), TrialWaits(trial_id="0000", epoch=1))
+    trial = record.trials["0000"]
+    assert (trial.status, trial.status.ended) == (Status.WAITING, False)
+    record.apply(TrialPromoted(trial_id="0000", epoch=1))
+    assert trial.status is Status.PENDING
+    record.apply(TrialStarted(time=20.0, trial_id="0000"))
+    record.apply(TrialPromoted(trial_id="0000", epoch=3))
+    assert trial.status is Status.RUNNING, "promoted at once, its worker goes on"
 
 
 def test_an_epoch_that_was_done_twice_counts_once() -> None:
