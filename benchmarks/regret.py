@@ -1,0 +1,129 @@
+"""How good a replayed search was: regret after each step, the test loss of what it selected, and their means."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from benchmarks.curves import Array, BadCurves, Table
+
+
+class Step(NamedTuple):
+    """One step of one trial."""
+
+    configuration: int
+    """In the table."""
+    number: int
+    """Of the trial's steps, from 1."""
+    loss: float
+    """On validation rows."""
+
+
+class Estimate(NamedTuple):
+    """A mean, and its standard error (NaN where there is only one seed)."""
+
+    mean: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What losses of a table are measured on: 0 is the best configuration, 1 the median one.
+
+    A configuration is as good as its lowest validation loss before it diverges. Its test loss is that after
+    the same step.
+    """
+
+    best: float
+    median: float
+    worst: float
+    """Of those that have a finite loss at all: where a search stands that has seen none yet."""
+    best_test: float
+    median_test: float
+
+    @classmethod
+    def of(cls, table: Table) -> Self:
+        """The scale of `table`.
+
+        Raises:
+            BadCurves: it cannot tell configurations apart.
+        """
+        valid = reachable(table.valid)
+        lowest = valid.min(axis=1)
+        test = table.test[np.arange(len(valid)), valid.argmin(axis=1)]
+        best, median = float(lowest.min()), float(np.median(lowest))
+        if not math.isfinite(median):
+            raise BadCurves(
+                f"{table.name}: half of the configurations or more have no finite validation loss, "
+                "so regret has no scale"
+            )
+        if median <= best:
+            raise BadCurves(
+                f"{table.name}: half of the configurations or more are as good as the best, "
+                "so regret has no scale"
+            )
+        return cls(
+            best=best,
+            median=median,
+            worst=float(lowest[np.isfinite(lowest)].max()),
+            best_test=float(test[lowest.argmin()]),
+            median_test=float(np.median(test[np.isfinite(lowest) & np.isfinite(test)])),
+        )
+
+    def regret(self, losses: Array) -> Array:
+        """Of the lowest validation losses seen so far; one above the worst configuration's counts as that."""
+        return (np.minimum(losses, self.worst) - self.best) / (self.median - self.best)
+
+    def test_regret(self, loss: float) -> float:
+        """Of a test loss; below 0 where it is lower than that of the best configuration by validation."""
+        return (loss - self.best_test) / (self.median_test - self.best_test)
+
+
+def reachable(losses: Array) -> Array:
+    """`losses` [configurations, steps] with infinity from the first that is not finite on."""
+    diverged = np.logical_or.accumulate(~np.isfinite(losses), axis=1)
+    return np.where(diverged, np.inf, losses)
+
+
+def lowest_so_far(steps: Sequence[Step], budget: int) -> Array:
+    """The lowest finite loss after 1, 2, … `budget` steps of all trials together; infinity before the first.
+
+    Where a search ended before its budget, it stays as it was.
+    """
+    losses = np.full(budget, np.inf)
+    taken = [step.loss if math.isfinite(step.loss) else np.inf for step in steps[:budget]]
+    losses[: len(taken)] = taken
+    return np.minimum.accumulate(losses)
+
+
+def selected(steps: Sequence[Step]) -> Step | None:
+    """The step with the lowest finite validation loss, the first of equals; None where none is finite."""
+    finite = [step for step in steps if math.isfinite(step.loss)]
+    return min(finite, key=lambda step: step.loss, default=None)
+
+
+def estimate(values: Mapping[str, Sequence[float]]) -> Estimate:
+    """The mean over tasks of the mean over seeds; `values` has a number a seed, by task.
+
+    Tasks are fixed and seeds are drawn: the error is what other seeds would change on the same tasks, and
+    says nothing of other tasks.
+    """
+    means = [statistics.fmean(of_seeds) for of_seeds in values.values()]
+    variances = [
+        statistics.variance(of_seeds) / len(of_seeds) if len(of_seeds) > 1 else math.nan
+        for of_seeds in values.values()
+    ]
+    return Estimate(statistics.fmean(means), math.sqrt(math.fsum(variances)) / len(means))
+
+
+def difference(values: Mapping[str, Sequence[float]], baseline: Mapping[str, Sequence[float]]) -> Estimate:
+    """`estimate` of `values` less `baseline`, seed by seed: both have the same tasks and seeds."""
+    return estimate(
+        {
+            task: [a - b for a, b in zip(of_seeds, baseline[task], strict=True)]
+            for task, of_seeds in values.items()
+        }
+    )
