@@ -13,7 +13,6 @@ from random import Random
 from typing import Any
 
 from ray.tune import Callback
-from ray.tune.execution.tune_controller import _get_max_pending_trials
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
@@ -34,7 +33,10 @@ class Contestant:
 
     scheduler: TrialScheduler
     searcher: Searcher
-    """As it is handed to Ray Tune's controller, behind a `ConcurrencyLimiter` for instance."""
+    """With a `ConcurrencyLimiter` around it where `max_concurrent_trials` would put one."""
+    most_pending: int
+    """Ray Tune asks the searcher while fewer trials are pending: `max_concurrent_trials`, else 1, unless the
+    variable `TUNE_MAX_PENDING_TRIALS_PG` says otherwise."""
     train: Callable[[Mapping[str, Any], Curve], Results]
     """The trainable: of a trial's config and the curve that it goes along."""
     configuration: Callable[[Mapping[str, Any]], Mapping[str, float]] = lambda config: config
@@ -90,7 +92,6 @@ class _Controller:
         self._random = Random(seed)
         self._unused = UnusedConfigurations(table)
         self._proposals = _Proposals(contestant.searcher, table.configurations)
-        self._most_pending: int = _get_max_pending_trials(self._proposals)
         self._trials: list[Trial] = []
         self._pending: dict[Trial, None] = {}  # in the order in which they became pending
         self._learning: dict[Trial, _Learning] = {}
@@ -158,7 +159,7 @@ class _Controller:
     def _ask_searcher(self) -> bool:
         """Asks for trials while fewer are pending than Ray Tune allows; whether there was one."""
         before = len(self._trials)
-        while not self._proposals.is_finished() and len(self._pending) < self._most_pending:
+        while not self._proposals.is_finished() and len(self._pending) < self._contestant.most_pending:
             trial = self._proposals.next_trial()
             if trial is None:
                 break

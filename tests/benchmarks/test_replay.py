@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,7 @@ def contestant(
     return Contestant(
         scheduler=scheduler or Decides(log),
         searcher=ConcurrencyLimiter(InOrder(log, trials), limit),
+        most_pending=limit,
         train=each_loss,
         callback=Told(log),
     )
@@ -226,7 +228,7 @@ def test_no_configuration_is_trained_twice() -> None:
             return {"x": 1.2}
 
     log: Log = []
-    same = Contestant(scheduler=Decides(log), searcher=Same(log, 0), train=each_loss, callback=Told(log))
+    same = replace(contestant(log), searcher=Same(log, 0))
 
     steps = steps_of(replay(same, table(LOSSES), steps=100, seed=0, clock=EVEN))
 
@@ -249,10 +251,7 @@ def test_the_clock_is_repeatable_and_its_seed_decides_the_order() -> None:
 
 def test_without_a_limiter_one_trial_is_proposed_ahead_as_in_ray_tune() -> None:
     log: Log = []
-    limited = contestant(log)
-    unlimited = Contestant(
-        scheduler=limited.scheduler, searcher=InOrder(log, 4), train=each_loss, callback=limited.callback
-    )
+    unlimited = replace(contestant(log), searcher=InOrder(log, 4), most_pending=1)
 
     replay(unlimited, table(LOSSES), steps=1, seed=0, clock=EVEN)
 
