@@ -75,7 +75,7 @@ def ray_connection(address: str | None = None) -> Iterator[Cluster]:
     Raises:
         ResourceError: there is no Ray at `address`.
     """
-    with _environment({**_ENVIRONMENT, **(_LOOPBACK if address is None else {})}), _quiet("ray"):
+    with environment({**_ENVIRONMENT, **(_LOOPBACK if address is None else {})}), _quiet("ray"):
         import ray  # noqa: PLC0415 (a third of a second, and a job may be wrong)
 
         own = not ray.is_initialized()
@@ -130,7 +130,7 @@ def _quiet(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
     """Sets variables for Ray and its processes, and puts back what was there, authentication included."""
     before = {name: os.environ.get(name) for name in (*variables, *_AUTHENTICATION)}
     os.environ.update(variables)

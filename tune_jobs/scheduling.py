@@ -1,13 +1,16 @@
-"""When trials are compared, and which of Ray Tune's schedulers compares them.
+"""When trials are compared, and what compares them.
 
 Rungs follow successive halving (Jamieson and Talwalkar 2016); ASHA decides at each as soon as a trial arrives
-(Li et al. 2020). Ray Tune's ASHA stops a trial that is below the cutoff of its rung and lets the others go on.
+(Li et al. 2020). Our own has a trial wait at its rung until it is among the best (see `waiting_scheduler`). Ray
+Tune's stops a trial that is below the cutoff of its rung and lets the others go on.
 """
 
 from typing import TYPE_CHECKING
 
+from trainers.settings import ScoreSettings
 from tune_jobs.job_sections import SchedulerSettings
 from tune_jobs.reports import SCORE, TIME
+from tune_jobs.rungs import RungTables
 
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
@@ -29,15 +32,21 @@ def rung_epochs(settings: SchedulerSettings, max_epochs: int) -> tuple[int, ...]
     return tuple(rungs)
 
 
-def make_scheduler(settings: SchedulerSettings, max_epochs: int) -> "TrialScheduler":
-    """Ray Tune's scheduler for `settings`, on the results of `reports.Report`.
+def make_tables(settings: SchedulerSettings, max_epochs: int, score: ScoreSettings) -> RungTables:
+    """The run's rung tables, still empty; without rungs where trials do not wait."""
+    epochs = rung_epochs(settings, max_epochs) if settings.method == "asha" else ()
+    return RungTables(epochs, settings.reduction_factor, score)
+
+
+def ray_scheduler(settings: SchedulerSettings, max_epochs: int) -> "TrialScheduler":
+    """Ray Tune's own scheduler for `settings`, on the results of `reports.Report`.
 
     One bracket: further brackets of Ray's ASHA are chosen by an unseeded generator, and may have no rung.
     """
     from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule  # noqa: PLC0415
 
     match settings.method:
-        case "asha" | "asha_stopping":
+        case "asha_stopping":
             return ASHAScheduler(
                 time_attr=TIME,
                 metric=SCORE,
@@ -53,3 +62,5 @@ def make_scheduler(settings: SchedulerSettings, max_epochs: int) -> "TrialSchedu
             )
         case "none":
             return FIFOScheduler()  # type: ignore[no-untyped-call]  # Ray is typed in parts
+        case "asha":
+            raise ValueError("`asha` is no scheduler of Ray Tune's: see WaitingScheduler")

@@ -41,6 +41,9 @@ class OptunaSearcher(Searcher):
         storage: where the study is kept.
         created: called with every new trial before it is handed to Ray Tune.
         out_of_time: no trial is proposed once this is true.
+        may_start: no trial is proposed while this is false.
+        unfinished: trials in progress may still wait and go on, so that Ray Tune is not told that the search is
+            over: it would end workers that are idle for a moment.
     """
 
     def __init__(
@@ -53,15 +56,20 @@ class OptunaSearcher(Searcher):
         storage: BaseStorage,
         created: Created,
         out_of_time: Callable[[], bool] = lambda: False,
+        may_start: Callable[[], bool] = lambda: True,
+        unfinished: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(metric=SCORE, mode="min")
         self._space = space
         self._created = created
         self._out_of_time = out_of_time
+        self._may_start = may_start
+        self._unfinished = unfinished
         self._trials_left = trials
         self._open: dict[str, optuna.trial.Trial] = {}
         self._reported: dict[str, int] = {}
         """The last step of each open trial: a trial that was taken up again may report a rung twice."""
+        self._last: dict[str, Report] = {}
         self._grid = grid_in_order(space, settings.points) if settings.method == "grid" else None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._study = optuna.create_study(
@@ -85,8 +93,10 @@ class OptunaSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """The next configuration, with our own id and number of the trial."""
-        if self.exhausted:
+        if self.exhausted and not self._unfinished():
             return Searcher.FINISHED  # type: ignore[return-value]  # a text, against Ray's own annotation
+        if self.exhausted or not self._may_start():
+            return None
         if self._grid is not None:
             self._enqueue(next(self._grid))
         trial = self._study.ask()
@@ -103,14 +113,16 @@ class OptunaSearcher(Searcher):
         """Passes on the score at a rung."""
         report = Report.of_result(result)
         if report is not None and report.rung:
+            self._last[trial_id] = report
             self._report(trial_id, report)
 
     def on_trial_complete(
         self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tells Optuna how the trial ended: one place decides."""
+        """Tells Optuna how the trial ended: one place decides. A trial that waited ends without a result."""
         trial = self._open[trial_id]
-        report = Report.of_result(result)
+        last = self._last.pop(trial_id, None)
+        report = Report.of_result(result) or last
         if report is not None and not error:
             self._report(trial_id, report)
         del self._open[trial_id], self._reported[trial_id]

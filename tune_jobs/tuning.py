@@ -5,29 +5,27 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
 from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
 
-from tune_jobs.events import (
-    CheckpointWritten,
-    Ending,
-    EpochsReported,
-    Status,
-    TrialCreated,
-    TrialEnded,
-    TrialStarted,
-    WorkerLost,
-)
+from tune_jobs.events import Ending, Status, TrialCreated, TrialEnded, TrialStarted, WorkerLost
 from tune_jobs.folder import RunFolder
 from tune_jobs.job import Job
 from tune_jobs.journal import Journal
+from tune_jobs.ray_connection import environment
+from tune_jobs.records import RunRecord
+from tune_jobs.report_log import ReportLog
 from tune_jobs.reports import Report
-from tune_jobs.scheduling import make_scheduler
+from tune_jobs.rungs import RungTables
+from tune_jobs.scheduling import ray_scheduler
 from tune_jobs.search import OptunaSearcher, study_storage
 from tune_jobs.trainable import TrialTask, train_trial
+from tune_jobs.waiting_scheduler import WaitingScheduler
 
 if TYPE_CHECKING:
     from trainers.data import TrainingData
@@ -35,6 +33,7 @@ if TYPE_CHECKING:
 WORKER_START_SECONDS = 60.0
 """Before its first report, a trial's worker may take this long to start and to import torch."""
 STOPPED_BY_SCHEDULER = "stopped by the scheduler at epoch {epoch}"
+NOT_PROMOTED = "waited at epoch {epoch}: not among the best 1/{factor} of its rung"
 
 
 Trainable = Callable[[dict[str, Any]], None]
@@ -46,34 +45,58 @@ def share(task: TrialTask, data: "TrainingData") -> Trainable:
     return trainable
 
 
-def tune_trials(
-    job: Job, task: TrialTask, trainable: Trainable, concurrent: int, folder: RunFolder, journal: Journal
-) -> Ending:
+@dataclass(frozen=True)
+class RunState:
+    """The journal of a run, and what follows it."""
+
+    record: RunRecord
+    tables: RungTables
+    folder: RunFolder
+    journal: Journal
+
+
+def tune_trials(job: Job, task: TrialTask, trainable: Trainable, concurrent: int, state: RunState) -> Ending:
     """Trains `concurrent` trials at a time until the search has no more; every event goes into the journal."""
+    tables, folder, append = state.tables, state.folder, state.journal.append
+    reports = ReportLog(append, state.record, folder)
     searcher = OptunaSearcher(
         job.search.space,
         job.search,
         trials=job.trials,
         seed=job.seed,
         storage=study_storage(folder),
-        created=lambda trial_id, number, configuration: journal.append(
+        created=lambda trial_id, number, configuration: append(
             TrialCreated(trial_id=trial_id, number=number, configuration=configuration)
         ),
         out_of_time=lambda: task.out_of_time,
+        may_start=lambda: tables.may_start(concurrent),
+        unfinished=lambda: job.scheduler.method == "asha" and bool(tables.open or tables.waiting),
     )
-    callback = JournalCallback(journal, folder, job.limits.minutes_per_epoch)
-    with closing(searcher), _terminate_as_interrupt():
+    if job.scheduler.method == "asha":
+        scheduler: TrialScheduler = WaitingScheduler(
+            tables,
+            reports,
+            append,
+            concurrent=concurrent,
+            exhausted=lambda: searcher.exhausted,
+            out_of_time=lambda: task.out_of_time,
+        )
+    else:
+        scheduler = ray_scheduler(job.scheduler, job.training.max_epochs)
+    callback = JournalCallback(state, reports, task, job.limits.minutes_per_epoch)
+    # As many workers as there is room for are started at once; Ray Tune would start one after the other.
+    pending = environment({"TUNE_MAX_PENDING_TRIALS_PG": str(concurrent)})
+    with closing(searcher), _terminate_as_interrupt(), pending:
         tune.run(
             trainable,
             name=folder.ray.name,
             storage_path=str(folder.path),
             trial_dirname_creator=lambda trial: str(trial.config["trial_id"]),
-            num_samples=job.trials,
+            num_samples=-1,  # until the searcher says that it has finished
             search_alg=searcher,
-            scheduler=make_scheduler(job.scheduler, job.training.max_epochs),
+            scheduler=scheduler,
             callbacks=[callback],
             resources_per_trial={"cpu": job.resources.cpus_per_trial, "gpu": job.resources.gpus_per_trial},
-            max_concurrent_trials=concurrent,
             max_failures=job.limits.retries_per_trial,
             reuse_actors=True,
             raise_on_failed_trial=False,
@@ -89,14 +112,19 @@ class JournalCallback(tune.Callback):
     """Writes what Ray Tune tells of trials into the journal, and ends trials that hang.
 
     Args:
-        journal: of the run.
-        folder: of the run.
+        state: of the run.
+        reports: writes those that the scheduler was not told of.
+        task: its deadline ends the waiting of trials.
         minutes_per_epoch: a trial that reports nothing for this long loses its worker; None waits for ever.
     """
 
-    def __init__(self, journal: Journal, folder: RunFolder, minutes_per_epoch: float | None) -> None:
-        self._journal = journal
-        self._folder = folder
+    def __init__(
+        self, state: RunState, reports: ReportLog, task: TrialTask, minutes_per_epoch: float | None
+    ) -> None:
+        self._journal = state.journal
+        self._tables = state.tables
+        self._reports = reports
+        self._task = task
         self._patience = None if minutes_per_epoch is None else 60 * minutes_per_epoch
         self._heard: dict[Trial, float] = {}
         self._hung: set[Trial] = set()
@@ -122,20 +150,13 @@ class JournalCallback(tune.Callback):
     ) -> None:
         """Epochs and checkpoints of a report."""
         self._heard[trial] = time.monotonic()
-        report = Report.of_result(result)
-        if report is None:
-            return
-        worker = f"{result['hostname']}:{result['pid']}"
-        if report.results:
-            self._journal.append(EpochsReported(trial_id=_id(trial), results=report.results, worker=worker))
-        if report.checkpoint is not None:
-            file = self._folder.relative(self._folder.checkpoints / report.checkpoint)
-            self._journal.append(CheckpointWritten(trial_id=_id(trial), epoch=report.epoch, file=file))
+        self._reports.write(_id(trial), result)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The trial ended by itself, or the scheduler stopped it."""
         self._heard.pop(trial, None)
-        status, reason, details = trial_ending(Report.of_result(trial.last_result))
+        report = Report.of_result(trial.last_result)
+        status, reason, details = trial_ending(report, self._why_waiting_ended(trial))
         self._journal.append(TrialEnded(trial_id=_id(trial), status=status, reason=reason, details=details))
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -148,6 +169,14 @@ class JournalCallback(tune.Callback):
         reason = self._why_lost(trial)
         self._journal.append(TrialEnded(trial_id=_id(trial), status=Status.FAILED, reason=reason))
 
+    def _why_waiting_ended(self, trial: Trial) -> str | None:
+        epoch = self._tables.waiting.get(_id(trial))
+        if epoch is None:
+            return None
+        if self._task.out_of_time:
+            return Ending.TIME_LIMIT.value
+        return NOT_PROMOTED.format(epoch=epoch, factor=self._tables.factor)
+
     def _why_lost(self, trial: Trial) -> str:
         if trial in self._hung:
             self._hung.discard(trial)
@@ -155,16 +184,22 @@ class JournalCallback(tune.Callback):
         return worker_failure(trial)
 
 
-def trial_ending(report: Report | None) -> tuple[Status, str, str]:
-    """Status, reason and details of a trial whose last report is `report`: one place decides."""
+def trial_ending(report: Report | None, waiting_ended: str | None = None) -> tuple[Status, str, str]:
+    """Status, reason and details of a trial whose last report is `report`: one place decides.
+
+    Args:
+        report: None where there was none.
+        waiting_ended: why a trial that waited goes on no more; None for all others.
+    """
     if report is None:
         return Status.FAILED, "ended before its first report", ""
     if report.failure is not None:
         return Status.FAILED, report.failure, report.details
-    if report.outcome is None:
-        return Status.STOPPED_EARLY, STOPPED_BY_SCHEDULER.format(epoch=report.epoch), ""
     if report.score is None:
         return Status.FAILED, "no epoch had a finite score", ""
+    if report.outcome is None:
+        reason = waiting_ended or STOPPED_BY_SCHEDULER.format(epoch=report.epoch)
+        return Status.STOPPED_EARLY, reason, ""
     return (Status.COMPLETED if report.full_length else Status.STOPPED_EARLY), report.outcome, ""
 
 

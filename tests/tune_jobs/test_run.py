@@ -314,7 +314,13 @@ FAILING = """
 
 def failing(*how: str, **changes: Any) -> dict[str, Any]:
     search = only_search(**{"lr": 0.01, "model.how": {"values": list(how)}})
-    return {"model/name": "user_code:broken", "training/metrics": [], **search, **changes}
+    return {
+        "model/name": "user_code:broken",
+        "training/metrics": [],
+        "scheduler/method": "none",
+        **search,
+        **changes,
+    }
 
 
 def test_a_failed_trial_is_one_row_with_its_reason_and_the_others_go_on(make_job: MakeJob) -> None:
@@ -334,7 +340,7 @@ def test_a_failed_trial_is_one_row_with_its_reason_and_the_others_go_on(make_job
 def test_a_training_that_diverges_late_never_wins_though_its_first_epochs_were_good(
     make_job: MakeJob,
 ) -> None:
-    changes = failing("late_nan", "fine", **{"scheduler/method": "none"})
+    changes = failing("late_nan", "fine")
     changes["search/space"]["lr"] = {"values": [0.3]}
     made = run(make_job(changes, FAILING))
     trials = made.trials.set_index("config.model.how")

@@ -1,0 +1,47 @@
+"""Reports of trials on their way into the journal."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tune_jobs.events import CheckpointWritten, EpochsReported, Event
+from tune_jobs.folder import RunFolder
+from tune_jobs.records import RunRecord
+from tune_jobs.reports import Report
+
+
+class ReportLog:
+    """Writes each report to the journal once, whoever hears of it first.
+
+    Ray Tune tells the scheduler of a result before it tells callbacks, and some results only callbacks. A
+    scheduler whose decisions are to follow from the journal has the report written before it decides.
+
+    Args:
+        append: of the journal.
+        record: of the run; it follows the journal.
+        folder: of the run.
+    """
+
+    def __init__(self, append: Callable[[Event], None], record: RunRecord, folder: RunFolder) -> None:
+        self._append = append
+        self._record = record
+        self._folder = folder
+        self._last: dict[str, Report] = {}
+
+    def write(self, trial_id: str, result: Mapping[str, Any]) -> Report | None:
+        """Writes the report in `result`, unless that was done; None where there is none.
+
+        Epochs that the record knows are left out: a trial that a worker takes up again reports all that it has.
+        """
+        report = Report.of_result(result)
+        if report is None or report is self._last.get(trial_id):
+            return report
+        self._last[trial_id] = report
+        known = self._record.trials[trial_id].epochs
+        new = [epoch for epoch in report.results if known.get(int(epoch["epoch"])) != epoch]
+        if new:
+            worker = f"{result['hostname']}:{result['pid']}"
+            self._append(EpochsReported(trial_id=trial_id, results=new, worker=worker))
+        if report.checkpoint is not None:
+            file = self._folder.relative(self._folder.checkpoints / report.checkpoint)
+            self._append(CheckpointWritten(trial_id=trial_id, epoch=report.epoch, file=file))
+        return report
