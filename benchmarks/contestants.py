@@ -1,0 +1,219 @@
+"""The pairs of scheduler and searcher that the replay benchmark compares: a new row is a new entry of `ROWS`."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from optuna.distributions import FloatDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.storages import InMemoryStorage
+from ray.tune import Callback
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search import ConcurrencyLimiter
+from ray.tune.search.optuna import OptunaSearch
+
+from benchmarks.curves import Table
+from benchmarks.replay import Contestant, Curve, Results
+from search_spaces import Float, SearchSpace
+from trainers.early_stopping import Outcome
+from trainers.errors import Diverged
+from trainers.results import EpochResult
+from trainers.settings import ModelSettings, ScoreSettings, TrainingSettings
+from tune_jobs.events import TrialCreated
+from tune_jobs.folder import RunFolder
+from tune_jobs.job_sections import SchedulerSettings, SearchSettings
+from tune_jobs.journal import Journal, Listener
+from tune_jobs.records import RunRecord
+from tune_jobs.report_log import ReportLog
+from tune_jobs.reports import Reporter
+from tune_jobs.scheduling import make_tables, ray_scheduler, rung_epochs
+from tune_jobs.search import OptunaSearcher
+from tune_jobs.trainable import TrialTask
+from tune_jobs.tuning import JournalCallback, RunState
+from tune_jobs.waiting_scheduler import WaitingScheduler
+
+REDUCTION_FACTOR = 3
+"""Of all rows that do not say otherwise, Ray's own among them: all then compare at the same rungs."""
+
+Build = Callable[[Table, int, int], AbstractContextManager[Contestant]]
+"""Makes the objects of a run, of a table, a number of workers and a seed."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the benchmark's table."""
+
+    title: str
+    build: Build
+
+
+@contextmanager
+def ray_as_shipped(
+    table: Table,
+    workers: int,
+    seed: int,
+    *,
+    sampler: Callable[[int], BaseSampler] | None = None,
+    **scheduler: Any,
+) -> Iterator[Contestant]:
+    """Ray Tune's ASHA and its OptunaSearch, as their documentation puts them together.
+
+    Args:
+        table: what is learned.
+        workers: trials at a time: `max_concurrent_trials`.
+        seed: of the sampler.
+        sampler: makes Optuna's sampler; None leaves OptunaSearch its own.
+        scheduler: further settings of ASHA.
+    """
+    searcher = OptunaSearch(
+        {name: FloatDistribution(d.low, d.high, log=d.log) for name, d in _floats(table.space).items()},
+        metric="loss",
+        mode="min",
+        **({"seed": seed} if sampler is None else {"sampler": sampler(seed)}),
+    )
+    yield Contestant(
+        scheduler=ASHAScheduler(metric="loss", mode="min", max_t=table.steps, **scheduler),
+        searcher=ConcurrencyLimiter(searcher, max_concurrent=workers),
+        most_pending=workers,
+        train=as_documented,
+        callback=Callback(),
+    )
+
+
+@contextmanager
+def tune_jobs(
+    table: Table,
+    workers: int,
+    seed: int,
+    *,
+    search: Mapping[str, Any],
+    scheduler: Mapping[str, Any],
+    listeners: Sequence[Listener] = (),
+) -> Iterator[Contestant]:
+    """Scheduler, searcher, journal and callback of a run of tune-jobs, put together as `tuning.tune_trials` does.
+
+    Args:
+        table: what is learned.
+        workers: trials at a time: `resources.max_concurrent`.
+        seed: of the search.
+        search: the job's section of this name, but for its space and trials.
+        scheduler: the job's section of this name.
+        listeners: told of every event of the journal.
+    """
+    settings = SearchSettings(space=table.space, trials=table.configurations, **search)
+    scheduling = SchedulerSettings(**{"reduction_factor": REDUCTION_FACTOR, **scheduler})
+    waits = scheduling.method == "asha"
+    with TemporaryDirectory(prefix="replay") as storage:
+        folder = RunFolder.create(Path(storage), "replay")
+        record = RunRecord(ScoreSettings())
+        tables = make_tables(scheduling, table.steps, ScoreSettings())
+        with Journal(folder.journal, record.apply, tables.apply, *listeners) as journal:
+            state = RunState(record, tables, folder, journal)
+            reports = ReportLog(journal.append, record, folder)
+            searcher = OptunaSearcher(
+                table.space,
+                settings,
+                trials=settings.trials,
+                seed=seed,
+                storage=InMemoryStorage(),
+                created=lambda trial_id, number, configuration: journal.append(
+                    TrialCreated(trial_id=trial_id, number=number, configuration=configuration)
+                ),
+                may_start=lambda: tables.may_start(workers),
+                unfinished=lambda: waits and bool(tables.open or tables.waiting),
+            )
+            with closing(searcher):
+                yield Contestant(
+                    scheduler=WaitingScheduler(
+                        tables,
+                        reports,
+                        journal.append,
+                        concurrent=workers,
+                        exhausted=lambda: searcher.exhausted,
+                    )
+                    if waits
+                    else ray_scheduler(scheduling, table.steps),
+                    searcher=searcher,
+                    most_pending=workers,
+                    train=partial(
+                        as_a_run, max_epochs=table.steps, rungs=rung_epochs(scheduling, table.steps)
+                    ),
+                    configuration=lambda config: config["configuration"],
+                    callback=JournalCallback(state, reports, _task(table, seed, folder), None),
+                )
+
+
+def _task(table: Table, seed: int, folder: RunFolder) -> TrialTask:
+    """What a run's callback looks into for the time limit; nothing here is trained."""
+    return TrialTask(
+        model=ModelSettings(name="linear"),
+        training=TrainingSettings(max_epochs=table.steps, loss="mse"),
+        score=ScoreSettings(),
+        seed=seed,
+        rungs=(),
+        threads=1,
+        checkpoints=folder.checkpoints,
+    )
+
+
+def _ours(method: str, **scheduler: Any) -> Build:
+    return partial(tune_jobs, search={"method": method}, scheduler={"method": "asha", **scheduler})
+
+
+ROWS: Mapping[str, Row] = {
+    "ray": Row(
+        "Ray Tune as shipped: ASHA, OptunaSearch", partial(ray_as_shipped, reduction_factor=REDUCTION_FACTOR)
+    ),
+    "ray-random": Row(
+        "Ray Tune's ASHA, random search",
+        partial(ray_as_shipped, reduction_factor=REDUCTION_FACTOR, sampler=RandomSampler),
+    ),
+    "ray-factor-4": Row("Ray Tune as shipped, its own reduction factor (4)", ray_as_shipped),
+    "random": Row("tune-jobs: asha, random", _ours("random")),
+    "tpe": Row("tune-jobs: asha, tpe", _ours("tpe")),
+    "gp": Row("tune-jobs: asha, gp", _ours("gp")),
+}
+"""By the name that `--rows` takes; the first is what the others are compared with."""
+
+
+def as_documented(config: Mapping[str, Any], curve: Curve) -> Results:
+    """A training function as Ray Tune's documentation shows them: the loss of each epoch, whatever it is.
+
+    It returns after its last epoch, and after one whose loss is no number: that is more than most do.
+    """
+    del config
+    for _, loss in curve:
+        yield {"loss": loss, "done": False}
+
+
+def as_a_run(config: Mapping[str, Any], curve: Curve, *, max_epochs: int, rungs: tuple[int, ...]) -> Results:
+    """Reports like `trainable.train_trial` with epochs longer than `SECONDS_BETWEEN_REPORTS`."""
+    sent: list[dict[str, Any]] = []
+    reporter = Reporter(ScoreSettings(), sent.append)
+    for epoch, (train_loss, val_loss) in enumerate(curve, start=1):
+        result = EpochResult(
+            epoch=epoch, train_loss=train_loss, val_loss=val_loss, metrics={}, lr=0.0, seconds=1.0
+        )
+        reporter.add([result.to_mapping()])
+        if not math.isfinite(val_loss):
+            reporter.fail(Diverged(f"the validation loss of epoch {epoch} is {val_loss}"))
+        elif epoch == max_epochs:
+            reporter.end(Outcome.MAX_EPOCHS.value, full_length=True)
+        else:
+            if epoch in rungs:
+                reporter.checkpoint = f"{config['trial_id']}/{epoch}"
+            reporter.send(rung=epoch in rungs)
+        yield sent.pop()
+
+
+def _floats(space: SearchSpace) -> dict[str, Float]:
+    return {
+        name: parameter.domain
+        for name, parameter in space.parameters.items()
+        if isinstance(parameter.domain, Float)
+    }

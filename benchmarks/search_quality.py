@@ -1,0 +1,363 @@
+"""How good each pair of scheduler and searcher is on tables of real learning curves.
+
+    python benchmarks/search_quality.py --curves DIR [--quick] [--out results.json]
+
+Prints normalised regret after so many steps of all trials together, and the test loss of the configuration that
+is then selected by validation: means over tasks and seeds, with standard errors. Replays are repeatable: the seed
+of each comes from the task's name and the seed's number, and is the same for every row.
+"""
+
+import argparse
+import json
+import logging
+import math
+import os
+import statistics
+import sys
+import time
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+
+if not __package__:  # run as a file
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.contestants import ROWS
+from benchmarks.curves import BadCurves, Table, load_table, load_tables
+from benchmarks.regret import Estimate, Scale, difference, estimate, lowest_so_far, selected
+from benchmarks.replay import Clock, replay
+from benchmarks.timing import machine_line, machine_shape
+
+MARKS = (100, 200, 400, 700, 1_000)
+"""Steps after which regret is shown."""
+STEPS = MARKS[-1]
+SEEDS = 10
+WORKERS = 4
+"""Of the simulated clock."""
+PROCESSES = 2
+QUICK_STEPS, QUICK_SEEDS, QUICK_TASKS = 200, 1, 2
+
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """One replay to be made."""
+
+    row: str
+    table: Path
+    seed: int
+    steps: int
+    workers: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What one replay gave."""
+
+    row: str
+    task: str
+    seed: int
+    steps: int
+    """Fewer than the budget if the run ended before."""
+    trials: int
+    improvements: Sequence[tuple[int, float]]
+    """Steps at which normalised regret fell, and what it was from there on; the first entry is at step 1."""
+    test_loss: float
+    """Of the selected configuration, after the step that it was selected for."""
+    test_regret: float
+    seconds: float
+    """Of real time."""
+
+    def regret(self, step: int) -> float:
+        """After `step` steps of all trials."""
+        return next(regret for at, regret in reversed(self.improvements) if at <= step)
+
+
+def run_replay(assignment: Assignment) -> Outcome:
+    """Makes one replay; `Outcome` says what it gave."""
+    begun = time.perf_counter()
+    table = load_table(assignment.table)
+    scale = Scale.of(table)
+    seed = seed_of(table.name, assignment.seed)
+    with ROWS[assignment.row].build(table, assignment.workers, seed) as contestant:
+        clock = Clock(workers=assignment.workers)
+        steps = replay(contestant, table, steps=assignment.steps, seed=seed, clock=clock)
+    best = selected(steps)
+    test_loss = math.nan if best is None else float(table.test[best.configuration, best.number - 1])
+    regret = scale.regret(lowest_so_far(steps, assignment.steps))
+    return Outcome(
+        row=assignment.row,
+        task=table.name,
+        seed=assignment.seed,
+        steps=len(steps),
+        trials=len({step.configuration for step in steps}),
+        improvements=falls(regret.tolist()),
+        test_loss=test_loss,
+        test_regret=scale.test_regret(test_loss),
+        seconds=time.perf_counter() - begun,
+    )
+
+
+def seed_of(task: str, number: int) -> int:
+    """The seed of replay `number` of a task: tasks share no random numbers, and so their errors are independent."""
+    return zlib.crc32(f"{task} {number}".encode()) & 0x7FFF_FFFF
+
+
+def falls(values: Sequence[float]) -> list[tuple[int, float]]:
+    """Where a falling staircase steps down: positions from 1 and the values from there on, the first included."""
+    return [
+        (position, value)
+        for position, value in enumerate(values, start=1)
+        if position == 1 or value < values[position - 2]
+    ]
+
+
+def run_all(assignments: Sequence[Assignment], processes: int) -> Iterator[Outcome]:
+    """Outcomes as they come, from processes that compute with one thread each."""
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    with ProcessPoolExecutor(processes, get_context("spawn"), initializer=_hush) as pool:
+        futures = [pool.submit(run_replay, assignment) for assignment in assignments]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _hush() -> None:
+    """Ray Tune and Optuna warn of what the rows of Ray Tune do, such as reporting NaN and comparing with it."""
+    for name in ("ray.tune", "optuna"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", "All-NaN slice encountered", RuntimeWarning)
+
+
+Grouped = Mapping[str, Mapping[str, Sequence[Outcome]]]
+"""Outcomes by row and task, in the order of their seeds."""
+
+
+def grouped(outcomes: Sequence[Outcome], rows: Sequence[str], tasks: Sequence[str]) -> Grouped:
+    """`outcomes` by row and task, in these orders."""
+    in_order = sorted(outcomes, key=lambda one: one.seed)
+    return {
+        row: {task: [one for one in in_order if (one.row, one.task) == (row, task)] for task in tasks}
+        for row in rows
+    }
+
+
+def regrets(of_row: Mapping[str, Sequence[Outcome]], step: int) -> dict[str, list[float]]:
+    """Normalised regret after `step` steps, by task."""
+    return {task: [one.regret(step) for one in outcomes] for task, outcomes in of_row.items()}
+
+
+def unseen(of_row: Mapping[str, Sequence[Outcome]]) -> dict[str, list[float]]:
+    """Normalised test loss of the selected configuration, by task."""
+    return {task: [one.test_regret for one in outcomes] for task, outcomes in of_row.items()}
+
+
+def marks_within(steps: int) -> list[int]:
+    """Steps at which regret is shown under a budget; the budget itself is always the last."""
+    return [*(mark for mark in MARKS if mark < steps), steps]
+
+
+def mean_table(results: Grouped, steps: int) -> str:
+    """Regret and test loss of each row, as Markdown."""
+    marks = marks_within(steps)
+    lines = [
+        f"| Scheduler, search | {' | '.join(f'{mark:,}' for mark in marks)} | test | trials | s a replay |",
+        f"|---|{'---|' * (len(marks) + 3)}",
+    ]
+    for row, of_row in results.items():
+        every = [one for outcomes in of_row.values() for one in outcomes]
+        cells = [
+            *(_shown(estimate(regrets(of_row, mark))) for mark in marks),
+            _shown(estimate(unseen(of_row))),
+            f"{statistics.fmean(one.trials for one in every):.0f}",
+            f"{statistics.fmean(one.seconds for one in every):.1f}",
+        ]
+        lines.append(f"| {ROWS[row].title} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def difference_table(results: Grouped, steps: int) -> str:
+    """Regret and test loss of each row less those of the first, as Markdown."""
+    marks = marks_within(steps)
+    baseline, *others = results
+    lines = [
+        f"| Less {ROWS[baseline].title} | {' | '.join(f'{mark:,}' for mark in marks)} | test |",
+        f"|---|{'---|' * (len(marks) + 1)}",
+    ]
+    for row in others:
+        cells = [
+            *(
+                _shown(difference(regrets(results[row], mark), regrets(results[baseline], mark)), sign="+")
+                for mark in marks
+            ),
+            _shown(difference(unseen(results[row]), unseen(results[baseline])), sign="+"),
+        ]
+        lines.append(f"| {ROWS[row].title} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def task_table(results: Grouped, steps: int) -> str:
+    """Regret at the end and test loss (in the table's own unit) by task, as Markdown; means over seeds."""
+    tasks = list(next(iter(results.values())))
+    lines = [f"| Task | {' | '.join(results)} |", f"|---|{'---|' * len(results)}"]
+    for task in tasks:
+        cells = [
+            f"{statistics.fmean(one.regret(steps) for one in results[row][task]):.3f}"
+            f" / {statistics.fmean(one.test_loss for one in results[row][task]):.4f}"
+            for row in results
+        ]
+        lines.append(f"| {task} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _shown(value: Estimate, sign: str = "") -> str:
+    mean = f"{value.mean:{sign}.3f}"
+    return mean if math.isnan(value.error) else f"{mean} ± {value.error:.3f}"
+
+
+def report(results: Grouped, *, steps: int, seeds: int, workers: int, seconds: float) -> str:
+    """The whole of what is printed, as Markdown."""
+    tasks = list(next(iter(results.values())))
+    parts = [
+        "# Search and scheduling on real learning curves",
+        machine_line(machine_shape()),
+        f"Tasks: {len(tasks)}, seeds of each: {seeds}; {steps:,} steps of all trials together, {workers} workers on a "
+        f"simulated clock; {seconds / 60:.1f} minutes.",
+        "## Means over tasks and seeds",
+        "Regret after so many steps: 0 is the best configuration of a table, 1 the median one. Test: the test loss "
+        "of what validation then selects, where 0 is that of the best configuration by validation and 1 that of "
+        "the median. ± is the standard error from the seeds; the tasks are fixed.",
+        mean_table(results, steps),
+    ]
+    if len(results) > 1:
+        parts += ["Differences are taken seed by seed.", difference_table(results, steps)]
+    parts += [
+        "## By task",
+        f"Regret after {steps:,} steps / test loss of the selected configuration; means over seeds.",
+        task_table(results, steps),
+    ]
+    return "\n\n".join(parts)
+
+
+def to_json(results: Grouped, **settings: object) -> str:
+    """Everything that was measured: enough to draw regret over steps, seed by seed."""
+    rows = {
+        row: {
+            "title": ROWS[row].title,
+            "tasks": {task: [asdict(one) for one in outcomes] for task, outcomes in of_row.items()},
+        }
+        for row, of_row in results.items()
+    }
+    return json.dumps({"machine": machine_shape(), **settings, "rows": rows}) + "\n"
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line; what is not given depends on `--quick`."""
+    parser = argparse.ArgumentParser(prog="search_quality.py", description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "--curves", type=Path, required=True, metavar="DIR", help="tables of learning curves (*.npz)"
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"{QUICK_TASKS} tasks, {QUICK_SEEDS} seed, {QUICK_STEPS} steps, where not given otherwise",
+    )
+    parser.add_argument(
+        "--seeds", type=_positive, metavar="N", help=f"replays of each task (default: {SEEDS})"
+    )
+    parser.add_argument(
+        "--tasks", nargs="+", default=[], metavar="TASK", help="names of tables (default: all)"
+    )
+    parser.add_argument(
+        "--rows",
+        nargs="+",
+        choices=ROWS,
+        default=list(ROWS),
+        metavar="ROW",
+        help=f"{', '.join(ROWS)} (default: all)",
+    )
+    parser.add_argument(
+        "--steps", type=_positive, metavar="N", help=f"of all trials together (default: {STEPS})"
+    )
+    parser.add_argument(
+        "--workers", type=_positive, default=WORKERS, metavar="N", help=f"simulated (default: {WORKERS})"
+    )
+    parser.add_argument(
+        "--processes", type=_positive, default=PROCESSES, metavar="N", help=f"real (default: {PROCESSES})"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="writes everything as JSON")
+    given = parser.parse_args(arguments)
+    if given.out is not None and not given.out.resolve().parent.is_dir():
+        parser.error(f"--out: there is no folder {given.out.resolve().parent}")
+    given.seeds = given.seeds or (QUICK_SEEDS if given.quick else SEEDS)
+    given.steps = given.steps or (QUICK_STEPS if given.quick else STEPS)
+    given.rows = list(dict.fromkeys(given.rows))
+    return given
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Replays, prints the tables, and writes the results where `--out` says.
+
+    Raises:
+        SystemExit: the tables cannot be used; the message is one line.
+    """
+    given = parse_arguments(arguments)
+    try:
+        tables = load_tables(given.curves, given.tasks)
+        if given.quick and not given.tasks:
+            tables = tables[:QUICK_TASKS]
+        for table in tables:
+            Scale.of(table)
+    except BadCurves as error:
+        raise SystemExit(f"--curves: {error}") from error
+    begun = time.monotonic()
+    outcomes = _shown_progress(_assignments(given, tables), given.processes)
+    results = grouped(outcomes, given.rows, [table.name for table in tables])
+    settings = {"steps": given.steps, "seeds": given.seeds, "workers": given.workers}
+    if given.out is not None:
+        given.out.write_text(to_json(results, **settings))
+    print(report(results, **settings, seconds=time.monotonic() - begun))
+
+
+def _assignments(given: argparse.Namespace, tables: Sequence[Table]) -> list[Assignment]:
+    """The last rows, which take longest, first: no process is left with a long one at the end."""
+    return [
+        Assignment(
+            row=row,
+            table=given.curves / f"{table.name}.npz",
+            seed=seed,
+            steps=given.steps,
+            workers=given.workers,
+        )
+        for row, table, seed in product(reversed(given.rows), tables, range(given.seeds))
+    ]
+
+
+def _shown_progress(assignments: Sequence[Assignment], processes: int) -> list[Outcome]:
+    outcomes = []
+    for outcome in run_all(assignments, processes):
+        outcomes.append(outcome)
+        if sys.stderr.isatty():
+            print(f"\r{len(outcomes)} of {len(assignments)} replays", end="", file=sys.stderr, flush=True)
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
+    return outcomes
+
+
+if __name__ == "__main__":
+    main()
