@@ -15,7 +15,7 @@ from tune_jobs.events import Ending
 from tune_jobs.folder import RunFolder
 from tune_jobs.holdout import read_ledger
 from tune_jobs.records import RunRecord, TrialRecord, failures
-from tune_jobs.scheduling import rung_epochs
+from tune_jobs.scheduling import reach_text, rung_epochs
 from tune_jobs.selection import rank
 
 if TYPE_CHECKING:
@@ -146,8 +146,6 @@ def standing_lines(opened: "Run") -> list[str]:
 
 def plan_lines(job: "Job", prepared: "PreparedData") -> list[str]:
     """What a run of `job` would do, for `tune-jobs validate`."""
-    from tune_jobs.job_checks import notices  # noqa: PLC0415 (only needed here)
-
     info, report = prepared.info, prepared.report
     rungs = rung_epochs(job.scheduler, job.training.max_epochs)
     rows = ", ".join(f"{count} {part}" for part, count in report.rows.items())
@@ -172,8 +170,10 @@ def plan_lines(job: "Job", prepared: "PreparedData") -> list[str]:
         f"training   at most {job.training.max_epochs} epochs a trial, {job.trials * job.training.max_epochs} in all"
     )
     lines.append(f"scheduler  {job.scheduler.method}: {compared}")
+    if rungs and job.scheduler.method == "asha":
+        lines.append(f"           {reach_text(job.scheduler, job.training.max_epochs, job.trials)}")
     lines.append(f"selection  {job.selection.mode} {job.selection.metric} on validation rows")
-    return [*lines, *(f"notice     {notice}" for notice in (*report.notices, *notices(job.search.space)))]
+    return [*lines, *(f"notice     {notice}" for notice in (*report.notices, *job.notices()))]
 
 
 _ENDED = {

@@ -18,7 +18,7 @@ from tune_jobs.errors import Interrupted, JobError, RunFailed
 from tune_jobs.events import Ending, Event, RunEnded, RunStarted, Status, TrialEnded, WinnerSelected
 from tune_jobs.folder import RunFolder, replacing
 from tune_jobs.job import Job
-from tune_jobs.job_checks import check_surroundings, importable_from, module_path, notices
+from tune_jobs.job_checks import check_surroundings, importable_from, module_path
 from tune_jobs.journal import Journal, Listener
 from tune_jobs.records import RunRecord, failures
 from tune_jobs.results import Run, open_run
@@ -138,7 +138,7 @@ def run_started(job: Job, report: "DataReport") -> RunStarted:
             "space": job.search.space.fingerprint(),
         },
         versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        notices=(*report.notices, *notices(job.search.space)),
+        notices=(*report.notices, *job.notices()),
     )
 
 

@@ -14,7 +14,7 @@ from search_spaces import Problem
 from trainers.data.files import SUFFIXES
 from trainers.settings import DataSettings, ModelSettings, ScoreSettings, Settings, TrainingSettings
 from tune_jobs.errors import JobError
-from tune_jobs.job_checks import check_surroundings, cross_check
+from tune_jobs.job_checks import check_surroundings, cross_check, notices
 from tune_jobs.job_file import apply_overrides, dump_yaml, read_yaml
 from tune_jobs.job_sections import (
     LimitSettings,
@@ -24,6 +24,7 @@ from tune_jobs.job_sections import (
     TrackingSettings,
 )
 from tune_jobs.problems import find_problems
+from tune_jobs.scheduling import reach_notices
 
 
 class Job(Settings):
@@ -67,6 +68,11 @@ class Job(Settings):
         """Configurations that will be tried: as many as were asked for, no more than a grid holds."""
         size = self.search.space.grid_size() if self.search.method == "grid" else None
         return self.search.trials if size is None else min(self.search.trials, size)
+
+    def notices(self) -> list[str]:
+        """What is allowed and probably not meant."""
+        unreached = reach_notices(self.scheduler, self.training.max_epochs, self.trials)
+        return [*notices(self.search.space), *unreached]
 
     @classmethod
     def from_mapping(cls, sections: Mapping[str, Any], folder: Path | None = None) -> Self:

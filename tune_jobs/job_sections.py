@@ -41,10 +41,10 @@ class SearchSettings(Settings):
 
 
 class SchedulerSettings(Settings):
-    """Which trials are stopped before `max_epochs`.
+    """Which trials go on to `max_epochs`.
 
-    Rungs are `grace_epochs * reduction_factor ** k` epochs; at each about one trial in `reduction_factor`
-    goes on (successive halving: Jamieson and Talwalkar 2016; asynchronous: Li et al. 2020).
+    Rungs are `grace_epochs * reduction_factor ** k` epochs; at each one trial in `reduction_factor` goes on
+    (successive halving: Jamieson and Talwalkar 2016; asynchronous: Li et al. 2020).
     """
 
     method: SchedulerMethod = "asha"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from trainers.settings import ScoreSettings
 from tune_jobs.job_sections import SchedulerSettings
 from tune_jobs.reports import SCORE, TIME
-from tune_jobs.rungs import RungTables
+from tune_jobs.rungs import RungTables, reach
 
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
@@ -30,6 +30,28 @@ def rung_epochs(settings: SchedulerSettings, max_epochs: int) -> tuple[int, ...]
         rungs.append(epoch)
         epoch *= settings.reduction_factor
     return tuple(rungs)
+
+
+def reach_text(settings: SchedulerSettings, max_epochs: int, trials: int) -> str:
+    """`of 48 trials at most 16 go on after epoch 1, 5 after epoch 3, 1 after epoch 9`; empty without rungs."""
+    rungs = rung_epochs(settings, max_epochs)
+    if not rungs:
+        return ""
+    first, *others = reach(trials, len(rungs), settings.reduction_factor)
+    rest = (f", {count} after epoch {epoch}" for count, epoch in zip(others, rungs[1:], strict=True))
+    return f"of {trials} trials at most {first} go on after epoch {rungs[0]}{''.join(rest)}"
+
+
+def reach_notices(settings: SchedulerSettings, max_epochs: int, trials: int) -> list[str]:
+    """That no trial can come to `max_epochs`, if it is so, and what would change that."""
+    factor, rungs = settings.reduction_factor, rung_epochs(settings, max_epochs)
+    if settings.method != "asha" or not rungs or reach(trials, len(rungs), factor)[-1] > 0:
+        return []
+    smaller = " or a smaller `scheduler.reduction_factor`" if factor > 2 else ""
+    return [
+        f"no trial can reach {max_epochs} epochs: {reach_text(settings, max_epochs, trials)}; ask for "
+        f"{factor ** len(rungs)} trials or more, a larger `scheduler.grace_epochs`{smaller}"
+    ]
 
 
 def make_tables(settings: SchedulerSettings, max_epochs: int, score: ScoreSettings) -> RungTables:

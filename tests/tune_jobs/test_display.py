@@ -244,8 +244,11 @@ def test_a_plan_tells_what_would_run(make_sections: Callable[..., dict[str, Any]
         "             beta1: 0.9",
         "training   at most 9 epochs a trial, 54 in all",
         "scheduler  asha: trials are compared after 2, 6 epochs",
+        "           of 6 trials at most 2 go on after epoch 2, 0 after epoch 6",
         "selection  min val_loss on validation rows",
         "notice     search.space.beta1 does nothing for sgd; add `when: {optimizer: [adam]}`",
+        "notice     no trial can reach 9 epochs: of 6 trials at most 2 go on after epoch 2, 0 after epoch 6; ask for 9 "
+        "trials or more, a larger `scheduler.grace_epochs` or a smaller `scheduler.reduction_factor`",
     ]
 
 

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trainers.settings import ScoreSettings
 from tune_jobs.job_sections import SchedulerSettings
-from tune_jobs.scheduling import rung_epochs
+from tune_jobs.scheduling import make_tables, ray_scheduler, reach_notices, reach_text, rung_epochs
 
 
 @pytest.mark.parametrize(
@@ -40,3 +41,50 @@ def test_each_rung_is_the_factor_times_the_one_before(grace: int, factor: int, m
     assert rungs == tuple(grace * factor**k for k in range(len(rungs)))
     assert all(rung < max_epochs for rung in rungs)
     assert grace * factor ** len(rungs) >= max_epochs
+
+
+def test_how_far_trials_can_come_is_told_in_words() -> None:
+    settings_ = SchedulerSettings()
+    assert reach_text(settings_, 27, 48) == (
+        "of 48 trials at most 16 go on after epoch 1, 5 after epoch 3, 1 after epoch 9"
+    )
+    assert reach_text(settings_, 3, 48) == "of 48 trials at most 16 go on after epoch 1"
+    assert reach_text(settings_, 1, 48) == ""
+
+
+def test_a_job_in_which_no_trial_can_come_to_its_end_is_noticed() -> None:
+    assert reach_notices(SchedulerSettings(), 27, 6) == [
+        "no trial can reach 27 epochs: of 6 trials at most 2 go on after epoch 1, 0 after epoch 3, 0 after epoch "
+        "9; ask for 27 trials or more, a larger `scheduler.grace_epochs` or a smaller `scheduler.reduction_factor`"
+    ]
+    (notice,) = reach_notices(SchedulerSettings(reduction_factor=2), 2, 1)
+    assert notice.endswith("; ask for 2 trials or more, a larger `scheduler.grace_epochs`")
+
+
+@pytest.mark.parametrize(
+    ("method", "max_epochs", "trials"),
+    [("asha", 27, 27), ("asha", 1, 1), ("asha_stopping", 27, 6), ("median", 27, 6), ("none", 27, 1)],
+)
+def test_a_job_in_which_some_trial_can_is_not(method: str, max_epochs: int, trials: int) -> None:
+    settings_ = SchedulerSettings.model_validate({"method": method})
+    assert reach_notices(settings_, max_epochs, trials) == []
+
+
+def test_trials_wait_with_asha_alone() -> None:
+    for method, rungs in {"asha": [1, 3], "asha_stopping": [], "median": [], "none": []}.items():
+        settings_ = SchedulerSettings.model_validate({"method": method})
+        tables = make_tables(settings_, 9, ScoreSettings())
+        assert [rung.epoch for rung in tables.summary()] == rungs
+
+
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        ("asha_stopping", "AsyncHyperBandScheduler"),
+        ("median", "MedianStoppingRule"),
+        ("none", "FIFOScheduler"),
+    ],
+)
+def test_the_others_are_ray_tune_s_own(method: str, name: str) -> None:
+    made = ray_scheduler(SchedulerSettings.model_validate({"method": method}), 9)
+    assert type(made).__name__ == name
