@@ -77,6 +77,41 @@ def test_every_trial_ends_in_an_honest_state() -> None:
     assert trials[1].intermediate_values == {1: 0.75, 3: 0.7}
 
 
+def test_a_trial_that_ends_while_it_waits_is_pruned_at_its_last_rung() -> None:
+    storage = InMemoryStorage()
+    search = searcher({"lr": {"low": 0.1, "high": 1.0}}, storage=storage)
+    search.suggest("waited")
+    search.on_trial_result("waited", report(1, 0.75))
+    search.on_trial_result("waited", report(3, 0.7))
+    search.on_trial_complete("waited")  # Ray Tune has no result of a paused trial
+    (study,) = optuna.get_all_study_summaries(storage)
+    (trial,) = optuna.load_study(study_name=study.study_name, storage=storage).trials
+    assert trial.state.name == "PRUNED"
+    assert trial.intermediate_values == {1: 0.75, 3: 0.7}
+
+
+def test_nothing_is_proposed_while_none_may_start_and_the_search_is_not_over_while_trials_wait() -> None:
+    space = {"lr": {"low": 0.1, "high": 1.0}}
+    may_start, unfinished = False, True
+    search = OptunaSearcher(
+        parse_space(space),
+        SearchSettings.model_validate({"space": space}),
+        trials=1,
+        seed=0,
+        storage=InMemoryStorage(),
+        created=lambda *_: None,
+        may_start=lambda: may_start,
+        unfinished=lambda: unfinished,
+    )
+    assert search.suggest("a") is None
+    may_start = True
+    assert isinstance(search.suggest("a"), dict)
+    assert search.exhausted
+    assert search.suggest("b") is None
+    unfinished = False
+    assert search.suggest("b") == "FINISHED"
+
+
 def test_nothing_is_proposed_after_the_last_trial_or_the_deadline(tmp_path: Path) -> None:
     search = searcher({"lr": {"low": 0.1, "high": 1.0}}, trials=1)
     assert isinstance(search.suggest("a"), dict)

@@ -1,0 +1,73 @@
+"""Reports on their way into the journal: each once, and no epoch twice."""
+
+from typing import Any
+
+import pytest
+
+from trainers.settings import ScoreSettings
+from tune_jobs.events import CheckpointWritten, EpochsReported, Event, TrialCreated
+from tune_jobs.folder import RunFolder
+from tune_jobs.records import RunRecord
+from tune_jobs.report_log import ReportLog
+from tune_jobs.reports import Report
+
+
+@pytest.fixture
+def events() -> list[Event]:
+    return []
+
+
+@pytest.fixture
+def log(events: list[Event], folder: RunFolder) -> ReportLog:
+    record = RunRecord(ScoreSettings())
+    record.apply(TrialCreated(trial_id="0000", number=0, configuration={}))
+
+    def append(event: Event) -> None:
+        events.append(event)
+        record.apply(event)
+
+    return ReportLog(append, record, folder)
+
+
+def epochs(first: int, last: int) -> tuple[dict[str, Any], ...]:
+    return tuple({"epoch": epoch, "val_loss": 1 / epoch} for epoch in range(first, last + 1))
+
+
+def result_of(report: Report) -> dict[str, Any]:
+    return {**report.to_result(), "hostname": "node", "pid": 7}
+
+
+def test_a_report_is_written_once_whoever_hears_of_it_first(log: ReportLog, events: list[Event]) -> None:
+    report = Report(epoch=2, results=epochs(1, 2), score=0.5, rung=True, checkpoint="0000/epoch-000002.pt")
+    result = result_of(report)
+    assert log.write("0000", result) is report
+    assert log.write("0000", dict(result)) is report
+    assert [type(event) for event in events] == [EpochsReported, CheckpointWritten]
+    assert events[0] == EpochsReported(
+        time=events[0].time, trial_id="0000", results=list(report.results), worker="node:7"
+    )
+    assert events[1] == CheckpointWritten(
+        time=events[1].time, trial_id="0000", epoch=2, file="checkpoints/0000/epoch-000002.pt"
+    )
+
+
+def test_epochs_that_are_reported_again_are_left_out(log: ReportLog, events: list[Event]) -> None:
+    log.write("0000", result_of(Report(epoch=2, results=epochs(1, 2), score=0.5)))
+    log.write("0000", result_of(Report(epoch=2, results=epochs(1, 2), score=0.5, rung=True)))
+    assert len(events) == 1
+    log.write("0000", result_of(Report(epoch=3, results=epochs(1, 3), score=0.5)))
+    assert isinstance(events[1], EpochsReported)
+    assert [result["epoch"] for result in events[1].results] == [3]
+
+
+def test_an_epoch_that_came_out_differently_is_written_again(log: ReportLog, events: list[Event]) -> None:
+    log.write("0000", result_of(Report(epoch=2, results=epochs(1, 2), score=0.5)))
+    other = {"epoch": 2, "val_loss": 9.0}
+    log.write("0000", result_of(Report(epoch=2, results=(epochs(1, 1)[0], other), score=0.5)))
+    assert isinstance(events[1], EpochsReported)
+    assert list(events[1].results) == [other]
+
+
+def test_a_result_without_a_report_is_nothing(log: ReportLog, events: list[Event]) -> None:
+    assert log.write("0000", {"done": True}) is None
+    assert events == []
