@@ -5,6 +5,7 @@ deleted trial by trial and not over the whole run, and what was written after Ra
 to a resumed run. A trial of ours finds its checkpoint by its id, whoever asks for it.
 """
 
+import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -75,8 +76,8 @@ class CheckpointStore:
 def prune_checkpoints(folder: RunFolder, record: RunRecord) -> None:
     """Deletes the checkpoints of trials that have ended for good and are not among the best."""
     kept = {candidate.trial.trial_id for candidate in rank(record)[:KEEP_BEST_TRIALS]}
-    for trial in record.trials.values():
-        path = folder.checkpoints / trial.trial_id
-        done = trial.status.ended and trial.status is not Status.INTERRUPTED
-        if done and trial.trial_id not in kept and path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
+    for trial_id in os.listdir(folder.checkpoints):  # few, whereas a run may have thousands of trials
+        trial = record.trials.get(trial_id)
+        done = trial is not None and trial.status.ended and trial.status is not Status.INTERRUPTED
+        if done and trial_id not in kept:
+            shutil.rmtree(folder.checkpoints / trial_id, ignore_errors=True)
