@@ -10,7 +10,8 @@ from typing import Any
 import optuna
 import pytest
 
-from tune_jobs import Job, Run, run
+from tune_jobs import Job, Run, open_run, run
+from tune_jobs.errors import Interrupted
 from tune_jobs.events import (
     Ending,
     EpochsReported,
@@ -54,8 +55,8 @@ CODE = """
             if mode and self.how == "die_once" and not once.exists():
                 once.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
-            if mode and self.how == "slow":
-                time.sleep(3)
+            while self.how == "held" and not (self.folder / "go").exists():
+                time.sleep(0.05)
             if mode and self.how == "steady":
                 time.sleep(0.2)
             if mode and self.how == "raise":
@@ -280,7 +281,7 @@ def test_a_trial_that_waits_goes_on_in_another_worker_when_its_own_was_killed(
     assert_tables_tell_every_decision(made)
 
 
-def test_an_idle_worker_that_is_killed_holds_nothing_up(make_job: MakeJob) -> None:
+def test_an_idle_worker_that_is_killed_holds_nothing_up(make_job: MakeJob, tmp_path: Path) -> None:
     """The trial that takes it up next finds it dead."""
     waits: list[str] = []
     workers: dict[str, int] = {}
@@ -292,12 +293,36 @@ def test_an_idle_worker_that_is_killed_holds_nothing_up(make_job: MakeJob) -> No
             waits.append(event.trial_id)
             if len(waits) == 2:  # the third trial is at work, and none is left to start
                 os.kill(workers[event.trial_id], signal.SIGKILL)
+                (tmp_path / "go").touch()
 
-    trials = own_model(("slow", 30.0), ("", 10.0), ("", 20.0))
-    made = run(make_job({**trials, "resources/max_concurrent": 2}), listeners=[kill_idle])
+    trials = own_model(("held", 30.0), ("", 10.0), ("", 20.0))
+    changes = {"resources/max_concurrent": 2, "model/arguments": {"folder": str(tmp_path)}}
+    made = run(make_job({**trials, **changes}), listeners=[kill_idle])
     assert waits[:2] == ["0001", "0002"]
     assert list(made.trials["epochs"]) == [1, 3, 1]
     assert_curves_are_those_of_training_alone(made)
+
+
+def test_an_interruption_leaves_what_waits_as_it_is(make_job: MakeJob) -> None:
+    """In the tables such a trial is interrupted; what a resumed run would read from the journal is that it waits."""
+    waits: list[str] = []
+
+    def interrupt(event: Event) -> None:
+        if isinstance(event, TrialWaits):
+            waits.append(event.trial_id)
+            if len(waits) == 2:
+                signal.raise_signal(signal.SIGINT)
+
+    job = make_job({"resources/max_concurrent": 1})
+    with pytest.raises(Interrupted) as raised:
+        run(job, listeners=[interrupt])
+    made = open_run(raised.value.path)
+    assert list(made.trials["status"])[:2] == ["interrupted"] * 2
+    tables = make_tables(job.scheduler, job.training.max_epochs, job.selection)
+    for event in events_of(made):
+        tables.apply(event)
+    assert tables.waiting == dict.fromkeys(waits, 1)
+    assert {path.name for path in (made.path / "checkpoints").iterdir()} >= set(waits)
 
 
 def test_failures_are_no_rivals(make_job: MakeJob) -> None:
