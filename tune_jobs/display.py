@@ -170,7 +170,7 @@ def plan_lines(job: "Job", prepared: "PreparedData") -> list[str]:
         f"training   at most {job.training.max_epochs} epochs a trial, {job.trials * job.training.max_epochs} in all"
     )
     lines.append(f"scheduler  {job.scheduler.method}: {compared}")
-    if rungs and job.scheduler.method == "asha":
+    if rungs and job.scheduler.waits:
         lines.append(f"           {reach_text(job.scheduler, job.training.max_epochs, job.trials)}")
     lines.append(f"selection  {job.selection.mode} {job.selection.metric} on validation rows")
     return [*lines, *(f"notice     {notice}" for notice in (*report.notices, *job.notices()))]

@@ -51,6 +51,11 @@ class SchedulerSettings(Settings):
     grace_epochs: Count = 1
     reduction_factor: Annotated[int, Field(ge=2)] = 3
 
+    @property
+    def waits(self) -> bool:
+        """Do trials wait at their rungs?"""
+        return self.method == "asha"
+
 
 class ResourceSettings(Settings):
     """What one trial takes, and how many run at a time."""

@@ -70,19 +70,9 @@ def tune_trials(job: Job, task: TrialTask, trainable: Trainable, concurrent: int
         ),
         out_of_time=lambda: task.out_of_time,
         may_start=lambda: tables.may_start(concurrent),
-        unfinished=lambda: job.scheduler.method == "asha" and bool(tables.open or tables.waiting),
+        unfinished=lambda: job.scheduler.waits and bool(tables.open or tables.waiting),
     )
-    if job.scheduler.method == "asha":
-        scheduler: TrialScheduler = WaitingScheduler(
-            tables,
-            reports,
-            append,
-            concurrent=concurrent,
-            exhausted=lambda: searcher.exhausted,
-            out_of_time=lambda: task.out_of_time,
-        )
-    else:
-        scheduler = ray_scheduler(job.scheduler, job.training.max_epochs)
+    scheduler = make_scheduler(job, task, concurrent, state, reports, lambda: searcher.exhausted)
     callback = JournalCallback(state, reports, task, job.limits.minutes_per_epoch)
     # As many workers as there is room for are started at once; Ray Tune would start one after the other.
     pending = environment({"TUNE_MAX_PENDING_TRIALS_PG": str(concurrent)})
@@ -106,6 +96,27 @@ def tune_trials(job: Job, task: TrialTask, trainable: Trainable, concurrent: int
     if interrupted:
         return Ending.INTERRUPTED
     return Ending.TIME_LIMIT if task.out_of_time else Ending.ALL_TRIALS
+
+
+def make_scheduler(
+    job: Job,
+    task: TrialTask,
+    concurrent: int,
+    state: RunState,
+    reports: ReportLog,
+    exhausted: Callable[[], bool],
+) -> TrialScheduler:
+    """The job's scheduler; `exhausted` says that no new trial will come."""
+    if not job.scheduler.waits:
+        return ray_scheduler(job.scheduler, job.training.max_epochs)
+    return WaitingScheduler(
+        state.tables,
+        reports,
+        state.journal.append,
+        concurrent=concurrent,
+        exhausted=exhausted,
+        out_of_time=lambda: task.out_of_time,
+    )
 
 
 class JournalCallback(tune.Callback):
