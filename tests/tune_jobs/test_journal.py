@@ -24,7 +24,9 @@ from tune_jobs.events import (
     Status,
     TrialCreated,
     TrialEnded,
+    TrialPromoted,
     TrialStarted,
+    TrialWaits,
     WinnerSelected,
     WorkerLost,
 )
@@ -67,6 +69,8 @@ EVENTS: dict[type[Event], st.SearchStrategy[Event]] = {
     CheckpointWritten: st.builds(
         CheckpointWritten, time=TIMES, trial_id=TEXT, epoch=st.integers(), file=TEXT
     ),
+    TrialWaits: st.builds(TrialWaits, time=TIMES, trial_id=TEXT, epoch=st.integers()),
+    TrialPromoted: st.builds(TrialPromoted, time=TIMES, trial_id=TEXT, epoch=st.integers()),
     WorkerLost: st.builds(WorkerLost, time=TIMES, trial_id=TEXT, reason=TEXT),
     TrialEnded: st.builds(
         TrialEnded, time=TIMES, trial_id=TEXT, status=st.sampled_from(Status), reason=TEXT, details=TEXT
