@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,18 +24,14 @@ from trainers.early_stopping import Outcome
 from trainers.errors import Diverged
 from trainers.results import EpochResult
 from trainers.settings import ModelSettings, ScoreSettings, TrainingSettings
-from tune_jobs.events import TrialCreated
 from tune_jobs.folder import RunFolder
 from tune_jobs.job_sections import SchedulerSettings, SearchSettings
 from tune_jobs.journal import Journal, Listener
 from tune_jobs.records import RunRecord
-from tune_jobs.report_log import ReportLog
 from tune_jobs.reports import Reporter
-from tune_jobs.scheduling import make_tables, ray_scheduler, rung_epochs
-from tune_jobs.search import OptunaSearcher
+from tune_jobs.steering import SteeringPlan, steering
 from tune_jobs.trainable import TrialTask
-from tune_jobs.tuning import JournalCallback, RunState
-from tune_jobs.waiting_scheduler import WaitingScheduler
+from tune_jobs.tuning import JournalCallback
 
 REDUCTION_FACTOR = 3
 """Of all rows that do not say otherwise, Ray's own among them: all then compare at the same rungs."""
@@ -105,47 +101,31 @@ def tune_jobs(
         scheduler: the job's section of this name.
         listeners: told of every event of the journal.
     """
-    settings = SearchSettings(space=table.space, trials=table.configurations, **search)
-    scheduling = SchedulerSettings(**{"reduction_factor": REDUCTION_FACTOR, **scheduler})
-    waits = scheduling.method == "asha"
+    plan = SteeringPlan(
+        search=SearchSettings(space=table.space, trials=table.configurations, **search),
+        scheduler=SchedulerSettings(**{"reduction_factor": REDUCTION_FACTOR, **scheduler}),
+        score=ScoreSettings(),
+        max_epochs=table.steps,
+        trials=table.configurations,
+        seed=seed,
+        concurrent=workers,
+        simulated=True,
+    )
     with TemporaryDirectory(prefix="replay") as storage:
         folder = RunFolder.create(Path(storage), "replay")
         record = RunRecord(ScoreSettings())
-        tables = make_tables(scheduling, table.steps, ScoreSettings())
-        with Journal(folder.journal, record.apply, tables.apply, *listeners) as journal:
-            state = RunState(record, tables, folder, journal)
-            reports = ReportLog(journal.append, record, folder)
-            searcher = OptunaSearcher(
-                table.space,
-                settings,
-                trials=settings.trials,
-                seed=seed,
-                storage=InMemoryStorage(),
-                created=lambda trial_id, number, configuration: journal.append(
-                    TrialCreated(trial_id=trial_id, number=number, configuration=configuration)
-                ),
-                may_start=lambda: tables.may_start(workers),
-                unfinished=lambda: waits and bool(tables.open or tables.waiting),
+        with (
+            Journal(folder.journal, record.apply, *listeners) as journal,
+            steering(plan, journal, record, folder, InMemoryStorage()) as steers,
+        ):
+            yield Contestant(
+                scheduler=steers.scheduler,
+                searcher=steers.searcher,
+                most_pending=workers,
+                train=partial(as_a_run, max_epochs=table.steps, rungs=plan.rungs),
+                configuration=lambda config: config["configuration"],
+                callback=JournalCallback(steers, journal, _task(table, seed, folder), None),
             )
-            with closing(searcher):
-                yield Contestant(
-                    scheduler=WaitingScheduler(
-                        tables,
-                        reports,
-                        journal.append,
-                        concurrent=workers,
-                        exhausted=lambda: searcher.exhausted,
-                    )
-                    if waits
-                    else ray_scheduler(scheduling, table.steps),
-                    searcher=searcher,
-                    most_pending=workers,
-                    train=partial(
-                        as_a_run, max_epochs=table.steps, rungs=rung_epochs(scheduling, table.steps)
-                    ),
-                    configuration=lambda config: config["configuration"],
-                    callback=JournalCallback(state, reports, _task(table, seed, folder), None),
-                )
 
 
 def _task(table: Table, seed: int, folder: RunFolder) -> TrialTask:

@@ -62,6 +62,8 @@ class SearchSpace:
     order: tuple[str, ...] = field(init=False, repr=False, compare=False)
     """All names, parents before their children, otherwise as given."""
     _accepted: Mapping[str, Mapping[str, frozenset[str]]] = field(init=False, repr=False, compare=False)
+    _named: frozenset[str] = field(init=False, repr=False, compare=False)
+    """Parameters on which the condition of another one rests."""
 
     def __post_init__(self) -> None:
         parameters = dict(self.parameters)
@@ -77,6 +79,7 @@ class SearchSpace:
         object.__setattr__(self, "parameters", MappingProxyType(parameters))
         object.__setattr__(self, "order", _parents_first(conditions))
         object.__setattr__(self, "_accepted", accepted)
+        object.__setattr__(self, "_named", frozenset(parent for when in accepted.values() for parent in when))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return SearchSpace, (dict(self.parameters),)
@@ -116,16 +119,31 @@ class SearchSpace:
                 )
         return tuple(problems)
 
-    def sample(self, rng: Random) -> dict[str, Any]:
-        """One configuration, its values drawn independently; the same `rng` state gives the same one."""
+    def sample(self, rng: Random, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """One configuration, its values drawn independently; the same `rng` state gives the same one.
+
+        Args:
+            rng: what is drawn from.
+            given: valid values of parameters that are not drawn; those that turn out not to apply are left out.
+        """
+        given = given or {}
         configuration: dict[str, Any] = {}
         keys: dict[str, str | None] = {}
         for name in self.order:
             if self._applies(name, keys):
                 domain = self.parameters[name].domain
-                configuration[name] = domain.sample(rng)
-                keys[name] = domain.key(configuration[name])
+                configuration[name] = copy.deepcopy(given[name]) if name in given else domain.sample(rng)
+                if name in self._named:
+                    keys[name] = domain.key(configuration[name])
         return configuration
+
+    def key(self, configuration: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+        """What two configurations share only if they are the same; 1, 1.0 and true are told apart."""
+        return tuple(
+            (name, self.parameters[name].domain.key(configuration[name]))
+            for name in self.order
+            if name in configuration
+        )
 
     def grid(self) -> Iterator[dict[str, Any]]:
         """Each configuration once; the last parameter of `order` changes fastest.

@@ -22,7 +22,7 @@ from tune_jobs.job_checks import check_surroundings, importable_from, module_pat
 from tune_jobs.journal import Journal, Listener
 from tune_jobs.records import RunRecord, failures
 from tune_jobs.results import Run, open_run
-from tune_jobs.scheduling import make_tables, rung_epochs
+from tune_jobs.scheduling import rung_epochs
 from tune_jobs.selection import select_winner, write_selection
 from tune_jobs.tables import write_tables
 from tune_jobs.tracking import open_trackers
@@ -59,18 +59,16 @@ def run(job: Job, *, address: str | None = None, listeners: Sequence[Listener] =
             concurrent = cluster.concurrent_trials(job.resources)
             folder = make_folder(job, prepared)
             record = RunRecord(job.selection)
-            tables = make_tables(job.scheduler, job.training.max_epochs, job.selection)
-            with open_journal(job, folder, record, (tables.apply, *listeners)) as journal:
+            with open_journal(job, folder, record, listeners) as journal:
                 journal.append(run_started(job, prepared.report))
                 ending = Ending.FAILED
                 try:
-                    from tune_jobs.tuning import RunState, share, tune_trials  # noqa: PLC0415 (imports Ray Tune)
+                    from tune_jobs.tuning import share, tune_trials  # noqa: PLC0415 (imports Ray Tune)
 
                     task = trial_task(job, folder)
                     trainable = share(task, prepared.for_trials())
                     del prepared  # Ray's object store has the only copy of the rows from here on
-                    state = RunState(record, tables, folder, journal)
-                    ending = tune_trials(job, task, trainable, concurrent, state)
+                    ending = tune_trials(job, task, trainable, concurrent, folder, journal, record)
                 except KeyboardInterrupt:
                     ending = Ending.INTERRUPTED
                     raise

@@ -65,8 +65,11 @@ class Job(Settings):
 
     @property
     def trials(self) -> int:
-        """Configurations that will be tried: as many as were asked for, no more than a grid holds."""
-        size = self.search.space.grid_size() if self.search.method == "grid" else None
+        """Configurations that will be tried: as many as were asked for, no more than the space holds.
+
+        None is tried twice, whatever the method.
+        """
+        size = self.search.space.grid_size()
         return self.search.trials if size is None else min(self.search.trials, size)
 
     def notices(self) -> list[str]:

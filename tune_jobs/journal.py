@@ -25,9 +25,13 @@ class Journal:
     """
 
     def __init__(self, path: Path, *listeners: Listener) -> None:
-        self._listeners = listeners
+        self._listeners = list(listeners)
         _cut_torn_end(path)
         self._file = path.open("ab")
+
+    def follow(self, listener: Listener) -> None:
+        """Tells `listener` of every event from now on, after those who have followed for longer."""
+        self._listeners.append(listener)
 
     def append(self, event: Event) -> None:
         """Writes `event`, hands it to the operating system, and only then tells the listeners."""

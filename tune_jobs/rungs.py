@@ -144,6 +144,7 @@ class RungTables:
     """
 
     def __init__(self, epochs: Sequence[int], factor: int, score: ScoreSettings) -> None:
+        self.epochs = tuple(epochs)
         self.factor = factor
         self.open: set[str] = set()
         """Trials that take a worker, or will as soon as there is one."""
@@ -185,6 +186,12 @@ class RungTables:
                 self.open.discard(event.trial_id)
                 self.waiting.pop(event.trial_id, None)
                 self._leave(event.trial_id)
+
+    def enter_beyond(self, trial_id: str) -> None:
+        """Enters a trial that has ended with its score at all rungs that it did not come to."""
+        for rung in self._rungs.values():
+            if rung.epoch >= self._trials[trial_id].heard:
+                self._compare(trial_id, rung)
 
     def decide(self, trial_id: str, epoch: int) -> Decision:
         """What becomes of a trial that reports `epoch` as a rung; its report has been applied."""

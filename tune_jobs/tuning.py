@@ -4,28 +4,23 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import TrialScheduler
 
-from tune_jobs.events import Ending, Status, TrialCreated, TrialEnded, TrialStarted, WorkerLost
+from tune_jobs.events import Ending, Status, TrialEnded, TrialStarted, WorkerLost
 from tune_jobs.folder import RunFolder
 from tune_jobs.job import Job
 from tune_jobs.journal import Journal
 from tune_jobs.ray_connection import environment
 from tune_jobs.records import RunRecord
-from tune_jobs.report_log import ReportLog
 from tune_jobs.reports import Report
-from tune_jobs.rungs import RungTables
-from tune_jobs.scheduling import ray_scheduler
-from tune_jobs.search import OptunaSearcher, study_storage
+from tune_jobs.search.study import study_storage
+from tune_jobs.steering import Steering, SteeringPlan, steering
 from tune_jobs.trainable import TrialTask, train_trial
-from tune_jobs.waiting_scheduler import WaitingScheduler
 
 if TYPE_CHECKING:
     from trainers.data import TrainingData
@@ -45,96 +40,70 @@ def share(task: TrialTask, data: "TrainingData") -> Trainable:
     return trainable
 
 
-@dataclass(frozen=True)
-class RunState:
-    """The journal of a run, and what follows it."""
-
-    record: RunRecord
-    tables: RungTables
-    folder: RunFolder
-    journal: Journal
-
-
-def tune_trials(job: Job, task: TrialTask, trainable: Trainable, concurrent: int, state: RunState) -> Ending:
+def tune_trials(
+    job: Job,
+    task: TrialTask,
+    trainable: Trainable,
+    concurrent: int,
+    folder: RunFolder,
+    journal: Journal,
+    record: RunRecord,
+) -> Ending:
     """Trains `concurrent` trials at a time until the search has no more; every event goes into the journal."""
-    tables, folder, append = state.tables, state.folder, state.journal.append
-    reports = ReportLog(append, state.record, folder)
-    searcher = OptunaSearcher(
-        job.search.space,
-        job.search,
+    plan = SteeringPlan(
+        search=job.search,
+        scheduler=job.scheduler,
+        score=job.selection,
+        max_epochs=job.training.max_epochs,
         trials=job.trials,
         seed=job.seed,
-        storage=study_storage(folder),
-        created=lambda trial_id, number, configuration: append(
-            TrialCreated(trial_id=trial_id, number=number, configuration=configuration)
-        ),
-        out_of_time=lambda: task.out_of_time,
-        may_start=lambda: tables.may_start(concurrent),
-        unfinished=lambda: job.scheduler.waits and bool(tables.open or tables.waiting),
+        concurrent=concurrent,
     )
-    scheduler = make_scheduler(job, task, concurrent, state, reports, lambda: searcher.exhausted)
-    callback = JournalCallback(state, reports, task, job.limits.minutes_per_epoch)
     # As many workers as there is room for are started at once; Ray Tune would start one after the other.
     pending = environment({"TUNE_MAX_PENDING_TRIALS_PG": str(concurrent)})
-    with closing(searcher), _terminate_as_interrupt(), pending:
+    storage = study_storage(folder)
+    with (
+        steering(plan, journal, record, folder, storage, lambda: task.out_of_time) as steers,
+        _terminate_as_interrupt(),
+        pending,
+    ):
         tune.run(
             trainable,
             name=folder.ray.name,
             storage_path=str(folder.path),
             trial_dirname_creator=lambda trial: str(trial.config["trial_id"]),
             num_samples=-1,  # until the searcher says that it has finished
-            search_alg=searcher,
-            scheduler=scheduler,
-            callbacks=[callback],
+            search_alg=steers.searcher,
+            scheduler=steers.scheduler,
+            callbacks=[JournalCallback(steers, journal, task, job.limits.minutes_per_epoch)],
             resources_per_trial={"cpu": job.resources.cpus_per_trial, "gpu": job.resources.gpus_per_trial},
             max_failures=job.limits.retries_per_trial,
             reuse_actors=True,
             raise_on_failed_trial=False,
             verbose=0,
         )
-        interrupted = searcher.has_open_trials or not searcher.exhausted
+        interrupted = steers.searcher.has_open_trials or not steers.searcher.exhausted
     if interrupted:
         return Ending.INTERRUPTED
     return Ending.TIME_LIMIT if task.out_of_time else Ending.ALL_TRIALS
-
-
-def make_scheduler(
-    job: Job,
-    task: TrialTask,
-    concurrent: int,
-    state: RunState,
-    reports: ReportLog,
-    exhausted: Callable[[], bool],
-) -> TrialScheduler:
-    """The job's scheduler; `exhausted` says that no new trial will come."""
-    if not job.scheduler.waits:
-        return ray_scheduler(job.scheduler, job.training.max_epochs)
-    return WaitingScheduler(
-        state.tables,
-        reports,
-        state.journal.append,
-        concurrent=concurrent,
-        exhausted=exhausted,
-        out_of_time=lambda: task.out_of_time,
-    )
 
 
 class JournalCallback(tune.Callback):
     """Writes what Ray Tune tells of trials into the journal, and ends trials that hang.
 
     Args:
-        state: of the run.
-        reports: writes those that the scheduler was not told of.
+        steers: writes the reports that the scheduler was not told of, and knows which trials wait.
+        journal: of the run.
         task: its deadline ends the waiting of trials.
         minutes_per_epoch: a trial that reports nothing for this long loses its worker; None waits for ever.
     """
 
     def __init__(
-        self, state: RunState, reports: ReportLog, task: TrialTask, minutes_per_epoch: float | None
+        self, steers: Steering, journal: Journal, task: TrialTask, minutes_per_epoch: float | None
     ) -> None:
-        self._journal = state.journal
-        self._tables = state.tables
-        self._reports = reports
+        self._journal = journal
+        self._tables = steers.tables
+        self._reports = steers.reports
         self._task = task
         self._patience = None if minutes_per_epoch is None else 60 * minutes_per_epoch
         self._heard: dict[Trial, float] = {}

@@ -17,7 +17,7 @@ from tune_jobs.errors import HoldoutOpened, ResourceError, RunFailed
 from tune_jobs.events import Ending, TrialCreated, WorkerLost
 from tune_jobs.folder import RunFolder
 from tune_jobs.journal import read_journal
-from tune_jobs.search import study_storage
+from tune_jobs.search.study import study_storage
 from tune_jobs.single import train_one
 
 pytestmark = pytest.mark.slow

@@ -26,7 +26,7 @@ from tune_jobs.folder import RunFolder
 from tune_jobs.journal import read_journal
 from tune_jobs.rungs import Decision, Promotion, RungTables
 from tune_jobs.scheduling import make_tables
-from tune_jobs.search import study_storage
+from tune_jobs.search.study import study_storage
 from tune_jobs.single import train_one
 
 pytestmark = pytest.mark.slow

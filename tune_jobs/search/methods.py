@@ -1,0 +1,224 @@
+"""The methods of the search: each a function from what is known, and a number, to the next configuration.
+
+A method keeps no state that its answer depends on. All chance comes from the seed and the number of the proposal,
+so a method that is made anew, on a history that was replayed, proposes what this one would have.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain, islice
+from random import Random
+from typing import Any, Protocol
+
+import numpy as np
+
+from search_spaces import SearchSpace
+from tune_jobs.job_sections import SearchSettings
+from tune_jobs.search.comparison import Comparison, log_ranks, well_filled
+from tune_jobs.search.features import Features
+from tune_jobs.search.gaussian_process import GaussianProcess, Hyperparameters
+from tune_jobs.search.history import Configuration, Key, Knowledge
+
+WARM_UP = 10
+"""So many first configurations are drawn at random; a model does not know better."""
+_DRAWS = 200
+"""A random configuration that was tried before is drawn again at most so often before the rest is listed."""
+
+
+class Method(Protocol):
+    """Proposes configurations."""
+
+    def propose(self, knowledge: Knowledge, number: int) -> Configuration | None:
+        """Configuration `number`, counted from 0, which was never tried before; None where none is left."""
+
+    def fill_in(self, knowledge: Knowledge, number: int) -> Configuration | None:
+        """The same without thinking: for a worker that would have to wait."""
+
+
+class Model(Protocol):
+    """Ranks configurations by what is known."""
+
+    def rank(self, knowledge: Knowledge, comparison: Comparison, rng: Random) -> Iterable[Configuration]:
+        """Configurations worth a trial, the most promising first."""
+
+
+@dataclass(frozen=True)
+class RandomSearch:
+    """Draws each parameter independently; the points of the job come first.
+
+    Args:
+        space: what is searched.
+        points: configurations to try first; parameters that they leave out are drawn.
+        seed: of all draws.
+    """
+
+    space: SearchSpace
+    points: Sequence[Configuration]
+    seed: int
+
+    def propose(self, knowledge: Knowledge, number: int) -> Configuration | None:
+        rng = Random(f"{self.seed} {number}")  # noqa: S311 (chance, not secrecy)
+        given = self.points[number] if number < len(self.points) else {}
+        drawn = (self.space.sample(rng, given) for _ in range(_DRAWS))
+        unplanned = (self.space.sample(rng) for _ in range(_DRAWS if given else 0))
+        return first_untried(self.space, chain(drawn, unplanned, _listed(self.space)), knowledge.tried)
+
+    def fill_in(self, knowledge: Knowledge, number: int) -> Configuration | None:
+        return self.propose(knowledge, number)
+
+
+class GridSearch:
+    """Every configuration of the grid once; those that agree with a point come first, one for each point."""
+
+    def __init__(self, space: SearchSpace, points: Sequence[Configuration]) -> None:
+        self._rest = grid_in_order(space, points)
+        self._listed: list[Configuration] = []
+
+    def propose(self, knowledge: Knowledge, number: int) -> Configuration | None:
+        """Configuration `number` of the grid, whatever is known."""
+        self._listed += islice(self._rest, max(0, number + 1 - len(self._listed)))
+        return self._listed[number] if number < len(self._listed) else None
+
+    def fill_in(self, knowledge: Knowledge, number: int) -> Configuration | None:
+        return self.propose(knowledge, number)
+
+
+@dataclass(frozen=True)
+class ModelSearch:
+    """Asks a model, now and then draws at random, so that a model that is wrong does not lock the search in.
+
+    Args:
+        random: draws the first configurations and a share of the later ones.
+        model: ranks configurations.
+        random_share: probability that a configuration is drawn at random.
+        factor: one in so many trials is promoted from a rung.
+    """
+
+    random: RandomSearch
+    model: Model
+    random_share: float
+    factor: int
+
+    def propose(self, knowledge: Knowledge, number: int) -> Configuration | None:
+        rng = Random(f"model {self.random.seed} {number}")  # noqa: S311 (chance, not secrecy)
+        comparison = well_filled(knowledge.scores, self.factor)
+        warm = number >= max(WARM_UP, len(self.random.points))
+        if not warm or comparison is None or rng.random() < self.random_share:
+            return self.random.propose(knowledge, number)
+        ranked = self.model.rank(knowledge, comparison, rng)
+        best = first_untried(self.random.space, ranked, knowledge.tried)
+        return self.random.propose(knowledge, number) if best is None else best
+
+    def fill_in(self, knowledge: Knowledge, number: int) -> Configuration | None:
+        return self.random.propose(knowledge, number)
+
+
+class GaussianProcessModel:
+    """Draws configurations at random, and ranks them by a Gaussian process on the logarithms of ranks.
+
+    The best of a few hundred random configurations is taken, not the optimum of a function over the whole space:
+    that lies where the model knows least and errs most. Trials that have no score yet are taken to become what the
+    model expects of them, and a part of its doubt counts in favour of a configuration, so that workers that ask
+    at the same time do not get neighbours (Ginsbourger et al. 2010, "kriging believer").
+    """
+
+    candidates = 200
+    doubt = 0.5
+    """Standard deviations by which an expectation is lowered."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._space = space
+        self._features = Features(space)
+        self._hyperparameters = lru_cache(maxsize=4)(self._fit)
+
+    def rank(self, knowledge: Knowledge, comparison: Comparison, rng: Random) -> Iterator[Configuration]:
+        """The candidates, the most promising first."""
+        candidates = [self._space.sample(rng) for _ in range(self.candidates)]
+        if self._features.size == 0:
+            return iter(candidates)
+        process = self._process(knowledge, comparison)
+        mean, deviation = process.predict(self._features.encode(candidates))
+        return (candidates[index] for index in np.argsort(mean - self.doubt * deviation, kind="stable"))
+
+    def _process(self, knowledge: Knowledge, comparison: Comparison) -> GaussianProcess:
+        x = self._features.encode([knowledge.configurations[trial] for trial in comparison.trials])
+        y = log_ranks(comparison.scores)
+        seen = fitted_on(len(y))
+        hyperparameters = self._hyperparameters(x[:seen].tobytes(), seen, tuple(comparison.scores[:seen]))
+        process = GaussianProcess(hyperparameters, x, y)
+        if not knowledge.unscored:
+            return process
+        x_open = self._features.encode(knowledge.unscored)
+        expected, _ = process.predict(x_open)
+        return GaussianProcess(hyperparameters, np.vstack([x, x_open]), np.concatenate([y, expected]))
+
+    def _fit(self, x: bytes, rows: int, scores: Sequence[float]) -> Hyperparameters:
+        return Hyperparameters.fit(np.frombuffer(x).reshape(rows, self._features.size), log_ranks(scores))
+
+
+def fitted_on(trials: int) -> int:
+    """Of so many trials in a comparison, the first so many fix the hyperparameters.
+
+    These are then fitted anew only when there are a sixth more trials, and are the same for whoever sees these.
+    """
+    seen = 1
+    while (more := max(seen + 1, int(seen * 7 / 6))) <= trials:
+        seen = more
+    return seen
+
+
+def first_untried(
+    space: SearchSpace, configurations: Iterable[Configuration], tried: Collection[Key]
+) -> Configuration | None:
+    """The first of `configurations` whose key is not among `tried`."""
+    return next((c for c in configurations if space.key(c) not in tried), None)
+
+
+def grid_in_order(space: SearchSpace, points: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Every configuration of the grid once; those that agree with a point come first, one for each point."""
+    tried: list[dict[str, str]] = []
+    for point in points:
+        for configuration in space.grid():
+            if _agrees(space, configuration, point) and _keys(space, configuration) not in tried:
+                tried.append(_keys(space, configuration))
+                yield configuration
+                break
+    yield from (c for c in space.grid() if _keys(space, c) not in tried)
+
+
+def _agrees(space: SearchSpace, configuration: Configuration, point: Configuration) -> bool:
+    keys = _keys(space, configuration)
+    return all(keys.get(name) == key for name, key in _keys(space, point).items())
+
+
+def _keys(space: SearchSpace, configuration: Configuration) -> dict[str, str]:
+    return dict(space.key(configuration))
+
+
+def _listed(space: SearchSpace) -> Iterator[Configuration]:
+    """All configurations of a finite space."""
+    return space.grid() if space.grid_size() is not None else iter(())
+
+
+def make_method(settings: SearchSettings, factor: int, seed: int) -> Method:
+    """The method that the settings name.
+
+    Args:
+        settings: space, method and points.
+        factor: one in so many trials is promoted from a rung.
+        seed: of all draws.
+    """
+    space = settings.space
+    random = RandomSearch(space, settings.points, seed)
+    match settings.method:
+        case "random":
+            return random
+        case "grid":
+            return GridSearch(space, settings.points)
+        case "gp":
+            return ModelSearch(random, GaussianProcessModel(space), random_share=0.1, factor=factor)
+        case "tpe":
+            from tune_jobs.search.tpe import TpeModel  # noqa: PLC0415 (imports Optuna)
+
+            return ModelSearch(random, TpeModel(space), random_share=0.5, factor=factor)

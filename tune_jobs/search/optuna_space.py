@@ -1,0 +1,66 @@
+"""A search space in Optuna's terms."""
+
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalChoiceType,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import Trial
+
+from search_spaces import Choice, Domain, Float, Int, SearchSpace
+from tune_jobs.search.history import Configuration
+
+
+def distribution(domain: Domain) -> BaseDistribution:
+    """The same values for Optuna."""
+    match domain:
+        case Float(low=low, high=high, log=log, step=step):
+            return FloatDistribution(low, high, log=log, step=step)
+        case Int(low=low, high=high, log=log, step=step):
+            return IntDistribution(low, high, log=log, step=step)
+        case Choice(values=values) as choice:
+            return CategoricalDistribution([_label(choice, value) for value in values])
+
+
+def to_optuna(
+    space: SearchSpace, configuration: Configuration
+) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
+    """Parameters and distributions of a trial of Optuna."""
+    domains = {name: space.parameters[name].domain for name in configuration}
+    parameters = {
+        name: _label(domain, configuration[name]) if isinstance(domain, Choice) else configuration[name]
+        for name, domain in domains.items()
+    }
+    return parameters, {name: distribution(domain) for name, domain in domains.items()}
+
+
+def suggest(space: SearchSpace, trial: Trial) -> dict[str, Any]:
+    """Asks `trial` for each active parameter; parents come before what depends on them."""
+    configuration: dict[str, Any] = {}
+    for name in space.order:
+        if name not in space.active(configuration):
+            continue
+        match space.parameters[name].domain:
+            case Float(low=low, high=high, log=log, step=step):
+                configuration[name] = trial.suggest_float(name, low, high, log=log, step=step)
+            case Int(low=low, high=high, log=log, step=step):
+                configuration[name] = trial.suggest_int(name, low, high, log=log, step=step)
+            case Choice(values=values) as choice:
+                labels = [_label(choice, value) for value in values]
+                chosen = trial.suggest_categorical(name, labels)
+                configuration[name] = choice.at(labels.index(chosen))
+    return configuration
+
+
+def _label(choice: Choice, value: Any) -> CategoricalChoiceType:
+    """`value` as Optuna stores it: itself if all are texts and numbers that differ, else its canonical text.
+
+    Optuna compares with `==`, to which 1, 1.0 and true are one.
+    """
+    values = choice.values
+    plain = all(value is None or isinstance(value, bool | int | float | str) for value in values)
+    return value if plain and len(set(values)) == len(values) else choice.key(value)

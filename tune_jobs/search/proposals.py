@@ -1,0 +1,187 @@
+"""Proposals ahead of need: the method works in a thread of its own, and a worker never waits for it."""
+
+import os
+import threading
+from collections import deque
+from contextlib import suppress
+from typing import Protocol
+
+from threadpoolctl import threadpool_limits
+
+from search_spaces import SearchSpace
+from tune_jobs.events import Event, TrialCreated
+from tune_jobs.search.history import Configuration, Knowledge, SearchHistory
+from tune_jobs.search.methods import Method
+
+_NICENESS = 10
+"""The thread gives way to the workers of the same machine."""
+
+
+class Proposals(Protocol):
+    """Gives configurations to the searcher, and follows the journal."""
+
+    def __call__(self, event: Event, /) -> None: ...
+
+    def take(self, number: int) -> Configuration | None:
+        """Configuration `number`; None where none is left."""
+
+    def close(self) -> None:
+        """No more is asked for."""
+
+
+class Immediate:
+    """Has the method propose when it is asked to, on all that is known then.
+
+    For a simulated clock, and wherever the same events must lead to the same proposals.
+    """
+
+    def __init__(self, method: Method, history: SearchHistory) -> None:
+        self._method = method
+        self._history = history
+
+    def __call__(self, event: Event) -> None:
+        self._history.apply(event)
+
+    def take(self, number: int) -> Configuration | None:
+        return self._method.propose(self._history.snapshot(), number)
+
+    def close(self) -> None:
+        return
+
+
+class OneAhead:
+    """While a trial runs, the next one is proposed, on what was known when it began.
+
+    For one worker: what it is given does not depend on how fast anything was, so that a seed makes the run
+    repeatable. It waits only where a trial takes less time than a proposal.
+    """
+
+    def __init__(self, method: Method, history: SearchHistory) -> None:
+        self._method = method
+        self._history = history
+        self._thread: threading.Thread | None = None
+        self._next: tuple[int, Configuration | None] | None = None
+        self._error: BaseException | None = None
+
+    def __call__(self, event: Event) -> None:
+        self._history.apply(event)
+        if isinstance(event, TrialCreated):
+            self._begin(event.number + 1)
+
+    def take(self, number: int) -> Configuration | None:
+        if self._thread is None:
+            self._begin(number)
+        self.close()
+        if self._error is not None:
+            raise self._error
+        assert self._next is not None
+        assert self._next[0] == number, "proposals are taken in the order of their numbers"
+        return self._next[1]
+
+    def close(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+
+    def _begin(self, number: int) -> None:
+        self.close()
+        arguments = (self._history.snapshot(), number)
+        self._thread = threading.Thread(target=self._propose, args=arguments, name="search", daemon=True)
+        self._thread.start()
+
+    def _propose(self, knowledge: Knowledge, number: int) -> None:
+        _give_way()
+        try:
+            self._next = number, self._method.propose(knowledge, number)
+        except BaseException as error:  # raised again where the proposal is taken
+            self._error = error
+
+
+class Ahead:
+    """Keeps a few proposals ready, and makes them anew when more scores are known; where none is ready, it fills in.
+
+    For several workers. A proposal takes those before it, which are not tried yet, for trials that are running.
+
+    Args:
+        method: makes the proposals.
+        history: of the run.
+        space: what is searched.
+        depth: so many proposals are kept ready: as many as there are workers.
+    """
+
+    def __init__(self, method: Method, history: SearchHistory, space: SearchSpace, depth: int) -> None:
+        self._method = method
+        self._history = history
+        self._space = space
+        self._depth = depth
+        self._ready: deque[Configuration | None] = deque()
+        self._version = -1
+        """Of the history on which those that are ready rest."""
+        self._number = 0
+        """Of the next proposal that is taken."""
+        self._closed = False
+        self._error: BaseException | None = None
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._guarded_work, name="search", daemon=True)
+        self._thread.start()
+
+    def __call__(self, event: Event) -> None:
+        with self._changed:
+            self._history.apply(event)
+            if isinstance(event, TrialCreated):
+                self._number = event.number + 1
+            self._changed.notify()
+
+    def take(self, number: int) -> Configuration | None:
+        with self._changed:
+            if self._error is not None:
+                raise self._error
+            while self._ready:
+                proposal = self._ready.popleft()
+                if proposal is not None and self._space.key(proposal) not in self._history.tried:
+                    return proposal
+            knowledge = self._history.snapshot()
+        return self._method.fill_in(knowledge, number)
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _guarded_work(self) -> None:
+        _give_way()
+        try:
+            self._work()
+        except BaseException as error:  # raised again where a proposal is taken
+            with self._changed:
+                self._error = error
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(self._something_to_do)
+                if self._closed:
+                    return
+                version = self._history.version
+                old = version != self._version
+                waiting = [] if old else list(self._ready)
+                knowledge, number = self._history.snapshot(), self._number + len(waiting)
+            for proposal in waiting:
+                if proposal is not None:
+                    knowledge = knowledge.with_proposal(proposal, self._space.key(proposal))
+            proposal = self._method.propose(knowledge, number)
+            with self._changed:
+                if old:
+                    self._ready.clear()
+                    self._version = version
+                self._ready.append(proposal)
+
+    def _something_to_do(self) -> bool:
+        return self._closed or len(self._ready) < self._depth or self._version != self._history.version
+
+
+def _give_way() -> None:
+    """Lowers the priority of this thread, and keeps linear algebra to one."""
+    threadpool_limits(limits=1)
+    with suppress(OSError, AttributeError):  # only Linux has priorities of threads
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

@@ -1,0 +1,93 @@
+"""The search as a `Searcher` of Ray Tune.
+
+It decides when a configuration is asked for, and leaves to the proposals which one. What Ray Tune tells it of
+results it does not need: all of it is in the journal, which the proposals follow.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from tune_jobs.events import Event, TrialCreated
+from tune_jobs.reports import SCORE
+from tune_jobs.rungs import RungTables
+from tune_jobs.search.proposals import Proposals
+
+
+class JournaledSearcher(Searcher):
+    """Creates trials: asks for a configuration, writes it to the journal, and hands it to Ray Tune.
+
+    Args:
+        proposals: give the configurations.
+        append: of the journal, which the proposals and the tables follow.
+        tables: say which trials are in progress.
+        trials: how many are created at most.
+        concurrent: so many trials take a worker at a time.
+        begun: so many trials were created before.
+        out_of_time: no trial is created once this is true.
+    """
+
+    def __init__(
+        self,
+        proposals: Proposals,
+        append: Callable[[Event], None],
+        tables: RungTables,
+        *,
+        trials: int,
+        concurrent: int,
+        begun: int = 0,
+        out_of_time: Callable[[], bool] = lambda: False,
+    ) -> None:
+        super().__init__(metric=SCORE, mode="min")
+        self._proposals = proposals
+        self._append = append
+        self._tables = tables
+        self._trials = trials
+        self._concurrent = concurrent
+        self._created = begun
+        self._none_left = False
+        self._out_of_time = out_of_time
+
+    @property
+    def exhausted(self) -> bool:
+        """No trial will be created any more."""
+        return self._none_left or self._created >= self._trials or self._out_of_time()
+
+    @property
+    def has_open_trials(self) -> bool:
+        """Some trial was created and has not ended."""
+        return bool(self._tables.open or self._tables.waiting)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # Ray's is too narrow
+        """The next trial, with our own id; None where no worker is free for it."""
+        if self.exhausted:
+            return self._finished()
+        if not self._tables.may_start(self._concurrent):
+            return None
+        configuration = self._proposals.take(self._created)
+        if configuration is None:
+            self._none_left = True
+            return self._finished()
+        name = f"{self._created:04d}"
+        self._created += 1
+        self._append(TrialCreated(trial_id=name, number=self._created - 1, configuration=dict(configuration)))
+        return {"trial_id": name, "configuration": dict(configuration)}
+
+    def _finished(self) -> str | None:
+        """Where trials wait, Ray Tune hears of the end last: it would end workers that idle for a moment."""
+        return None if self._tables.epochs and self.has_open_trials else Searcher.FINISHED
+
+    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """Does nothing: the journal has it."""
+
+    def on_trial_complete(
+        self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Does nothing; see `on_trial_result`."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Does nothing: the journal is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Does nothing; see `save`."""

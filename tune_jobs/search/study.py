@@ -1,0 +1,118 @@
+"""The trials of a run as an Optuna study: what optuna-dashboard and Optuna's plots show.
+
+The study follows the journal, and nothing of the run depends on it. Every trial ends in an honest state: complete
+at full length, pruned with its steps where it was stopped, failed where it failed or was interrupted.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState, create_trial
+
+from search_spaces import SearchSpace
+from trainers.scores import BestEpoch, better
+from trainers.settings import ScoreSettings
+from tune_jobs.events import EpochsReported, Event, Status, TrialCreated, TrialEnded
+from tune_jobs.folder import RunFolder
+from tune_jobs.search.optuna_space import to_optuna
+
+STUDY_NAME = "tune-jobs"
+_STATES = {
+    Status.COMPLETED: TrialState.COMPLETE,
+    Status.STOPPED_EARLY: TrialState.PRUNED,
+    Status.FAILED: TrialState.FAIL,
+    Status.INTERRUPTED: TrialState.FAIL,
+}
+
+
+def study_storage(folder: RunFolder) -> BaseStorage:
+    """The study's journal file, which optuna-dashboard opens."""
+    return JournalStorage(JournalFileBackend(str(folder.study)))
+
+
+@dataclass
+class _Mirrored:
+    number: int
+    """In the study."""
+    heard: int = 0
+    reported: int = 0
+    """The last epoch that is a step of the trial."""
+    best: BestEpoch | None = None
+
+
+class StudyMirror:
+    """Writes the events of a run into a new study, as a listener of the journal.
+
+    Args:
+        storage: where the study is kept.
+        space: what is searched.
+        score: which number judges an epoch; the study has it as it is, and its direction.
+        epochs: at which trials are compared; a trial's best score up to these, and its last, are its steps.
+    """
+
+    def __init__(
+        self, storage: BaseStorage, space: SearchSpace, score: ScoreSettings, epochs: Sequence[int]
+    ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._storage = storage
+        self._space = space
+        self._score = score
+        self._epochs = frozenset(epochs)
+        self._study = optuna.create_study(
+            study_name=STUDY_NAME,
+            storage=storage,
+            direction="minimize" if score.mode == "min" else "maximize",
+        )
+        self._study_id = storage.get_study_id_from_name(STUDY_NAME)
+        self._trials: dict[str, _Mirrored] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Takes one event into account."""
+        match event:
+            case TrialCreated():
+                parameters, distributions = to_optuna(self._space, event.configuration)
+                self._study.add_trial(
+                    create_trial(
+                        state=TrialState.RUNNING,
+                        params=parameters,
+                        distributions=distributions,
+                        user_attrs={"trial_id": event.trial_id},
+                    )
+                )
+                self._trials[event.trial_id] = _Mirrored(number=len(self._trials))
+            case EpochsReported():
+                for result in event.results:
+                    self._hear(event.trial_id, result)
+            case TrialEnded():
+                self._end(event)
+            case _:
+                return
+
+    def _hear(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        trial, epoch = self._trials[trial_id], int(result["epoch"])
+        if epoch <= trial.heard:
+            return  # a trial that was taken up again does epochs twice
+        trial.heard = epoch
+        trial.best = better(trial.best, result, self._score)
+        if epoch in self._epochs:
+            self._report(trial)
+
+    def _report(self, trial: _Mirrored) -> None:
+        if trial.best is not None and trial.heard > trial.reported:
+            trial.reported = trial.heard
+            storage_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, trial.number)
+            self._storage.set_trial_intermediate_value(storage_id, trial.heard, trial.best.score)
+
+    def _end(self, event: TrialEnded) -> None:
+        trial = self._trials[event.trial_id]
+        state = _STATES[event.status]
+        if trial.best is None:
+            state = TrialState.FAIL
+        if state is not TrialState.FAIL:
+            self._report(trial)
+        value = trial.best.score if state is TrialState.COMPLETE and trial.best else None
+        self._study.tell(trial.number, value, state=state, skip_if_finished=True)

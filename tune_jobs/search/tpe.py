@@ -1,0 +1,50 @@
+"""Optuna's tree-structured Parzen estimator (Bergstra et al. 2011), shown only what can be compared."""
+
+import warnings
+from collections.abc import Iterator
+from random import Random
+
+import optuna
+from optuna.trial import TrialState, create_trial
+
+from search_spaces import SearchSpace
+from tune_jobs.search.comparison import Comparison
+from tune_jobs.search.history import Configuration, Knowledge
+from tune_jobs.search.optuna_space import suggest, to_optuna
+
+_ASKED = 3
+"""A proposal that was tried before is asked for again so often."""
+
+
+class TpeModel:
+    """Asks Optuna's sampler in a study that holds the trials of one comparison, and those that have no score yet.
+
+    In the run's own study Optuna would rank every trial that was stopped behind every one that was not.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._space = space
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+    def rank(self, knowledge: Knowledge, comparison: Comparison, rng: Random) -> Iterator[Configuration]:
+        """Some proposals of the sampler."""
+        study = optuna.create_study(sampler=_sampler(rng.randrange(2**32)))
+        for trial, score in zip(comparison.trials, comparison.scores, strict=True):
+            parameters, distributions = to_optuna(self._space, knowledge.configurations[trial])
+            study.add_trial(create_trial(params=parameters, distributions=distributions, value=score))
+        for configuration in knowledge.unscored:
+            parameters, distributions = to_optuna(self._space, configuration)
+            study.add_trial(
+                create_trial(params=parameters, distributions=distributions, state=TrialState.RUNNING)
+            )
+        for _ in range(_ASKED):
+            yield suggest(self._space, study.ask())
+
+
+def _sampler(seed: int) -> optuna.samplers.BaseSampler:
+    with warnings.catch_warnings():
+        # `group` keeps conditional parameters in one model; Optuna calls it experimental since 2.8.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.TPESampler(
+            multivariate=True, group=True, constant_liar=True, n_startup_trials=0, seed=seed
+        )
