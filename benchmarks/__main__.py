@@ -12,8 +12,9 @@ MEASUREMENTS = {
     "loop": "benchmarks.textbook_loop",
     "overhead": "benchmarks.overhead",
     "memory": "benchmarks.shared_rows",
+    "idle": "benchmarks.idle",
 }
-REPEATS = {"whole_run": 1, "loop": 5, "overhead": 1, "memory": 1}
+REPEATS = {"whole_run": 1, "loop": 5, "overhead": 1, "memory": 1, "idle": 5}
 
 
 def main() -> None:

@@ -31,6 +31,7 @@ from benchmarks.contestants import ROWS
 from benchmarks.curves import BadCurves, Table, load_table, load_tables
 from benchmarks.regret import Estimate, Scale, difference, estimate, lowest_so_far, selected
 from benchmarks.replay import Clock, replay
+from benchmarks.staircases import Staircase, falls, value_at
 from benchmarks.timing import machine_line, machine_shape
 
 MARKS = (100, 200, 400, 700, 1_000)
@@ -66,7 +67,7 @@ class Outcome:
     steps: int
     """Fewer than the budget if the run ended before."""
     trials: int
-    improvements: Sequence[tuple[int, float]]
+    improvements: Staircase
     """Steps at which normalised regret fell, and what it was from there on; the first entry is at step 1."""
     test_loss: float
     """Of the selected configuration, after the step that it was selected for."""
@@ -76,7 +77,7 @@ class Outcome:
 
     def regret(self, step: int) -> float:
         """After `step` steps of all trials."""
-        return next(regret for at, regret in reversed(self.improvements) if at <= step)
+        return value_at(self.improvements, step)
 
 
 def run_replay(assignment: Assignment) -> Outcome:
@@ -107,15 +108,6 @@ def run_replay(assignment: Assignment) -> Outcome:
 def seed_of(task: str, number: int) -> int:
     """The seed of replay `number` of a task: tasks share no random numbers, and so their errors are independent."""
     return zlib.crc32(f"{task} {number}".encode()) & 0x7FFF_FFFF
-
-
-def falls(values: Sequence[float]) -> list[tuple[int, float]]:
-    """Where a falling staircase steps down: positions from 1 and the values from there on, the first included."""
-    return [
-        (position, value)
-        for position, value in enumerate(values, start=1)
-        if position == 1 or value < values[position - 2]
-    ]
 
 
 def run_all(assignments: Sequence[Assignment], processes: int) -> Iterator[Outcome]:

@@ -14,7 +14,6 @@ from benchmarks.search_quality import (
     Assignment,
     Outcome,
     difference_table,
-    falls,
     grouped,
     main,
     marks_within,
@@ -68,10 +67,6 @@ def save(table: Table, folder: Path) -> None:
 
 def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
-
-
-def test_a_falling_staircase_is_kept_as_its_steps() -> None:
-    assert falls([3.0, 3.0, 2.0, 2.0, 1.0]) == [(1, 3.0), (3, 2.0), (5, 1.0)]
 
 
 def test_regret_is_that_of_the_last_improvement() -> None:

@@ -1,0 +1,305 @@
+"""The defaults on real training: examples/digits.yaml, tune-jobs beside Ray Tune as shipped.
+
+    python benchmarks/digits_search.py [--seeds 10] [--trials 48] [--out results.json]
+
+Both sides train the same configurations' space on the same rows with the same model, epoch loop and initial
+weights, compare at the same rungs, and have the same number of workers; only search and scheduling differ.
+tune-jobs runs the job as it is. The other side is a plain function trainable that reports every epoch, with Ray
+Tune's ASHAScheduler and OptunaSearch (see digits_ray.py). A run's seed is that of its search and of its weights.
+
+Printed is the lowest validation loss so far over the epochs that all trials together have spent, in the order of
+their reports. tune-jobs' trials wait at their rungs, so that the same number of trials takes fewer epochs: where
+its runs have ended, the table says so, and `--equal` adds a side with as many more trials as these epochs buy.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+if not __package__:  # run as a file
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.runs import private_folder
+from benchmarks.staircases import Staircase, falls, lowest_finite_so_far, reached, value_at
+from benchmarks.timing import machine_line, machine_shape
+from tune_jobs.driver import run
+from tune_jobs.events import EpochsReported, Event, TrialCreated
+from tune_jobs.job import Job
+from tune_jobs.ray_connection import environment, ray_connection
+
+JOB = Path(__file__).resolve().parents[1] / "examples" / "digits.yaml"
+SEEDS = 10
+WORKERS = 2
+FIRST_MARK = 50
+"""Epochs after which the loss is shown; further marks double it."""
+
+OURS, EQUAL, RAY = "ours", "equal", "ray"
+TITLES = {
+    OURS: "tune-jobs, its defaults",
+    EQUAL: "the same with more trials",
+    RAY: "Ray Tune as shipped: ASHA, OptunaSearch",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchRun:
+    """What one run of a side found, and what that took."""
+
+    seed: int
+    trials: int
+    """That were started."""
+    epochs: int
+    """Of all trials."""
+    improvements: Staircase
+    """Epochs after which the lowest validation loss so far fell, and what it was from there on."""
+    seconds: float
+    """Between the first and the last report."""
+
+    def loss(self, epochs: int) -> float:
+        """The lowest validation loss after so many epochs; infinite where none was finite."""
+        return value_at(self.improvements, epochs)
+
+    @property
+    def final_loss(self) -> float:
+        return self.loss(self.epochs)
+
+
+Results = Mapping[str, Sequence[SearchRun]]
+"""Runs by side, in the order of their seeds."""
+
+
+def search_run(seed: int, trials: int, losses: Sequence[float], times: Sequence[float]) -> SearchRun:
+    """A run whose epochs had these validation losses, in the order of reports that came at these times."""
+    improvements = [(at, loss) for at, loss in falls(lowest_finite_so_far(losses)) if math.isfinite(loss)]
+    return SearchRun(
+        seed=seed,
+        trials=trials,
+        epochs=len(losses),
+        improvements=improvements,
+        seconds=times[-1] - times[0] if times else 0.0,
+    )
+
+
+def run_of_journal(seed: int, events: Sequence[Event]) -> SearchRun:
+    """A run of tune-jobs, from its journal; an epoch that was done again was spent again."""
+    reports = [event for event in events if isinstance(event, EpochsReported) and event.results]
+    return search_run(
+        seed,
+        sum(isinstance(event, TrialCreated) for event in events),
+        [float(row["val_loss"]) for report in reports for row in report.results],
+        [report.time for report in reports],
+    )
+
+
+def job_of(seed: int, trials: int, storage: Path) -> Job:
+    """The example with a seed, a number of trials and workers, and a folder for its runs."""
+    return Job.from_file(
+        JOB,
+        [
+            ("seed", seed),
+            ("search.trials", trials),
+            ("resources.max_concurrent", WORKERS),
+            ("storage", str(storage)),
+        ],
+    )
+
+
+def run_ours(job: Job) -> SearchRun:
+    """Runs the job, on the Ray of this process."""
+    events: list[Event] = []
+    run(job, listeners=[events.append])
+    return run_of_journal(job.seed, events)
+
+
+def run_ray(job: Job) -> SearchRun:
+    """Runs the other side, on the Ray of this process."""
+    from benchmarks.digits_ray import tune_as_shipped  # noqa: PLC0415 (imports Ray, which is to be set up before)
+
+    reports = tune_as_shipped(job, WORKERS)
+    losses = [report.val_loss for report in reports]
+    return search_run(job.seed, job.trials, losses, [report.time for report in reports])
+
+
+def run_sides(
+    seeds: int, trials: int, *, equal: bool, tell: Callable[[str], None]
+) -> dict[str, list[SearchRun]]:
+    """Runs both sides with each seed, in turn, on one Ray; `tell` hears of each run."""
+    results: dict[str, list[SearchRun]] = {side: [] for side in TITLES if equal or side != EQUAL}
+    with _own_ray() as storage:
+        for seed in range(seeds):
+            for side in (OURS, RAY) if seed % 2 == 0 else (RAY, OURS):
+                job = job_of(seed, trials, storage)
+                results[side].append(run_ours(job) if side == OURS else run_ray(job))
+                tell(_in_a_line(side, results[side][-1]))
+            if equal:
+                job = job_of(seed, equal_trials(results[OURS][-1], results[RAY][-1]), storage)
+                results[EQUAL].append(run_ours(job))
+                tell(_in_a_line(EQUAL, results[EQUAL][-1]))
+    return results
+
+
+def equal_trials(ours: SearchRun, other: SearchRun) -> int:
+    """How many trials of ours take about the epochs of the other run, but never fewer than it had."""
+    return max(ours.trials, round(ours.trials * other.epochs / ours.epochs))
+
+
+@contextmanager
+def _own_ray() -> Iterator[Path]:
+    """A Ray for all runs of this process, and a folder for them; both are gone afterwards."""
+    with private_folder() as folder, environment({"RAY_TMPDIR": str(folder)}), ray_connection():
+        yield folder / "runs"
+
+
+def marks(results: Results) -> list[int]:
+    """Epochs after which the loss is shown: 50, 100, 200, … up to the longest run."""
+    longest = max(run.epochs for runs in results.values() for run in runs)
+    return [FIRST_MARK * 2**power for power in range(32) if FIRST_MARK * 2**power < longest]
+
+
+def loss_table(results: Results) -> str:
+    """The lowest validation loss after so many epochs and what was spent, as Markdown: medians and quartiles."""
+    shown = marks(results)
+    lines = [
+        f"| Lowest validation loss after … epochs | {''.join(f'{mark:,} | ' for mark in shown)}all | trials | epochs "
+        "| s from first to last report |",
+        f"|---|{'---|' * (len(shown) + 4)}",
+    ]
+    for side, runs in results.items():
+        cells = [
+            *(
+                _quartiles([run.loss(mark) for run in runs]) if _goes_on(runs, mark) else "ended"
+                for mark in shown
+            ),
+            _quartiles([run.final_loss for run in runs]),
+            f"{statistics.median(run.trials for run in runs):g}",
+            _range([run.epochs for run in runs], "g"),
+            _range([run.seconds for run in runs], ".1f"),
+        ]
+        lines.append(f"| {TITLES[side]} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def comparison(results: Results) -> str:
+    """Seed by seed: what Ray has where tune-jobs has ended, and when it is as good, as sentences."""
+    pairs = list(zip(results[OURS], results[RAY], strict=True))
+    differences = [other.loss(ours.epochs) - ours.final_loss for ours, other in pairs]
+    caught_up = [reached(other.improvements, ours.final_loss) for ours, other in pairs]
+    later = [epochs for epochs in caught_up if epochs is not None]
+    lines = [
+        f"After the epochs that a run of tune-jobs took, the loss of Ray Tune with the same seed is higher by "
+        f"{_mean(differences)}, and higher in {sum(d > 0 for d in differences)} of {len(pairs)}.",
+        f"Ray Tune comes to the loss at which tune-jobs ended in {len(later)} of {len(pairs)} runs"
+        + (f", after {_range(later, 'g')} epochs." if later else "."),
+    ]
+    if EQUAL in results:
+        lines.append(
+            "At the end of all epochs of both, with more trials for tune-jobs, the loss of Ray Tune is higher by "
+            + _mean([b.final_loss - a.final_loss for a, b in zip(results[EQUAL], results[RAY], strict=True)])
+            + "."
+        )
+    return "\n".join(lines)
+
+
+def _goes_on(runs: Sequence[SearchRun], mark: int) -> bool:
+    return any(run.epochs >= mark for run in runs)
+
+
+def _quartiles(losses: Sequence[float]) -> str:
+    low, median, high = np.quantile(losses, (0.25, 0.5, 0.75))
+    return f"{median:.4f} ({low:.4f} to {high:.4f})"
+
+
+def _range(values: Sequence[float], form: str) -> str:
+    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+
+
+def _mean(values: Sequence[float]) -> str:
+    mean = f"{statistics.fmean(values):.4f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values) / math.sqrt(len(values)):.4f}"
+
+
+def report(results: Results) -> str:
+    """The whole of what is printed, as Markdown."""
+    seeds = len(results[OURS])
+    return "\n\n".join(
+        [
+            "# The defaults on real training",
+            machine_line(machine_shape()),
+            f"examples/digits.yaml, {WORKERS} workers, {seeds} seeds.",
+            loss_table(results),
+            "Losses: the median of the runs and their quartiles; a run that has ended keeps its last. Epochs and "
+            "seconds: the median, the least and the most.",
+            comparison(results),
+        ]
+    )
+
+
+def to_json(results: Results) -> str:
+    """Every run with its curve, for search_plots.py."""
+    sides = {
+        side: {"title": TITLES[side], "runs": [asdict(run) for run in runs]} for side, runs in results.items()
+    }
+    return json.dumps({"machine": machine_shape(), "workers": WORKERS, "sides": sides}) + "\n"
+
+
+def _in_a_line(side: str, run: SearchRun) -> str:
+    return (
+        f"{side}, seed {run.seed}: {run.final_loss:.4f} after {run.epochs} epochs of {run.trials} trials, "
+        f"{run.seconds:.1f} s"
+    )
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="digits_search.py", description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "--seeds", type=_positive, default=SEEDS, metavar="N", help=f"runs of each side ({SEEDS})"
+    )
+    parser.add_argument(
+        "--trials",
+        type=_positive,
+        default=Job.from_file(JOB).trials,
+        metavar="N",
+        help="of a run (the job's)",
+    )
+    parser.add_argument(
+        "--equal", action="store_true", help="also tune-jobs with trials for as many epochs as Ray Tune spent"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="writes the curves as JSON")
+    given = parser.parse_args(arguments)
+    if given.out is not None and not given.out.resolve().parent.is_dir():
+        parser.error(f"--out: there is no folder {given.out.resolve().parent}")
+    return given
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs both sides, prints the table, and writes the curves where `--out` says."""
+    given = parse_arguments(arguments)
+    results = run_sides(
+        given.seeds,
+        given.trials,
+        equal=given.equal,
+        tell=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    if given.out is not None:
+        given.out.write_text(to_json(results))
+    print(report(results))
+
+
+if __name__ == "__main__":
+    main()
