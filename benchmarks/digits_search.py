@@ -1,11 +1,12 @@
 """The defaults on real training: examples/digits.yaml, tune-jobs beside Ray Tune as shipped.
 
-    python benchmarks/digits_search.py [--seeds 10] [--trials 48] [--out results.json]
+    python benchmarks/digits_search.py [--seeds 10] [--trials 48] [--equal] [--out results.json] [--key value ...]
 
 Both sides train the same configurations' space on the same rows with the same model, epoch loop and initial
 weights, compare at the same rungs, and have the same number of workers; only search and scheduling differ.
 tune-jobs runs the job as it is. The other side is a plain function trainable that reports every epoch, with Ray
 Tune's ASHAScheduler and OptunaSearch (see digits_ray.py). A run's seed is that of its search and of its weights.
+Further arguments change keys of the job, for both sides where they apply: `--search.method tpe`.
 
 Printed is the lowest validation loss so far over the epochs that all trials together have spent, in the order of
 their reports. tune-jobs' trials wait at their rungs, so that the same number of trials takes fewer epochs: where
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,8 +33,10 @@ from benchmarks.runs import private_folder
 from benchmarks.staircases import Staircase, falls, lowest_finite_so_far, reached, value_at
 from benchmarks.timing import machine_line, machine_shape
 from tune_jobs.driver import run
+from tune_jobs.errors import JobError
 from tune_jobs.events import EpochsReported, Event, TrialCreated
 from tune_jobs.job import Job
+from tune_jobs.job_file import parse_overrides
 from tune_jobs.ray_connection import environment, ray_connection
 
 JOB = Path(__file__).resolve().parents[1] / "examples" / "digits.yaml"
@@ -72,6 +76,9 @@ class SearchRun:
         return self.loss(self.epochs)
 
 
+Overrides = Sequence[tuple[str, Any]]
+"""Keys of the job and other values for them."""
+
 Results = Mapping[str, Sequence[SearchRun]]
 """Runs by side, in the order of their seeds."""
 
@@ -99,17 +106,19 @@ def run_of_journal(seed: int, events: Sequence[Event]) -> SearchRun:
     )
 
 
-def job_of(seed: int, trials: int, storage: Path) -> Job:
-    """The example with a seed, a number of trials and workers, and a folder for its runs."""
-    return Job.from_file(
-        JOB,
-        [
-            ("seed", seed),
-            ("search.trials", trials),
-            ("resources.max_concurrent", WORKERS),
-            ("storage", str(storage)),
-        ],
-    )
+def job_of(seed: int, trials: int, storage: Path, overrides: Overrides = ()) -> Job:
+    """The example with a seed, a number of trials and workers, and a folder for its runs.
+
+    Raises:
+        JobError: the overrides do not fit.
+    """
+    fixed = {
+        "seed": seed,
+        "search.trials": trials,
+        "resources.max_concurrent": WORKERS,
+        "storage": str(storage),
+    }
+    return Job.from_file(JOB, [*overrides, *fixed.items()])
 
 
 def run_ours(job: Job) -> SearchRun:
@@ -129,18 +138,19 @@ def run_ray(job: Job) -> SearchRun:
 
 
 def run_sides(
-    seeds: int, trials: int, *, equal: bool, tell: Callable[[str], None]
+    seeds: int, trials: int, overrides: Overrides, *, equal: bool, tell: Callable[[str], None]
 ) -> dict[str, list[SearchRun]]:
     """Runs both sides with each seed, in turn, on one Ray; `tell` hears of each run."""
     results: dict[str, list[SearchRun]] = {side: [] for side in TITLES if equal or side != EQUAL}
     with _own_ray() as storage:
         for seed in range(seeds):
             for side in (OURS, RAY) if seed % 2 == 0 else (RAY, OURS):
-                job = job_of(seed, trials, storage)
+                job = job_of(seed, trials, storage, overrides)
                 results[side].append(run_ours(job) if side == OURS else run_ray(job))
                 tell(_in_a_line(side, results[side][-1]))
             if equal:
-                job = job_of(seed, equal_trials(results[OURS][-1], results[RAY][-1]), storage)
+                more = equal_trials(results[OURS][-1], results[RAY][-1])
+                job = job_of(seed, more, storage, overrides)
                 results[EQUAL].append(run_ours(job))
                 tell(_in_a_line(EQUAL, results[EQUAL][-1]))
     return results
@@ -258,8 +268,10 @@ def _in_a_line(side: str, run: SearchRun) -> str:
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="digits_search.py", description=__doc__.split("\n")[0])
+    """The command line; `overrides` are all further arguments, which are keys of the job."""
+    parser = argparse.ArgumentParser(
+        prog="digits_search.py", description=__doc__.split("\n")[0], allow_abbrev=False
+    )
     parser.add_argument(
         "--seeds", type=_positive, default=SEEDS, metavar="N", help=f"runs of each side ({SEEDS})"
     )
@@ -274,7 +286,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--equal", action="store_true", help="also tune-jobs with trials for as many epochs as Ray Tune spent"
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="writes the curves as JSON")
-    given = parser.parse_args(arguments)
+    given, others = parser.parse_known_args(arguments)
+    try:
+        given.overrides = parse_overrides(others)
+        job_of(0, given.trials, Path("runs"), given.overrides)
+    except JobError as error:
+        parser.error(str(error))
     if given.out is not None and not given.out.resolve().parent.is_dir():
         parser.error(f"--out: there is no folder {given.out.resolve().parent}")
     return given
@@ -293,6 +310,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results = run_sides(
         given.seeds,
         given.trials,
+        given.overrides,
         equal=given.equal,
         tell=lambda line: print(line, file=sys.stderr, flush=True),
     )

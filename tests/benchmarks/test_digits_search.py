@@ -128,6 +128,12 @@ def test_the_job_is_the_example_with_a_seed_and_two_workers(tmp_path: Path) -> N
     assert parse_arguments([]).trials == job_of(7, 48, tmp_path).trials == 48
 
 
+def test_further_arguments_are_keys_of_the_job(tmp_path: Path) -> None:
+    overrides = parse_arguments(["--seeds", "2", "--search.method", "random"]).overrides
+
+    assert job_of(0, 5, tmp_path, overrides).search.method == "random"
+
+
 def test_the_json_holds_every_run_with_its_curve() -> None:
     read = json.loads(to_json(RESULTS))
 
@@ -135,7 +141,16 @@ def test_the_json_holds_every_run_with_its_curve() -> None:
     assert read["sides"][OURS]["runs"][1]["improvements"] == [[1, 0.8], [110, 0.2]]
 
 
-@pytest.mark.parametrize("given", [["--seeds", "0"], ["--trials", "few"], ["--out", "none/such/file.json"]])
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["--seeds", "0"],
+        ["--trials", "few"],
+        ["--out", "none/such/file.json"],
+        ["--search.method", "best"],
+        ["--search.method"],
+    ],
+)
 def test_wrong_arguments_are_refused(given: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         parse_arguments(given)
