@@ -15,7 +15,7 @@ from search_spaces.wandb_distributions import read_domain
 
 Method = Literal["tpe", "gp", "random", "grid"]
 
-_METHODS: Mapping[str, Method] = {"bayes": "tpe", "random": "random", "grid": "grid"}
+_METHODS: Mapping[str, Method] = {"bayes": "gp", "random": "random", "grid": "grid"}
 _MODES: Mapping[str, Literal["min", "max"]] = {"minimize": "min", "maximize": "max"}
 _READ = ("method", "metric", "parameters", "name", "run_cap")
 _LEFT_OUT = {
@@ -96,7 +96,7 @@ def _read_method(sweep: Mapping[str, Any], problems: list[Problem], notices: lis
         problems.append(Problem("method", f"{fault}; valid are {', '.join(_METHODS)}"))
         return "random"
     if given == "bayes":
-        notices.append("method: bayes became tpe; gp is nearer to W&B's Gaussian process, but slower")
+        notices.append("method: bayes became gp, a Gaussian process too; it compares trials at one epoch")
     return _METHODS[given]
 
 

@@ -276,7 +276,9 @@ def _grid(search: SearchSettings) -> list[Problem]:
 
 
 def _grace(scheduler: SchedulerSettings, training: TrainingSettings) -> list[Problem]:
-    if scheduler.method == "none" or scheduler.grace_epochs <= training.max_epochs:
+    """The default gives way to trainings that are shorter: they have no rung."""
+    default = SchedulerSettings().grace_epochs
+    if scheduler.method == "none" or scheduler.grace_epochs <= max(training.max_epochs, default):
         return []
     return [
         Problem(

@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 from search_spaces import SearchSpace, SearchSpaceError, parse_space
 from trainers.settings import Count, NonNegative, Positive, Settings
 
-SearchMethod = Literal["tpe", "gp", "random", "grid"]
+SearchMethod = Literal["gp", "tpe", "random", "grid"]
 SchedulerMethod = Literal["asha", "asha_stopping", "median", "none"]
 
 
@@ -33,11 +33,16 @@ class SearchSettings(Settings):
     """What is searched, how, and how much of it."""
 
     space: Space
-    method: SearchMethod = "tpe"
+    method: SearchMethod = "gp"
     trials: Count = 48
-    """Configurations to try; grid search never tries more than the grid has."""
+    """Configurations to try; none is tried twice, so a finite space is tried once at most."""
     points: Annotated[tuple[dict[str, Any], ...], Field(strict=False)] = ()
-    """Configurations to try first; parameters that a point leaves out are proposed by the method."""
+    """Configurations to try first; parameters that a point leaves out are drawn at random."""
+
+    @property
+    def thinks(self) -> bool:
+        """Does the method have a model, whose proposals take time?"""
+        return self.method in {"gp", "tpe"}
 
 
 class SchedulerSettings(Settings):
@@ -48,7 +53,8 @@ class SchedulerSettings(Settings):
     """
 
     method: SchedulerMethod = "asha"
-    grace_epochs: Count = 1
+    grace_epochs: Count = 2
+    """The first epoch often tells how a training began, not where it leads."""
     reduction_factor: Annotated[int, Field(ge=2)] = 3
 
     @property

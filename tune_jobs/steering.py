@@ -17,6 +17,7 @@ from tune_jobs.rungs import RungTables
 from tune_jobs.scheduling import make_tables, ray_scheduler, rung_epochs
 from tune_jobs.search.history import SearchHistory
 from tune_jobs.search.methods import make_method
+from tune_jobs.search.process import MethodProcess
 from tune_jobs.search.proposals import Ahead, Immediate, OneAhead, Proposals
 from tune_jobs.search.searcher import JournaledSearcher
 from tune_jobs.search.study import StudyMirror
@@ -75,7 +76,7 @@ def steering(
     tables = make_tables(plan.scheduler, plan.max_epochs, plan.score)
     reports = ReportLog(journal.append, record, folder)
     study = StudyMirror(storage, plan.search.space, plan.score, (*plan.rungs, plan.max_epochs))
-    with closing(make_proposals(plan)) as proposals:
+    with make_proposals(plan) as proposals:
         for listener in (tables.apply, proposals, study):
             journal.follow(listener)
         searcher = JournaledSearcher(
@@ -91,15 +92,22 @@ def steering(
         )
 
 
-def make_proposals(plan: SteeringPlan) -> Proposals:
-    """The proposals of a run that has no trial yet."""
+@contextmanager
+def make_proposals(plan: SteeringPlan) -> Iterator[Proposals]:
+    """The proposals of a run that has no trial yet; a method that thinks does so in a process of its own."""
     history = SearchHistory(plan.search.space, plan.rungs, plan.max_epochs, plan.score)
-    method = make_method(plan.search, plan.scheduler.reduction_factor, plan.seed)
-    if plan.simulated:
-        return Immediate(method, history)
-    if plan.concurrent == 1:
-        return OneAhead(method, history)
-    return Ahead(method, history, plan.search.space, plan.concurrent)
+    arguments = (plan.search, plan.scheduler.reduction_factor, plan.seed)
+    if plan.simulated or not plan.search.thinks:
+        yield Immediate(make_method(*arguments), history)
+        return
+    with closing(MethodProcess(*arguments)) as method:
+        proposals: OneAhead | Ahead = (
+            OneAhead(method, history)
+            if plan.concurrent == 1
+            else Ahead(method, history, plan.search.space, plan.concurrent)
+        )
+        with closing(proposals):
+            yield proposals
 
 
 def _scheduler(

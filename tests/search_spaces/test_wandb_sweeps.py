@@ -45,13 +45,13 @@ def test_a_sweep_becomes_a_search_with_notices_of_all_that_is_lost() -> None:
             "model.act.name": "relu",
         }
     )
-    assert (imported.method, imported.metric, imported.mode) == ("tpe", "val/acc", "max")
+    assert (imported.method, imported.metric, imported.mode) == ("gp", "val/acc", "max")
     assert (imported.trials, imported.name) == (40, "mnist")
     assert imported.notices == (
         "program was left out: a job names its data, model and training instead",
         "early_terminate was left out: choose a scheduler in the job",
         "command was left out: a job starts its trials by itself",
-        "method: bayes became tpe; gp is nearer to W&B's Gaussian process, but slower",
+        "method: bayes became gp, a Gaussian process too; it compares trials at one epoch",
         "metric.target was left out: it has no equal here",
         "parameters.batch_size: q_uniform became the multiples of q within min and max, equally likely: "
         "16 to 64 in steps of 16, whole numbers",

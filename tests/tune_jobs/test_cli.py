@@ -160,15 +160,15 @@ def test_validate_counts_what_would_run_and_starts_nothing(
     assert output == [
         "small: valid",
         "data       linear_gaussian: 60 train, 20 validation, 20 test rows; a row is [2]; 1 target(s)",
-        "search     tpe, 10 trials, 5 parameters:",
+        "search     gp, 10 trials, 5 parameters:",
         "             lr: 0.001 to 0.1, log scale",
         "             batch_size: 8, full",
         "             optimizer: sgd, adam",
         "             momentum: 0.0 to 0.9 (when optimizer is sgd)",
         "             model.hidden: [8], [8, 8]",
         "training   at most 9 epochs a trial, 90 in all",
-        "scheduler  asha: trials are compared after 1, 3 epochs",
-        "           of 10 trials at most 3 go on after epoch 1, 1 after epoch 3",
+        "scheduler  asha: trials are compared after 2, 6 epochs",
+        "           of 10 trials at most 3 go on after epoch 2, 1 after epoch 6",
         "selection  min val_loss on validation rows",
     ]
     assert list(tmp_path.iterdir()) == [path]

@@ -236,7 +236,7 @@ def test_a_plan_tells_what_would_run(make_sections: Callable[..., dict[str, Any]
     assert plan_lines(job, prepare(job)) == [
         "small: valid",
         "data       linear_gaussian: 60 train, 20 validation, 20 test rows; a row is [2]; 1 target(s)",
-        "search     tpe, 6 trials, 5 parameters:",
+        "search     gp, 6 trials, 5 parameters:",
         "             lr: 0.001 to 0.5, log scale",
         "             batch_size: 8, full",
         "             optimizer: sgd, adam",

@@ -23,8 +23,8 @@ SECTION = "valid: a section of `key: value` lines"
 
 def test_the_defaults_are_those_of_the_job_file_contract() -> None:
     search = SearchSettings(space=parse_space({}))
-    assert (search.method, search.trials, search.points) == ("tpe", 48, ())
-    assert SchedulerSettings().model_dump() == {"method": "asha", "grace_epochs": 1, "reduction_factor": 3}
+    assert (search.method, search.trials, search.points) == ("gp", 48, ())
+    assert SchedulerSettings().model_dump() == {"method": "asha", "grace_epochs": 2, "reduction_factor": 3}
     assert ResourceSettings().model_dump() == {
         "cpus_per_trial": 1,
         "gpus_per_trial": 0,
@@ -43,7 +43,7 @@ BROKEN: list[tuple[Mapping[str, Any], str]] = [
     ({"search/space": ...}, "search.space: missing; this key is required"),
     ({"search/space": [1]}, f"search.space: given [1]; {SECTION}"),
     ({"search/space": None}, f"search.space: given null; {SECTION}"),
-    ({"search/method": "bayes"}, "search.method: given 'bayes'; valid: tpe, gp, random or grid"),
+    ({"search/method": "bayes"}, "search.method: given 'bayes'; valid: gp, tpe, random or grid"),
     ({"search/trials": 0}, "search.trials: given 0; valid: a number of at least 1"),
     ({"search/trials": "many"}, "search.trials: given 'many'; valid: a whole number"),
     ({"search/trails": 9}, "search.trails: unknown key; did you mean 'trials'?"),

@@ -46,18 +46,18 @@ def test_each_rung_is_the_factor_times_the_one_before(grace: int, factor: int, m
 def test_how_far_trials_can_come_is_told_in_words() -> None:
     settings_ = SchedulerSettings()
     assert reach_text(settings_, 27, 48) == (
-        "of 48 trials at most 16 go on after epoch 1, 5 after epoch 3, 1 after epoch 9"
+        "of 48 trials at most 16 go on after epoch 2, 5 after epoch 6, 1 after epoch 18"
     )
-    assert reach_text(settings_, 3, 48) == "of 48 trials at most 16 go on after epoch 1"
-    assert reach_text(settings_, 1, 48) == ""
+    assert reach_text(settings_, 3, 48) == "of 48 trials at most 16 go on after epoch 2"
+    assert reach_text(settings_, 2, 48) == ""
 
 
 def test_a_job_in_which_no_trial_can_come_to_its_end_is_noticed() -> None:
     assert reach_notices(SchedulerSettings(), 27, 6) == [
-        "no trial can reach 27 epochs: of 6 trials at most 2 go on after epoch 1, 0 after epoch 3, 0 after epoch "
-        "9; ask for 27 trials or more, a larger `scheduler.grace_epochs` or a smaller `scheduler.reduction_factor`"
+        "no trial can reach 27 epochs: of 6 trials at most 2 go on after epoch 2, 0 after epoch 6, 0 after epoch "
+        "18; ask for 27 trials or more, a larger `scheduler.grace_epochs` or a smaller `scheduler.reduction_factor`"
     ]
-    (notice,) = reach_notices(SchedulerSettings(reduction_factor=2), 2, 1)
+    (notice,) = reach_notices(SchedulerSettings(grace_epochs=1, reduction_factor=2), 2, 1)
     assert notice.endswith("; ask for 2 trials or more, a larger `scheduler.grace_epochs`")
 
 
@@ -71,7 +71,7 @@ def test_a_job_in_which_some_trial_can_is_not(method: str, max_epochs: int, tria
 
 
 def test_trials_wait_with_asha_alone() -> None:
-    for method, rungs in {"asha": [1, 3], "asha_stopping": [], "median": [], "none": []}.items():
+    for method, rungs in {"asha": [2, 6], "asha_stopping": [], "median": [], "none": []}.items():
         settings_ = SchedulerSettings.model_validate({"method": method})
         tables = make_tables(settings_, 9, ScoreSettings())
         assert [rung.epoch for rung in tables.summary()] == rungs

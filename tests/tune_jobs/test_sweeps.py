@@ -27,7 +27,7 @@ def test_a_sweep_becomes_a_job_with_our_names_and_notices() -> None:
     text = job_from_sweep(SWEEP)
     assert text == (
         "# program was left out: a job names its data, model and training instead\n"
-        "# method: bayes became tpe; gp is nearer to W&B's Gaussian process, but slower\n"
+        "# method: bayes became gp, a Gaussian process too; it compares trials at one epoch\n"
         "# learning_rate is called lr here\n"
         "# opt is called optimizer here\n"
         "# the sweep's metric 'val/acc' (max): set `selection` to its equal here\n"
@@ -43,7 +43,7 @@ def test_a_sweep_becomes_a_job_with_our_names_and_notices() -> None:
         "      values: [16, 32]\n"
         "    optimizer:\n"
         "      values: [sgd, adam]\n"
-        "  method: tpe\n"
+        "  method: gp\n"
         "  trials: 40\n"
     )
 
@@ -51,7 +51,7 @@ def test_a_sweep_becomes_a_job_with_our_names_and_notices() -> None:
 def test_filled_in_it_is_a_valid_job() -> None:
     sections = parse_yaml(job_from_sweep(SWEEP))
     job = Job.from_mapping({**sections, "data": {"source": "digits"}})
-    assert (job.name, job.search.method, job.search.trials) == ("my-sweep--no-1", "tpe", 40)
+    assert (job.name, job.search.method, job.search.trials) == ("my-sweep--no-1", "gp", 40)
     assert list(job.search.space.parameters) == ["lr", "batch_size", "optimizer"]
 
 

@@ -68,5 +68,7 @@ def _is(choice: Choice, key: str, value: Any) -> float:
 def _number_scale(low: float, high: float, log: bool) -> Callable[[Any], float]:
     if log:
         start, span = math.log(low), math.log(high) - math.log(low)
-        return lambda value: (math.log(value) - start) / span
+        return lambda value: (math.log(value) - start) / (span or 1.0)  # neighbours share their logarithm
+    if math.isinf(high - low):
+        return lambda value: (value / 2 - low / 2) / (high / 2 - low / 2)
     return lambda value: (value - low) / (high - low)

@@ -6,7 +6,6 @@ so a method that is made anew, on a history that was replayed, proposes what thi
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import chain, islice
 from random import Random
 from typing import Any, Protocol
@@ -130,7 +129,8 @@ class GaussianProcessModel:
     def __init__(self, space: SearchSpace) -> None:
         self._space = space
         self._features = Features(space)
-        self._hyperparameters = lru_cache(maxsize=4)(self._fit)
+        self._fitted: dict[tuple[int, Sequence[float]], Hyperparameters] = {}
+        """The last fit, by what it rests on: the epoch of the comparison, and its first scores."""
 
     def rank(self, knowledge: Knowledge, comparison: Comparison, rng: Random) -> Iterator[Configuration]:
         """The candidates, the most promising first."""
@@ -145,7 +145,7 @@ class GaussianProcessModel:
         x = self._features.encode([knowledge.configurations[trial] for trial in comparison.trials])
         y = log_ranks(comparison.scores)
         seen = fitted_on(len(y))
-        hyperparameters = self._hyperparameters(x[:seen].tobytes(), seen, tuple(comparison.scores[:seen]))
+        hyperparameters = self._hyperparameters(comparison.epoch, x[:seen], comparison.scores[:seen])
         process = GaussianProcess(hyperparameters, x, y)
         if not knowledge.unscored:
             return process
@@ -153,8 +153,11 @@ class GaussianProcessModel:
         expected, _ = process.predict(x_open)
         return GaussianProcess(hyperparameters, np.vstack([x, x_open]), np.concatenate([y, expected]))
 
-    def _fit(self, x: bytes, rows: int, scores: Sequence[float]) -> Hyperparameters:
-        return Hyperparameters.fit(np.frombuffer(x).reshape(rows, self._features.size), log_ranks(scores))
+    def _hyperparameters(self, epoch: int, x: np.ndarray, scores: Sequence[float]) -> Hyperparameters:
+        basis = (epoch, tuple(scores))
+        if basis not in self._fitted:
+            self._fitted = {basis: Hyperparameters.fit(x, log_ranks(scores))}
+        return self._fitted[basis]
 
 
 def fitted_on(trials: int) -> int:

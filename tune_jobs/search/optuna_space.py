@@ -19,9 +19,9 @@ def distribution(domain: Domain) -> BaseDistribution:
     """The same values for Optuna."""
     match domain:
         case Float(low=low, high=high, log=log, step=step):
-            return FloatDistribution(low, high, log=log, step=step)
+            return FloatDistribution(low, _highest(domain, high), log=log, step=step)
         case Int(low=low, high=high, log=log, step=step):
-            return IntDistribution(low, high, log=log, step=step)
+            return IntDistribution(low, int(_highest(domain, high)), log=log, step=step)
         case Choice(values=values) as choice:
             return CategoricalDistribution([_label(choice, value) for value in values])
 
@@ -45,15 +45,23 @@ def suggest(space: SearchSpace, trial: Trial) -> dict[str, Any]:
         if name not in space.active(configuration):
             continue
         match space.parameters[name].domain:
-            case Float(low=low, high=high, log=log, step=step):
+            case Float(low=low, high=high, log=log, step=step) as domain:
+                high = _highest(domain, high)
                 configuration[name] = trial.suggest_float(name, low, high, log=log, step=step)
-            case Int(low=low, high=high, log=log, step=step):
+            case Int(low=low, high=high, log=log, step=step) as domain:
+                high = int(_highest(domain, high))
                 configuration[name] = trial.suggest_int(name, low, high, log=log, step=step)
             case Choice(values=values) as choice:
                 labels = [_label(choice, value) for value in values]
                 chosen = trial.suggest_categorical(name, labels)
                 configuration[name] = choice.at(labels.index(chosen))
     return configuration
+
+
+def _highest(domain: Float | Int, high: float) -> float:
+    """The last value up to `high`: Optuna warns where steps do not lead to it."""
+    size = domain.size()
+    return high if size is None or domain.step is None else domain.at(size - 1)
 
 
 def _label(choice: Choice, value: Any) -> CategoricalChoiceType:

@@ -1,20 +1,16 @@
-"""Proposals ahead of need: the method works in a thread of its own, and a worker never waits for it."""
+"""Proposals ahead of need: the method works beside the run, and a worker never waits for it.
 
-import os
+Threads here wait for a method; it thinks in a process of its own (see `process`).
+"""
+
 import threading
 from collections import deque
-from contextlib import suppress
 from typing import Protocol
-
-from threadpoolctl import threadpool_limits
 
 from search_spaces import SearchSpace
 from tune_jobs.events import Event, TrialCreated
 from tune_jobs.search.history import Configuration, Knowledge, SearchHistory
 from tune_jobs.search.methods import Method
-
-_NICENESS = 10
-"""The thread gives way to the workers of the same machine."""
 
 
 class Proposals(Protocol):
@@ -89,7 +85,6 @@ class OneAhead:
         self._thread.start()
 
     def _propose(self, knowledge: Knowledge, number: int) -> None:
-        _give_way()
         try:
             self._next = number, self._method.propose(knowledge, number)
         except BaseException as error:  # raised again where the proposal is taken
@@ -132,15 +127,16 @@ class Ahead:
             self._changed.notify()
 
     def take(self, number: int) -> Configuration | None:
-        with self._changed:
+        with self._changed:  # throughout: the thread must not count a configuration that is being given
             if self._error is not None:
                 raise self._error
-            while self._ready:
-                proposal = self._ready.popleft()
-                if proposal is not None and self._space.key(proposal) not in self._history.tried:
-                    return proposal
-            knowledge = self._history.snapshot()
-        return self._method.fill_in(knowledge, number)
+            proposal = self._pop_ready()
+            if proposal is None:
+                proposal = self._method.fill_in(self._history.snapshot(), number)
+            if proposal is not None:
+                self._number = number + 1
+                self._history.tried.add(self._space.key(proposal))
+            return proposal
 
     def close(self) -> None:
         with self._changed:
@@ -149,7 +145,6 @@ class Ahead:
         self._thread.join()
 
     def _guarded_work(self) -> None:
-        _give_way()
         try:
             self._work()
         except BaseException as error:  # raised again where a proposal is taken
@@ -174,14 +169,17 @@ class Ahead:
                 if old:
                     self._ready.clear()
                     self._version = version
-                self._ready.append(proposal)
+                if (
+                    proposal is None or self._space.key(proposal) not in self._history.tried
+                ):  # else it is late
+                    self._ready.append(proposal)
+
+    def _pop_ready(self) -> Configuration | None:
+        while self._ready:
+            proposal = self._ready.popleft()
+            if proposal is not None:
+                return proposal
+        return None
 
     def _something_to_do(self) -> bool:
         return self._closed or len(self._ready) < self._depth or self._version != self._history.version
-
-
-def _give_way() -> None:
-    """Lowers the priority of this thread, and keeps linear algebra to one."""
-    threadpool_limits(limits=1)
-    with suppress(OSError, AttributeError):  # only Linux has priorities of threads
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
