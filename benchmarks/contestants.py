@@ -34,7 +34,7 @@ from tune_jobs.trainable import TrialTask
 from tune_jobs.tuning import JournalCallback
 
 REDUCTION_FACTOR = 3
-"""Of all rows that do not say otherwise, Ray's own among them: all then compare at the same rungs."""
+"""Of all rows that do not say otherwise, Ray's own among them."""
 
 Build = Callable[[Table, int, int], AbstractContextManager[Contestant]]
 """Makes the objects of a run, of a table, a number of workers and a seed."""
@@ -154,9 +154,17 @@ ROWS: Mapping[str, Row] = {
         partial(ray_as_shipped, reduction_factor=REDUCTION_FACTOR, sampler=RandomSampler),
     ),
     "ray-factor-4": Row("Ray Tune as shipped, its own reduction factor (4)", ray_as_shipped),
+    "ray-grace-2": Row(
+        "Ray Tune as shipped, first rung after 2 steps",
+        partial(ray_as_shipped, reduction_factor=REDUCTION_FACTOR, grace_period=2),
+    ),
     "random": Row("tune-jobs: asha, random", _ours("random")),
     "tpe": Row("tune-jobs: asha, tpe", _ours("tpe")),
-    "gp": Row("tune-jobs: asha, gp", _ours("gp")),
+    "gp": Row("tune-jobs: asha, gp (the defaults)", _ours("gp")),
+    "random-grace-1": Row(
+        "tune-jobs: asha, random, first rung after 1 step", _ours("random", grace_epochs=1)
+    ),
+    "gp-grace-1": Row("tune-jobs: asha, gp, first rung after 1 step", _ours("gp", grace_epochs=1)),
 }
 """By the name that `--rows` takes; the first is what the others are compared with."""
 
