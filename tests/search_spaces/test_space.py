@@ -78,6 +78,43 @@ def test_a_sample_is_a_valid_configuration_of_exactly_the_active_names(mapping: 
 
 
 @settings(max_examples=80, deadline=None)
+@given(mappings(DISCRETE | CONTINUOUS), st.integers(0, 2**32), st.integers(0, 2**32), st.data())
+def test_what_is_given_is_not_drawn_where_it_applies(
+    mapping: dict, seed: int, other_seed: int, data: st.DataObject
+) -> None:
+    space = parse_space(mapping)
+    known = space.sample(Random(seed))
+    known = {name: value for name, value in known.items() if data.draw(st.booleans(), label=name)}
+    configuration = space.sample(Random(other_seed), known)
+    assert space.problems(configuration) == ()
+    assert tuple(configuration) == space.active(configuration)
+    for name in configuration.keys() & known.keys():
+        assert repr(configuration[name]) == repr(known[name])
+    assert space.sample(Random(other_seed), {}) == space.sample(Random(other_seed))
+
+
+@settings(max_examples=80, deadline=None)
+@given(mappings(DISCRETE | CONTINUOUS), st.integers(0, 2**32))
+def test_a_whole_configuration_that_is_given_comes_back_as_it_is(mapping: dict, seed: int) -> None:
+    space = parse_space(mapping)
+    whole = space.sample(Random(seed))
+    rng = Random(seed + 1)
+    state = rng.getstate()
+    assert repr(space.sample(rng, whole)) == repr(whole)
+    assert rng.getstate() == state, "nothing was drawn"
+
+
+@settings(max_examples=80, deadline=None)
+@given(mappings(DISCRETE))
+def test_keys_tell_every_two_configurations_apart(mapping: dict) -> None:
+    space = parse_space(mapping)
+    points = list(space.grid())
+    assert len({space.key(point) for point in points}) == len(points)
+    for point in points:
+        assert space.key(dict(reversed(point.items()))) == space.key(point)
+
+
+@settings(max_examples=80, deadline=None)
 @given(mappings(DISCRETE | CONTINUOUS))
 def test_a_space_survives_its_mapping_and_pickling_with_the_same_fingerprint(mapping: dict) -> None:
     space = parse_space(mapping)
@@ -262,3 +299,34 @@ def test_conditions_that_go_round_in_a_circle_are_refused() -> None:
 def test_a_condition_that_is_no_tuple_is_refused() -> None:
     with pytest.raises(SearchSpaceError, match=r"when.optimizer: sgd is text; a tuple of values is needed"):
         Parameter(Int(low=1, high=2), {"optimizer": "sgd"})  # type: ignore[dict-item]
+
+
+def test_what_is_given_and_turns_out_not_to_apply_is_left_out() -> None:
+    space = parse_space(OPTIMIZERS)
+    assert "momentum" not in space.sample(Random(0), {"optimizer": "adam", "momentum": 0.5})
+    assert space.sample(Random(0), {"optimizer": "sgd", "momentum": 0.5})["momentum"] == 0.5
+    drawn = [space.sample(Random(seed), {"momentum": 0.5}) for seed in range(20)]
+    assert {c.get("momentum", c["optimizer"]) for c in drawn} == {0.5, "adam"}
+
+
+def test_a_sample_does_not_share_lists_with_what_was_given() -> None:
+    known = {"model.hidden": [32]}
+    sampled = parse_space({"model.hidden": {"values": [[32], [64]]}}).sample(Random(0), known)
+    sampled["model.hidden"].append(0)
+    assert known == {"model.hidden": [32]}
+
+
+def test_a_key_tells_types_apart_and_forgives_how_a_number_was_written() -> None:
+    space = parse_space(
+        {
+            "a": {"values": [1, True, 1.0, "1", [1], "[1]"]},
+            "x": {"low": 0.0, "high": 0.3, "step": 0.1},
+            "y": {"low": -1.0, "high": 1.0},
+        }
+    )
+    assert len({space.key({"a": value}) for value in [1, True, 1.0, "1", [1], "[1]"]}) == 6
+    assert space.key({"x": 0.1 + 0.2, "y": 1}) == space.key({"x": 0.3, "y": 1.0})
+    assert space.key({"x": 0, "y": -0.0}) == space.key({"y": 0.0, "x": 0.0})
+    assert space.key({"x": 0.1}) != space.key({"x": 0.1, "y": 0.0})
+    assert space.key({"y": 0.1}) != space.key({"y": 0.1 + 1e-17 + 2e-17})
+    assert space.key({}) == ()

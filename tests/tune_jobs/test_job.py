@@ -165,12 +165,27 @@ def test_a_job_is_frozen_and_leaves_its_input_alone(make_sections: MakeSections)
     assert job == Job.from_mapping(before)
 
 
-def test_trials_are_no_more_than_a_grid_holds(make_sections: MakeSections) -> None:
-    space = {"lr": {"values": [0.1, 0.2]}, "optimizer": {"values": ["sgd", "adam"]}}
-    assert Job.from_mapping(make_sections({"search/space": space})).trials == 6
-    assert Job.from_mapping(make_sections({"search/space": space, "search/method": "grid"})).trials == 4
-    few = {"search/space": space, "search/method": "grid", "search/trials": 3}
-    assert Job.from_mapping(make_sections(few)).trials == 3
+@pytest.mark.parametrize("method", ["gp", "tpe", "random", "grid"])
+def test_trials_are_no_more_than_a_finite_space_holds(make_sections: MakeSections, method: str) -> None:
+    space = {
+        "lr": {"values": [0.1, 0.2]},
+        "optimizer": {"values": ["sgd", "adam"]},
+        "momentum": {"values": [0.0, 0.9], "when": {"optimizer": "sgd"}},
+    }
+    changes = {"search/space": space, "search/method": method, "search/trials": 9}
+    job = Job.from_mapping(make_sections(changes))
+    assert (job.trials, job.search.trials) == (6, 9)
+    assert Job.from_mapping(make_sections({**changes, "search/trials": 3})).trials == 3
+
+
+def test_trials_are_as_many_as_were_asked_for_where_a_space_has_no_end(make_sections: MakeSections) -> None:
+    endless = {"search/space": {"lr": {"low": 0.1, "high": 1.0}}, "search/trials": 10_000}
+    assert Job.from_mapping(make_sections(endless)).trials == 10_000
+    wide = {
+        "search/space": {"weight_decay": {"low": 0.0, "high": 1.0, "step": 1e-9}},
+        "search/trials": 10_000,
+    }
+    assert Job.from_mapping(make_sections(wide)).trials == 10_000
 
 
 # Round trips

@@ -161,6 +161,37 @@ def test_an_event_is_on_disk_before_any_listener_hears_of_it(tmp_path: Path) -> 
     assert read_journal(path) == [first, second]
 
 
+def test_who_follows_hears_of_later_events_after_those_who_have_followed_for_longer(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    heard: list[tuple[str, Event, int]] = []
+
+    def listener(name: str) -> Callable[[Event], None]:
+        return lambda event: heard.append((name, event, len(read_journal(path))))
+
+    first, second, third = (TrialStarted(trial_id=str(number)) for number in range(3))
+    with Journal(path, listener("given")) as journal:
+        journal.append(first)
+        journal.follow(listener("later"))
+        journal.append(second)
+        journal.follow(listener("last"))
+        journal.append(third)
+    assert heard == [
+        ("given", first, 1),
+        *[("given", second, 2), ("later", second, 2)],
+        *[("given", third, 3), ("later", third, 3), ("last", third, 3)],
+    ]
+
+
+def test_what_a_listener_appends_comes_after_the_event_that_it_heard_of(tmp_path: Path) -> None:
+    """So a scheduler's decision follows the report that it rests on."""
+    path = tmp_path / "events.jsonl"
+    report, decision = TrialStarted(trial_id="0"), TrialWaits(trial_id="0", epoch=1)
+    with Journal(path) as journal:
+        journal.follow(lambda event: journal.append(decision) if event is report else None)
+        journal.append(report)
+    assert read_journal(path) == [report, decision]
+
+
 # What a process that died may leave
 
 

@@ -394,6 +394,55 @@ def test_a_report_with_a_gap_counts_with_what_was_known_up_to_the_rung() -> None
     assert play.tables.entries(3) == {trial: Entry(0.4, 0), other: Entry(0.3, 1)}
 
 
+# Trials that ended by themselves
+
+
+def test_a_trial_that_ended_is_entered_with_its_score_at_the_rungs_that_it_did_not_come_to() -> None:
+    play = Play(factor=1)
+    trial = play.create()
+    play.report(trial, 0.5)
+    play.report(trial, 0.4)  # epoch 2
+    play.end(trial, Status.STOPPED_EARLY)
+    assert [len(play.tables.entries(epoch)) for epoch in RUNGS] == [1, 0, 0]
+    play.tables.enter_beyond(trial)
+    assert [play.tables.entries(epoch) for epoch in RUNGS] == [
+        {trial: Entry(0.5, 0)},
+        {trial: Entry(0.4, 0)},
+        {trial: Entry(0.4, 0)},
+    ]
+    assert play.tables.next_promotion() is None, "it has ended"
+
+
+def test_a_trial_that_ended_at_a_rung_keeps_its_entry_there() -> None:
+    play = Play()
+    a, b = play.arrive(0.5, 0.4)
+    play.end(b, Status.STOPPED_EARLY)
+    play.tables.enter_beyond(b)
+    assert play.tables.entries(1) == {a: Entry(0.5, 0), b: Entry(0.4, 1)}
+    assert play.tables.entries(3) == play.tables.entries(9) == {b: Entry(0.4, 1)}
+
+
+@pytest.mark.parametrize("values", [(), (NAN,), (0.5, NAN)])
+def test_a_trial_that_is_entered_beyond_without_a_score_has_lost_there(values: tuple[float, ...]) -> None:
+    play = Play()
+    trial = play.create()
+    for value in values:
+        play.report(trial, value)
+    play.tables.enter_beyond(trial)
+    assert play.tables.entries(9) == {trial: Entry(INF, 0)}
+
+
+def test_a_trial_that_is_entered_beyond_counts_as_compared_and_takes_no_place() -> None:
+    play = Play(factor=2, workers=9)
+    gone, *_ = play.arrive(0.1, 0.9)
+    assert play.promote() == Promotion(gone, 1)
+    play.end(gone, Status.STOPPED_EARLY)
+    play.tables.enter_beyond(gone)
+    play.arrive(0.2, 0.8)
+    assert play.promote() == Promotion("0002", 1)
+    assert play.report("0002", 0.3, 0.05) is Decision.PROMOTE, "the better half of two at epoch 3"
+
+
 # What holds in any order of events
 
 VALUES = st.sampled_from([0.1, 0.2, 0.3, 0.5, 0.8, NAN, INF])

@@ -1,0 +1,135 @@
+"""A method in a process of its own: the same answers, also when the process dies."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from search_spaces import parse_space
+from tests.tune_jobs.search.conftest import SPACES, drive, history_of, search, settings_of
+from tune_jobs.search.history import Configuration, Knowledge
+from tune_jobs.search.process import MethodProcess
+
+NAME = "conditional"
+SPACE = parse_space(SPACES[NAME])
+Asked = list[tuple[int, Knowledge, Configuration | None]]
+
+
+def process(method: str = "gp", seed: int = 0) -> MethodProcess:
+    return MethodProcess(settings_of(SPACES[NAME], method), 3, seed)
+
+
+@pytest.fixture(scope="module")
+def asked() -> Asked:
+    """What is known in a run, and what `gp` proposes."""
+    return list(drive(search(SPACES[NAME], "gp"), history_of(SPACE), 20))
+
+
+@pytest.fixture(scope="module")
+def kept() -> Iterator[MethodProcess]:
+    with closing(process()) as method:
+        yield method
+
+
+@pytest.mark.parametrize("method", ["gp", "tpe"])
+def test_a_process_proposes_what_the_method_would(method: str) -> None:
+    here = list(drive(search(SPACES[NAME], method, seed=4), history_of(SPACE), 16))
+    with closing(process(method, seed=4)) as there:
+        again = list(drive(there, history_of(SPACE), 16))
+    assert [configuration for *_, configuration in again] == [configuration for *_, configuration in here]
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.integers(0, 19), max_size=6))
+def test_its_answers_do_not_depend_on_what_it_was_asked_before(
+    kept: MethodProcess, asked: Asked, places: list[int]
+) -> None:
+    for place in places:
+        number, knowledge, configuration = asked[place]
+        assert kept.propose(knowledge, number) == configuration
+
+
+def test_what_is_filled_in_does_not_need_the_process(asked: Asked) -> None:
+    number, knowledge, _ = asked[-1]
+    with closing(process()) as method:
+        os.kill(method._process.pid, signal.SIGSTOP)  # it would never answer
+        try:
+            assert method.fill_in(knowledge, number) == search(SPACES[NAME]).propose(knowledge, number)
+        finally:
+            os.kill(method._process.pid, signal.SIGCONT)
+
+
+def test_should_the_process_die_the_answers_are_the_same_and_it_is_said_once(
+    asked: Asked, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(process()) as method, caplog.at_level(logging.WARNING):
+        for number, knowledge, configuration in asked:
+            if number == 14:
+                method._process.kill()
+            assert method.propose(knowledge, number) == configuration
+    assert [record.getMessage() for record in caplog.records] == [
+        "the process that proposes configurations has ended; the run's own goes on with it"
+    ]
+
+
+def test_what_goes_wrong_there_is_raised_here_and_it_goes_on(asked: Asked) -> None:
+    with closing(process()) as method:
+        with pytest.raises(AttributeError, match="scores"):
+            method.propose("no knowledge", 12)  # type: ignore[arg-type]
+        number, knowledge, configuration = asked[-1]
+        assert method.propose(knowledge, number) == configuration
+        assert method._process.poll() is None
+
+
+def test_closing_ends_the_process_whatever_it_does() -> None:
+    method = process()
+    method.close()
+    assert method._process.returncode == 0
+
+
+def test_an_interruption_is_not_for_the_process(asked: Asked) -> None:
+    """Ctrl-C goes to both."""
+    number, knowledge, configuration = asked[-1]
+    with closing(process()) as method:
+        assert method.propose(knowledge, number) == configuration
+        os.kill(method._process.pid, signal.SIGINT)
+        assert method.propose(knowledge, number) == configuration
+        assert method._process.poll() is None
+
+
+def wait_until_gone(pid: int) -> None:
+    end = time.monotonic() + 30
+    while Path(f"/proc/{pid}").exists() and b"tune_jobs" in Path(f"/proc/{pid}/cmdline").read_bytes():
+        assert time.monotonic() < end, "the process has outlived its driver"
+        time.sleep(0.01)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_the_process_gives_way_and_ends_with_its_driver() -> None:
+    program = (
+        "import os, sys; from tests.tune_jobs.search.test_process import process, SPACE;"
+        "from tests.tune_jobs.search.conftest import history_of;"
+        "method = process(); method.propose(history_of(SPACE).snapshot(), 0);"
+        "pid = method._process.pid;"
+        "idle = os.sched_getscheduler(pid) == os.SCHED_IDLE;"
+        "nicer = os.getpriority(os.PRIO_PROCESS, pid) > os.getpriority(os.PRIO_PROCESS, 0);"
+        "print(pid, int(idle or nicer), flush=True);"
+        "os.kill(os.getpid(), 9)"
+    )
+    ran: Any = subprocess.run(
+        [sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert ran.returncode == -signal.SIGKILL, ran.stderr
+    pid, gives_way = map(int, ran.stdout.split())
+    assert gives_way
+    wait_until_gone(pid)

@@ -1,0 +1,207 @@
+"""The study that Optuna and its dashboard open: states, steps, values and parameters of its trials."""
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.storages import InMemoryStorage
+from optuna.trial import FrozenTrial
+
+from search_spaces import parse_space
+from tests.tune_jobs.search.conftest import (
+    MAX_EPOCHS,
+    RUNGS,
+    SPACES,
+    Space,
+    created,
+    drive,
+    ended,
+    history_of,
+    reported,
+    search,
+)
+from trainers.early_stopping import Outcome
+from trainers.settings import ScoreSettings
+from tune_jobs.events import (
+    EpochsReported,
+    Event,
+    Status,
+    TrialPromoted,
+    TrialStarted,
+    TrialWaits,
+    WorkerLost,
+)
+from tune_jobs.folder import RunFolder
+from tune_jobs.journal import Journal
+from tune_jobs.search.study import STUDY_NAME, StudyMirror, study_storage
+
+SPACE: Space = {"x": {"low": 0.0, "high": 1.0}}
+NAN, INF = float("nan"), float("inf")
+
+
+class Mirrored:
+    """A study that has heard of `events`."""
+
+    def __init__(
+        self, *events: Event, space: Space = SPACE, mode: str = "min", metric: str = "val_loss"
+    ) -> None:
+        self.storage = InMemoryStorage()
+        score = ScoreSettings(metric=metric, mode=mode)  # type: ignore[arg-type]
+        mirror = StudyMirror(self.storage, parse_space(space), score, (*RUNGS, MAX_EPOCHS))
+        for event in events:
+            mirror(event)
+
+    @property
+    def study(self) -> optuna.Study:
+        return optuna.load_study(study_name=STUDY_NAME, storage=self.storage)
+
+    @property
+    def trial(self) -> FrozenTrial:
+        (trial,) = self.study.trials
+        return trial
+
+
+def story(*events: Event, **how: Any) -> FrozenTrial:
+    """What the study has of a trial of which `events` tell."""
+    return Mirrored(created(0, {"x": 0.5}), TrialStarted(trial_id="0000"), *events, **how).trial
+
+
+def test_a_trial_that_runs_is_running_with_its_parameters_and_our_id() -> None:
+    trial = story()
+    assert (trial.state.name, trial.params, trial.user_attrs) == ("RUNNING", {"x": 0.5}, {"trial_id": "0000"})
+
+
+def test_a_trial_of_full_length_is_complete_with_its_best_score() -> None:
+    trial = story(reported(0, *[0.9, 0.8, 0.7, 0.3], *[0.5] * 5), ended(0, Status.COMPLETED))
+    assert (trial.state.name, trial.value) == ("COMPLETE", 0.3)
+    assert trial.intermediate_values == {1: 0.9, 3: 0.7, 9: 0.3}
+
+
+def test_a_trial_that_was_stopped_is_pruned_with_its_steps() -> None:
+    trial = story(
+        reported(0, 0.9),
+        TrialWaits(trial_id="0000", epoch=1),
+        TrialPromoted(trial_id="0000", epoch=1),
+        reported(0, 0.8, 0.7, first=2),
+        TrialWaits(trial_id="0000", epoch=3),
+        ended(0, Status.STOPPED_EARLY),
+    )
+    assert (trial.state.name, trial.intermediate_values) == ("PRUNED", {1: 0.9, 3: 0.7})
+
+
+def test_a_trial_that_ended_by_itself_has_its_last_epoch_as_a_step() -> None:
+    trial = story(reported(0, 0.9, 0.8), ended(0, Status.STOPPED_EARLY, Outcome.PATIENCE.value))
+    assert (trial.state.name, trial.intermediate_values) == ("PRUNED", {1: 0.9, 2: 0.8})
+    completed = story(reported(0, 0.9, 0.8), ended(0, Status.COMPLETED, Outcome.THRESHOLD.value))
+    assert (completed.state.name, completed.value) == ("COMPLETE", 0.8)
+
+
+@pytest.mark.parametrize("status", [Status.FAILED, Status.INTERRUPTED])
+def test_a_trial_that_failed_or_was_interrupted_is_failed_with_the_steps_it_had(status: Status) -> None:
+    assert story(ended(0, status)).state.name == "FAIL"
+    trial = story(reported(0, 0.9, 0.8), ended(0, status))
+    assert (trial.state.name, trial.intermediate_values) == ("FAIL", {1: 0.9})
+
+
+@pytest.mark.parametrize("status", [Status.FAILED, Status.STOPPED_EARLY, Status.COMPLETED])
+@pytest.mark.parametrize("loss", [NAN, INF, -INF])
+def test_a_trial_without_any_finite_score_is_failed(status: Status, loss: float) -> None:
+    trial = story(reported(0, loss, loss), ended(0, status))
+    assert (trial.state.name, trial.intermediate_values) == ("FAIL", {})
+
+
+def test_epochs_that_are_done_again_are_no_new_steps() -> None:
+    trial = story(
+        reported(0, 0.9, 0.8, 0.7),
+        WorkerLost(trial_id="0000", reason="killed"),
+        reported(0, 0.1, 0.1, 0.1, 0.6),
+        ended(0, Status.STOPPED_EARLY),
+    )
+    assert trial.intermediate_values == {1: 0.9, 3: 0.7, 4: 0.6}
+
+
+def test_a_metric_that_is_to_be_high_is_kept_as_it_is() -> None:
+    results = [{"epoch": epoch, "val_loss": 1.0, "accuracy": 0.1 * epoch} for epoch in (1, 2, 3)]
+    events = (
+        created(0, {"x": 0.5}),
+        EpochsReported(trial_id="0000", results=results, worker="node:1"),
+        ended(0, Status.COMPLETED),
+        created(1, {"x": 0.6}),
+        EpochsReported(trial_id="0001", results=[{**results[0], "accuracy": 0.9}], worker="node:1"),
+        ended(1, Status.COMPLETED),
+    )
+    study = Mirrored(*events, mode="max", metric="accuracy").study
+    assert study.direction.name == "MAXIMIZE"
+    assert study.trials[0].intermediate_values == pytest.approx({1: 0.1, 3: 0.3})
+    assert (study.best_trial.user_attrs["trial_id"], study.best_value) == ("0001", 0.9)
+    assert Mirrored().study.direction.name == "MINIMIZE"
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_every_trial_of_a_run_is_there_with_valid_parameters_and_none_stays_running(name: str) -> None:
+    events: list[Event] = []
+    configurations = []
+    statuses = [status for status in Status if status.ended]
+    for number, _, configuration in drive(search(SPACES[name]), history_of(parse_space(SPACES[name])), 20):
+        assert configuration is not None
+        configurations.append(configuration)
+        events += [
+            created(number, configuration),
+            reported(number, *[0.5] * (1 + number % 4)),
+            ended(number, statuses[number % 4]),
+        ]
+    trials = Mirrored(*events, space=SPACES[name]).study.trials
+    assert [trial.number for trial in trials] == list(range(len(configurations)))
+    assert {trial.state.name for trial in trials} == {"COMPLETE", "PRUNED", "FAIL"}
+    assert [trial.params.keys() for trial in trials] == [c.keys() for c in configurations]
+    for trial in trials:
+        assert trial.params.keys() == trial.distributions.keys()
+
+
+STORIES = st.lists(
+    st.tuples(st.lists(st.floats(), max_size=9), st.sampled_from([s for s in Status if s.ended])), max_size=6
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(STORIES)
+def test_whatever_happens_every_trial_ends_in_an_honest_state(
+    stories: list[tuple[list[float], Status]],
+) -> None:
+    events: list[Event] = []
+    for number, (losses, status) in enumerate(stories):
+        events += [created(number, {"x": number / 10}), reported(number, *losses), ended(number, status)]
+    states = {Status.COMPLETED: "COMPLETE", Status.STOPPED_EARLY: "PRUNED"}
+    for trial, (losses, status) in zip(Mirrored(*events).study.trials, stories, strict=True):
+        finite = [loss for loss in losses if abs(loss) < INF]
+        assert trial.state.name == (states.get(status, "FAIL") if finite else "FAIL")
+        assert all(abs(value) < INF for value in trial.intermediate_values.values())
+        assert {step for step in trial.intermediate_values if step not in {*RUNGS, MAX_EPOCHS}} <= {
+            len(losses)
+        }
+        if trial.state.name == "COMPLETE":
+            assert trial.value == min(finite)
+
+
+def test_the_study_is_a_journal_file_that_optuna_opens(folder: RunFolder) -> None:
+    space = parse_space(SPACES["conditional"])
+    mirror = StudyMirror(study_storage(folder), space, ScoreSettings(), (*RUNGS, MAX_EPOCHS))
+    configurations = list(space.grid())[::9]
+    with Journal(folder.journal, mirror) as journal:
+        for number, configuration in enumerate(configurations):
+            for event in (
+                created(number, configuration),
+                reported(number, 0.5, 0.4, 0.3),
+                ended(number, Status.STOPPED_EARLY if number % 2 else Status.COMPLETED),
+            ):
+                journal.append(event)
+    assert Path(folder.study).is_file()
+    study = optuna.load_study(study_name=None, storage=study_storage(folder))
+    assert study.study_name == STUDY_NAME
+    assert [trial.params for trial in study.trials] == configurations
+    assert [trial.state.name for trial in study.trials[:2]] == ["COMPLETE", "PRUNED"]
+    assert [trial.intermediate_values for trial in study.trials] == [{1: 0.5, 3: 0.3}] * len(configurations)
+    assert study.best_value == 0.3
