@@ -119,7 +119,7 @@ class GaussianProcessModel:
     The best of a few hundred random configurations is taken, not the optimum of a function over the whole space:
     that lies where the model knows least and errs most. Trials that have no score yet are taken to become what the
     model expects of them, and a part of its doubt counts in favour of a configuration, so that workers that ask
-    at the same time do not get neighbours (Ginsbourger et al. 2010, "kriging believer").
+    at the same time are kept apart a little (Ginsbourger et al. 2010, "kriging believer").
     """
 
     candidates = 200

@@ -21,6 +21,7 @@ from tune_jobs.search.history import Configuration, Knowledge
 from tune_jobs.search.methods import Method, make_method
 
 _NICENESS = 10
+"""The process gives way to the workers of the same machine, and is not starved by them."""
 _SECONDS_TO_END = 5.0
 _LOG = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class MethodProcess:
         self._here: Method = make_method(settings, factor, seed)
         self._died = False
         self._process = subprocess.Popen(  # noqa: S603 (this package, by this Python)
-            [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-P", "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -88,7 +89,7 @@ class MethodProcess:
 def main() -> None:
     """Answers until there are no more questions."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's business, which closes the input
-    _give_way()
+    os.nice(_NICENESS)
     questions, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not be taken for an answer
     with threadpool_limits(limits=1), suppress(EOFError, BrokenPipeError):
@@ -97,14 +98,6 @@ def main() -> None:
             knowledge, number = pickle.load(questions)  # noqa: S301
             pickle.dump(_answer(method, knowledge, number), answers)
             answers.flush()
-
-
-def _give_way() -> None:
-    """Leaves the processors to the driver and the workers of this machine, and takes them when they idle."""
-    if hasattr(os, "SCHED_IDLE"):  # Linux
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    else:
-        os.nice(_NICENESS)
 
 
 def _answer(method: Method, knowledge: Knowledge, number: int) -> Any:

@@ -4,6 +4,7 @@ Threads here wait for a method; it thinks in a process of its own (see `process`
 """
 
 import threading
+import time
 from collections import deque
 from typing import Protocol
 
@@ -11,6 +12,9 @@ from search_spaces import SearchSpace
 from tune_jobs.events import Event, TrialCreated
 from tune_jobs.search.history import Configuration, Knowledge, SearchHistory
 from tune_jobs.search.methods import Method
+
+REST = 9.0
+"""Proposals that are ready are made anew after so many times as long as that took: a tenth of a processor at most."""
 
 
 class Proposals(Protocol):
@@ -111,8 +115,9 @@ class Ahead:
         self._ready: deque[Configuration | None] = deque()
         self._version = -1
         """Of the history on which those that are ready rest."""
-        self._number = 0
+        self._number = len(history.tried)
         """Of the next proposal that is taken."""
+        self._rest_until = 0.0
         self._closed = False
         self._error: BaseException | None = None
         self._changed = threading.Condition()
@@ -154,11 +159,12 @@ class Ahead:
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(self._something_to_do)
+                while not self._something_to_do():
+                    self._changed.wait(self._seconds_to_rest() if self._stale else None)
                 if self._closed:
                     return
-                version = self._history.version
-                old = version != self._version
+                version, began = self._history.version, time.monotonic()
+                old = self._stale and self._seconds_to_rest() == 0
                 waiting = [] if old else list(self._ready)
                 knowledge, number = self._history.snapshot(), self._number + len(waiting)
             for proposal in waiting:
@@ -169,6 +175,7 @@ class Ahead:
                 if old:
                     self._ready.clear()
                     self._version = version
+                    self._rest_until = time.monotonic() + REST * (time.monotonic() - began)
                 if (
                     proposal is None or self._space.key(proposal) not in self._history.tried
                 ):  # else it is late
@@ -182,4 +189,12 @@ class Ahead:
         return None
 
     def _something_to_do(self) -> bool:
-        return self._closed or len(self._ready) < self._depth or self._version != self._history.version
+        wanted = len(self._ready) < self._depth
+        return self._closed or wanted or (self._stale and self._seconds_to_rest() == 0)
+
+    @property
+    def _stale(self) -> bool:
+        return self._version != self._history.version
+
+    def _seconds_to_rest(self) -> float:
+        return max(0.0, self._rest_until - time.monotonic())
