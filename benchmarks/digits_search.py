@@ -29,6 +29,7 @@ import numpy as np
 if not __package__:  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.command_line import positive
 from benchmarks.runs import private_folder
 from benchmarks.staircases import Staircase, falls, lowest_finite_so_far, reached, value_at
 from benchmarks.timing import machine_line, machine_shape
@@ -273,11 +274,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         prog="digits_search.py", description=__doc__.split("\n")[0], allow_abbrev=False
     )
     parser.add_argument(
-        "--seeds", type=_positive, default=SEEDS, metavar="N", help=f"runs of each side ({SEEDS})"
+        "--seeds", type=positive, default=SEEDS, metavar="N", help=f"runs of each side ({SEEDS})"
     )
     parser.add_argument(
         "--trials",
-        type=_positive,
+        type=positive,
         default=Job.from_file(JOB).trials,
         metavar="N",
         help="of a run (the job's)",
@@ -295,13 +296,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     if given.out is not None and not given.out.resolve().parent.is_dir():
         parser.error(f"--out: there is no folder {given.out.resolve().parent}")
     return given
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return number
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -30,8 +30,10 @@ from scipy.stats import spearmanr
 if not __package__:  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.command_line import at_least, positive
 from benchmarks.curves import Array, Table
 from benchmarks.regret import reachable
+from benchmarks.runs import ONE_THREAD
 from search_spaces import SearchSpace, parse_space
 from trainers import Trainer
 from trainers.data.prepare import PreparedData, prepare_data
@@ -59,7 +61,6 @@ FORETOLD = (1, 2, 3, 9)
 _SEED = 0
 _CHUNK = 10
 """Configurations that a process takes at a time."""
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,7 +245,7 @@ def _data(name: str) -> PreparedData:
 
 def _made(given: argparse.Namespace) -> Iterator[tuple[Table, float]]:
     """Makes and writes the tables; each with the seconds that it took."""
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    os.environ.update(ONE_THREAD)
     with ProcessPoolExecutor(given.processes, get_context("spawn")) as pool:
         for name in given.tasks:
             begun = time.monotonic()
@@ -261,14 +262,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument(
         "--configurations",
-        type=partial(_at_least, 2),
+        type=at_least(2),
         default=CONFIGURATIONS,
         metavar="N",
         help=f"of each task (default: {CONFIGURATIONS})",
     )
-    parser.add_argument(
-        "--epochs", type=partial(_at_least, 1), default=EPOCHS, metavar="N", help=f"(default: {EPOCHS})"
-    )
+    parser.add_argument("--epochs", type=positive, default=EPOCHS, metavar="N", help=f"(default: {EPOCHS})")
     parser.add_argument(
         "--tasks",
         nargs="+",
@@ -279,7 +278,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument(
         "--processes",
-        type=partial(_at_least, 1),
+        type=positive,
         default=PROCESSES,
         metavar="N",
         help=f"of one thread each (default: {PROCESSES})",
@@ -287,13 +286,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     given = parser.parse_args(arguments)
     given.tasks = list(dict.fromkeys(given.tasks))
     return given
-
-
-def _at_least(least: int, text: str) -> int:
-    number = int(text)
-    if number < least:
-        raise argparse.ArgumentTypeError(f"{text} is less than {least}")
-    return number
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -4,11 +4,13 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice, repeat
 from typing import NamedTuple, Self
 
 import numpy as np
 
 from benchmarks.curves import Array, BadCurves, Table
+from benchmarks.staircases import lowest_finite_so_far
 
 
 class Step(NamedTuple):
@@ -93,10 +95,8 @@ def lowest_so_far(steps: Sequence[Step], budget: int) -> Array:
 
     Where a search ended before its budget, it stays as it was.
     """
-    losses = np.full(budget, np.inf)
-    taken = [step.loss if math.isfinite(step.loss) else np.inf for step in steps[:budget]]
-    losses[: len(taken)] = taken
-    return np.minimum.accumulate(losses)
+    losses = chain((step.loss for step in steps), repeat(math.inf))
+    return np.array(lowest_finite_so_far(islice(losses, budget)))
 
 
 def selected(steps: Sequence[Step]) -> Step | None:

@@ -20,6 +20,9 @@ DIGITS_JOB = Path(__file__).with_name("digits64.yaml")
 WORKERS = 2
 """Trials at a time in `DIGITS_JOB`, as in documented_ray_tune.py."""
 
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+"""In the environment of a process, has it compute with one thread."""
+
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # documented_ray_tune.py says why
 _OUTPUT = "output.txt"
 _SECONDS_TO_END = 60

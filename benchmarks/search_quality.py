@@ -27,10 +27,12 @@ from pathlib import Path
 if not __package__:  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.command_line import positive
 from benchmarks.contestants import ROWS
 from benchmarks.curves import BadCurves, Table, load_table, load_tables
 from benchmarks.regret import Estimate, Scale, difference, estimate, lowest_so_far, selected
 from benchmarks.replay import Clock, replay
+from benchmarks.runs import ONE_THREAD
 from benchmarks.staircases import Staircase, falls, value_at
 from benchmarks.timing import machine_line, machine_shape
 
@@ -42,8 +44,6 @@ WORKERS = 4
 """Of the simulated clock."""
 PROCESSES = 2
 QUICK_STEPS, QUICK_SEEDS, QUICK_TASKS = 200, 1, 2
-
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,7 @@ def seed_of(task: str, number: int) -> int:
 
 def run_all(assignments: Sequence[Assignment], processes: int) -> Iterator[Outcome]:
     """Outcomes as they come, from processes that compute with one thread each."""
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    os.environ.update(ONE_THREAD)
     with ProcessPoolExecutor(processes, get_context("spawn"), initializer=_hush) as pool:
         futures = [pool.submit(run_replay, assignment) for assignment in assignments]
         try:
@@ -263,7 +263,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help=f"{QUICK_TASKS} tasks, {QUICK_SEEDS} seed, {QUICK_STEPS} steps, where not given otherwise",
     )
     parser.add_argument(
-        "--seeds", type=_positive, metavar="N", help=f"replays of each task (default: {SEEDS})"
+        "--seeds", type=positive, metavar="N", help=f"replays of each task (default: {SEEDS})"
     )
     parser.add_argument(
         "--tasks", nargs="+", default=[], metavar="TASK", help="names of tables (default: all)"
@@ -277,13 +277,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help=f"{', '.join(ROWS)} (default: all)",
     )
     parser.add_argument(
-        "--steps", type=_positive, metavar="N", help=f"of all trials together (default: {STEPS})"
+        "--steps", type=positive, metavar="N", help=f"of all trials together (default: {STEPS})"
     )
     parser.add_argument(
-        "--workers", type=_positive, default=WORKERS, metavar="N", help=f"simulated (default: {WORKERS})"
+        "--workers", type=positive, default=WORKERS, metavar="N", help=f"simulated (default: {WORKERS})"
     )
     parser.add_argument(
-        "--processes", type=_positive, default=PROCESSES, metavar="N", help=f"real (default: {PROCESSES})"
+        "--processes", type=positive, default=PROCESSES, metavar="N", help=f"real (default: {PROCESSES})"
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="writes everything as JSON")
     given = parser.parse_args(arguments)
@@ -293,13 +293,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     given.steps = given.steps or (QUICK_STEPS if given.quick else STEPS)
     given.rows = list(dict.fromkeys(given.rows))
     return given
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return number
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -21,6 +21,7 @@ from tune_jobs.reports import Report
 from tune_jobs.search.study import study_storage
 from tune_jobs.steering import Steering, SteeringPlan, steering
 from tune_jobs.trainable import TrialTask, train_trial
+from tune_jobs.waiting_scheduler import trial_id_of
 
 if TYPE_CHECKING:
     from trainers.data import TrainingData
@@ -123,34 +124,36 @@ class JournalCallback(tune.Callback):
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A worker takes the trial up."""
         self._heard[trial] = time.monotonic() + WORKER_START_SECONDS
-        self._journal.append(TrialStarted(trial_id=_id(trial)))
+        self._journal.append(TrialStarted(trial_id=trial_id_of(trial)))
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         """Epochs and checkpoints of a report."""
         self._heard[trial] = time.monotonic()
-        self._reports.write(_id(trial), result)
+        self._reports.write(trial_id_of(trial), result)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The trial ended by itself, or the scheduler stopped it."""
         self._heard.pop(trial, None)
         report = Report.of_result(trial.last_result)
         status, reason, details = trial_ending(report, self._why_waiting_ended(trial))
-        self._journal.append(TrialEnded(trial_id=_id(trial), status=status, reason=reason, details=details))
+        self._journal.append(
+            TrialEnded(trial_id=trial_id_of(trial), status=status, reason=reason, details=details)
+        )
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The trial's worker died; Ray Tune starts it again."""
-        self._journal.append(WorkerLost(trial_id=_id(trial), reason=self._why_lost(trial)))
+        self._journal.append(WorkerLost(trial_id=trial_id_of(trial), reason=self._why_lost(trial)))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The trial's worker died once too often."""
         self._heard.pop(trial, None)
         reason = self._why_lost(trial)
-        self._journal.append(TrialEnded(trial_id=_id(trial), status=Status.FAILED, reason=reason))
+        self._journal.append(TrialEnded(trial_id=trial_id_of(trial), status=Status.FAILED, reason=reason))
 
     def _why_waiting_ended(self, trial: Trial) -> str | None:
-        epoch = self._tables.waiting.get(_id(trial))
+        epoch = self._tables.waiting.get(trial_id_of(trial))
         if epoch is None:
             return None
         if self._task.out_of_time:
@@ -181,10 +184,6 @@ def trial_ending(report: Report | None, waiting_ended: str | None = None) -> tup
         reason = waiting_ended or STOPPED_BY_SCHEDULER.format(epoch=report.epoch)
         return Status.STOPPED_EARLY, reason, ""
     return (Status.COMPLETED if report.full_length else Status.STOPPED_EARLY), report.outcome, ""
-
-
-def _id(trial: Trial) -> str:
-    return str(trial.config["trial_id"])
 
 
 def worker_failure(trial: Trial) -> str:

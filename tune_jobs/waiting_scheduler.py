@@ -50,7 +50,7 @@ class WaitingScheduler(TrialScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Writes the report; at a rung the trial goes on, waits, or is stopped."""
-        trial_id = _id(trial)
+        trial_id = trial_id_of(trial)
         report = self._reports.write(trial_id, result)
         if report is None or not report.rung:
             return self.CONTINUE
@@ -77,7 +77,7 @@ class WaitingScheduler(TrialScheduler):
         if promotion is not None:
             self._append(TrialPromoted(trial_id=promotion.trial_id, epoch=promotion.epoch))
         for trial in trials:
-            if trial.status == Trial.PAUSED and _id(trial) in self._tables.open:
+            if trial.status == Trial.PAUSED and trial_id_of(trial) in self._tables.open:
                 return trial
         if not self._tables.open and self._exhausted():
             for trial in [trial for trial in trials if trial.status == Trial.PAUSED]:
@@ -120,5 +120,6 @@ class WaitingScheduler(TrialScheduler):
         """Does nothing; see `save`."""
 
 
-def _id(trial: Trial) -> str:
+def trial_id_of(trial: Trial) -> str:
+    """The id that the journal has for a trial of Ray Tune."""
     return str(trial.config["trial_id"])
