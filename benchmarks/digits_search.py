@@ -67,6 +67,8 @@ class SearchRun:
     """Epochs after which the lowest validation loss so far fell, and what it was from there on."""
     seconds: float
     """Between the first and the last report."""
+    filled_in: int = 0
+    """Trials whose configuration was drawn at random, since the model had none ready."""
 
     def loss(self, epochs: int) -> float:
         """The lowest validation loss after so many epochs; infinite where none was finite."""
@@ -84,7 +86,9 @@ Results = Mapping[str, Sequence[SearchRun]]
 """Runs by side, in the order of their seeds."""
 
 
-def search_run(seed: int, trials: int, losses: Sequence[float], times: Sequence[float]) -> SearchRun:
+def search_run(
+    seed: int, trials: int, losses: Sequence[float], times: Sequence[float], *, filled_in: int = 0
+) -> SearchRun:
     """A run whose epochs had these validation losses, in the order of reports that came at these times."""
     improvements = [(at, loss) for at, loss in falls(lowest_finite_so_far(losses)) if math.isfinite(loss)]
     return SearchRun(
@@ -93,17 +97,20 @@ def search_run(seed: int, trials: int, losses: Sequence[float], times: Sequence[
         epochs=len(losses),
         improvements=improvements,
         seconds=times[-1] - times[0] if times else 0.0,
+        filled_in=filled_in,
     )
 
 
 def run_of_journal(seed: int, events: Sequence[Event]) -> SearchRun:
     """A run of tune-jobs, from its journal; an epoch that was done again was spent again."""
     reports = [event for event in events if isinstance(event, EpochsReported) and event.results]
+    trials = [event for event in events if isinstance(event, TrialCreated)]
     return search_run(
         seed,
-        sum(isinstance(event, TrialCreated) for event in events),
+        len(trials),
         [float(row["val_loss"]) for report in reports for row in report.results],
         [report.time for report in reports],
+        filled_in=sum(trial.filled_in for trial in trials),
     )
 
 
@@ -219,6 +226,20 @@ def comparison(results: Results) -> str:
     return "\n".join(lines)
 
 
+def filled_in_line(results: Results) -> str:
+    """How many of tune-jobs' trials the model had nothing ready for, as a sentence."""
+    shares = {
+        side: [100 * run.filled_in / run.trials for run in runs]
+        for side, runs in results.items()
+        if side != RAY
+    }
+    return (
+        "Filled in, % of the trials (drawn at random, since the model had none ready): "
+        + "; ".join(f"{TITLES[side]}: {_range(of_runs, '.1f')}" for side, of_runs in shares.items())
+        + "."
+    )
+
+
 def _goes_on(runs: Sequence[SearchRun], mark: int) -> bool:
     return any(run.epochs >= mark for run in runs)
 
@@ -248,6 +269,7 @@ def report(results: Results) -> str:
             loss_table(results),
             "Losses: the median of the runs and their quartiles; a run that has ended keeps its last. Epochs and "
             "seconds: the median, the least and the most.",
+            filled_in_line(results),
             comparison(results),
         ]
     )

@@ -19,6 +19,8 @@ and goes on later has two, and each costs what a new trial costs. The reasons fo
 - An epoch's seconds are its worker's own, by the wall clock: where the model takes processor time from the
   workers, their epochs get longer and idle time does not show it. So the time of a training step is shown, which
   depends little on the configuration.
+- Where the model is not ready, a random configuration is taken, and nobody waits: the search has lost what idle
+  time does not show. So the share of trials that were filled in like this is shown, too.
 
 Both methods run in alternating order with the same seeds, and ratios are taken within a round.
 """
@@ -97,6 +99,8 @@ class Measured:
     """Until the last report."""
     seconds_per_step: float
     """Training and validation, divided by the batches trained."""
+    filled_in: float
+    """Share of all trials whose configuration was drawn at random, since the model had none ready."""
 
 
 def measure(events: Sequence[Event], workers: int) -> Measured:
@@ -118,6 +122,7 @@ def measure(events: Sequence[Event], workers: int) -> Measured:
         searching=idle_between(events, begin, last_new, workers),
         whole=idle_between(events, begin, last_report, workers),
         seconds_per_step=sum(s.end - s.begin for s in stretches) / training_steps(events),
+        filled_in=statistics.fmean(event.filled_in for event in events if isinstance(event, TrialCreated)),
     )
 
 
@@ -171,12 +176,12 @@ def idle_table(measured: Mapping[str, Sequence[Measured]]) -> str:
     """Formats as a Markdown table of medians over the rounds."""
     rows = [
         "| | idle a segment, ms | idle a trial, ms | idle share, % | the same to the last report: a segment, ms "
-        "| a trial, ms | share, % | window, s | segments | a training step, ms |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| a trial, ms | share, % | window, s | segments | a training step, ms | filled in, % |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, rounds in measured.items():
         medians = [statistics.median(values) for values in zip(*map(_cells, rounds), strict=True)]
-        forms = (".1f", ".1f", ".1f", ".1f", ".1f", ".1f", ".2f", "g", ".3f")
+        forms = (".1f", ".1f", ".1f", ".1f", ".1f", ".1f", ".2f", "g", ".3f", ".1f")
         cells = (f"{value:{form}}" for value, form in zip(medians, forms, strict=True))
         rows.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(rows)
@@ -186,7 +191,7 @@ def _cells(one: Measured) -> tuple[float, ...]:
     return (
         *(1000 * one.searching.per_segment, 1000 * one.searching.per_trial, 100 * one.searching.share),
         *(1000 * one.whole.per_segment, 1000 * one.whole.per_trial, 100 * one.whole.share),
-        *(one.whole.window, one.whole.segments, 1000 * one.seconds_per_step),
+        *(one.whole.window, one.whole.segments, 1000 * one.seconds_per_step, 100 * one.filled_in),
     )
 
 

@@ -15,6 +15,7 @@ from benchmarks.digits_search import (
     SearchRun,
     comparison,
     equal_trials,
+    filled_in_line,
     job_of,
     loss_table,
     main,
@@ -29,8 +30,17 @@ from tune_jobs.events import EpochsReported, Event, TrialCreated
 SCRIPT = Path(main.__code__.co_filename)
 
 
-def found(seed: int, epochs: int, *improvements: tuple[int, float], trials: int = 48) -> SearchRun:
-    return SearchRun(seed=seed, trials=trials, epochs=epochs, improvements=improvements, seconds=2.0 + seed)
+def found(
+    seed: int, epochs: int, *improvements: tuple[int, float], trials: int = 48, filled_in: int = 0
+) -> SearchRun:
+    return SearchRun(
+        seed=seed,
+        trials=trials,
+        epochs=epochs,
+        improvements=improvements,
+        seconds=2.0 + seed,
+        filled_in=filled_in,
+    )
 
 
 RESULTS = {
@@ -45,7 +55,10 @@ def cells(line: str) -> list[str]:
 
 def test_a_journal_gives_the_epochs_of_all_trials_in_the_order_of_reports() -> None:
     events: list[Event] = [
-        *(TrialCreated(trial_id=trial, number=0, configuration={}) for trial in ("0000", "0001")),
+        *(
+            TrialCreated(trial_id=trial, number=0, configuration={}, filled_in=trial == "0001")
+            for trial in ("0000", "0001")
+        ),
         *(
             EpochsReported(
                 time=time, trial_id=trial, results=[{"val_loss": loss} for loss in losses], worker="w:1"
@@ -62,6 +75,7 @@ def test_a_journal_gives_the_epochs_of_all_trials_in_the_order_of_reports() -> N
     run = run_of_journal(3, events)
 
     assert (run.seed, run.trials, run.epochs, run.seconds) == (3, 2, 5, 2.5)
+    assert run.filled_in == 1
     assert run.improvements == [(2, 0.5), (4, 0.4)]
     assert [run.loss(epochs) for epochs in (1, 3, 5, 99)] == [math.inf, 0.5, 0.4, 0.4]
     assert run.final_loss == 0.4
@@ -107,6 +121,15 @@ def test_the_side_with_more_trials_is_compared_at_the_end() -> None:
     equal = [found(0, 298, (1, 0.1), trials=120), found(1, 305, (1, 0.2), trials=121)]
 
     assert "the loss of Ray Tune is higher by 0.2500 ± 0.0500." in comparison({**RESULTS, EQUAL: equal})
+
+
+def test_the_trials_that_were_filled_in_are_a_share_of_each_side_of_ours() -> None:
+    ours = [found(seed, 120, (1, 0.9), filled_in=filled_in) for seed, filled_in in enumerate((0, 6, 12))]
+    equal = [found(0, 300, (1, 0.9), trials=100, filled_in=1)]
+
+    text = filled_in_line({OURS: ours, RAY: RESULTS[RAY], EQUAL: equal})
+
+    assert text.endswith(f"{TITLES[OURS]}: 12.5 (0.0 to 25.0); {TITLES[EQUAL]}: 1.0 (1.0 to 1.0).")
 
 
 def test_one_seed_is_shown_without_an_error() -> None:
@@ -180,6 +203,7 @@ def test_the_command_runs_both_sides_and_writes_their_curves(tmp_path: Path) -> 
 
     assert done.returncode == 0, done.stderr
     assert f"| {TITLES[OURS]} | " in done.stdout
+    assert "Filled in, % of the trials" in done.stdout
     sides = json.loads((tmp_path / "out.json").read_text())["sides"]
     for side in (OURS, RAY):
         (run,) = sides[side]["runs"]

@@ -32,8 +32,9 @@ def run_started(rows: int = 100) -> RunStarted:
     )
 
 
-def created(trial: str, batch_size: int = 50) -> TrialCreated:
-    return TrialCreated(time=0.0, trial_id=trial, number=0, configuration={"batch_size": batch_size})
+def created(trial: str, batch_size: int = 50, *, filled_in: bool = False) -> TrialCreated:
+    configuration = {"batch_size": batch_size}
+    return TrialCreated(time=0.0, trial_id=trial, number=0, configuration=configuration, filled_in=filled_in)
 
 
 def starts(time: float, trial: str) -> TrialStarted:
@@ -49,7 +50,7 @@ def epochs(time: float, trial: str, worker: str, *seconds: float) -> EpochsRepor
 # Worker a trains 10-12 and 13-14, then the promoted trial a second time 16-20; worker b trains 11-14 and 15-16.
 EVENTS: list[Event] = [
     run_started(),
-    *(created(trial) for trial in ("a", "b", "c", "d")),
+    *(created(trial, filled_in=trial == "c") for trial in ("a", "b", "c", "d")),
     starts(8.0, "a"),
     starts(8.0, "b"),
     epochs(12.0, "a", "h:1", 1.0, 1.0),
@@ -117,6 +118,10 @@ def test_steps_are_the_batches_of_all_epochs_the_last_of_each_being_smaller() ->
     assert training_steps(events) == 2 * 3 + 1
 
 
+def test_the_share_of_trials_that_were_filled_in_is_that_of_all_trials() -> None:
+    assert measure(EVENTS, workers=2).filled_in == 1 / 4
+
+
 def test_a_run_in_which_a_worker_is_missing_is_refused() -> None:
     with pytest.raises(ValueError, match="2 of 3 workers"):
         measure(EVENTS, workers=3)
@@ -135,9 +140,9 @@ def test_nothing_is_counted_in_front_of_the_window() -> None:
     assert (found.training, found.segments) == ((14 - 12) + (14 - 13), 2)
 
 
-def measured(per_segment: float, step: float = 0.001) -> Measured:
+def measured(per_segment: float, step: float = 0.001, filled_in: float = 0.0) -> Measured:
     idle = Idle(window=10.0, workers=2, training=20 - 4 * per_segment, segments=4, trials=2)
-    return Measured(searching=idle, whole=idle, seconds_per_step=step)
+    return Measured(searching=idle, whole=idle, seconds_per_step=step, filled_in=filled_in)
 
 
 def test_ratios_are_geometric_means_over_the_rounds_with_their_error() -> None:
@@ -150,12 +155,18 @@ def test_ratios_are_geometric_means_over_the_rounds_with_their_error() -> None:
 
 
 def test_the_table_and_the_ratios_are_shown() -> None:
-    both = {MODEL: [measured(0.02), measured(0.04)], BASELINE: [measured(0.01), measured(0.02)]}
+    both = {
+        MODEL: [measured(0.02), measured(0.04, filled_in=0.05)],
+        BASELINE: [measured(0.01), measured(0.02)],
+    }
 
-    row = idle_table(both).splitlines()[2]
+    heading, _, row, other = (
+        [cell.strip() for cell in line.strip("|").split("|")] for line in idle_table(both).splitlines()
+    )
     lines = ratio_lines(both).splitlines()
 
-    assert [cell.strip() for cell in row.strip("|").split("|")][:4] == [MODEL, "30.0", "60.0", "0.6"]
+    assert row[:4] == [MODEL, "30.0", "60.0", "0.6"]
+    assert (heading[-1], row[-1], other[-1]) == ("filled in, %", "2.5", "0.0")
     assert len(lines) == len(QUANTITIES)
     assert lines[0].endswith(
         "while trials are proposed: 2.000 (one standard error: 2.000 to 2.000); wanted: 1.05 or less"
