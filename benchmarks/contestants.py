@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 from optuna.distributions import FloatDistribution
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.storages import InMemoryStorage
 from ray.tune import Callback
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import ConcurrencyLimiter
@@ -89,6 +88,7 @@ def tune_jobs(
     *,
     search: Mapping[str, Any],
     scheduler: Mapping[str, Any],
+    proposals: Literal["immediate", "one_ahead"] = "immediate",
     listeners: Sequence[Listener] = (),
 ) -> Iterator[Contestant]:
     """Scheduler, searcher, journal and callback of a run of tune-jobs, put together as `tuning.tune_trials` does.
@@ -99,6 +99,7 @@ def tune_jobs(
         seed: of the search.
         search: the job's section of this name, but for its space and trials.
         scheduler: the job's section of this name.
+        proposals: made when they are asked for, or one trial before, as for a worker that must not wait.
         listeners: told of every event of the journal.
     """
     plan = SteeringPlan(
@@ -109,14 +110,14 @@ def tune_jobs(
         trials=table.configurations,
         seed=seed,
         concurrent=workers,
-        simulated=True,
+        proposals=proposals,
     )
     with TemporaryDirectory(prefix="replay") as storage:
         folder = RunFolder.create(Path(storage), "replay")
         record = RunRecord(ScoreSettings())
         with (
             Journal(folder.journal, record.apply, *listeners) as journal,
-            steering(plan, journal, record, folder, InMemoryStorage()) as steers,
+            steering(plan, journal, record, folder) as steers,
         ):
             yield Contestant(
                 scheduler=steers.scheduler,
@@ -161,6 +162,10 @@ ROWS: Mapping[str, Row] = {
     "random": Row("tune-jobs: asha, random", _ours("random")),
     "tpe": Row("tune-jobs: asha, tpe", _ours("tpe")),
     "gp": Row("tune-jobs: asha, gp (the defaults)", _ours("gp")),
+    "gp-ahead": Row(
+        "tune-jobs: the defaults, each proposal made when the one before was taken",
+        partial(tune_jobs, search={"method": "gp"}, scheduler={}, proposals="one_ahead"),
+    ),
     "random-grace-1": Row(
         "tune-jobs: asha, random, first rung after 1 step", _ours("random", grace_epochs=1)
     ),

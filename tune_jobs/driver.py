@@ -26,6 +26,7 @@ from tune_jobs.scheduling import rung_epochs
 from tune_jobs.selection import select_winner, write_selection
 from tune_jobs.tables import write_tables
 from tune_jobs.tracking import open_trackers
+from tune_jobs.tracking.base import Guest
 from tune_jobs.trainable import TrialTask
 
 if TYPE_CHECKING:
@@ -117,8 +118,13 @@ def open_journal(
     job: Job, folder: RunFolder, record: RunRecord, listeners: Sequence[Listener]
 ) -> Iterator[Journal]:
     """The run's journal, whose events `record`, the listeners and the job's trackers follow."""
+    from tune_jobs.search.study import StudyMirror, study_storage  # noqa: PLC0415 (imports Optuna)
+
+    epochs = (*rung_epochs(job.scheduler, job.training.max_epochs), job.training.max_epochs)
+    study = StudyMirror(study_storage(folder), job.search.space, job.selection, epochs)
     with ExitStack() as trackers:  # closed after the journal
-        guests = [trackers.enter_context(tracker) for tracker in open_trackers(job, folder)]
+        followers = (Guest(study, "the Optuna study"), *open_trackers(job, folder))
+        guests = [trackers.enter_context(tracker) for tracker in followers]
         with Journal(folder.journal, record.apply, _pruning(folder, record), *listeners, *guests) as journal:
             yield journal
 

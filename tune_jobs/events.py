@@ -72,6 +72,8 @@ class TrialCreated(Event):
     trial_id: str
     number: int
     configuration: Mapping[str, Any]
+    filled_in: bool = False
+    """It was drawn at random, since the model had none ready."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,13 +1,14 @@
 """What steers a run under Ray Tune: its scheduler and its searcher, put together on the run's journal."""
 
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
-from optuna.storages import BaseStorage
 from ray.tune.schedulers import TrialScheduler
 
 from trainers.settings import ScoreSettings
+from tune_jobs.events import Event, TrialCreated
 from tune_jobs.folder import RunFolder
 from tune_jobs.job_sections import SchedulerSettings, SearchSettings
 from tune_jobs.journal import Journal
@@ -20,7 +21,6 @@ from tune_jobs.search.methods import make_method
 from tune_jobs.search.process import MethodProcess
 from tune_jobs.search.proposals import Ahead, Immediate, OneAhead, Proposals
 from tune_jobs.search.searcher import JournaledSearcher
-from tune_jobs.search.study import StudyMirror
 from tune_jobs.waiting_scheduler import WaitingScheduler
 
 
@@ -36,8 +36,11 @@ class SteeringPlan:
     seed: int
     concurrent: int
     """Trials at a time."""
-    simulated: bool = False
-    """Time is: proposals are made when they are asked for, and no thread works beside the run."""
+    proposals: Literal["beside", "immediate", "one_ahead"] = "beside"
+    """Of a model: made in a process beside the run; or here, when they are asked for, or one trial before.
+
+    The last two are for simulated clocks.
+    """
 
     @property
     def rungs(self) -> tuple[int, ...]:
@@ -60,31 +63,33 @@ def steering(
     journal: Journal,
     record: RunRecord,
     folder: RunFolder,
-    storage: BaseStorage,
     out_of_time: Callable[[], bool] = lambda: False,
+    events: Sequence[Event] = (),
 ) -> Iterator[Steering]:
     """Scheduler and searcher, which follow the journal.
 
     Args:
         plan: what they are to do.
-        journal: of the run; no trial has been created yet.
+        journal: of the run.
         record: follows the journal.
         folder: of the run.
-        storage: of the run's study.
+        events: of the journal, if it has some already: all that is made here goes on from there.
         out_of_time: no trial is created or promoted once this is true.
     """
     tables = make_tables(plan.scheduler, plan.max_epochs, plan.score)
+    for event in events:
+        tables.apply(event)
     reports = ReportLog(journal.append, record, folder)
-    study = StudyMirror(storage, plan.search.space, plan.score, (*plan.rungs, plan.max_epochs))
-    with make_proposals(plan) as proposals:
-        for listener in (tables.apply, proposals, study):
-            journal.follow(listener)
+    with make_proposals(plan, events) as proposals:
+        journal.follow(tables.apply)
+        journal.follow(proposals)
         searcher = JournaledSearcher(
             proposals,
             journal.append,
             tables,
             trials=plan.trials,
             concurrent=plan.concurrent,
+            begun=sum(isinstance(event, TrialCreated) for event in events),
             out_of_time=out_of_time,
         )
         yield Steering(
@@ -93,20 +98,24 @@ def steering(
 
 
 @contextmanager
-def make_proposals(plan: SteeringPlan) -> Iterator[Proposals]:
-    """The proposals of a run that has no trial yet; a method that thinks does so in a process of its own."""
+def make_proposals(plan: SteeringPlan, events: Iterable[Event] = ()) -> Iterator[Proposals]:
+    """The proposals of a run whose journal holds `events`; a method that thinks does so in a process of its own."""
     history = SearchHistory(plan.search.space, plan.rungs, plan.max_epochs, plan.score)
     arguments = (plan.search, plan.scheduler.reduction_factor, plan.seed)
-    if plan.simulated or not plan.search.thinks:
-        yield Immediate(make_method(*arguments), history)
-        return
-    with closing(MethodProcess(*arguments)) as method:
-        proposals: OneAhead | Ahead = (
-            OneAhead(method, history)
-            if plan.concurrent == 1
-            else Ahead(method, history, plan.search.space, plan.concurrent)
-        )
-        with closing(proposals):
+    with ExitStack() as open_:
+        if plan.proposals == "immediate" or not plan.search.thinks:
+            yield Immediate(make_method(*arguments), history, events)
+        elif plan.proposals == "one_ahead":
+            yield open_.enter_context(closing(OneAhead(make_method(*arguments), history, events)))
+        else:
+            method = MethodProcess(*arguments)
+            proposals: OneAhead | Ahead = (
+                OneAhead(method, history, events)
+                if plan.concurrent == 1
+                else Ahead(method, history, plan.search.space, plan.concurrent, events)
+            )
+            open_.enter_context(closing(proposals))
+            open_.enter_context(closing(method))  # first, so that no thread waits for it
             yield proposals
 
 

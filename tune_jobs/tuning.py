@@ -18,7 +18,6 @@ from tune_jobs.journal import Journal
 from tune_jobs.ray_connection import environment
 from tune_jobs.records import RunRecord
 from tune_jobs.reports import Report
-from tune_jobs.search.study import study_storage
 from tune_jobs.steering import Steering, SteeringPlan, steering
 from tune_jobs.trainable import TrialTask, train_trial
 from tune_jobs.waiting_scheduler import trial_id_of
@@ -62,10 +61,9 @@ def tune_trials(
     )
     # As many workers as there is room for are started at once; Ray Tune would start one after the other.
     pending = environment({"TUNE_MAX_PENDING_TRIALS_PG": str(concurrent)})
-    storage = study_storage(folder)
     with (
-        steering(plan, journal, record, folder, storage, lambda: task.out_of_time) as steers,
         _terminate_as_interrupt(),
+        steering(plan, journal, record, folder, lambda: task.out_of_time) as steers,
         pending,
     ):
         tune.run(

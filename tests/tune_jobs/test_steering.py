@@ -39,7 +39,7 @@ from tune_jobs.scheduling import make_tables
 from tune_jobs.search.history import SearchHistory
 from tune_jobs.search.methods import make_method
 from tune_jobs.search.proposals import Ahead, Immediate, OneAhead
-from tune_jobs.search.study import STUDY_NAME
+from tune_jobs.search.study import STUDY_NAME, StudyMirror
 from tune_jobs.steering import SteeringPlan, make_proposals, steering
 from tune_jobs.trainable import TrialTask
 from tune_jobs.tuning import JournalCallback
@@ -58,14 +58,19 @@ def plan_of(table: Table, method: str = "random", scheduler: str = "asha", **cha
         trials=table.configurations,
         seed=5,
         concurrent=4,
-        simulated=True,
+        proposals="immediate",
     )
     return replace(plan, **changes)
 
 
 @contextmanager
-def contestant(plan: SteeringPlan, folder: RunFolder, storage: InMemoryStorage) -> Iterator[Contestant]:
+def contestant(
+    plan: SteeringPlan, folder: RunFolder, storage: InMemoryStorage | None = None
+) -> Iterator[Contestant]:
     record = RunRecord(plan.score)
+    study = StudyMirror(
+        storage or InMemoryStorage(), plan.search.space, plan.score, (*plan.rungs, plan.max_epochs)
+    )
     task = TrialTask(
         model=ModelSettings(name="linear"),
         training=TrainingSettings(max_epochs=plan.max_epochs, loss="mse"),
@@ -76,8 +81,8 @@ def contestant(plan: SteeringPlan, folder: RunFolder, storage: InMemoryStorage) 
         checkpoints=folder.checkpoints,
     )
     with (
-        Journal(folder.journal, record.apply) as journal,
-        steering(plan, journal, record, folder, storage) as steers,
+        Journal(folder.journal, record.apply, study) as journal,
+        steering(plan, journal, record, folder) as steers,
     ):
         yield Contestant(
             scheduler=steers.scheduler,
@@ -165,6 +170,31 @@ def test_the_next_proposal_is_the_same_after_every_event(make_table: MakeTable, 
         if place % 3 == 0:
             assert Rebuilt(plan, events[:place]).proposal(number) == method.propose(live.snapshot(), number)
     assert number > 20
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("proposals", ["immediate", "one_ahead"])
+def test_a_run_that_is_taken_up_from_its_journal_creates_the_same_trial_next(
+    proposals: str, method: str, make_table: MakeTable, folder: RunFolder, tmp_path: Any
+) -> None:
+    """Through the very objects of a run, made anew on the events before each trial."""
+    table = make_table(configurations=40)
+    plan = plan_of(table, method, proposals=proposals)
+    events, _ = run(plan, table, folder, steps=60)
+    taken_up = 0
+    for place, event in enumerate(events):
+        if not isinstance(event, TrialCreated) or event.number % 4:
+            continue
+        again = RunFolder.create(tmp_path / f"{place}", "r")
+        record = RunRecord.replay(events[:place], plan.score)
+        with (
+            Journal(again.journal, record.apply) as journal,
+            steering(plan, journal, record, again, events=events[:place]) as steers,
+        ):
+            given: Any = steers.searcher.suggest("")
+        assert (given["trial_id"], given["configuration"]) == (event.trial_id, event.configuration)
+        taken_up += 1
+    assert taken_up > 6
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -263,16 +293,19 @@ def test_the_scheduler_is_the_one_that_was_asked_for(
     scheduler: str, kind: type, make_table: MakeTable, folder: RunFolder
 ) -> None:
     plan = plan_of(make_table(), scheduler=scheduler)
-    with contestant(plan, folder, InMemoryStorage()) as objects:
+    with contestant(plan, folder) as objects:
         assert type(objects.scheduler) is kind
 
 
 @pytest.mark.parametrize(
     ("method", "changes", "kind"),
     [
-        ("gp", {"simulated": True}, Immediate),
-        ("gp", {"simulated": False, "concurrent": 1}, OneAhead),
-        ("gp", {"simulated": False, "concurrent": 2}, Ahead),
+        ("gp", {"proposals": "immediate"}, Immediate),
+        ("gp", {"proposals": "one_ahead"}, OneAhead),
+        ("gp", {"proposals": "beside", "concurrent": 1}, OneAhead),
+        ("gp", {"proposals": "beside", "concurrent": 2}, Ahead),
+        ("random", {"proposals": "beside", "concurrent": 2}, Immediate),
+        ("grid", {"proposals": "beside", "concurrent": 2}, Immediate),
     ],
 )
 def test_proposals_are_made_ahead_where_time_is_real(
@@ -297,7 +330,7 @@ def test_a_run_whose_time_is_out_creates_and_promotes_no_more(
     out = False
     with (
         Journal(folder.journal, record.apply) as journal,
-        steering(plan, journal, record, folder, InMemoryStorage(), lambda: out) as steers,
+        steering(plan, journal, record, folder, lambda: out) as steers,
     ):
         for number in range(3):
             given: Any = steers.searcher.suggest("")

@@ -25,8 +25,8 @@ class Knowledge:
     """Of all trials, those included that have only just been proposed."""
     scores: Mapping[int, Mapping[str, float]]
     """By epoch, ascending: scores of the trials that were compared there; lower is better, infinite is lost."""
-    ended: frozenset[str]
-    """Trials that give no more scores."""
+    running: frozenset[str]
+    """Trials that take a worker, or will as soon as there is one."""
     tried: frozenset[Key]
     """Of all configurations."""
 
@@ -34,17 +34,18 @@ class Knowledge:
         """The same, and one more trial that has no score yet."""
         name = f"proposed {len(self.configurations)}"
         return replace(
-            self, configurations={**self.configurations, name: configuration}, tried=self.tried | {key}
+            self,
+            configurations={**self.configurations, name: configuration},
+            running=self.running | {name},
+            tried=self.tried | {key},
         )
 
-    @property
-    def unscored(self) -> list[Configuration]:
-        """Of trials that run, and have no score yet."""
-        scored = {trial for scores in self.scores.values() for trial in scores}
+    def running_before(self, epoch: int) -> list[Configuration]:
+        """Of trials that run, and have no score at `epoch` yet."""
         return [
             configuration
             for trial, configuration in self.configurations.items()
-            if trial not in scored and trial not in self.ended
+            if trial in self.running and trial not in self.scores[epoch]
         ]
 
 
@@ -72,7 +73,6 @@ class SearchHistory:
         """Of all configurations."""
         self._space = space
         self._configurations: dict[str, Configuration] = {}
-        self._ended: set[str] = set()
         self._epochs = (*rungs, max_epochs)
         self._tables = RungTables(self._epochs, 2, score)  # of which only the entries matter here
 
@@ -103,7 +103,6 @@ class SearchHistory:
                 if not any(int(result["epoch"]) in self._epochs for result in event.results):
                     return
             case TrialEnded() if event.status is not Status.INTERRUPTED:
-                self._ended.add(event.trial_id)
                 if event.status is not Status.FAILED and event.reason in _ENDED_BY_ITSELF:
                     self._tables.enter_beyond(event.trial_id)
             case _:
@@ -118,6 +117,6 @@ class SearchHistory:
                 epoch: {trial_id: entry.score for trial_id, entry in self._tables.entries(epoch).items()}
                 for epoch in self._epochs
             },
-            ended=frozenset(self._ended),
+            running=frozenset(self._tables.open),
             tried=frozenset(self.tried),
         )

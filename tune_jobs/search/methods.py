@@ -21,6 +21,10 @@ from tune_jobs.search.history import Configuration, Key, Knowledge
 
 WARM_UP = 10
 """So many first configurations are drawn at random; a model does not know better."""
+MOST_FITTED = 300
+"""So many trials are enough to fix the hyperparameters of a Gaussian process; the time grows with their cube."""
+MOST_REGARDED = 1_000
+"""Trials that a Gaussian process knows of: the last that were compared."""
 _DRAWS = 200
 """A random configuration that was tried before is drawn again at most so often before the rest is listed."""
 
@@ -146,10 +150,12 @@ class GaussianProcessModel:
         y = log_ranks(comparison.scores)
         seen = fitted_on(len(y))
         hyperparameters = self._hyperparameters(comparison.epoch, x[:seen], comparison.scores[:seen])
+        x, y = x[-MOST_REGARDED:], y[-MOST_REGARDED:]
         process = GaussianProcess(hyperparameters, x, y)
-        if not knowledge.unscored:
+        running = knowledge.running_before(comparison.epoch)
+        if not running:
             return process
-        x_open = self._features.encode(knowledge.unscored)
+        x_open = self._features.encode(running)
         expected, _ = process.predict(x_open)
         return GaussianProcess(hyperparameters, np.vstack([x, x_open]), np.concatenate([y, expected]))
 
@@ -165,6 +171,7 @@ def fitted_on(trials: int) -> int:
 
     These are then fitted anew only when there are a sixth more trials, and are the same for whoever sees these.
     """
+    trials = min(trials, MOST_FITTED)
     seen = 1
     while (more := max(seen + 1, int(seen * 7 / 6))) <= trials:
         seen = more
@@ -200,8 +207,9 @@ def _keys(space: SearchSpace, configuration: Configuration) -> dict[str, str]:
 
 
 def _listed(space: SearchSpace) -> Iterator[Configuration]:
-    """All configurations of a finite space."""
-    return space.grid() if space.grid_size() is not None else iter(())
+    """All configurations of a finite space; it is asked only whether it is one when that is needed."""
+    if space.grid_size() is not None:
+        yield from space.grid()
 
 
 def make_method(settings: SearchSettings, factor: int, seed: int) -> Method:

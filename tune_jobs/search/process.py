@@ -1,4 +1,4 @@
-"""A method in a process of its own: its thinking takes nothing from the run's but a processor that idles.
+"""A method in a process of its own, so that its thinking does not hold up the run.
 
 In a thread of the driver it would hold Python's lock while Ray Tune's loop wants it. The process is a plain child
 that reads what is known from its standard input, and ends when that is closed, however the driver ended.
@@ -8,28 +8,35 @@ that reads what is known from its standard input, and ends when that is closed, 
 import logging
 import os
 import pickle
-import signal
 import subprocess
 import sys
+import threading
+import traceback
 from contextlib import suppress
-from typing import Any
+from dataclasses import dataclass
 
 from threadpoolctl import threadpool_limits
 
 from tune_jobs.job_sections import SearchSettings
 from tune_jobs.search.history import Configuration, Knowledge
-from tune_jobs.search.methods import Method, make_method
+from tune_jobs.search.methods import WARM_UP, Method, make_method
 
 _NICENESS = 10
 """The process gives way to the workers of the same machine, and is not starved by them."""
-_SECONDS_TO_END = 5.0
 _LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """What the method raised, as text: not every exception can be sent."""
+
+    details: str
 
 
 class MethodProcess:
     """The method of `make_method`, working in a child process; what it is asked to fill in, it does here.
 
-    Should the process die, the method works here too: slower for the run, and with the same answers.
+    Should the process fail or die, the run does not: the rest is filled in, and the log says why.
 
     Args:
         settings: space, method and points.
@@ -39,9 +46,13 @@ class MethodProcess:
 
     def __init__(self, settings: SearchSettings, factor: int, seed: int) -> None:
         self._here: Method = make_method(settings, factor, seed)
-        self._died = False
+        self._failed = self._closed = False
+        self._busy = threading.Lock()
         self._process = subprocess.Popen(  # noqa: S603 (this package, by this Python)
-            [sys.executable, "-P", "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-P", "-c", f"from {__name__} import main; main()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            process_group=0,  # Ctrl-C is the driver's business
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -50,36 +61,41 @@ class MethodProcess:
             self._send((settings, factor, seed))
 
     def propose(self, knowledge: Knowledge, number: int) -> Configuration | None:
-        """Asks the process, and waits for its answer; what the method raises there is raised here."""
-        if not self._died:
-            try:
-                self._send((knowledge, number))
-                answer: Configuration | Exception | None = pickle.load(self._answers)  # noqa: S301 (our own child's)
-            except (EOFError, OSError, pickle.UnpicklingError):
-                self._died = True
-                _LOG.warning(
-                    "the process that proposes configurations has ended; the run's own goes on with it"
-                )
-            else:
-                if isinstance(answer, Exception):
-                    raise answer
-                return answer
-        return self._here.propose(knowledge, number)
+        """Asks the process, and waits for its answer."""
+        if number < WARM_UP or self._failed:  # nothing to think about
+            return self._here.fill_in(knowledge, number)
+        with self._busy:
+            answer = self._ask(knowledge, number)
+        if not isinstance(answer, _Failure):
+            return answer
+        self._failed = True
+        if not self._closed:
+            _LOG.warning(
+                "the search draws at random from here on, since its model failed: %s", answer.details
+            )
+        return self._here.fill_in(knowledge, number)
 
     def fill_in(self, knowledge: Knowledge, number: int) -> Configuration | None:
         """Does not ask the process."""
         return self._here.fill_in(knowledge, number)
 
     def close(self) -> None:
-        """Ends the process."""
-        with suppress(OSError):
-            self._questions.close()
+        """Ends the process, which has nothing to lose, at once; whoever waits for its answer gets none."""
+        self._closed = True
+        self._process.kill()
+        self._process.wait()
+        with self._busy:
+            for pipe in (self._questions, self._answers):
+                with suppress(OSError):
+                    pipe.close()
+
+    def _ask(self, knowledge: Knowledge, number: int) -> Configuration | _Failure | None:
         try:
-            self._process.wait(_SECONDS_TO_END)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._answers.close()
+            self._send((knowledge, number))
+            answer: Configuration | _Failure | None = pickle.load(self._answers)  # noqa: S301 (our own child's)
+        except (EOFError, OSError, ValueError, pickle.UnpicklingError):
+            return _Failure("its process has ended")
+        return answer
 
     def _send(self, what: object) -> None:
         pickle.dump(what, self._questions)
@@ -88,7 +104,6 @@ class MethodProcess:
 
 def main() -> None:
     """Answers until there are no more questions."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's business, which closes the input
     os.nice(_NICENESS)
     questions, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not be taken for an answer
@@ -100,12 +115,8 @@ def main() -> None:
             answers.flush()
 
 
-def _answer(method: Method, knowledge: Knowledge, number: int) -> Any:
+def _answer(method: Method, knowledge: Knowledge, number: int) -> Configuration | _Failure | None:
     try:
         return method.propose(knowledge, number)
-    except Exception as error:  # raised again where the question came from
-        return error
-
-
-if __name__ == "__main__":
-    main()
+    except Exception:
+        return _Failure(traceback.format_exc())

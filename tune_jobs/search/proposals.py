@@ -6,6 +6,7 @@ Threads here wait for a method; it thinks in a process of its own (see `process`
 import threading
 import time
 from collections import deque
+from collections.abc import Collection, Iterable
 from typing import Protocol
 
 from search_spaces import SearchSpace
@@ -20,6 +21,10 @@ REST = 9.0
 class Proposals(Protocol):
     """Gives configurations to the searcher, and follows the journal."""
 
+    @property
+    def filled_in(self) -> Collection[int]:
+        """Numbers of configurations that were drawn at random, since none was ready."""
+
     def __call__(self, event: Event, /) -> None: ...
 
     def take(self, number: int) -> Configuration | None:
@@ -32,12 +37,16 @@ class Proposals(Protocol):
 class Immediate:
     """Has the method propose when it is asked to, on all that is known then.
 
-    For a simulated clock, and wherever the same events must lead to the same proposals.
+    For methods that do not think, for a simulated clock, and wherever the same events must lead to the same
+    proposals.
     """
 
-    def __init__(self, method: Method, history: SearchHistory) -> None:
+    def __init__(self, method: Method, history: SearchHistory, events: Iterable[Event] = ()) -> None:
+        self.filled_in: Collection[int] = ()
         self._method = method
         self._history = history
+        for event in events:
+            history.apply(event)
 
     def __call__(self, event: Event) -> None:
         self._history.apply(event)
@@ -54,23 +63,36 @@ class OneAhead:
 
     For one worker: what it is given does not depend on how fast anything was, so that a seed makes the run
     repeatable. It waits only where a trial takes less time than a proposal.
+
+    Args:
+        method: makes the proposals.
+        history: of the run, still empty.
+        events: of the run's journal, if it has some already.
     """
 
-    def __init__(self, method: Method, history: SearchHistory) -> None:
+    def __init__(self, method: Method, history: SearchHistory, events: Iterable[Event] = ()) -> None:
+        self.filled_in: Collection[int] = ()
         self._method = method
         self._history = history
         self._thread: threading.Thread | None = None
         self._next: tuple[int, Configuration | None] | None = None
         self._error: BaseException | None = None
+        begun: tuple[Knowledge, int] | None = None
+        for event in events:
+            history.apply(event)
+            if isinstance(event, TrialCreated):
+                begun = history.snapshot(), event.number + 1
+        if begun is not None:
+            self._begin(*begun)
 
     def __call__(self, event: Event) -> None:
         self._history.apply(event)
         if isinstance(event, TrialCreated):
-            self._begin(event.number + 1)
+            self._begin(self._history.snapshot(), event.number + 1)
 
     def take(self, number: int) -> Configuration | None:
         if self._thread is None:
-            self._begin(number)
+            self._begin(self._history.snapshot(), number)
         self.close()
         if self._error is not None:
             raise self._error
@@ -82,10 +104,11 @@ class OneAhead:
         if self._thread is not None:
             self._thread.join()
 
-    def _begin(self, number: int) -> None:
+    def _begin(self, knowledge: Knowledge, number: int) -> None:
         self.close()
-        arguments = (self._history.snapshot(), number)
-        self._thread = threading.Thread(target=self._propose, args=arguments, name="search", daemon=True)
+        self._thread = threading.Thread(
+            target=self._propose, args=(knowledge, number), name="search", daemon=True
+        )
         self._thread.start()
 
     def _propose(self, knowledge: Knowledge, number: int) -> None:
@@ -105,9 +128,18 @@ class Ahead:
         history: of the run.
         space: what is searched.
         depth: so many proposals are kept ready: as many as there are workers.
+        events: of the run's journal, if it has some already.
     """
 
-    def __init__(self, method: Method, history: SearchHistory, space: SearchSpace, depth: int) -> None:
+    def __init__(
+        self,
+        method: Method,
+        history: SearchHistory,
+        space: SearchSpace,
+        depth: int,
+        events: Iterable[Event] = (),
+    ) -> None:
+        self.filled_in: set[int] = set()
         self._method = method
         self._history = history
         self._space = space
@@ -115,6 +147,8 @@ class Ahead:
         self._ready: deque[Configuration | None] = deque()
         self._version = -1
         """Of the history on which those that are ready rest."""
+        for event in events:
+            history.apply(event)
         self._number = len(history.tried)
         """Of the next proposal that is taken."""
         self._rest_until = 0.0
@@ -138,6 +172,7 @@ class Ahead:
             proposal = self._pop_ready()
             if proposal is None:
                 proposal = self._method.fill_in(self._history.snapshot(), number)
+                self.filled_in.add(number)
             if proposal is not None:
                 self._number = number + 1
                 self._history.tried.add(self._space.key(proposal))

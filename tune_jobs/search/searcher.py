@@ -69,9 +69,16 @@ class JournaledSearcher(Searcher):
         if configuration is None:
             self._none_left = True
             return self._finished()
-        name = f"{self._created:04d}"
+        number, name = self._created, f"{self._created:04d}"
         self._created += 1
-        self._append(TrialCreated(trial_id=name, number=self._created - 1, configuration=dict(configuration)))
+        self._append(
+            TrialCreated(
+                trial_id=name,
+                number=number,
+                configuration=dict(configuration),
+                filled_in=number in self._proposals.filled_in,
+            )
+        )
         return {"trial_id": name, "configuration": dict(configuration)}
 
     def _finished(self) -> str | None:

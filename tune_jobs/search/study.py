@@ -1,7 +1,8 @@
 """The trials of a run as an Optuna study: what optuna-dashboard and Optuna's plots show.
 
-The study follows the journal, and nothing of the run depends on it. Every trial ends in an honest state: complete
-at full length, pruned with its steps where it was stopped, failed where it failed or was interrupted.
+The study follows the journal as a guest: nothing of the run depends on it. Every trial ends in an
+honest state: complete at full length, pruned with its steps where it was stopped, failed where it failed or was
+interrupted.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,7 +46,7 @@ class _Mirrored:
 
 
 class StudyMirror:
-    """Writes the events of a run into a new study, as a listener of the journal.
+    """Writes the events of a run into a new study: a tracker (see `tracking.base`).
 
     Args:
         storage: where the study is kept.
@@ -91,6 +92,9 @@ class StudyMirror:
                 self._end(event)
             case _:
                 return
+
+    def close(self) -> None:
+        """Does nothing: each event is written at once."""
 
     def _hear(self, trial_id: str, result: Mapping[str, Any]) -> None:
         trial, epoch = self._trials[trial_id], int(result["epoch"])

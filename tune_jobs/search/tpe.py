@@ -32,7 +32,7 @@ class TpeModel:
         for trial, score in zip(comparison.trials, comparison.scores, strict=True):
             parameters, distributions = to_optuna(self._space, knowledge.configurations[trial])
             study.add_trial(create_trial(params=parameters, distributions=distributions, value=score))
-        for configuration in knowledge.unscored:
+        for configuration in knowledge.running_before(comparison.epoch):
             parameters, distributions = to_optuna(self._space, configuration)
             study.add_trial(
                 create_trial(params=parameters, distributions=distributions, state=TrialState.RUNNING)

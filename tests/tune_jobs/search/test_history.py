@@ -121,7 +121,7 @@ def test_without_rungs_the_last_epoch_is_where_trials_are_compared() -> None:
     assert known == {9: {"0000": 0.3}}
 
 
-def test_what_is_running_is_what_has_neither_ended_nor_any_score() -> None:
+def test_what_runs_and_has_no_score_at_an_epoch_is_known() -> None:
     x = [{"x": number / 10} for number in range(6)]
     history = history_of(
         SPACE,
@@ -129,13 +129,20 @@ def test_what_is_running_is_what_has_neither_ended_nor_any_score() -> None:
         reported(0, 0.5),
         reported(1, 0.5, 0.4, 0.3),
         ended(2, Status.FAILED),
-        reported(3, NAN),
+        reported(3, 0.5),
+        TrialWaits(trial_id="0003", epoch=1),
     )
-    assert history.snapshot().unscored == [x[4], x[5]]
-    more = history.snapshot().with_proposal({"x": 0.9}, SPACE.key({"x": 0.9}))
-    assert more.unscored == [x[4], x[5], {"x": 0.9}]
+    known = history.snapshot()
+    assert known.running_before(1) == [x[4], x[5]]
+    assert known.running_before(3) == [x[0], x[4], x[5]], "0 has not come so far, 1 has, 2 failed, 3 waits"
+    assert known.running_before(9) == [x[0], x[1], x[4], x[5]]
+    history.apply(TrialPromoted(trial_id="0003", epoch=1))
+    assert history.snapshot().running_before(3) == [x[0], x[3], x[4], x[5]]
+    more = known.with_proposal({"x": 0.9}, SPACE.key({"x": 0.9}))
+    assert more.running_before(1) == [x[4], x[5], {"x": 0.9}]
     assert SPACE.key({"x": 0.9}) in more.tried
-    assert more.with_proposal({"x": 0.8}, SPACE.key({"x": 0.8})).unscored[-2:] == [{"x": 0.9}, {"x": 0.8}]
+    both = more.with_proposal({"x": 0.8}, SPACE.key({"x": 0.8}))
+    assert both.running_before(1)[-2:] == [{"x": 0.9}, {"x": 0.8}]
 
 
 def test_every_configuration_was_tried_whatever_became_of_its_trial() -> None:
@@ -152,7 +159,7 @@ def test_what_is_known_now_is_not_changed_by_what_comes_later() -> None:
     for event in (created(1, {"x": 0.2}), reported(0, 0.5), ended(0, Status.STOPPED_EARLY)):
         history.apply(event)
     assert list(before.configurations) == ["0000"]
-    assert (before.scores, before.ended) == ({1: {}, 3: {}, 9: {}}, frozenset())
+    assert (before.scores, before.running) == ({1: {}, 3: {}, 9: {}}, frozenset({"0000"}))
     assert before.tried == {SPACE.key({"x": 0.1})}
     assert history.snapshot() != before
 

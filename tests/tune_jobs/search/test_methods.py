@@ -365,7 +365,8 @@ def test_the_process_is_fitted_anew_when_there_is_a_sixth_more() -> None:
     ]
     fits = {fitted_on(trials) for trials in range(100, 1000)}
     assert len(fits) < 17
-    assert all(trials * 6 / 7 - 1 <= fitted_on(trials) <= trials for trials in range(1, 2000))
+    assert all(trials * 6 / 7 - 1 <= fitted_on(trials) <= trials for trials in range(1, MOST_FITTED))
+    assert fitted_on(10**6) == fitted_on(MOST_FITTED), "more only take longer"
 
 
 def test_the_process_does_not_depend_on_what_it_was_asked_before() -> None:
