@@ -25,7 +25,7 @@ from tests.tune_jobs.search.conftest import (
 )
 from tune_jobs.events import Event, Status
 from tune_jobs.search.history import Configuration, Knowledge
-from tune_jobs.search.methods import WARM_UP, Method, fitted_on, grid_in_order
+from tune_jobs.search.methods import MOST_FITTED, WARM_UP, Method, fitted_on, grid_in_order
 
 METHODS = ("gp", "tpe", "random", "grid")
 MODELS = ("gp", "tpe")
