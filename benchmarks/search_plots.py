@@ -59,6 +59,8 @@ POINTS = 300
 """Of a curve of regret at most, as far apart as the logarithmic axis shows them."""
 LABEL_WIDTH = 26
 """Characters of a line of a label."""
+LOWEST_LABEL = 0.04
+"""Height of the lowest label's middle, as a share of the axes'."""
 INK, FAINT = "#222222", "#DDDDDD"
 
 STYLE: Mapping[str, Any] = {
@@ -233,6 +235,8 @@ def _label_ends(axes: Axes, lines: Sequence[Line]) -> None:
     heights = [float(to_height.transform((line.x[-1], line.middle[-1]))[1]) for line in lines]
     titles = [in_lines(line.title) for line in lines]
     places = spread(heights, gap=0.105)
+    lift = max(0.0, LOWEST_LABEL - min(places))  # above the numbers of the axis
+    places = [place + lift for place in places]
     names = colours(line.name for line in lines)
     for height, place, title, colour in zip(heights, places, titles, names, strict=True):
         axes.annotate(
