@@ -125,7 +125,9 @@ def standing_lines(opened: "Run") -> list[str]:
         f"{ended} trials ended; {record.ending.value if record.ending else 'not ended, or its process died'}"
     ]
     if record.ending and opened.winner_id is None:
-        lines.append("winner: none, since no trial succeeded")
+        interrupted = record.ending is Ending.INTERRUPTED
+        why = "no trial had ended before the interruption" if interrupted else "no trial succeeded"
+        lines.append(f"winner: none, since {why}")
     elif record.ending:
         winner = opened.winner
         lines.append(

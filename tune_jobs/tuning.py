@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 WORKER_START_SECONDS = 60.0
 """Before its first report, a trial's worker may take this long to start and to import torch."""
 STOPPED_BY_SCHEDULER = "stopped by the scheduler at epoch {epoch}"
-NOT_PROMOTED = "waited at epoch {epoch}: not among the best 1/{factor} of its rung"
+NOT_PROMOTED = "waited at epoch {epoch}: no place among the best 1/{factor} of its rung"
 
 
 Trainable = Callable[[dict[str, Any]], None]

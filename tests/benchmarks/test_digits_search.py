@@ -210,6 +210,5 @@ def test_the_command_runs_both_sides_and_writes_their_curves(tmp_path: Path) -> 
         assert run["trials"] == 9
         assert 9 <= run["epochs"] <= 9 * 27
         assert run["improvements"][-1][1] < run["improvements"][0][1]
-    assert (
-        sides[OURS]["runs"][0]["epochs"] == 9 + 3 * 2 + 1 * 6
-    )  # of nine, three go on to epoch 3 and one to 9
+    # Of nine, three go on from epoch 2 to 6, and one to 18.
+    assert sides[OURS]["runs"][0]["epochs"] == 9 * 2 + 3 * 4 + 1 * 12

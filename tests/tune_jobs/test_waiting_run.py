@@ -82,6 +82,7 @@ def job_in(folder: Path, changes: Mapping[str, Any]) -> Job:
         "name": "small",
         "data": {"source": "linear_gaussian", "arguments": {"n": 100, "sigma": 0.1}},
         "model": {"name": "linear"},
+        "scheduler": {"grace_epochs": 1},
         "training": {"max_epochs": 9, "loss": "mse"},
         "search": {
             "space": {
@@ -146,7 +147,7 @@ def test_the_share_of_each_rung_goes_on_and_the_others_end_where_they_waited(fin
             assert trial.status == "completed"
         else:
             assert trial.status == "stopped_early"
-            assert trial.reason == f"waited at epoch {trial.epochs}: not among the best 1/3 of its rung"
+            assert trial.reason == f"waited at epoch {trial.epochs}: no place among the best 1/3 of its rung"
     assert finished.ending is Ending.ALL_TRIALS
 
 
@@ -238,7 +239,7 @@ def test_one_worker_does_it_all(make_job: MakeJob) -> None:
 def test_a_single_trial_waits_for_nobody(make_job: MakeJob) -> None:
     made = run(make_job({"search/trials": 1}))
     assert list(made.trials["status"]) == ["stopped_early"]
-    assert list(made.trials["reason"]) == ["waited at epoch 1: not among the best 1/3 of its rung"]
+    assert list(made.trials["reason"]) == ["waited at epoch 1: no place among the best 1/3 of its rung"]
     assert made.winner.checkpoint.is_file()
 
 

@@ -98,7 +98,7 @@ def test_a_trial_that_ended_by_itself_keeps_its_score_for_later_comparisons(outc
     ("status", "reason"),
     [
         (Status.STOPPED_EARLY, "stopped by the scheduler at epoch 2"),
-        (Status.STOPPED_EARLY, "waited at epoch 1: not among the best 1/3 of its rung"),
+        (Status.STOPPED_EARLY, "waited at epoch 1: no place among the best 1/3 of its rung"),
         (Status.FAILED, "the worker died: no reason known"),
         (Status.FAILED, Outcome.PATIENCE.value),
         (Status.INTERRUPTED, "interrupted by a signal"),

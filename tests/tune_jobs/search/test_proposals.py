@@ -247,7 +247,8 @@ def test_no_more_are_kept_ready_than_there_are_workers() -> None:
         assert len(held.asked) == 4
 
 
-def test_what_rests_on_fewer_scores_is_replaced() -> None:
+def test_what_rests_on_fewer_scores_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tune_jobs.search.proposals.REST", 0.0)  # at once
     held = Held(search(SPACE))
     with closing(ahead(held)) as proposals:
         take(proposals, 0)
