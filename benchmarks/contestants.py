@@ -22,14 +22,13 @@ from search_spaces import Float, SearchSpace
 from trainers.early_stopping import Outcome
 from trainers.errors import Diverged
 from trainers.results import EpochResult
-from trainers.settings import ModelSettings, ScoreSettings, TrainingSettings
+from trainers.settings import ScoreSettings
 from tune_jobs.folder import RunFolder
 from tune_jobs.job_sections import SchedulerSettings, SearchSettings
 from tune_jobs.journal import Journal, Listener
 from tune_jobs.records import RunRecord
 from tune_jobs.reports import Reporter
 from tune_jobs.steering import SteeringPlan, steering
-from tune_jobs.trainable import TrialTask
 from tune_jobs.tuning import JournalCallback
 
 REDUCTION_FACTOR = 3
@@ -125,21 +124,8 @@ def tune_jobs(
                 most_pending=workers,
                 train=partial(as_a_run, max_epochs=table.steps, rungs=plan.rungs),
                 configuration=lambda config: config["configuration"],
-                callback=JournalCallback(steers, journal, _task(table, seed, folder), None),
+                callback=JournalCallback(steers, journal, None),
             )
-
-
-def _task(table: Table, seed: int, folder: RunFolder) -> TrialTask:
-    """What a run's callback looks into for the time limit; nothing here is trained."""
-    return TrialTask(
-        model=ModelSettings(name="linear"),
-        training=TrainingSettings(max_epochs=table.steps, loss="mse"),
-        score=ScoreSettings(),
-        seed=seed,
-        rungs=(),
-        threads=1,
-        checkpoints=folder.checkpoints,
-    )
 
 
 def _ours(method: str, **scheduler: Any) -> Build:

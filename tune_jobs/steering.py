@@ -55,6 +55,8 @@ class Steering:
     searcher: JournaledSearcher
     reports: ReportLog
     tables: RungTables
+    out_of_time: Callable[[], bool]
+    """No trial is created or promoted once this is true."""
 
 
 @contextmanager
@@ -92,9 +94,8 @@ def steering(
             begun=sum(isinstance(event, TrialCreated) for event in events),
             out_of_time=out_of_time,
         )
-        yield Steering(
-            _scheduler(plan, tables, reports, journal, searcher, out_of_time), searcher, reports, tables
-        )
+        scheduler = _scheduler(plan, tables, reports, journal, searcher, out_of_time)
+        yield Steering(scheduler, searcher, reports, tables, out_of_time)
 
 
 @contextmanager

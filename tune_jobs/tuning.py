@@ -74,7 +74,7 @@ def tune_trials(
             num_samples=-1,  # until the searcher says that it has finished
             search_alg=steers.searcher,
             scheduler=steers.scheduler,
-            callbacks=[JournalCallback(steers, journal, task, job.limits.minutes_per_epoch)],
+            callbacks=[JournalCallback(steers, journal, job.limits.minutes_per_epoch)],
             resources_per_trial={"cpu": job.resources.cpus_per_trial, "gpu": job.resources.gpus_per_trial},
             max_failures=job.limits.retries_per_trial,
             reuse_actors=True,
@@ -93,17 +93,14 @@ class JournalCallback(tune.Callback):
     Args:
         steers: writes the reports that the scheduler was not told of, and knows which trials wait.
         journal: of the run.
-        task: its deadline ends the waiting of trials.
         minutes_per_epoch: a trial that reports nothing for this long loses its worker; None waits for ever.
     """
 
-    def __init__(
-        self, steers: Steering, journal: Journal, task: TrialTask, minutes_per_epoch: float | None
-    ) -> None:
+    def __init__(self, steers: Steering, journal: Journal, minutes_per_epoch: float | None) -> None:
         self._journal = journal
         self._tables = steers.tables
         self._reports = steers.reports
-        self._task = task
+        self._out_of_time = steers.out_of_time
         self._patience = None if minutes_per_epoch is None else 60 * minutes_per_epoch
         self._heard: dict[Trial, float] = {}
         self._hung: set[Trial] = set()
@@ -154,7 +151,7 @@ class JournalCallback(tune.Callback):
         epoch = self._tables.waiting.get(trial_id_of(trial))
         if epoch is None:
             return None
-        if self._task.out_of_time:
+        if self._out_of_time():
             return Ending.TIME_LIMIT.value
         return NOT_PROMOTED.format(epoch=epoch, factor=self._tables.factor)
 

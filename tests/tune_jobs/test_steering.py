@@ -19,7 +19,7 @@ from benchmarks.replay import Contestant, replay
 from tests.benchmarks import conftest as curves
 from tests.benchmarks.conftest import MakeTable
 from tests.tune_jobs.search import conftest as search
-from trainers.settings import ModelSettings, ScoreSettings, TrainingSettings
+from trainers.settings import ScoreSettings
 from tune_jobs.events import (
     EpochsReported,
     Event,
@@ -41,7 +41,6 @@ from tune_jobs.search.methods import make_method
 from tune_jobs.search.proposals import Ahead, Immediate, OneAhead
 from tune_jobs.search.study import STUDY_NAME, StudyMirror
 from tune_jobs.steering import SteeringPlan, make_proposals, steering
-from tune_jobs.trainable import TrialTask
 from tune_jobs.tuning import JournalCallback
 from tune_jobs.waiting_scheduler import WaitingScheduler
 
@@ -71,15 +70,6 @@ def contestant(
     study = StudyMirror(
         storage or InMemoryStorage(), plan.search.space, plan.score, (*plan.rungs, plan.max_epochs)
     )
-    task = TrialTask(
-        model=ModelSettings(name="linear"),
-        training=TrainingSettings(max_epochs=plan.max_epochs, loss="mse"),
-        score=plan.score,
-        seed=plan.seed,
-        rungs=(),
-        threads=1,
-        checkpoints=folder.checkpoints,
-    )
     with (
         Journal(folder.journal, record.apply, study) as journal,
         steering(plan, journal, record, folder) as steers,
@@ -90,7 +80,7 @@ def contestant(
             most_pending=plan.concurrent,
             train=partial(as_a_run, max_epochs=plan.max_epochs, rungs=plan.rungs),
             configuration=lambda config: config["configuration"],
-            callback=JournalCallback(steers, journal, task, None),
+            callback=JournalCallback(steers, journal, None),
         )
 
 
