@@ -3,18 +3,21 @@
     TuneJobsError
     ├── JobError             2    the job file, or the call, is wrong: lists every problem
     ├── RunFolderError       2    not a run folder, or one in the wrong state for the call
+    │   └── RunInUse         2    another process is at work on it
     ├── ResourceError        2    the machine or cluster cannot give what the job asks for
     ├── HoldoutOpened        3    the test rows were read before
     ├── TrainingFailed       1    the user's own code raised in `tune-jobs train`
     ├── UnfinishedRun             a run left its folder, and no success
     │   ├── RunFailed        1    no trial succeeded
-    │   └── Interrupted    130    stopped by a signal; what was reported is on disk
+    │   ├── Interrupted    130    stopped by a signal; what was reported is on disk
+    │   └── StorageFailed  130    the run folder cannot be written to: stopped, and what was reported is on disk
     └── DamagedRun           1    a file of the run cannot be read: names the file and the place
 
 Beside them the packages below have trees of their own, `search_spaces.SearchSpaceError` and
 `trainers.TrainerError`; the command line ends with 2 on both, since what they name is the user's to mend, but
 with 1 on `Diverged` and `CheckpointError`.
-None of these is worth a retry with the same input. No user sees a traceback for any of them.
+None of these is worth a retry with the same input; exit code 130 says that `tune-jobs resume` goes on. No user
+sees a traceback for any of them.
 """
 
 from collections.abc import Sequence
@@ -58,6 +61,10 @@ class RunFolderError(TuneJobsError):
     exit_code = 2
 
 
+class RunInUse(RunFolderError):
+    """Another process writes to the run."""
+
+
 class ResourceError(TuneJobsError):
     """The machine or cluster does not have what the job asks for."""
 
@@ -92,6 +99,12 @@ class HoldoutOpened(TuneJobsError):
 
 class Interrupted(UnfinishedRun):
     """The run was stopped by a signal."""
+
+    exit_code = 130
+
+
+class StorageFailed(UnfinishedRun):
+    """The run folder cannot be written to any more: full, read-only, or gone."""
 
     exit_code = 130
 

@@ -1,7 +1,7 @@
 """What can happen in a run: the vocabulary of its journal."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar
@@ -35,6 +35,7 @@ class Ending(StrEnum):
     ALL_TRIALS = "all trials have ended"
     TIME_LIMIT = "the time limit `limits.minutes` was reached"
     INTERRUPTED = "interrupted by a signal"
+    STORAGE = "stopped since the run folder could not be written to"
     FAILED = "stopped by an error"
 
 
@@ -44,6 +45,11 @@ class Event:
 
     type: ClassVar[str]
     time: float = field(default_factory=time.time)
+
+    @property
+    def revocable(self) -> bool:
+        """Whether a resumed run takes it back: see `in_force`."""
+        return False
 
     def to_mapping(self) -> dict[str, Any]:
         """The event as plain values; `event_from_mapping` takes it back."""
@@ -62,6 +68,22 @@ class RunStarted(Event):
     fingerprints: Mapping[str, str]
     versions: Mapping[str, str]
     notices: Sequence[str] = ()
+    driver: str = ""
+    """The process that writes the journal, as `host:pid`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResumed(Event):
+    """A new driver goes on; what had ended only because the run had, has not ended any more.
+
+    `trials` is how many are asked for now.
+    """
+
+    type = "run_resumed"
+    trials: int
+    versions: Mapping[str, str]
+    notices: Sequence[str] = ()
+    driver: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +130,16 @@ class CheckpointWritten(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CheckpointDamaged(Event):
+    """A checkpoint could not be read, so that the trial went on from the one before it, or from the start."""
+
+    type = "checkpoint_damaged"
+    trial_id: str
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrialWaits(Event):
     """The scheduler holds the trial at a rung, and its worker is free for another."""
 
@@ -143,6 +175,12 @@ class TrialEnded(Event):
     status: Status
     reason: str
     details: str = ""
+    resumable: bool = False
+    """It ended because the run did, and goes on where the run is resumed."""
+
+    @property
+    def revocable(self) -> bool:
+        return self.resumable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +190,10 @@ class RunEnded(Event):
     type = "run_ended"
     ending: Ending
 
+    @property
+    def revocable(self) -> bool:
+        return True
+
 
 @dataclass(frozen=True, kw_only=True)
 class WinnerSelected(Event):
@@ -159,6 +201,10 @@ class WinnerSelected(Event):
 
     type = "winner_selected"
     winner: str | None
+
+    @property
+    def revocable(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,3 +230,28 @@ def event_from_mapping(mapping: Mapping[str, Any]) -> Event:
         key: _ENUMS[key](value) if key in _ENUMS else value for key, value in mapping.items()
     }
     return _EVENTS[values.pop("type")](**values)
+
+
+def in_force(events: Iterable[Event]) -> list[Event]:
+    """`events` without those that a later `RunResumed` took back: the end of the run, and of trials that go on.
+
+    Whatever is made from a journal is made from these.
+    """
+    kept: list[Event] = []
+    for event in events:
+        if isinstance(event, RunResumed):
+            kept = [earlier for earlier in kept if not earlier.revocable]
+        kept.append(event)
+    return kept
+
+
+def seconds_spent(events: Iterable[Event]) -> float:
+    """How long the run has been at work: from its start, and from each time it was resumed, to what came last."""
+    spent, begun, last = 0.0, None, 0.0
+    for event in events:
+        if isinstance(event, RunStarted | RunResumed):
+            spent += 0.0 if begun is None else last - begun
+            begun = event.time
+        if not isinstance(event, HoldoutUnsealed):  # long after the end
+            last = event.time
+    return spent if begun is None else spent + last - begun

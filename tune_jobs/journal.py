@@ -4,51 +4,138 @@ A line is the CRC-32 of the event's JSON in eight hexadecimal digits, a space, a
 that a run shows (tables, selection, progress) is made from it.
 """
 
+import fcntl
 import json
 import os
+import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from tune_jobs.errors import DamagedRun
-from tune_jobs.events import Event, event_from_mapping
+from tune_jobs.errors import DamagedRun, RunInUse, StorageFailed
+from tune_jobs.events import Event, RunResumed, RunStarted, event_from_mapping
 
 Listener = Callable[[Event], None]
 
+SECONDS_FOR_THE_LOCK = 1.0
+"""A lock is asked for this long: whoever looks whether a run is in progress holds it for a moment."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a journal's file holds."""
+
+    events: Sequence[Event]
+    sound: int
+    """Bytes of whole lines, from the start."""
+    torn: int
+    """Bytes after them: a line that was not finished."""
+
 
 class Journal:
-    """Appends events and then tells its listeners of them, in this order.
+    """Appends events and then tells its listeners of them, in this order; no other process can do so meanwhile.
 
     What a process that died left unfinished at the end of the file is cut off first. A listener that fails is
     the run's failure: guests that may fail, such as trackers, guard themselves.
+
+    Args:
+        path: of the file, which is made where it is missing.
+        listeners: called with every event that is appended.
+
+    Raises:
+        RunInUse: another process writes to it.
+        DamagedRun: a line before the last is damaged.
     """
 
     def __init__(self, path: Path, *listeners: Listener) -> None:
+        self.failure: StorageFailed | None = None
+        """Why the last event could not be written."""
         self._listeners = list(listeners)
-        _cut_torn_end(path)
-        self._file = path.open("ab")
+        self._path = path
+        new = not path.exists()
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            self._lock()
+            content = scan_journal(path)
+            if content.torn:
+                os.truncate(self._file, content.sound)
+            if new:
+                _sync_folder(path.parent)
+        except BaseException:
+            os.close(self._file)
+            raise
+        self.past = content.events
+        """What was in it when it was opened."""
+        self.cut = content.torn
+        """Bytes that were cut off its end."""
+        self._size = content.sound
 
     def follow(self, listener: Listener) -> None:
         """Tells `listener` of every event from now on, after those who have followed for longer."""
         self._listeners.append(listener)
 
     def append(self, event: Event) -> None:
-        """Writes `event`, hands it to the operating system, and only then tells the listeners."""
+        """Writes `event` to the disk itself, and only then tells the listeners.
+
+        Raises:
+            StorageFailed: the disk is full, or cannot be written to; the file ends with the event before.
+        """
         text = json.dumps(event.to_mapping(), separators=(",", ":"), default=_plain).encode()
-        self._file.write(b"%08x %s\n" % (zlib.crc32(text), text))
-        self._file.flush()
+        self._write(b"%08x %s\n" % (zlib.crc32(text), text))
         for listener in self._listeners:
             listener(event)
 
     def close(self) -> None:
-        self._file.close()
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _write(self, line: bytes) -> None:
+        try:
+            rest = memoryview(line)
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+            os.fdatasync(self._file)
+        except OSError as error:
+            os.truncate(self._file, self._size)  # else the next line would be written onto a torn one
+            self.failure = StorageFailed(
+                f"{self._path}: cannot be written to ({error.strerror}); the run has stopped, and what was "
+                "reported before is on disk",
+                self._path.parent.parent,
+            )
+            raise self.failure from error
+        self._size += len(line)
+
+    def _lock(self) -> None:
+        until = time.monotonic() + SECONDS_FOR_THE_LOCK
+        while True:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if time.monotonic() > until:
+                    raise RunInUse(
+                        f"{self._path.parent.parent}: another process is at work on this run{self._writer()}; "
+                        "wait for its end, or stop it with Ctrl-C or SIGTERM"
+                    ) from error
+                time.sleep(0.05)
+            else:
+                return
+
+    def _writer(self) -> str:
+        drivers = [
+            event.driver
+            for event in scan_journal(self._path).events
+            if isinstance(event, RunStarted | RunResumed)
+        ]
+        return f" ({drivers[-1]})" if drivers else ""
 
 
 def read_journal(path: Path) -> list[Event]:
@@ -57,33 +144,60 @@ def read_journal(path: Path) -> list[Event]:
     Raises:
         DamagedRun: a line before the last is damaged; the message names it.
     """
-    lines = path.read_bytes().split(b"\n")
-    torn = lines.pop()  # what follows the last line end: nothing, or a line that was not finished
-    events = []
+    return list(scan_journal(path).events)
+
+
+def in_use(path: Path) -> bool:
+    """Does a process write to the journal at `path`?"""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def scan_journal(path: Path) -> Content:
+    """What the file at `path` holds; its last line is torn where it is not finished or not sound.
+
+    Raises:
+        DamagedRun: a line before the last is damaged; the message names it.
+    """
+    content = path.read_bytes()
+    *lines, rest = content.split(b"\n")
+    events: list[Event] = []
+    sound = 0
     for number, line in enumerate(lines, start=1):
         event = _parse(line)
         if event is None:
-            if number == len(lines) and not torn:
+            if number == len(lines) and not rest:
                 break
             raise DamagedRun(
-                f"{path}: line {number} of {len(lines)} is damaged; restore the file from a copy, "
-                f"or cut it before that line to keep the {number - 1} events in front of it"
+                f"{path}: line {number} of {len(lines)} is damaged; restore the file from a copy, or keep the "
+                f"{number - 1} events in front of it with `tune-jobs repair {path.parent.parent} --cut`"
             )
         events.append(event)
-    return events
+        sound += len(line) + 1
+    return Content(events, sound, len(content) - sound)
 
 
-def _cut_torn_end(path: Path) -> None:
-    """Without this the next event would be written onto a torn line, and be lost with it."""
-    if not path.exists():
-        return
-    content = path.read_bytes()
-    end = content.rfind(b"\n") + 1
-    last = content.rfind(b"\n", 0, max(end - 1, 0)) + 1
-    if _parse(content[last : end - 1]) is None:
-        end = last
-    if end < len(content):
-        os.truncate(path, end)
+def sound_lines(path: Path) -> int:
+    """Bytes of the lines in front of the first damaged one."""
+    sound = 0
+    for line in path.read_bytes().splitlines(keepends=True):
+        if not line.endswith(b"\n") or _parse(line[:-1]) is None:
+            break
+        sound += len(line)
+    return sound
+
+
+def _sync_folder(path: Path) -> None:
+    """Has the disk know of a new file in the folder."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _parse(line: bytes) -> Event | None:

@@ -13,10 +13,12 @@ EXIT_CODES = {
     "TrainingFailed": 1,
     "JobError": 2,
     "RunFolderError": 2,
+    "RunInUse": 2,
     "ResourceError": 2,
     "HoldoutOpened": 3,
     "RunFailed": 1,
     "Interrupted": 130,
+    "StorageFailed": 130,
     "DamagedRun": 1,
 }
 

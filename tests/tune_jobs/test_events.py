@@ -5,7 +5,21 @@ import json
 
 import pytest
 
-from tune_jobs.events import Ending, Event, Status, TrialEnded, TrialStarted, event_from_mapping
+from tune_jobs.events import (
+    Ending,
+    Event,
+    HoldoutUnsealed,
+    RunEnded,
+    RunResumed,
+    RunStarted,
+    Status,
+    TrialEnded,
+    TrialStarted,
+    WinnerSelected,
+    event_from_mapping,
+    in_force,
+    seconds_spent,
+)
 
 
 def test_only_ended_trials_that_succeeded_may_win() -> None:
@@ -46,6 +60,7 @@ def test_an_event_knows_its_time_and_comes_back_from_json_with_its_enumerations(
         "status": "stopped_early",
         "reason": "at a rung",
         "details": "",
+        "resumable": False,
     }
     again = event_from_mapping(mapping)
     assert again == event
@@ -58,6 +73,7 @@ def test_an_ending_is_the_sentence_that_users_read() -> None:
         "all trials have ended",
         "the time limit `limits.minutes` was reached",
         "interrupted by a signal",
+        "stopped since the run folder could not be written to",
         "stopped by an error",
     ]
 
@@ -76,3 +92,47 @@ def test_an_ending_is_the_sentence_that_users_read() -> None:
 def test_what_is_no_event_is_refused(mapping: dict[str, object]) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
         event_from_mapping(mapping)
+
+
+# A run that was resumed
+
+
+def resumed() -> RunResumed:
+    return RunResumed(trials=3, versions={})
+
+
+def test_what_ended_with_the_run_has_not_ended_once_it_is_resumed() -> None:
+    interrupted = TrialEnded(trial_id="0", status=Status.INTERRUPTED, reason="", resumable=True)
+    failed = TrialEnded(trial_id="1", status=Status.FAILED, reason="its own fault")
+    end = [RunEnded(ending=Ending.INTERRUPTED), WinnerSelected(winner=None)]
+    started = TrialStarted(trial_id="0")
+    assert in_force([started, interrupted, failed, *end]) == [started, interrupted, failed, *end]
+    again = resumed()
+    assert in_force([started, interrupted, failed, *end, again]) == [started, failed, again]
+
+
+def test_each_resumption_takes_back_what_ended_before_it_and_nothing_after() -> None:
+    ends = [
+        TrialEnded(trial_id=str(n), status=Status.INTERRUPTED, reason="", resumable=True) for n in range(3)
+    ]
+    first, second = resumed(), resumed()
+    assert in_force([ends[0], first, ends[1], second, ends[2]]) == [first, second, ends[2]]
+
+
+def test_an_unsealing_is_never_taken_back() -> None:
+    seen = HoldoutUnsealed(trial_id="0")
+    again = resumed()
+    assert in_force([seen, again]) == [seen, again]
+
+
+def test_the_time_spent_leaves_out_the_time_between_two_drivers() -> None:
+    def started(time: float) -> TrialStarted:
+        return TrialStarted(time=time, trial_id="0")
+
+    begun = RunStarted(time=100.0, name="a", job_folder="", trials=1, rows={}, fingerprints={}, versions={})
+    resumed = RunResumed(time=500.0, trials=1, versions={})
+    assert seconds_spent([]) == 0
+    assert seconds_spent([begun]) == 0
+    assert seconds_spent([begun, started(130.0)]) == 30
+    assert seconds_spent([begun, started(130.0), resumed, started(512.0)]) == 42
+    assert seconds_spent([begun, started(130.0), HoldoutUnsealed(time=9999.0, trial_id="0")]) == 30

@@ -2,6 +2,9 @@
 
 import json
 import math
+import resource
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -12,14 +15,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tune_jobs.errors import DamagedRun
+from tune_jobs.errors import DamagedRun, RunInUse, StorageFailed
 from tune_jobs.events import (
+    CheckpointDamaged,
     CheckpointWritten,
     Ending,
     EpochsReported,
     Event,
     HoldoutUnsealed,
     RunEnded,
+    RunResumed,
     RunStarted,
     Status,
     TrialCreated,
@@ -30,7 +35,7 @@ from tune_jobs.events import (
     WinnerSelected,
     WorkerLost,
 )
-from tune_jobs.journal import Journal, read_journal
+from tune_jobs.journal import Journal, in_use, read_journal, sound_lines
 
 MakeEvents = Callable[..., list[Event]]
 
@@ -55,6 +60,14 @@ EVENTS: dict[type[Event], st.SearchStrategy[Event]] = {
         versions=st.dictionaries(st.text(), st.text(), max_size=3),
         notices=st.lists(TEXT, max_size=3).map(tuple),
     ),
+    RunResumed: st.builds(
+        RunResumed,
+        time=TIMES,
+        trials=st.integers(),
+        versions=st.dictionaries(st.text(), st.text(), max_size=3),
+        notices=st.lists(TEXT, max_size=3).map(tuple),
+        driver=TEXT,
+    ),
     TrialCreated: st.builds(
         TrialCreated, time=TIMES, trial_id=TEXT, number=st.integers(), configuration=MAPPINGS
     ),
@@ -69,6 +82,7 @@ EVENTS: dict[type[Event], st.SearchStrategy[Event]] = {
     CheckpointWritten: st.builds(
         CheckpointWritten, time=TIMES, trial_id=TEXT, epoch=st.integers(), file=TEXT
     ),
+    CheckpointDamaged: st.builds(CheckpointDamaged, time=TIMES, trial_id=TEXT, file=TEXT, reason=TEXT),
     TrialWaits: st.builds(TrialWaits, time=TIMES, trial_id=TEXT, epoch=st.integers()),
     TrialPromoted: st.builds(TrialPromoted, time=TIMES, trial_id=TEXT, epoch=st.integers()),
     WorkerLost: st.builds(WorkerLost, time=TIMES, trial_id=TEXT, reason=TEXT),
@@ -248,7 +262,7 @@ def test_damage_before_the_end_is_named_by_its_line(tmp_path: Path, make_events:
         read_journal(path)
     assert str(caught.value) == (
         f"{path}: line 3 of {len(lines)} is damaged; restore the file from a copy, "
-        "or cut it before that line to keep the 2 events in front of it"
+        f"or keep the 2 events in front of it with `tune-jobs repair {path.parent.parent} --cut`"
     )
 
 
@@ -273,3 +287,77 @@ def test_a_sound_checksum_over_no_event_is_damage_too(tmp_path: Path, text: byte
     path.write_bytes(write_after * 2)
     with pytest.raises(DamagedRun, match="line 1 of 2 is damaged"):
         read_journal(path)
+
+
+def test_the_lines_before_the_damage_are_known(tmp_path: Path, make_events: MakeEvents) -> None:
+    path = tmp_path / "events.jsonl"
+    write(path, make_events([{"losses": [0.5]}]))
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], b"garbage\n", *lines[3:]]))
+    assert sound_lines(path) == len(lines[0] + lines[1])
+    path.write_bytes(b"".join([*lines[:2], lines[2][:-5]]))
+    assert sound_lines(path) == len(lines[0] + lines[1])
+
+
+# Who writes
+
+
+def test_what_was_there_is_known_to_who_opens_it(tmp_path: Path, make_events: MakeEvents) -> None:
+    path = tmp_path / "events.jsonl"
+    events = make_events([{"losses": [0.5]}])
+    write(path, events)
+    sound = path.read_bytes()
+    path.write_bytes(sound + b"0123abcd {")
+    with Journal(path) as journal:
+        assert list(map(plain, journal.past)) == list(map(plain, events))
+        assert journal.cut == len(b"0123abcd {")
+    assert path.read_bytes() == sound
+
+
+def test_a_second_writer_is_refused_while_the_first_lives(tmp_path: Path, make_events: MakeEvents) -> None:
+    path = tmp_path / "run" / "journal" / "events.jsonl"
+    path.parent.mkdir(parents=True)
+    with Journal(path) as journal:
+        journal.append(RunResumed(trials=1, versions={}, driver="node-1:77"))
+        assert in_use(path)
+        with pytest.raises(RunInUse, match=r"run: another process is at work on this run \(node-1:77\)"):
+            Journal(path)
+        assert read_journal(path), "readers are not held up"
+    assert not in_use(path)
+    Journal(path).close()
+
+
+def test_a_writer_that_is_killed_holds_nobody_up(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    code = f"""
+import os, pathlib, signal
+from tune_jobs.events import TrialStarted
+from tune_jobs.journal import Journal
+journal = Journal(pathlib.Path({str(path)!r}))
+journal.append(TrialStarted(trial_id="0000"))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    with Journal(path) as journal:
+        assert len(journal.past) == 1
+
+
+def test_a_disk_that_takes_no_more_leaves_whole_lines(tmp_path: Path) -> None:
+    """A limit on the size of files, which cuts a line in the middle as a full disk does."""
+    path = tmp_path / "events.jsonl"
+    heard: list[Event] = []
+    with Journal(path, heard.append) as journal:
+        journal.append(TrialStarted(trial_id="0000"))
+        before = path.read_bytes()
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, hard))
+        try:
+            with pytest.raises(StorageFailed, match=r"cannot be written to \(File too large\)") as caught:
+                journal.append(TrialStarted(trial_id="0001"))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert journal.failure is caught.value
+        assert path.read_bytes() == before
+        assert len(heard) == 1, "nobody hears of what is not on disk"
+        journal.append(TrialStarted(trial_id="0002"))
+    assert [event.trial_id for event in read_journal(path)] == ["0000", "0002"]  # type: ignore[attr-defined]
