@@ -2,23 +2,27 @@
 
 The study follows the journal as a guest: nothing of the run depends on it. Every trial ends in an
 honest state: complete at full length, pruned with its steps where it was stopped, failed where it failed or was
-interrupted.
+interrupted. Where a run is resumed, the study is made anew from the events that are in force, so that the
+trials which go on are running again.
 """
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
 from search_spaces import SearchSpace
 from trainers.scores import BestEpoch, better
 from trainers.settings import ScoreSettings
 from tune_jobs.events import EpochsReported, Event, Status, TrialCreated, TrialEnded
-from tune_jobs.folder import RunFolder
+from tune_jobs.folder import RunFolder, replacing
 from tune_jobs.search.optuna_space import to_optuna
 
 STUDY_NAME = "tune-jobs"
@@ -35,6 +39,56 @@ def study_storage(folder: RunFolder) -> BaseStorage:
     return JournalStorage(JournalFileBackend(str(folder.study)))
 
 
+class _StudyFile(BaseJournalBackend):
+    """The study's file, which is written in one go: Optuna would force each of the past's entries to the disk.
+
+    Args:
+        path: of the file; until `write` it stays as it is.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.time: float | None = None
+        """When what is appended happened; None is now."""
+        self._path = path
+        self._entries: list[dict[str, Any]] = []
+        self._file: JournalFileBackend | None = None
+
+    def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
+        """See `BaseJournalBackend`."""
+        if self._file is None:
+            return self._entries[log_number_from:]
+        return self._file.read_logs(log_number_from)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """See `BaseJournalBackend`."""
+        if self._file is None:
+            self._entries += [_at(self.time, entry) for entry in logs]
+        else:
+            self._file.append_logs(logs)
+
+    def write(self) -> None:
+        """Replaces the file by what was appended; from here on Optuna itself appends to it."""
+        for lock in self._path.parent.glob(f"{self._path.name}.lock*"):
+            lock.unlink(missing_ok=True)  # of a process that died: Optuna would wait half a minute for it
+        with replacing(self._path) as file:
+            for entry in self._entries:
+                # Who wrote an entry matters to that process alone; so the same events give the same file.
+                text = json.dumps({**entry, "worker_id": STUDY_NAME}, separators=(",", ":"))
+                file.write(text.encode() + b"\n")
+        self._file = JournalFileBackend(str(self._path))
+        self._entries.clear()
+
+
+def _at(time: float | None, entry: dict[str, Any]) -> dict[str, Any]:
+    """`entry` with the time of the event that it tells of."""
+    if time is None or "datetime_complete" not in entry:
+        return entry
+    return {
+        **entry,
+        "datetime_complete": datetime.fromtimestamp(time, UTC).isoformat(timespec="microseconds"),
+    }
+
+
 @dataclass
 class _Mirrored:
     number: int
@@ -48,8 +102,10 @@ class _Mirrored:
 class StudyMirror:
     """Writes the events of a run into a new study: a tracker (see `tracking.base`).
 
+    `StudyMirror.on` makes the one of a run folder.
+
     Args:
-        storage: where the study is kept.
+        storage: where the study is kept; it has none yet.
         space: what is searched.
         score: which number judges an epoch; the study has it as it is, and its direction.
         epochs: at which trials are compared; a trial's best score up to these, and its last, are its steps.
@@ -71,19 +127,45 @@ class StudyMirror:
         self._study_id = storage.get_study_id_from_name(STUDY_NAME)
         self._trials: dict[str, _Mirrored] = {}
 
+    @classmethod
+    def on(
+        cls,
+        folder: RunFolder,
+        space: SearchSpace,
+        score: ScoreSettings,
+        epochs: Sequence[int],
+        events: Iterable[Event] = (),
+    ) -> Self:
+        """The mirror of the run in `folder`; its study is written anew, as a whole, and then appended to.
+
+        Args:
+            folder: of the run; no other process writes to it.
+            space: what is searched.
+            score: which number judges an epoch.
+            epochs: at which trials are compared.
+            events: of the run so far, without those that were taken back (`in_force`).
+        """
+        backend = _StudyFile(folder.study)
+        mirror = cls(JournalStorage(backend), space, score, epochs)
+        for event in events:
+            backend.time = event.time
+            mirror(event)
+        backend.write()
+        return mirror
+
     def __call__(self, event: Event) -> None:
         """Takes one event into account."""
         match event:
             case TrialCreated():
                 parameters, distributions = to_optuna(self._space, event.configuration)
-                self._study.add_trial(
-                    create_trial(
-                        state=TrialState.RUNNING,
-                        params=parameters,
-                        distributions=distributions,
-                        user_attrs={"trial_id": event.trial_id},
-                    )
+                trial = create_trial(
+                    state=TrialState.RUNNING,
+                    params=parameters,
+                    distributions=distributions,
+                    user_attrs={"trial_id": event.trial_id},
                 )
+                trial.datetime_start = datetime.fromtimestamp(event.time)
+                self._study.add_trial(trial)
                 self._trials[event.trial_id] = _Mirrored(number=len(self._trials))
             case EpochsReported():
                 for result in event.results:

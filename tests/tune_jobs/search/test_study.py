@@ -1,5 +1,8 @@
 """The study that Optuna and its dashboard open: states, steps, values and parameters of its trials."""
 
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +29,19 @@ from tests.tune_jobs.search.conftest import (
 from trainers.early_stopping import Outcome
 from trainers.settings import ScoreSettings
 from tune_jobs.events import (
+    Ending,
     EpochsReported,
     Event,
+    RunEnded,
+    RunResumed,
     Status,
+    TrialEnded,
     TrialPromoted,
     TrialStarted,
     TrialWaits,
+    WinnerSelected,
     WorkerLost,
+    in_force,
 )
 from tune_jobs.folder import RunFolder
 from tune_jobs.journal import Journal
@@ -205,3 +214,127 @@ def test_the_study_is_a_journal_file_that_optuna_opens(folder: RunFolder) -> Non
     assert [trial.state.name for trial in study.trials[:2]] == ["COMPLETE", "PRUNED"]
     assert [trial.intermediate_values for trial in study.trials] == [{1: 0.5, 3: 0.3}] * len(configurations)
     assert study.best_value == 0.3
+
+
+# Made anew from the events of a run
+
+
+def interrupted_run() -> list[Event]:
+    """The events in force of a run with a trial in each state, which was interrupted and has been resumed."""
+    resumable = {"status": Status.INTERRUPTED, "reason": Ending.INTERRUPTED.value, "resumable": True}
+    past = [
+        *[created(number, {"x": number / 10}) for number in range(7)],
+        reported(0, *[0.9, 0.8, 0.7, 0.3], *[0.5] * 5),
+        ended(0, Status.COMPLETED),
+        reported(1, 0.9, 0.8, 0.7),
+        ended(1, Status.STOPPED_EARLY),
+        reported(2, 0.5, NAN),
+        ended(2, Status.FAILED),
+        ended(3, Status.INTERRUPTED),
+        reported(4, 0.6, 0.5, 0.4, 0.3),
+        TrialWaits(trial_id="0005", epoch=1),
+        reported(5, 0.5),
+        TrialEnded(trial_id="0004", **resumable),
+        TrialEnded(trial_id="0005", **resumable),
+        TrialEnded(trial_id="0006", **resumable),
+        RunEnded(ending=Ending.INTERRUPTED),
+        WinnerSelected(winner="0000"),
+        RunResumed(trials=8, versions={}),
+        reported(4, 0.3, 0.2, first=4),  # the fourth epoch is done again
+    ]
+    return in_force([replace(event, time=1e9 + second) for second, event in enumerate(past)])
+
+
+def of_trials(study: optuna.Study) -> list[dict[str, Any]]:
+    """All that there is to trials, but for the times."""
+    return [
+        {key: value for key, value in vars(trial).items() if "datetime" not in key} for trial in study.trials
+    ]
+
+
+def rebuilt(folder: RunFolder, events: Iterable[Event] = ()) -> StudyMirror:
+    return StudyMirror.on(folder, parse_space(SPACE), ScoreSettings(), (*RUNGS, MAX_EPOCHS), events)
+
+
+def opened(folder: RunFolder) -> optuna.Study:
+    """The study as another process finds it."""
+    return optuna.load_study(study_name=None, storage=study_storage(folder))
+
+
+def test_a_study_that_is_made_anew_is_the_live_one(folder: RunFolder) -> None:
+    events = interrupted_run()
+    rebuilt(folder, events)
+    assert of_trials(opened(folder)) == of_trials(Mirrored(*events).study)
+    assert [(trial.state.name, trial.intermediate_values) for trial in opened(folder).trials] == [
+        ("COMPLETE", {1: 0.9, 3: 0.7, 9: 0.3}),
+        ("PRUNED", {1: 0.9, 3: 0.7}),
+        ("FAIL", {1: 0.5}),
+        ("FAIL", {}),
+        ("RUNNING", {1: 0.6, 3: 0.4}),
+        ("RUNNING", {1: 0.5}),
+        ("RUNNING", {}),
+    ]
+
+
+@settings(max_examples=20, deadline=None)
+@given(STORIES, st.integers(0, 18))
+def test_from_any_event_on_it_goes_on_as_the_live_one(
+    tmp_path_factory: pytest.TempPathFactory, stories: list[tuple[list[float], Status]], place: int
+) -> None:
+    events: list[Event] = []
+    for number, (losses, status) in enumerate(stories):
+        events += [created(number, {"x": number / 10}), reported(number, *losses), ended(number, status)]
+    folder = RunFolder.create(tmp_path_factory.mktemp("runs"), "r")
+    mirror = rebuilt(folder, events[:place])
+    for event in events[place:]:
+        mirror(event)
+    assert of_trials(opened(folder)) == of_trials(Mirrored(*events).study)
+
+
+def test_trials_that_come_later_are_appended_to_what_was_made_anew(folder: RunFolder) -> None:
+    events = interrupted_run()
+    mirror = rebuilt(folder, events)
+    later = [
+        created(7, {"x": 0.7}),
+        reported(7, 0.1),
+        reported(4, 0.1, 0.1, 0.1, first=6),
+        ended(4, Status.COMPLETED),
+        reported(5, 0.5, 0.4, first=2),
+        ended(5, Status.STOPPED_EARLY),
+    ]
+    before = folder.study.read_bytes()
+    for event in later:
+        mirror(event)
+    assert folder.study.read_bytes().startswith(before)
+    assert of_trials(opened(folder)) == of_trials(Mirrored(*events, *later).study)
+    assert [trial.number for trial in opened(folder).trials] == list(range(8))
+
+
+def test_what_was_there_before_is_replaced_with_the_lock_that_a_dead_process_left(folder: RunFolder) -> None:
+    events = interrupted_run()
+    rebuilt(folder, events)
+    whole = folder.study.read_bytes()
+    folder.study.write_bytes(whole[:1000] + b"no line of a study")
+    lock = folder.study.with_name("study.log.lock")
+    lock.symlink_to(folder.study)
+    mirror = rebuilt(folder, events)
+    assert folder.study.read_bytes() == whole
+    assert not lock.is_symlink()
+    mirror(created(7, {"x": 0.7}))  # Optuna would wait for the lock
+    assert len(opened(folder).trials) == 8
+    assert [path for path in folder.path.iterdir() if path.name.startswith((".", "study.log."))] == []
+
+
+def test_trials_have_the_times_of_their_events(folder: RunFolder) -> None:
+    rebuilt(folder, interrupted_run())
+    first, *_, last = opened(folder).trials
+    assert first.datetime_start == datetime.fromtimestamp(1e9)
+    assert first.datetime_complete == datetime.fromtimestamp(1e9 + 8)
+    assert last.datetime_start == datetime.fromtimestamp(1e9 + 6)
+    assert last.datetime_complete is None
+
+
+def test_a_study_without_events_is_new_and_has_no_trial(folder: RunFolder) -> None:
+    rebuilt(folder)
+    assert opened(folder).study_name == STUDY_NAME
+    assert opened(folder).trials == []
