@@ -1,17 +1,24 @@
 """Tracking: dashboards beside the run folder, fed by the run's journal in the driver."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from tune_jobs.errors import ResourceError
+from tune_jobs.events import Event
 from tune_jobs.folder import RunFolder
 from tune_jobs.job import Job
 from tune_jobs.tracking.base import Guest as Guest
 from tune_jobs.tracking.base import Tracker as Tracker
 
 
-def open_trackers(job: Job, folder: RunFolder) -> list[Guest]:
+def open_trackers(job: Job, folder: RunFolder, events: Sequence[Event] = ()) -> list[Guest]:
     """The trackers that `job` asks for, as listeners for the run's journal; the caller closes them.
+
+    Args:
+        job: of the run.
+        folder: of the run.
+        events: of the run so far, without those that were taken back (`in_force`). They have been tracked: what
+            comes later is added to that.
 
     Raises:
         ResourceError: the package of a tracker is missing.
@@ -20,11 +27,11 @@ def open_trackers(job: Job, folder: RunFolder) -> list[Guest]:
     if job.tracking.wandb is not None:
         with _importing("wandb", "tracking.wandb"):
             from tune_jobs.tracking.wandb import WandbTracker  # noqa: PLC0415 (a second, and seldom needed)
-        trackers["W&B"] = WandbTracker(job.tracking.wandb, folder, job.selection)
+        trackers["W&B"] = WandbTracker(job.tracking.wandb, folder, job.selection, events)
     if job.tracking.tensorboard:
         with _importing("tensorboardX", "tracking.tensorboard"):
             from tune_jobs.tracking.tensorboard import TensorboardTracker  # noqa: PLC0415 (imports torch)
-        trackers["TensorBoard"] = TensorboardTracker(folder, job.selection)
+        trackers["TensorBoard"] = TensorboardTracker(folder, job.selection, events)
     return [Guest(tracker, name) for name, tracker in trackers.items()]
 
 

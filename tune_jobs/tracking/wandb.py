@@ -1,6 +1,7 @@
 """Weights & Biases: a W&B run for each trial, all of them owned by the driver."""
 
 import os
+from collections.abc import Iterable
 from typing import Final
 
 import wandb
@@ -9,7 +10,7 @@ from trainers.settings import ScoreSettings
 from tune_jobs.events import EpochsReported, Event, TrialCreated, TrialEnded
 from tune_jobs.folder import RunFolder
 from tune_jobs.job_sections import WandbSettings
-from tune_jobs.records import RunRecord
+from tune_jobs.records import RunRecord, TrialRecord
 from tune_jobs.tracking.base import new_results
 
 _QUIET: Final = wandb.Settings(
@@ -37,16 +38,28 @@ class WandbTracker:
 
     Offline, nothing leaves the machine and no key is needed: `wandb sync RUN/wandb/offline-run-*` uploads later.
 
+    Where a run is resumed, the W&B runs of trials that go on are resumed too, each when it is heard of again.
+    Offline that is a second folder for the same W&B run; given both, `wandb sync` uploads them in their order.
+
     Args:
         settings: where the W&B runs go.
         folder: of the run; the files of W&B lie in its `wandb`.
         score: which number judges an epoch.
+        events: of the run so far, which have been written before.
     """
 
-    def __init__(self, settings: WandbSettings, folder: RunFolder, score: ScoreSettings) -> None:
+    def __init__(
+        self,
+        settings: WandbSettings,
+        folder: RunFolder,
+        score: ScoreSettings,
+        events: Iterable[Event] = (),
+    ) -> None:
         self._settings = settings
         self._folder = folder
-        self._record = RunRecord(score)
+        self._record = RunRecord.replay(events, score)
+        self._before = frozenset(self._record.trials)
+        """Trials that have a W&B run from before."""
         self._runs: dict[str, wandb.Run] = {}
 
     def __call__(self, event: Event) -> None:
@@ -59,7 +72,7 @@ class WandbTracker:
             self._log(event)
         self._record.apply(event)
         if isinstance(event, TrialCreated):
-            self._runs[event.trial_id] = self._open(event)
+            self._run(event.trial_id)
         elif isinstance(event, TrialEnded):
             self._end(event)
 
@@ -69,7 +82,13 @@ class WandbTracker:
             run.finish(exit_code=1)
         self._runs.clear()
 
-    def _open(self, trial: TrialCreated) -> wandb.Run:
+    def _run(self, trial_id: str) -> wandb.Run:
+        """The trial's W&B run, which is opened where this process has not done so yet."""
+        if trial_id not in self._runs:
+            self._runs[trial_id] = self._open(self._record.trials[trial_id])
+        return self._runs[trial_id]
+
+    def _open(self, trial: TrialRecord) -> wandb.Run:
         os.environ.setdefault(
             "WANDB_ERROR_REPORTING", "false"
         )  # it reports to W&B's server, also when offline
@@ -80,6 +99,7 @@ class WandbTracker:
             project=self._settings.project,
             entity=self._settings.entity,
             id=f"{self._folder.name}-{trial.trial_id}",  # an id is used once in a project, and trials' ids recur
+            resume="allow" if trial.trial_id in self._before else None,
             name=trial.trial_id,
             group=self._folder.name,
             tags=self._settings.tags,
@@ -94,12 +114,13 @@ class WandbTracker:
 
     def _log(self, report: EpochsReported) -> None:
         for result in new_results(self._record, report):  # W&B's steps cannot go back
-            self._runs[report.trial_id].log(dict(result), step=int(result["epoch"]), commit=True)
+            self._run(report.trial_id).log(dict(result), step=int(result["epoch"]), commit=True)
 
     def _end(self, trial: TrialEnded) -> None:
-        run = self._runs.pop(trial.trial_id)
+        run = self._run(trial.trial_id)
         run.summary.update({"status": trial.status.value, "reason": trial.reason})
         best = self._record.best(trial.trial_id)
         if best is not None:
             run.summary.update({"score": best.score, "best_epoch": best.epoch})
         run.finish(exit_code=0 if trial.status.selectable else 1)
+        del self._runs[trial.trial_id]
