@@ -61,8 +61,15 @@ def _count(text: str) -> int:
 
 
 def _complain(message: str, exit_code: int) -> int:
-    print(f"tune-jobs: {message}", file=sys.stderr)  # noqa: T201 (the error stream of a command)
+    print(f"tune-jobs: {_readable(message)}", file=sys.stderr)  # noqa: T201 (the error stream of a command)
     return exit_code
+
+
+def _readable(text: str) -> str:
+    """`text` with escapes for letters that no one sees: a message may quote a file, and a terminal obeys some."""
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else ascii(letter)[1:-1] for letter in text
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -85,6 +85,12 @@ def test_commands_without_overrides_refuse_them(call: Call, command: str) -> Non
     )
 
 
+def test_a_message_has_no_letter_that_a_terminal_obeys(call: Call) -> None:
+    code, output, errors = call("validate", "\x1b[2J\x07job\u202e.yaml\udcff")
+    assert (code, output) == (2, [])
+    assert "  \\x1b[2J\\x07job\\u202e.yaml\\udcff  no such file" in errors
+
+
 @pytest.mark.parametrize("command", ["run", "validate", "train"])
 def test_overrides_that_are_none_are_listed(call: Call, write_job: WriteJob, command: str) -> None:
     code, output, errors = call(command, write_job(), "--search.trials", "--seed")
