@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tune_jobs.driver import run
+    from tune_jobs.driver import resume, run
     from tune_jobs.job import Job
     from tune_jobs.results import Run, open_run
 
@@ -21,10 +21,11 @@ _LAZY = {
     "Job": "tune_jobs.job",
     "Run": "tune_jobs.results",
     "open_run": "tune_jobs.results",
+    "resume": "tune_jobs.driver",
     "run": "tune_jobs.driver",
 }
 
-__all__ = ["Job", "Run", "open_run", "run"]
+__all__ = ["Job", "Run", "open_run", "resume", "run"]
 
 
 def __getattr__(name: str) -> object:

@@ -90,7 +90,12 @@ def _parser() -> argparse.ArgumentParser:
     job = ("JOB", "job file; keys are overridden by `--section.key value`")
     run_folder = ("RUN", "run folder, as `tune-jobs run` prints it")
     run_parser = add("run", _run, "Tune: search, select a winner, leave a run folder.", job)
-    run_parser.add_argument("--address", metavar="HOST:PORT", help="head of a running Ray cluster")
+    resume_parser = add(
+        "resume", _resume, "Go on with a run that was interrupted, or extend it: `--search.trials 100`.",
+        run_folder,
+    )  # fmt: skip
+    for parser_ in (run_parser, resume_parser):
+        parser_.add_argument("--address", metavar="HOST:PORT", help="head of a running Ray cluster")
     add("validate", _validate, "Check a job and its data, and count what would run. Starts nothing.", job)
     add("train", _train, "Train one configuration without Ray: `--lr 0.01 --model.hidden '[64]'`.", job)
     show = add("show", _show, "Show the trials of a run.", run_folder)
@@ -114,9 +119,39 @@ def _run(options: argparse.Namespace, rest: list[str], console: Console) -> None
     from tune_jobs.progress import make_view  # noqa: PLC0415
 
     job = Job.from_file(options.job, parse_overrides(rest))
-    try:
+
+    def tune() -> Path:
         with make_view(job, console) as view:
-            path = run(job, address=options.address, listeners=[view]).path
+            return run(job, address=options.address, listeners=[view]).path
+
+    _print_tuned(tune, console)
+
+
+def _resume(options: argparse.Namespace, rest: list[str], console: Console) -> None:
+    from tune_jobs.driver import resume  # noqa: PLC0415
+    from tune_jobs.journal import read_journal  # noqa: PLC0415
+    from tune_jobs.progress import make_view  # noqa: PLC0415
+    from tune_jobs.resumption import is_over, job_to_resume  # noqa: PLC0415
+
+    overrides = parse_overrides(rest)
+    folder = RunFolder.open(options.run)
+    past = read_journal(folder.journal)
+    job = job_to_resume(folder, past, overrides)
+
+    def tune() -> Path:
+        if is_over(job, past):
+            console.print("nothing is left to do; `--search.trials N` asks for more trials", markup=False)
+            return resume(folder.path, overrides).path
+        with make_view(job, console, past) as view:
+            return resume(folder.path, overrides, address=options.address, listeners=[view]).path
+
+    _print_tuned(tune, console)
+
+
+def _print_tuned(tune: Callable[[], Path], console: Console) -> None:
+    """Tunes, and prints what came of it, in whatever way it ended."""
+    try:
+        path = tune()
     except UnfinishedRun as error:
         _print_run(error.path, console, most=5)
         raise
@@ -141,7 +176,7 @@ def _print_run(path: Path, console: Console, most: int) -> None:
 
 
 def _validate(options: argparse.Namespace, rest: list[str], console: Console) -> None:
-    from tune_jobs.driver import prepare  # noqa: PLC0415
+    from tune_jobs.preparation import prepare  # noqa: PLC0415
 
     job = Job.from_file(options.job, parse_overrides(rest))
     for line in plan_lines(job, prepare(job)):

@@ -10,6 +10,7 @@ import os
 import time
 import zipfile
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,6 +45,18 @@ def seal(folder: RunFolder, rows: "Rows") -> None:
     path.chmod(0o400)
 
 
+def check_sealed(folder: RunFolder, rows: "Rows") -> None:
+    """Makes sure that the sealed rows are `rows`, without anybody seeing them.
+
+    Raises:
+        DamagedRun: they are not, or cannot be read.
+    """
+    path = folder.holdout / ROWS
+    sealed = _read_rows(path)
+    if not (np.array_equal(sealed.x, rows.x) and np.array_equal(sealed.y, rows.y)):
+        raise DamagedRun(f"{path}: the sealed rows are not the test rows of the run; restore it from a copy")
+
+
 def unseal(
     folder: RunFolder, trial_id: str, *, again: bool = False, reason: str | None = None
 ) -> tuple["Rows", int]:
@@ -63,8 +76,6 @@ def unseal(
         RunFolderError: there are no rows, or `again` came without a reason.
         DamagedRun: the ledger or the rows cannot be read.
     """
-    from trainers.data import Rows  # noqa: PLC0415
-
     path = folder.holdout / ROWS
     if not path.is_file():
         raise RunFolderError(
@@ -76,12 +87,10 @@ def unseal(
         )
     number = _claim(folder, trial_id, again=again, reason=reason)
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return Rows(arrays["x"], arrays["y"]), number
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        return _read_rows(path), number
+    except DamagedRun as error:
         raise DamagedRun(
-            f"{path}: the test rows cannot be read ({error}); restore the file from a copy. "
-            f"Entry {number} of the ledger stays: look again with --again --reason TEXT"
+            f"{error}. Entry {number} of the ledger stays: look again with --again --reason TEXT"
         ) from error
 
 
@@ -114,6 +123,18 @@ def read_ledger(folder: RunFolder) -> list[LedgerEntry]:
                 f"{path}: line {line_number} is damaged; the holdout counts as opened"
             ) from error
     return list(entries.values())
+
+
+def _read_rows(path: Path) -> "Rows":
+    from trainers.data import Rows  # noqa: PLC0415
+
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return Rows(arrays["x"], arrays["y"])
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise DamagedRun(
+            f"{path}: the test rows cannot be read ({error}); restore the file from a copy"
+        ) from error
 
 
 def _claim(folder: RunFolder, trial_id: str, *, again: bool, reason: str | None) -> int:

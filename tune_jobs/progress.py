@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -12,7 +13,17 @@ from rich.table import Table
 from rich.text import Text
 
 from tune_jobs.display import configuration_text, duration_text, number_text
-from tune_jobs.events import EpochsReported, Event, RunEnded, RunStarted, Status, TrialEnded, TrialWaits
+from tune_jobs.events import (
+    EpochsReported,
+    Event,
+    RunEnded,
+    RunResumed,
+    RunStarted,
+    Status,
+    TrialEnded,
+    TrialWaits,
+    in_force,
+)
 from tune_jobs.job import Job
 from tune_jobs.records import RunRecord
 
@@ -29,11 +40,19 @@ _STATES = (
 
 
 class Standing:
-    """How a run stands: the record of its events, and what follows from it and the clock."""
+    """How a run stands: the record of its events, and what follows from it and the clock.
 
-    def __init__(self, job: Job) -> None:
-        self.record = RunRecord(job.selection)
+    Args:
+        job: of the run.
+        past: events of a run that is resumed; speed and time left count from now on.
+    """
+
+    def __init__(self, job: Job, past: Sequence[Event] = ()) -> None:
+        self.record = RunRecord.replay(in_force(past), job.selection)
         self.asked = job.trials
+        self._past = past
+        self._epochs_before = self._epochs
+        self._passed_before = self.passed
         self._begun = time.time()
         self._first_report: float | None = None
         self._lock = threading.RLock()
@@ -42,6 +61,11 @@ class Standing:
         """Takes one event into account; the view may be drawn by another thread."""
         with self._lock:
             self.record.apply(event)
+            if isinstance(event, RunStarted | RunResumed):
+                self.asked = event.trials
+            if isinstance(event, RunResumed):
+                self.record = RunRecord.replay(in_force([*self._past, event]), self.record.score)
+                self._passed_before = self.passed
             if self._first_report is None and isinstance(event, EpochsReported):
                 self._first_report = event.time - sum(float(result["seconds"]) for result in event.results)
 
@@ -68,16 +92,20 @@ class Standing:
     def epochs_per_second(self) -> float:
         """Since the first trial began."""
         begun = self.first_epoch_seconds
-        epochs = sum(len(trial.epochs) for trial in self.record.trials.values())
+        epochs = self._epochs - self._epochs_before
         return 0.0 if begun is None else epochs / max(self.seconds - begun, 1e-9)
+
+    @property
+    def _epochs(self) -> int:
+        return sum(len(trial.epochs) for trial in self.record.trials.values())
 
     @property
     def seconds_left(self) -> float | None:
         """As long as the trials so far suggest; None before the first has passed, and after the run."""
-        begun = self.first_epoch_seconds
-        if begun is None or not self.passed or self.record.ended is not None:
+        begun, passed = self.first_epoch_seconds, self.passed - self._passed_before
+        if begun is None or passed <= 0 or self.record.ended is not None:
             return None
-        return (self.seconds - begun) / self.passed * (self.asked - self.passed)
+        return (self.seconds - begun) / passed * (self.asked - self.passed)
 
     def count(self, status: Status) -> int:
         return len(self.record.with_status(status))
@@ -154,13 +182,13 @@ class View(Protocol):
 class LiveView:
     """A few lines at the foot of a terminal that are kept up to date."""
 
-    def __init__(self, job: Job, console: Console) -> None:
-        self._standing = Standing(job)
+    def __init__(self, job: Job, console: Console, past: Sequence[Event] = ()) -> None:
+        self._standing = Standing(job, past)
         self._live = Live(console=console, get_renderable=self._standing.panel, refresh_per_second=4)
 
     def __call__(self, event: Event) -> None:
         self._standing.apply(event)
-        if isinstance(event, RunStarted):
+        if isinstance(event, RunStarted | RunResumed):
             for notice in event.notices:
                 self._live.console.print(f"notice: {notice}", style="yellow", markup=False, soft_wrap=True)
 
@@ -177,16 +205,19 @@ class LiveView:
 class PlainView:
     """A line now and then, for files and logs."""
 
-    def __init__(self, job: Job, console: Console) -> None:
-        self._standing = Standing(job)
+    def __init__(self, job: Job, console: Console, past: Sequence[Event] = ()) -> None:
+        self._standing = Standing(job, past)
         self._console = console
         self._printed = time.monotonic()
-        self._beginning = f"{job.name}: {job.trials} trials; reading the data, starting Ray and its workers"
+        made = f", of which {len(self._standing.record.trials)} were made before" if past else ""
+        self._beginning = (
+            f"{job.name}: {job.trials} trials{made}; reading the data, starting Ray and its workers"
+        )
 
     def __call__(self, event: Event) -> None:
         self._standing.apply(event)
         due = time.monotonic() - self._printed > SECONDS_BETWEEN_LINES
-        if isinstance(event, RunStarted):
+        if isinstance(event, RunStarted | RunResumed):
             for notice in event.notices:
                 self._print(f"notice: {notice}")
         elif isinstance(event, RunEnded) or (isinstance(event, TrialEnded | TrialWaits) and due):
@@ -204,6 +235,6 @@ class PlainView:
         return
 
 
-def make_view(job: Job, console: Console) -> View:
-    """The view that suits where `console` writes to."""
-    return LiveView(job, console) if console.is_terminal else PlainView(job, console)
+def make_view(job: Job, console: Console, past: Sequence[Event] = ()) -> View:
+    """The view that suits where `console` writes to; `past` are the events of a run that is resumed."""
+    return (LiveView if console.is_terminal else PlainView)(job, console, past)

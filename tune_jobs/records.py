@@ -13,6 +13,7 @@ from tune_jobs.events import (
     EpochsReported,
     Event,
     RunEnded,
+    RunResumed,
     RunStarted,
     Status,
     TrialCreated,
@@ -69,7 +70,7 @@ def failures(trials: Iterable[TrialRecord]) -> list[tuple[str, list[TrialRecord]
 
 
 class RunRecord:
-    """The state of a run; `apply` takes its events one by one, live or read from the journal."""
+    """The state of a run; `apply` takes its events one by one, live or those in force of its journal."""
 
     def __init__(self, score: ScoreSettings) -> None:
         self.score = score
@@ -89,8 +90,8 @@ class RunRecord:
     def apply(self, event: Event) -> None:
         """Takes one event into account."""
         match event:
-            case RunStarted():
-                self.started = event
+            case RunStarted() | RunResumed():
+                self._begin(event)
             case TrialCreated():
                 self.trials[event.trial_id] = TrialRecord(
                     event.trial_id, event.number, event.configuration, event.time
@@ -132,6 +133,12 @@ class RunRecord:
     @property
     def ending(self) -> Ending | None:
         return None if self.ended is None else self.ended.ending
+
+    def _begin(self, event: RunStarted | RunResumed) -> None:
+        if isinstance(event, RunStarted):
+            self.started = event
+        for trial in self.with_status(Status.RUNNING):  # its worker was lost with the driver
+            trial.status = Status.PENDING
 
     def _add_epochs(self, trial: TrialRecord, results: Sequence[Mapping[str, Any]]) -> None:
         known = self._best.pop(trial.trial_id, None)

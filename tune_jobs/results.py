@@ -1,7 +1,7 @@
 """A run that was made: its tables, its winner, and the one look at its test rows."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from trainers.data import DataInfo
 from trainers.plan import TrainingPlan, plan_training
 from tune_jobs import holdout
 from tune_jobs.errors import DamagedRun, JobError, RunFolderError
-from tune_jobs.events import Ending, HoldoutUnsealed, RunStarted
+from tune_jobs.events import Ending, Event, HoldoutUnsealed, RunStarted, in_force
 from tune_jobs.folder import RunFolder
 from tune_jobs.job import Job
 from tune_jobs.job_checks import importable_from
@@ -51,19 +51,31 @@ def open_run(path: str | Path) -> "Run":
     return Run(RunFolder.open(path))
 
 
+def job_of(folder: RunFolder, events: Sequence[Event]) -> Job:
+    """The job of the run whose journal holds `events`.
+
+    Raises:
+        DamagedRun: the journal or the job is damaged, or the run was killed before its first event.
+    """
+    if not events or not isinstance(events[0], RunStarted):
+        raise DamagedRun(
+            f"{folder.journal}: does not begin with the start of a run; if the run was killed that early, run its "
+            "job anew, since nothing is lost"
+        )
+    try:
+        return Job.from_mapping(read_yaml(folder.job), Path(events[0].job_folder))
+    except JobError as error:
+        raise DamagedRun(f"{folder.job}: {'; '.join(p.message for p in error.problems)}") from error
+
+
 class Run:
     """A run folder, read; made by `open_run`."""
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
         events = read_journal(folder.journal)
-        if not events or not isinstance(events[0], RunStarted):
-            raise DamagedRun(f"{folder.journal}: does not begin with the start of a run")
-        try:
-            self.job = Job.from_mapping(read_yaml(folder.job), Path(events[0].job_folder))
-        except JobError as error:
-            raise DamagedRun(f"{folder.job}: {'; '.join(p.message for p in error.problems)}") from error
-        self.record = RunRecord.replay(events, self.job.selection)
+        self.job = job_of(folder, events)
+        self.record = RunRecord.replay(in_force(events), self.job.selection)
 
     @property
     def path(self) -> Path:
@@ -139,6 +151,7 @@ class Run:
 
         Raises:
             HoldoutOpened: the test rows were read before, and `again` was not given.
+            RunInUse: the run is in progress.
         """
         from trainers.checkpoints import load_checkpoint  # noqa: PLC0415 (imports torch)
         from trainers.trainer import best_evaluator  # noqa: PLC0415
@@ -147,8 +160,8 @@ class Run:
         with importable_from(self.job.folder):
             # All that can fail comes before the claim: a look must not be spent on an error.
             evaluate = best_evaluator(plan, info, load_checkpoint(winner.checkpoint))
-            rows, number = holdout.unseal(self._folder, winner.trial_id, again=again, reason=reason)
             with Journal(self._folder.journal) as journal:
+                rows, number = holdout.unseal(self._folder, winner.trial_id, again=again, reason=reason)
                 journal.append(HoldoutUnsealed(trial_id=winner.trial_id, reason=reason))
             evaluation = evaluate(rows)
             results = {"test_loss": evaluation.loss}

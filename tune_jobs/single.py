@@ -11,10 +11,10 @@ from trainers.errors import TrainerError
 from trainers.plan import plan_training
 from trainers.results import EpochResult
 from trainers.settings import ModelSettings
-from tune_jobs.driver import prepare, threads_of
 from tune_jobs.errors import JobError, TrainingFailed
 from tune_jobs.job import Job
 from tune_jobs.job_checks import check_configuration, importable_from
+from tune_jobs.preparation import prepare, threads_of
 from tune_jobs.reports import failure_reason
 
 _SECTIONS = frozenset(Job.model_fields)

@@ -91,7 +91,7 @@ def steering(
             tables,
             trials=plan.trials,
             concurrent=plan.concurrent,
-            begun=sum(isinstance(event, TrialCreated) for event in events),
+            created=[event for event in events if isinstance(event, TrialCreated)],
             out_of_time=out_of_time,
         )
         scheduler = _scheduler(plan, tables, reports, journal, searcher, out_of_time)

@@ -3,15 +3,16 @@
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
 from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
 
-from tune_jobs.events import Ending, Status, TrialEnded, TrialStarted, WorkerLost
+from tune_jobs.events import Ending, Event, Status, TrialEnded, TrialStarted, WorkerLost
 from tune_jobs.folder import RunFolder
 from tune_jobs.job import Job
 from tune_jobs.journal import Journal
@@ -48,8 +49,12 @@ def tune_trials(
     folder: RunFolder,
     journal: Journal,
     record: RunRecord,
+    past: Sequence[Event] = (),
 ) -> Ending:
-    """Trains `concurrent` trials at a time until the search has no more; every event goes into the journal."""
+    """Trains `concurrent` trials at a time until the search has no more; every event goes into the journal.
+
+    It goes on from the events of the `past`, which are those in force.
+    """
     plan = SteeringPlan(
         search=job.search,
         scheduler=job.scheduler,
@@ -63,7 +68,7 @@ def tune_trials(
     pending = environment({"TUNE_MAX_PENDING_TRIALS_PG": str(concurrent)})
     with (
         _terminate_as_interrupt(),
-        steering(plan, journal, record, folder, lambda: task.out_of_time) as steers,
+        steering(plan, journal, record, folder, lambda: task.out_of_time, past) as steers,
         pending,
     ):
         tune.run(
@@ -87,8 +92,10 @@ def tune_trials(
     return Ending.TIME_LIMIT if task.out_of_time else Ending.ALL_TRIALS
 
 
-class JournalCallback(tune.Callback):
+class JournalCallback(TrialProgressCallback):
     """Writes what Ray Tune tells of trials into the journal, and ends trials that hang.
+
+    It takes the place of Ray Tune's own progress callback, which would print trials that it has no result of.
 
     Args:
         steers: writes the reports that the scheduler was not told of, and knows which trials wait.
@@ -131,10 +138,16 @@ class JournalCallback(tune.Callback):
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The trial ended by itself, or the scheduler stopped it."""
         self._heard.pop(trial, None)
-        report = Report.of_result(trial.last_result)
-        status, reason, details = trial_ending(report, self._why_waiting_ended(trial))
+        waiting_ended = self._why_waiting_ended(trial)
+        status, reason, details = trial_ending(Report.of_result(trial.last_result), waiting_ended)
         self._journal.append(
-            TrialEnded(trial_id=trial_id_of(trial), status=status, reason=reason, details=details)
+            TrialEnded(
+                trial_id=trial_id_of(trial),
+                status=status,
+                reason=reason,
+                details=details,
+                resumable=waiting_ended is not None or reason == Ending.TIME_LIMIT.value,
+            )
         )
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -169,6 +182,8 @@ def trial_ending(report: Report | None, waiting_ended: str | None = None) -> tup
         report: None where there was none.
         waiting_ended: why a trial that waited goes on no more; None for all others.
     """
+    if waiting_ended is not None:  # it has a score, and may have reported it to an earlier driver
+        return Status.STOPPED_EARLY, waiting_ended, ""
     if report is None:
         return Status.FAILED, "ended before its first report", ""
     if report.failure is not None:
@@ -176,8 +191,7 @@ def trial_ending(report: Report | None, waiting_ended: str | None = None) -> tup
     if report.score is None:
         return Status.FAILED, "no epoch had a finite score", ""
     if report.outcome is None:
-        reason = waiting_ended or STOPPED_BY_SCHEDULER.format(epoch=report.epoch)
-        return Status.STOPPED_EARLY, reason, ""
+        return Status.STOPPED_EARLY, STOPPED_BY_SCHEDULER.format(epoch=report.epoch), ""
     return (Status.COMPLETED if report.full_length else Status.STOPPED_EARLY), report.outcome, ""
 
 

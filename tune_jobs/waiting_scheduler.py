@@ -85,12 +85,15 @@ class WaitingScheduler(TrialScheduler):
         return next((trial for trial in trials if trial.status == Trial.PENDING), None)
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Mends a trial that was to take up an idle worker which had died in the meantime.
+        """Has a trial that waited before the run was resumed wait on, and mends one whose worker was dead.
 
-        Ray Tune (2.60) puts it back, but holds it for one that is being handed to a worker, so that no other
-        worker would take it; and it hears of the death a second time, which would fail a pending trial, and
-        spares one that is paused.
+        The latter was to take up an idle worker which had died in the meantime. Ray Tune (2.60) puts it back, but
+        holds it for one that is being handed to a worker, so that no other worker would take it; and it hears of
+        the death a second time, which would fail a pending trial, and spares one that is paused.
         """
+        if trial_id_of(trial) in self._tables.waiting:
+            trial.set_status(Trial.PAUSED)  # type: ignore[no-untyped-call]  # Ray is typed in parts
+            return
         handed_over: set[Trial] = getattr(tune_controller, "_resetting_trials", set())
         if trial in handed_over:
             handed_over.discard(trial)

@@ -12,10 +12,10 @@ from trainers.errors import CheckpointError
 from trainers.plan import TrainingPlan, plan_training
 from trainers.trainer import Trainer
 from tune_jobs.checkpoint_store import KEEP_BEST_TRIALS, KEEP_PER_TRIAL, CheckpointStore, prune_checkpoints
-from tune_jobs.driver import prepare
 from tune_jobs.events import Status
 from tune_jobs.folder import RunFolder
 from tune_jobs.job import Job
+from tune_jobs.preparation import prepare
 from tune_jobs.records import RunRecord
 
 MakeTrainer = Callable[..., Trainer]

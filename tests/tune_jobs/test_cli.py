@@ -12,7 +12,7 @@ import pytest
 from tune_jobs import holdout
 from tune_jobs.checkpoint_store import CheckpointStore
 from tune_jobs.cli import main
-from tune_jobs.driver import conclude, make_folder, prepare, run_started, trial_task
+from tune_jobs.driver import conclude
 from tune_jobs.events import (
     CheckpointWritten,
     Ending,
@@ -25,6 +25,7 @@ from tune_jobs.events import (
 from tune_jobs.folder import RunFolder
 from tune_jobs.job import Job
 from tune_jobs.journal import Journal, read_journal
+from tune_jobs.preparation import make_folder, prepare, run_started, trial_task
 from tune_jobs.records import RunRecord
 from tune_jobs.trainable import make_trainer
 

@@ -26,12 +26,12 @@ from tune_jobs.display import (
     trial_display,
     trials_display,
 )
-from tune_jobs.driver import prepare
 from tune_jobs.events import Ending, Status
 from tune_jobs.folder import RunFolder
 from tune_jobs.holdout import LEDGER, record_results
 from tune_jobs.job import Job
 from tune_jobs.job_file import parse_overrides
+from tune_jobs.preparation import prepare
 from tune_jobs.records import RunRecord
 from tune_jobs.results import open_run
 

@@ -12,11 +12,11 @@ import optuna
 import pytest
 
 from tune_jobs import Job, Run, open_run, run
-from tune_jobs.driver import prepare, trial_task
 from tune_jobs.errors import HoldoutOpened, ResourceError, RunFailed
 from tune_jobs.events import Ending, TrialCreated, WorkerLost
 from tune_jobs.folder import RunFolder
 from tune_jobs.journal import read_journal
+from tune_jobs.preparation import prepare, trial_task
 from tune_jobs.search.study import study_storage
 from tune_jobs.single import train_one
 

@@ -181,7 +181,10 @@ def test_a_run_that_is_taken_up_from_its_journal_creates_the_same_trial_next(
             Journal(again.journal, record.apply) as journal,
             steering(plan, journal, record, again, events=events[:place]) as steers,
         ):
+            unfinished = {*steers.tables.open, *steers.tables.waiting}
+            first = [steers.searcher.suggest("")["trial_id"] for _ in unfinished]  # type: ignore[index, call-overload]
             given: Any = steers.searcher.suggest("")
+        assert set(first) == unfinished, "what has not ended comes first"
         assert (given["trial_id"], given["configuration"]) == (event.trial_id, event.configuration)
         taken_up += 1
     assert taken_up > 6

@@ -4,7 +4,8 @@ It decides when a configuration is asked for, and leaves to the proposals which 
 results it does not need: all of it is in the journal, which the proposals follow.
 """
 
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -24,7 +25,7 @@ class JournaledSearcher(Searcher):
         tables: say which trials are in progress.
         trials: how many are created at most.
         concurrent: so many trials take a worker at a time.
-        begun: so many trials were created before.
+        created: trials that were created before; those of them that have not ended are handed out first.
         out_of_time: no trial is created once this is true.
     """
 
@@ -36,7 +37,7 @@ class JournaledSearcher(Searcher):
         *,
         trials: int,
         concurrent: int,
-        begun: int = 0,
+        created: Sequence[TrialCreated] = (),
         out_of_time: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(metric=SCORE, mode="min")
@@ -45,9 +46,12 @@ class JournaledSearcher(Searcher):
         self._tables = tables
         self._trials = trials
         self._concurrent = concurrent
-        self._created = begun
+        self._created = len(created)
         self._none_left = False
         self._out_of_time = out_of_time
+        self._waiting = deque(trial for trial in created if trial.trial_id in tables.waiting)
+        self._unfinished = deque(trial for trial in created if trial.trial_id in tables.open)
+        self._handed_out: set[str] = set()
 
     @property
     def exhausted(self) -> bool:
@@ -61,6 +65,10 @@ class JournaledSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # Ray's is too narrow
         """The next trial, with our own id; None where no worker is free for it."""
+        if self._waiting:  # Ray Tune must know of them; they take no worker
+            return self._hand_out(self._waiting.popleft())
+        if self._unfinished:
+            return self._hand_out(self._unfinished.popleft()) if self._has_room else None
         if self.exhausted:
             return self._finished()
         if not self._tables.may_start(self._concurrent):
@@ -71,15 +79,23 @@ class JournaledSearcher(Searcher):
             return self._finished()
         number, name = self._created, f"{self._created:04d}"
         self._created += 1
-        self._append(
-            TrialCreated(
-                trial_id=name,
-                number=number,
-                configuration=dict(configuration),
-                filled_in=number in self._proposals.filled_in,
-            )
+        trial = TrialCreated(
+            trial_id=name,
+            number=number,
+            configuration=dict(configuration),
+            filled_in=number in self._proposals.filled_in,
         )
-        return {"trial_id": name, "configuration": dict(configuration)}
+        self._append(trial)
+        return self._hand_out(trial)
+
+    @property
+    def _has_room(self) -> bool:
+        """Is a worker free for a trial that was in progress when the run was interrupted?"""
+        return len(self._handed_out & self._tables.open) < self._concurrent
+
+    def _hand_out(self, trial: TrialCreated) -> dict[str, Any]:
+        self._handed_out.add(trial.trial_id)
+        return {"trial_id": trial.trial_id, "configuration": dict(trial.configuration)}
 
     def _finished(self) -> str | None:
         """Where trials wait, Ray Tune hears of the end last: it would end workers that idle for a moment."""

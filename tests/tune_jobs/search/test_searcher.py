@@ -1,6 +1,6 @@
 """The searcher of Ray Tune, without Ray Tune's loop: when it gives a trial, and when it says that it has finished."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -20,12 +20,17 @@ class Run:
     """A searcher on tables and proposals that follow what it writes."""
 
     def __init__(
-        self, space: Space = SPACE, trials: int = 6, concurrent: int = 2, rungs: Any = RUNGS, **how: Any
+        self,
+        space: Space = SPACE,
+        trials: int = 6,
+        concurrent: int = 2,
+        rungs: Any = RUNGS,
+        past: Sequence[Event] = (),
     ) -> None:
         self.events: list[Event] = []
         self.out_of_time = False
-        self.tables = RungTables(rungs, 3, LOSS)
-        self.proposals = Immediate(search(space), history_of(parse_space(space)))
+        self.tables = RungTables.replay(past, rungs, 3, LOSS)
+        self.proposals = Immediate(search(space), history_of(parse_space(space)), past)
         self.searcher = JournaledSearcher(
             self.proposals,
             self.happen,
@@ -33,7 +38,7 @@ class Run:
             trials=trials,
             concurrent=concurrent,
             out_of_time=lambda: self.out_of_time,
-            **how,
+            created=[event for event in past if isinstance(event, TrialCreated)],
         )
 
     def happen(self, event: Event) -> None:
@@ -137,9 +142,60 @@ def test_no_trial_is_created_once_time_is_out(rungs: Any, said: str | None) -> N
     assert sum(isinstance(event, TrialCreated) for event in run.events) == 1
 
 
-def test_trials_that_were_created_before_count() -> None:
-    run = Run(trials=5, begun=3)
-    assert [run.ask(), run.ask(), run.ask()] == ["0003", "0004", None]
+# A run that is resumed
+
+
+def test_trials_that_were_in_progress_come_first_and_are_not_created_again() -> None:
+    before = Run(trials=5, concurrent=2)
+    assert [before.ask(), before.ask()] == ["0000", "0001"]
+    before.end(0)
+    assert before.ask() == "0002"
+    after = Run(trials=5, concurrent=2, past=before.events)
+    assert [after.ask(), after.ask(), after.ask()] == ["0001", "0002", None]
+    assert after.events == []
+    after.end(2)
+    assert after.ask() == "0003"
+    after.end(1)
+    assert [after.ask(), after.ask()] == ["0004", None]
+    given = {event.trial_id: event.configuration for event in after.events if isinstance(event, TrialCreated)}
+    assert list(given) == ["0003", "0004"]
+
+
+def test_a_trial_that_was_in_progress_has_its_own_configuration() -> None:
+    before = Run()
+    before.ask()
+    (created,) = before.events
+    assert isinstance(created, TrialCreated)
+    given = Run(past=before.events).searcher.suggest("Ray's own id")
+    assert given == {"trial_id": "0000", "configuration": created.configuration}
+
+
+def test_trials_that_waited_are_handed_out_at_once_since_they_take_no_worker() -> None:
+    before = Run(concurrent=1)
+    for number in range(2):
+        assert before.ask() == f"{number:04d}"
+        before.wait(number, 0.5)
+    assert before.ask() == "0002"
+    after = Run(concurrent=1, past=before.events)
+    assert [after.ask(), after.ask(), after.ask(), after.ask()] == ["0000", "0001", "0002", None]
+
+
+def test_no_more_trials_are_in_progress_at_a_time_than_there_is_room_for_now() -> None:
+    before = Run(concurrent=3)
+    assert [before.ask(), before.ask(), before.ask()] == ["0000", "0001", "0002"]
+    after = Run(concurrent=1, past=before.events)
+    assert [after.ask(), after.ask()] == ["0000", None]
+    after.end(0)
+    assert [after.ask(), after.ask()] == ["0001", None]
+
+
+def test_a_finished_run_that_is_asked_for_more_trials_creates_the_rest() -> None:
+    before = Run(trials=2)
+    for number in range(2):
+        before.ask()
+        before.end(number)
+    after = Run(trials=3, past=before.events)
+    assert [after.ask(), after.ask()] == ["0002", None]
 
 
 def test_what_ray_tune_is_given_is_not_what_the_journal_keeps() -> None:

@@ -1,0 +1,116 @@
+"""What comes before the trials: the data, the run folder, and what all trials have in common."""
+
+import json
+import os
+import platform
+import shutil
+import socket
+import time
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from search_spaces import Problem
+from trainers.model_arguments import check_model_input
+from tune_jobs import holdout
+from tune_jobs.errors import JobError
+from tune_jobs.events import Event, RunStarted, seconds_spent
+from tune_jobs.folder import RunFolder, replacing
+from tune_jobs.job import Job
+from tune_jobs.job_checks import check_surroundings, importable_from, module_path
+from tune_jobs.scheduling import rung_epochs
+from tune_jobs.trainable import TrialTask
+
+if TYPE_CHECKING:
+    from trainers.data import DataReport, PreparedData
+
+PACKAGES = ("tune-jobs", "torch", "ray", "optuna", "numpy")
+"""Packages whose versions are recorded with a run."""
+
+
+def prepare(job: Job) -> "PreparedData":
+    """The job's data: read, checked, divided and encoded.
+
+    Raises:
+        JobError: a file or function that the job names is not there.
+        TrainerError: the data cannot be used as the job asks.
+    """
+    from trainers.data import prepare_data  # noqa: PLC0415 (imports pyarrow)
+
+    sections = {name: getattr(job, name) for name in Job.model_fields}
+    problems = check_surroundings(sections, job.folder)
+    if problems:
+        raise JobError(problems)
+    with importable_from(job.folder):
+        prepared = prepare_data(job.data, job.training, job.folder)
+    if unfit := check_model_input(job.model.name, prepared.info.input_shape):
+        raise JobError([Problem("model.name", text) for text in unfit])
+    return prepared
+
+
+def make_folder(job: Job, prepared: "PreparedData") -> RunFolder:
+    """The run's folder, with the resolved job, how rows are encoded, and the sealed test rows."""
+    folder = RunFolder.create(Path(job.storage), job.name)
+    try:
+        with replacing(folder.job) as file:
+            file.write(job.with_absolute_source().to_yaml().encode())
+        with replacing(folder.data_info) as file:
+            file.write(json.dumps(prepared.info.to_mapping(), indent=1).encode())
+        holdout.seal(folder, prepared.test)
+    except BaseException:
+        shutil.rmtree(folder.path, ignore_errors=True)
+        raise
+    return folder
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that a result may depend on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def this_process() -> str:
+    """As `host:pid`."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def run_started(job: Job, report: "DataReport") -> RunStarted:
+    """The first event of a run's journal."""
+    return RunStarted(
+        name=job.name,
+        job_folder=str(job.folder),
+        trials=job.trials,
+        rows=report.rows,
+        fingerprints={
+            "data": report.fingerprint,
+            "split": report.split_fingerprint,
+            "space": job.search.space.fingerprint(),
+        },
+        versions=versions(),
+        notices=(*report.notices, *job.notices()),
+        driver=this_process(),
+    )
+
+
+def trial_task(job: Job, folder: RunFolder, past: Iterable[Event] = ()) -> TrialTask:
+    """What all trials of the job have in common; of the run folder it names the checkpoints alone.
+
+    The time that the run has spent before, by the events of its `past`, counts against its limit.
+    """
+    minutes = job.limits.minutes
+    return TrialTask(
+        model=job.model,
+        training=job.training,
+        score=job.selection,
+        seed=job.seed,
+        rungs=rung_epochs(job.scheduler, job.training.max_epochs),
+        threads=threads_of(job),
+        checkpoints=folder.checkpoints,
+        module_path=module_path(job.folder),
+        deadline=None if minutes is None else time.time() + 60 * minutes - seconds_spent(past),
+    )
+
+
+def threads_of(job: Job) -> int:
+    """Threads that a trial computes with: one for each of its CPUs."""
+    return max(1, int(job.resources.cpus_per_trial))

@@ -1,0 +1,132 @@
+"""May a run be resumed, as which job, and is there anything left to do: small answers from its journal."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from search_spaces import Problem
+from tune_jobs import holdout
+from tune_jobs.errors import JobError, RunFolderError
+from tune_jobs.events import (
+    Ending,
+    Event,
+    RunEnded,
+    RunResumed,
+    RunStarted,
+    TrialCreated,
+    in_force,
+    seconds_spent,
+)
+from tune_jobs.folder import RunFolder, replacing
+from tune_jobs.job import Job
+from tune_jobs.job_file import apply_overrides
+from tune_jobs.journal import Journal
+from tune_jobs.preparation import this_process, versions
+from tune_jobs.results import job_of
+
+if TYPE_CHECKING:
+    from trainers.data import PreparedData
+
+CHANGEABLE = ("search.trials", "limits", "tracking", "resources.max_concurrent", "data.source")
+"""Keys of a job, with all below them, that may change in a run that has begun: no trial's curve depends on them.
+
+The data may have moved; that they are the same is seen from their fingerprint.
+"""
+
+
+def job_to_resume(folder: RunFolder, events: Sequence[Event], overrides: Sequence[tuple[str, Any]]) -> Job:
+    """The job of the run, with what is to change.
+
+    Raises:
+        DamagedRun: its file cannot be read.
+        JobError: an override is wrong, or of what cannot change.
+    """
+    job = job_of(folder, events)
+    if not overrides:
+        return job
+    problems = [
+        Problem(name, f"cannot change in a run that has begun; what can: {', '.join(CHANGEABLE)}")
+        for name, _ in overrides
+        if not any(name == key or name.startswith(f"{key}.") for key in CHANGEABLE)
+    ]
+    if problems:
+        raise JobError(problems, name=f"resume {folder.name}")
+    changed = Job.from_mapping(apply_overrides(job.to_mapping(), overrides), job.folder)
+    created = number_created(events)
+    if changed.trials < created:
+        problem = (
+            f"given {changed.search.trials}; valid: {created} or more, since so many trials were made before"
+        )
+        raise JobError([Problem("search.trials", problem)], name=f"resume {folder.name}")
+    return changed
+
+
+def is_over(job: Job, events: Iterable[Event]) -> bool:
+    """Has the run ended, with nothing left to do for `job`?"""
+    events = in_force(events)
+    endings = [event.ending for event in events if isinstance(event, RunEnded)]
+    if endings == [Ending.ALL_TRIALS]:
+        return number_created(events) >= job.trials
+    if endings == [Ending.TIME_LIMIT]:
+        return job.limits.minutes is not None and seconds_spent(events) >= 60 * job.limits.minutes
+    return False
+
+
+def number_created(events: Iterable[Event]) -> int:
+    """How many trials were made."""
+    return sum(isinstance(event, TrialCreated) for event in events)
+
+
+def check_data(folder: RunFolder, events: Sequence[Event], prepared: "PreparedData") -> None:
+    """Makes sure that rows, split and holdout are those that the run began with.
+
+    Raises:
+        RunFolderError: they are not.
+        DamagedRun: the sealed rows are gone or damaged.
+    """
+    started = next(event for event in events if isinstance(event, RunStarted))
+    now = {"data": prepared.report.fingerprint, "split": prepared.report.split_fingerprint}
+    for name, what in (("data", "the data are"), ("split", "the division of the rows is")):
+        if started.fingerprints[name] != now[name]:
+            raise RunFolderError(
+                f"{folder.path}: {what} not what the run began with (fingerprint {now[name][:12]}, then "
+                f"{started.fingerprints[name][:12]}), so that its trials could not be compared with further ones; "
+                "put the data of then back, or start a new run"
+            )
+    holdout.check_sealed(folder, prepared.test)
+
+
+def run_resumed(job: Job, journal: Journal) -> RunResumed:
+    """The event that a resumed run begins with."""
+    return RunResumed(
+        trials=job.trials,
+        versions=versions(),
+        notices=(*_cut_notices(journal), *_version_notices(journal.past), *job.notices()),
+        driver=this_process(),
+    )
+
+
+def write_job(job: Job, folder: RunFolder) -> None:
+    """Keeps the job as it is run from here on."""
+    with replacing(folder.job) as file:
+        file.write(job.to_yaml().encode())
+
+
+def _cut_notices(journal: Journal) -> list[str]:
+    if not journal.cut:
+        return []
+    return [
+        f"the last line of the journal was not finished ({journal.cut} bytes), and was dropped; what it said "
+        "is done again"
+    ]
+
+
+def _version_notices(events: Sequence[Event]) -> list[str]:
+    before = [event.versions for event in events if isinstance(event, RunStarted | RunResumed)][-1]
+    changed = [
+        f"{name} {before[name]} is now {version}"
+        for name, version in versions().items()
+        if before.get(name, version) != version
+    ]
+    if not changed:
+        return []
+    return [f"{', '.join(changed)}: losses may differ in their last digits from those of the trials before"]
