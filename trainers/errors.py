@@ -7,7 +7,8 @@
     ├── ModelError         the model does not fit the data, or cannot be built
     ├── DeviceError        the device is not there
     ├── Diverged           the loss is no longer a finite number: this configuration's own fault
-    └── CheckpointError    a checkpoint is missing, damaged or of another training
+    └── CheckpointError    a checkpoint is damaged or of another training
+        └── CheckpointMissing  there is none
 
 All are the user's to mend, and none is worth a retry with the same input. The message says what was given,
 what is valid and what to do.
@@ -44,3 +45,7 @@ class Diverged(TrainerError):
 
 class CheckpointError(TrainerError):
     """A checkpoint is missing, damaged or of another training."""
+
+
+class CheckpointMissing(CheckpointError):
+    """There is no checkpoint."""
