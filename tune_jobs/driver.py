@@ -126,11 +126,11 @@ def _tune(
 
     past = in_force([*journal.past, begins])
     record = RunRecord.replay(past, job.selection)
-    task = trial_task(job, folder, past)
     with _following(job, folder, journal, record, past, listeners):
         journal.append(begins)
         ending = Ending.FAILED
         try:
+            task = trial_task(job, folder, past)
             trainable = share(task, data.pop())
             ending = tune_trials(job, task, trainable, concurrent, folder, journal, record, past)
         except KeyboardInterrupt:
@@ -155,7 +155,7 @@ def _following(
     epochs = (*rung_epochs(job.scheduler, job.training.max_epochs), job.training.max_epochs)
     study = StudyMirror.on(folder, job.search.space, job.selection, epochs, past)
     with ExitStack() as open_:
-        guests = [Guest(study, "the Optuna study"), *open_trackers(job, folder)]
+        guests = [Guest(study, "the Optuna study"), *open_trackers(job, folder, past)]
         for guest in guests:
             open_.enter_context(guest)
         for listener in (record.apply, _pruning(folder, record), *listeners):

@@ -581,7 +581,7 @@ def test_a_run_that_breaks_off_tells_its_trackers_to_the_last_event(
 
     monkeypatch.setattr(ray_connection, "ray_connection", no_ray)
     monkeypatch.setattr(driver, "trial_task", break_off)
-    monkeypatch.setattr(driver, "open_trackers", lambda job, folder: [Guest(recorder, "the recorder")])
+    monkeypatch.setattr(driver, "open_trackers", lambda *_: [Guest(recorder, "the recorder")])
     with pytest.raises(error):
         driver.run(make_job().model_copy(update={"storage": str(tmp_path)}))
     assert [type(event) for event in recorder.seen] == [RunStarted, RunEnded, WinnerSelected]
