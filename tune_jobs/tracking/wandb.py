@@ -1,8 +1,9 @@
 """Weights & Biases: a W&B run for each trial, all of them owned by the driver."""
 
+import math
 import os
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 import wandb
 
@@ -13,19 +14,19 @@ from tune_jobs.job_sections import WandbSettings
 from tune_jobs.records import RunRecord, TrialRecord
 from tune_jobs.tracking.base import new_results
 
-_QUIET: Final = wandb.Settings(
-    silent=True,
-    console="off",
-    disable_git=True,
-    disable_code=True,
-    symlink=False,
-    init_timeout=30,
-    finish_timeout=30,  # without it a server that does not answer is waited for without end
-    x_disable_meta=True,
-    x_disable_stats=True,
-    x_disable_machine_info=True,
-    x_save_requirements=False,
-)
+_QUIET: Final[Mapping[str, Any]] = {
+    "silent": True,
+    "console": "off",
+    "disable_git": True,
+    "disable_code": True,
+    "symlink": False,
+    "init_timeout": 30,
+    "finish_timeout": 30,  # without it a server that does not answer is waited for without end
+    "x_disable_meta": True,
+    "x_disable_stats": True,
+    "x_disable_machine_info": True,
+    "x_save_requirements": False,
+}
 """No word on the console; nothing is looked for on the machine, or told of it, but the trials' own numbers."""
 
 
@@ -78,9 +79,8 @@ class WandbTracker:
 
     def close(self) -> None:
         """Ends the W&B runs of trials whose end was not seen."""
-        for run in self._runs.values():
-            run.finish(exit_code=1)
-        self._runs.clear()
+        for trial_id in list(self._runs):
+            self._finish(trial_id, exit_code=1)
 
     def _run(self, trial_id: str) -> wandb.Run:
         """The trial's W&B run, which is opened where this process has not done so yet."""
@@ -105,11 +105,10 @@ class WandbTracker:
             tags=self._settings.tags,
             config=dict(trial.configuration),
             dir=self._folder.path,  # W&B itself adds the `wandb`
-            settings=_QUIET,
+            settings=dict(_QUIET),  # a `wandb.Settings` would be changed by `init`
         )
-        score = self._record.score
-        for metric, summary in {"val_loss": "min", score.metric: score.mode}.items():
-            run.define_metric(metric, summary=summary)
+        for metric, mode in self._summarised.items():
+            run.define_metric(metric, summary=mode)
         return run
 
     def _log(self, report: EpochsReported) -> None:
@@ -122,5 +121,18 @@ class WandbTracker:
         best = self._record.best(trial.trial_id)
         if best is not None:
             run.summary.update({"score": best.score, "best_epoch": best.epoch})
-        run.finish(exit_code=0 if trial.status.selectable else 1)
-        del self._runs[trial.trial_id]
+        self._finish(trial.trial_id, exit_code=0 if trial.status.selectable else 1)
+
+    def _finish(self, trial_id: str, exit_code: int) -> None:
+        run, epochs = self._runs.pop(trial_id), self._record.trials[trial_id].epochs.values()
+        for metric, mode in self._summarised.items():
+            values = [epoch[metric] for epoch in epochs if math.isfinite(epoch[metric])]
+            if values:  # W&B takes NaN for the best, and where a run is resumed forgets the epochs before
+                run.summary.update({metric: {mode: min(values) if mode == "min" else max(values)}})
+        run.finish(exit_code=exit_code)
+
+    @property
+    def _summarised(self) -> Mapping[str, str]:
+        """Metrics of which the best value is shown, and which is the best."""
+        score = self._record.score
+        return {"val_loss": "min", score.metric: score.mode}

@@ -1,0 +1,136 @@
+"""A made-up run for the trackers, straight through or in two parts."""
+
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from tune_jobs import Job
+from tune_jobs.events import (
+    CheckpointWritten,
+    Ending,
+    EpochsReported,
+    Event,
+    RunEnded,
+    RunResumed,
+    RunStarted,
+    Status,
+    TrialCreated,
+    TrialEnded,
+    TrialStarted,
+    WinnerSelected,
+    WorkerLost,
+)
+from tune_jobs.folder import RunFolder
+from tune_jobs.journal import Journal
+from tune_jobs.records import RunRecord
+from tune_jobs.tracking import Guest
+
+CONFIGURATIONS = {
+    "0000": {"lr": 0.1, "optimizer": "sgd", "model.hidden": [64, 32], "nesterov": True},
+    "0001": {"lr": 1e-3, "optimizer": "adam", "model.hidden": [], "batch_size": None},
+    "0002": {"lr": 10.0, "optimizer": "adam", "model.hidden": [8]},
+    "0003": {"lr": 0.5, "optimizer": "adam", "model.hidden": [8]},
+}
+WAIT_SECONDS = 60.0
+"""For what comes at once, unless it never comes."""
+
+
+def result(epoch: int, val_loss: float) -> dict[str, float]:
+    return {
+        "epoch": epoch,
+        "train_loss": 2.0 / epoch,
+        "val_loss": val_loss,
+        "accuracy": 1 - 1 / (epoch + 1),
+        "lr": 0.1 / epoch,
+        "seconds": 0.25 * epoch,
+    }
+
+
+def reported(trial_id: str, *val_losses: float, first: int = 1) -> EpochsReported:
+    results = [result(epoch, loss) for epoch, loss in enumerate(val_losses, start=first)]
+    return EpochsReported(trial_id=trial_id, results=results, worker="host:1")
+
+
+def run_events() -> list[Event]:
+    """A run with a trial of every kind; the first loses its worker, the last has no end."""
+    created = [
+        TrialCreated(trial_id=trial_id, number=number, configuration=configuration)
+        for number, (trial_id, configuration) in enumerate(CONFIGURATIONS.items())
+    ]
+    first, second, third, last = (TrialStarted(trial_id=trial_id) for trial_id in CONFIGURATIONS)
+    return [
+        RunStarted(name="demo", job_folder=".", trials=4, rows={"train": 3}, fingerprints={}, versions={}),
+        *created[:2],
+        first,
+        second,
+        reported("0000", 0.9, 0.7),
+        CheckpointWritten(trial_id="0000", epoch=2, file="checkpoints/0000/2.pt"),
+        reported("0000", 0.4, first=3),
+        reported("0001", 0.8),
+        WorkerLost(trial_id="0000", reason="the worker died"),
+        first,
+        reported("0000", 0.4, 0.6, 0.65, first=3),
+        TrialEnded(trial_id="0000", status=Status.COMPLETED, reason="reached max_epochs"),
+        reported("0001", math.nan, first=2),
+        TrialEnded(
+            trial_id="0001", status=Status.STOPPED_EARLY, reason="stopped by the scheduler at epoch 2"
+        ),
+        *created[2:],
+        third,
+        TrialEnded(trial_id="0002", status=Status.FAILED, reason="the loss is not finite", details="…"),
+        last,
+        reported("0003", 0.5),
+        RunEnded(ending=Ending.ALL_TRIALS),
+        WinnerSelected(winner="0000"),
+    ]
+
+
+def make_job(**tracking: object) -> Job:
+    return Job.from_mapping(
+        {
+            "name": "demo",
+            "data": {"source": "digits"},
+            "model": {"name": "mlp"},
+            "training": {"max_epochs": 5, "loss": "cross_entropy", "metrics": ["accuracy"]},
+            "search": {"space": {"lr": {"low": 1e-4, "high": 1.0, "log": True}}},
+            "tracking": tracking,
+        }
+    )
+
+
+def make_folder(path: Path) -> RunFolder:
+    return RunFolder.create(path, "demo")
+
+
+def track(folder: RunFolder, events: Sequence[Event], guests: Sequence[Guest]) -> None:
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(guest) for guest in guests]
+        with Journal(folder.journal, *listeners) as journal:
+            for event in events:
+                journal.append(event)
+
+
+def trial_records(events: Sequence[Event]) -> dict[str, dict[int, dict[str, float]]]:
+    """Epochs by trial, as the run's own records have them."""
+    record = RunRecord.replay(events, make_job().selection)
+    return {
+        trial.trial_id: {epoch: dict(values) for epoch, values in trial.epochs.items()}
+        for trial in record.trials.values()
+    }
+
+
+def interrupted(events: Sequence[Event], place: int) -> tuple[list[Event], list[Event]]:
+    """The run, interrupted before the event at `place` and resumed: what either driver wrote to the journal."""
+    record = RunRecord.replay(events[:place], make_job().selection)
+    resumable = [
+        TrialEnded(
+            trial_id=trial.trial_id,
+            status=Status.INTERRUPTED,
+            reason=Ending.INTERRUPTED.value,
+            resumable=True,
+        )
+        for trial in record.with_status(Status.PENDING, Status.RUNNING, Status.WAITING)
+    ]
+    ended = [*resumable, RunEnded(ending=Ending.INTERRUPTED), WinnerSelected(winner=None)]
+    return [*events[:place], *ended], [RunResumed(trials=4, versions={}), *events[place:]]

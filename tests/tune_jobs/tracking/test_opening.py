@@ -1,0 +1,85 @@
+"""Which trackers a job has, and that they hear of a run to its end."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.tune_jobs.tracking.conftest import make_folder, make_job
+from tests.tune_jobs.tracking.test_guest import Recorder
+from tune_jobs import driver, ray_connection
+from tune_jobs.errors import ResourceError
+from tune_jobs.events import RunEnded, RunStarted, WinnerSelected
+from tune_jobs.ray_connection import Cluster
+from tune_jobs.tracking import Guest, open_trackers
+
+
+def test_without_tracking_nothing_of_it_is_imported_or_made(tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text(make_job().to_yaml())
+    code = (
+        "import sys; from pathlib import Path; import tune_jobs.driver; from tune_jobs import Job;"
+        "from tune_jobs.folder import RunFolder; from tune_jobs.tracking import open_trackers;"
+        "print(open_trackers(Job.from_file('job.yaml'), RunFolder(Path('run'))));"
+        "print({'wandb', 'tensorboardX', 'torch', 'ray'} & sys.modules.keys())"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert output.stdout == "[]\nset()\n"
+    assert [file.name for file in tmp_path.iterdir()] == ["job.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("package", "hidden", "module", "tracking"),
+    [
+        ("wandb", "wandb", "tune_jobs.tracking.wandb", {"wandb": {"project": "curves"}}),
+        (
+            "tensorboardX",
+            "tensorboardX.event_file_writer",
+            "tune_jobs.tracking.tensorboard",
+            {"tensorboard": True},
+        ),
+    ],
+)
+def test_a_missing_package_is_one_clear_message(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    package: str,
+    hidden: str,
+    module: str,
+    tracking: dict[str, object],
+) -> None:
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, hidden, None)
+    with pytest.raises(ResourceError) as caught:
+        open_trackers(make_job(**tracking), make_folder(tmp_path))
+    (key,) = tracking
+    assert str(caught.value).startswith(f"tracking.{key}: the package {package} cannot be imported (")
+    assert str(caught.value).endswith(
+        f"; install it with `pip install {package}`, or leave tracking.{key} out of the job"
+    )
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_run_that_breaks_off_tells_its_trackers_to_the_last_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    recorder = Recorder()
+
+    @contextmanager
+    def no_ray(address: str | None) -> Iterator[Cluster]:
+        yield Cluster(cpus=1, gpus=0)
+
+    def break_off(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ray_connection, "ray_connection", no_ray)
+    monkeypatch.setattr(driver, "trial_task", break_off)
+    monkeypatch.setattr(driver, "open_trackers", lambda *_: [Guest(recorder, "the recorder")])
+    with pytest.raises(error):
+        driver.run(make_job().model_copy(update={"storage": str(tmp_path)}))
+    assert [type(event) for event in recorder.seen] == [RunStarted, RunEnded, WinnerSelected]
+    assert recorder.closed.is_set()
