@@ -2,15 +2,17 @@
 
 import os
 import secrets
+import shutil
 import string
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Self
 
 from tune_jobs.errors import RunFolderError
+from tune_jobs.storage import reason_of, write_test
 
 CHECKPOINT_SUFFIX = ".pt"
 
@@ -26,21 +28,46 @@ class RunFolder:
         """A new folder `<name>-<UTC time>-<4 letters>` in `storage`, which is made where it is missing.
 
         Raises:
-            RunFolderError: the folder cannot be made or written to.
+            RunFolderError: the folder cannot be made or written to; nothing of it stays.
+        """
+        with cls.making(storage, name) as folder:
+            return folder
+
+    @classmethod
+    @contextmanager
+    def making(cls, storage: Path, name: str) -> Iterator[Self]:
+        """A new folder to be filled in the block; where that fails, nothing of it stays.
+
+        What it is to hold may be large, so that there is a write test before and after.
+
+        Raises:
+            RunFolderError: the folder cannot be made or written to; so is any `OSError` of the block.
         """
         time = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         letters = "".join(secrets.choice(string.ascii_lowercase) for _ in range(4))
-        folder = cls((storage / f"{name}-{time}-{letters}").resolve())
+        storage = storage.resolve()
+        folder = cls(storage / f"{name}-{time}-{letters}")
+        made: list[Path] = []
         try:
+            made = [path for path in (folder.path, storage, *storage.parents) if not path.exists()]
             for path in (folder.path, folder.journal.parent, folder.checkpoints, folder.ray):
                 path.mkdir(parents=True)
             folder.holdout.mkdir(mode=0o700)
-        except OSError as error:
+            write_test(folder.path)
+            yield folder
+            write_test(folder.path)
+        except BaseException as error:
+            reason = reason_of(error, storage) if isinstance(error, OSError) else ""  # before it is tidied up
+            shutil.rmtree(folder.path, ignore_errors=True)
+            for path in made:
+                with suppress(OSError):  # another run may use it by now
+                    path.rmdir()
+            if not isinstance(error, OSError):
+                raise
             raise RunFolderError(
-                f"storage: cannot write to {storage.resolve()} ({error.strerror}); "
+                f"storage: cannot write to {storage} ({reason}); "
                 "give a folder that you may write to, with `--storage FOLDER`"
             ) from error
-        return folder
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
@@ -121,7 +148,11 @@ class RunFolder:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of `path` at the end: readers see the old or the new one, never a part."""
+    """A file that takes the place of `path` at the end: readers see the old or the new one, never a part.
+
+    Only one process at a time writes a file of a run, so that temporary files of others were left by such as
+    were killed, and are removed.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -129,5 +160,17 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        sync_folder(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # else a disk that has become read-only would hide what has happened
+            for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+                leftover.unlink(missing_ok=True)
+
+
+def sync_folder(path: Path) -> None:
+    """Has the disk know of a new file in the folder."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

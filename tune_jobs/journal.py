@@ -10,12 +10,15 @@ import os
 import time
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from tune_jobs.errors import DamagedRun, RunInUse, StorageFailed
 from tune_jobs.events import Event, RunResumed, RunStarted, event_from_mapping
+from tune_jobs.folder import sync_folder
+from tune_jobs.storage import reason_of, storage_failed
 
 Listener = Callable[[Event], None]
 
@@ -62,7 +65,7 @@ class Journal:
             if content.torn:
                 os.truncate(self._file, content.sound)
             if new:
-                _sync_folder(path.parent)
+                sync_folder(path.parent)
         except BaseException:
             os.close(self._file)
             raise
@@ -71,6 +74,7 @@ class Journal:
         self.cut = content.torn
         """Bytes that were cut off its end."""
         self._size = content.sound
+        self._torn = False
 
     def follow(self, listener: Listener) -> None:
         """Tells `listener` of every event from now on, after those who have followed for longer."""
@@ -100,19 +104,24 @@ class Journal:
 
     def _write(self, line: bytes) -> None:
         try:
+            if self._torn:
+                self._cut()
             rest = memoryview(line)
             while rest:
                 rest = rest[os.write(self._file, rest) :]
             os.fdatasync(self._file)
         except OSError as error:
-            os.truncate(self._file, self._size)  # else the next line would be written onto a torn one
-            self.failure = StorageFailed(
-                f"{self._path}: cannot be written to ({error.strerror}); the run has stopped, and what was "
-                "reported before is on disk",
-                self._path.parent.parent,
-            )
+            self._torn = True
+            with suppress(OSError):  # else before the next line, which would be written onto a torn one
+                self._cut()
+            run = self._path.parent.parent
+            self.failure = storage_failed(self._path, reason_of(error, run), run)
             raise self.failure from error
         self._size += len(line)
+
+    def _cut(self) -> None:
+        os.truncate(self._file, self._size)
+        self._torn = False
 
     def _lock(self) -> None:
         until = time.monotonic() + SECONDS_FOR_THE_LOCK
@@ -189,15 +198,6 @@ def sound_lines(path: Path) -> int:
             break
         sound += len(line)
     return sound
-
-
-def _sync_folder(path: Path) -> None:
-    """Has the disk know of a new file in the folder."""
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _parse(line: bytes) -> Event | None:

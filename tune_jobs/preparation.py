@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import shutil
 import socket
 import time
 from collections.abc import Iterable
@@ -50,17 +49,17 @@ def prepare(job: Job) -> "PreparedData":
 
 
 def make_folder(job: Job, prepared: "PreparedData") -> RunFolder:
-    """The run's folder, with the resolved job, how rows are encoded, and the sealed test rows."""
-    folder = RunFolder.create(Path(job.storage), job.name)
-    try:
+    """The run's folder, with the resolved job, how rows are encoded, and the sealed test rows.
+
+    Raises:
+        RunFolderError: it cannot be made or written to; nothing of it stays.
+    """
+    with RunFolder.making(Path(job.storage), job.name) as folder:
         with replacing(folder.job) as file:
             file.write(job.with_absolute_source().to_yaml().encode())
         with replacing(folder.data_info) as file:
             file.write(json.dumps(prepared.info.to_mapping(), indent=1).encode())
         holdout.seal(folder, prepared.test)
-    except BaseException:
-        shutil.rmtree(folder.path, ignore_errors=True)
-        raise
     return folder
 
 

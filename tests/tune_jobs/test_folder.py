@@ -1,6 +1,8 @@
 """The run folder: its paths, and files that are replaced in one step or not at all."""
 
+import errno
 import re
+import resource
 import subprocess
 import sys
 import threading
@@ -11,6 +13,7 @@ import pytest
 
 from tune_jobs.errors import RunFolderError
 from tune_jobs.folder import RunFolder, replacing
+from tune_jobs.storage import PROBE_BYTES
 
 
 def test_a_new_folder_has_name_time_and_letters_and_a_private_holdout(tmp_path: Path) -> None:
@@ -51,6 +54,38 @@ def test_storage_that_cannot_be_written_to_is_refused_with_what_to_do(tmp_path: 
         "give a folder that you may write to, with `--storage FOLDER`"
     )
     assert (tmp_path / "file").is_file()
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), OSError("torn"), KeyboardInterrupt()]
+)
+def test_where_a_folder_cannot_be_filled_nothing_of_it_stays(tmp_path: Path, error: BaseException) -> None:
+    def make(storage: Path) -> None:
+        with RunFolder.making(storage, "digits") as folder:
+            (folder.checkpoints / "half").write_bytes(b"made")
+            raise error
+
+    given = RunFolderError if isinstance(error, OSError) else type(error)
+    with pytest.raises(given) as caught:
+        make(tmp_path / "some" / "where")
+    assert list(tmp_path.iterdir()) == []
+    if error.args:
+        assert str(caught.value).startswith(f"storage: cannot write to {tmp_path / 'some' / 'where'} (")
+    (tmp_path / "runs" / "another").mkdir(parents=True)
+    with pytest.raises(given):
+        make(tmp_path / "runs")
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["another"]
+
+
+def test_a_folder_takes_more_than_a_few_bytes_before_it_is_made(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (PROBE_BYTES - 1, hard))
+    try:
+        with pytest.raises(RunFolderError, match=r"cannot write to .* \(File too large\)"):
+            RunFolder.create(tmp_path / "runs", "digits")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_only_a_folder_with_a_journal_is_a_run(tmp_path: Path, folder: RunFolder) -> None:
@@ -130,9 +165,12 @@ def test_what_a_killed_process_left_neither_counts_nor_hinders(tmp_path: Path) -
     (left,) = set(tmp_path.iterdir()) - {path}
     assert left.name.startswith(".table.")
     assert path.read_bytes() == b"old"
+    other = tmp_path / ".other.123.tmp"
+    other.touch()
     with replacing(path) as file:
         file.write(b"new")
     assert path.read_bytes() == b"new"
+    assert set(tmp_path.iterdir()) == {path, other}, "what was left of the same file is removed"
 
 
 def test_a_leftover_of_the_same_process_id_is_overwritten(tmp_path: Path) -> None:
