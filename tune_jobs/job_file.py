@@ -6,13 +6,14 @@ YAML 1.2 through ruamel.yaml: `1e-4` is a number, `no` is text, and a key given 
 import copy
 import io
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError, SafeConstructor
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError, YAMLWarning
 from ruamel.yaml.representer import SafeRepresenter
 
 from search_spaces import Problem
@@ -79,7 +80,9 @@ def parse_yaml(text: str) -> Any:
     reader = YAML(typ="safe", pure=True)
     reader.Constructor = _Constructor
     try:
-        return _plain(reader.load(text))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", YAMLWarning)  # an anchor may be given anew, and 1e-3 have no dot
+            return _plain(reader.load(text))
     except RecursionError:
         raise YAMLError("nested too deeply, or an alias that contains itself") from None
     except (ValueError, KeyError) as error:  # of a value that is not what its form or tag says

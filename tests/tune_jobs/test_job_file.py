@@ -53,6 +53,8 @@ def message(error: JobError) -> str:
         ("2020-13-45", "2020-13-45"),
         ("2001-12-14t21:59:43.10-05:00", "2001-12-14t21:59:43.10-05:00"),
         ("{2: a, 0.5: b}", {"2": "a", "0.5": "b"}),
+        ("[&a 1, &a 2, *a]", [1, 2, 2]),
+        ("%YAML 1.1\n--- 1e-3", 0.001),
     ],
 )
 def test_yaml_values_are_what_a_job_file_says_they_are(text: str, value: Any) -> None:
