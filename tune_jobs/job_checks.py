@@ -15,7 +15,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from search_spaces import Choice, Problem, SearchSpace
-from trainers.data.files import SUFFIXES
+from trainers.data.files import SUFFIXES, is_file
 from trainers.metric_rules import check_metrics, metric_names
 from trainers.model_arguments import check_model_arguments, model_argument_names
 from trainers.plan import FIXED_TRAINING_KEYS, TrainingPlan, plan_training
@@ -101,7 +101,7 @@ def _source(data: DataSettings, folder: Path) -> list[Problem]:
     source = data.source
     if Path(source).suffix.lower() in SUFFIXES:
         problems = []
-        if not (folder / source).is_file():
+        if not is_file(folder / source):
             problems.append(Problem("data.source", f"no such file: {folder / source}"))
         if data.target is None and Path(source).suffix.lower() != ".npz":
             problems.append(Problem("data.target", "missing; a table needs the name of its target column"))

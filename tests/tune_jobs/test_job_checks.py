@@ -266,6 +266,12 @@ def test_what_a_job_names_must_be_there(write_job: WriteJob, tmp_path: Path) -> 
     ]
 
 
+def test_there_is_no_file_of_a_name_that_is_too_long(write_job: WriteJob, tmp_path: Path) -> None:
+    name = "x" * 5000 + ".csv"
+    path = write_job({"data/source": name, "data/target": "y", "data/arguments": {}})
+    assert surroundings(path) == [f"data.source: no such file: {tmp_path / name}"]
+
+
 @pytest.mark.parametrize(
     ("source", "said"),
     [

@@ -39,6 +39,14 @@ class _TableFile:
     read: Callable[[list[str]], pa.Table]
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; of a name that no file can have, there is none."""
+    try:
+        return path.is_file()
+    except OSError:  # the name is too long, or a folder on the way is closed to us
+        return False
+
+
 def read_file(path: Path, settings: DataSettings) -> RawData:
     """Read a .parquet, .csv, .arrow or .npz file.
 
@@ -55,7 +63,7 @@ def read_file(path: Path, settings: DataSettings) -> RawData:
         raise DataError(
             f"data.source: {path.name!r} is of no known file type; use one of {', '.join(SUFFIXES)}"
         )
-    if not path.is_file():
+    if not is_file(path):
         beside = [other.name for other in path.parent.glob("*")] if path.parent.is_dir() else []
         raise DataError(f"data.source: there is no file {path}{did_you_mean(path.name, beside)}")
     allowed = {".csv": ("columns", "drop", "delimiter"), ".npz": ()}.get(suffix, ("columns", "drop"))
