@@ -345,7 +345,24 @@ def test_arguments_of_built_in_sources_are_checked(tmp_path):
             "data.arguments.features is 2.5; give a whole number of at least 1",
         ),
         ("linear_gaussian", {"seed": -1}, "data.arguments.seed is -1; give a whole number of at least 0"),
-        ("linear_gaussian", {"sigma": "1"}, "data.arguments.sigma is '1'; give a number of at least 0"),
+        (
+            "linear_gaussian",
+            {"sigma": "1"},
+            "data.arguments.sigma is '1'; give a number of at least 0 and at most 1e+30",
+        ),
+        (
+            "linear_gaussian",
+            {"sigma": 1e308},
+            "data.arguments.sigma is 1e+308; give a number of at least 0 and at most 1e+30",
+        ),
+        *(
+            (
+                "linear_gaussian",
+                {"n": n},
+                f"data.arguments: {n} rows of 2 features do not fit into memory; give a smaller n or fewer features",
+            )
+            for n in (10**13, 2**62, 10**400)
+        ),
     ]
     for source, arguments, message in cases:
         assert problem(tmp_path, source, arguments=arguments) == message

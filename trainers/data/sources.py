@@ -17,6 +17,9 @@ from trainers.errors import DataError
 from trainers.references import did_you_mean, load_reference
 from trainers.settings import REFERENCE, BuiltInSource, DataSettings
 
+LARGEST_SIGMA = 1e30
+"""Of `linear_gaussian`; models compute in single precision."""
+
 
 def read_source(settings: DataSettings, base: Path) -> RawData:
     """Read all rows of `data.source`.
@@ -150,12 +153,20 @@ def linear_gaussian(n: int = 500, features: int = 2, sigma: float = 0.001, seed:
     for name, value, least in (("n", n, 1), ("features", features, 1), ("seed", seed, 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise DataError(f"data.arguments.{name} is {value!r}; give a whole number of at least {least}")
-    if isinstance(sigma, bool) or not isinstance(sigma, int | float) or not 0 <= sigma < np.inf:
-        raise DataError(f"data.arguments.sigma is {sigma!r}; give a number of at least 0")
+    if isinstance(sigma, bool) or not isinstance(sigma, int | float) or not 0 <= sigma <= LARGEST_SIGMA:
+        raise DataError(
+            f"data.arguments.sigma is {sigma!r}; give a number of at least 0 and at most {LARGEST_SIGMA:g}"
+        )
     random = np.random.Generator(np.random.PCG64(seed))
-    x = random.standard_normal((n, features))
-    theta = random.standard_normal(features)
-    y = x @ theta + sigma * random.standard_normal(n)
+    try:
+        x = random.standard_normal((n, features))
+        theta = random.standard_normal(features)
+        y = x @ theta + sigma * random.standard_normal(n)
+    except (MemoryError, ValueError) as error:  # NumPy's words for an array that no machine can hold
+        raise DataError(
+            f"data.arguments: {n} rows of {features} features do not fit into memory; give a smaller n or "
+            "fewer features"
+        ) from error
     return RawData(x, y, truth=theta)
 
 
