@@ -46,9 +46,14 @@ def build_model(settings: ModelSettings, info: DataInfo) -> nn.Module:
     outputs = info.outputs
     match settings.name:
         case "linear" | "mlp" | "cnn":
-            model = _built_in(
-                parse_model_arguments(settings.name, settings.arguments), info.input_shape, outputs
-            )
+            arguments = parse_model_arguments(settings.name, settings.arguments)
+            try:
+                model = _built_in(arguments, info.input_shape, outputs)
+            except (RuntimeError, TypeError, MemoryError) as error:  # PyTorch's words for layers too large
+                raise ModelError(
+                    f"model {settings.name} of {settings.arguments} for rows of shape {list(info.input_shape)} "
+                    "does not fit into memory; choose smaller layers"
+                ) from error
         case _:
             model = _from_function(settings, info.input_shape, outputs)
     _check_outputs(model, settings.name, info.input_shape, outputs)

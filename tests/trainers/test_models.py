@@ -74,6 +74,15 @@ def test_arguments_set_widths(make_info):
             "an image of 7 x 9 is too small to be pooled by 2 after each of 3 convolutions",
         ),
         ("mlp", {"widht": 3}, (4,), "model mlp has no argument 'widht'; it takes hidden"),
+        *(
+            (
+                "mlp",
+                {"hidden": [width]},
+                (4,),
+                f"model mlp of {{'hidden': [{width}]}} for rows of shape [4] does not fit into memory; choose smaller",
+            )
+            for width in (10**18, 10**400)
+        ),
     ],
 )
 def test_models_that_do_not_fit_say_why(make_info, name, arguments, shape, message):
