@@ -66,8 +66,11 @@ class SchedulerSettings(Settings):
 class ResourceSettings(Settings):
     """What one trial takes, and how many run at a time."""
 
-    cpus_per_trial: Positive = 1
-    """CPUs of a trial; it computes with as many threads, at least one."""
+    cpus_per_trial: Annotated[float, Field(gt=0, le=4096, allow_inf_nan=False)] = 1
+    """CPUs of a trial; it computes with as many threads, at least one.
+
+    With more threads than it can have, a process dies without a word, so that there is a limit.
+    """
     gpus_per_trial: NonNegative = 0
     max_concurrent: Count | None = None
     """Trials at a time; null takes as many as the machine or cluster has room for."""
