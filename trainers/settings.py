@@ -120,7 +120,8 @@ class TrainingSettings(Settings):
     batching: Literal["shuffle", "replacement", "sequential"] = "shuffle"
     clip_grad_norm: Positive | None = None
     """Gradients whose joint 2-norm is above this are scaled down to it."""
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,2})?)$")] = "auto"
+    """PyTorch takes the number of a device modulo 256, so that cuda:256 would be cuda:0."""
 
 
 class Hyperparameters(Settings):
