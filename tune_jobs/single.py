@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +60,21 @@ def train_one(job: Job, configuration: Mapping[str, Any]) -> Iterator[EpochResul
         from trainers.trainer import Trainer  # noqa: PLC0415 (imports torch)
 
         plan = plan_training(job.model, job.training, job.selection, configuration, job.seed)
-        return _guarded(Trainer(plan, data, threads=threads_of(job)).epochs())
+        with _faults_told():
+            trainer = Trainer(plan, data, threads=threads_of(job))
+        return _guarded(trainer.epochs())
 
 
 def _guarded(results: Iterator[EpochResult]) -> Iterator[EpochResult]:
-    """`results`; what the user's code raises becomes one message, with the place in that code."""
-    try:
+    with _faults_told():
         yield from results
+
+
+@contextmanager
+def _faults_told() -> Iterator[None]:
+    """What the user's code raises becomes one message, with the place in that code."""
+    try:
+        yield
     except TrainerError:
         raise
     except (Exception, SystemExit) as error:

@@ -97,6 +97,22 @@ def test_a_divergence_is_told_after_the_epoch_that_shows_it(make_sections: MakeS
     assert not epochs[-1].is_finite
 
 
+def test_a_model_that_cannot_be_made_ready_is_one_message_too(
+    tmp_path: Path, make_sections: MakeSections
+) -> None:
+    (tmp_path / "unready_code.py").write_text(
+        "from torch import nn\n"
+        "class Unready(nn.Linear):\n"
+        "    def to(self, device):\n"
+        "        raise OSError('no room')\n"
+        "def unready(input_shape, outputs):\n"
+        "    return Unready(input_shape[0], outputs)\n"
+    )
+    job = Job.from_mapping(make_sections({"model": {"name": "unready_code:unready"}}), tmp_path)
+    with pytest.raises(TrainingFailed, match=r"^the training failed: OSError: no room\n.*unready_code.py"):
+        train_one(job, {})
+
+
 def test_what_the_users_code_raises_is_one_message_with_its_place(
     tmp_path: Path, make_sections: MakeSections
 ) -> None:
