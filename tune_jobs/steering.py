@@ -13,6 +13,7 @@ from tune_jobs.folder import RunFolder
 from tune_jobs.job_sections import SchedulerSettings, SearchSettings
 from tune_jobs.journal import Journal
 from tune_jobs.records import RunRecord
+from tune_jobs.replayed_scheduler import ReplayedScheduler, replayed
 from tune_jobs.report_log import ReportLog
 from tune_jobs.rungs import RungTables
 from tune_jobs.scheduling import make_tables, ray_scheduler, rung_epochs
@@ -94,7 +95,11 @@ def steering(
             created=[event for event in events if isinstance(event, TrialCreated)],
             out_of_time=out_of_time,
         )
-        scheduler = _scheduler(plan, tables, reports, journal, searcher, out_of_time)
+        scheduler: TrialScheduler
+        if plan.scheduler.waits:
+            scheduler = _waiting(plan, tables, reports, journal, searcher, out_of_time)
+        else:
+            scheduler = _replayed(plan, reports, journal, events)
         yield Steering(scheduler, searcher, reports, tables, out_of_time)
 
 
@@ -120,7 +125,15 @@ def make_proposals(plan: SteeringPlan, events: Iterable[Event] = ()) -> Iterator
             yield proposals
 
 
-def _scheduler(
+def _replayed(
+    plan: SteeringPlan, reports: ReportLog, journal: Journal, events: Iterable[Event]
+) -> TrialScheduler:
+    rule = replayed(ray_scheduler(plan.scheduler, plan.max_epochs), plan.rungs, plan.score, events)
+    journal.follow(rule.apply)
+    return ReplayedScheduler(rule, reports)
+
+
+def _waiting(
     plan: SteeringPlan,
     tables: RungTables,
     reports: ReportLog,
@@ -128,8 +141,6 @@ def _scheduler(
     searcher: JournaledSearcher,
     out_of_time: Callable[[], bool],
 ) -> TrialScheduler:
-    if not plan.scheduler.waits:
-        return ray_scheduler(plan.scheduler, plan.max_epochs)
     return WaitingScheduler(
         tables,
         reports,

@@ -85,19 +85,11 @@ class WaitingScheduler(TrialScheduler):
         return next((trial for trial in trials if trial.status == Trial.PENDING), None)
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Has a trial that waited before the run was resumed wait on, and mends one whose worker was dead.
-
-        The latter was to take up an idle worker which had died in the meantime. Ray Tune (2.60) puts it back, but
-        holds it for one that is being handed to a worker, so that no other worker would take it; and it hears of
-        the death a second time, which would fail a pending trial, and spares one that is paused.
-        """
+        """Has a trial that waited before the run was resumed wait on, and mends one whose worker was dead."""
         if trial_id_of(trial) in self._tables.waiting:
             trial.set_status(Trial.PAUSED)  # type: ignore[no-untyped-call]  # Ray is typed in parts
             return
-        handed_over: set[Trial] = getattr(tune_controller, "_resetting_trials", set())
-        if trial in handed_over:
-            handed_over.discard(trial)
-            tune_controller._set_trial_status(trial, Trial.PAUSED)
+        mend_handover(tune_controller, trial)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Does nothing: what becomes of a trial is known from the journal."""
@@ -121,6 +113,19 @@ class WaitingScheduler(TrialScheduler):
 
     def restore(self, checkpoint_path: str) -> None:
         """Does nothing; see `save`."""
+
+
+def mend_handover(tune_controller: Any, trial: Trial) -> None:
+    """Has a trial that was to take up an idle worker, which had died in the meantime, take up another.
+
+    Ray Tune (2.60) puts it back, but holds it for one that is being handed to a worker, so that no other worker
+    would take it; and it hears of the death a second time, which would fail a pending trial, and spares one that
+    is paused.
+    """
+    handed_over: set[Trial] = getattr(tune_controller, "_resetting_trials", set())
+    if trial in handed_over:
+        handed_over.discard(trial)
+        tune_controller._set_trial_status(trial, Trial.PAUSED)
 
 
 def trial_id_of(trial: Trial) -> str:

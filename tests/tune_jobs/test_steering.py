@@ -11,7 +11,6 @@ import numpy as np
 import optuna
 import pytest
 from optuna.storages import InMemoryStorage
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 
 from benchmarks.contestants import as_a_run
 from benchmarks.curves import Table
@@ -34,6 +33,7 @@ from tune_jobs.folder import RunFolder
 from tune_jobs.job_sections import SchedulerSettings, SearchSettings
 from tune_jobs.journal import Journal, read_journal
 from tune_jobs.records import RunRecord
+from tune_jobs.replayed_scheduler import ReplayedScheduler
 from tune_jobs.rungs import Promotion, RungTables
 from tune_jobs.scheduling import make_tables
 from tune_jobs.search.history import SearchHistory
@@ -280,7 +280,7 @@ def test_a_model_finds_better_configurations_than_chance_in_the_same_number_of_s
 
 @pytest.mark.parametrize(
     ("scheduler", "kind"),
-    [("asha", WaitingScheduler), ("asha_stopping", AsyncHyperBandScheduler), ("none", FIFOScheduler)],
+    [("asha", WaitingScheduler), ("asha_stopping", ReplayedScheduler), ("none", ReplayedScheduler)],
 )
 def test_the_scheduler_is_the_one_that_was_asked_for(
     scheduler: str, kind: type, make_table: MakeTable, folder: RunFolder
