@@ -90,6 +90,10 @@ BROKEN: list[tuple[Mapping[str, Any], str]] = [
     ({"training/max_epochs": 0}, "training.max_epochs: given 0; valid: a number of at least 1"),
     ({"training/max_epochs": 2.5}, "training.max_epochs: given 2.5; valid: a whole number"),
     ({"training/device": "gpu"}, "training.device: given 'gpu'; valid: auto, cpu, mps, cuda or cuda:N"),
+    (
+        {"training/device": "cuda:256"},
+        "training.device: given 'cuda:256'; valid: auto, cpu, mps, cuda or cuda:N",
+    ),
     ({"training/schedule": "cosine"}, f"training.schedule: given 'cosine'; {SECTION}"),
     (
         {"training/schedule": {"name": "cosin"}},
