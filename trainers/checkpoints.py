@@ -65,6 +65,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise CheckpointMissing(f"there is no checkpoint {path}") from error
+    except MemoryError:
+        raise
     except Exception as error:  # a damaged file may lead its readers anywhere
         reason = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, pickle.UnpicklingError):  # the rest is advice on how to run code from the file

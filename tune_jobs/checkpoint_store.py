@@ -8,7 +8,9 @@ to a resumed run. A trial of ours finds its checkpoint by its id, whoever asks f
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ from tune_jobs.events import Status
 from tune_jobs.folder import CHECKPOINT_SUFFIX, RunFolder
 from tune_jobs.records import RunRecord
 from tune_jobs.selection import rank
+from tune_jobs.storage import reason_of
 
 if TYPE_CHECKING:
     from trainers.trainer import Trainer
@@ -24,6 +27,32 @@ KEEP_BEST_TRIALS = 5
 """Ended trials whose checkpoint stays on disk."""
 KEEP_PER_TRIAL = 2
 """Checkpoints of a trial in progress: the last, and the one before it in case the last is damaged."""
+DAMAGED_SUFFIX = ".damaged"
+"""Added to the name of a checkpoint that could not be read: it is kept for who wants to know, and not read again."""
+
+
+class CheckpointNotWritten(Exception):
+    """The disk's fault, and not that of the training.
+
+    Attributes:
+        file: that could not be written, relative to the root.
+        reason: why.
+    """
+
+    def __init__(self, file: str, reason: str) -> None:
+        self.file = file
+        self.reason = reason
+        super().__init__(f"{file}: {reason}")
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a trainer was brought to."""
+
+    results: Sequence[Mapping[str, Any]] = ()
+    """Of all epochs up to the checkpoint, since the driver may not have heard of the last ones."""
+    damaged: Sequence[tuple[str, str]] = ()
+    """Later checkpoints that could not be read, as files relative to the root, and why."""
 
 
 class CheckpointStore:
@@ -43,34 +72,56 @@ class CheckpointStore:
         return sorted(self._folder.glob(f"epoch-*{CHECKPOINT_SUFFIX}"), reverse=True)
 
     def save(self, trainer: "Trainer") -> str:
-        """Writes the trainer's state; returns the file, relative to the root."""
+        """Writes the trainer's state; returns the file, relative to the root.
+
+        Raises:
+            CheckpointNotWritten: the disk is full, cannot be written to, or is gone.
+        """
         from trainers.checkpoints import save_checkpoint  # noqa: PLC0415
 
-        self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"epoch-{trainer.epoch:06d}{CHECKPOINT_SUFFIX}"
-        save_checkpoint(trainer.state_dict(), path)
+        state = trainer.state_dict()
+        try:
+            self._folder.mkdir(exist_ok=True)  # and not the root, which is there unless its disk is gone
+            save_checkpoint(state, path)
+        except OSError as error:
+            raise CheckpointNotWritten(self._name(path), reason_of(error, self._root)) from error
         for old in self.files()[KEEP_PER_TRIAL:]:
-            old.unlink(missing_ok=True)
+            with suppress(OSError):  # the next save tries again
+                old.unlink()
         self._saved = time.monotonic()
-        return path.relative_to(self._root).as_posix()
+        return self._name(path)
 
-    def restore(self, trainer: "Trainer") -> list[Mapping[str, Any]]:
-        """Brings `trainer` to the latest sound checkpoint, if there is one.
+    def restore(self, trainer: "Trainer") -> Restored:
+        """Brings `trainer` to the latest sound checkpoint, or leaves it at its start where there is none.
 
-        Returns:
-            The results of all epochs up to it, since the driver may not have heard of the last ones.
+        Damaged checkpoints are set aside, and what killed workers left is removed.
+
+        Raises:
+            CheckpointError: the checkpoint is of another training.
         """
-        from trainers.checkpoints import load_checkpoint  # noqa: PLC0415
-        from trainers.errors import CheckpointError  # noqa: PLC0415
+        from trainers.checkpoints import load_checkpoint, remove_leftovers  # noqa: PLC0415
+        from trainers.errors import CheckpointError, CheckpointMissing  # noqa: PLC0415
 
+        with suppress(OSError):
+            remove_leftovers(self._folder)
+        damaged = []
         for path in self.files():
             try:
                 state = load_checkpoint(path)
-            except CheckpointError:  # damaged: the one before it is as good, if older
+            except CheckpointMissing:  # somebody has pruned it since it was listed
+                continue
+            except CheckpointError as error:  # the one before it is as good, if older
+                damaged.append((self._name(path), str(error.__cause__ or error)))
+                with suppress(OSError):
+                    path.replace(path.with_name(path.name + DAMAGED_SUFFIX))
                 continue
             trainer.load_state_dict(state)
-            return [result.to_mapping() for result in trainer.history]
-        return []
+            return Restored([result.to_mapping() for result in trainer.history], tuple(damaged))
+        return Restored(damaged=tuple(damaged))
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._root).as_posix()
 
 
 def prune_checkpoints(folder: RunFolder, record: RunRecord) -> None:

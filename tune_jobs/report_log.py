@@ -3,10 +3,12 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tune_jobs.events import CheckpointWritten, EpochsReported, Event
+from tune_jobs.errors import StorageFailed
+from tune_jobs.events import CheckpointDamaged, CheckpointWritten, EpochsReported, Event
 from tune_jobs.folder import RunFolder
 from tune_jobs.records import RunRecord
 from tune_jobs.reports import Report
+from tune_jobs.storage import storage_failed
 
 
 class ReportLog:
@@ -22,6 +24,8 @@ class ReportLog:
     """
 
     def __init__(self, append: Callable[[Event], None], record: RunRecord, folder: RunFolder) -> None:
+        self.failure: StorageFailed | None = None
+        """Why a worker could not write a checkpoint."""
         self._append = append
         self._record = record
         self._folder = folder
@@ -31,17 +35,30 @@ class ReportLog:
         """Writes the report in `result`, unless that was done; None where there is none.
 
         Epochs that the record knows are left out: a trial that a worker takes up again reports all that it has.
+
+        Raises:
+            StorageFailed: the journal cannot be written to, or a worker could not write a checkpoint: without it
+                the trial would lose epochs, or fail for no fault of its own.
         """
         report = Report.of_result(result)
         if report is None or report is self._last.get(trial_id):
             return report
         self._last[trial_id] = report
+        for file, reason in report.damaged:
+            self._append(CheckpointDamaged(trial_id=trial_id, file=self._named(file), reason=reason))
         known = self._record.trials[trial_id].epochs
         new = [epoch for epoch in report.results if known.get(int(epoch["epoch"])) != epoch]
         if new:
             worker = f"{result['hostname']}:{result['pid']}"
             self._append(EpochsReported(trial_id=trial_id, results=new, worker=worker))
         if report.checkpoint is not None:
-            file = self._folder.relative(self._folder.checkpoints / report.checkpoint)
+            file = self._named(report.checkpoint)
             self._append(CheckpointWritten(trial_id=trial_id, epoch=report.epoch, file=file))
+        if report.unwritten is not None:
+            file, reason = report.unwritten
+            self.failure = storage_failed(self._folder.checkpoints / file, reason, self._folder.path)
+            raise self.failure
         return report
+
+    def _named(self, checkpoint: str) -> str:
+        return self._folder.relative(self._folder.checkpoints / checkpoint)

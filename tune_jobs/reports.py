@@ -33,6 +33,10 @@ class Report:
     """Trials are compared at this epoch: schedulers see no other reports."""
     checkpoint: str | None = None
     """File of a checkpoint that was written at this epoch, relative to the run's checkpoints."""
+    damaged: Sequence[tuple[str, str]] = ()
+    """Checkpoints that could not be read when the trial was taken up, and why; files as above."""
+    unwritten: tuple[str, str] | None = None
+    """A checkpoint that could not be written, and why: the training itself has not failed."""
     outcome: str | None = None
     """Why the training ended by itself, as a sentence."""
     full_length: bool = False
@@ -71,6 +75,7 @@ class Reporter:
 
     def __init__(self, score: ScoreSettings, send: Callable[[dict[str, Any]], None]) -> None:
         self.checkpoint: str | None = None
+        self.damaged: Sequence[tuple[str, str]] = ()
         self.stopped = False
         """Ray Tune has ended the trial, by `SystemExit` out of a report."""
         self._score = score
@@ -99,6 +104,10 @@ class Reporter:
         """Reports that the training ended by itself."""
         self._report(outcome=outcome, full_length=full_length, rung=True)
 
+    def give_up(self, file: str, reason: str) -> None:
+        """Reports that a checkpoint could not be written, so that the run had better stop."""
+        self._report(unwritten=(file, reason))
+
     def fail(self, error: Exception) -> None:
         """Reports that the training failed, and why."""
         details = "".join(traceback.format_exception(error))
@@ -110,9 +119,10 @@ class Reporter:
             results=tuple(self._results),
             score=self._score_to_minimise(),
             checkpoint=self.checkpoint,
+            damaged=self.damaged,
             **how,
         )
-        self._results, self.checkpoint = [], None
+        self._results, self.checkpoint, self.damaged = [], None, ()
         try:
             self._send(report.to_result())
         except SystemExit:

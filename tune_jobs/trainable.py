@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from trainers.early_stopping import Outcome
 from trainers.plan import plan_training
 from trainers.settings import ModelSettings, ScoreSettings, TrainingSettings
-from tune_jobs.checkpoint_store import CheckpointStore
+from tune_jobs.checkpoint_store import CheckpointNotWritten, CheckpointStore
 from tune_jobs.events import Ending
 from tune_jobs.reports import Reporter
 
@@ -52,7 +52,8 @@ def train_trial(config: Mapping[str, Any], *, task: TrialTask, data: "TrainingDa
     """Trains one configuration, from its last checkpoint where there is one, and reports to Ray Tune.
 
     What goes wrong in the training itself (an exception, a loss that is no number, memory of the device) ends
-    the trial with a failure report and leaves the worker to the next trial. Ray Tune stops a trial by
+    the trial with a failure report and leaves the worker to the next trial. A disk that does not take a
+    checkpoint is no failure of the trial: the driver is told, and stops the run. Ray Tune stops a trial by
     `SystemExit` out of the report, which passes through here.
     """
     from ray import tune  # noqa: PLC0415
@@ -61,9 +62,12 @@ def train_trial(config: Mapping[str, Any], *, task: TrialTask, data: "TrainingDa
     try:
         trainer = make_trainer(config["configuration"], task, data)
         store = CheckpointStore(task.checkpoints, config["trial_id"])
-        reporter.add(store.restore(trainer))
-        if trainer.epoch in task.rungs:  # its worker may have died before the driver heard of this rung
-            reporter.send(rung=True)
+        restored = store.restore(trainer)
+        reporter.add(restored.results)
+        reporter.damaged = restored.damaged
+        at_rung = trainer.epoch in task.rungs  # its worker may have died before the driver heard of it
+        if at_rung or restored.damaged:
+            reporter.send(rung=at_rung)
         for result in trainer.epochs():
             reporter.add([result.to_mapping()])
             if not result.is_finite:
@@ -80,6 +84,8 @@ def train_trial(config: Mapping[str, Any], *, task: TrialTask, data: "TrainingDa
             trainer.finished.value if trainer.finished else Ending.TIME_LIMIT.value,
             full_length=trainer.finished is Outcome.MAX_EPOCHS,
         )
+    except CheckpointNotWritten as error:
+        reporter.give_up(error.file, error.reason)
     except Exception as error:
         reporter.fail(error)
     except SystemExit as error:

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from trainers.settings import ScoreSettings
-from tune_jobs.events import CheckpointWritten, EpochsReported, Event, TrialCreated
+from tune_jobs.errors import StorageFailed
+from tune_jobs.events import CheckpointDamaged, CheckpointWritten, EpochsReported, Event, TrialCreated
 from tune_jobs.folder import RunFolder
 from tune_jobs.records import RunRecord
 from tune_jobs.report_log import ReportLog
@@ -71,3 +72,27 @@ def test_an_epoch_that_came_out_differently_is_written_again(log: ReportLog, eve
 def test_a_result_without_a_report_is_nothing(log: ReportLog, events: list[Event]) -> None:
     assert log.write("0000", {"done": True}) is None
     assert events == []
+
+
+def test_damage_is_written_before_the_epochs_that_follow_from_it(log: ReportLog, events: list[Event]) -> None:
+    damaged = [("0000/epoch-000006.pt", "torn"), ("0000/epoch-000002.pt", "torn too")]
+    log.write("0000", result_of(Report(epoch=1, results=epochs(1, 1), score=1.0, damaged=damaged)))
+    assert [type(event) for event in events] == [CheckpointDamaged, CheckpointDamaged, EpochsReported]
+    assert events[0] == CheckpointDamaged(
+        time=events[0].time, trial_id="0000", file="checkpoints/0000/epoch-000006.pt", reason="torn"
+    )
+
+
+def test_a_checkpoint_that_could_not_be_written_stops_the_run_after_its_epochs_are_written(
+    log: ReportLog, events: list[Event], folder: RunFolder
+) -> None:
+    unwritten = ("0000/epoch-000002.pt", "No space left on device; 0.0 MB free")
+    report = Report(epoch=2, results=epochs(1, 2), score=0.5, unwritten=unwritten)
+    with pytest.raises(StorageFailed) as caught:
+        log.write("0000", result_of(report))
+    assert [type(event) for event in events] == [EpochsReported]
+    assert log.failure is caught.value
+    assert caught.value.path == folder.path
+    assert str(caught.value).startswith(
+        f"{folder.checkpoints}/0000/epoch-000002.pt: cannot be written to (No space left on device; 0.0 MB free); "
+    )

@@ -151,6 +151,28 @@ def test_a_reason_is_one_line(error: Exception, reason: str) -> None:
     assert failure_reason(error) == reason
 
 
+def test_damaged_checkpoints_are_told_of_once(reporter: Reporter, sent: list[dict[str, Any]]) -> None:
+    reporter.damaged = [("0001/epoch-000002.pt", "File is not a zip file")]
+    reporter.send()
+    reporter.send()
+    assert [list(report.damaged) for report in reports(sent)] == [
+        [("0001/epoch-000002.pt", "File is not a zip file")],
+        [],
+    ]
+    assert [report.epoch for report in reports(sent)] == [0, 0]
+
+
+def test_a_checkpoint_that_cannot_be_written_is_no_failure_and_no_end(
+    reporter: Reporter, sent: list[dict[str, Any]]
+) -> None:
+    reporter.add([epoch(1, 0.5)])
+    reporter.give_up("0001/epoch-000001.pt", "No space left on device")
+    (report,) = reports(sent)
+    assert report.unwritten == ("0001/epoch-000001.pt", "No space left on device")
+    assert (report.done, report.rung, len(report.results)) == (False, False, 1)
+    assert TIME not in sent[0]
+
+
 def test_a_result_without_a_report_has_none() -> None:
     assert Report.of_result(None) is None
     assert Report.of_result({}) is None
