@@ -60,7 +60,7 @@ class Journal:
         new = not path.exists()
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            self._lock()
+            lock(self._file, path)
             content = scan_journal(path)
             if content.torn:
                 os.truncate(self._file, content.sound)
@@ -123,28 +123,34 @@ class Journal:
         os.truncate(self._file, self._size)
         self._torn = False
 
-    def _lock(self) -> None:
-        until = time.monotonic() + SECONDS_FOR_THE_LOCK
-        while True:
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                if time.monotonic() > until:
-                    raise RunInUse(
-                        f"{self._path.parent.parent}: another process is at work on this run{self._writer()}; "
-                        "wait for its end, or stop it with Ctrl-C or SIGTERM"
-                    ) from error
-                time.sleep(0.05)
-            else:
-                return
 
-    def _writer(self) -> str:
-        drivers = [
-            event.driver
-            for event in scan_journal(self._path).events
-            if isinstance(event, RunStarted | RunResumed)
-        ]
+def lock(file: int, path: Path) -> None:
+    """Has this process be the only one that writes to the journal at `path`, until `file`, which it is, is closed.
+
+    Raises:
+        RunInUse: another process writes to it.
+    """
+    until = time.monotonic() + SECONDS_FOR_THE_LOCK
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > until:
+                raise RunInUse(
+                    f"{path.parent.parent}: another process is at work on this run{_writer(path)}; "
+                    "wait for its end, or stop it with Ctrl-C or SIGTERM"
+                ) from error
+            time.sleep(0.05)
+        else:
+            return
+
+
+def _writer(path: Path) -> str:
+    with suppress(DamagedRun):
+        events = scan_journal(path).events
+        drivers = [event.driver for event in events if isinstance(event, RunStarted | RunResumed)]
         return f" ({drivers[-1]})" if drivers else ""
+    return ""
 
 
 def read_journal(path: Path) -> list[Event]:
