@@ -79,6 +79,11 @@ TARGETS: list[tuple[Any, str, str]] = [
     (text(["a", None]), "cross_entropy", "data.target: nulls in 'y' (1 row)"),
     (np.array([1.0, np.inf]), "mse", "data.target: infinities in 'y' (1 row)"),
     (
+        np.array([[1.0, 2.0], [-1e39, 2.0]]),
+        "mse",
+        "data.target: numbers in 'y' (1 row) are too large for float32; rescale them",
+    ),
+    (
         np.array([0.5, 1]),
         "cross_entropy",
         "data.target: training.loss 'cross_entropy' takes classes as whole numbers or text, "

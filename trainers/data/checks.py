@@ -75,6 +75,8 @@ def check_target(target: Column, names: tuple[str, ...], loss: str) -> None:
             raise DataError(
                 f"data.target: {what} in {_counted(found)}; drop these rows, as a target is never filled in"
             )
+    if values.dtype.kind == "f" and target_form(target, loss) == "values":
+        _check_size(values, names)
     if loss in CLASS_LOSSES:
         _check_classes(target, names, loss)
     elif isinstance(target, TextColumn) and loss in get_args(BuiltInLoss):
@@ -84,6 +86,15 @@ def check_target(target: Column, names: tuple[str, ...], loss: str) -> None:
 
 
 _OTHER = "use cross_entropy, or another target"
+
+
+def _check_size(values: Array, names: tuple[str, ...]) -> None:
+    large: dict[str, int] = {}
+    for part in row_slices(len(values), row_width(values)):
+        beyond = np.abs(values[part].reshape(-1, len(names))) > np.finfo(np.float32).max
+        _add(large, names, beyond.sum(axis=0))
+    if large:
+        raise DataError(f"data.target: numbers in {_counted(large)} are too large for float32; rescale them")
 
 
 def _check_classes(target: Column, names: tuple[str, ...], loss: str) -> None:
