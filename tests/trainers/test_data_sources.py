@@ -164,6 +164,11 @@ def test_an_npz_gives_x_and_y_or_another_target(tmp_path):
     assert raw.feature_names == ()
 
 
+def test_a_long_double_that_is_too_large_becomes_an_infinity(tmp_path):
+    np.savez(tmp_path / "t.npz", x=np.array(["1e400", "1"]).astype(np.longdouble), y=[1, 2])
+    assert read(tmp_path, "t.npz").features.tolist() == [[np.inf], [1.0]]
+
+
 def test_an_npz_never_unpickles(tmp_path):
     np.savez(tmp_path / "t.npz", x=np.array([object()] * 3), y=[1, 2, 3])
     assert "Object arrays cannot be loaded" in problem(tmp_path, "t.npz")

@@ -97,7 +97,10 @@ def as_column(values: object, name: str) -> Column:
     except Exception as error:
         raise DataError(f"{name} is no array: {type(error).__name__}: {error}") from error
     if array.dtype.kind in "biufmM" and array.ndim:
-        return array.astype(np.float64) if array.dtype.kind == "f" and array.itemsize > 8 else array
+        if array.dtype.kind == "f" and array.itemsize > 8:
+            with np.errstate(over="ignore"):  # infinities are refused with the column's name
+                return array.astype(np.float64)
+        return array
     if array.dtype.kind in "OUT" and array.ndim == 1:
         try:
             texts = pa.array(array.tolist(), pa.string(), from_pandas=True)
