@@ -5,12 +5,15 @@ import math
 import os
 import secrets
 import socket
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 from tune_jobs.errors import ResourceError
 from tune_jobs.job_sections import ResourceSettings
+from tune_jobs.ray_watch import ended_with_this_process
 
 _ENVIRONMENT = {
     "RAY_usage_stats_enabled": "0",
@@ -78,15 +81,27 @@ def ray_connection(address: str | None = None) -> Iterator[Cluster]:
     with environment({**_ENVIRONMENT, **(_LOOPBACK if address is None else {})}), _quiet("ray"):
         import ray  # noqa: PLC0415 (a third of a second, and a job may be wrong)
 
-        own = not ray.is_initialized()
-        if own:
-            _start(address)
-        try:
+        with _started(address) if not ray.is_initialized() else nullcontext():
             present = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray is typed in parts
             yield Cluster(cpus=present.get("CPU", 0), gpus=present.get("GPU", 0))
+
+
+@contextmanager
+def _started(address: str | None) -> Iterator[None]:
+    import ray  # noqa: PLC0415
+
+    with nullcontext() if address else ended_with_this_process(_temporary_folder()):
+        try:
+            _start(address)
+            yield
         finally:
-            if own:
-                ray.shutdown()
+            ray.shutdown()
+
+
+def _temporary_folder() -> Path:
+    """Where Ray keeps the files of its own instances, as it would choose by itself."""
+    named = os.environ.get("RAY_TMPDIR", os.environ.get("TMPDIR") if sys.platform == "linux" else None)
+    return Path(named or "/tmp", "ray").absolute()  # noqa: S108 (Ray makes folders of its own in it)
 
 
 def _start(address: str | None) -> None:
@@ -96,7 +111,11 @@ def _start(address: str | None) -> None:
         # Ray turns token authentication on by itself, and would keep a token of its own in a file for all to read.
         os.environ.setdefault("RAY_AUTH_TOKEN", _TOKEN)
         ray.init(
-            address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL
+            address="local",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.CRITICAL,
+            _temp_dir=str(_temporary_folder()),
         )
         return
     try:

@@ -1,0 +1,115 @@
+"""Ends the processes of a Ray that this process has started, however this process ends.
+
+The kernel ends Ray's servers with their driver, but not what those have started: two agents try for a minute to
+tell the dead servers of it, and workers that were just starting wait for them. So a small process of our own
+waits for the driver's end, and then ends what is left of that Ray.
+
+Which processes belong to it is seen from the logs of its session, whose folder carries the driver's number: each
+of them writes to some file there from its first moment on. Other Rays, and other people's, have other sessions.
+
+Linux alone: elsewhere Ray has a process for this. The file is also the program of that process, and imports
+nothing but what Python brings along.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+SECONDS_BETWEEN_LOOKS = 0.1
+LOOKS_WITHOUT_FINDING = 5
+"""A process that was about to start as its parent died shows itself a little later."""
+SECONDS_AT_MOST = 60.0
+_ORDERLY = b"."
+_PROCESSES = Path("/proc")
+
+
+@contextmanager
+def ended_with_this_process(temporary: Path) -> Iterator[None]:
+    """Has all processes end that a Ray started inside leaves behind, be it at the end or with this process.
+
+    Args:
+        temporary: where Ray makes the folders of its sessions.
+    """
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    known = [path.name for path in sessions(temporary, os.getpid())]
+    command = [sys.executable, "-I", "-S", __file__, str(temporary), str(os.getpid()), *known]
+    watch = subprocess.Popen(  # noqa: S603 (this file, by this Python)
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        start_new_session=True,  # signals for the driver, or for its terminal, are not for it
+    )
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # it was killed
+            watch.communicate(_ORDERLY)
+
+
+def main(temporary: Path, driver: int, known: Collection[str]) -> None:
+    """Waits for the driver's end or word, and ends what is left of its sessions, other than the `known` ones."""
+    orderly = sys.stdin.buffer.read() == _ORDERLY
+    looks = 0 if orderly else LOOKS_WITHOUT_FINDING
+    until = time.monotonic() + SECONDS_AT_MOST
+    while time.monotonic() < until:
+        new = [path for path in sessions(temporary, driver) if path.name not in known]
+        found = [process for process in writers(new) if process not in _kin(driver)]
+        for process in found:
+            with suppress(OSError):
+                os.kill(process, signal.SIGKILL)
+        looks -= not found
+        if not found and looks < 0:
+            return
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def sessions(temporary: Path, driver: int) -> list[Path]:
+    """Folders of the Ray sessions that the process `driver` has started."""
+    return [path.resolve() for path in temporary.glob(f"session_*_{driver}")]
+
+
+def writers(folders: Collection[Path]) -> list[int]:
+    """Processes that have a file under one of `folders` open for writing: whoever only reads a log does not."""
+    places = tuple(f"{folder}/" for folder in folders)
+    found = []
+    for process in _PROCESSES.iterdir() if places else ():
+        if process.name.isdecimal() and int(process.name) != os.getpid():
+            with suppress(OSError):  # it has ended, or is somebody else's
+                for descriptor in (process / "fd").iterdir():
+                    if os.readlink(descriptor).startswith(places) and _is_written(process, descriptor.name):
+                        found.append(int(process.name))
+                        break
+    return found
+
+
+def _is_written(process: Path, descriptor: str) -> bool:
+    lines = (process / "fdinfo" / descriptor).read_text().splitlines()
+    flags = next(int(line.split()[1], base=8) for line in lines if line.startswith("flags:"))
+    return flags & os.O_ACCMODE != os.O_RDONLY
+
+
+def _kin(driver: int) -> list[int]:
+    """The driver, and what it has forked: they hold its own logs of the session."""
+    try:
+        line = (_PROCESSES / str(driver) / "cmdline").read_bytes()
+    except OSError:
+        return [driver]
+    kin = [driver]
+    for process in _PROCESSES.iterdir():
+        with suppress(OSError):
+            if process.name.isdecimal() and line and (process / "cmdline").read_bytes() == line:
+                kin.append(int(process.name))
+    return kin
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])
