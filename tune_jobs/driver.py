@@ -1,12 +1,12 @@
 """One run, from a job to a selected winner; and one that was interrupted, from its journal to the same end."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tune_jobs.checkpoint_store import prune_checkpoints
-from tune_jobs.errors import Interrupted, RunFailed
+from tune_jobs.errors import Interrupted, RunFailed, StorageFailed
 from tune_jobs.events import (
     Ending,
     Event,
@@ -17,6 +17,7 @@ from tune_jobs.events import (
     TrialEnded,
     WinnerSelected,
     in_force,
+    seconds_spent,
 )
 from tune_jobs.folder import RunFolder
 from tune_jobs.job import Job
@@ -28,6 +29,7 @@ from tune_jobs.results import Run, open_run
 from tune_jobs.resumption import check_data, is_over, job_to_resume, run_resumed, write_job
 from tune_jobs.scheduling import rung_epochs
 from tune_jobs.selection import select_winner, write_selection
+from tune_jobs.storage import storage_failures, write_test
 from tune_jobs.tables import write_tables
 from tune_jobs.tracking import open_trackers
 from tune_jobs.tracking.base import Guest
@@ -62,7 +64,7 @@ def run(job: Job, *, address: str | None = None, listeners: Sequence[Listener] =
             folder = make_folder(job, prepared)
             begins, data = run_started(job, prepared.report), [prepared.for_trials()]
             del prepared  # `data` gives up the last copy of the rows outside of Ray
-            with Journal(folder.journal) as journal:
+            with storage_failures(folder.path), Journal(folder.journal) as journal:
                 _tune(job, folder, journal, begins, data, concurrent, listeners)
     return _judged(open_run(folder.path))
 
@@ -93,7 +95,8 @@ def resume(
         TrainerError, ResourceError, RunFailed, Interrupted, StorageFailed: see `run`.
     """
     folder = RunFolder.open(path)
-    with Journal(folder.journal) as journal:
+    with storage_failures(folder.path), Journal(folder.journal) as journal:
+        write_test(folder.path)
         job = job_to_resume(folder, journal.past, overrides)
         if is_over(job, journal.past):
             _write_results(RunRecord.replay(in_force(journal.past), job.selection), folder)
@@ -128,16 +131,21 @@ def _tune(
     record = RunRecord.replay(past, job.selection)
     with _following(job, folder, journal, record, past, listeners):
         journal.append(begins)
-        ending = Ending.FAILED
         try:
-            task = trial_task(job, folder, past)
+            task = trial_task(job, folder, seconds_spent(journal.past))
             trainable = share(task, data.pop())
             ending = tune_trials(job, task, trainable, concurrent, folder, journal, record, past)
-        except KeyboardInterrupt:
-            ending = Ending.INTERRUPTED
+        except BaseException as error:
+            with suppress(StorageFailed), storage_failures(folder.path):  # what ended the run comes first
+                conclude(record, _ending_by(error), folder, journal)
             raise
-        finally:
-            conclude(record, ending, folder, journal)
+        conclude(record, ending, folder, journal)
+
+
+def _ending_by(error: BaseException) -> Ending:
+    if isinstance(error, StorageFailed):
+        return Ending.STORAGE
+    return Ending.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Ending.FAILED
 
 
 @contextmanager

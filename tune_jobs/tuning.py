@@ -20,6 +20,7 @@ from tune_jobs.ray_connection import environment
 from tune_jobs.records import RunRecord
 from tune_jobs.reports import Report
 from tune_jobs.steering import Steering, SteeringPlan, steering
+from tune_jobs.storage import storage_failures
 from tune_jobs.trainable import TrialTask, train_trial
 from tune_jobs.waiting_scheduler import trial_id_of
 
@@ -54,6 +55,9 @@ def tune_trials(
     """Trains `concurrent` trials at a time until the search has no more; every event goes into the journal.
 
     It goes on from the events of the `past`, which are those in force.
+
+    Raises:
+        StorageFailed: the run folder cannot be written to any more.
     """
     plan = SteeringPlan(
         search=job.search,
@@ -69,6 +73,7 @@ def tune_trials(
     with (
         _terminate_as_interrupt(),
         steering(plan, journal, record, folder, lambda: task.out_of_time, past) as steers,
+        storage_failures(folder.path, journal, steers.reports),
         pending,
     ):
         tune.run(
