@@ -5,7 +5,6 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from search_spaces import Problem
 from trainers.model_arguments import check_model_input
 from tune_jobs import holdout
 from tune_jobs.errors import JobError
-from tune_jobs.events import Event, RunStarted, seconds_spent
+from tune_jobs.events import RunStarted
 from tune_jobs.folder import RunFolder, replacing
 from tune_jobs.job import Job
 from tune_jobs.job_checks import check_surroundings, importable_from, module_path
@@ -91,10 +90,10 @@ def run_started(job: Job, report: "DataReport") -> RunStarted:
     )
 
 
-def trial_task(job: Job, folder: RunFolder, past: Iterable[Event] = ()) -> TrialTask:
+def trial_task(job: Job, folder: RunFolder, spent: float = 0.0) -> TrialTask:
     """What all trials of the job have in common; of the run folder it names the checkpoints alone.
 
-    The time that the run has spent before, by the events of its `past`, counts against its limit.
+    The seconds that the run has `spent` before it was resumed count against its limit.
     """
     minutes = job.limits.minutes
     return TrialTask(
@@ -106,7 +105,7 @@ def trial_task(job: Job, folder: RunFolder, past: Iterable[Event] = ()) -> Trial
         threads=threads_of(job),
         checkpoints=folder.checkpoints,
         module_path=module_path(job.folder),
-        deadline=None if minutes is None else time.time() + 60 * minutes - seconds_spent(past),
+        deadline=None if minutes is None else time.time() + 60 * minutes - spent,
     )
 
 

@@ -8,10 +8,12 @@ from typing import Any
 from trainers.scores import BestEpoch, better
 from trainers.settings import ScoreSettings
 from tune_jobs.events import (
+    CheckpointDamaged,
     CheckpointWritten,
     Ending,
     EpochsReported,
     Event,
+    HoldoutUnsealed,
     RunEnded,
     RunResumed,
     RunStarted,
@@ -45,6 +47,8 @@ class TrialRecord:
     workers_lost: int = 0
     checkpoint: str | None = None
     checkpoint_epoch: int = 0
+    damaged: list[CheckpointDamaged] = field(default_factory=list)
+    """Checkpoints that could not be read when the trial was taken up again."""
     epochs: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     """Epoch numbers and their results; an epoch that was done again replaces itself."""
 
@@ -76,6 +80,10 @@ class RunRecord:
         self.score = score
         self.started: RunStarted | None = None
         self.ended: RunEnded | None = None
+        self.unsealed = False
+        """The test rows were read."""
+        self.test_seen = False
+        """A trial was trained after that, so that the search may know of them."""
         self.trials: dict[str, TrialRecord] = {}
         self._best: dict[str, BestEpoch] = {}
 
@@ -100,12 +108,15 @@ class RunRecord:
                 trial = self.trials[event.trial_id]
                 trial.status = Status.RUNNING
                 trial.started = trial.started or event.time
+                self.test_seen = self.test_seen or self.unsealed
             case EpochsReported():
                 self.trials[event.trial_id].worker = event.worker
                 self._add_epochs(self.trials[event.trial_id], event.results)
             case CheckpointWritten():
                 trial = self.trials[event.trial_id]
                 trial.checkpoint, trial.checkpoint_epoch = event.file, event.epoch
+            case CheckpointDamaged():
+                self.trials[event.trial_id].damaged.append(event)
             case TrialWaits():
                 self.trials[event.trial_id].status = Status.WAITING
             case TrialPromoted():
@@ -121,6 +132,8 @@ class RunRecord:
                 trial.reason, trial.details = event.reason, event.details
             case RunEnded():
                 self.ended = event
+            case HoldoutUnsealed():
+                self.unsealed = True
 
     def best(self, trial_id: str) -> BestEpoch | None:
         """The epoch that gives the trial its score so far."""

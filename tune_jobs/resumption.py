@@ -62,8 +62,8 @@ def job_to_resume(folder: RunFolder, events: Sequence[Event], overrides: Sequenc
 
 def is_over(job: Job, events: Iterable[Event]) -> bool:
     """Has the run ended, with nothing left to do for `job`?"""
-    events = in_force(events)
-    endings = [event.ending for event in events if isinstance(event, RunEnded)]
+    events = list(events)
+    endings = [event.ending for event in in_force(events) if isinstance(event, RunEnded)]
     if endings == [Ending.ALL_TRIALS]:
         return number_created(events) >= job.trials
     if endings == [Ending.TIME_LIMIT]:

@@ -21,7 +21,6 @@ from trainers.settings import ScoreSettings
 from tune_jobs.events import (
     EpochsReported,
     Event,
-    Status,
     TrialCreated,
     TrialEnded,
     TrialPromoted,
@@ -134,9 +133,6 @@ class RungTables:
     - A trial whose report jumps over a rung is entered there with its best score up to it, and takes a place
       of those that go on.
 
-    An interruption ends a run and decides nothing about a trial, so it changes nothing here: the tables of an
-    interrupted run are those that it goes on with.
-
     Args:
         epochs: of the rungs, ascending; with none, nothing waits.
         factor: one in so many goes on.
@@ -165,7 +161,7 @@ class RungTables:
         return tables
 
     def apply(self, event: Event) -> None:
-        """Takes one event into account."""
+        """Takes one event into account, of those in force (`events.in_force`)."""
         match event:
             case TrialCreated():
                 self._trials[event.trial_id] = _Trial(event.number)
@@ -182,7 +178,7 @@ class RungTables:
                 self._leave(event.trial_id)
                 self.waiting.pop(event.trial_id, None)
                 self.open.add(event.trial_id)
-            case TrialEnded() if event.status is not Status.INTERRUPTED:
+            case TrialEnded():
                 self.open.discard(event.trial_id)
                 self.waiting.pop(event.trial_id, None)
                 self._leave(event.trial_id)

@@ -56,6 +56,7 @@ def write_selection(record: RunRecord, winner: Candidate | None, folder: RunFold
             "epoch": winner.best.epoch,
             "checkpoint": winner.trial.checkpoint,
         },
+        "test_seen": record.test_seen,
         "fingerprints": started.fingerprints if started else {},
         "versions": started.versions if started else {},
     }

@@ -13,6 +13,7 @@ from trainers.settings import ScoreSettings
 from tune_jobs.events import (
     EpochsReported,
     Event,
+    RunResumed,
     Status,
     TrialCreated,
     TrialEnded,
@@ -20,6 +21,7 @@ from tune_jobs.events import (
     TrialStarted,
     TrialWaits,
     WorkerLost,
+    in_force,
 )
 from tune_jobs.rungs import (
     Decision,
@@ -326,14 +328,15 @@ def test_a_trial_that_has_ended_is_not_promoted_and_nobody_takes_its_rank() -> N
     assert play.promote() is None
 
 
-def test_an_interruption_changes_nothing() -> None:
+def test_the_tables_of_an_interrupted_run_are_those_that_it_goes_on_with() -> None:
     play = Play()
     a, b = play.arrive(0.5, 0.4)
     c = play.create()
     for trial in (a, b, c):
-        play.end(trial, Status.INTERRUPTED)
-    assert play.tables.waiting == {a: 1, b: 1}
-    assert play.tables.open == {c}
+        play.happen(TrialEnded(trial_id=trial, status=Status.INTERRUPTED, reason="it ended", resumable=True))
+    resumed = RungTables.replay(in_force([*play.events, RunResumed(trials=9, versions={})]), *play.how)
+    assert resumed.waiting == {a: 1, b: 1}
+    assert resumed.open == {c}
 
 
 # Late and repeated reports

@@ -124,6 +124,7 @@ def test_the_selection_holds_the_rule_the_winner_and_all_that_it_rests_on(make_r
             "epoch": 2,
             "checkpoint": "checkpoints/0000/epoch-000003.pt",
         },
+        "test_seen": False,
         "fingerprints": {"data": "d", "split": "s", "space": "p"},
         "versions": {"python": "3"},
     }

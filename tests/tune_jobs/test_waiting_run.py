@@ -2,70 +2,40 @@
 
 import os
 import signal
-import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
 
+from tests.tune_jobs.runs import (
+    assert_curves_are_those_of_training_alone,
+    assert_tables_tell_every_decision,
+    events_of,
+    job_in,
+    own_model,
+)
 from tune_jobs import Job, Run, open_run, run
 from tune_jobs.errors import Interrupted
 from tune_jobs.events import (
     Ending,
     EpochsReported,
     Event,
+    RunResumed,
     TrialCreated,
     TrialPromoted,
     TrialStarted,
     TrialWaits,
     WorkerLost,
+    in_force,
 )
 from tune_jobs.folder import RunFolder
-from tune_jobs.journal import read_journal
-from tune_jobs.rungs import Decision, Promotion, RungTables
 from tune_jobs.scheduling import make_tables
 from tune_jobs.search.study import study_storage
-from tune_jobs.single import train_one
 
 pytestmark = pytest.mark.slow
 
 MakeJob = Callable[..., Job]
-
-CODE = """
-    import os, pathlib, signal, time
-    import torch
-    from torch import nn
-
-    def make(input_shape, outputs, how="", bad=0.0, folder="."):
-        inner = nn.Linear(input_shape[0], outputs)
-        with torch.no_grad():
-            inner.weight.fill_(0.0)
-            inner.bias.fill_(bad)
-        return Model(inner, how, pathlib.Path(folder))
-
-    class Model(nn.Module):
-        def __init__(self, inner, how, folder):
-            super().__init__()
-            self.inner, self.how, self.folder = inner, how, folder
-
-        def train(self, mode=True):
-            once = self.folder / "died"
-            if mode and self.how == "die_once" and not once.exists():
-                once.touch()
-                os.kill(os.getpid(), signal.SIGKILL)
-            while self.how == "held" and not (self.folder / "go").exists():
-                time.sleep(0.05)
-            if mode and self.how == "steady":
-                time.sleep(0.2)
-            if mode and self.how == "raise":
-                raise RuntimeError("the user's own fault")
-            return super().train(mode)
-
-        def forward(self, x):
-            return self.inner(x)
-"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -76,64 +46,14 @@ def ray_running() -> Iterator[None]:
         yield
 
 
-def job_in(folder: Path, changes: Mapping[str, Any]) -> Job:
-    """A job on 60 rows with rungs at 1 and 3 of 9 epochs, and dotted changes."""
-    sections: dict[str, Any] = {
-        "name": "small",
-        "data": {"source": "linear_gaussian", "arguments": {"n": 100, "sigma": 0.1}},
-        "model": {"name": "linear"},
-        "scheduler": {"grace_epochs": 1},
-        "training": {"max_epochs": 9, "loss": "mse"},
-        "search": {
-            "space": {
-                "lr": {"low": 1e-4, "high": 0.5, "log": True},
-                "batch_size": {"values": [8, 16]},
-                "optimizer": {"values": ["sgd", "adam"]},
-            },
-            "method": "random",
-            "trials": 20,
-        },
-        "storage": str(folder / "runs"),
-    }
-    for path, value in changes.items():
-        *above, key = path.split("/")
-        below = sections
-        for part in above:
-            below = below.setdefault(part, {})
-        below[key] = value
-    (folder / "user_code.py").write_text(textwrap.dedent(CODE))
-    return Job.from_mapping(sections, folder)
-
-
 @pytest.fixture
 def make_job(tmp_path: Path) -> MakeJob:
     return lambda changes: job_in(tmp_path, changes)
 
 
-def own_model(*trials: tuple[str, float], **changes: Any) -> dict[str, Any]:
-    """One trial for each (how, bad), in this order; the higher `bad` the worse."""
-    space = {
-        "lr": 1e-6,
-        "model.how": {"values": sorted({how for how, _ in trials})},
-        "model.bad": {"values": sorted({bad for _, bad in trials})},
-    }
-    points = [{"model.how": how, "model.bad": bad} for how, bad in trials]
-    return {
-        "model/name": "user_code:make",
-        "search/space": space,
-        "search/points": points,
-        "search/trials": len(trials),
-        **changes,
-    }
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run(job_in(tmp_path_factory.mktemp("finished"), {}))
-
-
-def events_of(made: Run) -> list[Event]:
-    return read_journal(RunFolder(made.path).journal)
 
 
 # What a run leaves
@@ -171,17 +91,6 @@ def test_the_study_knows_that_waiting_trials_were_pruned(finished: Run) -> None:
         assert rungs[trial.trial_id] == [epoch for epoch in (1, 3, 9) if epoch <= trial.epochs]
 
 
-def assert_curves_are_those_of_training_alone(made: Run) -> None:
-    for trial_id, record in made.record.trials.items():
-        own = made.epochs[made.epochs["trial_id"] == trial_id]
-        alone = [
-            result.to_mapping()
-            for result, _ in zip(train_one(made.job, record.configuration), own.index, strict=False)
-        ]
-        for name in ("train_loss", "val_loss", "lr"):
-            assert [row[name] for row in alone] == list(own[name]), (trial_id, name)
-
-
 def test_a_promoted_trial_goes_on_bit_for_bit(finished: Run) -> None:
     waited = {event.trial_id for event in events_of(finished) if isinstance(event, TrialWaits)}
     went_on = {event.trial_id for event in events_of(finished) if isinstance(event, TrialPromoted)}
@@ -192,27 +101,6 @@ def test_a_promoted_trial_goes_on_bit_for_bit(finished: Run) -> None:
 def test_no_worker_is_started_in_another_s_place(finished: Run) -> None:
     workers = {event.worker for event in events_of(finished) if isinstance(event, EpochsReported)}
     assert len(workers) <= 2
-
-
-def assert_tables_tell_every_decision(made: Run) -> None:
-    """Tables that are rebuilt from the journal up to any event decide what the live scheduler did next."""
-    job, events = made.job, events_of(made)
-    decisions = 0
-    for number, event in enumerate(events):
-        if not isinstance(event, TrialWaits | TrialPromoted):
-            continue
-        empty = make_tables(job.scheduler, job.training.max_epochs, job.selection)
-        tables = RungTables.replay(
-            events[:number], [rung.epoch for rung in empty.summary()], empty.factor, job.selection
-        )
-        decisions += 1
-        if event.trial_id in tables.waiting:
-            assert isinstance(event, TrialPromoted)
-            assert tables.next_promotion() == Promotion(event.trial_id, event.epoch)
-        else:
-            expected = Decision.WAIT if isinstance(event, TrialWaits) else Decision.PROMOTE
-            assert tables.decide(event.trial_id, event.epoch) is expected
-    assert decisions > 0
 
 
 def test_tables_from_the_journal_tell_every_decision(finished: Run) -> None:
@@ -305,7 +193,7 @@ def test_an_idle_worker_that_is_killed_holds_nothing_up(make_job: MakeJob, tmp_p
 
 
 def test_an_interruption_leaves_what_waits_as_it_is(make_job: MakeJob) -> None:
-    """In the tables such a trial is interrupted; what a resumed run would read from the journal is that it waits."""
+    """In the tables such a trial is interrupted; a resumed run knows that it waits."""
     waits: list[str] = []
 
     def interrupt(event: Event) -> None:
@@ -320,7 +208,7 @@ def test_an_interruption_leaves_what_waits_as_it_is(make_job: MakeJob) -> None:
     made = open_run(raised.value.path)
     assert list(made.trials["status"])[:2] == ["interrupted"] * 2
     tables = make_tables(job.scheduler, job.training.max_epochs, job.selection)
-    for event in events_of(made):
+    for event in in_force([*events_of(made), RunResumed(trials=job.trials, versions={})]):
         tables.apply(event)
     assert tables.waiting == dict.fromkeys(waits, 1)
     assert {path.name for path in (made.path / "checkpoints").iterdir()} >= set(waits)

@@ -102,7 +102,7 @@ class SearchHistory:
             case EpochsReported():
                 if not any(int(result["epoch"]) in self._epochs for result in event.results):
                     return
-            case TrialEnded() if event.status is not Status.INTERRUPTED:
+            case TrialEnded():
                 if event.status is not Status.FAILED and event.reason in _ENDED_BY_ITSELF:
                     self._tables.enter_beyond(event.trial_id)
             case _:
