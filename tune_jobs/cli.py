@@ -110,6 +110,17 @@ def _parser() -> argparse.ArgumentParser:
     test = add("test", _test, "Open the holdout, once, for the winner.", run_folder)
     test.add_argument("--again", action="store_true", help="look once more; needs --reason, and is recorded")
     test.add_argument("--reason", metavar="TEXT", help="why")
+    mend = add(
+        "repair",
+        _repair,
+        "Make the tables, the study and the dashboards' files anew, from the journal.",
+        run_folder,
+    )
+    mend.add_argument(
+        "--cut",
+        action="store_true",
+        help="drop a damaged line of the journal and all behind it; a copy is kept",
+    )
     add("import-sweep", _import_sweep, "Print a W&B sweep file as a job file.", ("SWEEP", "sweep file"))
     return parser
 
@@ -240,6 +251,14 @@ def _test(options: argparse.Namespace, rest: list[str], console: Console) -> Non
     console.print(f"{metric}: {winner.score:.6g} (validation, which chose the winner)", markup=False)
     for name, value in results.items():
         console.print(f"{name}: {value:.6g}", markup=False)
+
+
+def _repair(options: argparse.Namespace, rest: list[str], console: Console) -> None:
+    from tune_jobs.repair import repair  # noqa: PLC0415
+
+    _no_overrides(rest)
+    for line in repair(options.run, cut=options.cut).lines:
+        console.print(line, markup=False)
 
 
 def _import_sweep(options: argparse.Namespace, rest: list[str], console: Console) -> None:

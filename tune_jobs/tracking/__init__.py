@@ -3,10 +3,12 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from trainers.settings import ScoreSettings
 from tune_jobs.errors import ResourceError
 from tune_jobs.events import Event
 from tune_jobs.folder import RunFolder
 from tune_jobs.job import Job
+from tune_jobs.job_sections import TrackingSettings
 from tune_jobs.tracking.base import Guest as Guest
 from tune_jobs.tracking.base import Tracker as Tracker
 
@@ -17,6 +19,24 @@ def open_trackers(job: Job, folder: RunFolder, events: Sequence[Event] = ()) -> 
     Args:
         job: of the run.
         folder: of the run.
+        events: see `make_trackers`.
+
+    Raises:
+        ResourceError: the package of a tracker is missing.
+    """
+    trackers = make_trackers(job.tracking, job.selection, folder, events)
+    return [Guest(tracker, name) for name, tracker in trackers.items()]
+
+
+def make_trackers(
+    tracking: TrackingSettings, score: ScoreSettings, folder: RunFolder, events: Sequence[Event] = ()
+) -> dict[str, Tracker]:
+    """The trackers that `tracking` asks for, by the names that messages have for them.
+
+    Args:
+        tracking: of the job.
+        score: which number judges an epoch.
+        folder: of the run.
         events: of the run so far, without those that were taken back (`in_force`). They have been tracked: what
             comes later is added to that.
 
@@ -24,15 +44,15 @@ def open_trackers(job: Job, folder: RunFolder, events: Sequence[Event] = ()) -> 
         ResourceError: the package of a tracker is missing.
     """
     trackers: dict[str, Tracker] = {}
-    if job.tracking.wandb is not None:
+    if tracking.wandb is not None:
         with _importing("wandb", "tracking.wandb"):
             from tune_jobs.tracking.wandb import WandbTracker  # noqa: PLC0415 (a second, and seldom needed)
-        trackers["W&B"] = WandbTracker(job.tracking.wandb, folder, job.selection, events)
-    if job.tracking.tensorboard:
+        trackers["W&B"] = WandbTracker(tracking.wandb, folder, score, events)
+    if tracking.tensorboard:
         with _importing("tensorboardX", "tracking.tensorboard"):
             from tune_jobs.tracking.tensorboard import TensorboardTracker  # noqa: PLC0415 (imports torch)
-        trackers["TensorBoard"] = TensorboardTracker(folder, job.selection, events)
-    return [Guest(tracker, name) for name, tracker in trackers.items()]
+        trackers["TensorBoard"] = TensorboardTracker(folder, score, events)
+    return trackers
 
 
 @contextmanager

@@ -1,0 +1,244 @@
+"""Makes anew everything of a run that is made from its journal: tables, selection, study, dashboards.
+
+The journal itself is the one thing that nothing else can replace. Where a line in its middle is damaged, the lines
+before it are kept only when that is asked for, and the file as it was stays beside it.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tune_jobs.errors import DamagedRun, ResourceError, RunFolderError
+from tune_jobs.events import Event, HoldoutUnsealed, TrialCreated, in_force
+from tune_jobs.folder import RunFolder, replacing
+from tune_jobs.holdout import read_ledger
+from tune_jobs.job import Job
+from tune_jobs.job_sections import TrackingSettings
+from tune_jobs.journal import Journal, lock, scan_journal, sound_lines
+from tune_jobs.records import RunRecord
+from tune_jobs.results import job_of
+from tune_jobs.scheduling import rung_epochs
+from tune_jobs.search.study import StudyMirror
+from tune_jobs.selection import select_winner, write_selection
+from tune_jobs.storage import reason_of
+from tune_jobs.tables import write_tables
+from tune_jobs.tracking import make_trackers
+
+STAGING = ".repair"
+"""Folder in the run folder where the dashboards' files are made, before they take the place of the old ones."""
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What was done."""
+
+    path: Path
+    """The run folder."""
+    lines: Sequence[str]
+    """In plain words, the journal first."""
+
+
+def repair(path: str | Path, *, cut: bool = False) -> Repaired:
+    """Makes anew what is made from the journal of the run in the folder at `path`.
+
+    Done a second time, it changes nothing. Checkpoints stay as they are; but where the journal is cut, those of
+    trials that it does not know any more are set aside, since a resumed run makes other trials of their names.
+
+    Args:
+        path: the run folder.
+        cut: where the journal is damaged, drop the damaged line and all behind it; the file is kept as it was.
+
+    Raises:
+        RunFolderError: it is no run folder, or it cannot be written to.
+        RunInUse: another process is at work on the run.
+        DamagedRun: the journal is damaged, and `cut` was not given or nothing would be left; or the job's file or
+            the ledger of the holdout is damaged.
+    """
+    folder = RunFolder.open(path)
+    with _unwritable(folder):
+        lines = _cut_damage(folder) if cut else []
+        with Journal(folder.journal) as journal:
+            try:
+                job = job_of(folder, journal.past)
+                openings = _append_openings(journal, folder)
+            except DamagedRun as error:
+                raise DamagedRun("; ".join([str(error), *lines])) from error
+            lines += _about_journal(journal, openings)
+            lines += _rebuild(folder, job, in_force([*journal.past, *openings]))
+    return Repaired(folder.path, tuple(lines))
+
+
+def went_on(record: RunRecord, rungs: Sequence[int]) -> str:
+    """`of 48 trials 16 went on after epoch 2, 5 after epoch 6`; empty without rungs."""
+    epochs = [max(trial.epochs, default=0) for trial in record.trials.values()]
+    counts = [(sum(last > rung for last in epochs), rung) for rung in rungs]
+    if not counts:
+        return ""
+    (first, rung), *others = counts
+    rest = "".join(f", {count} after epoch {epoch}" for count, epoch in others)
+    return f"of {_count(len(epochs), 'trial')} {first} went on after epoch {rung}{rest}"
+
+
+def _cut_damage(folder: RunFolder) -> list[str]:
+    """Cuts the journal in front of its first damaged line, unless that is the last; says so."""
+    path = folder.journal
+    file = os.open(path, os.O_RDWR)
+    try:
+        lock(file, path)
+        try:
+            scan_journal(path)
+        except DamagedRun:
+            sound = sound_lines(path)
+        else:
+            return []
+        content = path.read_bytes()
+        if sound == 0:
+            raise DamagedRun(
+                f"{path}: line 1 is damaged, so that nothing can be kept; restore it from a copy"
+            )
+        kept = _unused(path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"))
+        with replacing(kept) as copy:
+            copy.write(content)
+        os.ftruncate(file, sound)
+        os.fsync(file)
+        aside = _set_aside(folder, kept.suffix)
+    finally:
+        os.close(file)
+    first, lines = content[:sound].count(b"\n") + 1, len(content[sound:].splitlines())
+    return [
+        f"journal: cut in front of line {first}, so that {_count(lines, 'line')} dropped out; as it was, it is in "
+        f"{folder.relative(kept)}. `tune-jobs resume {folder.path}` trains on from the checkpoints, which bring "
+        "back the epochs that those lines held",
+        *(
+            [f"checkpoints: those of {_count(aside, 'trial')} that dropped out are set aside"]
+            if aside
+            else []
+        ),
+    ]
+
+
+def _set_aside(folder: RunFolder, suffix: str) -> int:
+    """Adds `suffix` to the names of checkpoint folders whose trial the journal does not know; counts them."""
+    known = {
+        event.trial_id for event in scan_journal(folder.journal).events if isinstance(event, TrialCreated)
+    }
+    strangers = [
+        path for path in folder.checkpoints.glob("*") if path.name.isdecimal() and path.name not in known
+    ]
+    for path in strangers:
+        path.rename(path.with_name(path.name + suffix))
+    return len(strangers)
+
+
+def _unused(path: Path) -> Path:
+    """`path`, or the same with a number where that is taken."""
+    numbered = (path.with_name(f"{path.name}-{number}") for number in range(2, 10_000))
+    return path if not path.exists() else next(other for other in numbered if not other.exists())
+
+
+def _append_openings(journal: Journal, folder: RunFolder) -> list[Event]:
+    """Openings of the holdout that its ledger knows of and the journal does not, which are appended to it."""
+    known = sum(isinstance(event, HoldoutUnsealed) for event in journal.past)
+    missing: list[Event] = [
+        HoldoutUnsealed(time=entry.time, trial_id=entry.trial_id, reason=entry.reason)
+        for entry in read_ledger(folder)[known:]
+    ]
+    for event in missing:
+        journal.append(event)
+    return missing
+
+
+def _about_journal(journal: Journal, openings: Sequence[Event]) -> Iterator[str]:
+    if journal.cut:
+        yield f"journal: the last line was not finished ({_count(journal.cut, 'byte')}), and was dropped"
+    if openings:
+        yield f"journal: {_count(len(openings), 'opening')} of the holdout added, from its ledger"
+    yield f"journal: {_count(len(journal.past) + len(openings), 'event')}, all of them sound"
+
+
+def _rebuild(folder: RunFolder, job: Job, events: Sequence[Event]) -> Iterator[str]:
+    """Makes everything from the events that are in force; says what it has made."""
+    record = RunRecord.replay(events, job.selection)
+    write_tables(record, folder)
+    trials, epochs = len(record.trials), sum(len(trial.epochs) for trial in record.trials.values())
+    yield f"tables: {_count(trials, 'trial')}, {_count(epochs, 'epoch')}"
+    rungs = rung_epochs(job.scheduler, job.training.max_epochs)
+    if rungs:
+        yield f"rungs: {went_on(record, rungs)}"
+    yield _select(folder, record)
+    StudyMirror.on(folder, job.search.space, job.selection, (*rungs, job.training.max_epochs), events)
+    yield f"study: {_count(trials, 'trial')}"
+    yield from _track(folder, job, events)
+
+
+def _select(folder: RunFolder, record: RunRecord) -> str:
+    if record.ended is None:
+        folder.selection.unlink(missing_ok=True)
+        return (
+            f"selection: none, since the run has not ended; `tune-jobs resume {folder.path}` goes on with it"
+        )
+    winner = select_winner(record)
+    write_selection(record, winner, folder)
+    return (
+        f"selection: trial {winner.trial.trial_id}" if winner else "selection: none, since no trial succeeded"
+    )
+
+
+def _track(folder: RunFolder, job: Job, events: Sequence[Event]) -> Iterator[str]:
+    """Makes the files of the dashboards anew, each as a whole; a dashboard that fails keeps those it had."""
+    if job.tracking.tensorboard:
+        made = _replace(folder, folder.tensorboard, TrackingSettings(tensorboard=True), job, events)
+        yield f"TensorBoard: {made}"
+    if job.tracking.wandb is not None:
+        offline = job.tracking.wandb.model_copy(update={"mode": "offline"})
+        made = _replace(folder, folder.wandb, TrackingSettings(wandb=offline), job, events)
+        yield f"W&B: {made}; written offline, whatever the job says: `wandb sync {folder.wandb}/offline-run-*`"
+
+
+def _replace(
+    folder: RunFolder, files: Path, tracking: TrackingSettings, job: Job, events: Sequence[Event]
+) -> str:
+    """Tracks all events once more, into a folder that takes the place of `files`."""
+    staging = RunFolder(folder.path / STAGING / folder.name)  # W&B's ids have the name of the run folder
+    shutil.rmtree(staging.path.parent, ignore_errors=True)
+    staging.path.mkdir(parents=True)
+    try:
+        for tracker in make_trackers(tracking, job.selection, staging).values():
+            try:
+                for event in events:
+                    tracker(event)
+            finally:
+                tracker.close()
+        made = staging.path / files.name
+        made.mkdir(exist_ok=True)  # without a trial there are no files
+        if files.exists():
+            files.rename(staging.path / "old")
+        made.rename(files)
+    except ResourceError as error:
+        return f"not made anew: {error}"
+    except (Exception, SystemExit) as error:  # a guest: whatever it raises, the rest is done
+        text = " ".join(str(error).split()) or "no reason given"
+        return f"not made anew: {type(error).__name__}: {text}"
+    finally:
+        shutil.rmtree(staging.path.parent, ignore_errors=True)
+    return f"{files.name}/ was made anew"
+
+
+@contextmanager
+def _unwritable(folder: RunFolder) -> Iterator[None]:
+    """Has a full or read-only disk end in one message."""
+    try:
+        yield
+    except OSError as error:
+        raise RunFolderError(
+            f"{error.filename or folder.path}: cannot be written to ({reason_of(error, folder.path)}); nothing "
+            "that was reported is lost. Make room, or make the folder writable; then repair the run once more"
+        ) from error
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
