@@ -93,10 +93,16 @@ def trial_display(opened: "Run", trial_id: str) -> list[str | Table]:
         table.add_column(name, justify="right")
     for row in rows:
         table.add_row(*(number_text(value) for value in row.values()))
+    damaged = [
+        f"notice: {event.file} was damaged ({event.reason}), so that the trial went on from the checkpoint before "
+        "it, or from its start; the epochs are the same"
+        for event in trial.damaged
+    ]
     flags = " ".join(f"--{name} {shlex.quote(_exact(value))}" for name, value in trial.configuration.items())
     parts: list[str | Table] = [
         f"trial {trial_id}: {trial.status}: {trial.reason}",
         f"configuration: {configuration_text(trial.configuration)}",
+        *damaged,
         table,
     ]
     if trial.details:
@@ -125,8 +131,8 @@ def standing_lines(opened: "Run") -> list[str]:
         f"{ended} trials ended; {record.ending.value if record.ending else 'not ended, or its process died'}"
     ]
     if record.ending and opened.winner_id is None:
-        interrupted = record.ending is Ending.INTERRUPTED
-        why = "no trial had ended before the interruption" if interrupted else "no trial succeeded"
+        cut_off = record.ending in {Ending.INTERRUPTED, Ending.STORAGE}
+        why = "no trial had ended before the run stopped" if cut_off else "no trial succeeded"
         lines.append(f"winner: none, since {why}")
     elif record.ending:
         winner = opened.winner
@@ -183,6 +189,7 @@ _ENDED = {
     Ending.ALL_TRIALS: "done",
     Ending.TIME_LIMIT: "time limit",
     Ending.INTERRUPTED: "interrupted",
+    Ending.STORAGE: "storage",
     Ending.FAILED: "error",
 }
 

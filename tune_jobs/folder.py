@@ -161,6 +161,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         temporary.replace(path)
         sync_folder(path.parent)
+    except OSError as error:
+        if error.filename in {None, str(temporary)}:  # a write or a sync that fails names no file
+            error.filename = str(path)
+        raise
     finally:
         with suppress(OSError):  # else a disk that has become read-only would hide what has happened
             for leftover in path.parent.glob(f".{path.name}.*.tmp"):

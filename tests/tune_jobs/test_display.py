@@ -26,11 +26,12 @@ from tune_jobs.display import (
     trial_display,
     trials_display,
 )
-from tune_jobs.events import Ending, Status
+from tune_jobs.events import CheckpointDamaged, Ending, Status
 from tune_jobs.folder import RunFolder
 from tune_jobs.holdout import LEDGER, record_results
 from tune_jobs.job import Job
 from tune_jobs.job_file import parse_overrides
+from tune_jobs.journal import Journal
 from tune_jobs.preparation import prepare
 from tune_jobs.records import RunRecord
 from tune_jobs.results import open_run
@@ -196,6 +197,32 @@ def test_a_trial_is_shown_with_its_epochs_and_the_command_that_repeats_it(make_r
     command = shlex.split(again.removeprefix("again, alone: "))
     assert command[:5] == ["cd", str(open_run(folder.path).job.folder), "&&", "tune-jobs", "train"]
     assert dict(parse_overrides(command[6:])) == configuration
+
+
+def test_a_trial_tells_of_damaged_checkpoints(make_run: MakeRun) -> None:
+    folder = make_run([{"losses": [0.5]}])
+    with Journal(folder.journal) as journal:
+        file = "checkpoints/0000/epoch-000003.pt"
+        journal.append(CheckpointDamaged(trial_id="0000", file=file, reason="File is not a zip file"))
+    assert trial_display(open_run(folder.path), "0000")[2] == (
+        "notice: checkpoints/0000/epoch-000003.pt was damaged (File is not a zip file), so that the trial went on "
+        "from the checkpoint before it, or from its start; the epochs are the same"
+    )
+
+
+@pytest.mark.parametrize("ending", [Ending.INTERRUPTED, Ending.STORAGE])
+def test_a_run_that_was_cut_off_early_says_why_nobody_won(make_run: MakeRun, ending: Ending) -> None:
+    folder = make_run([{"losses": [0.5], "status": Status.INTERRUPTED}], ending=ending)
+    assert standing_lines(open_run(folder.path)) == [
+        f"1 trials ended; {ending.value}",
+        "winner: none, since no trial had ended before the run stopped",
+    ]
+
+
+def test_every_ending_has_a_word_in_the_list(make_run: MakeRun, tmp_path: Path) -> None:
+    for ending in Ending:
+        make_run(TRIALS[:1], ending=ending)
+    assert "damaged" not in "".join(shown(runs_display(tmp_path / "runs")))
 
 
 def test_the_runs_of_a_folder_are_listed_the_newest_last(make_run: MakeRun, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from trainers.scores import BestEpoch
 from trainers.settings import ScoreSettings
 from tune_jobs.events import (
+    CheckpointDamaged,
     CheckpointWritten,
     Ending,
     EpochsReported,
@@ -70,6 +71,15 @@ def test_a_lost_worker_puts_the_trial_back_and_keeps_its_first_start_and_its_epo
     assert list(trial.epochs) == [1, 2, 3]
     assert trial.seconds == pytest.approx(0.75)
     assert record.best("0000") == BestEpoch(3, 0.3)
+
+
+def test_damaged_checkpoints_of_a_trial_are_remembered() -> None:
+    damage = [
+        CheckpointDamaged(trial_id="0000", file=f"checkpoints/0000/epoch-00000{epoch}.pt", reason="torn")
+        for epoch in (3, 1)
+    ]
+    assert replayed(*damage).trials["0000"].damaged == damage
+    assert replayed().trials["0000"].damaged == []
 
 
 def test_a_trial_waits_and_is_promoted() -> None:
