@@ -170,6 +170,11 @@ def test_nulls_get_the_mean_of_the_training_rows():
             "data: numbers in 'x0' are too large to be averaged; rescale them",
         ),
         (
+            # The sums of both halves overflow, one up and one down.
+            np.repeat([[1e308], [-1e308]], 300, axis=0),
+            "data: numbers in 'x0' are too large to be averaged; rescale them",
+        ),
+        (
             {"name": text([f"person {n}" for n in range(1001)])},
             "data: text column 'name' holds 1001 different texts, one feature each; at most 1000 are taken: "
             "leave it out with data.arguments.drop, or group the texts",
@@ -177,7 +182,7 @@ def test_nulls_get_the_mean_of_the_training_rows():
     ],
 )
 def test_what_cannot_be_fitted_is_told(features, message):
-    train = np.arange(2 if isinstance(features, np.ndarray) else 1001)
+    train = np.arange({3: 2, 600: 600}.get(len(features), 1001))
     with pytest.raises(DataError, match=re.escape(message)):
         fit(features, train, fill_nulls=True)
 

@@ -274,7 +274,8 @@ def _fit_numbers(names: tuple[str, ...], values: Array, train: Array) -> tuple[N
         deviations = np.sqrt(squares / count)
     if empty := [name for name, known in zip(names, count.tolist(), strict=True) if not known]:
         raise DataError(f"data: all training rows are null in {listed(empty)}; drop these columns")
-    if large := [name for name, ok in zip(names, np.isfinite(deviations).tolist(), strict=True) if not ok]:
+    finite = np.isfinite(means) & np.isfinite(deviations)
+    if large := [name for name, ok in zip(names, finite.tolist(), strict=True) if not ok]:
         raise DataError(f"data: numbers in {listed(large)} are too large to be averaged; rescale them")
     constant = low == high  # rounding gives constant numbers a deviation of nearly 0
     means, deviations = (
