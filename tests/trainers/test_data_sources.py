@@ -1,5 +1,6 @@
 import datetime
 import re
+import zipfile
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,38 @@ def test_a_truncated_parquet_file_is_told(tmp_path):
     path.write_bytes(path.read_bytes()[:-20])
     assert f"data.source: {path} cannot be read as .parquet: " in problem(
         tmp_path, "t.parquet", target="label"
+    )
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000000,), }", "Unable to allocate"),
+        ("{'descr': '<f8', 'fortran_order': False, 'shape': (" * 3, ""),
+    ],
+)
+def test_an_array_that_is_not_what_its_header_says_is_told(tmp_path, header, said):
+    path = tmp_path / "t.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("x.npy", "y.npy"):
+            text = header.encode() + b"\n"
+            archive.writestr(name, b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text + b"0" * 80)
+    assert f"data.source: {path} cannot be read as .npz: {said}" in problem(tmp_path, "t.npz")
+
+
+def test_damage_in_a_compressed_array_is_told(tmp_path):
+    path = tmp_path / "t.npz"
+    np.savez_compressed(path, x=np.arange(300.0), y=np.arange(300.0))
+    content = bytearray(path.read_bytes())
+    content[100:140] = bytes(40)
+    path.write_bytes(content)
+    assert f"data.source: {path} cannot be read as .npz: " in problem(tmp_path, "t.npz")
+
+
+def test_a_target_is_named_once(tmp_path):
+    write(TABLE, tmp_path / "t.parquet")
+    assert problem(tmp_path, "t.parquet", target=("height", "count", "height")) == (
+        "data.target: 'height' is named twice; name a column once"
     )
 
 

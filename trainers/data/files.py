@@ -1,6 +1,7 @@
 """Rows from Parquet, CSV, Arrow and NumPy files."""
 
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +28,6 @@ from trainers.references import did_you_mean
 from trainers.settings import DataSettings
 
 SUFFIXES = (".parquet", ".csv", ".arrow", ".npz")
-
-_UNREADABLE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, pa.ArrowException)
 
 
 @dataclass(frozen=True)
@@ -66,6 +65,8 @@ def read_file(path: Path, settings: DataSettings) -> RawData:
     if not is_file(path):
         beside = [other.name for other in path.parent.glob("*")] if path.parent.is_dir() else []
         raise DataError(f"data.source: there is no file {path}{did_you_mean(path.name, beside)}")
+    if repeated := listed([name for name, count in Counter(target_names(settings)).items() if count > 1]):
+        raise DataError(f"data.target: {repeated} is named twice; name a column once")
     allowed = {".csv": ("columns", "drop", "delimiter"), ".npz": ()}.get(suffix, ("columns", "drop"))
     arguments = _checked_arguments(settings.arguments, allowed, suffix)
     if suffix == ".npz":
@@ -100,7 +101,7 @@ def _checked_arguments(
 def _readable(path: Path, read: Callable[[], Any]) -> Any:
     try:
         return read()
-    except _UNREADABLE as error:
+    except Exception as error:  # what libraries raise on damaged files is anything, and means the same
         text = str(error).strip().splitlines()
         reason = text[0] if text else type(error).__name__
         raise DataError(f"data.source: {path} cannot be read as {path.suffix.lower()}: {reason}") from error
