@@ -1,0 +1,315 @@
+"""Disks that are full or read-only, and damaged checkpoints, under a real Ray: nothing that was reported is lost."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.faults.injection import CHAOS
+from tune_jobs import Job, Run, open_run, resume, run
+from tune_jobs.cli import main
+from tune_jobs.errors import RunFolderError, StorageFailed
+from tune_jobs.events import (
+    CheckpointDamaged,
+    CheckpointWritten,
+    Ending,
+    EpochsReported,
+    Event,
+    RunEnded,
+    Status,
+    TrialCreated,
+    TrialEnded,
+    TrialWaits,
+)
+from tune_jobs.folder import RunFolder
+from tune_jobs.job_file import dump_yaml
+from tune_jobs.journal import read_journal
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_running() -> Iterator[None]:
+    from tune_jobs.ray_connection import ray_connection
+
+    with ray_connection():
+        yield
+
+
+class Disk:
+    """A small disk of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.filler = path / "filler"
+        path.mkdir()
+        self._mount("-t", "tmpfs", "-o", "size=6m", "tmpfs")
+
+    def fill(self, leave: int = 0) -> None:
+        """Leaves so many bytes free, in whole pages."""
+        with self.filler.open("ab") as file:
+            free = shutil.disk_usage(self.path).free
+            os.posix_fallocate(file.fileno(), file.tell(), max(free - leave, 1))
+
+    def grow(self) -> None:
+        self._mount("-o", "remount,size=64m")
+
+    def make_read_only(self) -> None:
+        self._mount("-o", "remount,ro")
+
+    def _mount(self, *arguments: str) -> None:
+        done = subprocess.run(
+            ["mount", *arguments, str(self.path)], check=False, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise OSError(f"mount {' '.join(arguments)}: {done.stderr.strip()}")
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    try:
+        made = Disk(tmp_path / "disk")
+    except OSError as error:
+        pytest.skip(f"a disk of its own cannot be mounted here: {error}")
+    yield made
+    subprocess.run(["umount", "--lazy", str(made.path)], check=True)  # idle workers may still be in there
+
+
+def sections(storage: Path, **changes: Any) -> dict[str, Any]:
+    """Six trials, one at a time, whose checkpoints take about 150 kB."""
+    return {
+        "name": "small",
+        "data": {"source": "linear_gaussian", "arguments": {"n": 100, "sigma": 0.1}},
+        "model": {"name": "mlp", "arguments": {"hidden": [96, 96]}},
+        "training": {"max_epochs": 9, "loss": "mse"},
+        "scheduler": {"grace_epochs": 1},
+        "search": {
+            "space": {"lr": {"low": 1e-3, "high": 0.1, "log": True}},
+            "method": "random",
+            "trials": 6,
+        },
+        "resources": {"max_concurrent": 1},
+        "storage": str(storage),
+        **changes,
+    }
+
+
+def job_on(storage: Path, **changes: Any) -> Job:
+    return Job.from_mapping(sections(storage, **changes), storage.parent)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("undisturbed")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder: Path) -> Run:
+    """A run, which is copied in the middle of a trial that has two checkpoints."""
+
+    def copy() -> None:
+        (made,) = (folder / "runs").iterdir()
+        shutil.copytree(made, folder / "killed", ignore=shutil.ignore_patterns(".*"))
+
+    return run(job_on(folder / "runs"), listeners=[after_second_checkpoint(copy)])
+
+
+def assert_the_same(made: Run, expected: Run) -> None:
+    """Both tables, bit for bit but for the clock, and the winner with its weights."""
+    for mine, other in ((made.trials, expected.trials), (made.epochs, expected.epochs)):
+        frames = [frame.drop(columns=["seconds", "node"], errors="ignore") for frame in (mine, other)]
+        pd.testing.assert_frame_equal(*frames, check_exact=True)
+    assert (made.winner_id, made.winner.epoch) == (expected.winner_id, expected.winner.epoch)
+    weights, others = (finished.load_model().state_dict() for finished in (made, expected))
+    assert all(np.array_equal(weights[name], others[name]) for name in others)
+
+
+def events_in(path: Path) -> list[Event]:
+    return read_journal(RunFolder(path).journal)
+
+
+def after(kind: type[Event], number: int, do: Callable[[], None]) -> Callable[[Event], None]:
+    """A listener that calls `do` once it has heard of so many events of a kind; they are on disk by then."""
+    heard: list[Event] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, kind):
+            heard.append(event)
+            if len(heard) == number:
+                do()
+
+    return listen
+
+
+# Before a run
+
+
+def full(disk: Disk) -> str:
+    disk.fill()
+    return r"\(No space left on device; 0\.0 MB free\)"
+
+
+def nearly_full(disk: Disk) -> str:
+    disk.fill(leave=500_000)
+    return r"\(No space left on device; 0\.\d MB free\)"
+
+
+def read_only(disk: Disk) -> str:
+    disk.make_read_only()
+    return r"\(Read-only file system\)"
+
+
+@pytest.mark.parametrize("spoil", [full, nearly_full, read_only])
+@pytest.mark.parametrize("inside", ["runs", "some/where"])
+def test_a_disk_that_takes_nothing_is_noticed_before_the_run(
+    disk: Disk, capsys: pytest.CaptureFixture[str], spoil: Callable[[Disk], str], inside: str
+) -> None:
+    expected = spoil(disk)
+    before = sorted(disk.path.rglob("*"))
+    with pytest.raises(
+        RunFolderError, match=f"storage: cannot write to .*{inside} {expected}; give a folder"
+    ):
+        run(job_on(disk.path / inside))
+    assert sorted(disk.path.rglob("*")) == before
+    job_file = disk.path.parent / "job.yaml"
+    job_file.write_text(dump_yaml(sections(disk.path / inside)))
+    assert main(["run", str(job_file)]) == 2
+    assert "cannot write to" in capsys.readouterr().err
+    assert sorted(disk.path.rglob("*")) == before
+
+
+def test_a_disk_without_room_for_the_sealed_rows_is_left_as_it_was(disk: Disk, tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(20_000, 40)).astype(np.float32)
+    np.savez(tmp_path / "rows.npz", x=rows, y=rows[:, 0])
+    disk.fill(leave=2_000_000)
+    job = job_on(
+        disk.path / "runs",
+        data={
+            "source": str(tmp_path / "rows.npz"),
+            "split": {"test": 0.9, "train": 0.05, "validation": 0.05},
+        },
+    )
+    with pytest.raises(RunFolderError, match=r"\(No space left on device; "):
+        run(job)
+    assert list(disk.path.iterdir()) == [disk.filler]
+
+
+# During a run
+
+
+MOMENTS = [
+    (TrialCreated, 3, 0),
+    (CheckpointWritten, 3, 80_000),  # room for the journal, and not for a checkpoint
+    *([(kind, number, leave) for kind in (TrialCreated, EpochsReported, CheckpointWritten, TrialWaits, TrialEnded)
+       for number in (1, 2, 5) for leave in (0, 80_000)] if CHAOS else []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "number", "leave"), MOMENTS)
+def test_a_disk_that_fills_up_stops_the_run_and_costs_nothing(
+    disk: Disk, undisturbed: Run, kind: type[Event], number: int, leave: int
+) -> None:
+    fill = after(kind, number, lambda: disk.fill(leave))
+    with pytest.raises(StorageFailed, match=r"cannot be written to \(No space left on device; ") as caught:
+        run(job_on(disk.path / "runs"), listeners=[fill])
+    path = caught.value.path
+    assert f"`tune-jobs resume {path}` goes on" in str(caught.value)
+    assert caught.value.exit_code == 130
+    stopped = open_run(path)
+    assert Status.FAILED not in {trial.status for trial in stopped.record.trials.values()}
+    if leave:
+        assert str(path / "checkpoints") in str(caught.value)
+        assert stopped.ending is Ending.STORAGE
+    expected = undisturbed.epochs.set_index(["trial_id", "epoch"])["val_loss"]
+    reported = stopped.epochs.set_index(["trial_id", "epoch"])["val_loss"] if len(stopped.epochs) else {}
+    assert all(expected[key] == loss for key, loss in reported.items())
+    before = RunFolder(path).journal.read_bytes()
+    with pytest.raises(StorageFailed, match="No space left on device"):
+        resume(path)
+    assert RunFolder(path).journal.read_bytes() == before
+    disk.grow()
+    assert_the_same(resume(path), undisturbed)
+
+
+def test_tables_that_cannot_be_written_are_written_when_the_run_is_resumed(
+    disk: Disk, undisturbed: Run
+) -> None:
+    with pytest.raises(
+        StorageFailed, match=r"parquet.*: cannot be written to \(No space left on device; "
+    ) as caught:
+        run(job_on(disk.path / "runs"), listeners=[after(RunEnded, 1, disk.fill)])
+    path = caught.value.path
+    assert open_run(path).ending is Ending.ALL_TRIALS
+    assert not RunFolder(path).trials.exists()
+    disk.grow()
+    before = len(events_in(path))
+    assert_the_same(resume(path), undisturbed)
+    assert len(events_in(path)) == before
+    assert RunFolder(path).trials.is_file()
+
+
+def test_a_run_on_a_read_only_disk_is_read_and_not_resumed(disk: Disk, undisturbed: Run) -> None:
+    path = disk.path / "run"
+    shutil.copytree(undisturbed.path, path)
+    disk.make_read_only()
+    assert_the_same(open_run(path), undisturbed)
+    with pytest.raises(StorageFailed, match=r"cannot be written to \(Read-only file system\)"):
+        resume(path)
+    assert main(["resume", str(path)]) == 130
+    assert main(["show", str(path)]) == 0
+
+
+# Damaged checkpoints
+
+
+@pytest.mark.parametrize("damaged", [1, 2])
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one_and_says_so(
+    tmp_path: Path, folder: Path, undisturbed: Run, damaged: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "killed"
+    shutil.copytree(folder / "killed", copy)
+    trial_id, files = in_the_middle(copy)
+    for file in files[:damaged]:
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    made = resume(copy)
+    assert_the_same(made, undisturbed)
+    told = [event for event in events_in(copy) if isinstance(event, CheckpointDamaged)]
+    assert [event.file for event in told] == [
+        f"checkpoints/{trial_id}/{file.name}" for file in files[:damaged]
+    ]
+    assert all("does not match its checksum" in event.reason for event in told)
+    assert main(["show", str(copy), "--trial", trial_id]) == 0
+    assert f"checkpoints/{trial_id}/{files[0].name} was damaged" in capsys.readouterr().out
+
+
+def after_second_checkpoint(do: Callable[[], None]) -> Callable[[Event], None]:
+    """Calls `do` when a trial has written two checkpoints."""
+    last: list[str] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, CheckpointWritten) and "" not in last:
+            if event.trial_id in last:
+                do()
+                last.append("")
+            last.append(event.trial_id)
+
+    return listen
+
+
+def in_the_middle(path: Path) -> tuple[str, list[Path]]:
+    """The trial of a killed run that has two checkpoints, and these, the latest first."""
+    record = open_run(path).record
+    (trial,) = [
+        trial
+        for trial in record.trials.values()
+        if not trial.status.ended and len(list((path / "checkpoints" / trial.trial_id).glob("*.pt"))) == 2
+    ]
+    return trial.trial_id, sorted((path / "checkpoints" / trial.trial_id).glob("*.pt"), reverse=True)
