@@ -108,7 +108,7 @@ def _cut_damage(folder: RunFolder) -> list[str]:
         aside = _set_aside(folder, kept.suffix)
     finally:
         os.close(file)
-    first, lines = content[:sound].count(b"\n") + 1, len(content[sound:].splitlines())
+    first, lines = content[:sound].count(b"\n") + 1, len(content[sound:].rstrip(b"\n").split(b"\n"))
     return [
         f"journal: cut in front of line {first}, so that {_count(lines, 'line')} dropped out; as it was, it is in "
         f"{folder.relative(kept)}. `tune-jobs resume {folder.path}` trains on from the checkpoints, which bring "

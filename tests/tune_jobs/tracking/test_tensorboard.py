@@ -70,7 +70,7 @@ def hparams_of(folder: RunFolder, trial_id: str) -> list[dict[str, object]]:
 def tracked(folder: RunFolder, *drivers: Sequence[Event]) -> RunFolder:
     """A run that was tracked by one driver after the other, each of which wrote its events."""
     for events in drivers:
-        past = in_force(read_journal(folder.journal)) if folder.journal.exists() else []
+        past = in_force([*read_journal(folder.journal), events[0]]) if folder.journal.exists() else []
         track(folder, events, open_trackers(make_job(tensorboard=True), folder, past))
     return folder
 
@@ -103,7 +103,7 @@ def test_every_epoch_of_every_trial_is_there_once(straight: RunFolder) -> None:
 def test_every_trial_that_ended_has_its_configuration(straight: RunFolder) -> None:
     assert {trial_id: hparams_of(straight, trial_id) for trial_id in CONFIGURATIONS} == {
         "0000": [{"lr": 0.1, "optimizer": "sgd", "model.hidden": "[64, 32]", "nesterov": True}],
-        "0001": [{"lr": 1e-3, "optimizer": "adam", "model.hidden": "[]", "batch_size": "None"}],
+        "0001": [{"lr": 1e-3, "optimizer": "adam", "model.hidden": "[]", "model.activation": "None"}],
         "0002": [{"lr": 10.0, "optimizer": "adam", "model.hidden": "[8]"}],
         "0003": [],
     }

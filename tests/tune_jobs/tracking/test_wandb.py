@@ -44,10 +44,12 @@ from tune_jobs.journal import Journal, read_journal
 from tune_jobs.tracking import open_trackers
 
 job, folder = Job.from_file(sys.argv[1]), RunFolder(Path(sys.argv[2]))
+events = read_journal(Path(sys.argv[3]))
 with ExitStack() as stack, Journal(folder.journal) as journal:
-    for guest in open_trackers(job, folder, in_force(journal.past)):
+    past = in_force([*journal.past, events[0]]) if journal.past else []
+    for guest in open_trackers(job, folder, past):
         journal.follow(stack.enter_context(guest))
-    for event in read_journal(Path(sys.argv[3])):
+    for event in events:
         journal.append(event)
 processes = subprocess.run(["ps", "-A", "-o", "ppid=,pid=,comm="], capture_output=True, text=True, check=True)
 rows = [row.split(None, 2) for row in processes.stdout.splitlines()]
