@@ -1,6 +1,5 @@
 """What comes before the trials: the data, the run folder, and what all trials have in common."""
 
-import json
 import os
 import platform
 import socket
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from search_spaces import Problem
 from trainers.model_arguments import check_model_input
 from tune_jobs import holdout
+from tune_jobs.data_file import write_info
 from tune_jobs.errors import JobError
 from tune_jobs.events import RunStarted
 from tune_jobs.folder import RunFolder, replacing
@@ -56,8 +56,7 @@ def make_folder(job: Job, prepared: "PreparedData") -> RunFolder:
     with RunFolder.making(Path(job.storage), job.name) as folder:
         with replacing(folder.job) as file:
             file.write(job.with_absolute_source().to_yaml().encode())
-        with replacing(folder.data_info) as file:
-            file.write(json.dumps(prepared.info.to_mapping(), indent=1).encode())
+        write_info(prepared.info, folder.data_info)
         holdout.seal(folder, prepared.test)
     return folder
 

@@ -1,6 +1,5 @@
 """A run that was made: its tables, its winner, and the one look at its test rows."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +11,8 @@ import pyarrow as pa
 from trainers.data import DataInfo
 from trainers.plan import TrainingPlan, plan_training
 from tune_jobs import holdout
+from tune_jobs.checkpoint_store import CheckpointStore
+from tune_jobs.data_file import read_info
 from tune_jobs.errors import DamagedRun, JobError, RunFolderError
 from tune_jobs.events import Ending, Event, HoldoutUnsealed, RunStarted, in_force
 from tune_jobs.folder import RunFolder
@@ -20,6 +21,7 @@ from tune_jobs.job_checks import importable_from
 from tune_jobs.job_file import read_yaml
 from tune_jobs.journal import Journal, read_journal
 from tune_jobs.records import RunRecord
+from tune_jobs.selection import read_selection
 from tune_jobs.tables import epochs_table, trials_table
 
 if TYPE_CHECKING:
@@ -103,13 +105,12 @@ class Run:
     @property
     def info(self) -> DataInfo:
         """What a model needs to know of the data, and how to encode new rows in the same way."""
-        return DataInfo.from_mapping(json.loads(self._folder.data_info.read_text()))
+        return read_info(self._folder.data_info)
 
     @property
     def winner_id(self) -> str | None:
         """Id of the winner; None where no trial succeeded."""
-        winner = self._selection["winner"]
-        return None if winner is None else str(winner["trial_id"])
+        return None if self._selected is None else str(self._selected["trial_id"])
 
     @cached_property
     def winner(self) -> Winner:
@@ -117,11 +118,11 @@ class Run:
 
         Raises:
             RunFolderError: the run has not ended yet, or no trial succeeded.
+            DamagedRun: what was selected cannot be read.
         """
-        winner = self._selection["winner"]
-        if winner is None:
+        if self._selected is None:
             raise RunFolderError(f"{self.path}: no trial succeeded, so there is no winner")
-        return Winner(**{**winner, "checkpoint": self.path / winner["checkpoint"]})
+        return Winner(**{**self._selected, "checkpoint": self.path / self._selected["checkpoint"]})
 
     def plan(self) -> TrainingPlan:
         """The winner's training plan."""
@@ -132,12 +133,14 @@ class Run:
         """The winner's model with the weights of its scoring epoch, on the CPU, in evaluation mode.
 
         It takes encoded rows: float32 [n, *input_shape], as `info.encoding` makes them.
+
+        Raises:
+            DamagedRun: no checkpoint has these weights any more.
         """
-        from trainers.checkpoints import load_checkpoint  # noqa: PLC0415 (imports torch)
-        from trainers.trainer import best_model  # noqa: PLC0415
+        from trainers.trainer import best_model  # noqa: PLC0415 (imports torch)
 
         with importable_from(self.job.folder):
-            return best_model(self.plan(), self.info, load_checkpoint(self.winner.checkpoint))
+            return best_model(self.plan(), self.info, self._winner_state())
 
     def test(self, *, again: bool = False, reason: str | None = None) -> dict[str, float]:
         """Opens the holdout and evaluates the winner on it, once.
@@ -152,14 +155,15 @@ class Run:
         Raises:
             HoldoutOpened: the test rows were read before, and `again` was not given.
             RunInUse: the run is in progress.
+            DamagedRun: no checkpoint has the winner's weights any more; the test rows were not read. Or they
+                cannot be read.
         """
-        from trainers.checkpoints import load_checkpoint  # noqa: PLC0415 (imports torch)
-        from trainers.trainer import best_evaluator  # noqa: PLC0415
+        from trainers.trainer import best_evaluator  # noqa: PLC0415 (imports torch)
 
         winner, plan, info = self.winner, self.plan(), self.info
         with importable_from(self.job.folder):
             # All that can fail comes before the claim: a look must not be spent on an error.
-            evaluate = best_evaluator(plan, info, load_checkpoint(winner.checkpoint))
+            evaluate = best_evaluator(plan, info, self._winner_state())
             with Journal(self._folder.journal) as journal:
                 rows, number = holdout.unseal(self._folder, winner.trial_id, again=again, reason=reason)
                 journal.append(HoldoutUnsealed(trial_id=winner.trial_id, reason=reason))
@@ -170,14 +174,31 @@ class Run:
         return results
 
     @cached_property
-    def _selection(self) -> dict[str, Any]:
-        if not self._folder.selection.is_file():
-            raise RunFolderError(f"{self.path}: the run has not ended, so nothing is selected yet")
-        try:
-            selection: dict[str, Any] = json.loads(self._folder.selection.read_bytes())
-        except ValueError as error:
-            raise DamagedRun(f"{self._folder.selection}: cannot be read ({error})") from error
-        return selection
+    def _selected(self) -> Mapping[str, Any] | None:
+        return read_selection(self.record, self._folder)
+
+    def _winner_state(self) -> Mapping[str, Any]:
+        """The state of the winner's training, from any of its checkpoints that has the weights of the scoring epoch."""
+        from trainers.checkpoints import load_checkpoint  # noqa: PLC0415 (imports torch)
+        from trainers.errors import CheckpointError  # noqa: PLC0415
+
+        winner = self.winner
+        files = CheckpointStore(self._folder.checkpoints, winner.trial_id).files()
+        reasons = []
+        for path in dict.fromkeys([winner.checkpoint, *files]):
+            try:
+                state = load_checkpoint(path)
+            except CheckpointError as error:
+                reasons.append(str(error).partition(";")[0])
+                continue
+            if state.get("best") is not None and state["best"]["epoch"] == winner.epoch:
+                return state
+            reasons.append(f"{path} has not the weights of epoch {winner.epoch}")
+        raise DamagedRun(
+            f"{self.path}: the winner's weights cannot be loaded ({'; '.join(reasons)}). Restore a checkpoint from a "
+            "copy, or train the configuration again with the command that "
+            f"`tune-jobs show {self.path} --trial {winner.trial_id}` prints"
+        )
 
 
 def _frame(table: pa.Table) -> "pd.DataFrame":

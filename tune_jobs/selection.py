@@ -3,8 +3,10 @@
 import json
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 from trainers.scores import BestEpoch
+from tune_jobs.errors import DamagedRun, RunFolderError
 from tune_jobs.folder import RunFolder, replacing
 from tune_jobs.records import RunRecord, TrialRecord
 
@@ -40,6 +42,18 @@ def select_winner(record: RunRecord) -> Candidate | None:
     return ranked[0] if ranked else None
 
 
+def winner_mapping(winner: Candidate) -> dict[str, Any]:
+    """The winner as it stands in `selection.json`."""
+    return {
+        "trial_id": winner.trial.trial_id,
+        "number": winner.trial.number,
+        "configuration": winner.trial.configuration,
+        "score": winner.best.score,
+        "epoch": winner.best.epoch,
+        "checkpoint": winner.trial.checkpoint,
+    }
+
+
 def write_selection(record: RunRecord, winner: Candidate | None, folder: RunFolder) -> None:
     """Writes the rule, its outcome and all that it rests on to `selection.json`."""
     started = record.started
@@ -47,18 +61,35 @@ def write_selection(record: RunRecord, winner: Candidate | None, folder: RunFold
         "rule": {"metric": record.score.metric, "mode": record.score.mode, "text": RULE},
         "ending": record.ending,
         "trials": Counter(trial.status for trial in record.trials.values()),
-        "winner": winner
-        and {
-            "trial_id": winner.trial.trial_id,
-            "number": winner.trial.number,
-            "configuration": winner.trial.configuration,
-            "score": winner.best.score,
-            "epoch": winner.best.epoch,
-            "checkpoint": winner.trial.checkpoint,
-        },
+        "winner": winner and winner_mapping(winner),
         "test_seen": record.test_seen,
         "fingerprints": started.fingerprints if started else {},
         "versions": started.versions if started else {},
     }
     with replacing(folder.selection) as file:
         file.write(json.dumps(selection, indent=2).encode())
+
+
+def read_selection(record: RunRecord, folder: RunFolder) -> dict[str, Any] | None:
+    """The winner in `selection.json`; None where no trial succeeded.
+
+    Raises:
+        RunFolderError: the run has not ended.
+        DamagedRun: the file is damaged, or does not say what follows from the journal.
+    """
+    if record.ended is None:
+        raise RunFolderError(f"{folder.path}: the run has not ended, so nothing is selected yet")
+    winner = select_winner(record)
+    expected = None if winner is None else winner_mapping(winner)
+    reason = "it does not say what the journal says"
+    try:
+        if json.loads(folder.selection.read_bytes())["winner"] == expected:
+            return expected
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except (ValueError, KeyError, TypeError) as error:
+        reason = str(error)
+    raise DamagedRun(
+        f"{folder.selection}: cannot be read ({reason}); `tune-jobs repair {folder.path}` makes it anew from the "
+        "journal"
+    )

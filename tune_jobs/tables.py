@@ -58,14 +58,14 @@ def epochs_table(record: RunRecord) -> pa.Table:
 
 
 def write_tables(record: RunRecord, folder: RunFolder) -> None:
-    """Writes both tables, each in one step."""
+    """Writes both tables, each in one step and with checksums of its pages."""
     _write(trials_table(record), folder.trials)
     _write(epochs_table(record), folder.epochs)
 
 
 def _write(table: pa.Table, path: Path) -> None:
     with replacing(path) as file:
-        pq.write_table(table, file)
+        pq.write_table(table, file, write_page_checksum=True)
 
 
 def _table(rows: list[dict[str, Any]], fixed: Iterable[tuple[str, pa.DataType]]) -> pa.Table:

@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainers.settings import ScoreSettings
+from tune_jobs.errors import DamagedRun, RunFolderError
 from tune_jobs.events import Ending, Status
 from tune_jobs.folder import RunFolder
 from tune_jobs.records import RunRecord
-from tune_jobs.selection import RULE, rank, select_winner, write_selection
+from tune_jobs.results import open_run
+from tune_jobs.selection import RULE, rank, read_selection, select_winner, write_selection
 
 MakeRecord = Callable[..., RunRecord]
 MakeRun = Callable[..., RunFolder]
@@ -141,3 +143,69 @@ def test_a_run_that_never_started_can_be_selected_from(folder: RunFolder) -> Non
     write_selection(RunRecord(ScoreSettings()), None, folder)
     selection: dict[str, Any] = json.loads(folder.selection.read_text())
     assert (selection["winner"], selection["ending"], selection["fingerprints"]) == (None, None, {})
+
+
+# What was written, read again
+
+TRIALS: list[dict[str, Any]] = [
+    {"losses": [0.5, 0.2, 0.3], "configuration": {"lr": 0.1, "model.hidden": [8, 8]}},
+    {"losses": [0.9], "status": Status.STOPPED_EARLY},
+]
+
+
+def test_the_selection_is_read_as_it_was_written(make_run: MakeRun) -> None:
+    folder = make_run(TRIALS)
+    record = open_run(folder.path).record
+    assert read_selection(record, folder) == json.loads(folder.selection.read_text())["winner"]
+    nobody = make_run([{"status": Status.FAILED}])
+    assert read_selection(open_run(nobody.path).record, nobody) is None
+
+
+def test_a_run_in_progress_has_no_selection_even_where_an_earlier_one_is_left(make_run: MakeRun) -> None:
+    folder = make_run(TRIALS, ending=None)
+    folder.selection.write_bytes(make_run(TRIALS).selection.read_bytes())
+    with pytest.raises(RunFolderError, match="the run has not ended, so nothing is selected yet"):
+        read_selection(open_run(folder.path).record, folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "No such file or directory"),
+        (b"", "Expecting value"),
+        (b"{", "Expecting property name"),
+        (b"[]", "list indices"),
+        (b"3", "not subscriptable"),
+        (b"{}", "'winner'"),
+        (b'{"winner": null}', "it does not say what the journal says"),
+        (b"\xff", "codec can't decode"),
+    ],
+)
+def test_a_damaged_selection_is_made_anew_by_repair(
+    make_run: MakeRun, content: bytes | None, reason: str
+) -> None:
+    folder = make_run(TRIALS)
+    if content is None:
+        folder.selection.unlink()
+    else:
+        folder.selection.write_bytes(content)
+    with pytest.raises(DamagedRun) as caught:
+        read_selection(open_run(folder.path).record, folder)
+    text = str(caught.value)
+    assert text.startswith(f"{folder.selection}: cannot be read (")
+    assert reason in text
+    assert text.endswith(f"`tune-jobs repair {folder.path}` makes it anew from the journal")
+
+
+def test_one_changed_digit_of_the_winner_is_noticed(make_run: MakeRun) -> None:
+    folder = make_run(TRIALS)
+    content = folder.selection.read_text()
+    for old, new in (
+        ('"score": 0.2', '"score": 0.3'),
+        ('"lr": 0.1', '"lr": 0.5'),
+        ('"epoch": 2', '"epoch": 3'),
+    ):
+        assert content.count(old) == 1
+        folder.selection.write_text(content.replace(old, new))
+        with pytest.raises(DamagedRun, match="it does not say what the journal says"):
+            read_selection(open_run(folder.path).record, folder)

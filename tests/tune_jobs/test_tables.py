@@ -1,6 +1,7 @@
 """The tables of a run: the columns that were promised, with types that readers can rely on."""
 
 import math
+import resource
 from collections.abc import Callable
 from typing import Any
 
@@ -168,3 +169,43 @@ def test_tables_are_written_anew_in_place_of_the_old(folder: RunFolder, make_rec
     assert pq.read_table(folder.trials).num_rows == 2
     write_tables(RunRecord(ScoreSettings()), folder)
     assert pq.read_table(folder.trials).num_rows == 0
+
+
+def test_a_flipped_bit_in_a_table_is_noticed_by_who_asks_for_the_checksums(
+    folder: RunFolder, make_record: MakeRecord
+) -> None:
+    losses = [1 / number for number in range(1, 200)]
+    write_tables(make_record([{"losses": losses}]), folder)
+    content = folder.epochs.read_bytes()
+    sound = pq.read_table(folder.epochs, page_checksum_verification=True)
+    assert sound["val_loss"].to_pylist() == losses
+    noticed = 0
+    for place in range(4, len(content) // 2, 97):
+        damaged = bytearray(content)
+        damaged[place] ^= 1
+        folder.epochs.write_bytes(damaged)
+        try:
+            found = pq.read_table(folder.epochs, page_checksum_verification=True)
+        except OSError:
+            noticed += 1
+        else:
+            assert found.equals(sound)
+    assert noticed > 10
+
+
+def test_a_table_that_cannot_be_written_leaves_the_old_one(
+    folder: RunFolder, make_record: MakeRecord
+) -> None:
+    """A limit on the size of files, which ends a write as a full disk does."""
+    write_tables(make_record([{"losses": [0.5]}]), folder)
+    before = folder.trials.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            write_tables(make_record([{"losses": [0.25]}]), folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.filename == str(folder.trials)
+    assert folder.trials.read_bytes() == before
+    assert not list(folder.path.glob(".*.tmp"))
