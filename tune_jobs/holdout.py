@@ -9,14 +9,17 @@ import json
 import os
 import time
 import zipfile
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from tune_jobs.errors import DamagedRun, HoldoutOpened, RunFolderError
 from tune_jobs.folder import RunFolder, replacing
+from tune_jobs.storage import reason_of
 
 if TYPE_CHECKING:
     from trainers.data import Rows
@@ -95,10 +98,21 @@ def unseal(
 
 
 def record_results(folder: RunFolder, number: int, results: dict[str, float]) -> None:
-    """Adds what was measured to entry `number` of the ledger."""
-    with (folder.holdout / LEDGER).open("a", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.write(json.dumps({"number": number, "results": results}) + "\n")
+    """Adds what was measured to entry `number` of the ledger.
+
+    Raises:
+        RunFolderError: it cannot be written to; the text holds the results.
+    """
+    path = folder.holdout / LEDGER
+    try:
+        with path.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            _append(file, {"number": number, "results": results})
+    except OSError as error:
+        raise RunFolderError(
+            f"{path}: cannot be written to ({reason_of(error, folder.path)}), so that these results are not on "
+            f"record: {json.dumps(results)}"
+        ) from error
 
 
 def read_ledger(folder: RunFolder) -> list[LedgerEntry]:
@@ -129,27 +143,51 @@ def _read_rows(path: Path) -> "Rows":
     from trainers.data import Rows  # noqa: PLC0415
 
     try:
+        _verify(path)
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return Rows(arrays["x"], arrays["y"])
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file may lead its readers anywhere
         raise DamagedRun(
             f"{path}: the test rows cannot be read ({error}); restore the file from a copy"
         ) from error
 
 
+def _verify(path: Path) -> None:
+    """Looks at the checksums of all that is in the file, which NumPy does not do where it reads a part."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(f"{damaged} does not match its checksum")
+
+
 def _claim(folder: RunFolder, trial_id: str, *, again: bool, reason: str | None) -> int:
     """Writes the next entry; the ledger is locked, so that of two callers one is the first."""
-    with (folder.holdout / LEDGER).open("a", encoding="utf-8") as file:
+    with (folder.holdout / LEDGER).open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         opened = read_ledger(folder)
         if opened and not again:
             raise HoldoutOpened(_opened_before(folder, opened))
         number = len(opened) + 1
         entry = {"number": number, "time": time.time(), "trial_id": trial_id, "reason": reason}
-        file.write(json.dumps(entry) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+        _append(file, entry)
     return number
+
+
+def _append(file: BinaryIO, entry: Mapping[str, Any]) -> None:
+    """Adds a line to the ledger and forces it to the disk, or leaves the ledger as it was."""
+    before = os.fstat(file.fileno()).st_size
+    line = json.dumps(entry).encode() + b"\n"
+    try:
+        written = os.write(file.fileno(), line)
+        if written < len(line):
+            os.write(file.fileno(), line[written:])  # says what is wrong
+        os.fsync(file.fileno())
+    except OSError:
+        with suppress(OSError):
+            os.truncate(file.fileno(), before)
+        raise
 
 
 def _opened_before(folder: RunFolder, opened: list[LedgerEntry]) -> str:

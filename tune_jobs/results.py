@@ -22,6 +22,7 @@ from tune_jobs.job_file import read_yaml
 from tune_jobs.journal import Journal, read_journal
 from tune_jobs.records import RunRecord
 from tune_jobs.selection import read_selection
+from tune_jobs.storage import reason_of, write_test
 from tune_jobs.tables import epochs_table, trials_table
 
 if TYPE_CHECKING:
@@ -155,6 +156,7 @@ class Run:
         Raises:
             HoldoutOpened: the test rows were read before, and `again` was not given.
             RunInUse: the run is in progress.
+            RunFolderError: the run folder cannot be written to, so that the look could not be recorded.
             DamagedRun: no checkpoint has the winner's weights any more; the test rows were not read. Or they
                 cannot be read.
         """
@@ -164,6 +166,7 @@ class Run:
         with importable_from(self.job.folder):
             # All that can fail comes before the claim: a look must not be spent on an error.
             evaluate = best_evaluator(plan, info, self._winner_state())
+            self._check_writable()
             with Journal(self._folder.journal) as journal:
                 rows, number = holdout.unseal(self._folder, winner.trial_id, again=again, reason=reason)
                 journal.append(HoldoutUnsealed(trial_id=winner.trial_id, reason=reason))
@@ -176,6 +179,15 @@ class Run:
     @cached_property
     def _selected(self) -> Mapping[str, Any] | None:
         return read_selection(self.record, self._folder)
+
+    def _check_writable(self) -> None:
+        try:
+            write_test(self.path)
+        except OSError as error:
+            raise RunFolderError(
+                f"{self.path}: cannot be written to ({reason_of(error, self.path)}), so that the look at the test rows "
+                "could not be recorded, and they were not read; make room, or make the folder writable"
+            ) from error
 
     def _winner_state(self) -> Mapping[str, Any]:
         """The state of the winner's training, from any of its checkpoints that has the weights of the scoring epoch."""

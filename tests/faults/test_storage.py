@@ -28,6 +28,7 @@ from tune_jobs.events import (
     TrialWaits,
 )
 from tune_jobs.folder import RunFolder
+from tune_jobs.holdout import read_ledger
 from tune_jobs.job_file import dump_yaml
 from tune_jobs.journal import read_journal
 
@@ -263,6 +264,9 @@ def test_a_run_on_a_read_only_disk_is_read_and_not_resumed(disk: Disk, undisturb
         resume(path)
     assert main(["resume", str(path)]) == 130
     assert main(["show", str(path)]) == 0
+    with pytest.raises(RunFolderError, match="so that the look at the test rows could not be recorded"):
+        open_run(path).test()
+    assert read_ledger(RunFolder(path)) == []
 
 
 # Damaged checkpoints

@@ -2,17 +2,29 @@
 
 import json
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from trainers.data import Rows
 from tune_jobs.errors import DamagedRun, HoldoutOpened, RunFolderError
 from tune_jobs.folder import RunFolder
-from tune_jobs.holdout import LEDGER, ROWS, LedgerEntry, read_ledger, record_results, seal, unseal
+from tune_jobs.holdout import (
+    LEDGER,
+    ROWS,
+    LedgerEntry,
+    check_sealed,
+    read_ledger,
+    record_results,
+    seal,
+    unseal,
+)
 
 
 @pytest.fixture
@@ -36,9 +48,9 @@ def test_sealed_rows_come_back_as_they_were(sealed: RunFolder, rows: Rows) -> No
     assert read_ledger(sealed) == []
     opened, number = unseal(sealed, "0003")
     assert number == 1
-    for mine, given in ((opened.x, rows.x), (opened.y, rows.y)):
-        assert mine.dtype == given.dtype
-        assert np.array_equal(mine, given)
+    for mine, original in ((opened.x, rows.x), (opened.y, rows.y)):
+        assert mine.dtype == original.dtype
+        assert np.array_equal(mine, original)
 
 
 def test_sealed_rows_are_for_their_owner_alone_to_read(sealed: RunFolder) -> None:
@@ -125,6 +137,61 @@ def test_the_look_is_claimed_before_the_rows_are_read(sealed: RunFolder, content
     assert [entry.trial_id for entry in read_ledger(sealed)] == ["0003"]
     with pytest.raises(HoldoutOpened):
         unseal(sealed, "0003")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), cut=st.booleans())
+def test_damaged_rows_are_noticed_or_come_back_as_they_were(
+    sealed: RunFolder, rows: Rows, place: float, bit: int, cut: bool
+) -> None:
+    path = sealed.holdout / ROWS
+    whole = path.read_bytes()
+    content = bytearray(whole)
+    position = int(place * len(content))
+    content[position] ^= 1 << bit
+    path.chmod(0o600)
+    path.write_bytes(content[:position] if cut else content)
+    try:
+        opened, _ = unseal(sealed, "0003", again=True, reason="a test")
+        assert np.array_equal(opened.x, rows.x)
+        assert np.array_equal(opened.y, rows.y)
+        check_sealed(sealed, rows)
+    except DamagedRun:
+        pass
+    finally:
+        path.write_bytes(whole)
+
+
+def test_fewer_rows_than_were_sealed_are_noticed(sealed: RunFolder) -> None:
+    """One bit in the header of an array, which then ends earlier."""
+    path = sealed.holdout / ROWS
+    content = path.read_bytes()
+    assert content.count(b"'shape': (5, 3)") == 1
+    path.chmod(0o600)
+    path.write_bytes(content.replace(b"'shape': (5, 3)", b"'shape': (4, 3)"))
+    with pytest.raises(DamagedRun, match=r"Bad CRC|does not match its checksum"):
+        unseal(sealed, "0003")
+
+
+@pytest.mark.parametrize("room", [0, 10])
+def test_a_ledger_that_cannot_be_written_to_stays_as_it_was_and_nothing_is_read(
+    sealed: RunFolder, room: int
+) -> None:
+    """A limit on the size of files, which ends a write as a full disk does."""
+    unseal(sealed, "0003")
+    before = ledger_lines(sealed)
+    path = sealed.holdout / LEDGER
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + room, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            unseal(sealed, "0003", again=True, reason="a test")
+        with pytest.raises(RunFolderError, match=r'not on record: {"test_loss": 0\.25}'):
+            record_results(sealed, 1, {"test_loss": 0.25})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert ledger_lines(sealed) == before
+    assert unseal(sealed, "0003", again=True, reason="a test")[1] == 2
 
 
 @pytest.mark.parametrize(

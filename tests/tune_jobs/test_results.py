@@ -1,0 +1,130 @@
+"""The winner of a run whose files are damaged: loaded from whatever has its weights, or one error before any look."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tune_jobs import holdout
+from tune_jobs.checkpoint_store import CheckpointStore
+from tune_jobs.driver import conclude
+from tune_jobs.errors import DamagedRun
+from tune_jobs.events import CheckpointWritten, Ending, EpochsReported, Status, TrialCreated, TrialEnded
+from tune_jobs.folder import RunFolder
+from tune_jobs.job import Job
+from tune_jobs.journal import Journal
+from tune_jobs.preparation import make_folder, prepare, run_started, trial_task
+from tune_jobs.records import RunRecord
+from tune_jobs.results import Run, open_run
+from tune_jobs.trainable import make_trainer
+
+
+@pytest.fixture(scope="module")
+def trained(make_sections: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One trial of six epochs whose best is the fifth, with checkpoints after the fifth and the sixth."""
+    root = tmp_path_factory.mktemp("trained")
+    changes = {"training/max_epochs": 6, "storage": str(root / "runs")}
+    job = Job.from_mapping(make_sections(changes), root)
+    prepared = prepare(job)
+    folder = make_folder(job, prepared)
+    record, task = RunRecord(job.selection), trial_task(job, folder)
+    with Journal(folder.journal, record.apply) as journal:
+        journal.append(run_started(job, prepared.report))
+        configuration = {"lr": 0.2, "batch_size": 8}
+        journal.append(TrialCreated(trial_id="0000", number=0, configuration=configuration))
+        trainer = make_trainer(configuration, task, prepared.for_trials())
+        store = CheckpointStore(folder.checkpoints, "0000")
+        results = []
+        for result in trainer.epochs():
+            results.append(result.to_mapping())
+            file = store.save(trainer)
+        journal.append(EpochsReported(trial_id="0000", results=results, worker="here:1"))
+        journal.append(CheckpointWritten(trial_id="0000", epoch=6, file=f"checkpoints/{file}"))
+        journal.append(TrialEnded(trial_id="0000", status=Status.COMPLETED, reason="all epochs are done"))
+        conclude(record, Ending.ALL_TRIALS, folder, journal)
+    return folder.path
+
+
+@pytest.fixture
+def folder(trained: Path, tmp_path: Path) -> RunFolder:
+    return RunFolder(Path(shutil.copytree(trained, tmp_path / "copy")))
+
+
+def checkpoints(folder: RunFolder) -> list[Path]:
+    """The latest first."""
+    return CheckpointStore(folder.checkpoints, "0000").files()
+
+
+def weights(finished: Run) -> dict[str, torch.Tensor]:
+    return finished.load_model().state_dict()
+
+
+def test_the_fixture_is_as_it_should_be(folder: RunFolder) -> None:
+    finished = open_run(folder.path)
+    assert finished.winner.epoch <= 5, (
+        "else the fifth checkpoint has not its weights: choose another seed or lr"
+    )
+    assert [path.name for path in checkpoints(folder)] == ["epoch-000006.pt", "epoch-000005.pt"]
+    assert finished.winner.checkpoint == checkpoints(folder)[0]
+
+
+@pytest.mark.parametrize("how", ["missing", "empty", "cut", "flipped"])
+def test_the_winner_is_loaded_from_another_checkpoint_with_its_weights(folder: RunFolder, how: str) -> None:
+    expected = weights(open_run(folder.path))
+    spoil(checkpoints(folder)[0], how)
+    found = weights(open_run(folder.path))
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert set(open_run(folder.path).test()) == {"test_loss", "test_mae"}
+
+
+def test_without_any_checkpoint_one_error_says_what_to_do_and_no_look_is_spent(folder: RunFolder) -> None:
+    last, before = checkpoints(folder)
+    spoil(last, "flipped")
+    spoil(before, "missing")
+    finished = open_run(folder.path)
+    for call in (finished.load_model, finished.test):
+        with pytest.raises(DamagedRun) as caught:
+            call()
+        assert str(caught.value) == (
+            f"{folder.path}: the winner's weights cannot be loaded (checkpoint {last} is damaged or no checkpoint "
+            "(it does not match its checksum)). Restore a checkpoint from a copy, or train the configuration again "
+            f"with the command that `tune-jobs show {folder.path} --trial 0000` prints"
+        )
+    assert holdout.read_ledger(folder) == []
+
+
+def test_a_checkpoint_of_before_the_scoring_epoch_is_not_taken(folder: RunFolder) -> None:
+    """Its best epoch is another."""
+    from trainers.checkpoints import load_checkpoint, save_checkpoint
+
+    last, before = checkpoints(folder)
+    state = load_checkpoint(before)
+    save_checkpoint({**state, "best": {**state["best"], "epoch": 1}}, before)
+    last.unlink()
+    with pytest.raises(DamagedRun, match=r"has not the weights of epoch \d"):
+        open_run(folder.path).load_model()
+
+
+def test_a_damaged_encoding_is_an_error_before_any_look(folder: RunFolder) -> None:
+    text = folder.data_info.read_text()
+    folder.data_info.write_text(text.replace('"outputs": 1', '"outputs": 3'))
+    with pytest.raises(DamagedRun, match=r"data\.json: cannot be read \(it does not match its checksum\)"):
+        open_run(folder.path).test()
+    assert holdout.read_ledger(folder) == []
+
+
+def spoil(path: Path, how: str) -> None:
+    content = bytearray(path.read_bytes())
+    match how:
+        case "missing":
+            path.unlink()
+        case "empty":
+            path.write_bytes(b"")
+        case "cut":
+            path.write_bytes(content[: len(content) // 2])
+        case "flipped":
+            content[len(content) // 2] ^= 1
+            path.write_bytes(content)
