@@ -1,11 +1,13 @@
 """`tune-jobs`, also as `python -m tune_jobs`."""
 
+import signal
 import sys
 
 
 def main() -> int:
-    """Runs the command line; Ctrl-C ends it quietly even while modules are imported."""
+    """Runs the command line; Ctrl-C and SIGTERM end it quietly even while modules are imported."""
     try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         from tune_jobs.cli import main as command  # noqa: PLC0415
 
         return command()

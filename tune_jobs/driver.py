@@ -29,6 +29,7 @@ from tune_jobs.results import Run, open_run
 from tune_jobs.resumption import check_data, is_over, job_to_resume, run_resumed, write_job
 from tune_jobs.scheduling import rung_epochs
 from tune_jobs.selection import select_winner, write_selection
+from tune_jobs.signals import Interrupts, interrupts
 from tune_jobs.storage import storage_failures, write_test
 from tune_jobs.tables import write_tables
 from tune_jobs.tracking import open_trackers
@@ -57,15 +58,16 @@ def run(job: Job, *, address: str | None = None, listeners: Sequence[Listener] =
     """
     from tune_jobs.ray_connection import ray_connection  # noqa: PLC0415 (nothing of Ray before the data are sound)
 
-    with importable_from(job.folder):
+    with interrupts() as signals, importable_from(job.folder):
         prepared = prepare(job)
         with ray_connection(address) as cluster:
             concurrent = cluster.concurrent_trials(job.resources)
+            signals.defer()
             folder = make_folder(job, prepared)
             begins, data = run_started(job, prepared.report), [prepared.for_trials()]
             del prepared  # `data` gives up the last copy of the rows outside of Ray
             with storage_failures(folder.path), Journal(folder.journal) as journal:
-                _tune(job, folder, journal, begins, data, concurrent, listeners)
+                _tune(job, folder, journal, begins, data, concurrent, listeners, signals)
     return _judged(open_run(folder.path))
 
 
@@ -95,7 +97,7 @@ def resume(
         TrainerError, ResourceError, RunFailed, Interrupted, StorageFailed: see `run`.
     """
     folder = RunFolder.open(path)
-    with storage_failures(folder.path), Journal(folder.journal) as journal:
+    with interrupts() as signals, storage_failures(folder.path), Journal(folder.journal) as journal:
         write_test(folder.path)
         job = job_to_resume(folder, journal.past, overrides)
         if is_over(job, journal.past):
@@ -108,10 +110,11 @@ def resume(
             check_data(folder, journal.past, prepared)
             with ray_connection(address) as cluster:
                 concurrent = cluster.concurrent_trials(job.resources)
+                signals.defer()
                 write_job(job, folder)
                 begins, data = run_resumed(job, journal), [prepared.for_trials()]
                 del prepared
-                _tune(job, folder, journal, begins, data, concurrent, listeners)
+                _tune(job, folder, journal, begins, data, concurrent, listeners, signals)
     return _judged(open_run(folder.path))
 
 
@@ -123,6 +126,7 @@ def _tune(
     data: list["TrainingData"],
     concurrent: int,
     listeners: Sequence[Listener],
+    signals: Interrupts,
 ) -> None:
     """Trains what is to be trained, from what the journal holds on, and concludes the run however it ends."""
     from tune_jobs.tuning import share, tune_trials  # noqa: PLC0415 (imports Ray Tune)
@@ -134,7 +138,9 @@ def _tune(
         try:
             task = trial_task(job, folder, seconds_spent(journal.past))
             trainable = share(task, data.pop())
-            ending = tune_trials(job, task, trainable, concurrent, folder, journal, record, past)
+            ending = tune_trials(
+                job, task, trainable, concurrent, folder, journal, record, past, lambda: signals.requested
+            )
         except BaseException as error:
             with suppress(StorageFailed), storage_failures(folder.path):  # what ended the run comes first
                 conclude(record, _ending_by(error), folder, journal)

@@ -7,13 +7,15 @@ import secrets
 import socket
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tune_jobs.errors import ResourceError
 from tune_jobs.job_sections import ResourceSettings
 from tune_jobs.ray_watch import ended_with_this_process
+from tune_jobs.signals import handlers_restored
 
 _ENVIRONMENT = {
     "RAY_usage_stats_enabled": "0",
@@ -21,6 +23,7 @@ _ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths of the user's modules stay as they are
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial that was given no GPU sees none
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the run's journal is the log
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # see `signals`
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a failure report has no score
     "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),  # the run's journal is the state
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
@@ -92,7 +95,13 @@ def _started(address: str | None) -> Iterator[None]:
 
     with nullcontext() if address else ended_with_this_process(_temporary_folder()):
         try:
-            _start(address)
+            with handlers_restored():
+                _start(address)
+        except BaseException:
+            with suppress(Exception):  # it is half made
+                ray.shutdown()
+            raise
+        try:
             yield
         finally:
             ray.shutdown()
@@ -105,27 +114,28 @@ def _temporary_folder() -> Path:
 
 
 def _start(address: str | None) -> None:
-    import ray  # noqa: PLC0415
-
     if address is None:
         # Ray turns token authentication on by itself, and would keep a token of its own in a file for all to read.
         os.environ.setdefault("RAY_AUTH_TOKEN", _TOKEN)
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.CRITICAL,
-            _temp_dir=str(_temporary_folder()),
-        )
+        _init(address="local", include_dashboard=False, _temp_dir=str(_temporary_folder()))
         return
     try:
         _knock(address)
-        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+        _init(address=address)
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ResourceError(
             f"--address {address}: no Ray answers there ({reason}); give HOST:PORT of a running head node"
         ) from error
+
+
+def _init(**how: Any) -> None:
+    import ray  # noqa: PLC0415
+
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **how)
+    except SystemExit as error:  # what Ray makes of SIGTERM
+        raise KeyboardInterrupt from error
 
 
 def _knock(address: str) -> None:

@@ -1,10 +1,7 @@
 """Ray Tune runs the trials: its callbacks become the events of the run's journal."""
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -51,10 +48,12 @@ def tune_trials(
     journal: Journal,
     record: RunRecord,
     past: Sequence[Event] = (),
+    interrupted: Callable[[], bool] = lambda: False,
 ) -> Ending:
     """Trains `concurrent` trials at a time until the search has no more; every event goes into the journal.
 
-    It goes on from the events of the `past`, which are those in force.
+    It goes on from the events of the `past`, which are those in force. As soon as `interrupted` says so, it ends
+    all workers and returns.
 
     Raises:
         StorageFailed: the run folder cannot be written to any more.
@@ -71,30 +70,39 @@ def tune_trials(
     # As many workers as there is room for are started at once; Ray Tune would start one after the other.
     pending = environment({"TUNE_MAX_PENDING_TRIALS_PG": str(concurrent)})
     with (
-        _terminate_as_interrupt(),
         steering(plan, journal, record, folder, lambda: task.out_of_time, past) as steers,
         storage_failures(folder.path, journal, steers.reports),
         pending,
     ):
-        tune.run(
-            trainable,
-            name=folder.ray.name,
-            storage_path=str(folder.path),
-            trial_dirname_creator=lambda trial: str(trial.config["trial_id"]),
-            num_samples=-1,  # until the searcher says that it has finished
-            search_alg=steers.searcher,
-            scheduler=steers.scheduler,
-            callbacks=[JournalCallback(steers, journal, job.limits.minutes_per_epoch)],
-            resources_per_trial={"cpu": job.resources.cpus_per_trial, "gpu": job.resources.gpus_per_trial},
-            max_failures=job.limits.retries_per_trial,
-            reuse_actors=True,
-            raise_on_failed_trial=False,
-            verbose=0,
-        )
-        interrupted = steers.searcher.has_open_trials or not steers.searcher.exhausted
-    if interrupted:
+        try:
+            tune.run(
+                trainable,
+                name=folder.ray.name,
+                storage_path=str(folder.path),
+                trial_dirname_creator=lambda trial: str(trial.config["trial_id"]),
+                num_samples=-1,  # until the searcher says that it has finished
+                search_alg=steers.searcher,
+                scheduler=steers.scheduler,
+                callbacks=[JournalCallback(steers, journal, job.limits.minutes_per_epoch, interrupted)],
+                resources_per_trial={
+                    "cpu": job.resources.cpus_per_trial,
+                    "gpu": job.resources.gpus_per_trial,
+                },
+                max_failures=job.limits.retries_per_trial,
+                reuse_actors=True,
+                raise_on_failed_trial=False,
+                verbose=0,
+            )
+        except _Interrupted:
+            return Ending.INTERRUPTED
+        unfinished = steers.searcher.has_open_trials or not steers.searcher.exhausted
+    if unfinished:  # by Ray Tune's own signal, SIGUSR1
         return Ending.INTERRUPTED
     return Ending.TIME_LIMIT if task.out_of_time else Ending.ALL_TRIALS
+
+
+class _Interrupted(Exception):
+    """Has Ray Tune end all workers, and does not leave this module."""
 
 
 class JournalCallback(TrialProgressCallback):
@@ -106,10 +114,18 @@ class JournalCallback(TrialProgressCallback):
         steers: writes the reports that the scheduler was not told of, and knows which trials wait.
         journal: of the run.
         minutes_per_epoch: a trial that reports nothing for this long loses its worker; None waits for ever.
+        interrupted: the run is to end.
     """
 
-    def __init__(self, steers: Steering, journal: Journal, minutes_per_epoch: float | None) -> None:
+    def __init__(
+        self,
+        steers: Steering,
+        journal: Journal,
+        minutes_per_epoch: float | None,
+        interrupted: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._journal = journal
+        self._interrupted = interrupted
         self._tables = steers.tables
         self._reports = steers.reports
         self._out_of_time = steers.out_of_time
@@ -118,7 +134,9 @@ class JournalCallback(TrialProgressCallback):
         self._hung: set[Trial] = set()
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Ends the workers of trials that hang; Ray Tune then retries them."""
+        """Ends the workers of trials that hang, which Ray Tune then retries; and the run, if it is interrupted."""
+        if self._interrupted():
+            raise _Interrupted
         if self._patience is None:
             return
         for trial, heard in self._heard.items():
@@ -208,18 +226,3 @@ def worker_failure(trial: Trial) -> str:
     if "memory" in text.lower() and "killed" in text.lower():
         return "the worker was killed since the machine ran out of memory"
     return f"the worker died: {lines[0] if lines else text}"
-
-
-@contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """Has SIGTERM end the run in order, like Ctrl-C; Ray Tune itself reacts to SIGINT and SIGUSR1."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGUSR1))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
