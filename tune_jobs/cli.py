@@ -164,7 +164,10 @@ def _print_tuned(tune: Callable[[], Path], console: Console) -> None:
     try:
         path = tune()
     except UnfinishedRun as error:
-        _print_run(error.path, console, most=5)
+        try:
+            _print_run(error.path, console, most=5)
+        except TuneJobsError:  # such as no selection, where the disk is full: why the run ended comes first
+            console.print(f"run: {error.path}", markup=False)
         raise
     _print_run(path, console, most=5)
 

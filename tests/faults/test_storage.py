@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from tests.faults.injection import CHAOS
 from tune_jobs import Job, Run, open_run, resume, run
+from tune_jobs.cli import _print_tuned as print_tuned
 from tune_jobs.cli import main
 from tune_jobs.errors import RunFolderError, StorageFailed
 from tune_jobs.events import (
@@ -239,12 +241,17 @@ def test_a_disk_that_fills_up_stops_the_run_and_costs_nothing(
 
 
 def test_tables_that_cannot_be_written_are_written_when_the_run_is_resumed(
-    disk: Disk, undisturbed: Run
+    disk: Disk, undisturbed: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    def tune() -> Path:
+        return run(job_on(disk.path / "runs"), listeners=[after(RunEnded, 1, disk.fill)]).path
+
     with pytest.raises(
-        StorageFailed, match=r"parquet.*: cannot be written to \(No space left on device; "
+        StorageFailed, match=r"parquet: cannot be written to \(No space left on device; "
     ) as caught:
-        run(job_on(disk.path / "runs"), listeners=[after(RunEnded, 1, disk.fill)])
+        print_tuned(tune, Console(soft_wrap=True))
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last == f"run: {caught.value.path}", "although nothing is selected"
     path = caught.value.path
     assert open_run(path).ending is Ending.ALL_TRIALS
     assert not RunFolder(path).trials.exists()
