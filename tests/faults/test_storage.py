@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from tests.faults.injection import CHAOS
+from tests.faults.injection import CHAOS, Tally
+from tests.tune_jobs.runs import assert_curves_are_those_of_training_alone
 from tune_jobs import Job, Run, open_run, resume, run
 from tune_jobs.cli import _print_tuned as print_tuned
 from tune_jobs.cli import main
@@ -34,6 +36,16 @@ from tune_jobs.job_file import dump_yaml
 from tune_jobs.journal import read_journal
 
 pytestmark = pytest.mark.slow
+
+FULL_DISKS = Tally("disk that fills up during a run")
+DAMAGED_CHECKPOINTS = Tally("checkpoints cut or with flipped bits, then resumed")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def report() -> Iterator[None]:
+    yield
+    FULL_DISKS.report()
+    DAMAGED_CHECKPOINTS.report()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -132,6 +144,22 @@ def assert_the_same(made: Run, expected: Run) -> None:
     assert all(np.array_equal(weights[name], others[name]) for name in others)
 
 
+def losses(finished: Run) -> dict[tuple[str, int], float]:
+    """By trial and epoch."""
+    frame = finished.epochs
+    return (
+        dict(zip(zip(frame["trial_id"], frame["epoch"], strict=True), frame["val_loss"], strict=True))
+        if len(frame)
+        else {}
+    )
+
+
+def lost(before: Run, after: Run) -> int:
+    """Epochs that were reported before, and are not what they were."""
+    now = losses(after)
+    return sum(now.get(key) != loss for key, loss in losses(before).items())
+
+
 def events_in(path: Path) -> list[Event]:
     return read_journal(RunFolder(path).journal)
 
@@ -217,9 +245,40 @@ MOMENTS = [
 def test_a_disk_that_fills_up_stops_the_run_and_costs_nothing(
     disk: Disk, undisturbed: Run, kind: type[Event], number: int, leave: int
 ) -> None:
+    FULL_DISKS.injected += 1
+    stopped = stop_by_filling(disk, job_on(disk.path / "runs"), kind, number, leave)
+    before = RunFolder(stopped.path).journal.read_bytes()
+    with pytest.raises(StorageFailed, match="No space left on device"):
+        resume(stopped.path)
+    assert RunFolder(stopped.path).journal.read_bytes() == before
+    disk.grow()
+    made = resume(stopped.path)
+    FULL_DISKS.results_lost += lost(stopped, made)
+    assert_the_same(made, undisturbed)
+    FULL_DISKS.outcomes["resumed to the same tables"] += 1
+
+
+@pytest.mark.skipif(not CHAOS, reason="with one worker in the short form")
+@pytest.mark.parametrize("leave", [0, 80_000])
+@pytest.mark.parametrize("number", [2, 4, 6, 8])
+def test_with_two_workers_every_curve_is_what_it_would_have_been(disk: Disk, number: int, leave: int) -> None:
+    FULL_DISKS.injected += 1
+    job = job_on(disk.path / "runs", resources={"max_concurrent": 2})
+    stopped = stop_by_filling(disk, job, EpochsReported, number, leave)
+    disk.grow()
+    made = resume(stopped.path)
+    FULL_DISKS.results_lost += lost(stopped, made)
+    assert made.ending is Ending.ALL_TRIALS
+    assert len(made.trials) == job.trials
+    assert_curves_are_those_of_training_alone(made)
+    FULL_DISKS.outcomes["resumed to the same curves"] += 1
+
+
+def stop_by_filling(disk: Disk, job: Job, kind: type[Event], number: int, leave: int) -> Run:
+    """The run that a full disk stopped, with all that was reported."""
     fill = after(kind, number, lambda: disk.fill(leave))
     with pytest.raises(StorageFailed, match=r"cannot be written to \(No space left on device; ") as caught:
-        run(job_on(disk.path / "runs"), listeners=[fill])
+        run(job, listeners=[fill])
     path = caught.value.path
     assert f"`tune-jobs resume {path}` goes on" in str(caught.value)
     assert caught.value.exit_code == 130
@@ -228,15 +287,7 @@ def test_a_disk_that_fills_up_stops_the_run_and_costs_nothing(
     if leave:
         assert str(path / "checkpoints") in str(caught.value)
         assert stopped.ending is Ending.STORAGE
-    expected = undisturbed.epochs.set_index(["trial_id", "epoch"])["val_loss"]
-    reported = stopped.epochs.set_index(["trial_id", "epoch"])["val_loss"] if len(stopped.epochs) else {}
-    assert all(expected[key] == loss for key, loss in reported.items())
-    before = RunFolder(path).journal.read_bytes()
-    with pytest.raises(StorageFailed, match="No space left on device"):
-        resume(path)
-    assert RunFolder(path).journal.read_bytes() == before
-    disk.grow()
-    assert_the_same(resume(path), undisturbed)
+    return stopped
 
 
 def test_tables_that_cannot_be_written_are_written_when_the_run_is_resumed(
@@ -278,26 +329,45 @@ def test_a_run_on_a_read_only_disk_is_read_and_not_resumed(disk: Disk, undisturb
 # Damaged checkpoints
 
 
-@pytest.mark.parametrize("damaged", [1, 2])
+def flip(file: Path, draw: Random) -> None:
+    content = bytearray(file.read_bytes())
+    content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+    file.write_bytes(content)
+
+
+def cut(file: Path, draw: Random) -> None:
+    file.write_bytes(file.read_bytes()[: draw.randrange(1000, file.stat().st_size - 1000)])
+
+
+def empty(file: Path, draw: Random) -> None:
+    file.write_bytes(b"")
+
+
+@pytest.mark.parametrize("seed", range(10 if CHAOS else 1))
+@pytest.mark.parametrize(
+    ("how", "number"), [(cut, 1), (flip, 2), *([(empty, 1), (flip, 1), (cut, 2)] if CHAOS else [])]
+)
 def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one_and_says_so(
-    tmp_path: Path, folder: Path, undisturbed: Run, damaged: int, capsys: pytest.CaptureFixture[str]
-) -> None:
+    tmp_path: Path, folder: Path, undisturbed: Run, how: Callable[[Path, Random], None], number: int, seed: int,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """One or both checkpoints of a trial in the middle of its training."""
     copy = tmp_path / "killed"
     shutil.copytree(folder / "killed", copy)
+    before = open_run(copy)
     trial_id, files = in_the_middle(copy)
-    for file in files[:damaged]:
-        content = bytearray(file.read_bytes())
-        content[len(content) // 2] ^= 1
-        file.write_bytes(content)
+    for file in files[:number]:
+        how(file, Random(seed))
+        DAMAGED_CHECKPOINTS.injected += 1
     made = resume(copy)
+    DAMAGED_CHECKPOINTS.results_lost += lost(before, made)
     assert_the_same(made, undisturbed)
     told = [event for event in events_in(copy) if isinstance(event, CheckpointDamaged)]
-    assert [event.file for event in told] == [
-        f"checkpoints/{trial_id}/{file.name}" for file in files[:damaged]
-    ]
-    assert all("does not match its checksum" in event.reason for event in told)
+    names = [f"checkpoints/{trial_id}/{file.name}" for file in files[:number]]
+    assert [event.file for event in told] == names
     assert main(["show", str(copy), "--trial", trial_id]) == 0
-    assert f"checkpoints/{trial_id}/{files[0].name} was damaged" in capsys.readouterr().out
+    assert f"{names[0]} was damaged" in capsys.readouterr().out
+    DAMAGED_CHECKPOINTS.outcomes["resumed to the same tables"] += number
 
 
 def after_second_checkpoint(do: Callable[[], None]) -> Callable[[Event], None]:
