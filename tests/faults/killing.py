@@ -1,0 +1,133 @@
+"""Runs in processes of their own that are killed for real, and what must be true of them afterwards."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from tune_jobs import Run
+from tune_jobs.events import EpochsReported, Event
+from tune_jobs.folder import RunFolder
+from tune_jobs.journal import read_journal
+
+Results = Mapping[tuple[str, int], float]
+"""Validation losses by trial and epoch."""
+TIMELESS = ["trial_id", "epoch", "train_loss", "val_loss", "lr"]
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """Calls `tune-jobs` in processes of their own.
+
+    Args:
+        folder: holds the job file and the user's modules.
+        storage: where runs are made.
+        ray: folder of Ray's own files; short, since it holds sockets.
+    """
+
+    folder: Path
+    storage: Path
+    ray: Path
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        with (self.storage.parent / f"{self.storage.name}.log").open("a") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "tune_jobs", *arguments],
+                cwd=self.folder,
+                env={**os.environ, "RAY_TMPDIR": str(self.ray)},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+
+    def run(self) -> "subprocess.Popen[str]":
+        return self.start("run", "job.yaml", "--storage", str(self.storage))
+
+    def resume(self) -> "subprocess.Popen[str]":
+        return self.start("resume", str(self.made()))
+
+    def made(self) -> Path | None:
+        """The run folder, once the run has begun."""
+        begun = [path for path in self.storage.glob("*") if begun_at(path)]
+        return begun[0] if begun else None
+
+    @property
+    def said(self) -> str:
+        return (self.storage.parent / f"{self.storage.name}.log").read_text()
+
+
+def begun_at(path: Path) -> bool:
+    """Did the run in this folder get as far as the first line of its journal?"""
+    journal = RunFolder(path).journal
+    return journal.is_file() and b"\n" in journal.read_bytes()
+
+
+def kill_after(process: "subprocess.Popen[str]", seconds: float) -> None:
+    """Kills `process` so long from now, unless it has ended by then."""
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def results_of(events: list[Event]) -> Results:
+    """All that was reported."""
+    return {
+        (event.trial_id, int(result["epoch"])): float(result["val_loss"])
+        for event in events
+        if isinstance(event, EpochsReported)
+        for result in event.results
+    }
+
+
+def reported(path: Path | None) -> Results:
+    """What the journal of a run that was killed holds."""
+    return {} if path is None else results_of(read_journal(RunFolder(path).journal))
+
+
+def count_lost(before: Results, made: Run) -> int:
+    """Results that were reported, and that the run's table does not hold as they were."""
+    rows = made.epochs[["trial_id", "epoch", "val_loss"]].itertuples(index=False)
+    now = {(str(trial), int(epoch)): float(loss) for trial, epoch, loss in rows}
+    return sum(now.get(key) != loss for key, loss in before.items())
+
+
+def same_tables(made: Run, expected: Run) -> bool:
+    """Both tables, bit for bit, but for clocks; and the winner."""
+    trials = [frame.trials.drop(columns=["seconds", "node"]) for frame in (made, expected)]
+    epochs = [frame.epochs[TIMELESS] for frame in (made, expected)]
+    winners = [(run.winner.trial_id, run.winner.epoch, run.winner.score) for run in (made, expected)]
+    return trials[0].equals(trials[1]) and epochs[0].equals(epochs[1]) and winners[0] == winners[1]
+
+
+def same_curves(made: Run, expected: Run) -> bool:
+    """Every trial that both have made has the same configuration, and the same losses as far as both have come."""
+    common = pd.merge(made.epochs[TIMELESS], expected.epochs[TIMELESS], on=["trial_id", "epoch"])
+    return all(bool((common[f"{name}_x"] == common[f"{name}_y"]).all()) for name in TIMELESS[2:])
+
+
+def processes_of(ray: Path) -> list[int]:
+    """Processes of a Ray whose files are in this folder: it is in their environment, or in their command line."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            text = (process / "environ").read_bytes() + (process / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if str(ray).encode() in text and int(process.name) != os.getpid():
+            found.append(int(process.name))
+    return found
+
+
+def wait_until_gone(ray: Path, seconds: float = 60.0) -> list[int]:
+    """Processes of that Ray that are still there after at most so many seconds."""
+    until = time.monotonic() + seconds
+    while (left := processes_of(ray)) and time.monotonic() < until:
+        time.sleep(0.2)
+    return left

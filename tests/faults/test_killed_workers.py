@@ -1,0 +1,120 @@
+"""Workers that are killed in the middle of their epochs: no trial fails, and no curve differs."""
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.injection import CHAOS, Tally
+from tests.faults.killing import count_lost, results_of
+from tests.tune_jobs.runs import events_of, job_in
+from tune_jobs import Run, run
+from tune_jobs.events import EpochsReported, Event, RunEnded, Status, TrialEnded, TrialWaits, WorkerLost
+from tune_jobs.single import train_one
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+KILLS = 50 if CHAOS else 4
+SIGNALS = {"killed (kill -9)": signal.SIGKILL, "segmentation fault": signal.SIGSEGV}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_running() -> Iterator[None]:
+    from tune_jobs.ray_connection import ray_connection
+
+    with ray_connection():
+        yield
+
+
+class Killer:
+    """Kills the worker of a trial that is in the middle of its epochs, again and again.
+
+    A listener of the run: it knows the workers from their reports, and kills in a thread of its own.
+    """
+
+    def __init__(self, kills: int, number: int, chance: random.Random) -> None:
+        self.killed = 0
+        self.heard: list[Event] = []
+        self._kills = kills
+        self._signal = number
+        self._chance = chance
+        self._busy: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def __call__(self, event: Event) -> None:
+        with self._lock:
+            self.heard.append(event)
+            match event:
+                case EpochsReported():
+                    self._busy[event.trial_id] = int(event.worker.rpartition(":")[2])
+                case TrialEnded() | TrialWaits() | WorkerLost():
+                    self._busy.pop(event.trial_id, None)
+                case RunEnded():
+                    self._over.set()
+
+    def _work(self) -> None:
+        while self.killed < self._kills and not self._over.wait(self._chance.uniform(0.0, 1.0)):
+            with self._lock:
+                if not self._busy:
+                    continue
+                trial = self._chance.choice(sorted(self._busy))
+                pid = self._busy.pop(trial)
+                try:
+                    os.kill(pid, self._signal)
+                except ProcessLookupError:
+                    continue
+                self.killed += 1
+
+
+def curves_are_right(made: Run) -> bool:
+    """Every trial has the losses of the same training alone, epoch by epoch."""
+    for trial in made.record.trials.values():
+        quick = {**trial.configuration, "model.how": ""}  # which only sleeps otherwise
+        alone = [result.val_loss for result in train_one(made.job, quick)][: len(trial.epochs)]
+        if [trial.epochs[epoch]["val_loss"] for epoch in sorted(trial.epochs)] != alone:
+            return False
+    return True
+
+
+@pytest.mark.parametrize("how", SIGNALS)
+def test_a_killed_worker_costs_time_and_nothing_else(how: str, tmp_path: Path) -> None:
+    tally = Tally(f"worker {how}")
+    chance = random.Random(time.time_ns() if CHAOS else 3)
+    wanted = KILLS // 2
+    while tally.injected < wanted:
+        folder = tmp_path / f"{tally.injected}"
+        folder.mkdir()
+        space = {"lr": {"low": 1e-4, "high": 0.3, "log": True}, "model.how": {"values": ["steady"]}}
+        job = job_in(
+            folder,
+            {
+                "model/name": "user_code:make",
+                "search/space": space,
+                "search/trials": 6,
+                "training/max_epochs": 18,
+                "scheduler/grace_epochs": 8,
+                "limits/retries_per_trial": 1000,
+            },
+        )
+        killer = Killer(min(10, wanted - tally.injected), SIGNALS[how], chance)
+        made = run(job, listeners=[killer])
+        lost = count_lost(results_of(killer.heard), made)
+        losses = [event for event in events_of(made) if isinstance(event, WorkerLost)]
+        tally.injected += killer.killed
+        tally.results_lost += lost
+        assert killer.killed > 0
+        assert lost == 0
+        assert len(made.trials) == 6
+        assert not made.record.with_status(Status.FAILED), made.trials[["status", "reason"]]
+        assert curves_are_right(made)
+        assert len(losses) <= killer.killed
+        tally.outcomes["went on from the last checkpoint"] += killer.killed
+    tally.report()
