@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tune_jobs.checkpoint_store import prune_checkpoints
+from tune_jobs.checkpoint_store import prune_checkpoints, sync_checkpoints
 from tune_jobs.errors import Interrupted, RunFailed, StorageFailed
 from tune_jobs.events import (
     Ending,
@@ -194,6 +194,7 @@ def conclude(record: RunRecord, ending: Ending, folder: RunFolder, journal: Jour
 
 
 def _write_results(record: RunRecord, folder: RunFolder) -> None:
+    sync_checkpoints(folder, record)
     write_tables(record, folder)
     write_selection(record, select_winner(record), folder)
 

@@ -22,6 +22,7 @@ from tune_jobs.checkpoint_store import (
     CheckpointStore,
     Restored,
     prune_checkpoints,
+    sync_checkpoints,
 )
 from tune_jobs.events import Status
 from tune_jobs.folder import RunFolder
@@ -286,3 +287,13 @@ def test_ended_trials_keep_their_checkpoints_only_among_the_best(
     assert kept == [*range(KEEP_BEST_TRIALS), running, pending, interrupted]
     prune_checkpoints(folder, record)
     assert sorted(int(path.name) for path in folder.checkpoints.iterdir()) == kept
+
+
+def test_the_checkpoints_of_the_best_are_forced_to_the_disk_where_there_are_any(
+    folder: RunFolder, make_record: Callable[..., RunRecord]
+) -> None:
+    record = make_record([{"losses": [1.0]}, {"losses": [2.0]}, {"losses": [3.0], "status": Status.FAILED}])
+    (folder.checkpoints / "0000").mkdir()
+    (folder.checkpoints / "0000" / "epoch-000001.pt").write_bytes(b"weights")
+    (folder.checkpoints / "0000" / "epoch-000002.pt").symlink_to(folder.path / "gone")
+    sync_checkpoints(folder, record)
