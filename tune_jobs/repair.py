@@ -4,9 +4,10 @@ The journal itself is the one thing that nothing else can replace. Where a line 
 before it are kept only when that is asked for, and the file as it was stays beside it.
 """
 
+import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -84,48 +85,49 @@ def went_on(record: RunRecord, rungs: Sequence[int]) -> str:
 
 
 def _cut_damage(folder: RunFolder) -> list[str]:
-    """Cuts the journal in front of its first damaged line, unless that is the last; says so."""
+    """Cuts the journal in front of its first damaged line, unless that is the last; says so.
+
+    The cut itself comes last, so that whatever stops this before can be begun anew.
+    """
     path = folder.journal
-    file = os.open(path, os.O_RDWR)
-    try:
-        lock(file, path)
+    with path.open("r+b") as file:
+        lock(file.fileno(), path)
         try:
             scan_journal(path)
         except DamagedRun:
             sound = sound_lines(path)
         else:
             return []
-        content = path.read_bytes()
         if sound == 0:
             raise DamagedRun(
                 f"{path}: line 1 is damaged, so that nothing can be kept; restore it from a copy"
             )
+        content = file.read()
         kept = _unused(path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"))
         with replacing(kept) as copy:
             copy.write(content)
-        os.ftruncate(file, sound)
-        os.fsync(file)
-        aside = _set_aside(folder, kept.suffix)
-    finally:
-        os.close(file)
-    first, lines = content[:sound].count(b"\n") + 1, len(content[sound:].rstrip(b"\n").split(b"\n"))
-    return [
-        f"journal: cut in front of line {first}, so that {_count(lines, 'line')} dropped out; as it was, it is in "
+        aside = _set_aside(folder, _trials_in(content[:sound]), kept.suffix)
+        file.truncate(sound)
+        os.fsync(file.fileno())
+    first, dropped = content[:sound].count(b"\n") + 1, content[sound:].rstrip(b"\n").count(b"\n") + 1
+    lines = [
+        f"journal: cut in front of line {first}, so that {_count(dropped, 'line')} dropped out; as it was, it is in "
         f"{folder.relative(kept)}. `tune-jobs resume {folder.path}` trains on from the checkpoints, which bring "
-        "back the epochs that those lines held",
-        *(
-            [f"checkpoints: those of {_count(aside, 'trial')} that dropped out are set aside"]
-            if aside
-            else []
-        ),
+        "back the epochs that those lines held"
     ]
+    if aside:
+        lines.append(f"checkpoints: those of {_count(aside, 'trial')} that dropped out are set aside")
+    return lines
 
 
-def _set_aside(folder: RunFolder, suffix: str) -> int:
-    """Adds `suffix` to the names of checkpoint folders whose trial the journal does not know; counts them."""
-    known = {
-        event.trial_id for event in scan_journal(folder.journal).events if isinstance(event, TrialCreated)
-    }
+def _trials_in(content: bytes) -> set[str]:
+    """Ids of the trials that sound lines of a journal create."""
+    events = [json.loads(line.partition(b" ")[2]) for line in content.splitlines()]
+    return {event["trial_id"] for event in events if event["type"] == TrialCreated.type}
+
+
+def _set_aside(folder: RunFolder, known: Collection[str], suffix: str) -> int:
+    """Adds `suffix` to the names of checkpoint folders whose trial is not among the known; counts them."""
     strangers = [
         path for path in folder.checkpoints.glob("*") if path.name.isdecimal() and path.name not in known
     ]
