@@ -127,11 +127,9 @@ def standing_lines(opened: "Run") -> list[str]:
     """How a run ended, who won, and whether the holdout was opened."""
     record = opened.record
     ended = sum(trial.status.ended for trial in record.trials.values())
-    lines = [
-        f"{ended} trials ended; {record.ending.value if record.ending else 'not ended, or its process died'}"
-    ]
+    lines = [f"{ended} trials ended; {ending_text(opened)}"]
     if record.ending and opened.winner_id is None:
-        cut_off = record.ending in {Ending.INTERRUPTED, Ending.STORAGE}
+        cut_off = record.ending in CUT_OFF
         why = "no trial had ended before the run stopped" if cut_off else "no trial succeeded"
         lines.append(f"winner: none, since {why}")
     elif record.ending:
@@ -149,7 +147,21 @@ def standing_lines(opened: "Run") -> list[str]:
         )
     if record.ending and opened.winner_id is not None and not openings:
         lines.append(f"holdout: sealed; `tune-jobs test {opened.path}` opens it, once")
+    if record.test_seen:
+        lines.append(
+            "test seen: trials were trained after the holdout was opened, so that its result is no honest estimate"
+        )
     return lines
+
+
+def ending_text(opened: "Run") -> str:
+    """How the run ended, and what goes on with it where it did not come to its end."""
+    if opened.ending is None and opened.in_progress:
+        return "in progress"
+    text = "its process was killed" if opened.ending is None else opened.ending.value
+    if opened.ending is None or opened.ending in CUT_OFF:
+        return f"{text}; `tune-jobs resume {opened.path}` goes on"
+    return text
 
 
 def plan_lines(job: "Job", prepared: "PreparedData") -> list[str]:
@@ -184,14 +196,21 @@ def plan_lines(job: "Job", prepared: "PreparedData") -> list[str]:
     return [*lines, *(f"notice     {notice}" for notice in (*report.notices, *job.notices()))]
 
 
+CUT_OFF = frozenset({Ending.INTERRUPTED, Ending.STORAGE, Ending.FAILED})
+"""How a run ends whose trials have not; it can be resumed."""
 _ENDED = {
-    None: "not yet",
     Ending.ALL_TRIALS: "done",
     Ending.TIME_LIMIT: "time limit",
     Ending.INTERRUPTED: "interrupted",
     Ending.STORAGE: "storage",
     Ending.FAILED: "error",
 }
+
+
+def _ended(opened: "Run") -> str:
+    if opened.ending is None:
+        return "not yet" if opened.in_progress else "killed"
+    return _ENDED[opened.ending]
 
 
 def runs_display(folder: Path) -> Table:
@@ -213,7 +232,7 @@ def runs_display(folder: Path) -> Table:
             _add_row(
                 table,
                 path.name,
-                _ENDED[opened.ending],
+                _ended(opened),
                 str(len(opened.record.trials)),
                 opened.record.score.metric,
                 number_text(best[0].best.score) if best else "",

@@ -19,7 +19,7 @@ from tune_jobs.folder import RunFolder
 from tune_jobs.job import Job
 from tune_jobs.job_checks import importable_from
 from tune_jobs.job_file import read_yaml
-from tune_jobs.journal import Journal, read_journal
+from tune_jobs.journal import Journal, in_use, read_journal
 from tune_jobs.records import RunRecord
 from tune_jobs.selection import read_selection
 from tune_jobs.storage import reason_of, write_test
@@ -89,6 +89,11 @@ class Run:
     def ending(self) -> Ending | None:
         """How the run ended; None while it is in progress, or where its process was killed."""
         return self.record.ending
+
+    @property
+    def in_progress(self) -> bool:
+        """Whether a process is at work on the run."""
+        return in_use(self._folder.journal)
 
     @property
     def trials(self) -> "pd.DataFrame":

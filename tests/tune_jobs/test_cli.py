@@ -273,7 +273,10 @@ def test_show_prints_a_run_in_progress(call: Call, make_run: MakeRun) -> None:
     folder = make_run([*TRIALS, {"status": Status.RUNNING}], ending=None)
     code, output, _ = call("show", folder.path)
     assert code == 0
-    assert output[-2:] == ["3 trials ended; not ended, or its process died", f"run: {folder.path}"]
+    assert output[-2:] == [
+        f"3 trials ended; its process was killed; `tune-jobs resume {folder.path}` goes on",
+        f"run: {folder.path}",
+    ]
 
 
 def test_show_prints_one_trial(call: Call, make_run: MakeRun) -> None:

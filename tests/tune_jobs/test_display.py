@@ -164,7 +164,9 @@ def test_a_finished_run_tells_winner_and_sealed_holdout(make_run: MakeRun) -> No
 
 def test_a_run_in_progress_promises_nothing(make_run: MakeRun) -> None:
     folder = make_run(TRIALS, ending=None)
-    assert standing_lines(open_run(folder.path)) == ["3 trials ended; not ended, or its process died"]
+    assert standing_lines(open_run(folder.path)) == [
+        f"3 trials ended; its process was killed; `tune-jobs resume {folder.path}` goes on"
+    ]
 
 
 def test_every_look_at_the_holdout_is_shown_with_its_reason(make_run: MakeRun) -> None:
@@ -214,7 +216,7 @@ def test_a_trial_tells_of_damaged_checkpoints(make_run: MakeRun) -> None:
 def test_a_run_that_was_cut_off_early_says_why_nobody_won(make_run: MakeRun, ending: Ending) -> None:
     folder = make_run([{"losses": [0.5], "status": Status.INTERRUPTED}], ending=ending)
     assert standing_lines(open_run(folder.path)) == [
-        f"1 trials ended; {ending.value}",
+        f"1 trials ended; {ending.value}; `tune-jobs resume {folder.path}` goes on",
         "winner: none, since no trial had ended before the run stopped",
     ]
 
@@ -242,7 +244,7 @@ def test_the_runs_of_a_folder_are_listed_the_newest_last(make_run: MakeRun, tmp_
     assert table == [
         [older.name, "done", "2", "val_loss", "0.125", "sealed"],
         [newer.name, "interrupted", "1", "val_loss", "opened"],
-        [running.name, "not yet", "2", "val_loss", "sealed"],
+        [running.name, "killed", "2", "val_loss", "sealed"],
         [broken.name, "damaged"],
     ]
 
