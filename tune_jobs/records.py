@@ -52,6 +52,26 @@ class TrialRecord:
     epochs: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     """Epoch numbers and their results; an epoch that was done again replaces itself."""
 
+    def apply(self, event: Event) -> None:
+        """Takes one event of the trial into account; its epochs are the run's business."""
+        match event:
+            case TrialStarted():
+                self.status = Status.RUNNING
+                self.started = self.started or event.time
+            case CheckpointWritten():
+                self.checkpoint, self.checkpoint_epoch = event.file, event.epoch
+            case CheckpointDamaged():
+                self.damaged.append(event)
+            case TrialWaits():
+                self.status = Status.WAITING
+            case TrialPromoted() if self.status is Status.WAITING:  # else its worker just goes on
+                self.status = Status.PENDING
+            case WorkerLost():
+                self.status, self.workers_lost = Status.PENDING, self.workers_lost + 1
+            case TrialEnded():
+                self.status, self.ended = event.status, event.time
+                self.reason, self.details = event.reason, event.details
+
     @property
     def node(self) -> str:
         """Host on which it ran last."""
@@ -100,40 +120,29 @@ class RunRecord:
         match event:
             case RunStarted() | RunResumed():
                 self._begin(event)
-            case TrialCreated():
-                self.trials[event.trial_id] = TrialRecord(
-                    event.trial_id, event.number, event.configuration, event.time
-                )
-            case TrialStarted():
-                trial = self.trials[event.trial_id]
-                trial.status = Status.RUNNING
-                trial.started = trial.started or event.time
-                self.test_seen = self.test_seen or self.unsealed
-            case EpochsReported():
-                self.trials[event.trial_id].worker = event.worker
-                self._add_epochs(self.trials[event.trial_id], event.results)
-            case CheckpointWritten():
-                trial = self.trials[event.trial_id]
-                trial.checkpoint, trial.checkpoint_epoch = event.file, event.epoch
-            case CheckpointDamaged():
-                self.trials[event.trial_id].damaged.append(event)
-            case TrialWaits():
-                self.trials[event.trial_id].status = Status.WAITING
-            case TrialPromoted():
-                trial = self.trials[event.trial_id]
-                if trial.status is Status.WAITING:  # else its worker just goes on
-                    trial.status = Status.PENDING
-            case WorkerLost():
-                trial = self.trials[event.trial_id]
-                trial.status, trial.workers_lost = Status.PENDING, trial.workers_lost + 1
-            case TrialEnded():
-                trial = self.trials[event.trial_id]
-                trial.status, trial.ended = event.status, event.time
-                trial.reason, trial.details = event.reason, event.details
             case RunEnded():
                 self.ended = event
             case HoldoutUnsealed():
                 self.unsealed = True
+            case TrialCreated():
+                self.trials[event.trial_id] = TrialRecord(
+                    event.trial_id, event.number, event.configuration, event.time
+                )
+            case EpochsReported():
+                self.trials[event.trial_id].worker = event.worker
+                self._add_epochs(self.trials[event.trial_id], event.results)
+            case TrialStarted():
+                self.test_seen = self.test_seen or self.unsealed
+                self.trials[event.trial_id].apply(event)
+            case (
+                CheckpointWritten()
+                | CheckpointDamaged()
+                | TrialWaits()
+                | TrialPromoted()
+                | WorkerLost()
+                | TrialEnded()
+            ):
+                self.trials[event.trial_id].apply(event)
 
     def best(self, trial_id: str) -> BestEpoch | None:
         """The epoch that gives the trial its score so far."""
