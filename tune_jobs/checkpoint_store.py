@@ -127,11 +127,11 @@ class CheckpointStore:
 def prune_checkpoints(folder: RunFolder, record: RunRecord) -> None:
     """Deletes the checkpoints of trials that have ended for good and are not among the best."""
     kept = {candidate.trial.trial_id for candidate in rank(record)[:KEEP_BEST_TRIALS]}
-    for trial_id in os.listdir(folder.checkpoints):  # few, whereas a run may have thousands of trials
-        trial = record.trials.get(trial_id)
+    for path in folder.checkpoints.glob("*"):  # few, whereas a run may have thousands of trials
+        trial = record.trials.get(path.name)
         done = trial is not None and trial.status.ended and trial.status is not Status.INTERRUPTED
-        if done and trial_id not in kept:
-            shutil.rmtree(folder.checkpoints / trial_id, ignore_errors=True)
+        if done and path.name not in kept:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def sync_checkpoints(folder: RunFolder, record: RunRecord) -> None:

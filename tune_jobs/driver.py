@@ -142,7 +142,7 @@ def _tune(
                 job, task, trainable, concurrent, folder, journal, record, past, lambda: signals.requested
             )
         except BaseException as error:
-            with suppress(StorageFailed), storage_failures(folder.path):  # what ended the run comes first
+            with suppress(StorageFailed, OSError):  # what ended the run comes first
                 conclude(record, _ending_by(error), folder, journal)
             raise
         conclude(record, ending, folder, journal)
