@@ -88,16 +88,20 @@ def _elementwise(name: str, function: Loss, outputs: Tensor, targets: Tensor) ->
 
 def _scalar(name: str, function: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
     loss = function(outputs, targets)
-    if not isinstance(loss, torch.Tensor) or loss.ndim != 0:
-        got = (
-            f"a tensor of shape {_shape(loss)}"
-            if isinstance(loss, torch.Tensor)
-            else f"a {type(loss).__name__}"
-        )
-        raise ModelError(
-            f"loss {name} returned {got}; it must return a scalar tensor, the mean over the samples"
-        )
-    return loss
+    if not isinstance(loss, torch.Tensor):
+        got = f"a {type(loss).__name__}"
+    elif loss.ndim != 0:
+        got = f"a tensor of shape {_shape(loss)}"
+    elif not loss.is_floating_point():
+        got = f"a tensor of {str(loss.dtype).removeprefix('torch.')}"
+    elif torch.is_grad_enabled() and outputs.requires_grad and not loss.requires_grad:
+        got = "a tensor without a gradient"
+    else:
+        return loss
+    raise ModelError(
+        f"loss {name} returned {got}; it must return a scalar tensor of a floating type, the mean over the samples, "
+        "computed from the outputs"
+    )
 
 
 def _disagreement(name: str, wanted: str, outputs: Tensor, targets: Tensor) -> ModelError:

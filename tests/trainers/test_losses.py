@@ -60,6 +60,30 @@ def test_a_function_must_return_a_scalar(user_code, function, got):
         build_loss(f"{user_code}:{function}")(torch.zeros(2, 1), torch.zeros(2, 1))
 
 
+@pytest.mark.parametrize(
+    ("body", "got"),
+    [
+        ("outputs.mean().long()", "a tensor of int64"),
+        ("outputs.mean() > 0", "a tensor of bool"),
+        ("torch.complex(outputs.mean(), outputs.mean())", "a tensor of complex64"),
+        ("outputs.mean().detach()", "a tensor without a gradient"),
+    ],
+)
+def test_a_function_must_return_a_number_with_a_gradient(tmp_path, monkeypatch, body, got):
+    (tmp_path / "odd_losses.py").write_text(f"import torch\ndef loss(outputs, targets):\n    return {body}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    loss = build_loss("odd_losses:loss")
+    with pytest.raises(
+        ModelError, match=f"loss odd_losses:loss returned {got}; it must return a scalar tensor of"
+    ):
+        loss(torch.zeros(2, 1, requires_grad=True), torch.zeros(2, 1))
+
+
+def test_a_loss_needs_no_gradient_in_validation(user_code):
+    with torch.inference_mode():
+        assert build_loss(f"{user_code}:half_mse")(torch.ones(2, 1), torch.zeros(2, 1)) == 0.5
+
+
 def test_a_function_that_is_not_there(user_code):
     with pytest.raises(ReferenceNotFound, match="half_mse"):
         build_loss(f"{user_code}:half_mes")
