@@ -152,7 +152,15 @@ def _from_function(name: str) -> Metric:
         value = function(outputs.clone(), targets.clone())
         try:
             return float(value)
-        except (TypeError, ValueError) as error:
-            raise ModelError(f"metric {name} returned {value!r}; it must return a number") from error
+        except Exception as error:  # a tensor of two numbers raises another one than a list does
+            raise ModelError(f"metric {name} returned {_shown(value)}; it must return a number") from error
 
     return metric
+
+
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except Exception:  # more digits than Python writes, or a class of the user's
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 100 else f"{text[:100]}…"

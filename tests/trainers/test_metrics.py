@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import numpy as np
@@ -139,3 +140,24 @@ def test_a_function_must_return_a_number(make_info, user_code):
     built = build_metrics(training(f"{user_code}:wordy"), make_info("regression", (2,)), nn.Linear(2, 1))
     with pytest.raises(ModelError, match="metric user_code:wordy returned 'good'; it must return a number"):
         measure(built, torch.zeros(2, 1), torch.zeros(2, 1))
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        ("torch.ones(2)", "tensor([1., 1.])"),
+        ("torch.ones(300)", "tensor(["),
+        ("10**400", "1000000"),
+        ("16**9999", "a int"),
+        ("{'value': 1}", "{'value': 1}"),
+        ("1j", "1j"),
+    ],
+)
+def test_what_is_no_number_is_shown_in_short(tmp_path, monkeypatch, make_info, body, shown):
+    (tmp_path / "odd_metrics.py").write_text(f"import torch\ndef odd(outputs, targets):\n    return {body}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    built = build_metrics(training("odd_metrics:odd"), make_info("regression", (2,)), nn.Linear(2, 1))
+    with pytest.raises(ModelError, match=re.escape(f"metric odd_metrics:odd returned {shown}")) as raised:
+        measure(built, torch.zeros(2, 1), torch.zeros(2, 1))
+    assert str(raised.value).endswith("; it must return a number")
+    assert len(str(raised.value)) < 200
