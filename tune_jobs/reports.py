@@ -16,6 +16,10 @@ SCORE = "score"
 """Key of a result that holds the trial's best score so far, always to be minimised."""
 _REPORT = "report"
 
+MOST_REASON = 1000
+"""Letters of a reason; some exceptions show whole tensors or files."""
+MOST_DETAILS = 20_000
+
 EpochMapping = Mapping[str, Any]
 """An epoch's values by name, as `EpochResult.to_mapping` gives them."""
 
@@ -108,9 +112,9 @@ class Reporter:
         """Reports that a checkpoint could not be written, so that the run had better stop."""
         self._report(unwritten=(file, reason))
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """Reports that the training failed, and why."""
-        details = "".join(traceback.format_exception(error))
+        details = _shown("".join(traceback.format_exception(error)), MOST_DETAILS)
         self._report(failure=failure_reason(error), details=details)
 
     def _report(self, **how: Any) -> None:
@@ -138,9 +142,19 @@ class Reporter:
 
 def failure_reason(error: BaseException) -> str:
     """`error` as one line: our own messages as they are, others with their type."""
-    text = " ".join(str(error).split())
+    try:
+        words = str(error)
+    except Exception:  # the user's own exceptions may fail at this too
+        words = ""
+    text = _shown(" ".join(words.split()), MOST_REASON)
     if isinstance(error, TrainerError):
         return text
     if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text:
         return f"out of memory: {text}" if text else "out of memory"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _shown(text: str, most: int) -> str:
+    """`text` that every file can hold, its middle left out where it is longer than `most` letters."""
+    text = text.encode("utf-8", "backslashreplace").decode()  # half a surrogate pair has no bytes
+    return text if len(text) <= most else f"{text[: most // 2]} … {text[-most // 2 :]}"

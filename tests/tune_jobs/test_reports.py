@@ -151,6 +151,21 @@ def test_a_reason_is_one_line(error: Exception, reason: str) -> None:
     assert failure_reason(error) == reason
 
 
+def test_a_reason_fits_into_every_file(reporter: Reporter, sent: list[dict[str, Any]]) -> None:
+    class Unspeakable(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    assert failure_reason(Unspeakable()) == "Unspeakable"
+    assert failure_reason(OSError("no file \udcff")) == "OSError: no file \\udcff"
+    assert len(failure_reason(ValueError("word " * 10_000))) < 1100
+    reporter.fail(ValueError("\udcff" + "word " * 10_000))
+    report = Report.of_result(sent[-1])
+    assert report is not None
+    assert len(report.details) < 21_000
+    report.details.encode()
+
+
 def test_damaged_checkpoints_are_told_of_once(reporter: Reporter, sent: list[dict[str, Any]]) -> None:
     reporter.damaged = [("0001/epoch-000002.pt", "File is not a zip file")]
     reporter.send()
