@@ -75,9 +75,9 @@ def _faults_told() -> Iterator[None]:
     """What the user's code raises becomes one message, with the place in that code."""
     try:
         yield
-    except TrainerError:
+    except (TrainerError, KeyboardInterrupt, GeneratorExit):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         frames = traceback.extract_tb(error.__traceback__)
         place = "".join(
             f"\n{line.rstrip()}" for line in traceback.format_list([f for f in frames if _is_users(f)])

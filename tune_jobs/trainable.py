@@ -86,12 +86,12 @@ def train_trial(config: Mapping[str, Any], *, task: TrialTask, data: "TrainingDa
         )
     except CheckpointNotWritten as error:
         reporter.give_up(error.file, error.reason)
-    except Exception as error:
-        reporter.fail(error)
     except SystemExit as error:
         if reporter.stopped:
             raise
         reporter.fail(RuntimeError(f"the user's code called sys.exit({error.code})"))
+    except BaseException as error:  # even what is no `Exception`: the worker is sound
+        reporter.fail(error)
 
 
 def make_trainer(configuration: Mapping[str, Any], task: TrialTask, data: "TrainingData") -> "Trainer":

@@ -113,17 +113,21 @@ def test_a_model_that_cannot_be_made_ready_is_one_message_too(
         train_one(job, {})
 
 
+@pytest.mark.parametrize(
+    ("fault", "said"), [("KeyError", "KeyError: 'k'"), ("SystemExit", "SystemExit: k"), ("Below", "Below: k")]
+)
 def test_what_the_users_code_raises_is_one_message_with_its_place(
-    tmp_path: Path, make_sections: MakeSections
+    tmp_path: Path, make_sections: MakeSections, fault: str, said: str
 ) -> None:
     (tmp_path / "faulty_code.py").write_text(
         "from torch import nn\n"
+        f"class Below(BaseException): ...\nFAULT = {fault}\n"
         "class Faulty(nn.Linear):\n"
         "    calls = 0\n"
         "    def forward(self, x):\n"
         "        self.calls += 1\n"
         "        if self.calls > 2:\n"
-        "            raise KeyError('k')\n"
+        "            raise FAULT('k')\n"
         "        return super().forward(x)\n"
         "def faulty(input_shape, outputs):\n"
         "    return Faulty(input_shape[0], outputs)\n"
@@ -132,6 +136,6 @@ def test_what_the_users_code_raises_is_one_message_with_its_place(
     with pytest.raises(TrainingFailed) as raised:
         list(train_one(job, {}))
     first, *place = str(raised.value).splitlines()
-    assert first == "the training failed: KeyError: 'k'"
+    assert first == f"the training failed: {said}"
     assert any("faulty_code.py" in line and "in forward" in line for line in place)
     assert not any("trainer.py" in line for line in place)
