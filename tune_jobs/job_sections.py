@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainSerializer, PlainValidator
+from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator
 from pydantic_core import PydanticCustomError
 
 from search_spaces import SearchSpace, SearchSpaceError, parse_space
@@ -63,15 +63,28 @@ class SchedulerSettings(Settings):
         return self.method == "asha"
 
 
+SMALLEST_SHARE = 1e-4
+"""Ray divides a CPU or a GPU no further."""
+
+
+def _gpus(count: float) -> float:
+    """Refuses what Ray would refuse when the first trial is due to start."""
+    if 0 < count < SMALLEST_SHARE or (count > 1 and count % 1):
+        raise ValueError(
+            f"given {count:g}; valid: 0, a share of a GPU from {SMALLEST_SHARE:g} to 1, or a whole number"
+        )
+    return count
+
+
 class ResourceSettings(Settings):
     """What one trial takes, and how many run at a time."""
 
-    cpus_per_trial: Annotated[float, Field(gt=0, le=4096, allow_inf_nan=False)] = 1
+    cpus_per_trial: Annotated[float, Field(ge=SMALLEST_SHARE, le=4096, allow_inf_nan=False)] = 1
     """CPUs of a trial; it computes with as many threads, at least one.
 
     With more threads than it can have, a process dies without a word, so that there is a limit.
     """
-    gpus_per_trial: NonNegative = 0
+    gpus_per_trial: Annotated[NonNegative, AfterValidator(_gpus)] = 0
     max_concurrent: Count | None = None
     """Trials at a time; null takes as many as the machine or cluster has room for."""
 

@@ -107,12 +107,23 @@ BROKEN: list[tuple[Mapping[str, Any], str]] = [
         {"selection/mode": "minimum"},
         "selection.mode: given 'minimum'; valid: min or max; did you mean 'min'?",
     ),
-    ({"resources/cpus_per_trial": 0}, "resources.cpus_per_trial: given 0; valid: a number above 0"),
+    (
+        {"resources/cpus_per_trial": 0},
+        "resources.cpus_per_trial: given 0; valid: a number of at least 0.0001",
+    ),
     (
         {"resources/cpus_per_trial": 10**6},
         "resources.cpus_per_trial: given 1000000; valid: a number of at most 4096",
     ),
     ({"resources/cpus_per_trial": "2"}, "resources.cpus_per_trial: given '2'; valid: a number"),
+    (
+        {"resources/gpus_per_trial": 1.5},
+        "resources.gpus_per_trial: given 1.5; valid: 0, a share of a GPU from 0.0001 to 1, or a whole number",
+    ),
+    (
+        {"resources/gpus_per_trial": 1e-9},
+        "resources.gpus_per_trial: given 1e-09; valid: 0, a share of a GPU from 0.0001 to 1, or a whole number",
+    ),
     ({"resources/gpus_per_trial": -1}, "resources.gpus_per_trial: given -1; valid: a number of at least 0"),
     ({"resources/max_concurrent": 0}, "resources.max_concurrent: given 0; valid: a number of at least 1"),
     (
