@@ -196,13 +196,14 @@ def plan_lines(job: "Job", prepared: "PreparedData") -> list[str]:
     return [*lines, *(f"notice     {notice}" for notice in (*report.notices, *job.notices()))]
 
 
-CUT_OFF = frozenset({Ending.INTERRUPTED, Ending.STORAGE, Ending.FAILED})
+CUT_OFF = frozenset({Ending.INTERRUPTED, Ending.STORAGE, Ending.RAY, Ending.FAILED})
 """How a run ends whose trials have not; it can be resumed."""
 _ENDED = {
     Ending.ALL_TRIALS: "done",
     Ending.TIME_LIMIT: "time limit",
     Ending.INTERRUPTED: "interrupted",
     Ending.STORAGE: "storage",
+    Ending.RAY: "Ray died",
     Ending.FAILED: "error",
 }
 

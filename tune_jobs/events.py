@@ -36,6 +36,7 @@ class Ending(StrEnum):
     TIME_LIMIT = "the time limit `limits.minutes` was reached"
     INTERRUPTED = "interrupted by a signal"
     STORAGE = "stopped since the run folder could not be written to"
+    RAY = "stopped since a server process of Ray died"
     FAILED = "stopped by an error"
 
 
@@ -164,6 +165,8 @@ class WorkerLost(Event):
     type = "worker_lost"
     trial_id: str
     reason: str
+    node_lost: bool = False
+    """Its machine was lost; that does not count against `limits.retries_per_trial`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ import os
 import secrets
 import socket
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -15,23 +16,30 @@ from typing import Any
 from tune_jobs.errors import ResourceError
 from tune_jobs.job_sections import ResourceSettings
 from tune_jobs.ray_watch import ended_with_this_process
-from tune_jobs.signals import handlers_restored
+from tune_jobs.signals import end_at_once, handlers_restored
 
 _ENVIRONMENT = {
     "RAY_usage_stats_enabled": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # the old output engine is the one that `verbose=0` silences
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths of the user's modules stay as they are
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial that was given no GPU sees none
+    "RAY_timeout_ms_task_wait_for_death_info": "30000",  # longer than it takes to notice that a node has died
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the run's journal is the log
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # see `signals`
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a failure report has no score
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # else a worker whose last trial ends slowly fails the next one
     "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),  # the run's journal is the state
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_THRESHOLD_S": "60",
 }
 SECONDS_TO_ANSWER = 5.0
+SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_TO_END = 10.0
+"""A run whose Ray has died may take this long to end in order."""
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Whatever its name says: Ray then keeps to 127.0.0.1. It is read when Ray is imported for the first time."""
+_SERVERS = ("gcs_server", "raylet")
+"""Processes of Ray without which nothing goes on."""
 _AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
 _TOKEN = secrets.token_hex(32)
 """One for all runs of a process, since Ray remembers the first that it sees."""
@@ -101,10 +109,39 @@ def _started(address: str | None) -> Iterator[None]:
             with suppress(Exception):  # it is half made
                 ray.shutdown()
             raise
+        over = threading.Event()
+        threading.Thread(target=_watch_servers, args=(over,), name="Ray's servers", daemon=True).start()
         try:
             yield
         finally:
             ray.shutdown()
+            over.set()
+
+
+def dead_server() -> str | None:
+    """The name of a server of this process's own Ray that has died; Ray itself would end the process for it."""
+    from ray._private import worker  # noqa: PLC0415 (Ray has no public way to ask)
+
+    node = worker._global_node
+    dead: list[str] = [] if node is None else [name for name, _ in node.dead_processes()]
+    return next((name for name in _SERVERS if name in dead), None)
+
+
+def _watch_servers(over: threading.Event) -> None:
+    """Ends this process where a server of Ray has died and nothing else does: a call to Ray may wait for a minute.
+
+    Ray would then end it by itself. Nothing is lost by it: what was reported is on disk.
+    """
+    while not over.wait(SECONDS_BETWEEN_LOOKS):
+        server = dead_server()
+        if server is not None and not over.wait(SECONDS_TO_END):
+            print(  # noqa: T201 (the error stream of a command)
+                f"tune-jobs: Ray's process {server} died, and nothing goes on without it; what was reported is on "
+                "disk, and `tune-jobs resume RUN` goes on",
+                file=sys.stderr,
+                flush=True,
+            )
+            end_at_once()
 
 
 def _temporary_folder() -> Path:

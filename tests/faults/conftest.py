@@ -1,1 +1,66 @@
-"""What the tests that inject faults share."""
+"""What the tests that inject faults share: a run that nobody disturbs, to compare those that are killed with."""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.killing import CommandLine, Undisturbed, wait_until_gone
+from tune_jobs import open_run
+
+JOB = """
+name: killed
+data: {source: linear_gaussian, arguments: {n: 100, sigma: 0.1}}
+model: {name: "user_code:slow"}
+training: {max_epochs: 9, loss: mse}
+search:
+  space:
+    lr: {low: 1e-4, high: 0.5, log: true}
+    batch_size: {values: [8, 16]}
+    optimizer: {values: [sgd, adam]}
+  trials: 24
+scheduler: {grace_epochs: 1}
+resources: {max_concurrent: 1}
+"""
+CODE = """
+import time
+from torch import nn
+
+class Slow(nn.Linear):
+    def train(self, mode=True):
+        time.sleep(0.04 * mode)
+        return super().train(mode)
+
+def slow(input_shape, outputs):
+    return Slow(input_shape[0], outputs)
+"""
+
+
+@pytest.fixture(scope="session")
+def ray_folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="tjk"))
+    yield folder
+    assert wait_until_gone(folder) == [], "processes were left behind"
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("killed")
+    (folder / "job.yaml").write_text(JOB)
+    (folder / "user_code.py").write_text(CODE)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def undisturbed(home: Path, ray_folder: Path) -> Undisturbed:
+    command = CommandLine(home, home / "undisturbed", ray_folder)
+    began = time.monotonic()
+    assert command.run().wait() == 0, command.said
+    seconds = time.monotonic() - began
+    made = command.made()
+    assert made is not None
+    return Undisturbed(open_run(made), seconds)

@@ -61,6 +61,14 @@ class CommandLine:
         return (self.storage.parent / f"{self.storage.name}.log").read_text()
 
 
+@dataclass(frozen=True)
+class Undisturbed:
+    """What a run comes to, and how long it takes."""
+
+    made: Run
+    seconds: float
+
+
 def begun_at(path: Path) -> bool:
     """Did the run in this folder get as far as the first line of its journal?"""
     journal = RunFolder(path).journal

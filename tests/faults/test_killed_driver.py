@@ -2,17 +2,13 @@
 
 import random
 import shutil
-import tempfile
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.faults.injection import CHAOS, Tally
-from tests.faults.killing import CommandLine, count_lost, kill_after, reported, same_tables, wait_until_gone
-from tune_jobs import Run, open_run
+from tests.faults.killing import CommandLine, Undisturbed, count_lost, kill_after, reported, same_tables
+from tune_jobs import open_run
 from tune_jobs.events import Ending
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -20,67 +16,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 KILLS = 50 if CHAOS else 3
 AGAIN = 0.4
 """Share of the runs whose resumption is killed as well."""
-JOB = """
-name: killed
-data: {source: linear_gaussian, arguments: {n: 100, sigma: 0.1}}
-model: {name: "user_code:slow"}
-training: {max_epochs: 9, loss: mse}
-search:
-  space:
-    lr: {low: 1e-4, high: 0.5, log: true}
-    batch_size: {values: [8, 16]}
-    optimizer: {values: [sgd, adam]}
-  trials: 24
-scheduler: {grace_epochs: 1}
-resources: {max_concurrent: 1}
-"""
-CODE = """
-import time
-from torch import nn
-
-class Slow(nn.Linear):
-    def train(self, mode=True):
-        time.sleep(0.04 * mode)
-        return super().train(mode)
-
-def slow(input_shape, outputs):
-    return Slow(input_shape[0], outputs)
-"""
-
-
-@dataclass(frozen=True)
-class Undisturbed:
-    """What a run comes to, and how long it takes."""
-
-    made: Run
-    seconds: float
-
-
-@pytest.fixture(scope="module")
-def ray_folder() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="tjk"))
-    yield folder
-    assert wait_until_gone(folder) == [], "processes were left behind"
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("killed")
-    (folder / "job.yaml").write_text(JOB)
-    (folder / "user_code.py").write_text(CODE)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def undisturbed(home: Path, ray_folder: Path) -> Undisturbed:
-    command = CommandLine(home, home / "undisturbed", ray_folder)
-    began = time.monotonic()
-    assert command.run().wait() == 0, command.said
-    seconds = time.monotonic() - began
-    made = command.made()
-    assert made is not None
-    return Undisturbed(open_run(made), seconds)
 
 
 def test_whenever_the_driver_is_killed_the_run_ends_as_it_would_have(

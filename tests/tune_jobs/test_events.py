@@ -74,6 +74,7 @@ def test_an_ending_is_the_sentence_that_users_read() -> None:
         "the time limit `limits.minutes` was reached",
         "interrupted by a signal",
         "stopped since the run folder could not be written to",
+        "stopped since a server process of Ray died",
         "stopped by an error",
     ]
 

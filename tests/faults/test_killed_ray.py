@@ -1,0 +1,79 @@
+"""Processes of Ray itself that are killed: the driver ends soon and in words, or goes on, and nothing is lost."""
+
+import os
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.faults.injection import CHAOS, Tally
+from tests.faults.killing import (
+    CommandLine,
+    Undisturbed,
+    count_lost,
+    processes_of,
+    reported,
+    same_tables,
+)
+from tune_jobs import open_run
+from tune_jobs.events import Ending
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+SERVERS = ("gcs_server", "raylet/raylet")
+"""Without these nothing goes on."""
+HELPERS = ("DashboardAgent", "RuntimeEnvAgent", "log_monitor")
+TIMES = 5 if CHAOS else 1
+KILLED = [*SERVERS, *HELPERS] if CHAOS else SERVERS
+
+
+def process_called(name: str, ray: Path) -> int | None:
+    for pid in processes_of(ray):
+        try:
+            line = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+        except OSError:
+            continue
+        if name in line:
+            return pid
+    return None
+
+
+@pytest.mark.parametrize("name", KILLED)
+def test_whichever_process_of_ray_is_killed_nothing_is_lost(
+    name: str, home: Path, ray_folder: Path, undisturbed: Undisturbed
+) -> None:
+    tally = Tally(f"Ray's {name.partition('/')[0]} killed (kill -9)")
+    chance = random.Random(time.time_ns() if CHAOS else 5)
+    for number in range(TIMES):
+        command = CommandLine(home, home / f"victim-{KILLED.index(name)}-{number}", ray_folder)
+        driver = command.run()
+        while command.made() is None and driver.poll() is None:
+            time.sleep(0.05)
+        time.sleep(chance.uniform(0, undisturbed.seconds / 3))
+        victim = process_called(name, ray_folder)
+        if victim is None:
+            assert driver.wait() == 0
+            continue
+        os.kill(victim, signal.SIGKILL)
+        code = driver.wait()
+        tally.injected += 1
+        path = command.made()
+        assert path is not None
+        before = reported(path)
+        assert "Traceback" not in command.said
+        if code:
+            assert code == 130, command.said
+            assert "`tune-jobs resume" in command.said
+            assert command.resume().wait() == 0, command.said
+        made = open_run(path)
+        lost = count_lost(before, made)
+        tally.results_lost += lost
+        assert lost == 0
+        assert made.ending is Ending.ALL_TRIALS
+        assert same_tables(made, undisturbed.made), path
+        tally.outcomes["ended with 130, and was resumed" if code else "went on"] += 1
+        shutil.rmtree(path)
+    tally.report()
