@@ -58,6 +58,7 @@ def job_folder(file: File, data: Mapping[str, Any], loss: str) -> Iterator[Path]
         shutil.rmtree(folder)
 
 
+@pytest.mark.timeout(3600)
 @examples(short=60, full=600)
 @given(made=files_and_sections(), loss=st.sampled_from(LOSSES))
 def test_bad_data_are_refused_with_one_message_before_anything_is_made(
@@ -83,6 +84,7 @@ def test_bad_data_are_refused_with_one_message_before_anything_is_made(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @examples(short=3, full=40)
 @given(made=nearly_usable(), loss=st.sampled_from(LOSSES))
 def test_data_that_are_called_usable_are_run_on(ray_running: None, made: File, loss: str) -> None:

