@@ -13,8 +13,9 @@ MEASUREMENTS = {
     "overhead": "benchmarks.overhead",
     "memory": "benchmarks.shared_rows",
     "idle": "benchmarks.idle",
+    "reliability": "benchmarks.reliability",
 }
-REPEATS = {"whole_run": 1, "loop": 5, "overhead": 1, "memory": 1, "idle": 5}
+REPEATS = {"whole_run": 1, "loop": 5, "overhead": 1, "memory": 1, "idle": 5, "reliability": 3}
 
 
 def main() -> None:
