@@ -24,7 +24,7 @@ from trainers.errors import Diverged
 from trainers.results import EpochResult
 from trainers.settings import ScoreSettings
 from tune_jobs.folder import RunFolder
-from tune_jobs.job_sections import SchedulerSettings, SearchSettings
+from tune_jobs.job_sections import LimitSettings, SchedulerSettings, SearchSettings
 from tune_jobs.journal import Journal, Listener
 from tune_jobs.records import RunRecord
 from tune_jobs.reports import Reporter
@@ -124,7 +124,7 @@ def tune_jobs(
                 most_pending=workers,
                 train=partial(as_a_run, max_epochs=table.steps, rungs=plan.rungs),
                 configuration=lambda config: config["configuration"],
-                callback=JournalCallback(steers, journal, None),
+                callback=JournalCallback(steers, journal, record, LimitSettings()),
             )
 
 

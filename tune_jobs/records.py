@@ -45,6 +45,7 @@ class TrialRecord:
     started: float | None = None
     ended: float | None = None
     workers_lost: int = 0
+    """Those that it lost by itself, and not with their machine."""
     checkpoint: str | None = None
     checkpoint_epoch: int = 0
     damaged: list[CheckpointDamaged] = field(default_factory=list)
@@ -67,7 +68,8 @@ class TrialRecord:
             case TrialPromoted() if self.status is Status.WAITING:  # else its worker just goes on
                 self.status = Status.PENDING
             case WorkerLost():
-                self.status, self.workers_lost = Status.PENDING, self.workers_lost + 1
+                self.status = Status.PENDING
+                self.workers_lost += not event.node_lost
             case TrialEnded():
                 self.status, self.ended = event.status, event.time
                 self.reason, self.details = event.reason, event.details

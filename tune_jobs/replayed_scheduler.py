@@ -7,7 +7,7 @@ the state that it had then, bit for bit.
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from trainers.settings import ScoreSettings
 from tune_jobs.events import EpochsReported, Event, Status, TrialCreated, TrialEnded
 from tune_jobs.report_log import ReportLog
 from tune_jobs.reports import SCORE, TIME
-from tune_jobs.waiting_scheduler import mend_handover, trial_id_of
+from tune_jobs.waiting_scheduler import mend_handover, stop_ended, trial_id_of
 
 
 @dataclass(frozen=True)
@@ -107,12 +107,21 @@ class ReplayedScheduler(FIFOScheduler):
     Args:
         rule: follows the journal.
         reports: writes a report, of which the rule hears so, before the decision on it.
+        ended: whether a trial has ended; such a one takes no further worker.
     """
 
-    def __init__(self, rule: ReplayedRule, reports: ReportLog) -> None:
+    def __init__(
+        self, rule: ReplayedRule, reports: ReportLog, ended: Callable[[str], bool] = lambda _: False
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Ray is typed in parts
         self._rule = rule
         self._reports = reports
+        self._ended = ended
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """The first that is new or has lost its worker."""
+        stop_ended(tune_controller, self._ended)
+        return super().choose_trial_to_run(tune_controller)
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Mends a trial whose worker was dead."""

@@ -95,11 +95,15 @@ def steering(
             created=[event for event in events if isinstance(event, TrialCreated)],
             out_of_time=out_of_time,
         )
+
+        def ended(trial_id: str) -> bool:
+            return record.trials[trial_id].status.ended
+
         scheduler: TrialScheduler
         if plan.scheduler.waits:
-            scheduler = _waiting(plan, tables, reports, journal, searcher, out_of_time)
+            scheduler = _waiting(plan, tables, reports, journal, searcher, out_of_time, ended)
         else:
-            scheduler = _replayed(plan, reports, journal, events)
+            scheduler = _replayed(plan, reports, journal, events, ended)
         yield Steering(scheduler, searcher, reports, tables, out_of_time)
 
 
@@ -126,11 +130,15 @@ def make_proposals(plan: SteeringPlan, events: Iterable[Event] = ()) -> Iterator
 
 
 def _replayed(
-    plan: SteeringPlan, reports: ReportLog, journal: Journal, events: Iterable[Event]
+    plan: SteeringPlan,
+    reports: ReportLog,
+    journal: Journal,
+    events: Iterable[Event],
+    ended: Callable[[str], bool],
 ) -> TrialScheduler:
     rule = replayed(ray_scheduler(plan.scheduler, plan.max_epochs), plan.rungs, plan.score, events)
     journal.follow(rule.apply)
-    return ReplayedScheduler(rule, reports)
+    return ReplayedScheduler(rule, reports, ended)
 
 
 def _waiting(
@@ -140,6 +148,7 @@ def _waiting(
     journal: Journal,
     searcher: JournaledSearcher,
     out_of_time: Callable[[], bool],
+    ended: Callable[[str], bool],
 ) -> TrialScheduler:
     return WaitingScheduler(
         tables,
@@ -148,4 +157,5 @@ def _waiting(
         concurrent=plan.concurrent,
         exhausted=lambda: searcher.exhausted,
         out_of_time=out_of_time,
+        ended=ended,
     )

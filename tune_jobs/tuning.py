@@ -2,24 +2,28 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray import tune
+from ray import cloudpickle, tune
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
 from tune_jobs.events import Ending, Event, Status, TrialEnded, TrialStarted, WorkerLost
 from tune_jobs.folder import RunFolder
 from tune_jobs.job import Job
+from tune_jobs.job_sections import LimitSettings
 from tune_jobs.journal import Journal
-from tune_jobs.ray_connection import environment
+from tune_jobs.ray_connection import dead_server, environment
 from tune_jobs.records import RunRecord
 from tune_jobs.reports import Report
 from tune_jobs.steering import Steering, SteeringPlan, steering
 from tune_jobs.storage import storage_failures
 from tune_jobs.trainable import TrialTask, train_trial
 from tune_jobs.waiting_scheduler import trial_id_of
+from tune_jobs.worker_loss import WorkerLoss, failure_after, loss_by, memory_kills_end_actors
 
 if TYPE_CHECKING:
     from trainers.data import TrainingData
@@ -73,6 +77,7 @@ def tune_trials(
         steering(plan, journal, record, folder, lambda: task.out_of_time, past) as steers,
         storage_failures(folder.path, journal, steers.reports),
         pending,
+        memory_kills_end_actors(),
     ):
         try:
             tune.run(
@@ -83,18 +88,18 @@ def tune_trials(
                 num_samples=-1,  # until the searcher says that it has finished
                 search_alg=steers.searcher,
                 scheduler=steers.scheduler,
-                callbacks=[JournalCallback(steers, journal, job.limits.minutes_per_epoch, interrupted)],
+                callbacks=[JournalCallback(steers, journal, record, job.limits, interrupted)],
                 resources_per_trial={
                     "cpu": job.resources.cpus_per_trial,
                     "gpu": job.resources.gpus_per_trial,
                 },
-                max_failures=job.limits.retries_per_trial,
+                max_failures=-1,  # the callback counts, since Ray Tune counts machines that were lost too
                 reuse_actors=True,
                 raise_on_failed_trial=False,
                 verbose=0,
             )
         except _Interrupted:
-            return Ending.INTERRUPTED
+            return Ending.INTERRUPTED if dead_server() is None else Ending.RAY
         unfinished = steers.searcher.has_open_trials or not steers.searcher.exhausted
     if unfinished:  # by Ray Tune's own signal, SIGUSR1
         return Ending.INTERRUPTED
@@ -113,7 +118,8 @@ class JournalCallback(TrialProgressCallback):
     Args:
         steers: writes the reports that the scheduler was not told of, and knows which trials wait.
         journal: of the run.
-        minutes_per_epoch: a trial that reports nothing for this long loses its worker; None waits for ever.
+        record: follows the journal.
+        limits: how long a trial may report nothing, and how often it may lose its worker.
         interrupted: the run is to end.
     """
 
@@ -121,22 +127,28 @@ class JournalCallback(TrialProgressCallback):
         self,
         steers: Steering,
         journal: Journal,
-        minutes_per_epoch: float | None,
+        record: RunRecord,
+        limits: LimitSettings,
         interrupted: Callable[[], bool] = lambda: False,
     ) -> None:
         self._journal = journal
+        self._record = record
+        self._retries = limits.retries_per_trial
         self._interrupted = interrupted
         self._tables = steers.tables
         self._reports = steers.reports
         self._out_of_time = steers.out_of_time
-        self._patience = None if minutes_per_epoch is None else 60 * minutes_per_epoch
+        self._patience = None if limits.minutes_per_epoch is None else 60 * limits.minutes_per_epoch
         self._heard: dict[Trial, float] = {}
         self._hung: set[Trial] = set()
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Ends the workers of trials that hang, which Ray Tune then retries; and the run, if it is interrupted."""
-        if self._interrupted():
+        """Ends the workers of trials that hang, which then go on in others; and the run, if it is interrupted."""
+        if self._interrupted() or dead_server() is not None:
             raise _Interrupted
+        for trial in trials:
+            if trial.status == Trial.ERROR and not self._has_ended(trial):
+                self._fail(trial, loss_by(_error_of(trial)).reason)  # Ray Tune could not hand it to a worker
         if self._patience is None:
             return
         for trial, heard in self._heard.items():
@@ -161,6 +173,8 @@ class JournalCallback(TrialProgressCallback):
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The trial ended by itself, or the scheduler stopped it."""
         self._heard.pop(trial, None)
+        if self._has_ended(trial):  # it had lost its last worker
+            return
         waiting_ended = self._why_waiting_ended(trial)
         status, reason, details = trial_ending(Report.of_result(trial.last_result), waiting_ended)
         self._journal.append(
@@ -174,13 +188,27 @@ class JournalCallback(TrialProgressCallback):
         )
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """The trial's worker died; Ray Tune starts it again."""
-        self._journal.append(WorkerLost(trial_id=trial_id_of(trial), reason=self._why_lost(trial)))
+        """The trial's worker died; the trial goes on in another one, or the scheduler stops it."""
+        self._heard.pop(trial, None)
+        loss = self._loss_of(trial)
+        lost_before = self._record.trials[trial_id_of(trial)].workers_lost
+        if loss.of_node or lost_before < self._retries:
+            self._journal.append(
+                WorkerLost(trial_id=trial_id_of(trial), reason=loss.reason, node_lost=loss.of_node)
+            )
+        else:
+            self._fail(trial, failure_after(loss, self._retries))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """The trial's worker died once too often."""
+        """Ray Tune gives the trial up."""
         self._heard.pop(trial, None)
-        reason = self._why_lost(trial)
+        if not self._has_ended(trial):
+            self._fail(trial, self._loss_of(trial).reason)
+
+    def _has_ended(self, trial: Trial) -> bool:
+        return self._record.trials[trial_id_of(trial)].status.ended
+
+    def _fail(self, trial: Trial, reason: str) -> None:
         self._journal.append(TrialEnded(trial_id=trial_id_of(trial), status=Status.FAILED, reason=reason))
 
     def _why_waiting_ended(self, trial: Trial) -> str | None:
@@ -191,11 +219,12 @@ class JournalCallback(TrialProgressCallback):
             return Ending.TIME_LIMIT.value
         return NOT_PROMOTED.format(epoch=epoch, factor=self._tables.factor)
 
-    def _why_lost(self, trial: Trial) -> str:
+    def _loss_of(self, trial: Trial) -> WorkerLoss:
         if trial in self._hung:
             self._hung.discard(trial)
-            return f"no epoch for {self._patience:g} s (`limits.minutes_per_epoch`), so its worker was ended"
-        return worker_failure(trial)
+            limit = f"{self._patience:g} s (`limits.minutes_per_epoch`)"
+            return WorkerLoss(f"no epoch for {limit}, so its worker was ended")
+        return loss_by(_error_of(trial))
 
 
 def trial_ending(report: Report | None, waiting_ended: str | None = None) -> tuple[Status, str, str]:
@@ -218,11 +247,9 @@ def trial_ending(report: Report | None, waiting_ended: str | None = None) -> tup
     return (Status.COMPLETED if report.full_length else Status.STOPPED_EARLY), report.outcome, ""
 
 
-def worker_failure(trial: Trial) -> str:
-    """Why Ray says that the worker died, in one line."""
-    error = trial.get_pickled_error()
-    text = str(error if error is not None else trial.get_error() or "no reason known")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if "memory" in text.lower() and "killed" in text.lower():
-        return "the worker was killed since the machine ran out of memory"
-    return f"the worker died: {lines[0] if lines else text}"
+def _error_of(trial: Trial) -> Exception | str | None:
+    """What Ray Tune has kept of the trial's last failure, in a file that it copies to the run folder much later."""
+    with suppress(Exception):  # whatever the error of somebody else's code needs may be missing here
+        error: Exception = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+        return error
+    return trial.error_file and Path(trial.error_file).read_text(errors="replace")

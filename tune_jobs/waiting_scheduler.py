@@ -28,6 +28,7 @@ class WaitingScheduler(TrialScheduler):
         concurrent: so many trials take a worker at a time.
         exhausted: no new trial will come.
         out_of_time: no trial is promoted any more.
+        ended: whether a trial has ended; such a one takes no further worker.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class WaitingScheduler(TrialScheduler):
         concurrent: int,
         exhausted: Callable[[], bool],
         out_of_time: Callable[[], bool] = lambda: False,
+        ended: Callable[[str], bool] = lambda _: False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Ray is typed in parts
         self._tables = tables
@@ -47,6 +49,7 @@ class WaitingScheduler(TrialScheduler):
         self._concurrent = concurrent
         self._exhausted = exhausted
         self._out_of_time = out_of_time
+        self._ended = ended
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Writes the report; at a rung the trial goes on, waits, or is stopped."""
@@ -72,6 +75,7 @@ class WaitingScheduler(TrialScheduler):
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """A promoted trial, else one that is new or has lost its worker; where none can come, waiting ends."""
+        stop_ended(tune_controller, self._ended)
         trials: list[Trial] = tune_controller.get_trials()
         promotion = None if self._out_of_time() else self._tables.may_promote(self._concurrent)
         if promotion is not None:
@@ -126,6 +130,13 @@ def mend_handover(tune_controller: Any, trial: Trial) -> None:
     if trial in handed_over:
         handed_over.discard(trial)
         tune_controller._set_trial_status(trial, Trial.PAUSED)
+
+
+def stop_ended(tune_controller: Any, ended: Callable[[str], bool]) -> None:
+    """Stops the trials that Ray Tune would retry once more, although they have lost their last worker."""
+    for trial in tune_controller.get_trials():
+        if trial.status in {Trial.PENDING, Trial.PAUSED} and ended(trial_id_of(trial)):
+            tune_controller.stop_trial(trial)
 
 
 def trial_id_of(trial: Trial) -> str:

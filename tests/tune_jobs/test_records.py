@@ -57,6 +57,15 @@ def test_a_trial_goes_from_pending_over_running_to_its_end() -> None:
     )
 
 
+def test_a_worker_that_was_lost_with_its_machine_does_not_count() -> None:
+    record = replayed(
+        WorkerLost(trial_id="0000", reason="killed"),
+        TrialStarted(trial_id="0000"),
+        WorkerLost(trial_id="0000", reason="the machine died", node_lost=True),
+    )
+    assert (record.trials["0000"].status, record.trials["0000"].workers_lost) == (Status.PENDING, 1)
+
+
 def test_a_lost_worker_puts_the_trial_back_and_keeps_its_first_start_and_its_epochs() -> None:
     record = replayed(
         TrialStarted(time=11.0, trial_id="0000"),

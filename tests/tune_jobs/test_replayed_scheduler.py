@@ -30,7 +30,7 @@ from tune_jobs.events import (
     WorkerLost,
 )
 from tune_jobs.folder import RunFolder
-from tune_jobs.job_sections import SchedulerSettings
+from tune_jobs.job_sections import LimitSettings, SchedulerSettings
 from tune_jobs.journal import Journal, read_journal
 from tune_jobs.records import RunRecord
 from tune_jobs.replayed_scheduler import ReplayedRule, replayed
@@ -96,7 +96,7 @@ def simulated(
             most_pending=plan.concurrent,
             train=partial(as_a_run, max_epochs=plan.max_epochs, rungs=plan.rungs),
             configuration=lambda config: config["configuration"],
-            callback=JournalCallback(steers, journal, None),
+            callback=JournalCallback(steers, journal, record, LimitSettings()),
         )
         replay(contestant, table, steps=10_000, seed=7)
     return read_journal(folder.journal), states

@@ -30,7 +30,7 @@ from tune_jobs.events import (
     TrialWaits,
 )
 from tune_jobs.folder import RunFolder
-from tune_jobs.job_sections import SchedulerSettings, SearchSettings
+from tune_jobs.job_sections import LimitSettings, SchedulerSettings, SearchSettings
 from tune_jobs.journal import Journal, read_journal
 from tune_jobs.records import RunRecord
 from tune_jobs.replayed_scheduler import ReplayedScheduler
@@ -80,7 +80,7 @@ def contestant(
             most_pending=plan.concurrent,
             train=partial(as_a_run, max_epochs=plan.max_epochs, rungs=plan.rungs),
             configuration=lambda config: config["configuration"],
-            callback=JournalCallback(steers, journal, None),
+            callback=JournalCallback(steers, journal, record, LimitSettings()),
         )
 
 

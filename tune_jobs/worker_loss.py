@@ -1,0 +1,82 @@
+"""Why a trial lost its worker, in plain words, and whether its machine was to blame."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ray._private import serialization
+from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError
+
+_NODE_DIED = "its node has died"
+_HOW_NODE_DIED = re.compile(r"node was terminated \w+: ([^\n]+)")
+_PROCESS_DIED = "its worker process has died"
+_MEMORY_USED = re.compile(r"[\d.]+GB used / [\d.]+GB limit")
+
+
+@dataclass(frozen=True)
+class WorkerLoss:
+    """One loss.
+
+    Attributes:
+        reason: one line for the user.
+        of_node: the machine was lost, and the process with it; no fault of the trial.
+    """
+
+    reason: str
+    of_node: bool = False
+
+
+class WorkerOutOfMemory(OutOfMemoryError, RayActorError):
+    """Ray's memory monitor has ended a worker: an error of its actor, like any other death."""
+
+    def __init__(self, message: str) -> None:
+        RayActorError.__init__(self, error_msg=message)
+        self.message = message
+
+
+@contextmanager
+def memory_kills_end_actors() -> Iterator[None]:
+    """Has Ray Tune retry a trial whose worker Ray's memory monitor has ended.
+
+    Ray (2.60) raises an error of its own for that, of which Ray Tune knows nothing: it would end the run.
+    """
+    raised_by_ray = vars(serialization)
+    raised_by_ray["OutOfMemoryError"] = WorkerOutOfMemory
+    try:
+        yield
+    finally:
+        raised_by_ray["OutOfMemoryError"] = OutOfMemoryError
+
+
+def loss_by(error: Exception | str | None) -> WorkerLoss:
+    """What `error`, which Ray raised for a trial's actor, says.
+
+    Args:
+        error: itself or its text; None where nothing is known.
+    """
+    text = str(error or "")
+    if isinstance(error, OutOfMemoryError):
+        used = _MEMORY_USED.search(text)
+        detail = f" ({used[0]})" if used else ""
+        return WorkerLoss(f"the worker was ended by Ray, since the machine ran out of memory{detail}")
+    if isinstance(error, ActorUnavailableError):
+        return WorkerLoss("the machine of the worker cannot be reached any more", of_node=True)
+    if _NODE_DIED in text or getattr(error, "preempted", False):
+        how = _HOW_NODE_DIED.search(text)
+        detail = f" ({how[1].strip()})" if how else ""
+        return WorkerLoss(f"the machine of the worker was lost{detail}", of_node=True)
+    if _PROCESS_DIED in text:
+        return WorkerLoss(
+            "the worker died: it crashed, was killed, or the system ended it for want of memory"
+        )
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return WorkerLoss(f"the worker died: {lines[0] if lines else 'no reason known'}")
+
+
+def failure_after(loss: WorkerLoss, retries: int) -> str:
+    """Why a trial fails that has lost its last worker."""
+    if retries == 0:
+        return loss.reason
+    times = "retry was" if retries == 1 else "retries were"
+    return f"{loss.reason}; {retries} {times} in vain (`limits.retries_per_trial`)"
