@@ -1,0 +1,255 @@
+"""What signals do to a run at each of its moments, and that nothing is left of its processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tune_jobs import open_run
+from tune_jobs.events import Ending
+from tune_jobs.signals import Interrupts, handlers_restored, interrupts
+
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+# The handlers
+
+
+def test_a_signal_raises_until_there_is_something_to_keep() -> None:
+    with interrupts() as asked, pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGTERM)
+    assert asked.requested
+
+
+def test_a_deferred_signal_is_asked_for() -> None:
+    with interrupts() as asked:
+        asked.defer()
+        assert not asked.requested
+        signal.raise_signal(signal.SIGINT)
+        assert asked.requested
+
+
+def test_a_signal_whose_exception_was_swallowed_is_not_forgotten() -> None:
+    with interrupts() as asked:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except BaseException:  # the user's code
+            assert asked.requested
+        with pytest.raises(KeyboardInterrupt):
+            asked.defer()
+
+
+def test_handlers_are_as_before_whatever_ray_has_made_of_them() -> None:
+    before = [signal.getsignal(number) for number in NUMBERS]
+    with interrupts():
+        assert signal.getsignal(signal.SIGTERM) != before[1]
+        signal.signal(signal.SIGUSR1, lambda *_: None)
+        with handlers_restored():
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))
+    assert [signal.getsignal(number) for number in NUMBERS] == before
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_threads_touch_no_handler() -> None:
+    before = [signal.getsignal(number) for number in NUMBERS]
+    seen: list[object] = []
+
+    def work() -> None:
+        with interrupts() as asked, handlers_restored():
+            seen.extend([asked.requested, *(signal.getsignal(number) for number in NUMBERS)])
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [False, *before]
+
+
+SLEEPER = """
+import sys, time
+from tune_jobs.signals import interrupts
+with interrupts() as asked:
+    asked.defer()
+    print("ready", flush=True)
+    while not asked.requested:
+        time.sleep(0.01)
+    print("first", flush=True)
+    {busy}
+"""
+
+
+@pytest.mark.parametrize(
+    "busy",
+    [
+        "time.sleep(100)",
+        "import hashlib; hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)",  # no handler is called meanwhile
+    ],
+)
+def test_a_second_signal_ends_the_process_at_once(busy: str) -> None:
+    command = [sys.executable, "-c", SLEEPER.format(busy=busy)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "first\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+        assert process.stdout.read() == ""
+
+
+def test_interrupts_alone_handle_nothing() -> None:
+    assert not Interrupts().requested
+
+
+# Whole runs
+
+JOB = """
+name: tiny
+data: {source: linear_gaussian, arguments: {n: 60}}
+model: {name: "user_code:slow"}
+training: {max_epochs: 300, loss: mse}
+scheduler: {method: none}
+search: {space: {lr: {low: 1e-3, high: 0.5, log: true}}, method: gp, trials: 50}
+"""
+SLOW_MODEL = """
+import time
+from torch import nn
+class Slow(nn.Linear):
+    def train(self, mode=True):
+        time.sleep(0.05)
+        return super().train(mode)
+def slow(input_shape, outputs):
+    return Slow(input_shape[0], outputs)
+"""
+Process = tuple[int, str]
+"""A process and when it began: numbers come again."""
+
+
+def stat(process: int) -> list[str]:
+    """From the state on; empty where it has ended."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def is_there(process: Process) -> bool:
+    now = stat(process[0])
+    return bool(now) and now[0] != "Z" and now[19] == process[1]
+
+
+class Driver:
+    """`tune-jobs run` in a process of its own, and all processes that have come from it."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "job.yaml").write_text(JOB)
+        (folder / "user_code.py").write_text(SLOW_MODEL)
+        self.storage = folder / "runs"
+        self.family: dict[Process, str] = {}
+        command = [sys.executable, "-m", "tune_jobs", "run", "job.yaml"]
+        self.process = subprocess.Popen(
+            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def wait_for(self, reached: Callable[["Driver"], bool]) -> None:
+        deadline = time.monotonic() + 150
+        while time.monotonic() < deadline:
+            self.look()
+            if reached(self):
+                return
+            assert self.process.poll() is None, self.process.communicate()
+            time.sleep(0.02)
+        raise AssertionError(sorted(self.family.values()))
+
+    def look(self) -> None:
+        """Takes note of processes that came from the driver; those that have lost their parent stay known."""
+        known = {self.process.pid, *(process for process, _ in self.family)}
+        rows = {
+            int(path.name): stat(int(path.name)) for path in Path("/proc").iterdir() if path.name.isdecimal()
+        }
+        for _ in range(4):  # generations
+            for process, row in rows.items():
+                if row and int(row[1]) in known and process not in known:
+                    known.add(process)
+                    self.family[process, row[19]] = name_of(process)
+
+    def end(self) -> tuple[int, str, str]:
+        while True:
+            self.look()
+            try:
+                output, errors = self.process.communicate(timeout=0.1)
+            except subprocess.TimeoutExpired:
+                continue
+            return self.process.returncode, output, errors
+
+    def left_over(self) -> list[str]:
+        """What is still there, once it has had time to end."""
+        deadline = time.monotonic() + 20
+        while any(map(is_there, self.family)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return [name for process, name in self.family.items() if is_there(process)]
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+        for process in filter(is_there, self.family):
+            os.kill(process[0], signal.SIGKILL)
+
+
+def name_of(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Iterator[Driver]:
+    started = Driver(tmp_path)
+    yield started
+    started.close()
+
+
+def has_reported(driver: Driver) -> bool:
+    return any("epochs_reported" in path.read_text() for path in driver.storage.glob("*/journal/*.jsonl"))
+
+
+def has_agents(driver: Driver) -> bool:
+    """Ray is about to start: its agents were made, and no worker is at work."""
+    return any("raylet" in name for name in driver.family.values()) and len(driver.family) > 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reached", [has_agents, has_reported])
+def test_nothing_survives_a_driver_that_was_killed(driver: Driver, reached: Callable[[Driver], bool]) -> None:
+    driver.wait_for(reached)
+    driver.process.kill()
+    driver.process.wait()
+    assert driver.left_over() == []
+
+
+@pytest.mark.slow
+def test_a_signal_while_ray_starts_leaves_nothing(driver: Driver) -> None:
+    driver.wait_for(has_agents)
+    driver.process.send_signal(signal.SIGTERM)
+    code, _, errors = driver.end()
+    assert (code, errors) == (130, "tune-jobs: interrupted\n")
+    assert not driver.storage.exists()
+    assert driver.left_over() == []
+
+
+@pytest.mark.slow
+def test_a_second_signal_ends_a_run_at_once_and_it_can_be_opened(driver: Driver) -> None:
+    driver.wait_for(has_reported)
+    driver.process.send_signal(signal.SIGTERM)
+    driver.process.send_signal(signal.SIGINT)
+    code, _, errors = driver.end()
+    assert code == 130
+    assert "Traceback" not in errors
+    (path,) = driver.storage.iterdir()
+    assert open_run(path).ending in {None, Ending.INTERRUPTED}
+    assert driver.left_over() == []
