@@ -20,8 +20,8 @@ from ray.tune.search.optuna import OptunaSearch
 
 from search_spaces import Choice, Float, Int, SearchSpace
 from trainers.data import TrainingData
-from tune_jobs.preparation import prepare, threads_of
 from tune_jobs.job import Job
+from tune_jobs.preparation import prepare, threads_of
 from tune_jobs.trainable import TrialTask, make_trainer
 
 

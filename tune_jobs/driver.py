@@ -216,7 +216,8 @@ def _judged(finished: Run) -> Run:
     if finished.ending in {Ending.INTERRUPTED, Ending.RAY}:
         why = "interrupted" if finished.ending is Ending.INTERRUPTED else finished.ending.value
         raise Interrupted(
-            f"{why}; what was reported is on disk, and `tune-jobs resume {finished.path}` goes on", finished.path
+            f"{why}; what was reported is on disk, and `tune-jobs resume {finished.path}` goes on",
+            finished.path,
         )
     if finished.winner_id is None:
         groups = failures(finished.record.trials.values())
