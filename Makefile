@@ -4,7 +4,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 
-.PHONY: install tune test test-fast lint bench clean
+FAULTS := $(CURDIR)/.faults.jsonl
+
+.PHONY: install tune test test-fast chaos lint bench clean
 
 tune: $(INSTALLED)  ## tune the example: digits with ASHA and Optuna
 	$(BIN)/tune-jobs run examples/digits.yaml
@@ -17,6 +19,11 @@ test: $(INSTALLED_DEV)  ## the whole suite
 test-fast: $(INSTALLED_DEV)  ## the part that takes less than a minute
 	$(BIN)/python -m pytest -m "not slow"
 
+chaos: $(INSTALLED_DEV)  ## all faults in full; takes more than an hour, and prints what became of them
+	rm -f $(FAULTS)
+	TUNE_JOBS_CHAOS=1 TUNE_JOBS_CHAOS_TABLE=$(FAULTS) $(BIN)/python -m pytest tests/faults; \
+	status=$$?; $(BIN)/python -m tests.faults.table $(FAULTS); exit $$status
+
 lint: $(INSTALLED_DEV)  ## format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -26,7 +33,7 @@ bench: $(INSTALLED_DEV)  ## measure, side by side; takes about 20 minutes
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(FAULTS) $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

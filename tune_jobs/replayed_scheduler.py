@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
@@ -98,7 +99,8 @@ class ReplayedRule:
         if course.best is None:
             return None
         score = course.best.score if self._score.mode == "min" else -course.best.score
-        return method(self._controller, ShownTrial(trial_id), {TIME: course.heard, SCORE: score})
+        with np.errstate(over="ignore"):  # means of scores that are finite and huge
+            return method(self._controller, ShownTrial(trial_id), {TIME: course.heard, SCORE: score})
 
 
 class ReplayedScheduler(FIFOScheduler):

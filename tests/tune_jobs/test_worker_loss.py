@@ -5,7 +5,6 @@ import pickle
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ from typing import Any
 import pytest
 from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError, RayActorError
 
-from tune_jobs import Job, Run, open_run, run
-from tune_jobs.events import EpochsReported, WorkerLost
+from tune_jobs import Job, Run, run
+from tune_jobs.events import WorkerLost
 from tune_jobs.folder import RunFolder
 from tune_jobs.job_file import dump_yaml
 from tune_jobs.journal import read_journal
@@ -226,62 +225,3 @@ def test_a_worker_that_the_memory_monitor_ends_is_a_worker_lost(tmp_path: Path) 
     assert "the worker was ended by Ray, since the machine ran out of memory" in ran.stderr
     assert "1 retry was in vain" in ran.stderr
     assert "Traceback" not in ran.stderr
-
-
-@pytest.fixture
-def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    from ray.cluster_utils import Cluster
-
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    cluster.add_node(num_cpus=1)
-    yield cluster
-    cluster.shutdown()
-
-
-@pytest.mark.slow
-def test_a_lost_machine_is_no_fault_of_its_trials(two_nodes: Any, tmp_path: Path) -> None:
-    changes = {
-        "search/space": {"lr": {"values": [0.01, 0.02, 0.03]}, "model.how": "steady"},
-        "scheduler/method": "none",
-        "training/max_epochs": 20,
-        "limits/retries_per_trial": 0,
-    }
-    command = [*command_line(tmp_path, changes), "--address", two_nodes.address]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
-        (lost,) = (node for node in two_nodes.list_all_nodes() if not node.head)
-        raylet = lost.all_processes["raylet"][0].process.pid
-        wait_for_epochs_below(raylet, tmp_path / "runs")
-        two_nodes.remove_node(lost, allow_graceful=False)
-        output, _ = process.communicate(timeout=200)
-    assert process.returncode == 0
-    made = open_run(output.splitlines()[-1].removeprefix("run: "))
-    assert list(made.trials["status"]) == ["completed"] * 3
-    losses = losses_of(made)
-    assert losses
-    assert all(loss.node_lost and "machine of the worker" in loss.reason for loss in losses)
-    for trial_id, record in made.record.trials.items():
-        alone = [result.val_loss for result in train_one(made.job, record.configuration)]
-        assert alone == list(made.epochs[made.epochs["trial_id"] == trial_id]["val_loss"])
-
-
-def wait_for_epochs_below(raylet: int, storage: Path) -> None:
-    """Waits until a worker of this node has reported."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        for journal in storage.glob("*/journal/events.jsonl"):
-            for event in read_journal(journal):
-                if (
-                    isinstance(event, EpochsReported)
-                    and parent(int(event.worker.rpartition(":")[2])) == raylet
-                ):
-                    return
-        time.sleep(0.2)
-    raise AssertionError("no worker of the second node has reported")
-
-
-def parent(process: int) -> int | None:
-    try:
-        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
-    except FileNotFoundError:
-        return None

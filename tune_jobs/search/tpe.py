@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator
 from random import Random
 
+import numpy as np
 import optuna
 from optuna.trial import TrialState, create_trial
 
@@ -38,7 +39,9 @@ class TpeModel:
                 create_trial(params=parameters, distributions=distributions, state=TrialState.RUNNING)
             )
         for _ in range(_ASKED):
-            yield suggest(self._space, study.ask())
+            with np.errstate(all="ignore"):  # of ranges that floats hardly hold; it goes on well enough
+                configuration = suggest(self._space, study.ask())
+            yield configuration
 
 
 def _sampler(seed: int) -> optuna.samplers.BaseSampler:

@@ -1,0 +1,98 @@
+"""A machine of a cluster is lost in the middle of a run: its trials go on elsewhere, and none counts as failed."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.injection import CHAOS, Tally
+from tests.faults.killing import count_lost, reported
+from tests.tune_jobs.runs import events_of, job_in
+from tune_jobs import open_run
+from tune_jobs.events import EpochsReported, WorkerLost
+from tune_jobs.journal import read_journal
+from tune_jobs.single import train_one
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+LOST = 5 if CHAOS else 1
+
+
+@pytest.fixture
+def head(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    yield cluster
+    cluster.shutdown()
+
+
+def test_a_lost_machine_is_no_fault_of_its_trials(head: Any, tmp_path: Path) -> None:
+    tally = Tally("a node of a cluster lost")
+    for number in range(LOST):
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        node = head.add_node(num_cpus=1)
+        path = run_and_lose(head, node, folder)
+        before = reported(path)
+        made = open_run(path)
+        tally.injected += 1
+        assert list(made.trials["status"]) == ["completed"] * 3
+        losses = [event for event in events_of(made) if isinstance(event, WorkerLost)]
+        assert losses
+        assert all(loss.node_lost and "machine of the worker" in loss.reason for loss in losses)
+        for trial_id, record in made.record.trials.items():
+            quick = {**record.configuration, "model.how": ""}  # which only sleeps otherwise
+            alone = [result.val_loss for result in train_one(made.job, quick)]
+            assert alone == list(made.epochs[made.epochs["trial_id"] == trial_id]["val_loss"])
+        assert count_lost(before, made) == 0
+        tally.outcomes["went on elsewhere"] += 1
+    tally.report()
+
+
+def run_and_lose(cluster: Any, node: Any, folder: Path) -> Path:
+    """Runs a job, takes the node away once a worker of it has reported, and returns the run's folder."""
+    space = {"lr": {"values": [0.01, 0.02, 0.03]}, "model.how": "steady"}
+    job = job_in(
+        folder,
+        {
+            "model/name": "user_code:make",
+            "search/space": space,
+            "search/method": "grid",
+            "scheduler/method": "none",
+            "training/max_epochs": 20,
+            "limits/retries_per_trial": 0,
+        },
+    )
+    (folder / "job.yaml").write_text(job.to_yaml())
+    command = [sys.executable, "-m", "tune_jobs", "run", "job.yaml", "--address", cluster.address]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+        wait_for_epochs_below(node.all_processes["raylet"][0].process.pid, folder / "runs")
+        cluster.remove_node(node, allow_graceful=False)
+        output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return Path(output.splitlines()[-1].removeprefix("run: "))
+
+
+def wait_for_epochs_below(raylet: int, storage: Path) -> None:
+    """Waits until a worker of this node has reported."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        for journal in storage.glob("*/journal/events.jsonl"):
+            workers = [event.worker for event in read_journal(journal) if isinstance(event, EpochsReported)]
+            if any(parent(int(worker.rpartition(":")[2])) == raylet for worker in workers):
+                return
+        time.sleep(0.2)
+    raise AssertionError("no worker of the node has reported")
+
+
+def parent(process: int) -> int | None:
+    try:
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    except FileNotFoundError:
+        return None
