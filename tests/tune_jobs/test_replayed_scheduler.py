@@ -79,6 +79,12 @@ def compared_at(rule: ReplayedRule, epoch: int) -> set[str]:
     }
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_scores_that_are_finite_and_huge_are_compared_without_a_warning(method: str) -> None:
+    events: list[Event] = [event for n in range(4) for event in (created(n, {}), reported(n, *[1.7e308] * 3))]
+    assert compared_at(rule_of(method, events), 3)
+
+
 # On the simulated clock
 
 
