@@ -22,6 +22,7 @@ def replayed(row: str, table: Table, seed: int = 3) -> list[Step]:
         return replay(contestant, table, steps=BUDGET, seed=seed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS)
 def test_every_row_spends_its_budget_and_does_the_same_with_the_same_seed(
     row: str, make_table: MakeTable
@@ -34,6 +35,7 @@ def test_every_row_spends_its_budget_and_does_the_same_with_the_same_seed(
     assert repr(first) == repr(again)  # NaN is not equal to itself
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS)
 def test_a_trial_never_goes_on_after_it_has_diverged(row: str, make_table: MakeTable) -> None:
     steps = replayed(row, make_table(diverging=30))

@@ -102,6 +102,7 @@ def test_the_report_has_a_line_a_table_and_no_epoch_that_was_not_trained(make_ta
     assert line.endswith(" | 25% | 1.5 |")
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_tables_that_were_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

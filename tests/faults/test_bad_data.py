@@ -115,6 +115,7 @@ def ray_running() -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".arrow"] if CHAOS else [".csv"])
 def test_ten_thousand_columns(suffix: str) -> None:
     TALLY.injected += 1

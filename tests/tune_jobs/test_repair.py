@@ -410,6 +410,7 @@ def test_openings_of_the_holdout_are_known_again_from_its_ledger(folder: RunFold
 # What cannot be repaired
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [False, True])
 def test_a_run_that_is_at_work_is_left_alone(cut: bool, folder: RunFolder) -> None:
     folder.study.unlink()
