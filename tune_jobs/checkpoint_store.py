@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tune_jobs.events import Status
 from tune_jobs.folder import CHECKPOINT_SUFFIX, RunFolder, sync_folder
 from tune_jobs.records import RunRecord
 from tune_jobs.selection import rank
@@ -125,11 +124,14 @@ class CheckpointStore:
 
 
 def prune_checkpoints(folder: RunFolder, record: RunRecord) -> None:
-    """Deletes the checkpoints of trials that have ended for good and are not among the best."""
+    """Deletes the checkpoints of trials that have ended and are not among the best.
+
+    Those that were not promoted are among them: should the run be extended, few of them go on, from their start.
+    """
     kept = {candidate.trial.trial_id for candidate in rank(record)[:KEEP_BEST_TRIALS]}
     for path in folder.checkpoints.glob("*"):  # few, whereas a run may have thousands of trials
         trial = record.trials.get(path.name)
-        done = trial is not None and trial.status.ended and trial.status is not Status.INTERRUPTED
+        done = trial is not None and trial.status.ended and not trial.cut_off
         if done and path.name not in kept:
             shutil.rmtree(path, ignore_errors=True)
 

@@ -75,6 +75,11 @@ class TrialRecord:
                 self.reason, self.details = event.reason, event.details
 
     @property
+    def cut_off(self) -> bool:
+        """Whether it ended in its middle, with the run: a resumed run is sure to take it up again."""
+        return self.status is Status.INTERRUPTED or self.reason == Ending.TIME_LIMIT.value
+
+    @property
     def node(self) -> str:
         """Host on which it ran last."""
         return self.worker.rpartition(":")[0]

@@ -24,7 +24,7 @@ from tune_jobs.checkpoint_store import (
     prune_checkpoints,
     sync_checkpoints,
 )
-from tune_jobs.events import Status
+from tune_jobs.events import Ending, Status
 from tune_jobs.folder import RunFolder
 from tune_jobs.job import Job
 from tune_jobs.preparation import prepare
@@ -276,6 +276,7 @@ def test_ended_trials_keep_their_checkpoints_only_among_the_best(
         {"losses": [99.0], "status": Status.RUNNING},
         {"losses": [99.0], "status": Status.PENDING},
         {"losses": [99.0], "status": Status.INTERRUPTED},
+        {"losses": [99.0], "status": Status.STOPPED_EARLY, "reason": Ending.TIME_LIMIT.value},
     ]
     record = make_record([*best, *others])
     for trial_id in record.trials:
@@ -283,8 +284,8 @@ def test_ended_trials_keep_their_checkpoints_only_among_the_best(
         (folder.checkpoints / trial_id / "epoch-000001.pt").touch()
     prune_checkpoints(folder, record)
     kept = sorted(int(path.name) for path in folder.checkpoints.iterdir())
-    running, pending, interrupted = len(best) + 2, len(best) + 3, len(best) + 4
-    assert kept == [*range(KEEP_BEST_TRIALS), running, pending, interrupted]
+    running, pending, interrupted, out_of_time = range(len(best) + 2, len(best) + 6)
+    assert kept == [*range(KEEP_BEST_TRIALS), running, pending, interrupted, out_of_time]
     prune_checkpoints(folder, record)
     assert sorted(int(path.name) for path in folder.checkpoints.iterdir()) == kept
 
