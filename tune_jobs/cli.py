@@ -140,12 +140,16 @@ def _run(options: argparse.Namespace, rest: list[str], console: Console) -> None
 
 def _resume(options: argparse.Namespace, rest: list[str], console: Console) -> None:
     from tune_jobs.driver import resume  # noqa: PLC0415
-    from tune_jobs.journal import read_journal  # noqa: PLC0415
+    from tune_jobs.journal import lock, read_journal  # noqa: PLC0415
     from tune_jobs.progress import make_view  # noqa: PLC0415
     from tune_jobs.resumption import is_over, job_to_resume  # noqa: PLC0415
 
     overrides = parse_overrides(rest)
     folder = RunFolder.open(options.run)
+    with folder.journal.open("rb") as file:
+        lock(
+            file.fileno(), folder.journal
+        )  # nothing is announced where another process is at work on the run
     past = read_journal(folder.journal)
     job = job_to_resume(folder, past, overrides)
 

@@ -51,12 +51,18 @@ def configuration_text(configuration: Mapping[str, Any]) -> str:
 
 
 def trials_display(record: RunRecord, most: int | None = None) -> Table:
-    """The trials of a run as a table, best first; trials without a score come last.
+    """The trials of a run as a table, best first: those that may win, then the others, without a score last.
 
     `epoch` is the best epoch, of how many.
     """
     ranked = [candidate.trial for candidate in rank(record)]
-    others = [trial for trial in record.trials.values() if trial not in ranked]
+    sign = 1 if record.score.mode == "min" else -1
+
+    def standing(trial: TrialRecord) -> float:
+        best = record.best(trial.trial_id)
+        return math.inf if best is None else sign * best.score
+
+    others = sorted((trial for trial in record.trials.values() if trial not in ranked), key=standing)
     shown = [*ranked, *others][:most]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("trial", "status"):
@@ -129,8 +135,7 @@ def standing_lines(opened: "Run") -> list[str]:
     ended = sum(trial.status.ended for trial in record.trials.values())
     lines = [f"{ended} trials ended; {ending_text(opened)}"]
     if record.ending and opened.winner_id is None:
-        cut_off = record.ending in CUT_OFF
-        why = "no trial had ended before the run stopped" if cut_off else "no trial succeeded"
+        why = "no trial had ended before the run stopped" if record.ending.cut_off else "no trial succeeded"
         lines.append(f"winner: none, since {why}")
     elif record.ending:
         winner = opened.winner
@@ -159,7 +164,7 @@ def ending_text(opened: "Run") -> str:
     if opened.ending is None and opened.in_progress:
         return "in progress"
     text = "its process was killed" if opened.ending is None else opened.ending.value
-    if opened.ending is None or opened.ending in CUT_OFF:
+    if opened.ending is None or opened.ending.cut_off:
         return f"{text}; `tune-jobs resume {opened.path}` goes on"
     return text
 
@@ -196,8 +201,6 @@ def plan_lines(job: "Job", prepared: "PreparedData") -> list[str]:
     return [*lines, *(f"notice     {notice}" for notice in (*report.notices, *job.notices()))]
 
 
-CUT_OFF = frozenset({Ending.INTERRUPTED, Ending.STORAGE, Ending.RAY, Ending.FAILED})
-"""How a run ends whose trials have not; it can be resumed."""
 _ENDED = {
     Ending.ALL_TRIALS: "done",
     Ending.TIME_LIMIT: "time limit",

@@ -39,6 +39,11 @@ class Ending(StrEnum):
     RAY = "stopped since a server process of Ray died"
     FAILED = "stopped by an error"
 
+    @property
+    def cut_off(self) -> bool:
+        """Whether the run ended in its middle; a resumed run goes on."""
+        return self not in {Ending.ALL_TRIALS, Ending.TIME_LIMIT}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Event:

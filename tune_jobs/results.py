@@ -127,7 +127,9 @@ class Run:
             DamagedRun: what was selected cannot be read.
         """
         if self._selected is None:
-            raise RunFolderError(f"{self.path}: no trial succeeded, so there is no winner")
+            cut_off = self.ending is not None and self.ending.cut_off
+            go_on = f"; `tune-jobs resume {self.path}` goes on" if cut_off else ""
+            raise RunFolderError(f"{self.path}: no trial succeeded, so there is no winner{go_on}")
         return Winner(**{**self._selected, "checkpoint": self.path / self._selected["checkpoint"]})
 
     def plan(self) -> TrainingPlan:

@@ -122,8 +122,8 @@ def test_trials_come_best_first_then_those_that_cannot_win(make_record: MakeReco
         "0001   stopped_early     0.125  1 of 1  lr=0.1",
         "0000   completed          0.25  2 of 3  lr=0.01235 model.act=[red]",
         "                                        batch_size=full",
-        "0002   failed           0.0625  1 of 2  lr=0.1",
         "0003   running            0.01  1 of 1  lr=0.1",
+        "0002   failed           0.0625  1 of 2  lr=0.1",
         "0004   pending                  - of 0  lr=0.1",
     ]
 
