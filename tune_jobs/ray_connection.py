@@ -34,7 +34,7 @@ _ENVIRONMENT = {
 }
 SECONDS_TO_ANSWER = 5.0
 SECONDS_BETWEEN_LOOKS = 0.5
-SECONDS_TO_END = 10.0
+SECONDS_TO_END = 5.0
 """A run whose Ray has died may take this long to end in order."""
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Whatever its name says: Ray then keeps to 127.0.0.1. It is read when Ray is imported for the first time."""
