@@ -52,6 +52,8 @@ class Restored:
     """Of all epochs up to the checkpoint, since the driver may not have heard of the last ones."""
     damaged: Sequence[tuple[str, str]] = ()
     """Later checkpoints that could not be read, as files relative to the root, and why."""
+    file: str | None = None
+    """The checkpoint, relative to the root; the driver may not have heard of it."""
 
 
 class CheckpointStore:
@@ -68,7 +70,7 @@ class CheckpointStore:
 
     def files(self) -> list[Path]:
         """Complete checkpoints, the latest first."""
-        return sorted(self._folder.glob(f"epoch-*{CHECKPOINT_SUFFIX}"), reverse=True)
+        return sorted(self._folder.glob(f"epoch-*{CHECKPOINT_SUFFIX}"), key=_epoch_of, reverse=True)
 
     def save(self, trainer: "Trainer") -> str:
         """Writes the trainer's state; returns the file, relative to the root.
@@ -116,11 +118,16 @@ class CheckpointStore:
                     path.replace(path.with_name(path.name + DAMAGED_SUFFIX))
                 continue
             trainer.load_state_dict(state)
-            return Restored([result.to_mapping() for result in trainer.history], tuple(damaged))
+            results = [result.to_mapping() for result in trainer.history]
+            return Restored(results, tuple(damaged), self._name(path))
         return Restored(damaged=tuple(damaged))
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._root).as_posix()
+
+
+def _epoch_of(path: Path) -> int:
+    return int(path.stem.removeprefix("epoch-"))
 
 
 def prune_checkpoints(folder: RunFolder, record: RunRecord) -> None:

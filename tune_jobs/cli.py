@@ -140,22 +140,20 @@ def _run(options: argparse.Namespace, rest: list[str], console: Console) -> None
 
 def _resume(options: argparse.Namespace, rest: list[str], console: Console) -> None:
     from tune_jobs.driver import resume  # noqa: PLC0415
-    from tune_jobs.journal import lock, read_journal  # noqa: PLC0415
+    from tune_jobs.journal import read_journal, refuse_if_in_use  # noqa: PLC0415
     from tune_jobs.progress import make_view  # noqa: PLC0415
     from tune_jobs.resumption import is_over, job_to_resume  # noqa: PLC0415
 
     overrides = parse_overrides(rest)
     folder = RunFolder.open(options.run)
-    with folder.journal.open("rb") as file:
-        lock(
-            file.fileno(), folder.journal
-        )  # nothing is announced where another process is at work on the run
+    refuse_if_in_use(folder.journal)  # before anything is announced
     past = read_journal(folder.journal)
     job = job_to_resume(folder, past, overrides)
 
     def tune() -> Path:
         if is_over(job, past):
-            console.print("nothing is left to do; `--search.trials N` asks for more trials", markup=False)
+            more = "`--search.trials N` asks for more trials, `--limits.minutes M` for more time"
+            console.print(f"nothing is left to do; {more}", markup=False)
             return resume(folder.path, overrides).path
         with make_view(job, console, past) as view:
             return resume(folder.path, overrides, address=options.address, listeners=[view]).path

@@ -26,7 +26,7 @@ from tune_jobs.journal import Journal, Listener
 from tune_jobs.preparation import make_folder, prepare, run_started, trial_task
 from tune_jobs.records import RunRecord, failures
 from tune_jobs.results import Run, open_run
-from tune_jobs.resumption import check_data, is_over, job_to_resume, run_resumed, write_job
+from tune_jobs.resumption import append_openings, check_data, is_over, job_to_resume, run_resumed, write_job
 from tune_jobs.scheduling import rung_epochs
 from tune_jobs.selection import select_winner, write_selection
 from tune_jobs.signals import Interrupts, interrupts
@@ -101,7 +101,7 @@ def resume(
         write_test(folder.path)
         job = job_to_resume(folder, journal.past, overrides)
         if is_over(job, journal.past):
-            _write_results(RunRecord.replay(in_force(journal.past), job.selection), folder)
+            _conclude_again(RunRecord.replay(in_force(journal.past), job.selection), folder, journal)
             return _judged(open_run(folder.path))
         from tune_jobs.ray_connection import ray_connection  # noqa: PLC0415 (see `run`)
 
@@ -112,6 +112,7 @@ def resume(
                 concurrent = cluster.concurrent_trials(job.resources)
                 signals.defer()
                 write_job(job, folder)
+                append_openings(journal, folder)
                 begins, data = run_resumed(job, journal), [prepared.for_trials()]
                 del prepared
                 _tune(job, folder, journal, begins, data, concurrent, listeners, signals)
@@ -190,6 +191,14 @@ def conclude(record: RunRecord, ending: Ending, folder: RunFolder, journal: Jour
     journal.append(RunEnded(ending=ending))
     winner = select_winner(record)
     journal.append(WinnerSelected(winner=winner.trial.trial_id if winner else None))
+    _write_results(record, folder)
+
+
+def _conclude_again(record: RunRecord, folder: RunFolder, journal: Journal) -> None:
+    """Does what is left where a run was killed while it was concluded."""
+    if not any(isinstance(event, WinnerSelected) for event in in_force(journal.past)):
+        winner = select_winner(record)
+        journal.append(WinnerSelected(winner=winner.trial.trial_id if winner else None))
     _write_results(record, folder)
 
 

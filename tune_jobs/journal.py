@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+from weakref import WeakSet
 
 from tune_jobs.errors import DamagedRun, RunInUse, StorageFailed
 from tune_jobs.events import Event, RunResumed, RunStarted, event_from_mapping
@@ -75,6 +76,7 @@ class Journal:
         """Bytes that were cut off its end."""
         self._size = content.sound
         self._torn = False
+        _OPEN.add(self)
 
     def follow(self, listener: Listener) -> None:
         """Tells `listener` of every event from now on, after those who have followed for longer."""
@@ -92,6 +94,7 @@ class Journal:
             listener(event)
 
     def close(self) -> None:
+        """Lets another process write to it."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
@@ -124,6 +127,28 @@ class Journal:
         self._torn = False
 
 
+_OPEN: WeakSet[Journal] = WeakSet()
+
+
+def _close_copies() -> None:
+    """In a process that was forked off: else it would hold the lock, should it outlive the writer."""
+    for journal in _OPEN:
+        journal.close()
+
+
+os.register_at_fork(after_in_child=_close_copies)
+
+
+def refuse_if_in_use(path: Path) -> None:
+    """Looks whether a process writes to the journal at `path`, for whoever has something to say before it opens it.
+
+    Raises:
+        RunInUse: one does.
+    """
+    if in_use(path):
+        raise _in_use_error(path)
+
+
 def lock(file: int, path: Path) -> None:
     """Has this process be the only one that writes to the journal at `path`, until `file`, which it is, is closed.
 
@@ -136,13 +161,17 @@ def lock(file: int, path: Path) -> None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             if time.monotonic() > until:
-                raise RunInUse(
-                    f"{path.parent.parent}: another process is at work on this run{_writer(path)}; "
-                    "wait for its end, or stop it with Ctrl-C or SIGTERM"
-                ) from error
+                raise _in_use_error(path) from error
             time.sleep(0.05)
         else:
             return
+
+
+def _in_use_error(path: Path) -> RunInUse:
+    return RunInUse(
+        f"{path.parent.parent}: another process is at work on this run{_writer(path)}; wait for its end, or stop "
+        "it with Ctrl-C or SIGTERM"
+    )
 
 
 def _writer(path: Path) -> str:

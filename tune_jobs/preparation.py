@@ -1,5 +1,7 @@
 """What comes before the trials: the data, the run folder, and what all trials have in common."""
 
+import hashlib
+import json
 import os
 import platform
 import socket
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
 
 PACKAGES = ("tune-jobs", "torch", "ray", "optuna", "numpy")
 """Packages whose versions are recorded with a run."""
+CHANGEABLE = ("search.trials", "limits", "tracking", "resources.max_concurrent", "data.source")
+"""Keys of a job, with all below them, that may change in a run that has begun: no trial's curve depends on them.
+
+The data may have moved; that they are the same is seen from their fingerprint.
+"""
 
 
 def prepare(job: Job) -> "PreparedData":
@@ -61,6 +68,15 @@ def make_folder(job: Job, prepared: "PreparedData") -> RunFolder:
     return folder
 
 
+def job_fingerprint(job: Job) -> str:
+    """SHA-256 (hexadecimal) of all keys of a job that may not change in a run that has begun."""
+    sections = job.to_mapping()
+    for key in (*CHANGEABLE, "name", "storage"):
+        section, _, name = key.partition(".")
+        (sections[section] if name else sections).pop(name or section)
+    return hashlib.sha256(json.dumps(sections, sort_keys=True).encode()).hexdigest()
+
+
 def versions() -> dict[str, str]:
     """Of Python and of the packages that a result may depend on."""
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
@@ -82,6 +98,7 @@ def run_started(job: Job, report: "DataReport") -> RunStarted:
             "data": report.fingerprint,
             "split": report.split_fingerprint,
             "space": job.search.space.fingerprint(),
+            "job": job_fingerprint(job),
         },
         versions=versions(),
         notices=(*report.notices, *job.notices()),

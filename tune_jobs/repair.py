@@ -14,14 +14,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tune_jobs.errors import DamagedRun, ResourceError, RunFolderError
-from tune_jobs.events import Event, HoldoutUnsealed, TrialCreated, in_force
+from tune_jobs.events import Event, TrialCreated, in_force
 from tune_jobs.folder import RunFolder, replacing
-from tune_jobs.holdout import read_ledger
 from tune_jobs.job import Job
 from tune_jobs.job_sections import TrackingSettings
 from tune_jobs.journal import Journal, lock, scan_journal, sound_lines
 from tune_jobs.records import RunRecord
 from tune_jobs.results import job_of
+from tune_jobs.resumption import append_openings
 from tune_jobs.scheduling import rung_epochs
 from tune_jobs.search.study import StudyMirror
 from tune_jobs.selection import select_winner, write_selection
@@ -65,11 +65,11 @@ def repair(path: str | Path, *, cut: bool = False) -> Repaired:
         with Journal(folder.journal) as journal:
             try:
                 job = job_of(folder, journal.past)
-                openings = _append_openings(journal, folder)
+                openings = append_openings(journal, folder)
             except DamagedRun as error:
                 raise DamagedRun("; ".join([str(error), *lines])) from error
             lines += _about_journal(journal, openings)
-            lines += _rebuild(folder, job, in_force([*journal.past, *openings]))
+            lines += _rebuild(folder, job, in_force(journal.past))
     return Repaired(folder.path, tuple(lines))
 
 
@@ -142,24 +142,12 @@ def _unused(path: Path) -> Path:
     return path if not path.exists() else next(other for other in numbered if not other.exists())
 
 
-def _append_openings(journal: Journal, folder: RunFolder) -> list[Event]:
-    """Openings of the holdout that its ledger knows of and the journal does not, which are appended to it."""
-    known = sum(isinstance(event, HoldoutUnsealed) for event in journal.past)
-    missing: list[Event] = [
-        HoldoutUnsealed(time=entry.time, trial_id=entry.trial_id, reason=entry.reason)
-        for entry in read_ledger(folder)[known:]
-    ]
-    for event in missing:
-        journal.append(event)
-    return missing
-
-
 def _about_journal(journal: Journal, openings: Sequence[Event]) -> Iterator[str]:
     if journal.cut:
         yield f"journal: the last line was not finished ({_count(journal.cut, 'byte')}), and was dropped"
     if openings:
         yield f"journal: {_count(len(openings), 'opening')} of the holdout added, from its ledger"
-    yield f"journal: {_count(len(journal.past) + len(openings), 'event')}, all of them sound"
+    yield f"journal: {_count(len(journal.past), 'event')}, all of them sound"
 
 
 def _rebuild(folder: RunFolder, job: Job, events: Sequence[Event]) -> Iterator[str]:

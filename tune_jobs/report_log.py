@@ -34,7 +34,7 @@ class ReportLog:
     def write(self, trial_id: str, result: Mapping[str, Any]) -> Report | None:
         """Writes the report in `result`, unless that was done; None where there is none.
 
-        Epochs that the record knows are left out: a trial that a worker takes up again reports all that it has.
+        What the record knows is left out: a trial that a worker takes up again reports all that it has.
 
         Raises:
             StorageFailed: the journal cannot be written to, or a worker could not write a checkpoint: without it
@@ -44,19 +44,19 @@ class ReportLog:
         if report is None or report is self._last.get(trial_id):
             return report
         self._last[trial_id] = report
-        for file, reason in report.damaged:
-            self._append(CheckpointDamaged(trial_id=trial_id, file=self._named(file), reason=reason))
-        known = self._record.trials[trial_id].epochs
-        new = [epoch for epoch in report.results if known.get(int(epoch["epoch"])) != epoch]
+        for name, reason in report.damaged:
+            self._append(CheckpointDamaged(trial_id=trial_id, file=self._named(name), reason=reason))
+        known = self._record.trials[trial_id]
+        new = [epoch for epoch in report.results if known.epochs.get(int(epoch["epoch"])) != epoch]
         if new:
             worker = f"{result['hostname']}:{result['pid']}"
             self._append(EpochsReported(trial_id=trial_id, results=new, worker=worker))
-        if report.checkpoint is not None:
-            file = self._named(report.checkpoint)
+        file = None if report.checkpoint is None else self._named(report.checkpoint)
+        if file is not None and file != known.checkpoint:
             self._append(CheckpointWritten(trial_id=trial_id, epoch=report.epoch, file=file))
         if report.unwritten is not None:
-            file, reason = report.unwritten
-            self.failure = storage_failed(self._folder.checkpoints / file, reason, self._folder.path)
+            name, reason = report.unwritten
+            self.failure = storage_failed(self._folder.checkpoints / name, reason, self._folder.path)
             raise self.failure
         return report
 

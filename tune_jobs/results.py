@@ -77,6 +77,7 @@ class Run:
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
         events = read_journal(folder.journal)
+        self._events = len(events)
         self.job = job_of(folder, events)
         self.record = RunRecord.replay(in_force(events), self.job.selection)
 
@@ -175,6 +176,11 @@ class Run:
             evaluate = best_evaluator(plan, info, self._winner_state())
             self._check_writable()
             with Journal(self._folder.journal) as journal:
+                if len(journal.past) != self._events:
+                    raise RunFolderError(
+                        f"{self.path}: the run has gone on since it was opened; open it again"
+                    )
+                self._events += 1
                 rows, number = holdout.unseal(self._folder, winner.trial_id, again=again, reason=reason)
                 journal.append(HoldoutUnsealed(trial_id=winner.trial_id, reason=reason))
             evaluation = evaluate(rows)

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 from search_spaces import Problem
 from tune_jobs import holdout
-from tune_jobs.errors import JobError, RunFolderError
+from tune_jobs.errors import DamagedRun, JobError, RunFolderError
 from tune_jobs.events import (
     Ending,
     Event,
+    HoldoutUnsealed,
     RunEnded,
     RunResumed,
     RunStarted,
@@ -17,30 +18,31 @@ from tune_jobs.events import (
     seconds_spent,
 )
 from tune_jobs.folder import RunFolder, replacing
+from tune_jobs.holdout import read_ledger
 from tune_jobs.job import Job
 from tune_jobs.job_file import apply_overrides
 from tune_jobs.journal import Journal
-from tune_jobs.preparation import this_process, versions
+from tune_jobs.preparation import CHANGEABLE, job_fingerprint, this_process, versions
 from tune_jobs.results import job_of
 
 if TYPE_CHECKING:
     from trainers.data import PreparedData
-
-CHANGEABLE = ("search.trials", "limits", "tracking", "resources.max_concurrent", "data.source")
-"""Keys of a job, with all below them, that may change in a run that has begun: no trial's curve depends on them.
-
-The data may have moved; that they are the same is seen from their fingerprint.
-"""
 
 
 def job_to_resume(folder: RunFolder, events: Sequence[Event], overrides: Sequence[tuple[str, Any]]) -> Job:
     """The job of the run, with what is to change.
 
     Raises:
-        DamagedRun: its file cannot be read.
+        DamagedRun: its file cannot be read, or is not what the run began with.
         JobError: an override is wrong, or of what cannot change.
     """
     job = job_of(folder, events)
+    began_with = events[0].fingerprints.get("job") if isinstance(events[0], RunStarted) else None
+    if began_with not in {None, job_fingerprint(job)}:
+        raise DamagedRun(
+            f"{folder.job}: was changed since the run began, so that its trials could not be compared with further "
+            "ones; put it back as it was. What may change is changed with `tune-jobs resume RUN --key value`"
+        )
     if not overrides:
         return job
     problems = [
@@ -95,6 +97,22 @@ def check_data(folder: RunFolder, events: Sequence[Event], prepared: "PreparedDa
     holdout.check_sealed(folder, prepared.test)
 
 
+def append_openings(journal: Journal, folder: RunFolder) -> list[Event]:
+    """Openings of the holdout that its ledger knows of and the journal does not; they are appended to it.
+
+    A process may have died between the two. They belong to the journal's past from then on.
+    """
+    known = sum(isinstance(event, HoldoutUnsealed) for event in journal.past)
+    missing: list[Event] = [
+        HoldoutUnsealed(time=entry.time, trial_id=entry.trial_id, reason=entry.reason)
+        for entry in read_ledger(folder)[known:]
+    ]
+    for event in missing:
+        journal.append(event)
+    journal.past = (*journal.past, *missing)
+    return missing
+
+
 def run_resumed(job: Job, journal: Journal) -> RunResumed:
     """The event that a resumed run begins with."""
     return RunResumed(
@@ -108,7 +126,7 @@ def run_resumed(job: Job, journal: Journal) -> RunResumed:
 def write_job(job: Job, folder: RunFolder) -> None:
     """Keeps the job as it is run from here on."""
     with replacing(folder.job) as file:
-        file.write(job.to_yaml().encode())
+        file.write(job.with_absolute_source().to_yaml().encode())
 
 
 def _cut_notices(journal: Journal) -> list[str]:

@@ -64,10 +64,9 @@ def train_trial(config: Mapping[str, Any], *, task: TrialTask, data: "TrainingDa
         store = CheckpointStore(task.checkpoints, config["trial_id"])
         restored = store.restore(trainer)
         reporter.add(restored.results)
-        reporter.damaged = restored.damaged
-        at_rung = trainer.epoch in task.rungs  # its worker may have died before the driver heard of it
-        if at_rung or restored.damaged:
-            reporter.send(rung=at_rung)
+        reporter.damaged, reporter.checkpoint = restored.damaged, restored.file
+        if restored.file is not None or restored.damaged:  # of which the driver may not have heard
+            reporter.send(rung=trainer.epoch in task.rungs)
         for result in trainer.epochs():
             reporter.add([result.to_mapping()])
             if not result.is_finite:

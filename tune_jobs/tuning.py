@@ -144,7 +144,7 @@ class JournalCallback(TrialProgressCallback):
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Ends the workers of trials that hang, which then go on in others; and the run, if it is interrupted."""
-        if self._interrupted() or dead_server() is not None:
+        if self._run_is_over():
             raise _Interrupted
         for trial in trials:
             if trial.status == Trial.ERROR and not self._has_ended(trial):
@@ -190,6 +190,8 @@ class JournalCallback(TrialProgressCallback):
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The trial's worker died; the trial goes on in another one, or the scheduler stops it."""
         self._heard.pop(trial, None)
+        if self._run_is_over():
+            return
         loss = self._loss_of(trial)
         lost_before = self._record.trials[trial_id_of(trial)].workers_lost
         if loss.of_node or lost_before < self._retries:
@@ -202,8 +204,12 @@ class JournalCallback(TrialProgressCallback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Ray Tune gives the trial up."""
         self._heard.pop(trial, None)
-        if not self._has_ended(trial):
+        if not self._has_ended(trial) and not self._run_is_over():
             self._fail(trial, self._loss_of(trial).reason)
+
+    def _run_is_over(self) -> bool:
+        """Whether the run ends in its middle: then a worker that dies does so for it, and not for its trial."""
+        return self._interrupted() or dead_server() is not None
 
     def _has_ended(self, trial: Trial) -> bool:
         return self._record.trials[trial_id_of(trial)].status.ended

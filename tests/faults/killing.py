@@ -75,23 +75,24 @@ def begun_at(path: Path) -> bool:
     return journal.is_file() and b"\n" in journal.read_bytes()
 
 
-def kill_after(process: "subprocess.Popen[str]", seconds: float) -> None:
-    """Kills `process` so long from now, unless it has ended by then."""
+def kill_after(process: "subprocess.Popen[str]", seconds: float) -> bool:
+    """Kills `process` so long from now; False where it has ended by then."""
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+        return True
+    return False
 
 
 def results_of(events: list[Event]) -> Results:
-    """All that was reported."""
-    return {
-        (event.trial_id, int(result["epoch"])): float(result["val_loss"])
-        for event in events
-        if isinstance(event, EpochsReported)
-        for result in event.results
-    }
+    """All that was reported, as it was for the first time."""
+    results: dict[tuple[str, int], float] = {}
+    for event in events:
+        for result in event.results if isinstance(event, EpochsReported) else ():
+            results.setdefault((event.trial_id, int(result["epoch"])), float(result["val_loss"]))
+    return results
 
 
 def reported(path: Path | None) -> Results:
@@ -110,8 +111,12 @@ def same_tables(made: Run, expected: Run) -> bool:
     """Both tables, bit for bit, but for clocks; and the winner."""
     trials = [frame.trials.drop(columns=["seconds", "node"]) for frame in (made, expected)]
     epochs = [frame.epochs[TIMELESS] for frame in (made, expected)]
-    winners = [(run.winner.trial_id, run.winner.epoch, run.winner.score) for run in (made, expected)]
-    return trials[0].equals(trials[1]) and epochs[0].equals(epochs[1]) and winners[0] == winners[1]
+    winners = [
+        (run.winner.trial_id, run.winner.epoch, run.winner.score, run.winner.checkpoint.name)
+        for run in (made, expected)
+        if run.winner.checkpoint.is_file()
+    ]
+    return trials[0].equals(trials[1]) and epochs[0].equals(epochs[1]) and winners == [winners[0]] * 2
 
 
 def same_curves(made: Run, expected: Run) -> bool:

@@ -23,21 +23,23 @@ def test_whenever_the_driver_is_killed_the_run_ends_as_it_would_have(
 ) -> None:
     tally = Tally("driver killed (kill -9), some again while they resumed")
     chance = random.Random(None if CHAOS else 8)
-    for number in range(KILLS):
+    number = -1
+    while tally.injected < KILLS:
+        number += 1
         command = CommandLine(home, home / f"killed-{number}", ray_folder)
         at = chance.uniform(0, undisturbed.seconds)
-        kill_after(command.run(), at)
-        tally.injected += 1
+        killed = kill_after(command.run(), at)
+        tally.injected += killed
         path = command.made()
         if path is None:  # nothing is half made that a new run would trip over
             tally.outcomes["had not begun"] += 1
             continue
         before = dict(reported(path))
         if chance.random() < AGAIN:
-            kill_after(command.resume(), chance.uniform(0, undisturbed.seconds))
-            before |= reported(path)
-            tally.injected += 1
-            tally.outcomes["resumed again"] += 1
+            again = kill_after(command.resume(), chance.uniform(0, undisturbed.seconds))
+            before = {**reported(path), **before}
+            tally.injected += again
+            tally.outcomes["resumed again"] += again
         code = command.resume().wait()
         made = open_run(path)
         lost = count_lost(before, made)
@@ -45,7 +47,7 @@ def test_whenever_the_driver_is_killed_the_run_ends_as_it_would_have(
         right = code == 0 and made.ending is Ending.ALL_TRIALS and same_tables(made, undisturbed.made)
         assert right, f"killed after {at} s: {path}\n{command.said}"
         assert lost == 0, f"killed after {at} s: {path}"
-        tally.outcomes["ended bit for bit as an undisturbed run"] += 1
+        tally.outcomes["ended bit for bit as an undisturbed run"] += killed
         shutil.rmtree(path)
     tally.report()
     assert tally.outcomes["ended bit for bit as an undisturbed run"] > 0

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.faults.injection import CHAOS, Tally
-from tests.faults.killing import count_lost, reported
+from tests.faults.killing import Results, count_lost, reported
 from tests.tune_jobs.runs import events_of, job_in
 from tune_jobs import open_run
 from tune_jobs.events import EpochsReported, WorkerLost
@@ -38,8 +38,7 @@ def test_a_lost_machine_is_no_fault_of_its_trials(head: Any, tmp_path: Path) -> 
         folder = tmp_path / f"{number}"
         folder.mkdir()
         node = head.add_node(num_cpus=1)
-        path = run_and_lose(head, node, folder)
-        before = reported(path)
+        path, before = run_and_lose(head, node, folder)
         made = open_run(path)
         tally.injected += 1
         assert list(made.trials["status"]) == ["completed"] * 3
@@ -55,8 +54,12 @@ def test_a_lost_machine_is_no_fault_of_its_trials(head: Any, tmp_path: Path) -> 
     tally.report()
 
 
-def run_and_lose(cluster: Any, node: Any, folder: Path) -> Path:
-    """Runs a job, takes the node away once a worker of it has reported, and returns the run's folder."""
+def run_and_lose(cluster: Any, node: Any, folder: Path) -> tuple[Path, Results]:
+    """Runs a job, and takes the node away once a worker of it has reported.
+
+    Returns:
+        The run's folder, and what was reported up to then.
+    """
     space = {"lr": {"values": [0.01, 0.02, 0.03]}, "model.how": "steady"}
     job = job_in(
         folder,
@@ -73,10 +76,13 @@ def run_and_lose(cluster: Any, node: Any, folder: Path) -> Path:
     command = [sys.executable, "-m", "tune_jobs", "run", "job.yaml", "--address", cluster.address]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
         wait_for_epochs_below(node.all_processes["raylet"][0].process.pid, folder / "runs")
+        (made,) = (folder / "runs").iterdir()
+        before = reported(made)
         cluster.remove_node(node, allow_graceful=False)
         output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
-    return Path(output.splitlines()[-1].removeprefix("run: "))
+    assert output.splitlines()[-1] == f"run: {made}"
+    return made, before
 
 
 def wait_for_epochs_below(raylet: int, storage: Path) -> None:

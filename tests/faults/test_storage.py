@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from tests.faults.injection import CHAOS, Tally
-from tests.tune_jobs.runs import assert_curves_are_those_of_training_alone
+from tests.tune_jobs.runs import assert_curves_are_those_of_training_alone, copy_run
 from tune_jobs import Job, Run, open_run, resume, run
 from tune_jobs.cli import _print_tuned as print_tuned
 from tune_jobs.cli import main
@@ -129,7 +129,7 @@ def undisturbed(folder: Path) -> Run:
 
     def copy() -> None:
         (made,) = (folder / "runs").iterdir()
-        shutil.copytree(made, folder / "killed", ignore=shutil.ignore_patterns(".*"))
+        copy_run(made, folder / "killed")
 
     return run(job_on(folder / "runs"), listeners=[after_second_checkpoint(copy)])
 

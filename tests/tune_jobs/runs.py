@@ -1,5 +1,6 @@
 """Small jobs for whole runs under a real Ray, and what must be true of every run that they make."""
 
+import shutil
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -75,6 +76,18 @@ def job_in(folder: Path, changes: Mapping[str, Any]) -> Job:
         below[key] = value
     (folder / "user_code.py").write_text(textwrap.dedent(CODE))
     return Job.from_mapping(sections, folder)
+
+
+def copy_run(made: Path, copy: Path) -> None:
+    """Copies a run folder as it is, while workers are at work on it: what a kill would leave."""
+    while True:
+        try:
+            # Optuna's lock is a link to nothing, and hidden files are half written.
+            shutil.copytree(made, copy, ignore=shutil.ignore_patterns(".*", "*.lock"))
+        except (shutil.Error, FileNotFoundError):  # a checkpoint was replaced in the meantime
+            shutil.rmtree(copy, ignore_errors=True)
+        else:
+            return
 
 
 def own_model(*trials: tuple[str, float], **changes: Any) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import resource
+import signal
 import subprocess
 import sys
 import zlib
@@ -340,6 +342,28 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
     with Journal(path) as journal:
         assert len(journal.past) == 1
+
+
+def test_a_process_that_the_writer_has_forked_holds_nobody_up(tmp_path: Path) -> None:
+    """Such as a pool of the user's own data function, which may outlive a driver that was killed."""
+    path = tmp_path / "events.jsonl"
+    code = f"""
+import os, pathlib, signal, time
+from tune_jobs.journal import Journal
+journal = Journal(pathlib.Path({str(path)!r}))
+child = os.fork()
+if child == 0:
+    os.close(1)
+    time.sleep(600)
+print(child, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], check=False, stdout=subprocess.PIPE, text=True)
+    child = int(ran.stdout)
+    try:
+        Journal(path).close()
+    finally:
+        os.kill(child, signal.SIGKILL)
 
 
 def test_a_disk_that_takes_no_more_leaves_whole_lines(tmp_path: Path) -> None:

@@ -13,11 +13,12 @@ import pytest
 from tests.tune_jobs.runs import (
     assert_curves_are_those_of_training_alone,
     assert_tables_tell_every_decision,
+    copy_run,
     events_of,
     job_in,
     own_model,
 )
-from tune_jobs import Job, Run, open_run, resume, run
+from tune_jobs import Job, Run, holdout, open_run, resume, run
 from tune_jobs.errors import DamagedRun, Interrupted, JobError, RunFolderError, RunInUse
 from tune_jobs.events import (
     Ending,
@@ -66,7 +67,7 @@ class Copies:
         if self._wanted(self._count, event):
             (made,) = (self._folder / "runs").iterdir()
             copy = self._folder / "copies" / f"after-{self._count:03d}-{event.type}"
-            shutil.copytree(made, copy, ignore=shutil.ignore_patterns(".*", "*.lock"))
+            copy_run(made, copy)
             self.paths.append(copy)
 
 
@@ -85,6 +86,7 @@ def assert_the_same(made: Run, expected: Run) -> None:
     assert (made.winner.trial_id, made.winner.epoch, made.winner.score) == (
         expected.winner.trial_id, expected.winner.epoch, expected.winner.score,
     )  # fmt: skip
+    assert made.winner.checkpoint.name == expected.winner.checkpoint.name
     assert made.winner.checkpoint.is_file()
     assert study_of(made) == study_of(expected)
 
@@ -145,6 +147,16 @@ def test_a_run_may_be_cut_off_again_while_it_is_resumed(make_job: MakeJob, tmp_p
         assert isinstance(heard[0], RunResumed), "listeners hear what is new"
         assert open_run(path).ending is Ending.INTERRUPTED
     assert_the_same(resume(path), expected)
+
+
+def test_a_checkpoint_that_the_driver_never_heard_of_is_known_to_the_next(
+    make_job: MakeJob, tmp_path: Path
+) -> None:
+    """The driver dies between a report and the event of its checkpoint."""
+    copies = Copies(tmp_path, lambda _, event: isinstance(event, EpochsReported))
+    expected = run(make_job({**ONE_WORKER, "search/trials": 3}), listeners=[copies])
+    for path in copies.paths:
+        assert_the_same(resume(path), expected)
 
 
 def test_a_run_that_was_killed_while_it_concluded_is_concluded(make_job: MakeJob, tmp_path: Path) -> None:
@@ -305,6 +317,29 @@ def test_trials_after_an_unsealing_mark_the_run(make_job: MakeJob) -> None:
     longer = resume(made.path, [("search.trials", 4)])
     assert longer.record.test_seen
     assert '"test_seen": true' in (made.path / "selection.json").read_text()
+
+
+def test_an_opening_that_the_journal_was_not_told_of_counts(make_job: MakeJob) -> None:
+    """The process died between the ledger's entry and the journal's."""
+    made = run(make_job({"search/trials": 2}))
+    holdout.unseal(RunFolder(made.path), made.winner.trial_id)
+    assert resume(made.path, [("search.trials", 4)]).record.test_seen
+
+
+def test_the_one_look_is_not_spent_on_a_winner_of_yesterday(make_job: MakeJob) -> None:
+    before = run(make_job({"search/trials": 2}))
+    after = resume(before.path, [("search.trials", 4)])
+    with pytest.raises(RunFolderError, match="has gone on since it was opened"):
+        before.test()
+    after.test()
+
+
+def test_a_job_that_was_changed_by_hand_is_refused(make_job: MakeJob) -> None:
+    made = run(make_job({"search/trials": 1}))
+    job = RunFolder(made.path).job
+    job.write_text(job.read_text().replace("max_epochs: 9", "max_epochs: 10"))
+    with pytest.raises(DamagedRun, match="was changed since the run began"):
+        resume(made.path, [("search.trials", 2)])
 
 
 def test_what_was_reported_is_reported_once(make_job: MakeJob, tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from tune_jobs.events import Ending, Event, RunEnded, RunResumed, RunStarted, Tr
 from tune_jobs.folder import RunFolder
 from tune_jobs.job import Job
 from tune_jobs.journal import Journal
-from tune_jobs.preparation import trial_task
-from tune_jobs.resumption import CHANGEABLE, is_over, job_to_resume, run_resumed
+from tune_jobs.preparation import CHANGEABLE, trial_task
+from tune_jobs.resumption import is_over, job_to_resume, run_resumed
 
 MakeSections = Callable[..., dict[str, Any]]
 MakeRun = Callable[..., RunFolder]

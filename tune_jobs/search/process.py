@@ -33,10 +33,14 @@ class _Failure:
     details: str
 
 
+_DIED = _Failure("its process has ended")
+
+
 class MethodProcess:
     """The method of `make_method`, working in a child process; what it is asked to fill in, it does here.
 
-    Should the process fail or die, the run does not: the rest is filled in, and the log says why.
+    A method keeps no state, so that a process that was killed is started anew and asked again. Should it die once
+    more, or fail, the run does not: the rest is filled in, and the log says why.
 
     Args:
         settings: space, method and points.
@@ -48,6 +52,11 @@ class MethodProcess:
         self._here: Method = make_method(settings, factor, seed)
         self._failed = self._closed = False
         self._busy = threading.Lock()
+        self._settings = settings, factor, seed
+        self._deaths = 0
+        self._start()
+
+    def _start(self) -> None:
         self._process = subprocess.Popen(  # noqa: S603 (this package, by this Python)
             [sys.executable, "-P", "-c", f"from {__name__} import main; main()"],
             stdin=subprocess.PIPE,
@@ -58,7 +67,7 @@ class MethodProcess:
         assert self._process.stdout is not None
         self._questions, self._answers = self._process.stdin, self._process.stdout
         with suppress(OSError):
-            self._send((settings, factor, seed))
+            self._send(self._settings)
 
     def propose(self, knowledge: Knowledge, number: int) -> Configuration | None:
         """Asks the process, and waits for its answer."""
@@ -66,6 +75,14 @@ class MethodProcess:
             return self._here.fill_in(knowledge, number)
         with self._busy:
             answer = self._ask(knowledge, number)
+            if answer is _DIED and not self._closed and not self._deaths:
+                self._deaths += 1
+                self._close_pipes()
+                self._process.wait()
+                self._start()
+                if self._closed:  # in the meantime
+                    self._process.kill()
+                answer = self._ask(knowledge, number)
         if not isinstance(answer, _Failure):
             return answer
         self._failed = True
@@ -85,16 +102,21 @@ class MethodProcess:
         self._process.kill()
         self._process.wait()
         with self._busy:
-            for pipe in (self._questions, self._answers):
-                with suppress(OSError):
-                    pipe.close()
+            self._close_pipes()
+            self._process.kill()  # it may be another one, which was started in its place
+            self._process.wait()
+
+    def _close_pipes(self) -> None:
+        for pipe in (self._questions, self._answers):
+            with suppress(OSError):
+                pipe.close()
 
     def _ask(self, knowledge: Knowledge, number: int) -> Configuration | _Failure | None:
         try:
             self._send((knowledge, number))
             answer: Configuration | _Failure | None = pickle.load(self._answers)  # noqa: S301 (our own child's)
         except (EOFError, OSError, ValueError, pickle.UnpicklingError):
-            return _Failure("its process has ended")
+            return _DIED
         return answer
 
     def _send(self, what: object) -> None:

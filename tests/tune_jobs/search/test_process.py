@@ -76,10 +76,24 @@ def filled_in(asked: Asked) -> list[Configuration | None]:
     return [method.fill_in(knowledge, number) for number, knowledge, _ in asked]
 
 
-def test_should_the_process_die_the_rest_is_random_and_it_is_said_once(
+def test_should_the_process_be_killed_another_goes_on_in_its_place(
     asked: Asked, caplog: pytest.LogCaptureFixture
 ) -> None:
     with closing(process()) as method, caplog.at_level(logging.WARNING):
+        proposed = []
+        for number, knowledge, _ in asked:
+            proposed.append(method.propose(knowledge, number))
+            if number == 13:
+                method._process.kill()
+    assert proposed == [configuration for *_, configuration in asked]
+    assert not caplog.records
+
+
+def test_should_it_die_once_more_the_rest_is_random_and_it_is_said_once(
+    asked: Asked, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(process()) as method, caplog.at_level(logging.WARNING):
+        method._process.kill()
         before = [method.propose(knowledge, number) for number, knowledge, _ in asked[:14]]
         method._process.kill()
         after = [method.propose(knowledge, number) for number, knowledge, _ in asked[14:]]
