@@ -13,7 +13,8 @@ import pytest
 from tests.faults.injection import CHAOS, Tally
 from tests.faults.killing import count_lost, results_of
 from tests.tune_jobs.runs import events_of, job_in
-from tune_jobs import Run, run
+from tune_jobs import Run, open_run, resume, run
+from tune_jobs.errors import Interrupted
 from tune_jobs.events import EpochsReported, Event, RunEnded, Status, TrialEnded, TrialWaits, WorkerLost
 from tune_jobs.single import train_one
 
@@ -118,3 +119,34 @@ def test_a_killed_worker_costs_time_and_nothing_else(how: str, tmp_path: Path) -
         assert len(losses) <= killer.killed
         tally.outcomes["went on from the last checkpoint"] += killer.killed
     tally.report()
+
+
+def test_workers_that_die_with_an_interruption_are_no_fault_of_their_trials(tmp_path: Path) -> None:
+    """As where a machine shuts down: the driver is told, and the workers with it; no retry is spent."""
+    space = {"lr": {"values": [0.01, 0.02]}, "model.how": "steady"}
+    changes = {
+        "model/name": "user_code:make",
+        "search/space": space,
+        "search/method": "grid",
+        "scheduler/method": "none",
+        "limits/retries_per_trial": 0,
+        "training/max_epochs": 40,
+    }
+    job = job_in(tmp_path, changes)
+    driver = threading.main_thread().ident
+    assert driver is not None
+    ended: list[int] = []
+
+    def shut_down(event: Event) -> None:
+        if isinstance(event, EpochsReported) and not ended and len(event.results) > 1:
+            signal.pthread_kill(driver, signal.SIGTERM)
+            ended.append(int(event.worker.rpartition(":")[2]))
+            os.kill(ended[0], signal.SIGKILL)
+
+    with pytest.raises(Interrupted):
+        run(job, listeners=[shut_down])
+    (path,) = (tmp_path / "runs").iterdir()
+    assert set(open_run(path).trials["status"]) == {"interrupted"}
+    made = resume(path)
+    assert list(made.trials["status"]) == ["completed"] * 2
+    assert curves_are_right(made)
