@@ -1,16 +1,18 @@
 """A machine of a cluster is lost in the middle of a run: its trials go on elsewhere, and none counts as failed."""
 
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.faults.injection import CHAOS, Tally
-from tests.faults.killing import Results, count_lost, reported
+from tests.faults.killing import Results, count_lost, reported, wait_until_gone
 from tests.tune_jobs.runs import events_of, job_in
 from tune_jobs import open_run
 from tune_jobs.events import EpochsReported, WorkerLost
@@ -22,23 +24,75 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 LOST = 5 if CHAOS else 1
 
 
+CLUSTER = """
+import os
+from ray.cluster_utils import Cluster
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+print(cluster.address, flush=True)
+while input() == "add":
+    node = cluster.add_node(num_cpus=1)
+    print(node.all_processes["raylet"][0].process.pid, flush=True)
+    input()
+    cluster.remove_node(node, allow_graceful=False)
+    print("removed", flush=True)
+cluster.shutdown()
+"""
+
+
+class Cluster:
+    """A cluster that a process of its own has made: nothing that this one knows of Ray gets into its way."""
+
+    def __init__(self, ray: Path) -> None:
+        self.environment = {**os.environ, "RAY_TMPDIR": str(ray), "RAY_AUTH_MODE": "disabled"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", CLUSTER],
+            env=self.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self.address = self._answer()
+
+    def add_node(self) -> int:
+        """The process of the new node's raylet."""
+        self._say("add")
+        return int(self._answer())
+
+    def remove_node(self) -> None:
+        """Takes away the node that was added last."""
+        self._say("remove")
+        assert self._answer() == "removed"
+
+    def close(self) -> None:
+        self._process.communicate("end\n", timeout=120)
+
+    def _say(self, what: str) -> None:
+        assert self._process.stdin is not None
+        print(what, file=self._process.stdin, flush=True)
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+
 @pytest.fixture
-def head(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    from ray.cluster_utils import Cluster
+def cluster() -> Iterator[Cluster]:
+    folder = Path(tempfile.mkdtemp(prefix="tjn"))
+    made = Cluster(folder)
+    yield made
+    made.close()
+    assert wait_until_gone(folder) == []
+    shutil.rmtree(folder, ignore_errors=True)
 
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    yield cluster
-    cluster.shutdown()
 
-
-def test_a_lost_machine_is_no_fault_of_its_trials(head: Any, tmp_path: Path) -> None:
+def test_a_lost_machine_is_no_fault_of_its_trials(cluster: Cluster, tmp_path: Path) -> None:
     tally = Tally("a node of a cluster lost")
     for number in range(LOST):
         folder = tmp_path / f"{number}"
         folder.mkdir()
-        node = head.add_node(num_cpus=1)
-        path, before = run_and_lose(head, node, folder)
+        path, before = run_and_lose(cluster, folder)
         made = open_run(path)
         tally.injected += 1
         assert list(made.trials["status"]) == ["completed"] * 3
@@ -54,8 +108,8 @@ def test_a_lost_machine_is_no_fault_of_its_trials(head: Any, tmp_path: Path) -> 
     tally.report()
 
 
-def run_and_lose(cluster: Any, node: Any, folder: Path) -> tuple[Path, Results]:
-    """Runs a job, and takes the node away once a worker of it has reported.
+def run_and_lose(cluster: Cluster, folder: Path) -> tuple[Path, Results]:
+    """Runs a job on two nodes, and takes one away once a worker of it has reported.
 
     Returns:
         The run's folder, and what was reported up to then.
@@ -74,13 +128,17 @@ def run_and_lose(cluster: Any, node: Any, folder: Path) -> tuple[Path, Results]:
     )
     (folder / "job.yaml").write_text(job.to_yaml())
     command = [sys.executable, "-m", "tune_jobs", "run", "job.yaml", "--address", cluster.address]
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
-        wait_for_epochs_below(node.all_processes["raylet"][0].process.pid, folder / "runs")
+    raylet = cluster.add_node()
+    driver = subprocess.Popen(command, cwd=folder, env=cluster.environment, stdout=subprocess.PIPE, text=True)
+    try:
+        wait_for_epochs_below(raylet, folder / "runs")
         (made,) = (folder / "runs").iterdir()
         before = reported(made)
-        cluster.remove_node(node, allow_graceful=False)
-        output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
+        cluster.remove_node()
+        output, _ = driver.communicate(timeout=300)
+    finally:
+        driver.kill()
+    assert driver.returncode == 0, output
     assert output.splitlines()[-1] == f"run: {made}"
     return made, before
 
