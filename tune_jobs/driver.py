@@ -53,7 +53,7 @@ def run(job: Job, *, address: str | None = None, listeners: Sequence[Listener] =
         ResourceError: the machine or cluster has not what a trial needs, or a tracker's package is missing.
             Up to here nothing has been made.
         RunFailed: no trial succeeded.
-        Interrupted: a signal ended the run.
+        Interrupted: a signal ended the run, or the death of a process of Ray.
         StorageFailed: the run folder cannot be written to any more.
     """
     from tune_jobs.ray_connection import ray_connection  # noqa: PLC0415 (nothing of Ray before the data are sound)
@@ -81,7 +81,7 @@ def resume(
     """Goes on with the run in the folder at `path`, to where it would have come without an interruption.
 
     Trials that have ended stay as they are; the others go on from their last checkpoint. A run that has ended
-    is left as it is, unless more trials are asked for.
+    is left as it is, unless more trials, or more time, are asked for.
 
     Args:
         path: the run folder.

@@ -9,7 +9,7 @@
     ├── TrainingFailed       1    the user's own code raised in `tune-jobs train`
     ├── UnfinishedRun             a run left its folder, and no success
     │   ├── RunFailed        1    no trial succeeded
-    │   ├── Interrupted    130    stopped by a signal; what was reported is on disk
+    │   ├── Interrupted    130    stopped by a signal, or since Ray died; what was reported is on disk
     │   └── StorageFailed  130    the run folder cannot be written to: stopped, and what was reported is on disk
     └── DamagedRun           1    a file of the run cannot be read: names the file and the place
 
@@ -98,7 +98,7 @@ class HoldoutOpened(TuneJobsError):
 
 
 class Interrupted(UnfinishedRun):
-    """The run was stopped by a signal."""
+    """The run was stopped by a signal, or by the death of a process of Ray."""
 
     exit_code = 130
 
