@@ -189,23 +189,23 @@ def conclude(record: RunRecord, ending: Ending, folder: RunFolder, journal: Jour
             )
         )
     journal.append(RunEnded(ending=ending))
-    winner = select_winner(record)
-    journal.append(WinnerSelected(winner=winner.trial.trial_id if winner else None))
-    _write_results(record, folder)
+    _select(record, folder, journal)
 
 
 def _conclude_again(record: RunRecord, folder: RunFolder, journal: Journal) -> None:
     """Does what is left where a run was killed while it was concluded."""
-    if not any(isinstance(event, WinnerSelected) for event in in_force(journal.past)):
-        winner = select_winner(record)
+    selected = any(isinstance(event, WinnerSelected) for event in in_force(journal.past))
+    _select(record, folder, None if selected else journal)
+
+
+def _select(record: RunRecord, folder: RunFolder, journal: Journal | None) -> None:
+    """Selects the winner and writes the tables; the journal is told, unless it has been before."""
+    winner = select_winner(record)
+    if journal is not None:
         journal.append(WinnerSelected(winner=winner.trial.trial_id if winner else None))
-    _write_results(record, folder)
-
-
-def _write_results(record: RunRecord, folder: RunFolder) -> None:
     sync_checkpoints(folder, record)
     write_tables(record, folder)
-    write_selection(record, select_winner(record), folder)
+    write_selection(record, winner, folder)
 
 
 def _pruning(folder: RunFolder, record: RunRecord) -> Listener:

@@ -53,7 +53,7 @@ class MethodProcess:
         self._failed = self._closed = False
         self._busy = threading.Lock()
         self._settings = settings, factor, seed
-        self._deaths = 0
+        self._restarted = False
         self._start()
 
     def _start(self) -> None:
@@ -75,8 +75,8 @@ class MethodProcess:
             return self._here.fill_in(knowledge, number)
         with self._busy:
             answer = self._ask(knowledge, number)
-            if answer is _DIED and not self._closed and not self._deaths:
-                self._deaths += 1
+            if answer is _DIED and not self._closed and not self._restarted:
+                self._restarted = True
                 self._close_pipes()
                 self._process.wait()
                 self._start()
