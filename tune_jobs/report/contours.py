@@ -1,0 +1,147 @@
+"""The score over two hyperparameters at a time."""
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import optuna
+import plotly.graph_objects as go
+from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.trial import TrialState, create_trial
+from optuna.visualization import plot_contour
+
+from search_spaces import Choice, Float, Int, SearchSpace
+from tune_jobs.report.scales import range_ticks, rounded, value_axis
+from tune_jobs.report.scored import Scored, hover_text
+from tune_jobs.report.style import SCALE, styled
+
+FEWEST_TRIALS = 12
+"""With fewer, there is nothing to draw lines through."""
+CELLS = 40
+PARAMETERS = 3
+"""So many of the most important are paired."""
+
+
+def contour_figures(given: Scored, space: SearchSpace, shares: Mapping[str, float]) -> list[go.Figure]:
+    """The score over each pair of the most important parameters that are ranges; none with too few trials.
+
+    Optuna draws them: between trials the score is interpolated.
+
+    Args:
+        given: the trials.
+        space: that was searched.
+        shares: importance by parameter, most important first.
+    """
+    ranges = [name for name in shares if not isinstance(space.parameters[name].domain, Choice)]
+    figures = []
+    for first, second in combinations(ranges[:PARAMETERS], 2):
+        places = [
+            place
+            for place, trial in enumerate(given.trials)
+            if first in trial.configuration and second in trial.configuration
+        ]
+        if len(places) >= FEWEST_TRIALS:
+            figures.append(_contour(given, space, (first, second), places))
+    return figures
+
+
+def _contour(given: Scored, space: SearchSpace, names: tuple[str, str], places: Sequence[int]) -> go.Figure:
+    """Colours end at the worst quarter of the scores, so that the good region shows its structure."""
+    sign = 1 if given.mode == "min" else -1
+    ordered = sorted((given.scores[place] for place in places), key=lambda score: sign * score)
+    low, high = sorted(given.scale.clip(score) for score in (ordered[0], ordered[len(ordered) * 3 // 4]))
+    ticks = range_ticks(low, high, log=given.scale.log)
+    first, *_, last = ticks["tickvals"]
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about parts of it that are new
+        drawn = plot_contour(_study(given, space, names, places), params=list(names))
+    figure = go.Figure([trace for trace in drawn.data if trace.type == "contour"])
+    figure.update_traces(
+        colorscale=[list(pair) for pair in SCALE],
+        reversescale=given.mode == "max",
+        zmin=first,
+        zmax=last,
+        autocontour=False,
+        contours={"start": first, "end": last, "size": (last - first) / 8 or 1.0, "coloring": "heatmap"},
+        line={"width": 0.5},
+        colorbar={
+            "title": {"text": given.metric, "side": "right"},
+            "thickness": 12,
+            "outlinewidth": 0,
+            **ticks,
+        },
+        hoverinfo="skip",
+    )
+    figure.add_trace(_points(given, names, places))
+    across, up = (_axis(space, name) for name in names)
+    return styled(figure, height=360, margin={"t": 12}, hovermode="closest", xaxis=across, yaxis=up)
+
+
+def _points(given: Scored, names: tuple[str, str], places: Sequence[int]) -> go.Scatter:
+    trials = [given.trials[place] for place in places]
+    across, up = ([rounded(float(trial.configuration[name])) for trial in trials] for name in names)
+    return go.Scatter(
+        x=across,
+        y=up,
+        customdata=[trial.number for trial in trials],
+        text=[hover_text(given, place) for place in places],
+        mode="markers",
+        marker={
+            "color": "#ffffff",
+            "size": 6 if len(places) < 100 else 4,
+            "line": {"width": 1, "color": "#222831"},
+        },
+        hovertemplate="%{text}<extra></extra>",
+    )
+
+
+def _axis(space: SearchSpace, name: str) -> dict[str, Any]:
+    """From end to end of the parameter's range."""
+    domain = _range(space, name)
+    title = {"text": f"{name} (log scale)" if domain.log else name}
+    return {"title": title, **value_axis(domain.low, domain.high, log=domain.log)}
+
+
+def _range(space: SearchSpace, name: str) -> Float | Int:
+    domain = space.parameters[name].domain
+    assert not isinstance(domain, Choice)
+    return domain
+
+
+def _study(given: Scored, space: SearchSpace, names: tuple[str, str], places: Sequence[int]) -> optuna.Study:
+    """The trials as Optuna's plot needs them: all complete, with a score as it stands on the figure's scale.
+
+    Their values are rounded to a grid of `CELLS` a side, since Optuna's plot has a cell for each pair of values
+    that occur. Of the trials in one cell it shows the last, so that the best comes last.
+    """
+    study = optuna.create_study(direction="minimize" if given.mode == "min" else "maximize")
+    sign = 1 if given.mode == "min" else -1
+    ranges = {name: _range(space, name) for name in names}
+    distributions: dict[str, BaseDistribution] = {
+        name: FloatDistribution(domain.low, domain.high, log=domain.log) for name, domain in ranges.items()
+    }
+    for place in sorted(places, key=lambda place: -sign * given.scores[place]):
+        configuration = given.trials[place].configuration
+        complete = create_trial(
+            state=TrialState.COMPLETE,
+            params={name: _snapped(float(configuration[name]), domain) for name, domain in ranges.items()},
+            distributions=distributions,
+            value=given.scale.place(given.scores[place]),
+        )
+        study.add_trial(complete)
+    return study
+
+
+def _snapped(value: float, domain: Float | Int) -> float:
+    """The point of the grid that is nearest to `value`."""
+    low, high = float(domain.low), float(domain.high)
+    if low == high:
+        return low
+    if domain.log:
+        share = math.log(value / low) / math.log(high / low)
+        return float(min(max(low * (high / low) ** (round(share * CELLS) / CELLS), low), high))
+    share = (value - low) / (high - low)
+    return min(max(low + (high - low) * round(share * CELLS) / CELLS, low), high)

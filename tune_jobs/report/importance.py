@@ -1,0 +1,75 @@
+"""How much each hyperparameter has to do with a good score."""
+
+import math
+import warnings
+from collections.abc import Mapping
+
+import optuna
+import plotly.graph_objects as go
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from optuna.trial import TrialState, create_trial
+
+from search_spaces import SearchSpace
+from tune_jobs.report.scored import Scored
+from tune_jobs.report.style import MAIN, styled
+from tune_jobs.search.optuna_space import to_optuna
+
+FEWEST_TRIALS = 20
+"""With fewer, importance is mostly chance."""
+
+
+def importances(given: Scored, space: SearchSpace) -> Mapping[str, float]:
+    """Share of each parameter in being among the best tenth, most important first; empty with too few trials.
+
+    PED-ANOVA (Watanabe et al. 2023), as Optuna has it: it looks at the order of the scores alone, so that losses
+    which explode do no harm, and knows conditional parameters.
+    """
+    if len(given.trials) < FEWEST_TRIALS or len(set(given.scores)) < 2:
+        return {}
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Optuna says that parts of it are new
+        evaluator = PedAnovaImportanceEvaluator(target_quantile=max(0.1, 5 / len(given.trials)))
+        found = get_param_importances(_study(given, space), evaluator=evaluator)
+    shares = {name: float(share) for name, share in found.items() if math.isfinite(share)}
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))
+
+
+def importance_figure(shares: Mapping[str, float]) -> go.Figure:
+    """One bar a parameter, the most important at the top."""
+    names, values = list(shares)[::-1], [round(100 * share, 1) for share in shares.values()][::-1]
+    figure = go.Figure(
+        go.Bar(
+            x=values,
+            y=names,
+            orientation="h",
+            marker={"color": MAIN},
+            text=[f"{value:.0f} %" for value in values],
+            textposition="outside",
+            cliponaxis=False,
+            hovertemplate="%{y}: %{x:.1f} %<extra></extra>",
+        )
+    )
+    return styled(
+        figure,
+        height=70 + 34 * len(names),
+        margin={"t": 10, "r": 60},
+        xaxis={"title": {"text": "share of the importance, %"}, "range": [0, max(values, default=1) * 1.1]},
+        yaxis={"showgrid": False, "type": "category"},
+        bargap=0.35,
+    )
+
+
+def _study(given: Scored, space: SearchSpace) -> optuna.Study:
+    """The trials as Optuna's evaluator needs them: all of them complete, lower values better."""
+    sign = 1.0 if given.mode == "min" else -1.0
+    most = max(sign * score for score in given.scores)
+    study = optuna.create_study(direction="minimize")
+    for trial, score, lost in zip(given.trials, given.scores, given.lost, strict=True):
+        parameters, distributions = to_optuna(space, trial.configuration)
+        value = most + abs(most) + 1.0 if lost else sign * score
+        complete = create_trial(
+            state=TrialState.COMPLETE, params=parameters, distributions=distributions, value=value
+        )
+        study.add_trial(complete)
+    return study

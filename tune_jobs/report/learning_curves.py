@@ -1,0 +1,154 @@
+"""The learning curves of all trials, with the rungs at which they were compared."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from tune_jobs.events import Status
+from tune_jobs.records import RunRecord, TrialRecord
+from tune_jobs.report.scales import Scale, rounded, score_scale, thinned
+from tune_jobs.report.style import COLOURS, FADED, WINNER, label, styled
+
+MOST_POINTS = 40_000
+"""Of all curves together; longer ones are thinned out."""
+FEWEST_POINTS = 12
+"""Of a curve that is thinned out."""
+
+_FADED = 0.35
+_OPACITY = {
+    Status.STOPPED_EARLY: _FADED,
+    Status.WAITING: 0.45,
+    Status.FAILED: 0.6,
+    Status.INTERRUPTED: 0.45,
+}
+_ORDER = (
+    Status.STOPPED_EARLY,
+    Status.PENDING,
+    Status.INTERRUPTED,
+    Status.WAITING,
+    Status.FAILED,
+    Status.RUNNING,
+    Status.COMPLETED,
+)
+"""From the back to the front."""
+
+
+@dataclass(frozen=True)
+class Points:
+    """Curves one after the other, with a gap between each two."""
+
+    epochs: Sequence[int | None]
+    values: Sequence[float | None]
+    numbers: Sequence[int | None]
+    """Of the trials."""
+
+
+def curves_figure(record: RunRecord, rungs: Sequence[int], winner: str | None) -> go.Figure | None:
+    """One line a trial over its epochs, in the colour of its state; None where no epoch has a finite value.
+
+    Args:
+        record: of the run.
+        rungs: epochs at which trials are compared.
+        winner: id of the trial that is drawn on top, with its training loss.
+    """
+    metric = record.score.metric
+    trials = [trial for trial in record.trials.values() if trial.epochs]
+    scores = [best.score for trial in trials if (best := record.best(trial.trial_id)) is not None]
+    if not scores:
+        return None
+    scale = score_scale(scores, record.score.mode)
+    most = max(FEWEST_POINTS, MOST_POINTS // max(len(trials), 1))
+    figure = go.Figure()
+    for status in _ORDER:
+        group = [trial for trial in trials if trial.status is status and trial.trial_id != winner]
+        points = joined(group, metric, most, rungs)
+        if any(value is not None for value in points.values):
+            figure.add_trace(_lines(points, label(status), COLOURS[status], _OPACITY.get(status, 0.8)))
+    if winner is not None:
+        _add_winner(figure, record.trials[winner], metric, most)
+    longest = max(max(trial.epochs) for trial in trials)
+    log = len(rungs) >= 2 and longest >= 9  # rungs grow by a factor, so that they are then evenly spaced
+    styled(
+        figure,
+        height=460,
+        showlegend=True,
+        hovermode="closest",
+        margin={"t": 60},
+        legend={"y": -0.22, "yanchor": "top"},
+        xaxis=_epoch_axis(longest, rungs, log=log),
+        yaxis={"title": {"text": axis_title(metric, scale)}, **scale.axis()},
+    )
+    _mark_rungs(figure, record, [rung for rung in rungs if rung <= longest], log=log)
+    return figure
+
+
+def axis_title(metric: str, scale: Scale) -> str:
+    """`val_loss (log scale)`."""
+    return f"{metric} (log scale)" if scale.log else metric
+
+
+def joined(trials: Sequence[TrialRecord], metric: str, most: int, kept: Sequence[int]) -> Points:
+    """The curves of `trials`, each of about `most` points; the epochs `kept` are among them."""
+    epochs: list[int | None] = []
+    values: list[float | None] = []
+    numbers: list[int | None] = []
+    for trial in trials:
+        own = sorted(trial.epochs)
+        places = thinned(len(own), most, [own.index(epoch) for epoch in kept if epoch in trial.epochs])
+        for place in places:
+            epochs.append(own[place])
+            values.append(rounded(float(trial.epochs[own[place]][metric])))
+            numbers.append(trial.number)
+        epochs.append(None)
+        values.append(None)
+        numbers.append(None)
+    return Points(epochs[:-1], values[:-1], numbers[:-1])
+
+
+def _lines(points: Points, name: str, colour: str, opacity: float, **line: object) -> go.Scatter:
+    single = len({epoch for epoch in points.epochs if epoch is not None}) == 1
+    return go.Scatter(
+        x=points.epochs,
+        y=points.values,
+        customdata=points.numbers,
+        mode="markers" if single else "lines",
+        name=name,
+        opacity=opacity,
+        line={"color": colour, "width": 1.4, **line},
+        marker={"color": colour, "size": 6},
+        hovertemplate="trial %{customdata}, epoch %{x}: %{y:.5g}<extra></extra>",
+    )
+
+
+def _add_winner(figure: go.Figure, trial: TrialRecord, metric: str, most: int) -> None:
+    if metric == "val_loss":
+        training = joined([trial], "train_loss", most, ())
+        figure.add_trace(_lines(training, "winner, training loss", WINNER, 0.9, width=1.6, dash="dot"))
+    figure.add_trace(_lines(joined([trial], metric, most, ()), "winner", WINNER, 1.0, width=3))
+
+
+def _mark_rungs(figure: go.Figure, record: RunRecord, rungs: Sequence[int], *, log: bool) -> None:
+    """A line at each rung, and how many of those that came to it went on."""
+    last = [max(trial.epochs, default=0) for trial in record.trials.values()]
+    for rung in rungs:
+        came, went = sum(epoch >= rung for epoch in last), sum(epoch > rung for epoch in last)
+        line = {"color": FADED, "width": 1, "dash": "dash"}
+        figure.add_shape(type="line", x0=rung, x1=rung, y0=0, y1=1, yref="paper", layer="below", line=line)
+        figure.add_annotation(
+            x=math.log10(rung) if log else rung,  # plotly wants the exponent here, and the value in shapes
+            y=1, yref="paper", yanchor="bottom", showarrow=False, font={"size": 11},
+            text=f"epoch {rung}<br>{went} of {came} on",
+        )  # fmt: skip
+
+
+def _epoch_axis(longest: int, rungs: Sequence[int], *, log: bool) -> dict[str, object]:
+    if not log:
+        ticks = {"dtick": 1} if longest <= 12 else {}
+        return {"title": {"text": "epoch"}, "range": [0, longest * 1.03], **ticks}
+    shown = sorted({1, *rungs, longest})
+    return {
+        "title": {"text": "epoch (log scale)"}, "type": "log", "tickvals": shown, "ticktext": list(map(str, shown)),
+        "range": [-0.03, math.log10(longest) + 0.05],
+    }  # fmt: skip

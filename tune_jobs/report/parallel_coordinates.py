@@ -1,0 +1,98 @@
+"""All hyperparameters and the score side by side, one line a trial."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from search_spaces import Choice, SearchSpace
+from tune_jobs.report.scales import choice_label, log_place, range_ticks, rounded
+from tune_jobs.report.scored import Scored
+from tune_jobs.report.style import SCALE, styled
+
+MOST_LINES = 400
+"""Where there are more trials, of the worse ones an even share is left out."""
+ABSENT = "\N{EN DASH}"
+"""Where a parameter does not apply."""
+
+
+def parallel_figure(given: Scored, space: SearchSpace, order: Sequence[str]) -> go.Figure:
+    """One line a trial through its values of all parameters to its score; axes are dragged and brushed.
+
+    Where there are very many trials, an even share of the worse half is left out.
+
+    Args:
+        given: the trials.
+        space: that was searched.
+        order: of the parameters, from left to right.
+    """
+    places = _drawn(given)
+    dimensions = [_dimension(given, space, name, places) for name in order]
+    scores = [given.scale.place(given.scores[place]) for place in places]
+    ticks = given.scale.ticks()
+    ends = [ticks["tickvals"][0], ticks["tickvals"][-1]]
+    dimensions.append({"label": given.metric, "values": scores, "range": ends, **ticks})
+    colours = [list(pair) for pair in SCALE]
+    figure = go.Figure(
+        go.Parcoords(
+            dimensions=dimensions,
+            line={
+                "color": scores,
+                "colorscale": colours,
+                "cmin": min(scores),
+                "cmax": max(scores),
+                "reversescale": given.mode == "max",
+            },
+            labelfont={"size": 13},
+            tickfont={"size": 11},
+            rangefont={"size": 1, "color": "rgba(0,0,0,0)"},
+            unselected={"line": {"opacity": 0.05}},
+        )
+    )
+    return styled(figure, height=420, margin={"t": 50, "b": 30, "l": 70, "r": 60})
+
+
+def _drawn(given: Scored) -> list[int]:
+    """Places of the trials that are drawn, the best last, so that they lie on top."""
+    sign = 1 if given.mode == "min" else -1
+    order = sorted(range(len(given.trials)), key=lambda place: sign * given.scores[place])
+    better, worse = order[: MOST_LINES // 2], order[MOST_LINES // 2 :]
+    step = max(1, math.ceil(len(worse) / (MOST_LINES // 2)))
+    return [*better, *worse[::step]][::-1]
+
+
+def _dimension(given: Scored, space: SearchSpace, name: str, places: Sequence[int]) -> dict[str, Any]:
+    """An axis; where a parameter does not apply, the line goes to a place below it, marked with a dash."""
+    domain = space.parameters[name].domain
+    if isinstance(domain, Choice):
+        labels = [choice_label(value) for value in domain.values]
+        positions = {label: float(number) for number, label in enumerate(labels)}
+        ticks: dict[str, list[Any]] = {"tickvals": list(positions.values()), "ticktext": labels}
+        low, high, below = 0.0, float(max(len(labels) - 1, 1)), -1.0
+    else:
+        ticks = range_ticks(domain.low, domain.high, log=domain.log)
+        low, high = ticks["tickvals"][0], ticks["tickvals"][-1]
+        below = low - 0.15 * ((high - low) or 1.0)
+
+    def position(configuration: Mapping[str, Any]) -> float:
+        if name not in configuration:
+            return below
+        value = configuration[name]
+        if isinstance(domain, Choice):
+            return positions[choice_label(value)]
+        return log_place(value) if domain.log else float(value)
+
+    configurations = [given.trials[place].configuration for place in places]
+    if any(name not in configuration for configuration in configurations):
+        low, ticks = (
+            below,
+            {"tickvals": [below, *ticks["tickvals"]], "ticktext": [ABSENT, *ticks["ticktext"]]},
+        )
+    margin = 0.02 * ((high - low) or 1.0)
+    return {
+        "label": name,
+        "values": [rounded(position(configuration)) for configuration in configurations],
+        "range": [low - margin, high + margin],
+        **ticks,
+    }
