@@ -110,6 +110,8 @@ def _parser() -> argparse.ArgumentParser:
     test = add("test", _test, "Open the holdout, once, for the winner.", run_folder)
     test.add_argument("--again", action="store_true", help="look once more; needs --reason, and is recorded")
     test.add_argument("--reason", metavar="TEXT", help="why")
+    report = add("report", _report, "Write the report of a run, one HTML file.", run_folder)
+    report.add_argument("--output", metavar="FILE", type=Path, help="(default report.html in the run folder)")
     mend = add(
         "repair",
         _repair,
@@ -188,6 +190,8 @@ def _print_run(path: Path, console: Console, most: int) -> None:
         console.print(line, style="red", markup=False)
     for line in standing_lines(opened):
         console.print(line, markup=False)
+    if opened.ending is not None and opened.record.trials:
+        console.print(f"report: tune-jobs report {path}", style="dim", markup=False)
     console.print(f"run: {path}", markup=False)
 
 
@@ -256,6 +260,13 @@ def _test(options: argparse.Namespace, rest: list[str], console: Console) -> Non
     console.print(f"{metric}: {winner.score:.6g} (validation, which chose the winner)", markup=False)
     for name, value in results.items():
         console.print(f"{name}: {value:.6g}", markup=False)
+
+
+def _report(options: argparse.Namespace, rest: list[str], console: Console) -> None:
+    from tune_jobs.report import write_report  # noqa: PLC0415 (imports pandas, Optuna and plotly)
+
+    _no_overrides(rest)
+    console.print(f"report: {write_report(options.run, options.output)}", markup=False)
 
 
 def _repair(options: argparse.Namespace, rest: list[str], console: Console) -> None:

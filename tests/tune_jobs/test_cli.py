@@ -76,7 +76,7 @@ def test_a_wrong_call_ends_with_2_and_says_what_is_missing(
     assert errors.startswith("usage: tune-jobs")
 
 
-@pytest.mark.parametrize("command", ["show", "list", "test", "import-sweep"])
+@pytest.mark.parametrize("command", ["show", "list", "test", "report", "import-sweep"])
 def test_commands_without_overrides_refuse_them(call: Call, command: str) -> None:
     code, output, errors = call(command, "runs", "--search.trials", "3")
     assert (code, output) == (2, [])
@@ -149,7 +149,7 @@ def test_help_names_every_command(call: Call) -> None:
     code, output, _ = call("--help")
     assert code == 0
     listed = {line.split()[0] for line in output if re.match(r"    \w", line)}
-    assert listed >= {"run", "validate", "train", "show", "list", "test", "import-sweep"}
+    assert listed >= {"run", "validate", "train", "show", "list", "test", "report", "import-sweep"}
 
 
 # validate
@@ -255,6 +255,7 @@ def test_show_prints_trials_failures_winner_and_the_folder_at_the_end(call: Call
         "3 trials ended; all trials have ended",
         "winner: trial 0001, val_loss 0.125 at epoch 1: lr=0.1",
         f"holdout: sealed; `tune-jobs test {folder.path}` opens it, once",
+        f"report: tune-jobs report {folder.path}",
         f"run: {folder.path}",
     ]
 
