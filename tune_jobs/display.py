@@ -104,7 +104,6 @@ def trial_display(opened: "Run", trial_id: str) -> list[str | Table]:
         "it, or from its start; the epochs are the same"
         for event in trial.damaged
     ]
-    flags = " ".join(f"--{name} {shlex.quote(_exact(value))}" for name, value in trial.configuration.items())
     parts: list[str | Table] = [
         f"trial {trial_id}: {trial.status}: {trial.reason}",
         f"configuration: {configuration_text(trial.configuration)}",
@@ -114,7 +113,16 @@ def trial_display(opened: "Run", trial_id: str) -> list[str | Table]:
     if trial.details:
         parts.append(trial.details)
     where = f"cd {shlex.quote(str(opened.job.folder))} && "
-    return [*parts, f"again, alone: {where}tune-jobs train {RunFolder(opened.path).job} {flags}"]
+    return [
+        *parts,
+        f"again, alone: {where}{train_command(RunFolder(opened.path).job, trial.configuration)}",
+    ]
+
+
+def train_command(job: Path, configuration: Mapping[str, Any]) -> str:
+    """The command that trains `configuration` of the job file, without Ray."""
+    flags = " ".join(f"--{name} {shlex.quote(_exact(value))}" for name, value in configuration.items())
+    return f"tune-jobs train {shlex.quote(str(job))} {flags}".rstrip()
 
 
 def _exact(value: object) -> str:

@@ -138,6 +138,10 @@ class RunFolder:
         return self.path / "tensorboard"
 
     @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
     def ray(self) -> Path:
         return self.path / "ray"
 

@@ -1,1 +1,42 @@
-"""The report of a run: one HTML file that needs nothing else."""
+"""The report of a run: one HTML file that needs nothing else, neither other files nor the network."""
+
+from pathlib import Path
+
+from tune_jobs.errors import RunFolderError
+from tune_jobs.events import in_force
+from tune_jobs.folder import RunFolder, replacing
+from tune_jobs.journal import in_use, read_journal
+from tune_jobs.records import RunRecord
+from tune_jobs.report.page import make_page, render
+from tune_jobs.results import job_of
+from tune_jobs.storage import reason_of
+
+
+def write_report(path: str | Path, output: Path | None = None) -> Path:
+    """Writes the report of the run in the folder at `path`, whether the run has ended or is in progress.
+
+    Args:
+        path: the run folder.
+        output: the file; None is `report.html` in the run folder.
+
+    Returns:
+        The file, which was replaced as a whole.
+
+    Raises:
+        RunFolderError: it is no run folder, or the file cannot be written.
+        DamagedRun: the journal, the job or the ledger of the holdout is damaged.
+    """
+    folder = RunFolder.open(path)
+    events = read_journal(folder.journal)
+    job = job_of(folder, events)
+    record = RunRecord.replay(in_force(events), job.selection)
+    page = make_page(folder, job, record, events, in_progress=in_use(folder.journal))
+    target = folder.report if output is None else output
+    try:
+        with replacing(target) as file:
+            file.write(render(page).encode())
+    except OSError as error:
+        raise RunFolderError(
+            f"{target}: cannot be written ({reason_of(error, target.parent)}); give another file with `--output FILE`"
+        ) from error
+    return target

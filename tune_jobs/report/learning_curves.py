@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from tune_jobs.events import Status
 from tune_jobs.records import RunRecord, TrialRecord
-from tune_jobs.report.scales import Scale, rounded, score_scale, thinned
+from tune_jobs.report.scales import FEWEST_TO_CLIP, Scale, rounded, score_scale, thinned
 from tune_jobs.report.style import COLOURS, FADED, WINNER, label, styled
 
 MOST_POINTS = 40_000
@@ -58,7 +58,9 @@ def curves_figure(record: RunRecord, rungs: Sequence[int], winner: str | None) -
     scores = [best.score for trial in trials if (best := record.best(trial.trial_id)) is not None]
     if not scores:
         return None
-    scale = score_scale(scores, record.score.mode)
+    whole = trials if len(trials) < FEWEST_TO_CLIP else [t for t in trials if t.trial_id == winner]
+    values = [float(epoch[metric]) for trial in whole for epoch in trial.epochs.values()]
+    scale = score_scale([*scores, *values], record.score.mode)
     most = max(FEWEST_POINTS, MOST_POINTS // max(len(trials), 1))
     figure = go.Figure()
     for status in _ORDER:

@@ -28,6 +28,7 @@ FADED: Final = "#8b93a1"
 SCALE: Final = ((0.0, "#8f5bd6"), (0.35, "#3f7fd1"), (0.7, "#2a9d6f"), (1.0, "#d9b44a"))
 """From the best to the worst score."""
 
+GRID: Final = "rgba(128,136,150,0.22)"
 FONT: Final = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"
 
 
@@ -50,7 +51,7 @@ def styled(figure: go.Figure, *, height: int, **layout: Any) -> go.Figure:
         height: in pixels.
         **layout: of plotly, what is particular to the figure.
     """
-    axis = {"gridcolor": "rgba(128,136,150,0.22)", "zeroline": False, "automargin": True, "ticks": ""}
+    axis = {"gridcolor": GRID, "zeroline": False, "automargin": True, "ticks": ""}
     figure.update_layout(
         template="none",
         height=height,

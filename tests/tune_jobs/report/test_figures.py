@@ -62,6 +62,14 @@ def test_every_epoch_of_every_trial_is_on_its_curve(make_record: MakeRecord, cou
     assert points(figure) == pytest.approx(expected, rel=1e-4)
 
 
+def test_a_single_curve_lies_wholly_on_the_axis(make_record: MakeRecord) -> None:
+    figure = curves_figure(make_record([{"losses": [0.9, 0.5, 0.25]}]), (), "0000")
+    assert figure is not None
+    low, high = figure.layout.yaxis.range
+    assert low < 0.25
+    assert high > 0.9
+
+
 def test_curves_of_two_trials_are_not_joined(make_record: MakeRecord) -> None:
     figure = curves_figure(make_record(trials(40)), (2, 6), None)
     assert figure is not None

@@ -1,0 +1,229 @@
+"""The timeline: every epoch on the worker that did it, pauses, promotions, losses and idle time."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainers.settings import ScoreSettings
+from tune_jobs.events import (
+    Ending,
+    EpochsReported,
+    Event,
+    RunEnded,
+    RunResumed,
+    RunStarted,
+    Status,
+    TrialCreated,
+    TrialEnded,
+    TrialPromoted,
+    TrialStarted,
+    TrialWaits,
+    WorkerLost,
+    in_force,
+)
+from tune_jobs.records import RunRecord
+from tune_jobs.report.timeline import Close, Timeline, caption, timeline, timeline_figure
+
+BEGIN = 1_000_000.0
+
+
+def started() -> RunStarted:
+    return RunStarted(name="demo", job_folder=".", trials=3, rows={}, fingerprints={}, versions={})
+
+
+def created(trial: int) -> TrialCreated:
+    return TrialCreated(trial_id=f"{trial:04d}", number=trial, configuration={})
+
+
+def begun(trial: int) -> TrialStarted:
+    return TrialStarted(trial_id=f"{trial:04d}")
+
+
+def reported(trial: int, *epochs: int, worker: str = "a:1", seconds: float = 1.0) -> EpochsReported:
+    results = [
+        {"epoch": e, "train_loss": 1.0, "val_loss": 1.0 / e, "lr": 0.1, "seconds": seconds} for e in epochs
+    ]
+    return EpochsReported(trial_id=f"{trial:04d}", results=results, worker=worker)
+
+
+def ended(trial: int, status: Status = Status.COMPLETED, *, resumable: bool = False) -> TrialEnded:
+    return TrialEnded(trial_id=f"{trial:04d}", status=status, reason="so it is", resumable=resumable)
+
+
+def at(*timed: tuple[float, Event]) -> list[Event]:
+    return [replace(event, time=BEGIN + time) for time, event in timed]
+
+
+def read(events: Sequence[Event], now: float = 100.0) -> Timeline:
+    found = timeline(events, BEGIN + now)
+    assert found is not None
+    return found
+
+
+def test_a_stretch_begins_with_its_first_epoch_and_ends_when_the_worker_is_free() -> None:
+    found = read(
+        at(
+            (0, started()), (1, created(0)), (1, begun(0)), (6, reported(0, 1)), (7, reported(0, 2, 3)),
+            (8, ended(0)), (9, RunEnded(ending=Ending.ALL_TRIALS)),
+        )
+    )  # fmt: skip
+    (stretch,) = found.stretches
+    assert (stretch.start, stretch.end) == (
+        5.0,
+        8.0,
+    )  # the first second of work; before that the worker started
+    assert (stretch.first_epoch, stretch.last_epoch, stretch.close) == (1, 3, Close.ENDED)
+    assert found.busy(0) == 3.0
+    assert found.at_work == 4.0
+
+
+def test_pauses_and_promotions_of_those_that_waited_are_told_apart() -> None:
+    found = read(
+        at(
+            (0, started()), (0, created(0)), (0, begun(0)), (1, reported(0, 1)),
+            (1, TrialPromoted(trial_id="0000", epoch=1)), (3, reported(0, 2, 3)),
+            (4, TrialWaits(trial_id="0000", epoch=3)), (10, TrialPromoted(trial_id="0000", epoch=3)),
+            (10, begun(0)), (12, reported(0, 4, worker="a:2")), (12, ended(0)),
+        )
+    )  # fmt: skip
+    assert [(s.start, s.end, s.close) for s in found.stretches] == [
+        (0.0, 4.0, Close.WAITS),
+        (11.0, 12.0, Close.ENDED),
+    ]
+    assert [(p.epoch, p.time) for p in found.promotions] == [(3, 10.0)]
+    assert found.waiting == [(0.0, 0), (4.0, 1), (10.0, 0), (12.0, 0)]
+    assert caption(found).startswith("1 worker, busy 42% of 12 s")
+    assert "1 pause at rungs, 1 promotion after one" in caption(found)
+
+
+def test_a_lost_worker_ends_its_stretch_and_the_next_worker_of_its_host_takes_over_the_lane() -> None:
+    found = read(
+        at(
+            (0, started()), (0, created(0)), (0, begun(0)), (2, reported(0, 1, worker="a:1")),
+            (3, WorkerLost(trial_id="0000", reason="killed")), (4, begun(0)),
+            (6, reported(0, 2, worker="a:9")), (6, ended(0)),
+        )
+    )  # fmt: skip
+    assert [(s.worker, s.lane, s.close) for s in found.stretches] == [
+        ("a:1", 0, Close.LOST),
+        ("a:9", 0, Close.ENDED),
+    ]
+    assert list(found.lanes) == ["worker 1"]
+    assert "1 worker lost" in caption(found)
+
+
+def test_lanes_of_several_hosts_have_their_names() -> None:
+    found = read(
+        at(
+            (0, started()), (0, created(0)), (0, created(1)), (0, begun(0)), (0, begun(1)),
+            (2, reported(0, 1, worker="a:1")), (2, reported(1, 1, worker="b:1")), (3, ended(0)), (3, ended(1)),
+        )
+    )  # fmt: skip
+    assert sorted(found.lanes) == ["a 1", "b 1"]
+
+
+def test_a_resumed_run_has_a_gap_in_which_nothing_ran() -> None:
+    events = at(
+        (0, started()), (0, created(0)), (0, begun(0)), (2, reported(0, 1)),
+        (3, ended(0, Status.INTERRUPTED, resumable=True)), (3, RunEnded(ending=Ending.INTERRUPTED)),
+        (50, RunResumed(trials=1, versions={})), (52, begun(0)), (54, reported(0, 2, worker="a:2")),
+        (55, ended(0)),
+    )  # fmt: skip
+    found = read(events)
+    assert found.gaps == [(3.0, 50.0)]
+    assert [s.close for s in found.stretches] == [Close.CUT_OFF, Close.ENDED]
+    assert found.at_work == pytest.approx(55 - 1 - 47)
+    assert "1 interruption" in caption(found)
+
+
+def test_what_was_killed_without_a_word_is_cut_where_it_was_last_heard_of() -> None:
+    found = read(
+        at(
+            (0, started()),
+            (0, created(0)),
+            (0, begun(0)),
+            (2, reported(0, 1)),
+            (9, RunResumed(trials=1, versions={})),
+        )
+    )
+    assert [(s.end, s.close) for s in found.stretches] == [(2.0, Close.CUT_OFF)]
+
+
+def test_a_run_in_progress_goes_up_to_now() -> None:
+    found = read(at((0, started()), (0, created(0)), (0, begun(0)), (2, reported(0, 1))), now=30)
+    assert found.end == 30
+    assert [(s.end, s.close) for s in found.stretches] == [(30.0, Close.RUNNING)]
+
+
+def test_without_an_epoch_there_is_none() -> None:
+    assert timeline([], BEGIN) is None
+    assert timeline(at((0, started()), (1, created(0)), (1, begun(0))), BEGIN + 5) is None
+
+
+@st.composite
+def made_up(draw: st.DrawFn) -> list[Event]:
+    """A run on up to four workers that take trials one after the other, pause, lose them, and end them."""
+    workers = [[draw(st.floats(0, 2)), f"a:{n}"] for n in range(draw(st.integers(1, 4)))]
+    timed: list[tuple[float, Event]] = [(0.0, started())]
+    trial = 0
+    for start, worker in workers:
+        clock = float(start)
+        for _ in range(draw(st.integers(1, 5))):
+            timed += [(clock, created(trial)), (clock, begun(trial))]
+            epoch = 0
+            for _ in range(draw(st.integers(1, 3))):
+                seconds = draw(st.floats(0.01, 3))
+                clock += seconds + draw(st.floats(0, 1))
+                epoch += 1
+                timed.append((clock, reported(trial, epoch, worker=worker, seconds=seconds)))
+            waits = TrialWaits(trial_id=f"{trial:04d}", epoch=epoch)
+            timed.append(
+                (clock, draw(st.sampled_from([ended(trial), waits, ended(trial, Status.STOPPED_EARLY)])))
+            )
+            clock += draw(st.floats(0, 2))
+            trial += 1
+    return at(*sorted(timed, key=lambda pair: pair[0]))
+
+
+@given(made_up())
+def test_stretches_of_a_worker_never_overlap_and_hold_every_epoch_once(events: list[Event]) -> None:
+    found = read(events)
+    for lane in range(len(found.lanes)):
+        own = sorted((s for s in found.stretches if s.lane == lane), key=lambda s: s.start)
+        assert all(s.start <= s.end for s in own)
+        assert all(a.end <= b.start + 1e-9 for a, b in pairwise(own))
+        assert found.busy(lane) <= found.at_work + 1e-6
+    reports = [
+        (e.trial_id, int(r["epoch"])) for e in events if isinstance(e, EpochsReported) for r in e.results
+    ]
+    held = [(s.trial_id, n) for s in found.stretches for n in range(s.first_epoch, s.last_epoch + 1)]
+    assert sorted(held) == sorted(reports)
+
+
+@given(made_up())
+def test_the_figure_has_a_bar_for_every_stretch(events: list[Event]) -> None:
+    found = read(events)
+    record = RunRecord.replay(in_force(events), ScoreSettings())
+    figure = timeline_figure(found, record, "0000")
+    bars = [trace for trace in figure.data if trace.type == "bar"]
+    assert sum(len(trace.x) for trace in bars) == len(found.stretches)
+    assert all(width >= 0 for trace in bars for width in trace.x)
+    winner = next(trace for trace in bars if trace.name == "winner")
+    assert set(winner.customdata) == {0}
+
+
+def test_with_many_trials_it_stays_small() -> None:
+    timed: list[tuple[float, Event]] = [(0.0, started())]
+    for trial in range(500):
+        timed += [
+            (trial, created(trial)), (trial, begun(trial)),
+            (trial + 0.9, reported(trial, 1, 2, worker=f"a:{trial % 64}", seconds=0.4)), (trial + 0.9, ended(trial)),
+        ]  # fmt: skip
+    events = at(*timed)
+    found = read(events, now=600)
+    figure = timeline_figure(found, RunRecord.replay(events, ScoreSettings()), None)
+    assert len(figure.to_json()) < 80_000

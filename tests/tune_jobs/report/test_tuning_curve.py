@@ -1,0 +1,131 @@
+"""The tuning curve: the best score to expect, with a band that holds it."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.tune_jobs.report.runs import trials
+from trainers.settings import ScoreSettings
+from tune_jobs.events import EpochsReported, Status, TrialCreated, TrialEnded
+from tune_jobs.records import RunRecord
+from tune_jobs.report.tuning_curve import TuningCurve, caption, curve_figure, tuning_curve
+
+MakeRecord = Callable[..., RunRecord]
+
+
+def record_of(scores: Sequence[float], **score: Any) -> RunRecord:
+    record = RunRecord(ScoreSettings(**score))
+    metric = record.score.metric
+    for number, value in enumerate(scores):
+        trial_id = f"{number:04d}"
+        result = {"epoch": 1, "train_loss": 1.0, "val_loss": 1.0, metric: value, "lr": 0.1, "seconds": 0.1}
+        record.apply(TrialCreated(trial_id=trial_id, number=number, configuration={"lr": 0.1}))
+        record.apply(EpochsReported(trial_id=trial_id, results=[result], worker="host:1"))
+        record.apply(TrialEnded(trial_id=trial_id, status=Status.COMPLETED, reason="its course is run"))
+    return record
+
+
+def curve_of(scores: Sequence[float], **score: Any) -> TuningCurve:
+    curve = tuning_curve(record_of(scores, **score))
+    assert curve is not None
+    return curve
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=25), st.sampled_from(["min", "max"]))
+def test_it_only_gets_better_and_lies_inside_its_band(scores: list[float], mode: str) -> None:
+    curve = curve_of(scores, metric="val_loss" if mode == "min" else "accuracy", mode=mode)
+    sign = 1 if mode == "min" else -1
+    expected, sure = sign * np.array(curve.expected), sign * np.array(curve.sure)
+    assert curve.possible is not None
+    possible = sign * np.array(curve.possible)
+    assert (np.diff(expected) <= 1e-9).all()
+    assert (possible <= expected + 1e-9).all()
+    assert (expected <= sure + 1e-9).all()
+    assert curve.trials[0] == 1
+    assert curve.trials[-1] == len(scores)
+
+
+def test_of_one_trial_it_is_the_mean() -> None:
+    scores = [0.1, 0.2, 0.6]
+    assert curve_of(scores).expected[0] == pytest.approx(np.mean(scores))
+
+
+def test_it_is_what_random_draws_give() -> None:
+    rng = np.random.default_rng(1)
+    scores = rng.lognormal(-2.0, 0.7, size=30).tolist()
+    curve = curve_of(scores)
+    shown = np.array([curve.scale.clip(score) for score in scores])
+    for n, expected in zip(curve.trials, curve.expected, strict=True):
+        draws = rng.choice(shown, size=(20_000, int(n))).min(axis=1)
+        assert expected == pytest.approx(draws.mean(), abs=5 * draws.std() / math.sqrt(len(draws)) + 1e-9)
+
+
+def test_the_band_holds_the_true_curve_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(2)
+    held = 0
+    for _ in range(60):
+        curve = curve_of(rng.random(20).tolist())
+        ns = np.array(curve.trials)
+        truth = np.clip(1 / (ns + 1), None, curve.scale.high)  # the least of n uniform draws
+        assert curve.possible is not None
+        held += bool(
+            (np.array(curve.possible) <= truth + 1e-9).all() and (truth <= np.array(curve.sure) + 0.05).all()
+        )
+    assert held >= 40  # 48 of 60 are promised at least; this far below is a chance of less than 1 in 100
+
+
+def test_a_trial_without_a_score_counts_as_worst(make_record: MakeRecord) -> None:
+    lost = {"losses": [math.nan], "status": Status.FAILED}
+    curve = tuning_curve(make_record([{"losses": [0.5]}, {"losses": [1.5]}, lost, lost]))
+    assert curve is not None
+    assert curve.lost == 2
+    assert curve.expected[0] == pytest.approx((0.5 + 1.5 + 1.5 + 1.5) / 4)
+    assert "2 trials without a score count as worst" in caption(curve)
+
+
+def test_the_best_so_far_is_in_the_order_of_creation_in_trials_and_in_epochs(make_record: MakeRecord) -> None:
+    curve = tuning_curve(
+        make_record(
+            [{"losses": [0.9, 0.8]}, {"losses": [1.0]}, {"losses": [0.7, 0.6, 0.5]}, {"losses": [2.0]}]
+        )
+    )
+    assert curve is not None
+    assert list(curve.observed) == [0.8, 0.5, 0.5]
+    assert list(curve.observed_trials) == [1, 3, 4]
+    assert list(curve.observed_epochs) == [2, 6, 7]
+    assert curve.epochs_a_trial == pytest.approx(7 / 4)
+
+
+def test_a_metric_without_a_best_value_leaves_the_band_open() -> None:
+    curve = tuning_curve(record_of([-3.0, -1.0, 2.0]), built_in=False)
+    assert curve is not None
+    assert curve.possible is None
+    assert "open at its good end" in caption(curve)
+
+
+def test_without_a_score_there_is_none(make_record: MakeRecord) -> None:
+    assert tuning_curve(make_record([])) is None
+    assert tuning_curve(make_record([{"losses": [math.nan], "status": Status.FAILED}])) is None
+
+
+@pytest.mark.parametrize("count", [1, 3, 1000])
+def test_the_figure_is_never_empty_and_switches_from_trials_to_epochs(
+    make_record: MakeRecord, count: int
+) -> None:
+    curve = tuning_curve(make_record(trials(count)))
+    assert curve is not None
+    figure = curve_figure(curve)
+    low, high = figure.layout.yaxis.range
+    by_trials, by_epochs = figure.layout.updatemenus[0].buttons
+    for trace, x, other in zip(figure.data, by_trials.args[0]["x"], by_epochs.args[0]["x"], strict=True):
+        assert list(trace.x) == list(x)
+        assert len(trace.x) == len(trace.y) == len(other) > 0
+    shown = [y for y in figure.data[2].y if low <= (math.log10(y) if curve.scale.log else y) <= high]
+    assert len(shown) == len(curve.trials)
+    assert by_epochs.args[0]["x"][2][-1] == pytest.approx(curve.trials[-1] * curve.epochs_a_trial, rel=1e-3)

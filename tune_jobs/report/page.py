@@ -1,0 +1,235 @@
+"""The report as one page: what stands in it, and the HTML that holds it, its figures and its script."""
+
+import base64
+import gzip
+import json
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from importlib.resources import files
+
+import plotly.graph_objects as go
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from tune_jobs.display import number_text, train_command
+from tune_jobs.events import Event, seconds_spent
+from tune_jobs.folder import RunFolder
+from tune_jobs.holdout import read_ledger
+from tune_jobs.job import Job
+from tune_jobs.records import RunRecord, failures
+from tune_jobs.report import words
+from tune_jobs.report.sections import Section, make_sections
+from tune_jobs.report.trials_table import TrialsTable, trials_table
+from tune_jobs.selection import RULE, Candidate, select_winner
+
+_MOST_NAMED = 12
+"""Trials of one kind of failure that are named."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WinnerCard:
+    """The winner, or the best so far."""
+
+    trial_id: str
+    score: str
+    epoch: int
+    epochs: int
+    configuration: Sequence[tuple[str, str]]
+    metrics: Sequence[tuple[str, str]]
+    """Of the scoring epoch, on validation rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailureCard:
+    """Trials that failed for one reason."""
+
+    count: str
+    reason: str
+    trials: str
+    example: str
+    details: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """All that the template shows, as text."""
+
+    name: str
+    job: str
+    state: words.State
+    outcome: str
+    request: str
+    effort: str
+    notices: Sequence[str]
+    metric: str
+    best_title: str
+    winner: WinnerCard | None
+    no_winner: str
+    load: str
+    again: str
+    openings: Sequence[words.Opening]
+    scores: Mapping[str, str]
+    test_rows: str
+    open_hint: str
+    open_command: str
+    test_seen: bool
+    optimism: str
+    rule: str
+    sections: Sequence[Section]
+    failures: Sequence[FailureCard]
+    table: TrialsTable
+    provenance: Sequence[tuple[str, str]]
+    job_text: str
+    version: str
+    written: str
+
+
+def make_page(
+    folder: RunFolder, job: Job, record: RunRecord, events: Sequence[Event], *, in_progress: bool
+) -> Page:
+    """What the report of a run says.
+
+    Args:
+        folder: of the run.
+        job: of the run.
+        record: of the events in force.
+        events: all events of the run's journal.
+        in_progress: a process is at work on the run.
+    """
+    best = select_winner(record) or _best_so_far(record)
+    ended = record.ending is not None
+    winner = best.trial.trial_id if best else None
+    now = time.time() if in_progress else events[-1].time
+    openings = words.openings(read_ledger(folder))
+    sealed_hint = ". For the winner they are opened once, by:" if ended and best else "."
+    return Page(
+        name=folder.name,
+        job=job.name,
+        state=words.run_state(record, in_progress=in_progress),
+        outcome=words.outcome(job, record, best),
+        request=words.request(job, record),
+        effort=words.effort(record, seconds_spent(events)),
+        notices=record.started.notices if record.started else (),
+        metric=record.score.metric,
+        best_title="The winner" if ended else "The best so far",
+        winner=_winner_card(record, best) if best else None,
+        no_winner="No trial has a score." if ended else "No trial has a score yet.",
+        load=_load(folder) if ended and best and best.trial.status.selectable else "",
+        again=_again(folder, job, best) if best else "",
+        openings=openings,
+        scores={trial_id: number_text(b.score) for trial_id in record.trials if (b := record.best(trial_id))},
+        test_rows=f"{record.started.rows.get('test', 0):,}" if record.started else "",
+        open_hint=sealed_hint,
+        open_command=f"tune-jobs test {shlex.quote(str(folder.path))}" if ended and best else "",
+        test_seen=record.test_seen,
+        optimism=words.optimism(record) if best else "",
+        rule=RULE,
+        sections=make_sections(job, record, events, winner, now),
+        failures=_failures(record),
+        table=trials_table(record, winner),
+        provenance=_provenance(folder, record),
+        job_text=folder.job.read_text(encoding="utf-8"),
+        version=version("tune-jobs"),
+        written=words.time_text(time.time()),
+    )
+
+
+def render(page: Page) -> str:
+    """The page as HTML that needs no other file, and no network."""
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["embedded"] = embedded
+    template = environment.from_string(_asset("report.html.j2"))
+    return template.render(
+        page=page,
+        css=Markup(_asset("report.css")),  # noqa: S704 (our own file)
+        js=Markup(_asset("report.js")),  # noqa: S704 (our own file)
+        plotly=_packed_plotly(),
+    )
+
+
+def embedded(figure: go.Figure) -> Markup:
+    """`figure` as JSON that can stand in a script element: nothing in it can end the element."""
+    text = json.dumps(json.loads(figure.to_json()), separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c"))  # noqa: S704 (no letter of it opens a tag)
+
+
+def _asset(name: str) -> str:
+    return files("tune_jobs.report").joinpath(name).read_text(encoding="utf-8")
+
+
+@cache
+def _packed_plotly() -> str:
+    """plotly.js, compressed to a third: the page stays small enough to be mailed."""
+    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), compresslevel=9, mtime=0)).decode()
+
+
+def _best_so_far(record: RunRecord) -> Candidate | None:
+    """The trial with the best score, where none has ended that may win."""
+    sign = 1 if record.score.mode == "min" else -1
+    scored = [
+        Candidate(trial, best) for trial in record.trials.values() if (best := record.best(trial.trial_id))
+    ]
+    return min(scored, key=lambda candidate: sign * candidate.best.score, default=None)
+
+
+def _winner_card(record: RunRecord, best: Candidate) -> WinnerCard:
+    epoch = best.trial.epochs[best.best.epoch]
+    shown = [name for name in epoch if name not in {"epoch", "seconds", "lr", record.score.metric}]
+    return WinnerCard(
+        trial_id=best.trial.trial_id,
+        score=number_text(best.best.score),
+        epoch=best.best.epoch,
+        epochs=len(best.trial.epochs),
+        configuration=[
+            (name, number_text(value) or "null") for name, value in best.trial.configuration.items()
+        ],
+        metrics=[(name, number_text(epoch[name])) for name in shown],
+    )
+
+
+def _load(folder: RunFolder) -> str:
+    return f"from tune_jobs import open_run\nmodel = open_run({str(folder.path)!r}).load_model()"
+
+
+def _again(folder: RunFolder, job: Job, best: Candidate) -> str:
+    return f"cd {shlex.quote(str(job.folder))}\n{train_command(folder.job, best.trial.configuration)}"
+
+
+def _failures(record: RunRecord) -> list[FailureCard]:
+    cards = []
+    for reason, trials in failures(record.trials.values()):
+        named = ", ".join(trial.trial_id for trial in trials[:_MOST_NAMED])
+        more = f" and {len(trials) - _MOST_NAMED} more" if len(trials) > _MOST_NAMED else ""
+        cards.append(
+            FailureCard(
+                count=words.counted(len(trials), "trial"),
+                reason=reason,
+                trials=f"Trials: {named}{more}",
+                example=trials[0].trial_id,
+                details=trials[0].details,
+            )
+        )
+    return cards
+
+
+def _provenance(folder: RunFolder, record: RunRecord) -> list[tuple[str, str]]:
+    """What the run rests on: fingerprints, versions, rows, times."""
+    started = record.started
+    if started is None:
+        return [("run folder", str(folder.path))]
+    rows = ", ".join(f"{count:,} {part}" for part, count in started.rows.items())
+    return [
+        ("run folder", str(folder.path)),
+        ("started", words.time_text(started.time)),
+        *([("ended", words.time_text(record.ended.time))] if record.ended else []),
+        ("rows", rows),
+        *((f"fingerprint of the {name}", value) for name, value in started.fingerprints.items()),
+        ("software", ", ".join(f"{name} {value}" for name, value in started.versions.items())),
+    ]

@@ -1,0 +1,173 @@
+"""The figures of a report, in the order in which they are read, each with what it shows in words."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import plotly.graph_objects as go
+
+from trainers.settings import BuiltInLoss, BuiltInMetric
+from tune_jobs.events import Event
+from tune_jobs.job import Job
+from tune_jobs.records import RunRecord
+from tune_jobs.report import importance, tuning_curve
+from tune_jobs.report import timeline as timelines
+from tune_jobs.report.contours import contour_figures
+from tune_jobs.report.importance import importance_figure, importances
+from tune_jobs.report.learning_curves import curves_figure
+from tune_jobs.report.parallel_coordinates import MOST_LINES, parallel_figure
+from tune_jobs.report.scored import Scored, scored
+from tune_jobs.report.slices import slice_figure
+from tune_jobs.report.words import counted
+from tune_jobs.scheduling import rung_epochs
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure and the name that the page knows it by."""
+
+    id: str
+    figure: go.Figure
+
+    @property
+    def height(self) -> int:
+        """In pixels; kept free until the figure is drawn."""
+        return int(self.figure.layout.height)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Figures that belong together, and what they show."""
+
+    title: str = ""
+    caption: str = ""
+    figures: Sequence[Drawn] = ()
+    layout: Literal["slices", "contours"] = "slices"
+    """How several stand side by side."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page with a heading."""
+
+    id: str
+    title: str
+    parts: Sequence[Part] = field(default_factory=tuple)
+
+
+def make_sections(
+    job: Job, record: RunRecord, events: Sequence[Event], winner: str | None, now: float
+) -> list[Section]:
+    """All sections for which there is something to show.
+
+    Args:
+        job: of the run.
+        record: of the events in force.
+        events: all events of the run.
+        winner: id of the winner, or of the best trial so far.
+        now: seconds since the epoch, up to which the timeline goes.
+    """
+    sections = [
+        Section("tuning-curve", "Tuning curve", _tuning_curve(job, record)),
+        Section("learning-curves", "Learning curves", _learning_curves(job, record, winner)),
+        Section("hyperparameters", "Hyperparameters", _hyperparameters(job, record, winner)),
+        Section("timeline", "Timeline", _timeline(record, events, winner, now)),
+    ]
+    return [section for section in sections if section.parts]
+
+
+def _tuning_curve(job: Job, record: RunRecord) -> list[Part]:
+    metric = record.score.metric
+    built_in = (
+        job.training.loss in get_args(BuiltInLoss)
+        if metric == "val_loss"
+        else metric in get_args(BuiltInMetric)
+    )
+    curve = tuning_curve.tuning_curve(record, built_in=built_in)
+    if curve is None:
+        return []
+    drawn = Drawn("tuning-curve", tuning_curve.curve_figure(curve))
+    return [Part(caption=tuning_curve.caption(curve), figures=[drawn])]
+
+
+def _learning_curves(job: Job, record: RunRecord, winner: str | None) -> list[Part]:
+    rungs = rung_epochs(job.scheduler, job.training.max_epochs)
+    figure = curves_figure(record, rungs, winner)
+    if figure is None:
+        return []
+    compared = " Dashed lines are the epochs at which trials were compared." if rungs else ""
+    caption = (
+        f"{record.score.metric} of each trial after each epoch; trials that were stopped are faded.{compared} "
+        "Values that are far worse than the rest lie beyond the axis."
+    )
+    return [Part(caption=caption, figures=[Drawn("learning-curves", figure)])]
+
+
+def _hyperparameters(job: Job, record: RunRecord, winner: str | None) -> list[Part]:
+    given, space = scored(record), job.search.space
+    tried = {name for trial in (given.trials if given else ()) for name in trial.configuration}
+    if given is None or not tried:
+        return []
+    shares = importances(given, space)
+    order = [*shares, *(name for name in space.order if name in tried and name not in shares)]
+    slices = [
+        Drawn(f"slice-{place}", slice_figure(given, space, name, winner)) for place, name in enumerate(order)
+    ]
+    parts = [
+        _importance(given, shares) if len(order) > 1 else Part(),
+        Part(
+            title="One at a time",
+            caption="The score of each trial against its value; the star is the best, a cross is a trial whose "
+            "score is missing or beyond the axis.",
+            figures=slices,
+        ),
+    ]
+    contours = contour_figures(given, space, shares)
+    if contours:
+        parts.append(
+            Part(
+                title="Two at a time",
+                caption="The score over the parameters that matter most, interpolated between the trials (dots). "
+                "Colours end at the worst quarter.",
+                figures=[Drawn(f"contour-{place}", figure) for place, figure in enumerate(contours)],
+                layout="contours",
+            )
+        )
+    if len(order) > 1 and len(given.trials) > 1:
+        parts.append(_parallel(given, job, order))
+    return [part for part in parts if part != Part()]
+
+
+def _importance(given: Scored, shares: Mapping[str, float]) -> Part:
+    if not shares:
+        few = f"Importance is not shown: it takes {importance.FEWEST_TRIALS} trials with differing scores, and there "
+        return Part(
+            title="Importance",
+            caption=f"{few}{'is' if len(given.trials) == 1 else 'are'} {len(given.trials)}.",
+        )
+    return Part(
+        title="Importance",
+        caption="How much each parameter tells the best trials (a tenth, at least five) from the rest: PED-ANOVA "
+        "(Watanabe et al. 2023), on the scores so far. A share is no effect size, and with few trials it is rough.",
+        figures=[Drawn("importance", importance_figure(shares))],
+    )
+
+
+def _parallel(given: Scored, job: Job, order: Sequence[str]) -> Part:
+    left_out = ""
+    if len(given.trials) > MOST_LINES:
+        left_out = f" Of {counted(len(given.trials), 'trial')} an even share of the worse half is left out."
+    return Part(
+        title="All together",
+        caption="One line a trial. Drag along an axis to pick lines, drag a name to move an axis; the dash stands "
+        f"for a parameter that does not apply.{left_out}",
+        figures=[Drawn("parallel-coordinates", parallel_figure(given, job.search.space, order[::-1]))],
+    )
+
+
+def _timeline(record: RunRecord, events: Sequence[Event], winner: str | None, now: float) -> list[Part]:
+    timeline = timelines.timeline(events, now)
+    if timeline is None:
+        return []
+    drawn = Drawn("timeline", timelines.timeline_figure(timeline, record, winner))
+    return [Part(caption=timelines.caption(timeline), figures=[drawn])]

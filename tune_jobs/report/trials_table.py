@@ -1,0 +1,105 @@
+"""The table of all trials, which the page sorts and filters."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tune_jobs.display import configuration_text, number_text
+from tune_jobs.records import RunRecord, TrialRecord
+from tune_jobs.report.style import label
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table."""
+
+    name: str
+    numeric: bool
+    """Sorted as numbers, and set to the right."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is shown, and what is sorted by."""
+
+    text: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A trial."""
+
+    number: int
+    trial_id: str
+    state: str
+    wins: bool
+    configuration: str
+    """In one line, for the details under a figure."""
+    cells: Sequence[Cell]
+
+
+@dataclass(frozen=True)
+class TrialsTable:
+    """All trials, in the order of their creation."""
+
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    states: Sequence[str]
+    """Those that occur, for the filter."""
+
+
+def trials_table(record: RunRecord, winner: str | None) -> TrialsTable:
+    """The table of a run; parameters that are not active in a trial are empty there, and sort last."""
+    names = list(dict.fromkeys(name for trial in record.trials.values() for name in trial.configuration))
+    parameters = [Column(name, _numeric(record, name)) for name in names]
+    columns = [
+        Column("trial", True),
+        Column("state", False),
+        Column(record.score.metric, True),
+        Column("best epoch", True),
+        Column("epochs", True),
+        Column("seconds", True),
+        *parameters,
+        Column("reason", False),
+    ]
+    rows = [_row(record, trial, names, winner) for trial in record.trials.values()]
+    return TrialsTable(columns, rows, sorted({row.state for row in rows}))
+
+
+def _row(record: RunRecord, trial: TrialRecord, names: Sequence[str], winner: str | None) -> Row:
+    best = record.best(trial.trial_id)
+    state = label(trial.status)
+    cells = [
+        Cell(trial.trial_id, str(trial.number)),
+        Cell(state, state),
+        Cell(number_text(best.score), repr(best.score)) if best else Cell("", ""),
+        Cell(str(best.epoch), str(best.epoch)) if best else Cell("", ""),
+        Cell(str(len(trial.epochs)), str(len(trial.epochs))),
+        Cell(f"{trial.seconds:.3g}", repr(trial.seconds)),
+        *(_value_cell(trial.configuration[name]) if name in trial.configuration else Cell("", "") for name in names),
+        Cell(trial.reason, trial.reason),
+    ]  # fmt: skip
+    return Row(
+        number=trial.number,
+        trial_id=trial.trial_id,
+        state=state,
+        wins=trial.trial_id == winner,
+        configuration=configuration_text(trial.configuration),
+        cells=cells,
+    )
+
+
+def _value_cell(value: Any) -> Cell:
+    text = "null" if value is None else number_text(value)
+    return Cell(text, repr(value) if _is_number(value) else text)
+
+
+def _numeric(record: RunRecord, name: str) -> bool:
+    """Whether every trial that has the parameter has a number there."""
+    values = [t.configuration[name] for t in record.trials.values() if name in t.configuration]
+    return all(map(_is_number, values))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,249 @@
+"""The tuning curve: which best score to expect from how many trials, or epochs.
+
+The expected best of `n` draws (Dodge et al. 2019) with simultaneous confidence bands (Lourie, Cho and He 2024),
+both from opda.
+"""
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, Literal
+
+import numpy as np
+import plotly.graph_objects as go
+from opda.nonparametric import EmpiricalDistribution
+
+from tune_jobs.records import RunRecord
+from tune_jobs.report.scales import Scale, rounded, score_scale, value_axis
+from tune_jobs.report.style import GRID, MAIN, WINNER, styled, translucent
+from tune_jobs.report.words import counted
+
+CONFIDENCE = 0.8
+"""Of the band, for the whole curve at once."""
+MOST_SIMULATED = 100
+"""Trials up to which the band is the tighter one."""
+MOST_POINTS = 80
+"""Numbers of trials at which the curve is computed."""
+
+_NOT_NEGATIVE = frozenset({"val_loss", "train_loss", "mse", "mae", "rmse", "param_error"})
+_AT_MOST_ONE = frozenset({"accuracy", "f1", "r2"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuningCurve:
+    """Expected best scores by number of trials; all sequences but the last two are of one length."""
+
+    metric: str
+    mode: Literal["min", "max"]
+    scale: Scale
+    """On which scores are shown; those beyond its bad end count as that end."""
+    trials: Sequence[float]
+    expected: Sequence[float]
+    sure: Sequence[float]
+    """The band's edge at the bad end: the curve is hardly worse."""
+    possible: Sequence[float] | None
+    """The band's edge at the good end; None where the metric has no best value, so that the data set no limit."""
+    epochs_a_trial: float
+    lost: int
+    """Trials without a score; they count as the bad end."""
+    observed: Sequence[float]
+    """The best score of the first trials, from the first that has one on."""
+    observed_trials: Sequence[int]
+    observed_epochs: Sequence[int]
+
+
+def tuning_curve(record: RunRecord, *, built_in: bool = True) -> TuningCurve | None:
+    """The curve of a run's trials that have a score or have failed without one; None where none has a score.
+
+    Args:
+        record: of the run.
+        built_in: the loss and the metric are tune-jobs' own, so that it is known how good they can be at best.
+    """
+    mode = record.score.mode
+    trials = [
+        trial
+        for trial in record.trials.values()
+        if record.best(trial.trial_id) is not None or trial.status.ended
+    ]
+    own = [record.best(trial.trial_id) for trial in trials]
+    found = [best.score for best in own if best is not None]
+    if not found:
+        return None
+    scale = score_scale(found, mode)
+    bad = scale.high if mode == "min" else scale.low
+    scores = np.array([bad if best is None else scale.clip(best.score) for best in own])
+    limit = _best_possible(record.score.metric, mode) if built_in else None
+    ns = np.unique(np.geomspace(1, len(scores), MOST_POINTS).round())
+    expected, sure, possible = _curves(scores, ns, mode, bad, limit)
+    observed, observed_trials = _best_so_far(own, mode)
+    epochs = list(accumulate(len(trial.epochs) for trial in trials))
+    return TuningCurve(
+        metric=record.score.metric,
+        mode=mode,
+        scale=scale,
+        trials=ns.tolist(),
+        expected=expected.tolist(),
+        sure=sure.tolist(),
+        possible=None if possible is None else possible.tolist(),
+        epochs_a_trial=epochs[-1] / len(trials),
+        lost=len(own) - len(found),
+        observed=observed,
+        observed_trials=observed_trials,
+        observed_epochs=[epochs[number - 1] for number in observed_trials],
+    )
+
+
+def curve_figure(curve: TuningCurve) -> go.Figure:
+    """The curve, its band, and the best so far as it really came; the horizontal axis is trials or epochs."""
+    edge = curve.scale.low if curve.mode == "min" else curve.scale.high
+    good = [edge] * len(curve.trials) if curve.possible is None else curve.possible
+    lines = {"mode": "lines" if len(curve.trials) > 1 else "markers"}
+    hidden = {"line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
+    figure = go.Figure(
+        [
+            go.Scatter(y=_shown(curve, curve.sure), mode="lines", **hidden),
+            go.Scatter(
+                y=_shown(curve, good),
+                name=f"{CONFIDENCE:.0%} confidence band",
+                mode="lines",
+                fill="tonexty",
+                fillcolor=translucent(MAIN, 0.18),
+                line={"width": 0},
+                hoverinfo="skip",
+            ),
+            go.Scatter(
+                y=_shown(curve, curve.expected),
+                name="expected best",
+                line={"color": MAIN, "width": 3},
+                marker={"color": MAIN, "size": 10},
+                hovertemplate="expected best: %{y:.4g}<extra></extra>",
+                **lines,
+            ),
+            go.Scatter(
+                y=_shown(curve, curve.observed),
+                name="best so far, as it came",
+                mode="lines" if len(curve.observed) > 1 else "markers",
+                line={"color": WINNER, "width": 1.5, "shape": "hv"},
+                marker={"color": WINNER, "size": 7, "symbol": "star"},
+                hovertemplate="best so far: %{y:.4g}<extra></extra>",
+            ),
+        ]
+    )
+    axes = {name: _axis(curve, name) for name in ("trials", "epochs")}
+    for trace, x in zip(figure.data, axes["trials"]["x"], strict=True):
+        trace.x = x
+    buttons = [
+        {
+            "label": f"by {name}",
+            "method": "update",
+            "args": [{"x": axis["x"]}, {"xaxis": axis["layout"]}],
+        }
+        for name, axis in axes.items()
+    ]
+    suffix = " (log scale)" if curve.scale.log else ""
+    return styled(
+        figure,
+        height=400,
+        showlegend=True,
+        hovermode="x",
+        legend={"y": -0.24, "yanchor": "top"},
+        updatemenus=[{"type": "buttons", "buttons": buttons}],
+        xaxis=axes["trials"]["layout"],
+        yaxis={"title": {"text": f"{curve.metric}{suffix}"}, **curve.scale.axis()},
+    )
+
+
+def caption(curve: TuningCurve) -> str:
+    """What the figure shows, and what it does not."""
+    lost = ""
+    if curve.lost:
+        lost = f" {counted(curve.lost, 'trial')} without a score {'counts' if curve.lost == 1 else 'count'} as worst."
+    open_end = (
+        f" {curve.metric} has no known best value, so that the band is open at its good end."
+        if curve.possible is None
+        else ""
+    )
+    return (
+        f"The best {curve.metric} to expect had so many configurations been drawn at random from those tried, with "
+        f"a band of {CONFIDENCE:.0%} confidence for the whole curve (Dodge et al. 2019; Lourie, Cho and He 2024). "
+        "Where it is flat, more trials of this kind gain little. Trials that a model proposed or that were stopped "
+        f"early are no independent draws of full trainings: read the band as a guide.{lost}{open_end}"
+    )
+
+
+def _curves(
+    scores: np.ndarray, ns: np.ndarray, mode: str, bad: float, limit: float | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Expected best, its bad edge and its good edge at each of `ns`.
+
+    The bands of Learned-Miller and DeStefano are tight at the good end, and simulated, which takes a second and a
+    half for 100 trials and half a minute for 1,000: with more trials those of Kolmogorov and Smirnov take their
+    place. The simulation is seeded, so that a report is the same each time.
+    """
+    minimize = mode == "min"
+    good = limit if limit is not None else (-math.inf if minimize else math.inf)
+    support = (good, bad) if minimize else (bad, good)
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", RuntimeWarning
+        )  # with equal scores the band holds more often, not less
+        lower, point, upper = EmpiricalDistribution.confidence_bands(
+            scores,
+            CONFIDENCE,
+            a=min(support[0], float(scores.min())),
+            b=max(support[1], float(scores.max())),
+            generator=np.random.default_rng(0),
+            method="ld_equal_tailed" if len(scores) <= MOST_SIMULATED else "ks",
+            n_jobs=1,
+        )
+    # A higher CDF has lower scores: the upper band is the good end where low is good.
+    better, worse = (upper, lower) if minimize else (lower, upper)
+    expected = point.average_tuning_curve(ns, minimize=minimize)
+    sure = worse.average_tuning_curve(ns, minimize=minimize)
+    return expected, sure, None if limit is None else better.average_tuning_curve(ns, minimize=minimize)
+
+
+def _best_possible(metric: str, mode: str) -> float | None:
+    """The best value that the metric can have; None where that is not known."""
+    if mode == "min" and metric in _NOT_NEGATIVE:
+        return 0.0
+    return 1.0 if mode == "max" and metric in _AT_MOST_ONE else None
+
+
+def _best_so_far(own: Sequence[Any], mode: str) -> tuple[list[float], list[int]]:
+    """The best of the first trials, and of how many, at each that improved on it and at the last."""
+    best, values, numbers = None, [], []
+    for number, score in enumerate(own, start=1):
+        if score is not None and (
+            best is None or (score.score < best if mode == "min" else score.score > best)
+        ):
+            best = score.score
+            values.append(best)
+            numbers.append(number)
+    if best is not None and numbers[-1] < len(own):
+        values.append(best)
+        numbers.append(len(own))
+    return values, numbers
+
+
+def _axis(curve: TuningCurve, name: str) -> dict[str, Any]:
+    """Places of all four traces, and the axis, in trials or epochs."""
+    unit = 1.0 if name == "trials" else curve.epochs_a_trial
+    places = [rounded(number * unit) for number in curve.trials]
+    observed = curve.observed_trials if name == "trials" else curve.observed_epochs
+    first, last = min(curve.trials[0] * unit, observed[0]), max(curve.trials[-1] * unit, observed[-1])
+    axis = value_axis(max(first, 1.0), max(last, 1.0), log=True)
+    return {
+        "x": [places, places, places, list(observed)],
+        "layout": {"title": {"text": f"{name} (log scale)"}, "gridcolor": GRID, "automargin": True, **axis},
+    }
+
+
+def _shown(curve: TuningCurve, values: Sequence[float]) -> list[float | None]:
+    """On the axis and a little beyond it: an edge at zero has no place on a logarithmic axis."""
+    scale = curve.scale
+    if not scale.log:
+        return [rounded(value) for value in values]
+    return [rounded(max(value, scale.low / 10)) for value in values]
