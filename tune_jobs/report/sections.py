@@ -10,14 +10,14 @@ from trainers.settings import BuiltInLoss, BuiltInMetric
 from tune_jobs.events import Event
 from tune_jobs.job import Job
 from tune_jobs.records import RunRecord
-from tune_jobs.report import importance, tuning_curve
-from tune_jobs.report import timeline as timelines
+from tune_jobs.report import importance, timeline_figure, tuning_curve
 from tune_jobs.report.contours import contour_figures
 from tune_jobs.report.importance import importance_figure, importances
 from tune_jobs.report.learning_curves import curves_figure
 from tune_jobs.report.parallel_coordinates import MOST_LINES, parallel_figure
 from tune_jobs.report.scored import Scored, scored
 from tune_jobs.report.slices import slice_figure
+from tune_jobs.report.timeline import timeline
 from tune_jobs.report.words import counted
 from tune_jobs.scheduling import rung_epochs
 
@@ -166,8 +166,8 @@ def _parallel(given: Scored, job: Job, order: Sequence[str]) -> Part:
 
 
 def _timeline(record: RunRecord, events: Sequence[Event], winner: str | None, now: float) -> list[Part]:
-    timeline = timelines.timeline(events, now)
-    if timeline is None:
+    found = timeline(events, now)
+    if found is None:
         return []
-    drawn = Drawn("timeline", timelines.timeline_figure(timeline, record, winner))
-    return [Part(caption=timelines.caption(timeline), figures=[drawn])]
+    drawn = Drawn("timeline", timeline_figure.timeline_figure(found, record, winner))
+    return [Part(caption=timeline_figure.caption(found), figures=[drawn])]

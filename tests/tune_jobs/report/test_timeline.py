@@ -26,7 +26,8 @@ from tune_jobs.events import (
     in_force,
 )
 from tune_jobs.records import RunRecord
-from tune_jobs.report.timeline import Close, Timeline, caption, timeline, timeline_figure
+from tune_jobs.report.timeline import Close, Timeline, timeline
+from tune_jobs.report.timeline_figure import caption, timeline_figure
 
 BEGIN = 1_000_000.0
 
