@@ -7,6 +7,7 @@ commands that need them, after everything that can be checked without them.
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -24,11 +25,13 @@ from tune_jobs.display import (
     trial_display,
     trials_display,
 )
-from tune_jobs.errors import JobError, RunFolderError, TuneJobsError, UnfinishedRun
+from tune_jobs.errors import Interrupted, JobError, RunFolderError, TuneJobsError, UnfinishedRun
 from tune_jobs.folder import RunFolder
 from tune_jobs.job import Job
 from tune_jobs.job_file import parse_overrides, read_yaml
 from tune_jobs.sweeps import job_from_sweep
+
+_PREPARING = "reading the data, starting Ray and its workers"
 
 Command = Callable[[argparse.Namespace, list[str], Console], None]
 
@@ -96,6 +99,10 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     for parser_ in (run_parser, resume_parser):
         parser_.add_argument("--address", metavar="HOST:PORT", help="head of a running Ray cluster")
+    add(
+        "watch", _watch, "Show a run in progress, from another terminal or machine; Ctrl-C leaves the run alone.",
+        run_folder,
+    )  # fmt: skip
     add("validate", _validate, "Check a job and its data, and count what would run. Starts nothing.", job)
     add("train", _train, "Train one configuration without Ray: `--lr 0.01 --model.hidden '[64]'`.", job)
     show = add("show", _show, "Show the trials of a run.", run_folder)
@@ -129,12 +136,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace, rest: list[str], console: Console) -> None:
     from tune_jobs.driver import run  # noqa: PLC0415
-    from tune_jobs.progress import make_view  # noqa: PLC0415
+    from tune_jobs.standing import Standing  # noqa: PLC0415
+    from tune_jobs.views import make_view  # noqa: PLC0415
 
     job = Job.from_file(options.job, parse_overrides(rest))
+    beginning = f"{job.name}: {job.trials} trials; {_PREPARING}"
 
     def tune() -> Path:
-        with make_view(job, console) as view:
+        with make_view(Standing(job, asked_at=time.time()), console, beginning) as view:
             return run(job, address=options.address, listeners=[view]).path
 
     _print_tuned(tune, console)
@@ -143,8 +152,9 @@ def _run(options: argparse.Namespace, rest: list[str], console: Console) -> None
 def _resume(options: argparse.Namespace, rest: list[str], console: Console) -> None:
     from tune_jobs.driver import resume  # noqa: PLC0415
     from tune_jobs.journal import read_journal, refuse_if_in_use  # noqa: PLC0415
-    from tune_jobs.progress import make_view  # noqa: PLC0415
     from tune_jobs.resumption import is_over, job_to_resume  # noqa: PLC0415
+    from tune_jobs.standing import Standing  # noqa: PLC0415
+    from tune_jobs.views import make_view  # noqa: PLC0415
 
     overrides = parse_overrides(rest)
     folder = RunFolder.open(options.run)
@@ -157,10 +167,38 @@ def _resume(options: argparse.Namespace, rest: list[str], console: Console) -> N
             more = "`--search.trials N` asks for more trials, `--limits.minutes M` for more time"
             console.print(f"nothing is left to do; {more}", markup=False)
             return resume(folder.path, overrides).path
-        with make_view(job, console, past) as view:
+        standing = Standing(job, past, asked_at=time.time())
+        made = len(standing.record.trials)
+        beginning = f"{job.name}: {job.trials} trials, of which {made} were made before; {_PREPARING}"
+        with make_view(standing, console, beginning) as view:
             return resume(folder.path, overrides, address=options.address, listeners=[view]).path
 
     _print_tuned(tune, console)
+
+
+def _watch(options: argparse.Namespace, rest: list[str], console: Console) -> None:
+    from tune_jobs.driver import _judged  # noqa: PLC0415
+    from tune_jobs.results import open_run  # noqa: PLC0415
+    from tune_jobs.watching import Watched, watch  # noqa: PLC0415
+
+    _no_overrides(rest)
+    folder = RunFolder.open(options.run)
+    watched = watch(folder, console)
+    if watched is Watched.LEFT:
+        console.print(f"no longer watched; the run goes on: tune-jobs watch {folder.path}", markup=False)
+        console.print(f"run: {folder.path}", markup=False)
+        return
+
+    def ended() -> Path:
+        if watched is Watched.KILLED:
+            raise Interrupted(
+                f"the run's process was killed; what was reported is on disk, and `tune-jobs resume {folder.path}` "
+                "goes on",
+                folder.path,
+            )
+        return _judged(open_run(folder.path)).path
+
+    _print_tuned(ended, console)
 
 
 def _print_tuned(tune: Callable[[], Path], console: Console) -> None:

@@ -212,7 +212,7 @@ def scan_journal(path: Path) -> Content:
     events: list[Event] = []
     sound = 0
     for number, line in enumerate(lines, start=1):
-        event = _parse(line)
+        event = parse_line(line)
         if event is None:
             if number == len(lines) and not rest:
                 break
@@ -229,13 +229,14 @@ def sound_lines(path: Path) -> int:
     """Bytes of the lines in front of the first damaged one."""
     sound = 0
     for line in path.read_bytes().splitlines(keepends=True):
-        if not line.endswith(b"\n") or _parse(line[:-1]) is None:
+        if not line.endswith(b"\n") or parse_line(line[:-1]) is None:
             break
         sound += len(line)
     return sound
 
 
-def _parse(line: bytes) -> Event | None:
+def parse_line(line: bytes) -> Event | None:
+    """The event that a line of the journal, without its end, tells of; None where it is not sound."""
     checksum, _, text = line.partition(b" ")
     try:
         if checksum != b"%08x" % zlib.crc32(text):

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from tune_jobs import Job, run
 from tune_jobs.cli import _print_run
-from tune_jobs.progress import Standing
+from tune_jobs.panel import Panel
+from tune_jobs.standing import Standing
 
 JOB = Path("examples/digits.yaml").resolve()
 PICTURE = Path(__file__).resolve().with_name("run.svg")
@@ -44,7 +45,7 @@ def _draw() -> None:
     standing = Standing(job)
     finished = run(job, listeners=[standing.apply])
     console.print("$ tune-jobs run examples/digits.yaml", style="bold")
-    console.print(standing.panel())
+    console.print(Panel(standing))
     _print_run(finished.path, console, most=5)
     svg = console.export_svg(title="tune-jobs")
     PICTURE.write_text(_without_remote_fonts(svg))
