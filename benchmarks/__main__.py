@@ -14,8 +14,9 @@ MEASUREMENTS = {
     "memory": "benchmarks.shared_rows",
     "idle": "benchmarks.idle",
     "reliability": "benchmarks.reliability",
+    "tracking": "benchmarks.tracking",
 }
-REPEATS = {"whole_run": 1, "loop": 5, "overhead": 1, "memory": 1, "idle": 5, "reliability": 3}
+REPEATS = {"whole_run": 1, "loop": 5, "overhead": 1, "memory": 1, "idle": 5, "reliability": 3, "tracking": 2}
 
 
 def main() -> None:

@@ -29,6 +29,7 @@ import numpy as np
 import ray
 import torch
 from ray import tune
+from ray.air.integrations.wandb import WandbLoggerCallback
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 from sklearn.datasets import load_digits
@@ -127,7 +128,9 @@ def validate(net: nn.Module, loader: DataLoader[Any], criterion: nn.Module) -> t
     return loss_sum / total, correct / total
 
 
-def tune_digits(trials: int, seed: int, storage: Path, *, reuse_actors: bool) -> dict[str, float]:
+def tune_digits(
+    trials: int, seed: int, storage: Path, *, reuse_actors: bool, wandb: bool
+) -> dict[str, float]:
     """Runs the tuning on a Ray that is up, and adds up what its trials reported.
 
     Args:
@@ -135,6 +138,7 @@ def tune_digits(trials: int, seed: int, storage: Path, *, reuse_actors: bool) ->
         seed: Of the search and of each training.
         storage: Folder for Ray Tune's own records.
         reuse_actors: Whether a worker goes on to the next trial, which the pages named above do not ask for.
+        wandb: Whether Ray's own callback writes each trial to W&B, offline.
 
     Returns:
         The numbers of trials and epochs, the seconds spent in training and validation passes, and the lowest
@@ -150,7 +154,10 @@ def tune_digits(trials: int, seed: int, storage: Path, *, reuse_actors: bool) ->
             num_samples=trials,
             reuse_actors=reuse_actors,
         ),
-        run_config=tune.RunConfig(storage_path=str(storage)),
+        run_config=tune.RunConfig(
+            storage_path=str(storage),
+            callbacks=[WandbLoggerCallback(project="digits")] if wandb else None,
+        ),
         param_space={
             "seed": seed,
             "lr": tune.loguniform(1e-4, 1.0),
@@ -187,17 +194,23 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--reuse-actors", action="store_true", help="one process for many trials")
+    parser.add_argument("--wandb", action="store_true", help="write each trial to W&B, offline")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result to this file")
     arguments = parser.parse_args()
 
     # A Unix socket's path has at most 107 characters, and Ray adds some 70 of its own.
     folder = Path(tempfile.mkdtemp(prefix="rt", dir="/tmp"))
     os.environ["RAY_TMPDIR"] = os.environ["TMPDIR"] = str(folder)
+    os.environ["WANDB_MODE"], os.environ["WANDB_DIR"] = "offline", str(folder)
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # otherwise Ray writes one into the home folder
     try:
         ray.init(address="local", num_cpus=CPUS, include_dashboard=False)
         totals = tune_digits(
-            arguments.trials, arguments.seed, folder / "results", reuse_actors=arguments.reuse_actors
+            arguments.trials,
+            arguments.seed,
+            folder / "results",
+            reuse_actors=arguments.reuse_actors,
+            wandb=arguments.wandb,
         )
         ray.shutdown()
         result = {"wall_seconds": seconds_since_process_start(), **totals, "seed": arguments.seed}

@@ -69,8 +69,8 @@ def report(repeats: int) -> str:
     """Measures and formats; a round takes about seven minutes."""
     ways: dict[str, Callable[[], Totals]] = {
         OURS: _run_ours,
-        DOCUMENTED: partial(_run_documented, ()),
-        REUSING: partial(_run_documented, ("--reuse-actors",)),
+        DOCUMENTED: partial(run_documented, ()),
+        REUSING: partial(run_documented, ("--reuse-actors",)),
     }
     totals = side_by_side(ways, repeats)
     seconds = {name: [one.wall_seconds for one in rounds] for name, rounds in totals.items()}
@@ -90,7 +90,8 @@ def _run_ours() -> Totals:
     return totals_of(run_tune_jobs(DIGITS_JOB))
 
 
-def _run_documented(flags: Sequence[str]) -> Totals:
+def run_documented(flags: Sequence[str]) -> Totals:
+    """Runs documented_ray_tune.py with `flags`."""
     with private_folder() as folder:
         result = folder / "result.json"
         start = time.time()

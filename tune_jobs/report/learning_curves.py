@@ -149,7 +149,7 @@ def _epoch_axis(longest: int, rungs: Sequence[int], *, log: bool) -> dict[str, o
     if not log:
         ticks = {"dtick": 1} if longest <= 12 else {}
         return {"title": {"text": "epoch"}, "range": [0, longest * 1.03], **ticks}
-    shown = sorted({1, *rungs, longest})
+    shown = sorted({1, *(rung for rung in rungs if rung * 1.25 < longest), longest})
     return {
         "title": {"text": "epoch (log scale)"}, "type": "log", "tickvals": shown, "ticktext": list(map(str, shown)),
         "range": [-0.03, math.log10(longest) + 0.05],
