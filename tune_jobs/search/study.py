@@ -1,9 +1,9 @@
 """The trials of a run as an Optuna study: what optuna-dashboard and Optuna's plots show.
 
-The study follows the journal as a guest: nothing of the run depends on it. Every trial ends in an
-honest state: complete at full length, pruned with its steps where it was stopped, failed where it failed or was
-interrupted. Where a run is resumed, the study is made anew from the events that are in force, so that the
-trials which go on are running again.
+The study follows the journal as a guest: nothing of the run depends on it. A trial is running while a worker
+has it, and waiting at a rung or for a worker. Every trial ends in an honest state: complete at full length, pruned
+with its steps where it was stopped, failed where it failed or was interrupted. Where a run is resumed, the study is
+made anew from the events that are in force, so that the trials which go on are waiting or running again.
 """
 
 import json
@@ -21,7 +21,17 @@ from optuna.trial import TrialState, create_trial
 from search_spaces import SearchSpace
 from trainers.scores import BestEpoch, better
 from trainers.settings import ScoreSettings
-from tune_jobs.events import EpochsReported, Event, Status, TrialCreated, TrialEnded
+from tune_jobs.events import (
+    EpochsReported,
+    Event,
+    RunResumed,
+    Status,
+    TrialCreated,
+    TrialEnded,
+    TrialStarted,
+    TrialWaits,
+    WorkerLost,
+)
 from tune_jobs.folder import RunFolder, replacing
 from tune_jobs.search.optuna_space import to_optuna
 
@@ -51,6 +61,7 @@ class _StudyFile(BaseJournalBackend):
         """When what is appended happened; None is now."""
         self._path = path
         self._entries: list[dict[str, Any]] = []
+        self._begun: dict[int, str] = {}
         self._file: JournalFileBackend | None = None
 
     def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
@@ -61,10 +72,11 @@ class _StudyFile(BaseJournalBackend):
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """See `BaseJournalBackend`."""
+        entries = [self._dated(entry) for entry in logs]
         if self._file is None:
-            self._entries += [_at(self.time, entry) for entry in logs]
+            self._entries += entries
         else:
-            self._file.append_logs(logs)
+            self._file.append_logs(entries)
 
     def write(self) -> None:
         """Replaces the file by what was appended; from here on Optuna itself appends to it."""
@@ -77,22 +89,27 @@ class _StudyFile(BaseJournalBackend):
                 file.write(text.encode() + b"\n")
         self._file = JournalFileBackend(str(self._path))
         self._entries.clear()
+        self.time = None
 
-
-def _at(time: float | None, entry: dict[str, Any]) -> dict[str, Any]:
-    """`entry` with the time of the event that it tells of."""
-    if time is None or "datetime_complete" not in entry:
-        return entry
-    return {
-        **entry,
-        "datetime_complete": datetime.fromtimestamp(time, UTC).isoformat(timespec="microseconds"),
-    }
+    def _dated(self, entry: dict[str, Any]) -> dict[str, Any]:
+        """`entry` with the time of the event that it tells of; a trial begins when it is taken up first."""
+        if "state" not in entry or "trial_id" not in entry:
+            return entry  # it is no change of a trial's state
+        dates: dict[str, Any] = {
+            key: entry[key] for key in ("datetime_start", "datetime_complete") if key in entry
+        }
+        if self.time is not None:
+            now = datetime.fromtimestamp(self.time, UTC).isoformat(timespec="microseconds")
+            dates = dict.fromkeys(dates, now)
+        if "datetime_start" in dates:
+            dates["datetime_start"] = self._begun.setdefault(entry["trial_id"], dates["datetime_start"])
+        return {**entry, **dates}
 
 
 @dataclass
 class _Mirrored:
-    number: int
-    """In the study."""
+    storage_id: int
+    state: TrialState = TrialState.WAITING
     heard: int = 0
     reported: int = 0
     """The last epoch that is a step of the trial."""
@@ -157,16 +174,14 @@ class StudyMirror:
         """Takes one event into account."""
         match event:
             case TrialCreated():
-                parameters, distributions = to_optuna(self._space, event.configuration)
-                trial = create_trial(
-                    state=TrialState.RUNNING,
-                    params=parameters,
-                    distributions=distributions,
-                    user_attrs={"trial_id": event.trial_id},
-                )
-                trial.datetime_start = datetime.fromtimestamp(event.time)
-                self._study.add_trial(trial)
-                self._trials[event.trial_id] = _Mirrored(number=len(self._trials))
+                self._create(event)
+            case TrialStarted():
+                self._turn(self._trials[event.trial_id], TrialState.RUNNING)
+            case TrialWaits() | WorkerLost():
+                self._turn(self._trials[event.trial_id], TrialState.WAITING)
+            case RunResumed():  # no worker of the driver before is there any more
+                for trial in self._trials.values():
+                    self._turn(trial, TrialState.WAITING)
             case EpochsReported():
                 for result in event.results:
                     self._hear(event.trial_id, result)
@@ -177,6 +192,25 @@ class StudyMirror:
 
     def close(self) -> None:
         """Does nothing: each event is written at once."""
+
+    def _create(self, event: TrialCreated) -> None:
+        parameters, distributions = to_optuna(self._space, event.configuration)
+        trial = create_trial(
+            state=TrialState.WAITING,
+            params=parameters,
+            distributions=distributions,
+            user_attrs={"trial_id": event.trial_id},
+        )
+        self._study.add_trial(trial)
+        self._trials[event.trial_id] = _Mirrored(
+            self._storage.get_trial_id_from_study_id_trial_number(self._study_id, len(self._trials))
+        )
+
+    def _turn(self, trial: _Mirrored, state: TrialState, value: float | None = None) -> None:
+        """Has `trial` be in `state`, unless it has ended or is in it."""
+        if trial.state is not state and not trial.state.is_finished():
+            trial.state = state
+            self._storage.set_trial_state_values(trial.storage_id, state, None if value is None else [value])
 
     def _hear(self, trial_id: str, result: Mapping[str, Any]) -> None:
         trial, epoch = self._trials[trial_id], int(result["epoch"])
@@ -190,8 +224,7 @@ class StudyMirror:
     def _report(self, trial: _Mirrored) -> None:
         if trial.best is not None and trial.heard > trial.reported:
             trial.reported = trial.heard
-            storage_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, trial.number)
-            self._storage.set_trial_intermediate_value(storage_id, trial.heard, trial.best.score)
+            self._storage.set_trial_intermediate_value(trial.storage_id, trial.heard, trial.best.score)
 
     def _end(self, event: TrialEnded) -> None:
         trial = self._trials[event.trial_id]
@@ -200,5 +233,5 @@ class StudyMirror:
             state = TrialState.FAIL
         if state is not TrialState.FAIL:
             self._report(trial)
-        value = trial.best.score if state is TrialState.COMPLETE and trial.best else None
-        self._study.tell(trial.number, value, state=state, skip_if_finished=True)
+        value = None if state is TrialState.FAIL or trial.best is None else trial.best.score
+        self._turn(trial, state, value)

@@ -23,7 +23,7 @@ CONFIGURATIONS = [
 ]
 EVENTS: list[Event] = [
     *(created(number, configuration) for number, configuration in enumerate(CONFIGURATIONS)),
-    *(TrialStarted(trial_id=f"{number:04d}") for number in range(5)),
+    *(TrialStarted(trial_id=f"{number:04d}") for number in range(6)),
     reported(0, 0.9, 0.8, 0.7, 0.2, *[0.5] * 5),
     ended(0, Status.COMPLETED),
     reported(1, 0.8),
@@ -38,7 +38,7 @@ EVENTS: list[Event] = [
     reported(4, 0.75),
     TrialWaits(trial_id="0004", epoch=1),
 ]
-STATES = ["Complete", "Pruned", "Fail", "Fail", "Running", "Running"]
+STATES = ["Complete", "Pruned", "Fail", "Fail", "Waiting", "Running"]
 STEPS = [{1: 0.9, 3: 0.7, 9: 0.2}, {1: 0.8, 3: 0.6}, {}, {1: 0.7}, {1: 0.75}, {}]
 
 
@@ -109,4 +109,4 @@ def test_the_dashboard_follows_a_run_that_goes_on(folder: RunFolder, mirror: Stu
     assert Dashboard(folder).study()["trials"] == []
     for so_far, event in enumerate(EVENTS[: len(CONFIGURATIONS)], start=1):
         mirror(event)
-        assert [trial["state"] for trial in Dashboard(folder).study()["trials"]] == ["Running"] * so_far
+        assert [trial["state"] for trial in Dashboard(folder).study()["trials"]] == ["Waiting"] * so_far

@@ -83,6 +83,23 @@ def test_a_trial_that_runs_is_running_with_its_parameters_and_our_id() -> None:
     assert (trial.state.name, trial.params, trial.user_attrs) == ("RUNNING", {"x": 0.5}, {"trial_id": "0000"})
 
 
+def test_a_trial_without_a_worker_waits() -> None:
+    waits, promoted = TrialWaits(trial_id="0000", epoch=1), TrialPromoted(trial_id="0000", epoch=1)
+    lost, again = WorkerLost(trial_id="0000", reason="killed"), TrialStarted(trial_id="0000")
+    resumed = RunResumed(trials=1, versions={})
+    assert Mirrored(created(0, {"x": 0.5})).trial.state.name == "WAITING"
+    for events, state in [
+        ([waits], "WAITING"),
+        ([waits, promoted], "WAITING"),
+        ([waits, promoted, again], "RUNNING"),
+        ([lost], "WAITING"),
+        ([lost, again], "RUNNING"),
+        ([resumed], "WAITING"),
+        ([ended(0, Status.FAILED), resumed], "FAIL"),
+    ]:
+        assert story(*events).state.name == state, events
+
+
 def test_a_trial_of_full_length_is_complete_with_its_best_score() -> None:
     trial = story(reported(0, *[0.9, 0.8, 0.7, 0.3], *[0.5] * 5), ended(0, Status.COMPLETED))
     assert (trial.state.name, trial.value) == ("COMPLETE", 0.3)
@@ -224,6 +241,7 @@ def interrupted_run() -> list[Event]:
     resumable = {"status": Status.INTERRUPTED, "reason": Ending.INTERRUPTED.value, "resumable": True}
     past = [
         *[created(number, {"x": number / 10}) for number in range(7)],
+        *[TrialStarted(trial_id=f"{number:04d}") for number in range(6)],
         reported(0, *[0.9, 0.8, 0.7, 0.3], *[0.5] * 5),
         ended(0, Status.COMPLETED),
         reported(1, 0.9, 0.8, 0.7),
@@ -240,6 +258,7 @@ def interrupted_run() -> list[Event]:
         RunEnded(ending=Ending.INTERRUPTED),
         WinnerSelected(winner="0000"),
         RunResumed(trials=8, versions={}),
+        TrialStarted(trial_id="0004"),
         reported(4, 0.3, 0.2, first=4),  # the fourth epoch is done again
     ]
     return in_force([replace(event, time=1e9 + second) for second, event in enumerate(past)])
@@ -271,8 +290,8 @@ def test_a_study_that_is_made_anew_is_the_live_one(folder: RunFolder) -> None:
         ("FAIL", {1: 0.5}),
         ("FAIL", {}),
         ("RUNNING", {1: 0.6, 3: 0.4}),
-        ("RUNNING", {1: 0.5}),
-        ("RUNNING", {}),
+        ("WAITING", {1: 0.5}),
+        ("WAITING", {}),
     ]
 
 
@@ -327,11 +346,12 @@ def test_what_was_there_before_is_replaced_with_the_lock_that_a_dead_process_lef
 
 def test_trials_have_the_times_of_their_events(folder: RunFolder) -> None:
     rebuilt(folder, interrupted_run())
-    first, *_, last = opened(folder).trials
-    assert first.datetime_start == datetime.fromtimestamp(1e9)
-    assert first.datetime_complete == datetime.fromtimestamp(1e9 + 8)
-    assert last.datetime_start == datetime.fromtimestamp(1e9 + 6)
-    assert last.datetime_complete is None
+    first, *_, again, _, last = opened(folder).trials
+    assert first.datetime_start == datetime.fromtimestamp(1e9 + 7)
+    assert first.datetime_complete == datetime.fromtimestamp(1e9 + 14)
+    assert again.datetime_start == datetime.fromtimestamp(1e9 + 11), "when it was taken up first"
+    assert again.datetime_complete is None
+    assert last.datetime_start is None
 
 
 def test_a_study_without_events_is_new_and_has_no_trial(folder: RunFolder) -> None:
