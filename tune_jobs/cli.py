@@ -9,6 +9,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -60,6 +61,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"given {text!r}; valid: a whole number of at least 0")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"given {text!r}; valid: 1 to 65535")
     return int(text)
 
 
@@ -119,6 +126,8 @@ def _parser() -> argparse.ArgumentParser:
     test.add_argument("--reason", metavar="TEXT", help="why")
     report = add("report", _report, "Write the report of a run, one HTML file.", run_folder)
     report.add_argument("--output", metavar="FILE", type=Path, help="(default report.html in the run folder)")
+    dashboard = add("dashboard", _dashboard, "Serve the study of a run with optuna-dashboard.", run_folder)
+    dashboard.add_argument("--port", type=_port, default=0, metavar="N", help="(default a free one)")
     mend = add(
         "repair",
         _repair,
@@ -305,6 +314,17 @@ def _report(options: argparse.Namespace, rest: list[str], console: Console) -> N
 
     _no_overrides(rest)
     console.print(f"report: {write_report(options.run, options.output)}", markup=False)
+
+
+def _dashboard(options: argparse.Namespace, rest: list[str], console: Console) -> None:
+    from tune_jobs.dashboard import HOST, PAGE, study_server  # noqa: PLC0415 (imports Optuna)
+
+    _no_overrides(rest)
+    with study_server(RunFolder.open(options.run), options.port) as server:
+        console.print(f"dashboard: http://{HOST}:{server.server_port}{PAGE}", markup=False)
+        console.print("Ctrl-C ends it; the run is not touched", style="dim")
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 def _repair(options: argparse.Namespace, rest: list[str], console: Console) -> None:
