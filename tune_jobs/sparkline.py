@@ -9,7 +9,7 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII_BLOCKS = "_.,-=+*#"
 CROSS = "x"
 
-LOG_FROM = 20.0
+LOG_FROM = 5.0
 """A curve whose largest value is so many times its smallest is drawn on a log scale."""
 
 
@@ -22,7 +22,7 @@ class Sparkline:
     """Whether the heights are those of logarithms."""
     low: float
     high: float
-    """The smallest and the largest finite value that is drawn."""
+    """The smallest and the largest finite value; they are the lowest and the highest letter."""
 
 
 def sparkline(values: Sequence[float], width: int, *, unicode: bool = True) -> Sparkline | None:
@@ -31,7 +31,7 @@ def sparkline(values: Sequence[float], width: int, *, unicode: bool = True) -> S
     Values that share a letter are averaged; where none of them is finite, it is an x.
     """
     means = [_mean(part) for part in _parts(values, max(width, 1))]
-    finite = [mean for mean in means if mean is not None]
+    finite = [value for value in values if math.isfinite(value)]
     if not finite:
         return None
     low, high = min(finite), max(finite)

@@ -38,7 +38,7 @@ def test_an_epoch_without_a_finite_loss_is_a_cross(lost: float) -> None:
 
 
 def test_many_values_share_letters_and_are_averaged() -> None:
-    assert sparkline([8.0, 6.0, 4.0, NAN, 2.0, 0.0], 3) == Sparkline("█▅▁", log=False, low=1.0, high=7.0)
+    assert sparkline([8.0, 6.0, 4.0, NAN, 2.0, 0.0], 3) == Sparkline("█▅▂", log=False, low=0.0, high=8.0)
     assert len(text(*map(float, range(1000)), width=30) or "") == 30
 
 
