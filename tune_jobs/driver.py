@@ -101,7 +101,9 @@ def resume(
         write_test(folder.path)
         job = job_to_resume(folder, journal.past, overrides)
         if is_over(job, journal.past):
-            _conclude_again(RunRecord.replay(in_force(journal.past), job.selection), folder, journal)
+            append_openings(journal, folder)
+            with importable_from(job.folder):
+                _conclude_again(job, folder, journal)
             return _judged(open_run(folder.path))
         from tune_jobs.ray_connection import ray_connection  # noqa: PLC0415 (see `run`)
 
@@ -192,10 +194,14 @@ def conclude(record: RunRecord, ending: Ending, folder: RunFolder, journal: Jour
     _select(record, folder, journal)
 
 
-def _conclude_again(record: RunRecord, folder: RunFolder, journal: Journal) -> None:
-    """Does what is left where a run was killed while it was concluded."""
-    selected = any(isinstance(event, WinnerSelected) for event in in_force(journal.past))
-    _select(record, folder, None if selected else journal)
+def _conclude_again(job: Job, folder: RunFolder, journal: Journal) -> None:
+    """Does what is left where a run was killed while it was concluded, or its trackers while they wrote."""
+    past = in_force(journal.past)
+    selected = any(isinstance(event, WinnerSelected) for event in past)
+    with ExitStack() as open_:
+        for guest in open_trackers(job, folder, past):
+            journal.follow(open_.enter_context(guest))
+        _select(RunRecord.replay(past, job.selection), folder, None if selected else journal)
 
 
 def _select(record: RunRecord, folder: RunFolder, journal: Journal | None) -> None:

@@ -224,6 +224,20 @@ class HoldoutUnsealed(Event):
     reason: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class HoldoutEvaluated(Event):
+    """The winner was evaluated on the test rows; `number` is that of the ledger's entry, the first has 1.
+
+    `results` holds `test_loss` and `test_<metric>`, means over the test rows; `reason` is why they were read.
+    """
+
+    type = "holdout_evaluated"
+    number: int
+    trial_id: str
+    results: Mapping[str, float]
+    reason: str | None = None
+
+
 _EVENTS: dict[str, type[Event]] = {event.type: event for event in Event.__subclasses__()}
 _ENUMS: dict[str, type[StrEnum]] = {"status": Status, "ending": Ending}
 
@@ -260,6 +274,6 @@ def seconds_spent(events: Iterable[Event]) -> float:
         if isinstance(event, RunStarted | RunResumed):
             spent += 0.0 if begun is None else last - begun
             begun = event.time
-        if not isinstance(event, HoldoutUnsealed):  # long after the end
+        if not isinstance(event, HoldoutUnsealed | HoldoutEvaluated):  # long after the end
             last = event.time
     return spent if begun is None else spent + last - begun

@@ -62,6 +62,9 @@ def check_surroundings(sections: Mapping[str, Any], folder: Path) -> list[Proble
             training: TrainingSettings = sections["training"]
             problems += _reference("training.loss", training.loss)
             problems += [p for name in training.metrics for p in _reference("training.metrics", name)]
+        if "tracking" in sections:
+            own: Sequence[str] = sections["tracking"].trackers
+            problems += [p for name in own for p in _reference("tracking.trackers", name)]
     if "tracking" in sections:
         problems += _trackers(sections["tracking"])
     return problems

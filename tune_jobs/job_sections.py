@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator
 from pydantic_core import PydanticCustomError
 
 from search_spaces import SearchSpace, SearchSpaceError, parse_space
-from trainers.settings import Count, NonNegative, Positive, Settings
+from trainers.settings import Count, NonNegative, Positive, Reference, Settings
 
 SearchMethod = Literal["gp", "tpe", "random", "grid"]
 SchedulerMethod = Literal["asha", "asha_stopping", "median", "none"]
@@ -100,13 +100,28 @@ class LimitSettings(Settings):
     """How often a trial whose worker was lost goes on from its last checkpoint."""
 
 
+def _project(name: str) -> str:
+    """Refuses what W&B would refuse when the first trial is due to start."""
+    if not 1 <= len(name) <= 128 or set(name) & set("/\\#?%:"):
+        raise ValueError(f"given {name!r}; valid: 1 to 128 characters, none of them / \\ # ? % :")
+    return name
+
+
+def _tag(tag: str) -> str:
+    if not 1 <= len(tag) <= 64:
+        raise ValueError(f"given {tag!r}; valid: 1 to 64 characters")
+    return tag
+
+
 class WandbSettings(Settings):
     """Where W&B runs go."""
 
-    project: str
+    project: Annotated[str, AfterValidator(_project)]
     entity: str | None = None
     mode: Literal["offline", "online"] = "offline"
-    tags: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Either way everything is written into the run folder; online, a process beside the run uploads it."""
+    tags: Annotated[tuple[Annotated[str, AfterValidator(_tag)], ...], Field(strict=False)] = ()
+    """In addition to the search method and the scheduler's."""
 
 
 class TrackingSettings(Settings):
@@ -114,3 +129,5 @@ class TrackingSettings(Settings):
 
     wandb: WandbSettings | None = None
     tensorboard: bool = False
+    trackers: Annotated[tuple[Reference, ...], Field(strict=False)] = ()
+    """The user's own: functions that are called with a `TrackedRun` and return a `Tracker`."""

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tune_jobs.errors import DamagedRun, ResourceError, RunFolderError
-from tune_jobs.events import Event, TrialCreated, in_force
+from tune_jobs.events import Event, HoldoutUnsealed, TrialCreated, in_force
 from tune_jobs.folder import RunFolder, replacing
 from tune_jobs.job import Job
 from tune_jobs.job_sections import TrackingSettings
@@ -27,7 +27,8 @@ from tune_jobs.search.study import StudyMirror
 from tune_jobs.selection import select_winner, write_selection
 from tune_jobs.storage import reason_of
 from tune_jobs.tables import write_tables
-from tune_jobs.tracking import make_trackers
+from tune_jobs.tracking import TrackedRun, file_trackers
+from tune_jobs.tracking.wandb_files import upload_command
 
 STAGING = ".repair"
 """Folder in the run folder where the dashboards' files are made, before they take the place of the old ones."""
@@ -145,8 +146,11 @@ def _unused(path: Path) -> Path:
 def _about_journal(journal: Journal, openings: Sequence[Event]) -> Iterator[str]:
     if journal.cut:
         yield f"journal: the last line was not finished ({_count(journal.cut, 'byte')}), and was dropped"
-    if openings:
-        yield f"journal: {_count(len(openings), 'opening')} of the holdout added, from its ledger"
+    opened = sum(isinstance(event, HoldoutUnsealed) for event in openings)
+    if opened:
+        yield f"journal: {_count(opened, 'opening')} of the holdout added, from its ledger"
+    if len(openings) > opened:
+        yield f"journal: {_count(len(openings) - opened, 'result')} of the holdout added, from its ledger"
     yield f"journal: {_count(len(journal.past), 'event')}, all of them sound"
 
 
@@ -186,7 +190,7 @@ def _track(folder: RunFolder, job: Job, events: Sequence[Event]) -> Iterator[str
     if job.tracking.wandb is not None:
         offline = job.tracking.wandb.model_copy(update={"mode": "offline"})
         made = _replace(folder, folder.wandb, TrackingSettings(wandb=offline), job, events)
-        yield f"W&B: {made}; written offline, whatever the job says: `wandb sync {folder.wandb}/offline-run-*`"
+        yield f"W&B: {made}; `{upload_command(folder.wandb)}` uploads what is there"
 
 
 def _replace(
@@ -197,12 +201,9 @@ def _replace(
     shutil.rmtree(staging.path.parent, ignore_errors=True)
     staging.path.mkdir(parents=True)
     try:
-        for tracker in make_trackers(tracking, job.selection, staging).values():
-            try:
-                for event in events:
-                    tracker(event)
-            finally:
-                tracker.close()
+        staged = TrackedRun(job.model_copy(update={"tracking": tracking}), staging.path, events)
+        for make in file_trackers(staged, folder.path).values():
+            make().close()  # it writes what it finds missing, which is everything
         made = staging.path / files.name
         made.mkdir(exist_ok=True)  # without a trial there are no files
         if files.exists():

@@ -1,6 +1,8 @@
 """A run that was made: its tables, its winner, and the one look at its test rows."""
 
+import logging
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,13 +15,14 @@ from trainers.plan import TrainingPlan, plan_training
 from tune_jobs import holdout
 from tune_jobs.checkpoint_store import CheckpointStore
 from tune_jobs.data_file import read_info
-from tune_jobs.errors import DamagedRun, JobError, RunFolderError
-from tune_jobs.events import Ending, Event, HoldoutUnsealed, RunStarted, in_force
+from tune_jobs.errors import DamagedRun, JobError, ResourceError, RunFolderError, StorageFailed
+from tune_jobs.events import Ending, Event, HoldoutEvaluated, HoldoutUnsealed, RunStarted, in_force
 from tune_jobs.folder import RunFolder
 from tune_jobs.job import Job
 from tune_jobs.job_checks import importable_from
 from tune_jobs.job_file import read_yaml
 from tune_jobs.journal import Journal, in_use, read_journal
+from tune_jobs.preparation import job_fingerprint
 from tune_jobs.records import RunRecord
 from tune_jobs.selection import read_selection
 from tune_jobs.storage import reason_of, write_test
@@ -28,6 +31,8 @@ from tune_jobs.tables import epochs_table, trials_table
 if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,17 +63,25 @@ def job_of(folder: RunFolder, events: Sequence[Event]) -> Job:
     """The job of the run whose journal holds `events`.
 
     Raises:
-        DamagedRun: the journal or the job is damaged, or the run was killed before its first event.
+        DamagedRun: the journal or the job is damaged, the job was changed by hand, or the run was killed before
+            its first event.
     """
     if not events or not isinstance(events[0], RunStarted):
         raise DamagedRun(
-            f"{folder.journal}: does not begin with the start of a run; if the run was killed that early, run its "
-            "job anew, since nothing is lost"
+            f"{folder.journal}: does not begin with the start of a run. If checkpoints/ is empty, the run was killed "
+            "that early, and nothing is lost: run its job anew; else restore the journal from a copy"
         )
     try:
-        return Job.from_mapping(read_yaml(folder.job), Path(events[0].job_folder))
+        job = Job.from_mapping(read_yaml(folder.job), Path(events[0].job_folder))
     except JobError as error:
-        raise DamagedRun(f"{folder.job}: {'; '.join(p.message for p in error.problems)}") from error
+        text = "; ".join(p.message for p in error.problems)
+        raise DamagedRun(f"{folder.job}: {text}; restore it from a copy") from error
+    if events[0].fingerprints.get("job") not in {None, job_fingerprint(job)}:
+        raise DamagedRun(
+            f"{folder.job}: was changed since the run began, so that it is not the job of these trials; put it back as "
+            "it was. What may change is changed with `tune-jobs resume RUN --key value`"
+        )
+    return job
 
 
 class Run:
@@ -129,8 +142,10 @@ class Run:
         """
         if self._selected is None:
             cut_off = self.ending is not None and self.ending.cut_off
-            go_on = f"; `tune-jobs resume {self.path}` goes on" if cut_off else ""
-            raise RunFolderError(f"{self.path}: no trial succeeded, so there is no winner{go_on}")
+            why = "no trial succeeded"
+            if cut_off:
+                why = f"no trial had ended before the run stopped; `tune-jobs resume {self.path}` goes on"
+            raise RunFolderError(f"{self.path}: there is no winner, since {why}")
         return Winner(**{**self._selected, "checkpoint": self.path / self._selected["checkpoint"]})
 
     def plan(self) -> TrainingPlan:
@@ -182,12 +197,31 @@ class Run:
                     )
                 self._events += 1
                 rows, number = holdout.unseal(self._folder, winner.trial_id, again=again, reason=reason)
-                journal.append(HoldoutUnsealed(trial_id=winner.trial_id, reason=reason))
-            evaluation = evaluate(rows)
-            results = {"test_loss": evaluation.loss}
-            results |= {f"test_{name}": value for name, value in evaluation.metrics.items()}
-            holdout.record_results(self._folder, number, results)
+                unsealed = HoldoutUnsealed(trial_id=winner.trial_id, reason=reason)
+                journal.append(unsealed)
+                evaluation = evaluate(rows)
+                results = {"test_loss": evaluation.loss}
+                results |= {f"test_{name}": value for name, value in evaluation.metrics.items()}
+                holdout.record_results(self._folder, number, results)
+                evaluated = HoldoutEvaluated(
+                    number=number, trial_id=winner.trial_id, results=results, reason=reason
+                )
+                self._append_result(journal, [*journal.past, unsealed], evaluated)
         return results
+
+    def _append_result(self, journal: Journal, past: Sequence[Event], evaluated: HoldoutEvaluated) -> None:
+        """Adds to the journal what the ledger holds by now, for the trackers too; neither may lose the result."""
+        from tune_jobs.tracking import open_trackers  # noqa: PLC0415 (they know of runs)
+
+        with ExitStack() as stack:
+            try:
+                for guest in open_trackers(self.job, self._folder, in_force(past)):
+                    journal.follow(stack.enter_context(guest))
+            except ResourceError as error:
+                _LOG.warning("the result of the test is not tracked: %s", error)
+            with suppress(StorageFailed):  # a resumption or a repair adds it from the ledger
+                journal.append(evaluated)
+                self._events += 1
 
     @cached_property
     def _selected(self) -> Mapping[str, Any] | None:

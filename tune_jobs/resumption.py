@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 from search_spaces import Problem
 from tune_jobs import holdout
-from tune_jobs.errors import DamagedRun, JobError, RunFolderError
+from tune_jobs.errors import JobError, RunFolderError
 from tune_jobs.events import (
     Ending,
     Event,
+    HoldoutEvaluated,
     HoldoutUnsealed,
     RunEnded,
     RunResumed,
@@ -22,7 +23,7 @@ from tune_jobs.holdout import read_ledger
 from tune_jobs.job import Job
 from tune_jobs.job_file import apply_overrides
 from tune_jobs.journal import Journal
-from tune_jobs.preparation import CHANGEABLE, job_fingerprint, this_process, versions
+from tune_jobs.preparation import CHANGEABLE, this_process, versions
 from tune_jobs.results import job_of
 
 if TYPE_CHECKING:
@@ -37,16 +38,10 @@ def job_to_resume(folder: RunFolder, events: Sequence[Event], overrides: Sequenc
         JobError: an override is wrong, or of what cannot change.
     """
     job = job_of(folder, events)
-    began_with = events[0].fingerprints.get("job") if isinstance(events[0], RunStarted) else None
-    if began_with not in {None, job_fingerprint(job)}:
-        raise DamagedRun(
-            f"{folder.job}: was changed since the run began, so that its trials could not be compared with further "
-            "ones; put it back as it was. What may change is changed with `tune-jobs resume RUN --key value`"
-        )
     if not overrides:
         return job
     problems = [
-        Problem(name, f"cannot change in a run that has begun; what can: {', '.join(CHANGEABLE)}")
+        Problem(name, f"no key that can change in a run that has begun; those are {', '.join(CHANGEABLE)}")
         for name, _ in overrides
         if not any(name == key or name.startswith(f"{key}.") for key in CHANGEABLE)
     ]
@@ -98,15 +93,23 @@ def check_data(folder: RunFolder, events: Sequence[Event], prepared: "PreparedDa
 
 
 def append_openings(journal: Journal, folder: RunFolder) -> list[Event]:
-    """Openings of the holdout that its ledger knows of and the journal does not; they are appended to it.
+    """Openings of the holdout, and their results, that its ledger knows of and the journal does not; they are appended.
 
     A process may have died between the two. They belong to the journal's past from then on.
     """
     known = sum(isinstance(event, HoldoutUnsealed) for event in journal.past)
-    missing: list[Event] = [
-        HoldoutUnsealed(time=entry.time, trial_id=entry.trial_id, reason=entry.reason)
-        for entry in read_ledger(folder)[known:]
-    ]
+    evaluated = {event.number for event in journal.past if isinstance(event, HoldoutEvaluated)}
+    missing: list[Event] = []
+    for entry in read_ledger(folder):
+        if entry.number > known:
+            missing.append(HoldoutUnsealed(time=entry.time, trial_id=entry.trial_id, reason=entry.reason))
+        if entry.results is not None and entry.number not in evaluated:
+            missing.append(
+                HoldoutEvaluated(
+                    time=entry.time, number=entry.number, trial_id=entry.trial_id, results=entry.results,
+                    reason=entry.reason,
+                )
+            )  # fmt: skip
     for event in missing:
         journal.append(event)
     journal.past = (*journal.past, *missing)

@@ -1,66 +1,85 @@
 """Tracking: dashboards beside the run folder, fed by the run's journal in the driver."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
 
-from trainers.settings import ScoreSettings
+from trainers.references import load_reference
 from tune_jobs.errors import ResourceError
 from tune_jobs.events import Event
 from tune_jobs.folder import RunFolder
 from tune_jobs.job import Job
-from tune_jobs.job_sections import TrackingSettings
 from tune_jobs.tracking.base import Guest as Guest
+from tune_jobs.tracking.base import LateTracker
+from tune_jobs.tracking.base import MakeTracker as MakeTracker
+from tune_jobs.tracking.base import TrackedRun as TrackedRun
 from tune_jobs.tracking.base import Tracker as Tracker
 
 
 def open_trackers(job: Job, folder: RunFolder, events: Sequence[Event] = ()) -> list[Guest]:
     """The trackers that `job` asks for, as listeners for the run's journal; the caller closes them.
 
+    What an earlier driver left undone, they make good: at the first event, or when they are closed.
+
     Args:
-        job: of the run.
+        job: of the run; its own modules can be imported.
         folder: of the run.
-        events: see `make_trackers`.
+        events: of the run so far, without those that were taken back (`in_force`).
 
     Raises:
         ResourceError: the package of a tracker is missing.
     """
-    trackers = make_trackers(job.tracking, job.selection, folder, events)
-    return [Guest(tracker, name) for name, tracker in trackers.items()]
+    run = TrackedRun(job, folder.path, events)
+    makers = file_trackers(run)
+    for name in job.tracking.trackers:
+        makers[f"tracker {name}"] = partial(_make_own, name, run)
+    return [Guest(LateTracker(make), name) for name, make in makers.items()]
 
 
-def make_trackers(
-    tracking: TrackingSettings, score: ScoreSettings, folder: RunFolder, events: Sequence[Event] = ()
-) -> dict[str, Tracker]:
-    """The trackers that `tracking` asks for, by the names that messages have for them.
+def file_trackers(run: TrackedRun, home: Path | None = None) -> dict[str, Callable[[], Tracker]]:
+    """What makes the trackers of this package that a job asks for, by the names that messages have for them.
+
+    They write into `run.path` alone.
 
     Args:
-        tracking: of the job.
-        score: which number judges an epoch.
-        folder: of the run.
-        events: of the run so far, without those that were taken back (`in_force`). They have been tracked: what
-            comes later is added to that.
+        run: what is tracked.
+        home: the run folder, where `run.path` only stands in for it.
 
     Raises:
         ResourceError: the package of a tracker is missing.
     """
-    trackers: dict[str, Tracker] = {}
+    tracking = run.job.tracking
+    makers: dict[str, Callable[[], Tracker]] = {}
     if tracking.wandb is not None:
-        with _importing("wandb", "tracking.wandb"):
-            from tune_jobs.tracking.wandb import WandbTracker  # noqa: PLC0415 (a second, and seldom needed)
-        trackers["W&B"] = WandbTracker(tracking.wandb, folder, score, events)
+        _require("wandb", "tracking.wandb")
+        makers["W&B"] = partial(_make_wandb, run, home)
     if tracking.tensorboard:
-        with _importing("tensorboardX", "tracking.tensorboard"):
-            from tune_jobs.tracking.tensorboard import TensorboardTracker  # noqa: PLC0415 (imports torch)
-        trackers["TensorBoard"] = TensorboardTracker(folder, score, events)
-    return trackers
+        _require("tensorboardX", "tracking.tensorboard")
+        makers["TensorBoard"] = partial(_make_tensorboard, run)
+    return makers
 
 
-@contextmanager
-def _importing(package: str, key: str) -> Iterator[None]:
-    try:
-        yield
-    except ImportError as error:
+def _make_wandb(run: TrackedRun, home: Path | None) -> Tracker:
+    from tune_jobs.tracking.wandb import WandbTracker  # noqa: PLC0415 (a second, beside the run and seldom needed)
+
+    return WandbTracker(run, home=home)
+
+
+def _make_tensorboard(run: TrackedRun) -> Tracker:
+    from tune_jobs.tracking.tensorboard import TensorboardTracker  # noqa: PLC0415 (imports torch)
+
+    return TensorboardTracker(run)
+
+
+def _make_own(name: str, run: TrackedRun) -> Tracker:
+    make: MakeTracker = load_reference(name)
+    return make(run)
+
+
+def _require(package: str, key: str) -> None:
+    if find_spec(package) is None:
         raise ResourceError(
-            f"{key}: the package {package} cannot be imported ({error}); "
-            f"install it with `pip install {package}`, or leave {key} out of the job"
-        ) from error
+            f"{key}: the package {package} is not installed; install it with `pip install {package}`, or leave "
+            f"{key} out of the job"
+        )

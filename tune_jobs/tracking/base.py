@@ -2,37 +2,29 @@
 
 A tracker is called in the driver with every event of the run, in order, after the event is on disk; workers
 know nothing of it. It is a guest: wrapped in a `Guest` it works in a thread of its own, and the run neither
-waits for it nor fails with it. To write another one, take the events that matter and leave the rest:
+waits for it nor fails with it. It needs no lock, since one thread makes all of its calls, and may raise: that
+switches it off.
 
-    class Printer:
-        def __init__(self, file: TextIO) -> None:
-            self._file = file
+What a tracker has to bear:
 
-        def __call__(self, event: Event) -> None:
-            match event:
-                case TrialCreated():  # event.configuration: values by parameter
-                    print(event.trial_id, dict(event.configuration), file=self._file)
-                case EpochsReported():  # event.results: a mapping an epoch, as `EpochResult.to_mapping` gives it
-                    print(event.trial_id, "epoch", event.results[-1]["epoch"], file=self._file)
-                case TrialEnded():
-                    print(event.trial_id, event.status, event.reason, file=self._file)
+- A driver may be killed at any moment, and with it the tracker: what the tracker had not written by then it finds
+  in `TrackedRun.events` when the run is resumed.
+- A trial whose worker was lost repeats the epochs since its last checkpoint: `new_results` leaves them out.
+- A run that is resumed takes back that it had ended, and that those trials had which go on: `in_force`.
 
-        def close(self) -> None:
-            self._file.flush()
-
-    with Guest(Printer(sys.stderr), "the printer") as guest:
-        run(job, listeners=[guest])
-
-A tracker needs no lock, since one thread makes all of its calls, and may raise: that switches it off.
+`tracking.trackers` of a job file names functions that make trackers; docs/dashboards.md has an example.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Protocol, Self
 
 from tune_jobs.events import EpochsReported, Event
+from tune_jobs.job import Job
 from tune_jobs.records import RunRecord
 
 CLOSE_SECONDS = 60.0
@@ -48,6 +40,60 @@ class Tracker(Protocol):
 
     def close(self) -> None:
         """Writes what is left; called once, after the last event, also where a call has failed."""
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """What a tracker is made with."""
+
+    job: Job
+    path: Path
+    """The run folder; files of a tracker belong into a folder of their own in it."""
+    events: Sequence[Event] = ()
+    """Of the run so far, without those that were taken back; empty where the run begins.
+
+    Where the run is resumed the last of them is the `RunResumed`, of which the tracker is told as well.
+    """
+
+    def record(self) -> RunRecord:
+        """What `events` lead to."""
+        return RunRecord.replay(self.events, self.job.selection)
+
+
+MakeTracker = Callable[[TrackedRun], Tracker]
+
+
+class LateTracker:
+    """A tracker that is made when its first event comes, or at the end: in the thread of its guest.
+
+    Args:
+        make: returns the tracker; may be slow, or fail.
+    """
+
+    def __init__(self, make: Callable[[], Tracker]) -> None:
+        self._make = make
+        self._tracker: Tracker | None = None
+        self._failed = False
+
+    def __call__(self, event: Event) -> None:
+        """Passes `event` on.
+
+        Raises:
+            Exception: whatever the tracker raises, or the function that makes it.
+        """
+        self._made()(event)
+
+    def close(self) -> None:
+        """Closes the tracker; one that could not be made is not tried again."""
+        if not self._failed:
+            self._made().close()
+
+    def _made(self) -> Tracker:
+        if self._tracker is None:
+            self._failed = True
+            self._tracker = self._make()
+            self._failed = False
+        return self._tracker
 
 
 class Guest:

@@ -1,40 +1,52 @@
-"""TensorBoard: event files in `tensorboard/<trial_id>/` of the run folder."""
+"""TensorBoard: event files in `tensorboard/<trial_id>/` of the run folder, and the columns of its HParams tab."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
 
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event as FileEvent
 from tensorboardX.proto.summary_pb2 import Summary
-from tensorboardX.summary import hparams
 
-from trainers.settings import ScoreSettings
-from tune_jobs.events import EpochsReported, Event, TrialCreated, TrialEnded
-from tune_jobs.folder import RunFolder
-from tune_jobs.records import RunRecord
-from tune_jobs.tracking.base import new_results
+from tune_jobs.events import EpochsReported, Event, HoldoutEvaluated, TrialCreated, TrialEnded
+from tune_jobs.tracking.base import TrackedRun, new_results
+from tune_jobs.tracking.closed import ClosedParts
+from tune_jobs.tracking.tensorboard_hparams import experiment, session_end, session_start
+
+_NO_SCALARS: Final = frozenset({"epoch", "seconds"})
 
 
 class TensorboardTracker:
-    """Writes every epoch of every trial as scalars, and at a trial's end its configuration as hparams.
+    """Writes every epoch of every trial as scalars, and its configuration and its end as hparams.
 
-    The scalars are `train_loss`, `val_loss`, the metrics and `lr`; their steps are epochs. The hparams come
-    with the trial's score, as `best/<metric>` at the epoch of the score.
+    The scalars are `train_loss`, `val_loss`, the metrics and `lr`; their steps are epochs. At its end a trial
+    shows its score, as `best/<metric>` at the epoch of the score. What the winner came to on the test rows
+    stands in a folder of its own, `test-<number>`.
 
-    Each trial has one file, and a further one where it goes on in a resumed run; TensorBoard shows them as one.
-    They are written by tensorboardX's `EventsWriter`: its `SummaryWriter` would add a thread and a queue between
-    processes to each trial.
+    Each trial has one file. Those of trials that a resumed run goes on with, and those that a driver that was
+    killed left open, are written anew from their first epoch. They are written by tensorboardX's `EventsWriter`:
+    its `SummaryWriter` would add a thread and a queue between processes to each trial.
 
     Args:
-        folder: of the run.
-        score: which number judges an epoch.
-        events: of the run so far, which have been written before.
+        run: what is tracked.
     """
 
-    def __init__(self, folder: RunFolder, score: ScoreSettings, events: Iterable[Event] = ()) -> None:
-        self._folder = folder
-        self._record = RunRecord.replay(events, score)
+    def __init__(self, run: TrackedRun) -> None:
+        self._job = run.job
+        self._record = run.record()
+        self._files = run.path / "tensorboard"
+        self._closed = ClosedParts(self._files)
         self._writers: dict[str, EventsWriter] = {}
+        self._times = {
+            (event.trial_id, int(result["epoch"])): event.time
+            for event in run.events
+            if isinstance(event, EpochsReported)
+            for result in event.results
+        }
+        """When the epochs of before were reported."""
+        self._tests = [event for event in run.events if isinstance(event, HoldoutEvaluated)]
+        self._caught_up = False
 
     def __call__(self, event: Event) -> None:
         """Takes one event into account.
@@ -42,55 +54,108 @@ class TensorboardTracker:
         Raises:
             OSError: the files cannot be written.
         """
+        self._catch_up()
         if isinstance(event, EpochsReported):
             self._write_epochs(event)
         self._record.apply(event)
         if isinstance(event, TrialCreated):
-            self._writer(event.trial_id)
+            self._begin(event.trial_id)
         elif isinstance(event, TrialEnded):
-            self._end(event)
+            self._end(event.trial_id)
+        elif isinstance(event, HoldoutEvaluated):
+            self._write_test(event)
 
     def close(self) -> None:
-        """Closes the files of trials whose end was not seen."""
-        for writer in self._writers.values():
-            writer.close()
-        self._writers.clear()
+        """Closes the files of trials whose end was not seen.
 
-    def _writer(self, trial_id: str) -> EventsWriter:
-        """Of the trial's file, which is begun where this process has none yet."""
-        if trial_id not in self._writers:
-            folder = self._folder.tensorboard / trial_id
-            folder.mkdir(parents=True, exist_ok=True)
-            # The name has the time in whole seconds: it alone might be that of a file from before.
-            suffix = f".{len(list(folder.iterdir()))}"
-            self._writers[trial_id] = EventsWriter(str(folder / "events"), suffix)
-        return self._writers[trial_id]
+        Raises:
+            OSError: the files cannot be written.
+        """
+        try:
+            self._catch_up()
+        finally:
+            for writer in self._writers.values():
+                writer.close()
+            self._writers.clear()
 
-    def _write_epochs(self, report: EpochsReported) -> None:
-        writer = self._writer(report.trial_id)
-        for result in new_results(self._record, report):
-            scalars = {name: value for name, value in result.items() if name not in {"epoch", "seconds"}}
-            writer.write_event(_scalars(scalars, int(result["epoch"]), report.time))
+    def _catch_up(self) -> None:
+        """Writes what is missing of the time before this tracker."""
+        if self._caught_up:
+            return
+        self._caught_up = True
+        self._write_experiment()
+        for trial in self._record.trials.values():
+            if not self._closed.holds(trial.trial_id, trial.ended if trial.status.ended else None):
+                self._begin(trial.trial_id)
+                if trial.status.ended:
+                    self._end(trial.trial_id)
+        for test in self._tests:
+            self._write_test(test)
+
+    def _write_experiment(self) -> None:
+        """Writes the columns of the HParams tab, which belong to all trials."""
+        for file in self._files.glob("events*"):
+            file.unlink()
+        with_columns = experiment(self._job)
+        writer = self._new_writer(self._files)
+        writer.write_event(FileEvent(summary=with_columns))
+        writer.close()
+
+    def _begin(self, trial_id: str) -> None:
+        """Begins the trial's file with what is known of it."""
+        trial, folder = self._record.trials[trial_id], self._files / trial_id
+        if folder.exists():
+            shutil.rmtree(folder)
+        writer = self._writers[trial_id] = self._new_writer(folder)
+        start = session_start(self._job, trial.configuration, trial.created)
+        writer.write_event(FileEvent(summary=start, wall_time=trial.created))
+        for epoch in sorted(trial.epochs):
+            writer.write_event(_epoch(trial.epochs[epoch], self._times[trial_id, epoch]))
         writer.flush()
 
-    def _end(self, trial: TrialEnded) -> None:
-        writer = self._writer(trial.trial_id)
-        best = self._record.best(trial.trial_id)
-        scores = {} if best is None else {f"best/{self._record.score.metric}": best.score}
-        configuration = self._record.trials[trial.trial_id].configuration
-        for summary in hparams({name: _plain(value) for name, value in configuration.items()}, scores):
-            writer.write_event(FileEvent(summary=summary, wall_time=trial.time))
+    def _write_epochs(self, report: EpochsReported) -> None:
+        writer = self._writers[report.trial_id]
+        for result in new_results(self._record, report):
+            writer.write_event(_epoch(result, report.time))
+        writer.flush()
+
+    def _end(self, trial_id: str) -> None:
+        trial, best = self._record.trials[trial_id], self._record.best(trial_id)
+        assert trial.ended is not None
+        writer = self._writers.pop(trial_id)
         if best is not None:
-            writer.write_event(_scalars(scores, best.epoch, trial.time))
+            score = {f"best/{self._record.score.metric}": best.score}
+            writer.write_event(_scalars(score, best.epoch, trial.ended))
+        end = session_end(succeeded=trial.status.selectable, time=trial.ended)
+        writer.write_event(FileEvent(summary=end, wall_time=trial.ended))
         writer.close()
-        del self._writers[trial.trial_id]
+        self._closed.add(trial_id, trial.ended)
+
+    def _write_test(self, test: HoldoutEvaluated) -> None:
+        part = f"test-{test.number}"
+        if self._closed.holds(part, test.time):
+            return
+        folder, best = self._files / part, self._record.best(test.trial_id)
+        if folder.exists():
+            shutil.rmtree(folder)
+        writer = self._new_writer(folder)
+        writer.write_event(_scalars(test.results, best.epoch if best else 0, test.time))
+        writer.close()
+        self._closed.add(part, test.time)
+
+    def _new_writer(self, folder: Path) -> EventsWriter:
+        folder.mkdir(parents=True, exist_ok=True)
+        return EventsWriter(str(folder / "events"))
+
+
+def _epoch(result: Mapping[str, Any], time: float) -> FileEvent:
+    return _scalars(dict(_shown(result)), int(result["epoch"]), time)
+
+
+def _shown(result: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    return ((name, value) for name, value in result.items() if name not in _NO_SCALARS)
 
 
 def _scalars(values: Mapping[str, float], step: int, time: float) -> FileEvent:
     summary = Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in values.items()])
     return FileEvent(summary=summary, step=step, wall_time=time)
-
-
-def _plain(value: Any) -> bool | int | float | str:
-    """`value` as TensorBoard can show it: lists and null as text."""
-    return value if isinstance(value, bool | int | float | str) else str(value)

@@ -1,138 +1,178 @@
-"""Weights & Biases: a W&B run for each trial, all of them owned by the driver."""
+"""Weights & Biases: a W&B run for each trial, one for the run as a whole, one for each opening of the holdout."""
 
-import math
-import os
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+import time
+from pathlib import Path
+from typing import Final
 
 import wandb
 
-from trainers.settings import ScoreSettings
-from tune_jobs.events import EpochsReported, Event, TrialCreated, TrialEnded
-from tune_jobs.folder import RunFolder
-from tune_jobs.job_sections import WandbSettings
-from tune_jobs.records import RunRecord, TrialRecord
-from tune_jobs.tracking.base import new_results
+from tune_jobs.events import EpochsReported, Event, HoldoutEvaluated, TrialCreated, TrialEnded, WinnerSelected
+from tune_jobs.tracking.base import CLOSE_SECONDS, TrackedRun, new_results
+from tune_jobs.tracking.closed import ClosedParts
+from tune_jobs.tracking.wandb_files import not_uploaded
+from tune_jobs.tracking.wandb_runs import WandbRuns, best_values, define_metrics, epoch_times, trial_config
+from tune_jobs.tracking.wandb_summary import (
+    SUMMARY,
+    WriteReport,
+    made_report,
+    test_part,
+    write_report,
+    write_summary,
+    write_test,
+)
+from tune_jobs.tracking.wandb_upload import Upload
 
-_QUIET: Final[Mapping[str, Any]] = {
-    "silent": True,
-    "console": "off",
-    "disable_git": True,
-    "disable_code": True,
-    "symlink": False,
-    "init_timeout": 30,
-    "finish_timeout": 30,  # without it a server that does not answer is waited for without end
-    "x_disable_meta": True,
-    "x_disable_stats": True,
-    "x_disable_machine_info": True,
-    "x_save_requirements": False,
-}
-"""No word on the console; nothing is looked for on the machine, or told of it, but the trials' own numbers."""
+UPLOAD_SECONDS: Final = 30.0
+"""The end of a run waits at most this long until everything is uploaded."""
 
 
 class WandbTracker:
-    """Writes every epoch of every trial to W&B.
+    """Writes every epoch of every trial to W&B, into the run folder; online, a process beside the run uploads it.
 
     A trial's W&B run has the trial's id as name and the run folder's name as group. Its steps are epochs;
     its summary has the lowest `val_loss`, the selection metric's best value, and at the trial's end `status`,
     `reason`, `score` and `best_epoch`. It exits with 0 if the trial could be the winner, else with 1.
 
-    Offline, nothing leaves the machine and no key is needed: `wandb sync RUN/wandb/offline-run-*` uploads later.
-
-    Where a run is resumed, the W&B runs of trials that go on are resumed too, each when it is heard of again.
-    Offline that is a second folder for the same W&B run; given both, `wandb sync` uploads them in their order.
+    No server is needed, and none is waited for but at the end: what is not uploaded by then, `wandb sync` uploads
+    later. Each W&B run has one folder. Those of trials that a resumed run goes on with, and those that a driver
+    that was killed left open, are written anew from their first epoch, under the same id; W&B puts the lines of a
+    file in the place of those that it has had of the same W&B run.
 
     Args:
-        settings: where the W&B runs go.
-        folder: of the run; the files of W&B lie in its `wandb`.
-        score: which number judges an epoch.
-        events: of the run so far, which have been written before.
+        run: what is tracked.
+        home: the run folder, where `run.path` only stands in for it.
+        report: makes the report that the summary holds.
+        patience: seconds that `close` waits for the upload at most.
     """
 
     def __init__(
         self,
-        settings: WandbSettings,
-        folder: RunFolder,
-        score: ScoreSettings,
-        events: Iterable[Event] = (),
+        run: TrackedRun,
+        *,
+        home: Path | None = None,
+        report: WriteReport = write_report,
+        patience: float = UPLOAD_SECONDS,
     ) -> None:
-        self._settings = settings
-        self._folder = folder
-        self._record = RunRecord.replay(events, score)
-        self._before = frozenset(self._record.trials)
-        """Trials that have a W&B run from before."""
-        self._runs: dict[str, wandb.Run] = {}
+        assert run.job.tracking.wandb is not None
+        self._run, self._home = run, home or run.path
+        self._report, self._patience = report, patience
+        self._record = run.record()
+        self._files = run.path / "wandb"
+        self._closed = ClosedParts(self._files)
+        self._wandb = WandbRuns(run.job, run.path)
+        self._open: dict[str, wandb.Run] = {}
+        self._selected: WinnerSelected | None = None
+        self._tests: list[HoldoutEvaluated] = []
+        self._upload = Upload(self._files) if run.job.tracking.wandb.mode == "online" else None
+        self._caught_up = False
+        self._ends = {
+            (event.trial_id, int(result["epoch"])): ended
+            for event in run.events
+            if isinstance(event, EpochsReported)
+            for result, ended in zip(event.results, epoch_times(event.results, event.time), strict=True)
+        }
+        """When the epochs of before ended."""
+        for event in run.events:
+            self._note(event)
 
     def __call__(self, event: Event) -> None:
         """Takes one event into account.
 
         Raises:
-            wandb.Error: online, W&B refused the run or did not answer.
+            OSError: the disk cannot be written to.
+            wandb.Error: W&B did not start.
         """
+        self._catch_up()
         if isinstance(event, EpochsReported):
             self._log(event)
         self._record.apply(event)
+        self._note(event)
         if isinstance(event, TrialCreated):
-            self._run(event.trial_id)
+            self._begin(event.trial_id)
         elif isinstance(event, TrialEnded):
-            self._end(event)
+            self._end(event.trial_id)
 
     def close(self) -> None:
-        """Ends the W&B runs of trials whose end was not seen."""
-        for trial_id in list(self._runs):
-            self._finish(trial_id, exit_code=1)
+        """Ends the W&B runs of trials whose end was not seen, and writes what the end of the run adds to them.
 
-    def _run(self, trial_id: str) -> wandb.Run:
-        """The trial's W&B run, which is opened where this process has not done so yet."""
-        if trial_id not in self._runs:
-            self._runs[trial_id] = self._open(self._record.trials[trial_id])
-        return self._runs[trial_id]
+        Raises:
+            OSError, wandb.Error: see `__call__`.
+        """
+        began = time.monotonic()
+        try:
+            self._catch_up()
+            for trial_id in list(self._open):
+                self._finish(trial_id, exit_code=1)
+            self._conclude()
+        finally:
+            if self._upload is not None:
+                left = 0.9 * CLOSE_SECONDS - (time.monotonic() - began)
+                self._upload.finish(max(0.0, min(self._patience, left)))
 
-    def _open(self, trial: TrialRecord) -> wandb.Run:
-        os.environ.setdefault(
-            "WANDB_ERROR_REPORTING", "false"
-        )  # it reports to W&B's server, also when offline
-        wandb.setup(wandb.Settings(silent=True))  # else `init` may ask for a key, and waits for an answer
-        run = wandb.init(
-            reinit="create_new",
-            mode=self._settings.mode,
-            project=self._settings.project,
-            entity=self._settings.entity,
-            id=f"{self._folder.name}-{trial.trial_id}",  # an id is used once in a project, and trials' ids recur
-            resume="allow" if trial.trial_id in self._before else None,
-            name=trial.trial_id,
-            group=self._folder.name,
-            tags=self._settings.tags,
-            config=dict(trial.configuration),
-            dir=self._folder.path,  # W&B itself adds the `wandb`
-            settings=dict(_QUIET),  # a `wandb.Settings` would be changed by `init`
-        )
-        for metric, mode in self._summarised.items():
-            run.define_metric(metric, summary=mode)
-        return run
+    def _note(self, event: Event) -> None:
+        if isinstance(event, WinnerSelected):
+            self._selected = event
+        elif isinstance(event, HoldoutEvaluated):
+            self._tests.append(event)
+
+    def _catch_up(self) -> None:
+        """Writes what is missing of the time before this tracker."""
+        if self._caught_up:
+            return
+        self._caught_up = True
+        for trial in self._record.trials.values():
+            if not self._closed.holds(trial.trial_id, trial.ended if trial.status.ended else None):
+                self._begin(trial.trial_id)
+                if trial.status.ended:
+                    self._end(trial.trial_id)
+        if self._upload is not None:
+            for file in not_uploaded(self._files):
+                self._upload.add(file)
+
+    def _begin(self, trial_id: str) -> None:
+        """Opens the trial's W&B run, and logs what is known of it."""
+        trial = self._record.trials[trial_id]
+        run = self._wandb.open(trial_id, "trial", trial_config(trial, self._run.job), trial.created)
+        define_metrics(run, self._record.score)
+        self._open[trial_id] = run
+        for epoch in sorted(trial.epochs):
+            ended = self._ends[trial_id, epoch]
+            run.log({**trial.epochs[epoch], "_timestamp": ended}, step=epoch, commit=True)
+        self._send(run)
 
     def _log(self, report: EpochsReported) -> None:
-        for result in new_results(self._record, report):  # W&B's steps cannot go back
-            self._run(report.trial_id).log(dict(result), step=int(result["epoch"]), commit=True)
+        run = self._open[report.trial_id]
+        new = new_results(self._record, report)  # W&B's steps cannot go back
+        for result, ended in zip(new, epoch_times(new, report.time), strict=True):
+            run.log({**result, "_timestamp": ended}, step=int(result["epoch"]), commit=True)
 
-    def _end(self, trial: TrialEnded) -> None:
-        run = self._run(trial.trial_id)
-        run.summary.update({"status": trial.status.value, "reason": trial.reason})
-        best = self._record.best(trial.trial_id)
+    def _end(self, trial_id: str) -> None:
+        trial, best = self._record.trials[trial_id], self._record.best(trial_id)
+        assert trial.ended is not None
+        summary = self._open[trial_id].summary
+        summary.update({"status": trial.status.value, "reason": trial.reason})
         if best is not None:
-            run.summary.update({"score": best.score, "best_epoch": best.epoch})
-        self._finish(trial.trial_id, exit_code=0 if trial.status.selectable else 1)
+            summary.update({"score": best.score, "best_epoch": best.epoch})
+        self._finish(trial_id, exit_code=0 if trial.status.selectable else 1)
+        self._closed.add(trial_id, trial.ended)
 
     def _finish(self, trial_id: str, exit_code: int) -> None:
-        run, epochs = self._runs.pop(trial_id), self._record.trials[trial_id].epochs.values()
-        for metric, mode in self._summarised.items():
-            values = [epoch[metric] for epoch in epochs if math.isfinite(epoch[metric])]
-            if values:  # W&B takes NaN for the best, and where a run is resumed forgets the epochs before
-                run.summary.update({metric: {mode: min(values) if mode == "min" else max(values)}})
+        run, epochs = self._open.pop(trial_id), self._record.trials[trial_id].epochs.values()
+        run.summary.update(best_values(epochs, self._record.score))
         run.finish(exit_code=exit_code)
 
-    @property
-    def _summarised(self) -> Mapping[str, str]:
-        """Metrics of which the best value is shown, and which is the best."""
-        score = self._record.score
-        return {"val_loss": "min", score.metric: score.mode}
+    def _conclude(self) -> None:
+        """Writes the summary, and what was measured on the test rows, unless that has been done."""
+        job, selected = self._run.job, self._selected
+        if selected is not None and not self._closed.holds(SUMMARY, selected.time):
+            report = made_report(self._home, self._report)
+            self._send(write_summary(self._wandb, job, self._record, selected, report))
+            self._closed.add(SUMMARY, selected.time)
+        for test in self._tests:
+            if not self._closed.holds(test_part(test), test.time):
+                self._send(write_test(self._wandb, job, self._record, test))
+                self._closed.add(test_part(test), test.time)
+
+    def _send(self, run: wandb.Run) -> None:
+        if self._upload is not None:
+            self._upload.add(Path(run.settings.sync_file))

@@ -1,0 +1,144 @@
+"""W&B runs of a run folder: how they are named, grouped and configured, and how one is opened."""
+
+import math
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import wandb
+
+from trainers.settings import ScoreSettings
+from tune_jobs.job import Job
+from tune_jobs.job_sections import WandbSettings
+from tune_jobs.records import TrialRecord
+from tune_jobs.tracking.wandb_files import remove_run, wandb_run_id
+
+_FLUSH_SECONDS: Final = 5.0
+"""Online, records are on the disk so soon, for the process that uploads them."""
+_QUIET: Final[Mapping[str, Any]] = {
+    "silent": True,
+    "console": "off",
+    "disable_git": True,
+    "disable_code": True,
+    "symlink": False,
+    "init_timeout": 30,
+    "finish_timeout": 30,
+    "x_disable_meta": True,
+    "x_disable_stats": True,
+    "x_disable_machine_info": True,
+    "x_save_requirements": False,
+}
+"""No word on the console; nothing is looked for on the machine, or told of it, but the run's own numbers."""
+
+
+class WandbRuns:
+    """Opens W&B runs that are written to the disk of the driver, whether they are to be uploaded or not.
+
+    Args:
+        job: of the run, with its `tracking.wandb`.
+        path: the run folder; W&B itself adds the `wandb`.
+    """
+
+    def __init__(self, job: Job, path: Path) -> None:
+        assert job.tracking.wandb is not None
+        self._job = job
+        self._settings: WandbSettings = job.tracking.wandb
+        self._path = path
+
+    def open(self, part: str, job_type: str, config: Mapping[str, Any], started: float) -> wandb.Run:
+        """A new W&B run; what was written of it before is removed.
+
+        Args:
+            part: its name: a trial's id, or what else the W&B run is of.
+            job_type: `trial`, `summary` or `test`.
+            config: its configuration.
+            started: in seconds since the epoch.
+
+        Raises:
+            OSError: the disk cannot be written to.
+            wandb.Error: W&B did not start.
+        """
+        # W&B reports its errors to its own server, also when it is offline.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        wandb.setup(wandb.Settings(silent=True))  # else `init` may ask for a key, and waits for an answer
+        run_id = wandb_run_id(self._path.name, part)
+        remove_run(self._path / "wandb", run_id)
+        tags = (*self._settings.tags, self._job.search.method, self._job.scheduler.method)
+        return wandb.init(
+            reinit="create_new",
+            mode="offline",
+            project=self._settings.project,
+            entity=self._settings.entity,
+            id=run_id,
+            name=part if job_type == "trial" else f"{self._path.name} {part}",
+            group=self._path.name,
+            job_type=job_type,
+            tags=tuple(dict.fromkeys(tags)),
+            config=dict(config),
+            dir=self._path,
+            settings={**_QUIET, **self._more(started)},  # a `wandb.Settings` would be changed by `init`
+        )
+
+    def _more(self, started: float) -> dict[str, Any]:
+        online = (
+            {"x_transaction_log_flush_interval": _FLUSH_SECONDS} if self._settings.mode == "online" else {}
+        )
+        return {"x_start_time": started, **online}
+
+
+def trial_config(trial: TrialRecord, job: Job) -> dict[str, Any]:
+    """The configuration of a trial, and below `trial` and `job` what dashboards are filtered by."""
+    return {
+        **trial.configuration,
+        "trial": {"id": trial.trial_id, "number": trial.number},
+        "job": job_config(job),
+    }
+
+
+def job_config(job: Job) -> dict[str, Any]:
+    """What all trials of a job have in common."""
+    return {
+        "name": job.name,
+        "seed": job.seed,
+        "data": job.data.source,
+        "model": job.model.name,
+        "max_epochs": job.training.max_epochs,
+        "method": job.search.method,
+        "scheduler": job.scheduler.method,
+        "metric": job.selection.metric,
+    }
+
+
+def summarised(score: ScoreSettings) -> dict[str, str]:
+    """Metrics of which the best value is shown, and which is the best."""
+    return {"val_loss": "min", score.metric: score.mode}
+
+
+def define_metrics(run: wandb.Run, score: ScoreSettings) -> None:
+    """Has W&B draw metrics over epochs, and show the best value of those that have one."""
+    run.define_metric("epoch", hidden=True)
+    run.define_metric("*", step_metric="epoch")
+    for metric, mode in summarised(score).items():
+        run.define_metric(metric, step_metric="epoch", summary=mode)
+
+
+def best_values(epochs: Iterable[Mapping[str, Any]], score: ScoreSettings) -> dict[str, dict[str, float]]:
+    """What the summary shows of each metric in `summarised`; W&B itself takes NaN for the best."""
+    epochs = list(epochs)
+    best = {}
+    for metric, mode in summarised(score).items():
+        values = [epoch[metric] for epoch in epochs if math.isfinite(epoch[metric])]
+        if values:
+            best[metric] = {mode: min(values) if mode == "min" else max(values)}
+    return best
+
+
+def epoch_times(results: Iterable[Mapping[str, Any]], reported: float) -> list[float]:
+    """When each epoch ended, in seconds since 1970: the last at `reported`, each its `seconds` after the other."""
+    times: list[float] = []
+    later = 0.0
+    for result in reversed(list(results)):
+        times.append(reported - later)
+        later += float(result["seconds"])
+    return times[::-1]

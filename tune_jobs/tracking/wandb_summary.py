@@ -1,0 +1,135 @@
+"""The W&B runs beside those of the trials: one of a run as a whole, and one for each opening of its holdout."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import wandb
+
+from tune_jobs.events import HoldoutEvaluated, WinnerSelected
+from tune_jobs.job import Job
+from tune_jobs.records import RunRecord
+from tune_jobs.tables import trials_table
+from tune_jobs.tracking.wandb_runs import WandbRuns, job_config
+
+SUMMARY: Final = "summary"
+
+WriteReport = Callable[[Path], Path]
+"""Writes the report of the run in a folder, and returns its file."""
+
+_LOG = logging.getLogger(__name__)
+
+
+def write_report(path: Path) -> Path:
+    """The report of the run folder at `path`, made anew."""
+    from tune_jobs.report import write_report as write  # noqa: PLC0415 (plotly, seconds after the run's end)
+
+    return write(path)
+
+
+def write_summary(
+    runs: WandbRuns, job: Job, record: RunRecord, selected: WinnerSelected, report: Path | None
+) -> wandb.Run:
+    """Writes the W&B run of job type `summary`: the winner, how the trials ended, their table, the report.
+
+    Args:
+        runs: of the run folder.
+        job: of the run.
+        record: of the run, which has ended.
+        selected: who won.
+        report: the file of the report; None leaves it out.
+
+    Raises:
+        OSError, wandb.Error: see `WandbRuns.open`.
+    """
+    started = record.started.time if record.started else selected.time
+    run = runs.open(SUMMARY, "summary", {"job": job_config(job)}, started)
+    table = _table(record)
+    # Bound before it is logged, a table is a file of the W&B run's own folder. Else it would be an artifact too,
+    # whose files W&B keeps elsewhere in the user's home, and deletes where their upload fails.
+    table.bind_to_run(run, "trials", 0)  # type: ignore[no-untyped-call]
+    media: dict[str, Any] = {"trials": table}
+    if report is not None:
+        media["report"] = wandb.Html(report, inject=False)
+    run.log(media, step=0)
+    run.summary.update(_outcome(record, selected))
+    run.finish(exit_code=0 if selected.winner else 1)
+    return run
+
+
+def write_test(runs: WandbRuns, job: Job, record: RunRecord, test: HoldoutEvaluated) -> wandb.Run:
+    """Writes the W&B run of job type `test`: what the winner came to on the test rows, and why they were read.
+
+    Args:
+        runs: of the run folder.
+        job: of the run.
+        record: of the run.
+        test: the event.
+
+    Raises:
+        OSError, wandb.Error: see `WandbRuns.open`.
+    """
+    best, metric = record.best(test.trial_id), record.score.metric
+    config = {
+        **record.trials[test.trial_id].configuration,
+        "trial": {"id": test.trial_id},
+        "job": job_config(job),
+    }
+    run = runs.open(test_part(test), "test", config, test.time)
+    run.log(dict(test.results), step=0)
+    run.summary.update(
+        {
+            "winner": test.trial_id,
+            "validation": {metric: best.score, "epoch": best.epoch} if best else None,
+            "opening": test.number,
+            "reason": test.reason,
+        }
+    )
+    run.finish(exit_code=0)
+    return run
+
+
+def test_part(test: HoldoutEvaluated) -> str:
+    """What distinguishes this opening of the holdout from other W&B runs of the run folder."""
+    return f"test-{test.number}"
+
+
+def made_report(path: Path, write: WriteReport) -> Path | None:
+    """The report of the run folder at `path`; None where it cannot be made: the summary goes without."""
+    try:
+        return write(path)
+    except Exception as error:
+        _LOG.warning(
+            "W&B: the summary has no report: %s: %s", type(error).__name__, " ".join(str(error).split())
+        )
+        return None
+
+
+def _outcome(record: RunRecord, selected: WinnerSelected) -> dict[str, Any]:
+    statuses = Counter(str(trial.status) for trial in record.trials.values())
+    epochs = sum(len(trial.epochs) for trial in record.trials.values())
+    outcome: dict[str, Any] = {
+        "ending": record.ending.value if record.ending else None,
+        "trials_by_status": dict(statuses),
+        "trials_made": len(record.trials),
+        "epochs_done": epochs,
+        "winner": None,
+    }
+    best = None if selected.winner is None else record.best(selected.winner)
+    if selected.winner is not None and best is not None:
+        outcome["winner"] = {
+            "id": selected.winner,
+            "score": best.score,
+            "epoch": best.epoch,
+            "configuration": dict(record.trials[selected.winner].configuration),
+        }
+    return outcome
+
+
+def _table(record: RunRecord) -> wandb.Table:
+    """One row a trial, as in `trials.parquet`."""
+    trials = trials_table(record)
+    rows: list[Iterable[Any]] = [list(row.values()) for row in trials.to_pylist()]
+    return wandb.Table(columns=trials.column_names, data=rows, allow_mixed_types=True)
