@@ -17,6 +17,7 @@ from tune_jobs.holdout import read_ledger
 from tune_jobs.records import RunRecord, TrialRecord, failures
 from tune_jobs.scheduling import reach_text, rung_epochs
 from tune_jobs.selection import rank
+from tune_jobs.tracking.wandb_files import upload_line
 
 if TYPE_CHECKING:
     from trainers.data import PreparedData
@@ -164,7 +165,8 @@ def standing_lines(opened: "Run") -> list[str]:
         lines.append(
             "test seen: trials were trained after the holdout was opened, so that its result is no honest estimate"
         )
-    return lines
+    to_upload = upload_line(RunFolder(opened.path).wandb) if record.ending else None
+    return [*lines, to_upload] if to_upload else lines
 
 
 def ending_text(opened: "Run") -> str:
