@@ -142,6 +142,8 @@ class StudyMirror:
             direction="minimize" if score.mode == "min" else "maximize",
         )
         self._study_id = storage.get_study_id_from_name(STUDY_NAME)
+        # What `Study.set_metric_names` does, which warns that it may change.
+        storage.set_study_system_attr(self._study_id, "study:metric_names", [score.metric])
         self._trials: dict[str, _Mirrored] = {}
 
     @classmethod

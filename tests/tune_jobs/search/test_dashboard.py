@@ -79,6 +79,7 @@ def shown(folder: RunFolder, mirror: StudyMirror) -> Any:
 
 def test_the_dashboard_has_every_trial_in_its_state_under_our_id(shown: Any) -> None:
     assert (shown["name"], shown["directions"]) == (STUDY_NAME, ["minimize"])
+    assert shown["objective_names"] == ["val_loss"]
     assert [trial["state"] for trial in shown["trials"]] == STATES
     assert [trial["user_attrs"] for trial in shown["trials"]] == [
         [{"key": "trial_id", "value": f"{number:04d}"}] for number in range(len(CONFIGURATIONS))

@@ -160,7 +160,7 @@ def test_a_metric_that_is_to_be_high_is_kept_as_it_is() -> None:
         ended(1, Status.COMPLETED),
     )
     study = Mirrored(*events, mode="max", metric="accuracy").study
-    assert study.direction.name == "MAXIMIZE"
+    assert (study.direction.name, study.metric_names) == ("MAXIMIZE", ["accuracy"])
     assert study.trials[0].intermediate_values == pytest.approx({1: 0.1, 3: 0.3})
     assert (study.best_trial.user_attrs["trial_id"], study.best_value) == ("0001", 0.9)
     assert Mirrored().study.direction.name == "MINIMIZE"
