@@ -22,7 +22,7 @@ COLOURS = {
 LABEL = 8
 """Columns in front of the facts."""
 BAR = 40
-CURVE = 40
+CURVE = 30
 FAILURES = 3
 """Reasons that are shown."""
 CONFIGURATION = 3

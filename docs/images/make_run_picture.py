@@ -1,4 +1,4 @@
-"""Draws run.svg, the picture in README.md: what a terminal of 100 columns shows of a real run.
+"""Draws run.svg and live.svg: what a terminal shows of real runs, at the end and in the middle.
 
 python docs/images/make_run_picture.py    # from the root of the repository; takes about a minute
 """
@@ -6,6 +6,7 @@ python docs/images/make_run_picture.py    # from the root of the repository; tak
 import os
 import re
 import shutil
+import time
 from io import StringIO
 from pathlib import Path
 
@@ -13,11 +14,13 @@ from rich.console import Console
 
 from tune_jobs import Job, run
 from tune_jobs.cli import _print_run
+from tune_jobs.events import Event
 from tune_jobs.panel import Panel
 from tune_jobs.standing import Standing
 
 JOB = Path("examples/digits.yaml").resolve()
 PICTURE = Path(__file__).resolve().with_name("run.svg")
+MIDDLE = Path(__file__).resolve().with_name("live.svg")
 FOLDER = Path("/tmp/tune")  # noqa: S108 (the paths in the picture are to be short)
 COLUMNS = 100
 
@@ -31,24 +34,49 @@ def main() -> None:
         shutil.rmtree(FOLDER)
 
 
-def _draw() -> None:
-    os.chdir(FOLDER)
-    console = Console(
+def _console(columns: int) -> Console:
+    return Console(
         record=True,
-        width=COLUMNS,
+        width=columns,
         force_terminal=True,
         color_system="truecolor",
         highlight=False,
         file=StringIO(),
     )
+
+
+def _draw() -> None:
+    os.chdir(FOLDER)
+    console = _console(COLUMNS)
     job = Job.from_file(JOB)
-    standing = Standing(job)
+    standing = Standing(job, asked_at=time.time())
     finished = run(job, listeners=[standing.apply])
     console.print("$ tune-jobs run examples/digits.yaml", style="bold")
     console.print(Panel(standing))
     _print_run(finished.path, console, most=5)
-    svg = console.export_svg(title="tune-jobs")
-    PICTURE.write_text(_without_remote_fonts(svg))
+    _save(console, PICTURE)
+    _draw_the_middle()
+
+
+def _draw_the_middle() -> None:
+    """A larger run, when two thirds have passed; its learning rates are too wide, so that some trials fail."""
+    changes = [("search.trials", 90), ("search.space.lr.high", 1e6), ("training.max_epochs", 54)]
+    job = Job.from_file(JOB, changes)
+    console = _console(80)
+    standing = Standing(job, asked_at=time.time())
+
+    def draw(event: Event) -> None:
+        standing.apply(event)
+        if standing.passed == 60 and not console.export_text(clear=False):
+            console.print("$ tune-jobs watch runs/digits-20260101T120000Z-abcd", style="bold")
+            console.print(Panel(standing))
+
+    run(job, listeners=[draw])
+    _save(console, MIDDLE)
+
+
+def _save(console: Console, picture: Path) -> None:
+    picture.write_text(_without_remote_fonts(console.export_svg(title="tune-jobs")))
 
 
 def _without_remote_fonts(svg: str) -> str:
