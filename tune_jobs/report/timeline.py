@@ -212,7 +212,7 @@ def _in_lanes(
     stretches = []
     for trial_id, opened, end, close in ordered:
         start = min(max(opened.start, until.get(opened.worker, 0.0)), end)
-        until[opened.worker] = end
+        until[opened.worker] = max(end, until.get(opened.worker, 0.0))
         stretches.append(
             Stretch(
                 trial_id=trial_id,

@@ -117,6 +117,19 @@ def test_a_lost_worker_ends_its_stretch_and_the_next_worker_of_its_host_takes_ov
     assert "1 worker lost" in caption(found)
 
 
+def test_a_worker_is_not_busy_twice_where_an_end_is_written_late() -> None:
+    found = read(
+        at(
+            (0, started()), (0, created(0)), (0, created(1)), (0, created(2)), (0, begun(0)), (1, reported(0, 1)),
+            (4, begun(1)), (5, reported(1, 1)), (6, ended(1)),
+            (7, begun(2)), (8, reported(2, 1)), (9, ended(2)), (10, ended(0)),
+        )
+    )  # fmt: skip
+    long = sorted((s for s in found.stretches if s.end > s.start), key=lambda s: s.start)
+    assert all(a.end <= b.start for a, b in pairwise(long))
+    assert found.busy(0) == found.at_work == 10.0
+
+
 def test_lanes_of_several_hosts_have_their_names() -> None:
     found = read(
         at(
