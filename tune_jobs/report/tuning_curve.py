@@ -21,7 +21,8 @@ from tune_jobs.report.style import GRID, MAIN, WINNER, styled, translucent
 from tune_jobs.report.words import counted
 
 CONFIDENCE = 0.8
-"""Of the band, for the whole curve at once."""
+"""Of the band, for the whole curve at once; at least, since it is exact for the scores' distribution, of which the
+average best is but a part."""
 MOST_SIMULATED = 100
 """Trials up to which the band is the tighter one."""
 MOST_POINTS = 80
@@ -47,7 +48,7 @@ class TuningCurve:
     """The band's edge at the good end; None where the metric has no best value, so that the data set no limit."""
     epochs_a_trial: float
     lost: int
-    """Trials without a score; they count as the bad end."""
+    """Trials without a score; they count as the bad end, as do scores beyond it."""
     observed: Sequence[float]
     """The best score of the first trials, from the first that has one on."""
     observed_trials: Sequence[int]
@@ -57,6 +58,8 @@ class TuningCurve:
 def tuning_curve(record: RunRecord, *, built_in: bool = True) -> TuningCurve | None:
     """The curve of a run's trials that have a score or have failed without one; None where none has a score.
 
+    A trial that was cut off with the run before it had a score tells nothing of its configuration: it is left out.
+
     Args:
         record: of the run.
         built_in: the loss and the metric are tune-jobs' own, so that it is known how good they can be at best.
@@ -65,7 +68,7 @@ def tuning_curve(record: RunRecord, *, built_in: bool = True) -> TuningCurve | N
     trials = [
         trial
         for trial in record.trials.values()
-        if record.best(trial.trial_id) is not None or trial.status.ended
+        if record.best(trial.trial_id) is not None or (trial.status.ended and not trial.cut_off)
     ]
     own = [record.best(trial.trial_id) for trial in trials]
     found = [best.score for best in own if best is not None]
@@ -99,7 +102,8 @@ def curve_figure(curve: TuningCurve) -> go.Figure:
     """The curve, its band, and the best so far as it really came; the horizontal axis is trials or epochs."""
     edge = curve.scale.low if curve.mode == "min" else curve.scale.high
     good = [edge] * len(curve.trials) if curve.possible is None else curve.possible
-    lines = {"mode": "lines" if len(curve.trials) > 1 else "markers"}
+    several = len(curve.trials) > 1  # a band takes two points to be seen
+    lines = {"mode": "lines" if several else "markers"}
     hidden = {"line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
     figure = go.Figure(
         [
@@ -112,6 +116,7 @@ def curve_figure(curve: TuningCurve) -> go.Figure:
                 fillcolor=translucent(MAIN, 0.18),
                 line={"width": 0},
                 hoverinfo="skip",
+                showlegend=several,
             ),
             go.Scatter(
                 y=_shown(curve, curve.expected),
@@ -157,9 +162,16 @@ def curve_figure(curve: TuningCurve) -> go.Figure:
 
 def caption(curve: TuningCurve) -> str:
     """What the figure shows, and what it does not."""
-    lost = ""
-    if curve.lost:
-        lost = f" {counted(curve.lost, 'trial')} without a score {'counts' if curve.lost == 1 else 'count'} as worst."
+    if curve.trials[-1] == 1:
+        return f"The {curve.metric} of the only trial; a curve and its band take two."
+    beyond = [
+        *([f"{counted(curve.lost, 'trial')} without a score"] if curve.lost else []),
+        *([f"{counted(curve.scale.clipped, 'score')} beyond it"] if curve.scale.clipped else []),
+    ]
+    one = curve.lost + curve.scale.clipped == 1
+    so_they = f": {' and '.join(beyond)} {'counts' if one else 'count'} as that" if beyond else ""
+    bad = curve.scale.high if curve.mode == "min" else curve.scale.low
+    worst = f" No score is taken to be worse than {bad:.3g}, the bad end of the axis{so_they}."
     open_end = (
         f" {curve.metric} has no known best value, so that the band is open at its good end."
         if curve.possible is None
@@ -167,9 +179,10 @@ def caption(curve: TuningCurve) -> str:
     )
     return (
         f"The best {curve.metric} to expect had so many configurations been drawn at random from those tried, with "
-        f"a band of {CONFIDENCE:.0%} confidence for the whole curve (Dodge et al. 2019; Lourie, Cho and He 2024). "
+        f"a band that holds the whole curve with at least {CONFIDENCE:.0%} confidence (Dodge et al. 2019; Lourie, Cho "
+        "and He 2024). "
         "Where it is flat, more trials of this kind gain little. Trials that a model proposed or that were stopped "
-        f"early are no independent draws of full trainings: read the band as a guide.{lost}{open_end}"
+        f"early are no independent draws of full trainings: read the band as a guide.{worst}{open_end}"
     )
 
 
