@@ -6,6 +6,7 @@ commands that need them, after everything that can be checked without them.
 """
 
 import argparse
+import io
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -39,6 +40,10 @@ Command = Callable[[argparse.Namespace, list[str], Console], None]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code (0 done, 1 failed, 2 wrong input, 3 holdout opened, 130 interrupted)."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # a terminal may not have all letters of a configuration
     options, rest = _parser().parse_known_args(arguments)
     console = Console(highlight=False, soft_wrap=True, emoji=False)
     command: Command = options.command

@@ -7,12 +7,15 @@ from typing import Protocol, Self
 from rich.console import Console
 from rich.live import Live
 
-from tune_jobs.events import Event, RunEnded, RunResumed, RunStarted, TrialEnded, TrialWaits
+from tune_jobs.events import EpochsReported, Event, RunEnded, RunResumed, RunStarted, TrialEnded, TrialWaits
 from tune_jobs.panel import Panel
 from tune_jobs.standing import Standing, one_line
 
 SECONDS_BETWEEN_LINES = 5.0
 """Plain output says how the run stands at most this often."""
+
+SECONDS_WITHOUT_A_LINE = 60.0
+"""So long plain output waits for the end of a trial, before epochs are enough for a line."""
 
 DRAWS_PER_SECOND = 4
 
@@ -85,10 +88,13 @@ class PlainView:
 
     def __call__(self, event: Event) -> None:
         self._standing.apply(event)
-        due = time.monotonic() - self._printed > SECONDS_BETWEEN_LINES
+        silent = time.monotonic() - self._printed
+        due = (isinstance(event, TrialEnded | TrialWaits) and silent > SECONDS_BETWEEN_LINES) or (
+            isinstance(event, EpochsReported) and silent > SECONDS_WITHOUT_A_LINE
+        )
         for notice in _notices(event):
             self._print(f"notice: {notice}")
-        if isinstance(event, RunEnded) or (isinstance(event, TrialEnded | TrialWaits) and due):
+        if due or isinstance(event, RunEnded):
             self._print(self._standing.line())
         if isinstance(event, TrialEnded) and self._told < len(self._standing.failures) <= KINDS_OF_FAILURE:
             self._told = len(self._standing.failures)

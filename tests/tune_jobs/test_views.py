@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tests.tune_jobs.stories import ALL_STATES, BEGUN, STARTED, Clock, created, ended, epochs
+from tests.tune_jobs.stories import ALL_STATES, BEGUN, STARTED, Clock, begun, created, ended, epochs
 from tune_jobs import views
 from tune_jobs.events import Ending, RunEnded, Status, TrialEnded, TrialWaits
 from tune_jobs.job import Job
@@ -78,6 +78,16 @@ def test_a_log_gets_a_line_at_the_start_one_now_and_then_and_one_at_the_end(
         "6 s: 2 of 6 trials ended (2 running, 1 completed, 1 stopped early); best val_loss"
     )
     assert lines[2].startswith("12 s: 3 of 6 trials ended (1 waiting, 2 completed, 1 stopped early)")
+
+
+def test_long_trials_have_a_line_a_minute(clock: Clock, standing: Standing, log: Console) -> None:
+    with PlainView(standing, log, BEGINNING) as view:
+        for event in (STARTED, created(0), begun(0)):
+            view(event)
+        for second in range(0, 200, 10):
+            clock.now = BEGUN + second
+            view(epochs(0, *[0.5] * (second + 1)))
+    assert [line.partition(":")[0] for line in printed(log)[1:]] == ["1 min 10 s", "2 min 20 s"]
 
 
 def test_a_line_of_a_log_is_neither_folded_nor_taken_for_markup(
