@@ -187,6 +187,8 @@ def _in_lanes(
 ) -> tuple[list[str], list[Stretch]]:
     """A lane for each worker; a worker that comes after another of its host has gone takes over its lane.
 
+    Lanes of a host lie side by side, and the first that was used is the first of them.
+
     A worker may be told to begin a trial a moment before the end of the one before is written: a stretch begins no
     earlier than the one before it on its worker has ended.
     """
@@ -208,6 +210,8 @@ def _in_lanes(
             lane_of[worker] = len(hosts)
             hosts.append(host)
             free_from.append(end)
+    by_host = sorted(range(len(hosts)), key=lambda lane: (hosts[lane], lane))
+    place = {lane: n for n, lane in enumerate(by_host)}
     until: dict[str, float] = {}
     stretches = []
     for trial_id, opened, end, close in ordered:
@@ -217,7 +221,7 @@ def _in_lanes(
             Stretch(
                 trial_id=trial_id,
                 worker=opened.worker,
-                lane=lane_of[opened.worker],
+                lane=place[lane_of[opened.worker]],
                 start=start,
                 end=end,
                 first_epoch=opened.first_epoch,
@@ -225,7 +229,7 @@ def _in_lanes(
                 close=close,
             )
         )
-    return _lane_names(hosts), stretches
+    return _lane_names([hosts[lane] for lane in by_host]), stretches
 
 
 def _lane_names(hosts: Sequence[str]) -> list[str]:

@@ -130,14 +130,18 @@ def test_a_worker_is_not_busy_twice_where_an_end_is_written_late() -> None:
     assert found.busy(0) == found.at_work == 10.0
 
 
-def test_lanes_of_several_hosts_have_their_names() -> None:
-    found = read(
-        at(
-            (0, started()), (0, created(0)), (0, created(1)), (0, begun(0)), (0, begun(1)),
-            (2, reported(0, 1, worker="a:1")), (2, reported(1, 1, worker="b:1")), (3, ended(0)), (3, ended(1)),
-        )
-    )  # fmt: skip
-    assert sorted(found.lanes) == ["a 1", "b 1"]
+def test_lanes_of_several_hosts_have_their_names_and_those_of_a_host_lie_side_by_side() -> None:
+    workers = ["b:1", "a:1", "b:2", "a:2"]  # in the order in which they begin
+    timed: list[tuple[float, Event]] = [(0, started())]
+    for trial, worker in enumerate(workers):
+        timed += [
+            (0, created(trial)),
+            (0, begun(trial)),
+            (2 + 0.1 * trial, reported(trial, 1, worker=worker)),
+        ]
+    found = read(at(*timed, *((3, ended(trial)) for trial in range(4))))
+    assert list(found.lanes) == ["a 1", "a 2", "b 1", "b 2"]
+    assert {s.worker: s.lane for s in found.stretches} == {"a:1": 0, "a:2": 1, "b:1": 2, "b:2": 3}
 
 
 def test_a_resumed_run_has_a_gap_in_which_nothing_ran() -> None:
