@@ -18,6 +18,7 @@ import pytest
 from rich.console import Console
 
 from tune_jobs import watching
+from tune_jobs.cli import main
 from tune_jobs.events import (
     Ending,
     RunEnded,
@@ -354,3 +355,31 @@ def test_a_damaged_journal_is_one_message(make_run: MakeRun, tmp_path: Path) -> 
     assert process.returncode == 1
     assert errors.decode().startswith(f"tune-jobs: {folder.journal}: line 4 of ")
     assert errors.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("command", ["watch", "dashboard"])
+def test_what_is_no_option_is_refused(
+    make_run: MakeRun, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, str(make_run(TRIALS).path), "--search.trials", "3"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "--search.trials  not understood; see `tune-jobs COMMAND --help`" in captured.err
+
+
+def test_what_is_no_run_folder_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["watch", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == (
+        f"tune-jobs: {tmp_path}: not a run folder (it has no journal); "
+        f"`tune-jobs list {tmp_path}` shows the runs in it\n"
+    )
+
+
+def test_a_run_that_was_killed_before_its_first_event(
+    folder: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder.journal.touch()
+    assert main(["watch", str(folder.path)]) == 1
+    assert (
+        "does not begin with the start of a run; if the run was killed that early" in capsys.readouterr().err
+    )
