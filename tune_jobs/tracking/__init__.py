@@ -15,6 +15,7 @@ from tune_jobs.tracking.base import LateTracker
 from tune_jobs.tracking.base import MakeTracker as MakeTracker
 from tune_jobs.tracking.base import TrackedRun as TrackedRun
 from tune_jobs.tracking.base import Tracker as Tracker
+from tune_jobs.tracking.base import new_results as new_results
 
 
 def open_trackers(job: Job, folder: RunFolder, events: Sequence[Event] = ()) -> list[Guest]:

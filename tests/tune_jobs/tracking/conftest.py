@@ -28,7 +28,7 @@ from tune_jobs.tracking import Guest
 
 CONFIGURATIONS = {
     "0000": {"lr": 0.1, "optimizer": "sgd", "model.hidden": [64, 32], "nesterov": True},
-    "0001": {"lr": 1e-3, "optimizer": "adam", "model.hidden": [], "model.activation": None},
+    "0001": {"lr": 1e-3, "optimizer": "adam", "model.hidden": [], "model.activation": "tanh"},
     "0002": {"lr": 10.0, "optimizer": "adam", "model.hidden": [8]},
     "0003": {"lr": 0.5, "optimizer": "adam", "model.hidden": [8]},
 }
@@ -93,7 +93,15 @@ def make_job(**tracking: object) -> Job:
             "data": {"source": "digits"},
             "model": {"name": "mlp"},
             "training": {"max_epochs": 5, "loss": "cross_entropy", "metrics": ["accuracy"]},
-            "search": {"space": {"lr": {"low": 1e-4, "high": 1.0, "log": True}}},
+            "search": {
+                "space": {
+                    "lr": {"low": 1e-4, "high": 10.0, "log": True},
+                    "optimizer": {"values": ["sgd", "adam"]},
+                    "nesterov": {"values": [True, False], "when": {"optimizer": "sgd"}},
+                    "model.hidden": {"values": [[64, 32], [8], []]},
+                    "model.activation": {"values": ["relu", "tanh"], "when": {"optimizer": "adam"}},
+                }
+            },
             "tracking": tracking,
         }
     )

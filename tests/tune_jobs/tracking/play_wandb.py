@@ -1,0 +1,40 @@
+"""Plays all scenarios for W&B: `python -m tests.tune_jobs.tracking.play_wandb FOLDER`."""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import wandb
+
+from tests.tune_jobs.tracking.conftest import make_job
+from tests.tune_jobs.tracking.scenarios import Scenario, folder_of, in_process_of_its_own, play, scenarios
+from tune_jobs.tracking import TrackedRun, Tracker
+from tune_jobs.tracking.wandb import WandbTracker
+
+
+def some_scenarios() -> list[tuple[str, Scenario]]:
+    """Fewer than there are, since W&B takes a second to start."""
+    everything = list(scenarios())
+    return [*everything[:-2:4], *everything[-2:]]
+
+
+def no_report(_: Path) -> Path:
+    raise OSError("not in these tests")
+
+
+def main() -> None:
+    """Each scenario has a W&B of its own, and so has each of its drivers that is killed."""
+    for name, scenario in some_scenarios():
+        in_process_of_its_own(partial(_play, name, scenario))
+
+
+def _play(name: str, scenario: Scenario) -> None:
+    def make(run: TrackedRun) -> dict[str, Tracker]:
+        return {"W&B": WandbTracker(run, report=no_report)}
+
+    play(make_job(wandb={"project": "curves"}), folder_of(Path(sys.argv[1]), name), scenario, make)
+    wandb.teardown()
+
+
+if __name__ == "__main__":
+    main()
