@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tune_jobs.errors import TuneJobsError
-from tune_jobs.events import Ending
+from tune_jobs.events import Ending, Status
 from tune_jobs.folder import RunFolder
 from tune_jobs.holdout import read_ledger
 from tune_jobs.records import RunRecord, TrialRecord, failures
@@ -141,8 +141,10 @@ def failures_display(record: RunRecord) -> list[str]:
 def standing_lines(opened: "Run") -> list[str]:
     """How a run ended, who won, and whether the holdout was opened."""
     record = opened.record
-    ended = sum(trial.status.ended for trial in record.trials.values())
-    lines = [f"{ended} trials ended; {ending_text(opened)}"]
+    cut_off = len(record.with_status(Status.INTERRUPTED))
+    ended = sum(trial.status.ended for trial in record.trials.values()) - cut_off
+    in_middle = f", {cut_off} in their middle" if cut_off else ""
+    lines = [f"{ended} trials ended{in_middle}; {ending_text(opened)}"]
     if record.ending and opened.winner_id is None:
         why = "no trial had ended before the run stopped" if record.ending.cut_off else "no trial succeeded"
         lines.append(f"winner: none, since {why}")
@@ -160,7 +162,8 @@ def standing_lines(opened: "Run") -> list[str]:
             f"holdout: opened for trial {opening.trial_id}{why}: {results or 'no result was recorded'}"
         )
     if record.ending and opened.winner_id is not None and not openings:
-        lines.append(f"holdout: sealed; `tune-jobs test {opened.path}` opens it, once")
+        then = "when the run has come to its end, " if record.ending.cut_off else ""
+        lines.append(f"holdout: sealed; {then}`tune-jobs test {opened.path}` opens it, once")
     if record.test_seen:
         lines.append(
             "test seen: trials were trained after the holdout was opened, so that its result is no honest estimate"
@@ -236,7 +239,7 @@ def runs_display(folder: Path) -> Table:
     )
     longest = max((len(path.name) for path in runs), default=3)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("run", overflow="fold", width=min(longest, 36))
+    table.add_column("run", overflow="fold", width=max(min(longest, 36), len("run")))
     for heading in ("ended", "trials", "metric", "best", "holdout"):
         table.add_column(heading, no_wrap=True, justify="right" if heading in {"trials", "best"} else "left")
     for path in runs:

@@ -77,6 +77,10 @@ class RunFolder:
             RunFolderError: there is no folder, or it is not that of a run.
         """
         folder = cls(Path(path).resolve())
+        if folder.path.is_file():
+            raise RunFolderError(
+                f"{path}: a file, not a run folder; `tune-jobs list` shows the runs of a folder"
+            )
         if not folder.path.is_dir():
             raise RunFolderError(f"{path}: no such folder; `tune-jobs list` shows the runs of a folder")
         if not folder.is_run:

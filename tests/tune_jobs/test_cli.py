@@ -442,7 +442,7 @@ def test_a_run_that_has_not_ended_has_no_winner_to_test(call: Call, make_run: Ma
     folder = make_run(TRIALS[2:])
     code, _, errors = call("test", folder.path)
     assert code == 2
-    assert errors == f"tune-jobs: {folder.path}: no trial succeeded, so there is no winner\n"
+    assert errors == f"tune-jobs: {folder.path}: there is no winner, since no trial succeeded\n"
 
 
 # import-sweep

@@ -216,7 +216,7 @@ def test_a_trial_tells_of_damaged_checkpoints(make_run: MakeRun) -> None:
 def test_a_run_that_was_cut_off_early_says_why_nobody_won(make_run: MakeRun, ending: Ending) -> None:
     folder = make_run([{"losses": [0.5], "status": Status.INTERRUPTED}], ending=ending)
     assert standing_lines(open_run(folder.path)) == [
-        f"1 trials ended; {ending.value}; `tune-jobs resume {folder.path}` goes on",
+        f"0 trials ended, 1 in their middle; {ending.value}; `tune-jobs resume {folder.path}` goes on",
         "winner: none, since no trial had ended before the run stopped",
     ]
 

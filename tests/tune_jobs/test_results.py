@@ -18,6 +18,8 @@ from tune_jobs.job import Job
 from tune_jobs.journal import Journal
 from tune_jobs.preparation import make_folder, prepare, run_started, trial_task
 from tune_jobs.records import RunRecord
+from tune_jobs.repair import repair
+from tune_jobs.report import write_report
 from tune_jobs.results import Run, open_run
 from tune_jobs.trainable import make_trainer
 
@@ -128,3 +130,22 @@ def spoil(path: Path, how: str) -> None:
         case "flipped":
             content[len(content) // 2] ^= 1
             path.write_bytes(content)
+
+
+@pytest.mark.parametrize("read", [open_run, repair, write_report], ids=lambda read: read.__name__)
+def test_a_job_that_was_changed_by_hand_is_refused_before_it_chooses_another_winner(
+    folder: RunFolder, read: Callable[[Path], object]
+) -> None:
+    selected = folder.selection.read_bytes()
+    folder.job.write_text(
+        folder.job.read_text().replace("metric: val_loss, mode: min", "metric: mae, mode: min")
+    )
+    with pytest.raises(DamagedRun, match=r"job\.yaml: was changed since the run began"):
+        read(folder.path)
+    assert folder.selection.read_bytes() == selected
+
+
+def test_the_name_and_what_may_change_later_can_be_changed_by_hand(folder: RunFolder) -> None:
+    text = folder.job.read_text()
+    folder.job.write_text(text.replace("name: small", "name: renamed").replace("trials: 6", "trials: 7"))
+    assert open_run(folder.path).job.search.trials == 7

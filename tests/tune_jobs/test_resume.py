@@ -277,7 +277,7 @@ def test_a_holdout_that_was_changed_is_refused(make_job: MakeJob, tmp_path: Path
 def test_what_a_curve_depends_on_cannot_change(name: str, make_job: MakeJob, tmp_path: Path) -> None:
     copies = Copies(tmp_path, lambda count, _: count == 3)
     run(make_job({"search/trials": 1}), listeners=[copies])
-    with pytest.raises(JobError, match=f"{name} +cannot change in a run that has begun"):
+    with pytest.raises(JobError, match=f"{name} +no key that can change in a run that has begun"):
         resume(copies.paths[0], [(name, 1)])
 
 

@@ -35,8 +35,8 @@ class WandbTracker:
 
     No server is needed, and none is waited for but at the end: what is not uploaded by then, `wandb sync` uploads
     later. Each W&B run has one folder. Those of trials that a resumed run goes on with, and those that a driver
-    that was killed left open, are written anew from their first epoch, under the same id; W&B puts the lines of a
-    file in the place of those that it has had of the same W&B run.
+    that was killed left open, are written anew from their first epoch, under the same id; W&B has one row a step, so
+    that what is uploaded once more changes nothing.
 
     Args:
         run: what is tracked.

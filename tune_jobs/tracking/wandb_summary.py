@@ -49,11 +49,12 @@ def write_summary(
     table = _table(record)
     # Bound before it is logged, a table is a file of the W&B run's own folder. Else it would be an artifact too,
     # whose files W&B keeps elsewhere in the user's home, and deletes where their upload fails.
-    table.bind_to_run(run, "trials", 0)  # type: ignore[no-untyped-call]
+    step = sum(len(trial.epochs) for trial in record.trials.values())  # a later summary has a later one
+    table.bind_to_run(run, "trials", step)  # type: ignore[no-untyped-call]
     media: dict[str, Any] = {"trials": table}
     if report is not None:
         media["report"] = wandb.Html(report, inject=False)
-    run.log(media, step=0)
+    run.log(media, step=step)
     run.summary.update(_outcome(record, selected))
     run.finish(exit_code=0 if selected.winner else 1)
     return run
