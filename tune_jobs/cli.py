@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.metadata import version
+from io import TextIOWrapper
 from pathlib import Path
 
 from rich.console import Console
@@ -44,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(
             errors="backslashreplace"
         )  # a terminal may not have all letters of a configuration
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a letter that the output's encoding lacks is spelled out
+            stream.reconfigure(errors="backslashreplace")
     options, rest = _parser().parse_known_args(arguments)
     console = Console(highlight=False, soft_wrap=True, emoji=False)
     command: Command = options.command
@@ -191,7 +195,7 @@ def _resume(options: argparse.Namespace, rest: list[str], console: Console) -> N
 
 
 def _watch(options: argparse.Namespace, rest: list[str], console: Console) -> None:
-    from tune_jobs.driver import _judged  # noqa: PLC0415
+    from tune_jobs.driver import judged  # noqa: PLC0415
     from tune_jobs.results import open_run  # noqa: PLC0415
     from tune_jobs.watching import Watched, watch  # noqa: PLC0415
 
@@ -210,7 +214,7 @@ def _watch(options: argparse.Namespace, rest: list[str], console: Console) -> No
                 "goes on",
                 folder.path,
             )
-        return _judged(open_run(folder.path)).path
+        return judged(open_run(folder.path)).path
 
     _print_tuned(ended, console)
 

@@ -68,7 +68,7 @@ def run(job: Job, *, address: str | None = None, listeners: Sequence[Listener] =
             del prepared  # `data` gives up the last copy of the rows outside of Ray
             with storage_failures(folder.path), Journal(folder.journal) as journal:
                 _tune(job, folder, journal, begins, data, concurrent, listeners, signals)
-    return _judged(open_run(folder.path))
+    return judged(open_run(folder.path))
 
 
 def resume(
@@ -104,7 +104,7 @@ def resume(
             append_openings(journal, folder)
             with importable_from(job.folder):
                 _conclude_again(job, folder, journal)
-            return _judged(open_run(folder.path))
+            return judged(open_run(folder.path))
         from tune_jobs.ray_connection import ray_connection  # noqa: PLC0415 (see `run`)
 
         with importable_from(job.folder):
@@ -118,7 +118,7 @@ def resume(
                 begins, data = run_resumed(job, journal), [prepared.for_trials()]
                 del prepared
                 _tune(job, folder, journal, begins, data, concurrent, listeners, signals)
-    return _judged(open_run(folder.path))
+    return judged(open_run(folder.path))
 
 
 def _tune(
@@ -222,7 +222,7 @@ def _pruning(folder: RunFolder, record: RunRecord) -> Listener:
     return prune
 
 
-def _judged(finished: Run) -> Run:
+def judged(finished: Run) -> Run:
     """`finished`, if there is something to show for it.
 
     Raises:

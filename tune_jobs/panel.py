@@ -121,7 +121,8 @@ class _Lines:
             about = f"val_loss {number_text(spark.low)} to {number_text(spark.high)}{scale}"
             parts = [Text(spark.text, "cyan"), self._cut(about)]
             yield from _joined(parts, self._room)
-        configuration = one_line(configuration_text(best.trial.configuration))
+        text = configuration_text(best.trial.configuration)
+        configuration = one_line(text[: (CONFIGURATION + 1) * self._room])  # folding a very long text is slow
         yield from self._folded(configuration, CONFIGURATION)
 
     def failures(self) -> Iterator[Text]:

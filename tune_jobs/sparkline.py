@@ -42,6 +42,7 @@ def sparkline(values: Sequence[float], width: int, *, unicode: bool = True) -> S
     def letter(mean: float | None) -> str:
         if mean is None:
             return CROSS
+        mean = min(max(mean, low), high)  # a mean of the smallest numbers there are may be 0
         height = math.log(mean) if log else mean
         # Halved, since the difference of two huge numbers may be no number.
         share = (height / 2 - bottom / 2) / (top / 2 - bottom / 2) if top / 2 > bottom / 2 else 0.0

@@ -121,8 +121,8 @@ class Watching:
         return time.time() - self._heard
 
     def verdict(self) -> Watched | None:
-        """How it ended; None as long as the run goes on, or may."""
-        if in_use(self._folder.journal):
+        """How it ended; None as long as the run goes on, or may, or its journal cannot be read on."""
+        if self._trouble is not None or in_use(self._folder.journal):
             return None
         if concluded(self.events):
             # Elsewhere the lock may not be seen, and the last files come after the last event.

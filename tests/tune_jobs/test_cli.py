@@ -1,7 +1,10 @@
 """The command line, as far as it needs no Ray: what it prints, and with which exit code it ends."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -90,6 +93,17 @@ def test_a_message_has_no_letter_that_a_terminal_obeys(call: Call) -> None:
     code, output, errors = call("validate", "\x1b[2J\x07job\u202e.yaml\udcff")
     assert (code, output) == (2, [])
     assert "  \\x1b[2J\\x07job\\u202e.yaml\\udcff  no such file" in errors
+
+
+def test_a_letter_that_the_output_lacks_is_spelled_out(make_run: Callable[..., RunFolder]) -> None:
+    run = make_run([{"losses": [0.5], "configuration": {"lr": 0.1, "größe": "日本"}}])
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    for command in ("show", "watch"):
+        shown = subprocess.run(
+            [sys.executable, "-m", "tune_jobs", command, str(run.path)],
+            capture_output=True, env=environment, timeout=60, check=True,
+        )  # fmt: skip
+        assert b"gr\\xf6\\xdfe=\\u65e5\\u672c" in shown.stdout
 
 
 @pytest.mark.parametrize("command", ["run", "validate", "train"])

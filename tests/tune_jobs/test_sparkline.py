@@ -50,3 +50,9 @@ def test_any_curve_can_be_drawn(values: list[float], width: int) -> None:
     else:
         assert len(made.text) == min(len(values), max(width, 1))
         assert set(made.text) <= {*BLOCKS, CROSS}
+
+
+def test_the_smallest_numbers_there_are_have_a_curve() -> None:
+    found = sparkline([5e-324, 5e-324, 1.0, 1.0], 2)
+    assert found is not None
+    assert found.text == BLOCKS[0] + BLOCKS[-1]

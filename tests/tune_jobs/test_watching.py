@@ -357,6 +357,23 @@ def test_a_damaged_journal_is_one_message(make_run: MakeRun, tmp_path: Path) -> 
     assert errors.count(b"\n") == 1
 
 
+def test_a_damaged_journal_of_a_killed_run_is_the_message_and_not_that_it_was_killed(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    folder = make_run(TRIALS, ending=None)
+    first, *others = read_journal(folder.journal)
+    folder.journal.unlink()
+    with Journal(folder.journal) as journal:
+        for event in (replace(first, driver=HERE), *others):
+            journal.append(event)
+    lines = folder.journal.read_bytes().splitlines(keepends=True)
+    folder.journal.write_bytes(b"".join([*lines[:3], b"damaged\n", *lines[4:]]))
+    with watcher(folder, tmp_path / "out") as process:
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors.decode().startswith(f"tune-jobs: {folder.journal}: line 4 of ")
+
+
 @pytest.mark.parametrize("command", ["watch", "dashboard"])
 def test_what_is_no_option_is_refused(
     make_run: MakeRun, command: str, capsys: pytest.CaptureFixture[str]

@@ -104,7 +104,7 @@ def make_page(
     best = select_winner(record) or _best_so_far(record)
     ended = record.ending is not None
     winner = best.trial.trial_id if best else None
-    now = time.time() if in_progress else events[-1].time
+    now = time.time() if in_progress else None
     openings = words.openings(read_ledger(folder))
     sealed_hint = ". For the winner they are opened once, by:" if ended and best else "."
     return Page(

@@ -56,7 +56,7 @@ class Section:
 
 
 def make_sections(
-    job: Job, record: RunRecord, events: Sequence[Event], winner: str | None, now: float
+    job: Job, record: RunRecord, events: Sequence[Event], winner: str | None, now: float | None
 ) -> list[Section]:
     """All sections for which there is something to show.
 
@@ -65,7 +65,7 @@ def make_sections(
         record: of the events in force.
         events: all events of the run.
         winner: id of the winner, or of the best trial so far.
-        now: seconds since the epoch, up to which the timeline goes.
+        now: seconds since the epoch, up to which the timeline goes; None where no process is at work on the run.
     """
     sections = [
         Section("tuning-curve", "Tuning curve", _tuning_curve(job, record)),
@@ -165,7 +165,9 @@ def _parallel(given: Scored, job: Job, order: Sequence[str]) -> Part:
     )
 
 
-def _timeline(record: RunRecord, events: Sequence[Event], winner: str | None, now: float) -> list[Part]:
+def _timeline(
+    record: RunRecord, events: Sequence[Event], winner: str | None, now: float | None
+) -> list[Part]:
     found = timeline(events, now)
     if found is None:
         return []

@@ -7,6 +7,8 @@ from enum import StrEnum
 from tune_jobs.events import (
     EpochsReported,
     Event,
+    HoldoutEvaluated,
+    HoldoutUnsealed,
     RunEnded,
     RunResumed,
     RunStarted,
@@ -14,6 +16,7 @@ from tune_jobs.events import (
     TrialPromoted,
     TrialStarted,
     TrialWaits,
+    WinnerSelected,
     WorkerLost,
 )
 
@@ -69,6 +72,10 @@ class Timeline:
     """Between an interruption and its resumption, when no driver ran."""
     first: float
     """When the first epoch of the run began."""
+    lost: int
+    """Workers that were lost, those included that were before their first epoch."""
+    unseen: int
+    """Trials that ended without an epoch: on which worker is not known."""
 
     def busy(self, lane: int) -> float:
         """Seconds that the lane was training."""
@@ -102,6 +109,8 @@ class _Reading:
     counts: list[tuple[float, int]] = field(default_factory=list)
     gaps: list[tuple[float, float]] = field(default_factory=list)
     last: float = 0.0
+    lost: int = 0
+    ended: set[str] = field(default_factory=set)
 
     def apply(self, event: Event, time: float) -> None:
         """Takes one event into account; `time` is since the run's start."""
@@ -120,11 +129,13 @@ class _Reading:
                 self.promotions.append(Promotion(trial_id=event.trial_id, epoch=event.epoch, time=time))
                 self.waiting.discard(event.trial_id)
             case WorkerLost():
+                self.lost += 1
                 self._close(event.trial_id, time, Close.LOST)
             case TrialEnded():
                 close = Close.CUT_OFF if event.resumable else Close.ENDED
                 self._close(event.trial_id, time, close)
                 if not event.resumable:
+                    self.ended.add(event.trial_id)
                     self.waiting.discard(event.trial_id)
             case RunEnded():
                 self.close_all(time, Close.CUT_OFF)
@@ -152,22 +163,25 @@ class _Reading:
             self._close(trial_id, time, close)
 
 
-def timeline(events: Sequence[Event], now: float) -> Timeline | None:
+def timeline(events: Sequence[Event], now: float | None) -> Timeline | None:
     """The timeline that the events of a journal tell of; None where no trial has reported yet.
 
     Args:
         events: all of them, with those that a resumption took back.
-        now: seconds since the epoch, at which what has no end yet is cut.
+        now: seconds since the epoch, at which what has no end yet is cut; None where no process is at work on the
+            run, so that it was cut off when the last event was written.
     """
     started = next((event.time for event in events if isinstance(event, RunStarted)), None)
     if started is None:
         return None
     reading = _Reading()
     for event in events:
-        if not event.type.startswith("holdout"):  # long after the end
+        if not isinstance(
+            event, WinnerSelected | HoldoutUnsealed | HoldoutEvaluated
+        ):  # perhaps long after the end
             reading.apply(event, event.time - started)
-    end = max(reading.last, now - started) if reading.open else reading.last
-    reading.close_all(end, Close.RUNNING)
+    end = reading.last if now is None or not reading.open else max(reading.last, now - started)
+    reading.close_all(end, Close.CUT_OFF if now is None else Close.RUNNING)
     if not reading.done:
         return None
     lanes, stretches = _in_lanes(reading.done)
@@ -179,6 +193,8 @@ def timeline(events: Sequence[Event], now: float) -> Timeline | None:
         waiting=[*reading.counts, (end, len(reading.waiting))],
         gaps=reading.gaps,
         first=min(stretch.start for stretch in stretches),
+        lost=reading.lost,
+        unseen=len(reading.ended - {stretch.trial_id for stretch in stretches}),
     )
 
 

@@ -9,7 +9,7 @@ from tune_jobs.display import duration_text
 from tune_jobs.events import Status
 from tune_jobs.records import RunRecord
 from tune_jobs.report.scales import rounded
-from tune_jobs.report.style import COLOURS, MAIN, WINNER, label, styled
+from tune_jobs.report.style import COLOURS, WINNER, label, styled
 from tune_jobs.report.timeline import Close, Stretch, Timeline
 from tune_jobs.report.words import counted
 
@@ -18,6 +18,7 @@ _LANE = 26
 _MOST_NAMED = 40
 """Lanes whose names are all written."""
 _LOST = "#7a1f2b"
+_PROMOTED = "#d9b44a"
 
 
 def timeline_figure(given: Timeline, record: RunRecord, winner: str | None) -> go.Figure:
@@ -66,7 +67,9 @@ def timeline_figure(given: Timeline, record: RunRecord, winner: str | None) -> g
     )  # fmt: skip
     if len(panels) > 1:
         figure.update_yaxes(row=2, col=1, title={"text": "waiting"}, rangemode="tozero", nticks=4)
-    figure.update_xaxes(range=[0, given.end / divisor])
+    # The start of Ray and of the workers is the longer part of a short run, and empty.
+    begin = max(given.first - 0.03 * (given.end - given.first), 0.0)
+    figure.update_xaxes(range=[begin / divisor, given.end / divisor])
     figure.update_xaxes(row=len(panels), col=1, title={"text": f"{unit} since the start"})
     return figure
 
@@ -77,11 +80,12 @@ def caption(given: Timeline) -> str:
     busy = sum(stretch.end - stretch.start for stretch in given.stretches)
     share = f"busy {busy / available:.0%} of " if available > 0 else ""
     pauses = sum(stretch.close is Close.WAITS for stretch in given.stretches)
-    lost = sum(stretch.close is Close.LOST for stretch in given.stretches)
     parts = [
-        f"{counted(len(given.lanes), 'worker')}, {share}{duration_text(given.at_work)} from the first trial on",
-        f"{counted(pauses, 'pause')} at rungs, {counted(len(given.promotions), 'promotion')} after one",
-        *([f"{counted(lost, 'worker')} lost"] if lost else []),
+        f"{counted(len(given.lanes), 'worker')}, {share}{_length(given.at_work)} from the first epoch on",
+        *([f"{counted(pauses, 'pause')} at a rung"] if pauses else []),
+        *([f"{counted(len(given.promotions), 'promotion')} after a pause"] if given.promotions else []),
+        *([f"{counted(given.lost, 'worker')} lost"] if given.lost else []),
+        *([f"{counted(given.unseen, 'trial')} without an epoch not shown"] if given.unseen else []),
         *([f"{counted(len(given.gaps), 'interruption')} (grey)"] if given.gaps else []),
     ]
     triangles = " A triangle is a trial that goes on after it has waited." if given.promotions else ""
@@ -89,6 +93,10 @@ def caption(given: Timeline) -> str:
         f"{'; '.join(parts)}. Where a lane is empty no epoch was computed there: the worker was starting, changing "
         f"trials, or without one.{triangles}"
     )
+
+
+def _length(seconds: float) -> str:
+    return f"{seconds:.2g} s" if seconds < 10 else duration_text(seconds)
 
 
 def _group(stretch: Stretch, record: RunRecord, winner: str | None) -> tuple[str, str]:
@@ -148,7 +156,7 @@ def _promotions(given: Timeline, record: RunRecord, divisor: float) -> go.Scatte
         text=[str(promotion.epoch) for _, promotion in places],
         mode="markers",
         name="promoted",
-        marker={"symbol": "triangle-down", "size": 7, "color": MAIN},
+        marker={"symbol": "triangle-down", "size": 7, "color": _PROMOTED},
         hovertemplate="trial %{customdata} goes on from epoch %{text}<extra></extra>",
     )
 

@@ -23,7 +23,7 @@ from tune_jobs.report.words import counted
 CONFIDENCE = 0.8
 """Of the band, for the whole curve at once; at least, since it is exact for the scores' distribution, of which the
 average best is but a part."""
-MOST_SIMULATED = 100
+MOST_SIMULATED = 60
 """Trials up to which the band is the tighter one."""
 MOST_POINTS = 80
 """Numbers of trials at which the curve is computed."""
@@ -191,8 +191,8 @@ def _curves(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Expected best, its bad edge and its good edge at each of `ns`.
 
-    The bands of Learned-Miller and DeStefano are tight at the good end, and simulated, which takes a second and a
-    half for 100 trials and half a minute for 1,000: with more trials those of Kolmogorov and Smirnov take their
+    The bands of Learned-Miller and DeStefano are tight at the good end, and simulated, which takes a second
+    for 60 trials and half a minute for 1,000: with more trials those of Kolmogorov and Smirnov take their
     place. The simulation is seeded, so that a report is the same each time.
     """
     minimize = mode == "min"

@@ -22,6 +22,7 @@ from tune_jobs.events import (
     TrialPromoted,
     TrialStarted,
     TrialWaits,
+    WinnerSelected,
     WorkerLost,
     in_force,
 )
@@ -59,8 +60,8 @@ def at(*timed: tuple[float, Event]) -> list[Event]:
     return [replace(event, time=BEGIN + time) for time, event in timed]
 
 
-def read(events: Sequence[Event], now: float = 100.0) -> Timeline:
-    found = timeline(events, BEGIN + now)
+def read(events: Sequence[Event], now: float | None = 100.0) -> Timeline:
+    found = timeline(events, None if now is None else BEGIN + now)
     assert found is not None
     return found
 
@@ -98,7 +99,7 @@ def test_pauses_and_promotions_of_those_that_waited_are_told_apart() -> None:
     assert [(p.epoch, p.time) for p in found.promotions] == [(3, 10.0)]
     assert found.waiting == [(0.0, 0), (4.0, 1), (10.0, 0), (12.0, 0)]
     assert caption(found).startswith("1 worker, busy 42% of 12 s")
-    assert "1 pause at rungs, 1 promotion after one" in caption(found)
+    assert "1 pause at a rung; 1 promotion after a pause" in caption(found)
 
 
 def test_a_lost_worker_ends_its_stretch_and_the_next_worker_of_its_host_takes_over_the_lane() -> None:
@@ -175,6 +176,29 @@ def test_a_run_in_progress_goes_up_to_now() -> None:
     found = read(at((0, started()), (0, created(0)), (0, begun(0)), (2, reported(0, 1))), now=30)
     assert found.end == 30
     assert [(s.end, s.close) for s in found.stretches] == [(30.0, Close.RUNNING)]
+
+
+def test_a_run_that_nobody_works_on_any_more_is_cut_off_and_not_running() -> None:
+    found = read(at((0, started()), (0, created(0)), (0, begun(0)), (2, reported(0, 1))), now=None)
+    assert [(s.end, s.close) for s in found.stretches] == [(2.0, Close.CUT_OFF)]
+
+
+def test_what_was_lost_or_failed_before_its_first_epoch_is_told_of() -> None:
+    found = read(
+        at(
+            (0, started()), (0, created(0)), (0, created(1)), (0, begun(0)),
+            (2, WorkerLost(trial_id="0000", reason="killed")), (2, begun(0)), (4, reported(0, 1)), (5, ended(0)),
+            (5, begun(1)), (7, ended(1, Status.FAILED)),
+        )
+    )  # fmt: skip
+    assert (found.lost, found.unseen) == (1, 1)
+    assert "1 worker lost; 1 trial without an epoch not shown" in caption(found)
+
+
+def test_what_comes_after_the_end_does_not_lengthen_it() -> None:
+    events = at((0, started()), (0, created(0)), (0, begun(0)), (2, reported(0, 1)), (3, ended(0)))
+    after = at((3, RunEnded(ending=Ending.ALL_TRIALS)), (7200, WinnerSelected(winner="0000")))
+    assert read([*events, *after], now=None).end == 3.0
 
 
 def test_without_an_epoch_there_is_none() -> None:
