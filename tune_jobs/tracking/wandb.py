@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 import wandb
+
 from tune_jobs.events import EpochsReported, Event, HoldoutEvaluated, TrialCreated, TrialEnded, WinnerSelected
 from tune_jobs.tracking.base import CLOSE_SECONDS, TrackedRun, new_results
 from tune_jobs.tracking.closed import ClosedParts

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import wandb
+
 from tune_jobs.events import HoldoutEvaluated, WinnerSelected
 from tune_jobs.job import Job
 from tune_jobs.records import RunRecord

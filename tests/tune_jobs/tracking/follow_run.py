@@ -1,0 +1,43 @@
+"""Has W&B follow a run, whose folder is RUN: `python -m tests.tune_jobs.tracking.follow_run JOB RUN EVENTS PATIENCE`.
+
+It stops in the middle, says so, and goes on with the next line that it reads.
+"""
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+from tune_jobs import Job
+from tune_jobs.events import in_force
+from tune_jobs.journal import Journal, read_journal
+from tune_jobs.tracking import Guest, TrackedRun
+from tune_jobs.tracking.wandb import WandbTracker
+
+
+def a_report(path: Path) -> Path:
+    report = path / "report.html"
+    report.write_text("<!doctype html><title>A report</title>")
+    return report
+
+
+def main() -> None:
+    job, path, events, patience = (
+        Job.from_file(sys.argv[1]),
+        Path(sys.argv[2]),
+        Path(sys.argv[3]),
+        float(sys.argv[4]),
+    )
+    coming = read_journal(events)
+    with ExitStack() as stack, Journal(path / "journal" / "events.jsonl") as journal:
+        past = in_force([*journal.past, *coming[:1]]) if journal.past else []
+        tracker = WandbTracker(TrackedRun(job, path, past), report=a_report, patience=patience)
+        journal.follow(stack.enter_context(Guest(tracker, "W&B")))
+        for number, event in enumerate(coming):
+            if number == len(coming) // 2:
+                print("half", flush=True)
+                sys.stdin.readline()
+            journal.append(event)
+
+
+if __name__ == "__main__":
+    main()
