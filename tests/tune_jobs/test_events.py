@@ -8,6 +8,7 @@ import pytest
 from tune_jobs.events import (
     Ending,
     Event,
+    HoldoutEvaluated,
     HoldoutUnsealed,
     RunEnded,
     RunResumed,
@@ -120,10 +121,11 @@ def test_each_resumption_takes_back_what_ended_before_it_and_nothing_after() -> 
     assert in_force([ends[0], first, ends[1], second, ends[2]]) == [first, second, ends[2]]
 
 
-def test_an_unsealing_is_never_taken_back() -> None:
+def test_an_unsealing_and_its_result_are_never_taken_back() -> None:
     seen = HoldoutUnsealed(trial_id="0")
+    result = HoldoutEvaluated(number=1, trial_id="0", results={"test_loss": 1.0})
     again = resumed()
-    assert in_force([seen, again]) == [seen, again]
+    assert in_force([seen, result, again]) == [seen, result, again]
 
 
 def test_the_time_spent_leaves_out_the_time_between_two_drivers() -> None:
@@ -136,4 +138,8 @@ def test_the_time_spent_leaves_out_the_time_between_two_drivers() -> None:
     assert seconds_spent([begun]) == 0
     assert seconds_spent([begun, started(130.0)]) == 30
     assert seconds_spent([begun, started(130.0), resumed, started(512.0)]) == 42
-    assert seconds_spent([begun, started(130.0), HoldoutUnsealed(time=9999.0, trial_id="0")]) == 30
+    looked = [
+        HoldoutUnsealed(time=9999.0, trial_id="0"),
+        HoldoutEvaluated(time=9999.5, number=1, trial_id="0", results={"test_loss": 1.0}),
+    ]
+    assert seconds_spent([begun, started(130.0), *looked]) == 30

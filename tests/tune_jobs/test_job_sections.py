@@ -35,7 +35,7 @@ def test_the_defaults_are_those_of_the_job_file_contract() -> None:
         "minutes_per_epoch": None,
         "retries_per_trial": 2,
     }
-    assert TrackingSettings().model_dump() == {"wandb": None, "tensorboard": False}
+    assert TrackingSettings().model_dump() == {"wandb": None, "tensorboard": False, "trackers": ()}
 
 
 BROKEN: list[tuple[Mapping[str, Any], str]] = [
@@ -150,8 +150,21 @@ BROKEN: list[tuple[Mapping[str, Any], str]] = [
     ),
     ({"tracking/wandb": {"project": "a", "tags": "x"}}, "tracking.wandb.tags: given 'x'; valid: a list"),
     ({"tracking/wandb": {"project": "a", "tags": ["x", 1]}}, "tracking.wandb.tags.1: given 1; valid: text"),
+    (
+        {"tracking/wandb": {"project": "a/b"}},
+        "tracking.wandb.project: given 'a/b'; valid: 1 to 128 characters, none of them / \\ # ? % :",
+    ),
+    (
+        {"tracking/wandb": {"project": "a", "tags": ["b", ""]}},
+        "tracking.wandb.tags.1: given ''; valid: 1 to 64 characters",
+    ),
+    ({"tracking/trackers": "a:b"}, "tracking.trackers: given 'a:b'; valid: a list"),
+    (
+        {"tracking/trackers": ["my_code"]},
+        "tracking.trackers.0: given 'my_code'; valid: `package.module:function`",
+    ),
     ({"tracking/tensorboard": 1}, "tracking.tensorboard: given 1; valid: true or false"),
-    ({"tracking/mlflow": True}, "tracking.mlflow: unknown key; valid: tensorboard, wandb"),
+    ({"tracking/mlflow": True}, "tracking.mlflow: unknown key; valid: tensorboard, trackers, wandb"),
 ]
 
 

@@ -24,6 +24,7 @@ from tune_jobs.events import (
     Ending,
     EpochsReported,
     Event,
+    HoldoutEvaluated,
     HoldoutUnsealed,
     RunEnded,
     RunResumed,
@@ -94,6 +95,14 @@ EVENTS: dict[type[Event], st.SearchStrategy[Event]] = {
     RunEnded: st.builds(RunEnded, time=TIMES, ending=st.sampled_from(Ending)),
     WinnerSelected: st.builds(WinnerSelected, time=TIMES, winner=st.none() | TEXT),
     HoldoutUnsealed: st.builds(HoldoutUnsealed, time=TIMES, trial_id=TEXT, reason=st.none() | TEXT),
+    HoldoutEvaluated: st.builds(
+        HoldoutEvaluated,
+        time=TIMES,
+        number=st.integers(1),
+        trial_id=TEXT,
+        results=st.dictionaries(st.text(), NUMBERS, max_size=3),
+        reason=st.none() | TEXT,
+    ),
 }
 
 

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tune_jobs.tracking.conftest import interrupted, run_events, trial_records
-from tests.tune_jobs.tracking.test_tensorboard import files_of, scalars_of
-from tests.tune_jobs.tracking.test_wandb import environment, epochs_of, read_wandb, summary_of
+from tests.tune_jobs.tracking.test_tensorboard import scalars_of, trial_folders
+from tests.tune_jobs.tracking.wandb_reading import read_runs
+from tests.tune_jobs.tracking.wandb_session import wandb_environment
 from tune_jobs import Job, open_run
 from tune_jobs.cli import main
 from tune_jobs.driver import conclude
 from tune_jobs.errors import DamagedRun, RunInUse
-from tune_jobs.events import Ending, HoldoutUnsealed, RunEnded, TrialCreated, in_force
+from tune_jobs.events import Ending, HoldoutEvaluated, HoldoutUnsealed, RunEnded, TrialCreated, in_force
 from tune_jobs.folder import RunFolder
 from tune_jobs.holdout import LEDGER
 from tune_jobs.journal import Journal, read_journal
@@ -91,7 +91,7 @@ def study_of(folder: RunFolder) -> list[dict[str, Any]]:
 
 
 def dashboard_of(folder: RunFolder) -> dict[str, dict[tuple[str, int], float]]:
-    return {path.name: dict(scalars_of(folder, path.name)) for path in sorted(folder.tensorboard.iterdir())}
+    return {path.name: scalars_of(folder, path.name) for path in trial_folders(folder)}
 
 
 def bytes_of(*files: Path) -> list[bytes]:
@@ -163,12 +163,7 @@ def test_an_interruption_that_was_resumed_is_not_seen_in_what_is_made_anew(
     repair(folder.path)
     assert tables_of(folder) == tables
     assert study_of(folder) == study
-    made = dashboard_of(folder)
-    # Interrupted trials had shown their best of then; and what one file has lies in two before.
-    np.testing.assert_equal(
-        made, {name: {key: values[key] for key in made[name]} for name, values in dashboard.items()}
-    )
-    assert all(len(files_of(folder, name)) == 1 for name in made)
+    np.testing.assert_equal(dashboard_of(folder), dashboard)
 
 
 def test_done_twice_it_changes_nothing(folder: RunFolder) -> None:
@@ -221,11 +216,10 @@ def test_how_many_went_on_is_told_of_every_rung() -> None:
 def test_a_dashboard_that_cannot_be_made_keeps_what_it_had(
     folder: RunFolder, straight: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "tune_jobs.tracking.tensorboard", raising=False)
-    monkeypatch.setitem(sys.modules, "tensorboardX.event_file_writer", None)
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
     *_, last = repair(folder.path).lines
     assert last.startswith(
-        "TensorBoard: not made anew: tracking.tensorboard: the package tensorboardX cannot be"
+        "TensorBoard: not made anew: tracking.tensorboard: the package tensorboardX is not"
     )
     np.testing.assert_equal(dashboard_of(folder), dashboard_of(straight))
     assert not (folder.path / STAGING).exists()
@@ -240,7 +234,7 @@ def test_the_files_of_wandb_are_replaced_by_those_of_the_whole_run(tmp_path: Pat
     old.mkdir(parents=True)
     command = subprocess.run(
         [sys.executable, "-m", "tune_jobs", "repair", folder.path],
-        env=environment(tmp_path, WANDB_BASE_URL="http://127.0.0.1:9"),
+        env=wandb_environment(tmp_path / "home", WANDB_BASE_URL="http://127.0.0.1:9"),
         capture_output=True,
         text=True,
         timeout=120,
@@ -248,19 +242,17 @@ def test_the_files_of_wandb_are_replaced_by_those_of_the_whole_run(tmp_path: Pat
     )
     assert (command.returncode, command.stderr) == (0, "")
     assert command.stdout.splitlines()[-1] == (
-        "W&B: wandb/ was made anew; written offline, whatever the job says: "
-        f"`wandb sync {folder.wandb}/offline-run-*`"
+        f"W&B: wandb/ was made anew; `wandb sync {folder.wandb}` uploads what is there"
     )
     assert not old.exists()
-    found = {trial_id: list(chain(*files)) for trial_id, files in read_wandb(folder, tmp_path).items()}
+    runs = read_runs(folder.wandb)
+    summary = runs.pop("summary")
     np.testing.assert_equal(
-        {trial_id: epochs_of(records) for trial_id, records in found.items()}, trial_records(run_events())
+        {trial_id: run.epochs for trial_id, run in runs.items()}, trial_records(run_events())
     )
-    runs = [record["run"] for records in found.values() for record in records if record["type"] == "run"]
-    assert sorted(run["run_id"] for run in runs) == [
-        f"{folder.name}-{trial_id}" for trial_id in sorted(found)
-    ]
-    assert summary_of(found["0000"])["status"] == "completed"
+    assert runs["0000"].summary["status"] == "completed"
+    assert summary.summary["winner"]["id"] == "0000"
+    assert "report" in summary.summary
 
 
 # A journal that is damaged
@@ -396,12 +388,19 @@ def test_checkpoints_of_trials_that_dropped_out_are_not_found_by_others_of_their
     assert {(path / "epoch-000001.pt").read_text() for path in names.values()} == names.keys()
 
 
-def test_openings_of_the_holdout_are_known_again_from_its_ledger(folder: RunFolder) -> None:
+def test_openings_of_the_holdout_and_their_results_are_known_again_from_its_ledger(folder: RunFolder) -> None:
     entry = {"number": 1, "time": 5.0, "trial_id": "0000", "reason": None}
     (folder.holdout / LEDGER).write_text(json.dumps(entry) + "\n")
     lines = repair(folder.path).lines
     assert lines[0] == "journal: 1 opening of the holdout added, from its ledger"
     assert read_journal(folder.journal)[-1] == HoldoutUnsealed(time=5.0, trial_id="0000")
+    results = {"test_loss": 0.25}
+    with (folder.holdout / LEDGER).open("a") as file:
+        file.write(json.dumps({"number": 1, "results": results}) + "\n")
+    lines = repair(folder.path).lines
+    assert lines[0] == "journal: 1 result of the holdout added, from its ledger"
+    evaluated = HoldoutEvaluated(time=5.0, number=1, trial_id="0000", results=results)
+    assert read_journal(folder.journal)[-1] == evaluated
     before = folder.journal.read_bytes()
     repair(folder.path)
     assert folder.journal.read_bytes() == before

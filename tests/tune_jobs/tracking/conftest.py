@@ -28,7 +28,7 @@ from tune_jobs.tracking import Guest
 
 CONFIGURATIONS = {
     "0000": {"lr": 0.1, "optimizer": "sgd", "model.hidden": [64, 32], "nesterov": True},
-    "0001": {"lr": 1e-3, "optimizer": "adam", "model.hidden": [], "model.activation": "tanh"},
+    "0001": {"lr": 1e-3, "optimizer": "adam", "model.hidden": [], "model.activation": None},
     "0002": {"lr": 10.0, "optimizer": "adam", "model.hidden": [8]},
     "0003": {"lr": 0.5, "optimizer": "adam", "model.hidden": [8]},
 }

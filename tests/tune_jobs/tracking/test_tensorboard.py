@@ -157,7 +157,7 @@ def test_the_tab_has_a_row_for_every_trial_with_its_configuration_and_its_score(
     ]
     assert shown == [
         {"lr": 0.1, "optimizer": "sgd", "model.hidden": "[64, 32]", "nesterov": True},
-        {"lr": 1e-3, "optimizer": "adam", "model.hidden": "[]", "model.activation": "tanh"},
+        {"lr": 1e-3, "optimizer": "adam", "model.hidden": "[]", "model.activation": "None"},
         {"lr": 10.0, "optimizer": "adam", "model.hidden": "[8]"},
         {"lr": 0.5, "optimizer": "adam", "model.hidden": "[8]"},
     ]
