@@ -1,6 +1,7 @@
 """The winner of a run whose files are damaged: loaded from whatever has its weights, or one error before any look."""
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,20 @@ from tune_jobs import holdout
 from tune_jobs.checkpoint_store import CheckpointStore
 from tune_jobs.driver import conclude
 from tune_jobs.errors import DamagedRun
-from tune_jobs.events import CheckpointWritten, Ending, EpochsReported, Status, TrialCreated, TrialEnded
+from tune_jobs.events import (
+    CheckpointWritten,
+    Ending,
+    EpochsReported,
+    HoldoutEvaluated,
+    HoldoutUnsealed,
+    Status,
+    TrialCreated,
+    TrialEnded,
+)
 from tune_jobs.folder import RunFolder
 from tune_jobs.job import Job
-from tune_jobs.journal import Journal
+from tune_jobs.job_file import dump_yaml, read_yaml
+from tune_jobs.journal import Journal, read_journal
 from tune_jobs.preparation import make_folder, prepare, run_started, trial_task
 from tune_jobs.records import RunRecord
 from tune_jobs.repair import repair
@@ -116,6 +127,63 @@ def test_a_damaged_encoding_is_an_error_before_any_look(folder: RunFolder) -> No
     with pytest.raises(DamagedRun, match=r"data\.json: cannot be read \(it does not match its checksum\)"):
         open_run(folder.path).test()
     assert holdout.read_ledger(folder) == []
+
+
+# What becomes of the result of the test
+
+
+def with_tracking(folder: RunFolder, **tracking: Any) -> Run:
+    job = read_yaml(folder.job)
+    folder.job.write_text(dump_yaml({**job, "tracking": {**job["tracking"], **tracking}}))
+    return open_run(folder.path)
+
+
+def test_the_journal_has_the_result_after_the_opening(folder: RunFolder) -> None:
+    finished = open_run(folder.path)
+    first = finished.test()
+    second = finished.test(again=True, reason="a reviewer asked")
+    looks = [e for e in read_journal(folder.journal) if isinstance(e, HoldoutUnsealed | HoldoutEvaluated)]
+    assert [type(event) for event in looks] == [HoldoutUnsealed, HoldoutEvaluated] * 2
+    results = [event for event in looks if isinstance(event, HoldoutEvaluated)]
+    assert [(event.number, event.trial_id, event.reason) for event in results] == [
+        (1, "0000", None),
+        (2, "0000", "a reviewer asked"),
+    ]
+    assert [event.results for event in results] == [first, second]
+    assert [entry.results for entry in holdout.read_ledger(folder)] == [first, second]
+
+
+def test_trackers_are_told_of_the_result(folder: RunFolder) -> None:
+    from tests.tune_jobs.tracking.test_tensorboard import scalars_of
+
+    finished = with_tracking(folder, tensorboard=True)
+    results = finished.test()
+    shown = scalars_of(folder, "test-1")
+    assert {name: shown[name, finished.winner.epoch] for name in results} == pytest.approx(results)
+
+
+def test_a_tracker_that_fails_costs_neither_the_result_nor_its_record(
+    folder: RunFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    code = "def broken(run):\n    raise RuntimeError('no server there')\n"
+    finished = with_tracking(folder, trackers=["broken_tracker:broken"])
+    (finished.job.folder / "broken_tracker.py").write_text(code)
+    results = finished.test()
+    assert [entry.results for entry in holdout.read_ledger(folder)] == [results]
+    assert isinstance(read_journal(folder.journal)[-1], HoldoutEvaluated)
+    (record,) = caplog.records
+    assert "is switched off: RuntimeError: no server there" in record.getMessage()
+
+
+def test_a_missing_package_of_a_tracker_costs_neither(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    finished = with_tracking(folder, tensorboard=True)
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    results = finished.test()
+    assert [entry.results for entry in holdout.read_ledger(folder)] == [results]
+    (record,) = caplog.records
+    assert record.getMessage().startswith("the result of the test is not tracked: tracking.tensorboard: ")
 
 
 def spoil(path: Path, how: str) -> None:

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,9 +10,11 @@ import pytest
 
 from tests.tune_jobs.tracking.conftest import make_folder, make_job
 from tests.tune_jobs.tracking.test_guest import Recorder
+from tests.tune_jobs.tracking.test_tensorboard import ended_well, epochs_in_tensorboard
 from tune_jobs import driver, ray_connection
 from tune_jobs.errors import ResourceError
 from tune_jobs.events import RunEnded, RunStarted, WinnerSelected
+from tune_jobs.folder import RunFolder
 from tune_jobs.ray_connection import Cluster
 from tune_jobs.tracking import Guest, open_trackers
 
@@ -69,3 +71,14 @@ def test_a_run_that_breaks_off_tells_its_trackers_to_the_last_event(
         driver.run(make_job().model_copy(update={"storage": str(tmp_path)}))
     assert [type(event) for event in recorder.seen] == [RunStarted, RunEnded, WinnerSelected]
     assert recorder.closed.is_set()
+
+
+def test_what_a_driver_left_open_that_was_killed_at_the_very_end_is_made_good_by_resume(
+    make_run: Callable[..., RunFolder],
+) -> None:
+    """The run itself is over: Ray is not even started."""
+    folder = make_run([{"losses": [0.5, 0.25]}, {"losses": [0.75]}], changes={"tracking/tensorboard": True})
+    assert not folder.tensorboard.exists()
+    driver.resume(folder.path, [("search.trials", 2)])
+    assert epochs_in_tensorboard(folder).keys() == ended_well(folder).keys() == {"0000", "0001"}
+    assert epochs_in_tensorboard(folder)["0000"][2]["val_loss"] == 0.25

@@ -1,0 +1,104 @@
+"""Trackers of the user's own: found by their names, followed to the end, and guests like the others."""
+
+import json
+import logging
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tune_jobs.tracking.conftest import make_folder, make_job, run_events, track
+from tune_jobs import Job, run
+from tune_jobs.errors import JobError
+from tune_jobs.job_checks import importable_from
+from tune_jobs.journal import read_journal
+from tune_jobs.tracking import open_trackers
+
+ROOT = Path(__file__).resolve().parents[3]
+CODE = """
+from pathlib import Path
+
+class Notes:
+    def __init__(self, run):
+        self.file = (run.path / "notes.txt").open("w")
+        self.file.write(f"{run.job.name} {len(run.events)}\\n")
+    def __call__(self, event):
+        self.file.write(f"{event.type}\\n")
+    def close(self):
+        self.file.write("closed\\n")
+        self.file.close()
+
+def notes(run):
+    return Notes(run)
+
+def broken(run):
+    raise RuntimeError("no server there")
+
+not_callable = 3
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "my_trackers.py").write_text(textwrap.dedent(CODE))
+    return tmp_path
+
+
+def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def follow(home: Path, *names: str) -> Path:
+    folder = make_folder(home / "runs")
+    with importable_from(home):
+        track(folder, run_events(), open_trackers(make_job(trackers=list(names)), folder))
+    assert len(read_journal(folder.journal)) == len(run_events())
+    return folder.path
+
+
+@pytest.mark.parametrize("name", ["my_trackers:notes", "my_trackers:Notes"])
+def test_a_function_or_a_class_is_called_with_the_run_told_of_every_event_and_closed(
+    name: str, home: Path
+) -> None:
+    lines = (follow(home, name) / "notes.txt").read_text().splitlines()
+    assert lines == ["demo 0", *(event.type for event in run_events()), "closed"]
+
+
+def test_a_tracker_that_cannot_be_made_is_one_warning_and_the_others_work(
+    home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = follow(home, "my_trackers:broken", "my_trackers:notes")
+    assert (path / "notes.txt").read_text().endswith("closed\n")
+    assert messages(caplog) == [
+        "tracker my_trackers:broken is switched off: RuntimeError: no server there; the run's own records are "
+        "complete"
+    ]
+
+
+def test_a_name_that_leads_nowhere_is_a_problem_of_the_job(home: Path) -> None:
+    job = make_job(trackers=["my_trackers:notes", "my_trackers:note", "nowhere:f"])
+    (home / "job.yaml").write_text(job.to_yaml())
+    with pytest.raises(JobError) as caught:
+        Job.from_file(home / "job.yaml")
+    assert [str(problem) for problem in caught.value.problems] == [
+        "tracking.trackers: my_trackers:note: module 'my_trackers' has no 'note'; did you mean 'notes'?",
+        "tracking.trackers: nowhere:f: there is no module 'nowhere' in the job's folder or among the installed "
+        "packages",
+    ]
+
+
+@pytest.mark.slow
+def test_the_example_follows_a_real_run(
+    make_sections: Callable[..., dict[str, Any]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    changes = {"search/trials": 3, "tracking/trackers": ["own_tracker:JsonLines"], "storage": str(tmp_path)}
+    made = run(Job.from_mapping(make_sections(changes), ROOT / "examples"))
+    lines = [json.loads(line) for line in (made.path / "lines.jsonl").read_text().splitlines()]
+    epochs = {(line["trial"], line["epoch"]): line["val_loss"] for line in lines if "epoch" in line}
+    table = made.epochs[["trial_id", "epoch", "val_loss"]].itertuples(index=False)
+    assert epochs == {(trial, epoch): loss for trial, epoch, loss in table}
+    ends = {line["trial"]: line["status"] for line in lines if "status" in line}
+    assert ends == dict(zip(made.trials["trial_id"], made.trials["status"], strict=True))
+    assert messages(caplog) == []
