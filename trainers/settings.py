@@ -155,3 +155,7 @@ class ScoreSettings(Settings):
 
     metric: str = "val_loss"
     mode: Literal["min", "max"] = "min"
+
+    def cost(self, score: float) -> float:
+        """`score`, turned so that lower is better."""
+        return score if self.mode == "min" else -score

@@ -57,11 +57,10 @@ def trials_display(record: RunRecord, most: int | None = None) -> Table:
     `epoch` is the best epoch, of how many.
     """
     ranked = [candidate.trial for candidate in rank(record)]
-    sign = 1 if record.score.mode == "min" else -1
 
     def standing(trial: TrialRecord) -> float:
         best = record.best(trial.trial_id)
-        return math.inf if best is None else sign * best.score
+        return math.inf if best is None else record.score.cost(best.score)
 
     others = sorted((trial for trial in record.trials.values() if trial not in ranked), key=standing)
     shown = [*ranked, *others][:most]

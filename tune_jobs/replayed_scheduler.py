@@ -98,7 +98,7 @@ class ReplayedRule:
         course = self._courses[trial_id]
         if course.best is None:
             return None
-        score = course.best.score if self._score.mode == "min" else -course.best.score
+        score = self._score.cost(course.best.score)
         with np.errstate(over="ignore"):  # means of scores that are finite and huge
             return method(self._controller, ShownTrial(trial_id), {TIME: course.heard, SCORE: score})
 

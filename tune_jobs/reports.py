@@ -135,9 +135,7 @@ class Reporter:
         self._sent = time.monotonic()
 
     def _score_to_minimise(self) -> float | None:
-        if self._best is None:
-            return None
-        return self._best.score if self._score.mode == "min" else -self._best.score
+        return None if self._best is None else self._score.cost(self._best.score)
 
 
 def failure_reason(error: BaseException) -> str:

@@ -259,5 +259,5 @@ class RungTables:
         trial = self._trials[trial_id]
         score = math.inf
         if trial.best is not None and not trial.lost:
-            score = trial.best.score if self._score.mode == "min" else -trial.best.score
+            score = self._score.cost(trial.best.score)
         rung.entries.setdefault(trial_id, Entry(score, trial.number))

@@ -32,8 +32,9 @@ def rank(record: RunRecord) -> list[Candidate]:
         for trial in record.trials.values()
         if trial.status.selectable and (best := record.best(trial.trial_id)) is not None
     ]
-    sign = 1 if record.score.mode == "min" else -1
-    return sorted(candidates, key=lambda candidate: (sign * candidate.best.score, candidate.trial.number))
+    return sorted(
+        candidates, key=lambda candidate: (record.score.cost(candidate.best.score), candidate.trial.number)
+    )
 
 
 def select_winner(record: RunRecord) -> Candidate | None:

@@ -185,7 +185,7 @@ class Standing:
         return self._order(self._best.trial, self._best.epoch)
 
     def _order(self, trial: TrialRecord, best: BestEpoch) -> tuple[float, int]:
-        return (best.score if self.record.score.mode == "min" else -best.score), trial.number
+        return self.record.score.cost(best.score), trial.number
 
     def count(self, status: Status) -> int:
         """Trials in that state."""

@@ -49,8 +49,7 @@ def contour_figures(given: Scored, space: SearchSpace, shares: Mapping[str, floa
 
 def _contour(given: Scored, space: SearchSpace, names: tuple[str, str], places: Sequence[int]) -> go.Figure:
     """Colours end at the worst quarter of the scores, so that the good region shows its structure."""
-    sign = 1 if given.mode == "min" else -1
-    ordered = sorted((given.scores[place] for place in places), key=lambda score: sign * score)
+    ordered = sorted((given.scores[place] for place in places), key=given.judged_by.cost)
     low, high = sorted(given.scale.clip(score) for score in (ordered[0], ordered[len(ordered) * 3 // 4]))
     ticks = range_ticks(low, high, log=given.scale.log)
     first, *_, last = ticks["tickvals"]
@@ -61,7 +60,7 @@ def _contour(given: Scored, space: SearchSpace, names: tuple[str, str], places: 
     figure = go.Figure([trace for trace in drawn.data if trace.type == "contour"])
     figure.update_traces(
         colorscale=[list(pair) for pair in SCALE],
-        reversescale=given.mode == "max",
+        reversescale=given.judged_by.mode == "max",
         zmin=first,
         zmax=last,
         autocontour=False,
@@ -117,13 +116,13 @@ def _study(given: Scored, space: SearchSpace, names: tuple[str, str], places: Se
     Their values are rounded to a grid of `CELLS` a side, since Optuna's plot has a cell for each pair of values
     that occur. Of the trials in one cell it shows the last, so that the best comes last.
     """
-    study = optuna.create_study(direction="minimize" if given.mode == "min" else "maximize")
-    sign = 1 if given.mode == "min" else -1
+    study = optuna.create_study(direction="minimize" if given.judged_by.mode == "min" else "maximize")
+    costs = given.costs
     ranges = {name: _range(space, name) for name in names}
     distributions: dict[str, BaseDistribution] = {
         name: FloatDistribution(domain.low, domain.high, log=domain.log) for name, domain in ranges.items()
     }
-    for place in sorted(places, key=lambda place: -sign * given.scores[place]):
+    for place in sorted(places, key=lambda place: -costs[place]):
         configuration = given.trials[place].configuration
         complete = create_trial(
             state=TrialState.COMPLETE,

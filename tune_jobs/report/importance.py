@@ -62,12 +62,11 @@ def importance_figure(shares: Mapping[str, float]) -> go.Figure:
 
 def _study(given: Scored, space: SearchSpace) -> optuna.Study:
     """The trials as Optuna's evaluator needs them: all of them complete, lower values better."""
-    sign = 1.0 if given.mode == "min" else -1.0
-    most = max(sign * score for score in given.scores)
+    most = max(given.costs)
     study = optuna.create_study(direction="minimize")
-    for trial, score, lost in zip(given.trials, given.scores, given.lost, strict=True):
+    for trial, cost, lost in zip(given.trials, given.costs, given.lost, strict=True):
         parameters, distributions = to_optuna(space, trial.configuration)
-        value = most + abs(most) + 1.0 if lost else sign * score
+        value = most + abs(most) + 1.0 if lost else cost
         complete = create_trial(
             state=TrialState.COMPLETE, params=parameters, distributions=distributions, value=value
         )

@@ -172,11 +172,10 @@ def _packed_plotly() -> str:
 
 def _best_so_far(record: RunRecord) -> Candidate | None:
     """The trial with the best score, where none has ended that may win."""
-    sign = 1 if record.score.mode == "min" else -1
     scored = [
         Candidate(trial, best) for trial in record.trials.values() if (best := record.best(trial.trial_id))
     ]
-    return min(scored, key=lambda candidate: sign * candidate.best.score, default=None)
+    return min(scored, key=lambda candidate: record.score.cost(candidate.best.score), default=None)
 
 
 def _winner_card(record: RunRecord, best: Candidate) -> WinnerCard:

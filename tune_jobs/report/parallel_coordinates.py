@@ -42,7 +42,7 @@ def parallel_figure(given: Scored, space: SearchSpace, order: Sequence[str]) -> 
                 "colorscale": colours,
                 "cmin": min(scores),
                 "cmax": max(scores),
-                "reversescale": given.mode == "max",
+                "reversescale": given.judged_by.mode == "max",
             },
             labelfont={"size": 13},
             tickfont={"size": 11},
@@ -55,8 +55,8 @@ def parallel_figure(given: Scored, space: SearchSpace, order: Sequence[str]) -> 
 
 def _drawn(given: Scored) -> list[int]:
     """Places of the trials that are drawn, the best last, so that they lie on top."""
-    sign = 1 if given.mode == "min" else -1
-    order = sorted(range(len(given.trials)), key=lambda place: sign * given.scores[place])
+    costs = given.costs
+    order = sorted(range(len(costs)), key=lambda place: costs[place])
     better, worse = order[: MOST_LINES // 2], order[MOST_LINES // 2 :]
     step = max(1, math.ceil(len(worse) / (MOST_LINES // 2)))
     return [*better, *worse[::step]][::-1]

@@ -6,8 +6,8 @@ that did not by colour. A trial without a score (it diverged, or failed) counts 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
+from trainers.settings import ScoreSettings
 from tune_jobs.records import RunRecord, TrialRecord
 from tune_jobs.report.scales import Scale, score_scale
 
@@ -21,9 +21,18 @@ class Scored:
     """The worst of all for a trial without one."""
     lost: Sequence[bool]
     """Whether it has no score of its own."""
-    mode: Literal["min", "max"]
-    metric: str
+    judged_by: ScoreSettings
     scale: Scale
+
+    @property
+    def metric(self) -> str:
+        """Name of the score."""
+        return self.judged_by.metric
+
+    @property
+    def costs(self) -> Sequence[float]:
+        """The scores, turned so that lower is better."""
+        return [self.judged_by.cost(score) for score in self.scores]
 
 
 def scored(record: RunRecord) -> Scored | None:
@@ -31,16 +40,14 @@ def scored(record: RunRecord) -> Scored | None:
     own = {trial_id: best.score for trial_id in record.trials if (best := record.best(trial_id)) is not None}
     if not own:
         return None
-    mode = record.score.mode
-    worst = max(own.values()) if mode == "min" else min(own.values())
+    worst = max(own.values(), key=record.score.cost)
     trials = [trial for trial in record.trials.values() if trial.trial_id in own or trial.status.ended]
     return Scored(
         trials=trials,
         scores=[own.get(trial.trial_id, worst) for trial in trials],
         lost=[trial.trial_id not in own for trial in trials],
-        mode=mode,
-        metric=record.score.metric,
-        scale=score_scale(own.values(), mode),
+        judged_by=record.score,
+        scale=score_scale(own.values(), record.score.mode),
     )
 
 
