@@ -177,11 +177,12 @@ def caption(curve: TuningCurve) -> str:
         if curve.possible is None
         else ""
     )
+    if curve.possible is not None and curve.scale.clip(curve.possible[-1]) != curve.possible[-1]:
+        open_end = " Where the band leaves the axis, it goes on: the trials set no closer limit."
     return (
         f"The best {curve.metric} to expect had so many configurations been drawn at random from those tried, with "
         f"a band that holds the whole curve with at least {CONFIDENCE:.0%} confidence (Dodge et al. 2019; Lourie, Cho "
-        "and He 2024). "
-        "Where it is flat, more trials of this kind gain little. Trials that a model proposed or that were stopped "
+        "and He 2024). Where it is flat, more trials of this kind gain little. Trials that a model proposed or that were stopped "
         f"early are no independent draws of full trainings: read the band as a guide.{worst}{open_end}"
     )
 
