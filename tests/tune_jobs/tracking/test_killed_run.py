@@ -1,0 +1,104 @@
+"""Real runs whose driver is killed with all its trackers at work: resumed, every dashboard has all there is."""
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.faults.conftest import CODE, JOB
+from tests.faults.killing import CommandLine, wait_until_gone
+from tests.tune_jobs.tracking.test_tensorboard import ended_well, epochs_in_tensorboard
+from tests.tune_jobs.tracking.wandb_reading import read_runs
+from tune_jobs import Run, open_run
+from tune_jobs.events import EpochsReported
+from tune_jobs.folder import RunFolder
+from tune_jobs.journal import read_journal
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[3]
+TRACKING = """
+tracking:
+  wandb: {project: curves}
+  tensorboard: true
+  trackers: ["own_tracker:JsonLines"]
+"""
+Epochs = dict[str, dict[int, float]]
+"""Validation losses by trial and epoch."""
+
+
+@pytest.fixture
+def ray_folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="tjx"))  # short, since it holds sockets
+    yield folder
+    assert wait_until_gone(folder) == [], "processes were left behind"
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def reports(command: CommandLine) -> int:
+    made = command.made()
+    if made is None:
+        return 0
+    return sum(isinstance(event, EpochsReported) for event in read_journal(RunFolder(made).journal))
+
+
+def in_the_table(made: Run) -> Epochs:
+    found: Epochs = {}
+    for trial_id, epoch, loss in made.epochs[["trial_id", "epoch", "val_loss"]].itertuples(index=False):
+        found.setdefault(trial_id, {})[epoch] = loss
+    return found
+
+
+def in_wandb(folder: RunFolder) -> Epochs:
+    return {
+        part: {epoch: row["val_loss"] for epoch, row in run.epochs.items()}
+        for part, run in read_runs(folder.wandb).items()
+        if part.isdecimal()
+    }
+
+
+def in_the_lines(folder: RunFolder) -> Epochs:
+    found: Epochs = {}
+    for line in (folder.path / "lines.jsonl").read_text().splitlines():
+        values = json.loads(line)
+        if "epoch" in values:
+            assert values["epoch"] not in found.setdefault(values["trial"], {})
+            found[values["trial"]][values["epoch"]] = values["val_loss"]
+    return found
+
+
+@pytest.mark.parametrize("kills", [[3], [12, 25]])
+def test_every_dashboard_has_every_epoch_once_after_kills(
+    kills: list[int], tmp_path: Path, ray_folder: Path
+) -> None:
+    (tmp_path / "job.yaml").write_text(JOB + TRACKING)
+    (tmp_path / "user_code.py").write_text(CODE)
+    shutil.copy(ROOT / "examples" / "own_tracker.py", tmp_path)
+    command = CommandLine(tmp_path, tmp_path / "runs", ray_folder)
+    process = command.run()
+    for count in kills:
+        while reports(command) < count and process.poll() is None:
+            time.sleep(0.02)
+        assert process.poll() is None, command.said
+        process.kill()
+        process.wait()
+        process = command.resume()
+    assert process.wait() == 0, command.said
+    path = command.made()
+    assert path is not None
+    made, folder = open_run(path), RunFolder(path)
+    expected = in_the_table(made)
+    assert in_wandb(folder) == expected
+    assert in_the_lines(folder) == expected
+    single = {trial: {n: np.float32(loss) for n, loss in row.items()} for trial, row in expected.items()}
+    shown = epochs_in_tensorboard(folder)
+    assert {trial: {n: row["val_loss"] for n, row in rows.items()} for trial, rows in shown.items()} == single
+    assert ended_well(folder) == dict.fromkeys(expected, True)
+    runs = read_runs(folder.wandb)
+    assert runs["summary"].summary["winner"]["id"] == made.winner.trial_id
+    assert {run.exit_code for run in runs.values()} == {0}
