@@ -6,7 +6,6 @@ commands that need them, after everything that can be checked without them.
 """
 
 import argparse
-import io
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -41,10 +40,6 @@ Command = Callable[[argparse.Namespace, list[str], Console], None]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code (0 done, 1 failed, 2 wrong input, 3 holdout opened, 130 interrupted)."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(
-            errors="backslashreplace"
-        )  # a terminal may not have all letters of a configuration
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a letter that the output's encoding lacks is spelled out
             stream.reconfigure(errors="backslashreplace")
@@ -75,7 +70,7 @@ def _count(text: str) -> int:
 
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"given {text!r}; valid: 1 to 65535")
+        raise argparse.ArgumentTypeError(f"given {text!r}; valid: 0 to 65535, where 0 takes a free one")
     return int(text)
 
 

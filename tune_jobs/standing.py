@@ -193,8 +193,12 @@ class Standing:
 
     @property
     def ended(self) -> int:
-        """Trials that have ended."""
-        return sum(count for status, count in self._counts.items() if status.ended)
+        """Trials that have ended, and not only with the run."""
+        return sum(
+            count
+            for status, count in self._counts.items()
+            if status.ended and status is not Status.INTERRUPTED
+        )
 
     @property
     def passed(self) -> int:

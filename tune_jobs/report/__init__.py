@@ -1,5 +1,6 @@
 """The report of a run: one HTML file that needs nothing else, neither other files nor the network."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from tune_jobs.errors import RunFolderError
@@ -27,16 +28,25 @@ def write_report(path: str | Path, output: Path | None = None) -> Path:
         DamagedRun: the journal, the job or the ledger of the holdout is damaged.
     """
     folder = RunFolder.open(path)
+    in_progress = in_use(folder.journal)  # asked first: a run that ends in between has its end in the journal
     events = read_journal(folder.journal)
     job = job_of(folder, events)
     record = RunRecord.replay(in_force(events), job.selection)
-    page = make_page(folder, job, record, events, in_progress=in_use(folder.journal))
+    page = make_page(folder, job, record, events, in_progress=in_progress)
     target = folder.report if output is None else output
+    content = render(page).encode()
     try:
-        with replacing(target) as file:
-            file.write(render(page).encode())
+        with suppress(FileNotFoundError):
+            _write(target, content)
+            return target
+        _write(target, content)  # of two that write at once, one takes the other's file for a leftover
     except OSError as error:
         raise RunFolderError(
             f"{target}: cannot be written ({reason_of(error, target.parent)}); give another file with `--output FILE`"
         ) from error
     return target
+
+
+def _write(target: Path, content: bytes) -> None:
+    with replacing(target) as file:
+        file.write(content)

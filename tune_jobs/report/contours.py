@@ -18,8 +18,9 @@ from tune_jobs.report.scored import Scored, hover_text
 from tune_jobs.report.style import SCALE, styled
 
 FEWEST_TRIALS = 12
-"""With fewer, there is nothing to draw lines through."""
+"""That have both parameters; with fewer there is nothing to draw lines through."""
 CELLS = 40
+"""Places of the grid on a side."""
 PARAMETERS = 3
 """So many of the most important are paired."""
 

@@ -101,37 +101,37 @@ def make_page(
         events: all events of the run's journal.
         in_progress: a process is at work on the run.
     """
-    best = select_winner(record) or _best_so_far(record)
-    ended = record.ending is not None
-    winner = best.trial.trial_id if best else None
+    winner = select_winner(record) if record.ending is not None else None
+    best = winner or _best_so_far(record)
+    over = winner is not None and record.ending is not None and not record.ending.cut_off
+    shown = best.trial.trial_id if best else None
     now = time.time() if in_progress else None
     openings = words.openings(read_ledger(folder))
-    sealed_hint = ". For the winner they are opened once, by:" if ended and best else "."
     return Page(
         name=folder.name,
         job=job.name,
         state=words.run_state(record, in_progress=in_progress),
-        outcome=words.outcome(job, record, best),
+        outcome=words.outcome(job, record, best, won=winner is not None),
         request=words.request(job, record),
         effort=words.effort(record, seconds_spent(events)),
         notices=record.started.notices if record.started else (),
         metric=record.score.metric,
-        best_title="The winner" if ended else "The best so far",
+        best_title="The winner" if winner else "The best so far",
         winner=_winner_card(record, best) if best else None,
-        no_winner="No trial has a score." if ended else "No trial has a score yet.",
-        load=_load(folder) if ended and best and best.trial.status.selectable else "",
+        no_winner="No trial has a score." if record.ending else "No trial has a score yet.",
+        load=_load(folder) if winner else "",
         again=_again(folder, job, best) if best else "",
         openings=openings,
         scores={trial_id: number_text(b.score) for trial_id in record.trials if (b := record.best(trial_id))},
         test_rows=f"{record.started.rows.get('test', 0):,}" if record.started else "",
-        open_hint=sealed_hint,
-        open_command=f"tune-jobs test {shlex.quote(str(folder.path))}" if ended and best else "",
+        open_hint=". For the winner they are opened once, by:" if over else ".",
+        open_command=f"tune-jobs test {shlex.quote(str(folder.path))}" if over else "",
         test_seen=record.test_seen,
-        optimism=words.optimism(record) if best else "",
+        optimism=words.optimism(record) if winner else "",
         rule=RULE,
-        sections=make_sections(job, record, events, winner, now),
+        sections=make_sections(job, record, events, shown, now),
         failures=_failures(record),
-        table=trials_table(record, winner),
+        table=trials_table(record, shown),
         provenance=_provenance(folder, record),
         job_text=folder.job.read_text(encoding="utf-8"),
         version=version("tune-jobs"),
@@ -171,7 +171,7 @@ def _packed_plotly() -> str:
 
 
 def _best_so_far(record: RunRecord) -> Candidate | None:
-    """The trial with the best score, where none has ended that may win."""
+    """The trial with the best score of all, in whatever state it is."""
     scored = [
         Candidate(trial, best) for trial in record.trials.values() if (best := record.best(trial.trial_id))
     ]

@@ -12,7 +12,7 @@ from tune_jobs.report.scored import Scored
 from tune_jobs.report.style import SCALE, styled
 
 MOST_LINES = 400
-"""Where there are more trials, of the worse ones an even share is left out."""
+"""Where there are more trials, of those behind the best half of these an even share is left out."""
 ABSENT = "\N{EN DASH}"
 """Where a parameter does not apply."""
 

@@ -36,12 +36,19 @@ class Scored:
 
 
 def scored(record: RunRecord) -> Scored | None:
-    """The trials that have a score, and those that failed without one; None where no trial has one."""
+    """The trials that have a score, and those that failed without one; None where no trial has one.
+
+    A trial that was cut off with the run before it had a score tells nothing of its configuration.
+    """
     own = {trial_id: best.score for trial_id in record.trials if (best := record.best(trial_id)) is not None}
     if not own:
         return None
     worst = max(own.values(), key=record.score.cost)
-    trials = [trial for trial in record.trials.values() if trial.trial_id in own or trial.status.ended]
+    trials = [
+        trial
+        for trial in record.trials.values()
+        if trial.trial_id in own or (trial.status.ended and not trial.cut_off)
+    ]
     return Scored(
         trials=trials,
         scores=[own.get(trial.trial_id, worst) for trial in trials],

@@ -156,7 +156,7 @@ def _importance(given: Scored, shares: Mapping[str, float]) -> Part:
 def _parallel(given: Scored, job: Job, order: Sequence[str]) -> Part:
     left_out = ""
     if len(given.trials) > MOST_LINES:
-        left_out = f" Of {counted(len(given.trials), 'trial')} an even share of the worse half is left out."
+        left_out = f" Of {counted(len(given.trials), 'trial')} an even share of those behind the best 200 is left out."
     return Part(
         title="All together",
         caption="One line a trial. Drag along an axis to pick lines, drag a name to move an axis; the dash stands "

@@ -182,8 +182,8 @@ def caption(curve: TuningCurve) -> str:
     return (
         f"The best {curve.metric} to expect had so many configurations been drawn at random from those tried, with "
         f"a band that holds the whole curve with at least {CONFIDENCE:.0%} confidence (Dodge et al. 2019; Lourie, Cho "
-        "and He 2024). Where it is flat, more trials of this kind gain little. Trials that a model proposed or that were stopped "
-        f"early are no independent draws of full trainings: read the band as a guide.{worst}{open_end}"
+        "and He 2024). Where it is flat, more trials of this kind gain little. Trials that a model proposed or that "
+        f"were stopped early are no independent draws of full trainings: read the band as a guide.{worst}{open_end}"
     )
 
 

@@ -44,17 +44,18 @@ def run_state(record: RunRecord, *, in_progress: bool) -> State:
     return State("done" if record.ending is Ending.ALL_TRIALS else record.ending.value, "done")
 
 
-def outcome(job: Job, record: RunRecord, best: Candidate | None) -> str:
-    """What came out, in a sentence."""
+def outcome(job: Job, record: RunRecord, best: Candidate | None, *, won: bool) -> str:
+    """What came out, in a sentence; `best` has `won` where the run has ended and it may be the winner."""
     tried = f"{counted(len(record.trials), 'configuration')} of {job.model.name} on {source_name(job)}"
     if best is None:
         nothing = "none has a score yet" if record.ending is None else "none succeeded"
         return f"Of {tried}, {nothing}."
     superlative = "lowest" if record.score.mode == "min" else "highest"
-    verb = "has" if record.ending is not None else "so far has"
+    verb = "has" if won else "has had" if record.ending else "so far has"
     return (
         f"Of {tried}, trial {best.trial.trial_id} {verb} the {superlative} {record.score.metric}: "
         f"{number_text(best.best.score)}, at epoch {best.best.epoch}."
+        f"{'' if won or record.ending is None else ' No trial has ended that may win.'}"
     )
 
 

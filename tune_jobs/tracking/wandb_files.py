@@ -1,6 +1,7 @@
 """What W&B leaves on the disk: one folder for each W&B run, and a mark beside the data of those that are uploaded."""
 
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def remove_run(folder: Path, run_id: str) -> None:
 
 def upload_command(folder: Path) -> str:
     """Uploads everything in `folder` that has not been yet."""
-    return f"wandb sync {folder}"
+    return f"wandb sync {shlex.quote(str(folder))}"
 
 
 def upload_line(folder: Path) -> str | None:

@@ -96,6 +96,17 @@ class _Uploader:
 
     async def _upload(self, file: Path) -> None:
         """Uploads `file` until it tells of the end of its W&B run, and says how that went."""
+        try:
+            errors = await self._errors(file)
+        except Exception as error:  # whatever W&B raises for one file, the others go on
+            errors = [" ".join(str(error).split()) or type(error).__name__]
+        if errors:
+            synced_mark(file).unlink(missing_ok=True)
+            self._failed.append(file)
+        _say(self._said, {"file": str(file), "reason": errors[0] if errors else None})
+
+    async def _errors(self, file: Path) -> list[str]:
+        """Uploads `file`; what went wrong."""
         init = await self._service.init_sync(
             {file}, self._session.settings, cwd=None, live=True,
             entity="", project="", run_id="", job_type="", tag_replacements={},
@@ -103,8 +114,4 @@ class _Uploader:
         made = await init.wait_async(timeout=_SECONDS_TO_ANSWER)
         sync = await self._service.sync(made.id, parallelism=1)
         response = await sync.wait_async(timeout=None)
-        errors = [message.content for message in response.messages if message.severity >= _ERROR]
-        if errors:
-            synced_mark(file).unlink(missing_ok=True)
-            self._failed.append(file)
-        _say(self._said, {"file": str(file), "reason": errors[0] if errors else None})
+        return [message.content for message in response.messages if message.severity >= _ERROR]

@@ -119,6 +119,7 @@ def test_trials_without_a_score_count_as_worst_and_those_under_way_do_not_count(
             {"losses": [math.nan], "status": Status.FAILED},
             {"losses": [0.9], "status": Status.RUNNING},
             {"status": Status.PENDING},
+            {"status": Status.INTERRUPTED},
         ]
     )
     given = given_of(record)

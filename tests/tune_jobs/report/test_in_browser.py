@@ -1,5 +1,6 @@
 """The report in a real browser: figures are drawn, the table sorts and filters, a point tells of its trial."""
 
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.tune_jobs.report.runs import HOSTILE, trials
-from tune_jobs.events import Status
+from tune_jobs.events import Ending, Status
 from tune_jobs.folder import RunFolder
 from tune_jobs.report import write_report
 
@@ -76,7 +77,7 @@ def click_head(page: "Page", name: str) -> None:
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("count", [1, 3, 60])
+@pytest.mark.parametrize("count", [1, 3, 60, 1000])
 def test_every_figure_is_drawn_and_the_page_is_no_wider_than_the_window(
     make_run: MakeRun, open_report: "Callable[..., Page]", count: int, width: int
 ) -> None:
@@ -90,6 +91,16 @@ def test_every_figure_is_drawn_and_the_page_is_no_wider_than_the_window(
         assert box["width"] > 200
         assert box["height"] > 100
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("status", [Status.FAILED, Status.INTERRUPTED])
+def test_a_run_in_which_nothing_succeeded_has_a_page(
+    make_run: MakeRun, open_report: "Callable[..., Page]", status: Status
+) -> None:
+    run = make_run([{"losses": [math.nan], "status": status}, {"status": status}], ending=Ending.INTERRUPTED)
+    page = open_report(write_report(run.path))
+    assert page.inner_text("#winner h2") == "The best so far"
+    assert len(order(page)) == 2
 
 
 def test_the_table_sorts_by_numbers_and_by_words_both_ways(

@@ -1,6 +1,8 @@
 """The report as a page: what it says of a run in any state, and that it is one file without a network."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,7 +41,7 @@ def test_it_lies_in_the_run_folder_or_where_it_is_asked_for(make_run: MakeRun, t
     assert sorted(path.name for path in folder.path.iterdir()) == before
 
 
-@pytest.mark.parametrize("count", [1, 3, 500])
+@pytest.mark.parametrize("count", [1, 3, 1000])
 def test_it_is_one_file_below_six_megabytes_that_loads_nothing(make_run: MakeRun, count: int) -> None:
     folder = make_run(trials(count))
     html = written(folder)
@@ -95,7 +97,7 @@ def test_during_the_run_it_shows_the_best_so_far_and_offers_no_test(make_run: Ma
         text = words(written(folder))
     assert text.split("Provenance ", 1)[1].startswith("light / dark in progress")
     assert "The best so far" in text
-    assert "so far has the lowest val_loss" in text
+    assert "trial 0001 so far has the lowest val_loss: 0.4" in text
     assert "tune-jobs test" not in text
     assert "load_model" not in text
     assert "its process was killed" in words(written(folder))
@@ -189,3 +191,45 @@ def test_the_command_writes_it_and_says_where(
     assert (tmp_path / "mine.html").is_file()
     assert main(["report", str(tmp_path)]) == 2
     assert "not a run folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("status", "ending"), [(Status.INTERRUPTED, Ending.INTERRUPTED), (Status.FAILED, Ending.ALL_TRIALS)]
+)
+def test_a_trial_that_may_not_win_is_not_called_the_winner(
+    make_run: MakeRun, status: Status, ending: Ending
+) -> None:
+    text = words(written(make_run([{"losses": [0.5], "status": status}] * 2, ending=ending)))
+    assert "trial 0000 has had the lowest val_loss: 0.5, at epoch 1. No trial has ended that may win." in text
+    assert "The winner " not in text.partition("Rule")[0]
+    assert "The best so far" in text
+    assert "tune-jobs test" not in text
+    assert "load_model" not in text
+
+
+def test_an_interrupted_run_with_a_winner_does_not_offer_the_test_rows(make_run: MakeRun) -> None:
+    run = make_run(
+        [{"losses": [0.5]}, {"losses": [0.4], "status": Status.INTERRUPTED}], ending=Ending.INTERRUPTED
+    )
+    text = words(written(run))
+    assert "The winner" in text
+    assert "trial 0000 has the lowest val_loss: 0.5" in text
+    assert "tune-jobs test" not in text
+
+
+def test_an_opening_for_a_trial_that_a_cut_took_away_is_still_shown(make_run: MakeRun) -> None:
+    folder = make_run([{"losses": [0.5]}])
+    (folder.holdout / LEDGER).write_text(
+        '{"number": 1, "time": 1000100.0, "trial_id": "0007", "reason": null}\n'
+    )
+    assert "for trial 0007" in words(written(folder))
+
+
+@pytest.mark.slow
+def test_reports_that_are_written_at_once_are_all_whole(make_run: MakeRun) -> None:
+    folder = make_run(trials(3))
+    command = [sys.executable, "-m", "tune_jobs", "report", str(folder.path)]
+    processes = [subprocess.Popen(command) for _ in range(3)]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert folder.report.read_text().rstrip().endswith("</html>")
+    assert not list(folder.path.glob(".report*"))
