@@ -46,6 +46,11 @@ def duration_text(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def counted(number: int, what: str) -> str:
+    """`1 trial`, `2,000 trials`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def configuration_text(configuration: Mapping[str, Any]) -> str:
     """`lr=0.012 batch_size=64`."""
     return " ".join(f"{name}={number_text(value)}" for name, value in configuration.items())
@@ -143,7 +148,7 @@ def standing_lines(opened: "Run") -> list[str]:
     cut_off = len(record.with_status(Status.INTERRUPTED))
     ended = sum(trial.status.ended for trial in record.trials.values()) - cut_off
     in_middle = f", {cut_off} in their middle" if cut_off else ""
-    lines = [f"{ended} trials ended{in_middle}; {ending_text(opened)}"]
+    lines = [f"{counted(ended, 'trial')} ended{in_middle}; {ending_text(opened)}"]
     if record.ending and opened.winner_id is None:
         why = "no trial had ended before the run stopped" if record.ending.cut_off else "no trial succeeded"
         lines.append(f"winner: none, since {why}")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tune_jobs.display import counted
 from tune_jobs.errors import DamagedRun, ResourceError, RunFolderError
 from tune_jobs.events import Event, HoldoutUnsealed, TrialCreated, in_force
 from tune_jobs.folder import RunFolder, replacing
@@ -82,7 +83,7 @@ def went_on(record: RunRecord, rungs: Sequence[int]) -> str:
         return ""
     (first, rung), *others = counts
     rest = "".join(f", {count} after epoch {epoch}" for count, epoch in others)
-    return f"of {_count(len(epochs), 'trial')} {first} went on after epoch {rung}{rest}"
+    return f"of {counted(len(epochs), 'trial')} {first} went on after epoch {rung}{rest}"
 
 
 def _cut_damage(folder: RunFolder) -> list[str]:
@@ -112,12 +113,12 @@ def _cut_damage(folder: RunFolder) -> list[str]:
         os.fsync(file.fileno())
     first, dropped = content[:sound].count(b"\n") + 1, content[sound:].rstrip(b"\n").count(b"\n") + 1
     lines = [
-        f"journal: cut in front of line {first}, so that {_count(dropped, 'line')} dropped out; as it was, it is in "
+        f"journal: cut in front of line {first}, so that {counted(dropped, 'line')} dropped out; as it was, it is in "
         f"{folder.relative(kept)}. `tune-jobs resume {folder.path}` trains on from the checkpoints, which bring "
         "back the epochs that those lines held"
     ]
     if aside:
-        lines.append(f"checkpoints: those of {_count(aside, 'trial')} that dropped out are set aside")
+        lines.append(f"checkpoints: those of {counted(aside, 'trial')} that dropped out are set aside")
     return lines
 
 
@@ -145,13 +146,13 @@ def _unused(path: Path) -> Path:
 
 def _about_journal(journal: Journal, openings: Sequence[Event]) -> Iterator[str]:
     if journal.cut:
-        yield f"journal: the last line was not finished ({_count(journal.cut, 'byte')}), and was dropped"
+        yield f"journal: the last line was not finished ({counted(journal.cut, 'byte')}), and was dropped"
     opened = sum(isinstance(event, HoldoutUnsealed) for event in openings)
     if opened:
-        yield f"journal: {_count(opened, 'opening')} of the holdout added, from its ledger"
+        yield f"journal: {counted(opened, 'opening')} of the holdout added, from its ledger"
     if len(openings) > opened:
-        yield f"journal: {_count(len(openings) - opened, 'result')} of the holdout added, from its ledger"
-    yield f"journal: {_count(len(journal.past), 'event')}, all of them sound"
+        yield f"journal: {counted(len(openings) - opened, 'result')} of the holdout added, from its ledger"
+    yield f"journal: {counted(len(journal.past), 'event')}, all of them sound"
 
 
 def _rebuild(folder: RunFolder, job: Job, events: Sequence[Event]) -> Iterator[str]:
@@ -159,13 +160,13 @@ def _rebuild(folder: RunFolder, job: Job, events: Sequence[Event]) -> Iterator[s
     record = RunRecord.replay(events, job.selection)
     write_tables(record, folder)
     trials, epochs = len(record.trials), sum(len(trial.epochs) for trial in record.trials.values())
-    yield f"tables: {_count(trials, 'trial')}, {_count(epochs, 'epoch')}"
+    yield f"tables: {counted(trials, 'trial')}, {counted(epochs, 'epoch')}"
     rungs = rung_epochs(job.scheduler, job.training.max_epochs)
     if rungs:
         yield f"rungs: {went_on(record, rungs)}"
     yield _select(folder, record)
     StudyMirror.on(folder, job.search.space, job.selection, (*rungs, job.training.max_epochs), events)
-    yield f"study: {_count(trials, 'trial')}"
+    yield f"study: {counted(trials, 'trial')}"
     yield from _track(folder, job, events)
 
 
@@ -229,7 +230,3 @@ def _unwritable(folder: RunFolder) -> Iterator[None]:
             f"{error.filename or folder.path}: cannot be written to ({reason_of(error, folder.path)}); nothing "
             "that was reported is lost. Make room, or make the folder writable; then repair the run once more"
         ) from error
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -16,7 +16,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from tune_jobs.display import number_text, train_command
+from tune_jobs.display import counted, number_text, train_command
 from tune_jobs.events import Event, seconds_spent
 from tune_jobs.folder import RunFolder
 from tune_jobs.holdout import read_ledger
@@ -208,7 +208,7 @@ def _failures(record: RunRecord) -> list[FailureCard]:
         more = f" and {len(trials) - _MOST_NAMED} more" if len(trials) > _MOST_NAMED else ""
         cards.append(
             FailureCard(
-                count=words.counted(len(trials), "trial"),
+                count=counted(len(trials), "trial"),
                 reason=reason,
                 trials=f"Trials: {named}{more}",
                 example=trials[0].trial_id,

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import plotly.graph_objects as go
 
 from trainers.settings import BuiltInLoss, BuiltInMetric
+from tune_jobs.display import counted
 from tune_jobs.events import Event
 from tune_jobs.job import Job
 from tune_jobs.records import RunRecord
@@ -18,7 +19,6 @@ from tune_jobs.report.parallel_coordinates import MOST_LINES, parallel_figure
 from tune_jobs.report.scored import Scored, scored
 from tune_jobs.report.slices import slice_figure
 from tune_jobs.report.timeline import timeline
-from tune_jobs.report.words import counted
 from tune_jobs.scheduling import rung_epochs
 
 

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from tune_jobs.display import duration_text
+from tune_jobs.display import counted, duration_text
 from tune_jobs.events import Status
 from tune_jobs.records import RunRecord
 from tune_jobs.report.scales import rounded
 from tune_jobs.report.style import COLOURS, WINNER, label, styled
 from tune_jobs.report.timeline import Close, Stretch, Timeline
-from tune_jobs.report.words import counted
 
 _LANE = 26
 """Pixels of a worker."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from tune_jobs.display import duration_text, number_text
+from tune_jobs.display import counted, duration_text, number_text
 from tune_jobs.events import Ending, Status
 from tune_jobs.holdout import LedgerEntry
 from tune_jobs.job import Job
@@ -131,11 +131,6 @@ def source_name(job: Job) -> str:
 def time_text(time: float) -> str:
     """`2026-11-25 08:14 UTC`."""
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def counted(number: int, what: str) -> str:
-    """`1 trial`, `2,000 trials`."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def listed(numbers: Sequence[int]) -> str:
