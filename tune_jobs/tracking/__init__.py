@@ -1,9 +1,11 @@
 """Tracking: dashboards beside the run folder, fed by the run's journal in the driver."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Thread
 
 from trainers.references import load_reference
 from tune_jobs.errors import ResourceError
@@ -16,6 +18,12 @@ from tune_jobs.tracking.base import MakeTracker as MakeTracker
 from tune_jobs.tracking.base import TrackedRun as TrackedRun
 from tune_jobs.tracking.base import Tracker as Tracker
 from tune_jobs.tracking.base import new_results as new_results
+
+
+def preload(job: Job) -> None:
+    """Begins to import, in a thread, what trackers of `job` take seconds for: while Ray starts there is time."""
+    if job.tracking.wandb is not None:
+        Thread(target=_import_for_wandb, name="imports for W&B", daemon=True).start()
 
 
 def open_trackers(job: Job, folder: RunFolder, events: Sequence[Event] = ()) -> list[Guest]:
@@ -59,6 +67,12 @@ def file_trackers(run: TrackedRun, home: Path | None = None) -> dict[str, Callab
         _require("tensorboardX", "tracking.tensorboard")
         makers["TensorBoard"] = partial(_make_tensorboard, run)
     return makers
+
+
+def _import_for_wandb() -> None:
+    with suppress(Exception):  # what is wrong is said where it is needed
+        import tune_jobs.report  # noqa: PLC0415
+        import tune_jobs.tracking.wandb  # noqa: F401, PLC0415
 
 
 def _make_wandb(run: TrackedRun, home: Path | None) -> Tracker:

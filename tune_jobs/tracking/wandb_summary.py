@@ -73,8 +73,9 @@ def write_test(runs: WandbRuns, job: Job, record: RunRecord, test: HoldoutEvalua
         OSError, wandb.Error: see `WandbRuns.open`.
     """
     best, metric = record.best(test.trial_id), record.score.metric
+    trial = record.trials.get(test.trial_id)  # none where the journal was cut
     config = {
-        **record.trials[test.trial_id].configuration,
+        **(trial.configuration if trial else {}),
         "trial": {"id": test.trial_id},
         "job": job_config(job),
     }
