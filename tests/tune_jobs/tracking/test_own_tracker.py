@@ -89,6 +89,11 @@ def test_a_name_that_leads_nowhere_is_a_problem_of_the_job(home: Path) -> None:
     ]
 
 
+def test_the_documentation_shows_the_example_as_it_is() -> None:
+    code = (ROOT / "examples" / "own_tracker.py").read_text().partition('"""\n')[2].strip()
+    assert f"```python\n{code}\n```" in (ROOT / "docs" / "dashboards.md").read_text()
+
+
 @pytest.mark.slow
 def test_the_example_follows_a_real_run(
     make_sections: Callable[..., dict[str, Any]], tmp_path: Path, caplog: pytest.LogCaptureFixture
