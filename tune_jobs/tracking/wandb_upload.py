@@ -23,6 +23,9 @@ from tune_jobs.tracking.wandb_files import upload_command
 NO_KEY: Final = "no key"
 END: Final = "end"
 
+_LATE: Final = "the server did not answer in time"
+_DIED: Final = "W&B's own process has died"
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -47,7 +50,7 @@ class Upload:
         """Begins to upload `file`, which may still be growing."""
         if str(file) in self._files:
             return
-        self._files[str(file)] = "the server did not answer in time"
+        self._files[str(file)] = _LATE
         if self._process is None:
             self._start()
         self._say(str(file))
@@ -65,13 +68,14 @@ class Upload:
         self._say(END)
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(max(0.0, until - time.monotonic()))
+        late = _LATE if self._process.poll() is None else _DIED
         self._end()
         missing = self._missing
         if missing and not self._no_key:
+            reason = self._files[missing[0]]
             _LOG.warning(
                 "W&B: %d of %d W&B runs were not uploaded (%s); all of them are complete on this disk, and `%s` "
-                "uploads the rest", len(missing), len(self._files), self._files[missing[0]],
-                upload_command(self._folder),
+                "uploads the rest", len(missing), len(self._files), late if reason == _LATE else reason, upload_command(self._folder),
             )  # fmt: skip
 
     @property

@@ -96,8 +96,15 @@ class _Uploader:
 
     async def _upload(self, file: Path) -> None:
         """Uploads `file` until it tells of the end of its W&B run, and says how that went."""
+        from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError  # noqa: PLC0415
+
         try:
             errors = await self._errors(file)
+        except (
+            HandleAbandonedError,
+            MailboxClosedError,
+        ):  # W&B's own process has died: the driver begins anew
+            _end()
         except Exception as error:  # whatever W&B raises for one file, the others go on
             errors = [" ".join(str(error).split()) or type(error).__name__]
         if errors:

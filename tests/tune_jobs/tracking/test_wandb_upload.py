@@ -155,9 +155,18 @@ def test_epochs_arrive_while_their_trial_goes_on(tmp_path: Path, server: WandbSe
     following.end(process).assert_all_arrived(server)
 
 
-@pytest.mark.parametrize("behaviour", ["refuse", "throttle", "fail", "hang", "garble"])
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [
+        ("refuse", "permission denied"),
+        ("throttle", "the server did not answer in time"),
+        ("fail", "the server did not answer in time"),
+        ("hang", "the server did not answer in time"),
+        ("garble", "W&B's own process has died"),
+    ],
+)
 def test_a_server_that_fails_takes_nothing_and_all_is_uploaded_later(
-    behaviour: str, tmp_path: Path, server: WandbServer
+    behaviour: str, reason: str, tmp_path: Path, server: WandbServer
 ) -> None:
     with wandb_server(behaviour) as failing:
         following = Following(tmp_path, failing.url, SHORT)
@@ -166,7 +175,6 @@ def test_a_server_that_fails_takes_nothing_and_all_is_uploaded_later(
     assert len(read_journal(followed.folder.journal)) == len(run_events())
     followed.assert_complete_on_disk()
     (line,) = followed.said.splitlines()
-    reason = "permission denied" if behaviour == "refuse" else "the server did not answer in time"
     assert line == (
         f"W&B: 5 of 5 W&B runs were not uploaded ({reason}); all of them are complete on this disk, and "
         f"`wandb sync {followed.folder.wandb}` uploads the rest"
@@ -196,11 +204,12 @@ def test_a_server_that_fails_in_the_middle_takes_nothing_either(
     followed.assert_all_arrived(server)
 
 
+@pytest.mark.parametrize("behaviour", ["refuse", "fail", "garble"])
 def test_a_server_that_comes_back_gets_everything_before_the_run_ends(
-    tmp_path: Path, server: WandbServer
+    behaviour: str, tmp_path: Path, server: WandbServer
 ) -> None:
     following = Following(tmp_path, server.url, LONG)
-    server.behaviour = "refuse"
+    server.behaviour = behaviour
     process = following.begin(run_events())
     server.wait_until(lambda: server.requests != [])
     server.behaviour = "accept"
