@@ -33,7 +33,7 @@ from tune_jobs.selection import select_winner, write_selection
 from tune_jobs.signals import Interrupts, interrupts
 from tune_jobs.storage import storage_failures, write_test
 from tune_jobs.tables import write_tables
-from tune_jobs.tracking import open_trackers, preload
+from tune_jobs.tracking import open_trackers
 from tune_jobs.tracking.base import Guest
 
 if TYPE_CHECKING:
@@ -63,7 +63,6 @@ def run(job: Job, *, address: str | None = None, listeners: Sequence[Listener] =
 
     with interrupts() as signals, importable_from(job.folder):
         prepared = prepare(job)
-        preload(job)
         with ray_connection(address) as cluster:
             concurrent = cluster.concurrent_trials(job.resources)
             signals.defer()
@@ -114,7 +113,6 @@ def resume(
         with importable_from(job.folder):
             prepared = prepare(job)
             check_data(folder, journal.past, prepared)
-            preload(job)
             with ray_connection(address) as cluster:
                 concurrent = cluster.concurrent_trials(job.resources)
                 signals.defer()

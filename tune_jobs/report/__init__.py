@@ -34,6 +34,10 @@ def write_report(path: str | Path, output: Path | None = None) -> Path:
     record = RunRecord.replay(in_force(events), job.selection)
     page = make_page(folder, job, record, events, in_progress=in_progress)
     target = folder.report if output is None else output
+    if target.exists() and not target.is_file():
+        raise RunFolderError(
+            f"{target}: not a file, so that it cannot be replaced; give another with `--output FILE`"
+        )
     content = render(page).encode()
     try:
         with suppress(FileNotFoundError):

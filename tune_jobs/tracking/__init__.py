@@ -1,11 +1,9 @@
 """Tracking: dashboards beside the run folder, fed by the run's journal in the driver."""
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Thread
 
 from trainers.references import load_reference
 from tune_jobs.errors import ResourceError
@@ -20,16 +18,12 @@ from tune_jobs.tracking.base import Tracker as Tracker
 from tune_jobs.tracking.base import new_results as new_results
 
 
-def preload(job: Job) -> None:
-    """Begins to import, in a thread, what trackers of `job` take seconds for: while Ray starts there is time."""
-    if job.tracking.wandb is not None:
-        Thread(target=_import_for_wandb, name="imports for W&B", daemon=True).start()
-
-
 def open_trackers(job: Job, folder: RunFolder, events: Sequence[Event] = ()) -> list[Guest]:
     """The trackers that `job` asks for, as listeners for the run's journal; the caller closes them.
 
-    What an earlier driver left undone, they make good: at the first event, or when they are closed.
+    What an earlier driver left undone, they make good: at the first event, or when they are closed. What they need
+    is imported here and not in their threads: Ray imports W&B too, and two threads that import it at once may each
+    find it half made.
 
     Args:
         job: of the run; its own modules can be imported.
@@ -42,7 +36,7 @@ def open_trackers(job: Job, folder: RunFolder, events: Sequence[Event] = ()) -> 
     run = TrackedRun(job, folder.path, events)
     makers = file_trackers(run)
     for name in job.tracking.trackers:
-        makers[f"tracker {name}"] = partial(_make_own, name, run)
+        makers[f"tracker {name}"] = _own(name, run)
     return [Guest(LateTracker(make), name) for name, make in makers.items()]
 
 
@@ -62,34 +56,28 @@ def file_trackers(run: TrackedRun, home: Path | None = None) -> dict[str, Callab
     makers: dict[str, Callable[[], Tracker]] = {}
     if tracking.wandb is not None:
         _require("wandb", "tracking.wandb")
-        makers["W&B"] = partial(_make_wandb, run, home)
+        from tune_jobs.tracking.wandb import WandbTracker  # noqa: PLC0415 (a second, and seldom needed)
+
+        makers["W&B"] = partial(WandbTracker, run, home=home)
     if tracking.tensorboard:
         _require("tensorboardX", "tracking.tensorboard")
-        makers["TensorBoard"] = partial(_make_tensorboard, run)
+        from tune_jobs.tracking.tensorboard import TensorboardTracker  # noqa: PLC0415 (imports torch)
+
+        makers["TensorBoard"] = partial(TensorboardTracker, run)
     return makers
 
 
-def _import_for_wandb() -> None:
-    with suppress(Exception):  # what is wrong is said where it is needed
-        import tune_jobs.report  # noqa: PLC0415
-        import tune_jobs.tracking.wandb  # noqa: F401, PLC0415
+def _own(name: str, run: TrackedRun) -> Callable[[], Tracker]:
+    """What makes a tracker of the user's; where its module cannot be imported, its guest is switched off."""
+    try:
+        make: MakeTracker = load_reference(name)
+    except Exception as error:  # whatever a module of the user's raises
+        return partial(_raise, error)
+    return partial(make, run)
 
 
-def _make_wandb(run: TrackedRun, home: Path | None) -> Tracker:
-    from tune_jobs.tracking.wandb import WandbTracker  # noqa: PLC0415 (a second, beside the run and seldom needed)
-
-    return WandbTracker(run, home=home)
-
-
-def _make_tensorboard(run: TrackedRun) -> Tracker:
-    from tune_jobs.tracking.tensorboard import TensorboardTracker  # noqa: PLC0415 (imports torch)
-
-    return TensorboardTracker(run)
-
-
-def _make_own(name: str, run: TrackedRun) -> Tracker:
-    make: MakeTracker = load_reference(name)
-    return make(run)
+def _raise(error: Exception) -> Tracker:
+    raise error
 
 
 def _require(package: str, key: str) -> None:

@@ -73,9 +73,10 @@ class Upload:
         missing = self._missing
         if missing and not self._no_key:
             reason = self._files[missing[0]]
+            reason = late if reason == _LATE else reason
             _LOG.warning(
                 "W&B: %d of %d W&B runs were not uploaded (%s); all of them are complete on this disk, and `%s` "
-                "uploads the rest", len(missing), len(self._files), late if reason == _LATE else reason, upload_command(self._folder),
+                "uploads the rest", len(missing), len(self._files), reason, upload_command(self._folder),
             )  # fmt: skip
 
     @property

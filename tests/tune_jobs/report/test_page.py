@@ -1,5 +1,6 @@
 """The report as a page: what it says of a run in any state, and that it is one file without a network."""
 
+import os
 import re
 import subprocess
 import sys
@@ -173,6 +174,15 @@ def test_text_of_a_run_is_shown_and_never_obeyed(make_run: MakeRun) -> None:
 def test_where_it_cannot_be_written_the_message_names_the_way_out(make_run: MakeRun, tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match=r"cannot be written .*--output FILE"):
         write_report(make_run(trials(1)).path, tmp_path / "no" / "such" / "report.html")
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_what_is_no_file_is_not_replaced(make_run: MakeRun, tmp_path: Path, kind: str) -> None:
+    target = tmp_path / "there"
+    target.mkdir() if kind == "folder" else os.mkfifo(target)
+    with pytest.raises(RunFolderError, match=r"there: not a file, so that it cannot be replaced"):
+        write_report(make_run(trials(1)).path, target)
+    assert not target.is_file()
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ def test_a_server_that_fails_in_the_middle_takes_nothing_either(
     followed.assert_all_arrived(server)
 
 
-@pytest.mark.parametrize("behaviour", ["refuse", "fail", "garble"])
+@pytest.mark.parametrize("behaviour", ["refuse", "fail"])
 def test_a_server_that_comes_back_gets_everything_before_the_run_ends(
     behaviour: str, tmp_path: Path, server: WandbServer
 ) -> None:
