@@ -205,4 +205,7 @@ def test_a_port_that_is_none_is_refused(
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["dashboard", str(run_folder.path), "--port", port])
-    assert f"argument --port: given '{port}'; valid: 0 to 65535, where 0 takes a free one" in capsys.readouterr().err
+    assert (
+        f"argument --port: given '{port}'; valid: 0 to 65535, where 0 takes a free one"
+        in capsys.readouterr().err
+    )
