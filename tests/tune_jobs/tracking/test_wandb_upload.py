@@ -1,5 +1,6 @@
 """W&B online: a process beside the run uploads what lies on the disk, and no server can take anything from that."""
 
+import re
 import shlex
 import subprocess
 import sys
@@ -162,7 +163,8 @@ def test_epochs_arrive_while_their_trial_goes_on(tmp_path: Path, server: WandbSe
         ("throttle", "the server did not answer in time"),
         ("fail", "the server did not answer in time"),
         ("hang", "the server did not answer in time"),
-        ("garble", "W&B's own process has died"),
+        # Whether W&B's process dies again before the patience is over depends on the machine.
+        ("garble", "(W&B's own process has died|the server did not answer in time)"),
     ],
 )
 def test_a_server_that_fails_takes_nothing_and_all_is_uploaded_later(
@@ -175,9 +177,10 @@ def test_a_server_that_fails_takes_nothing_and_all_is_uploaded_later(
     assert len(read_journal(followed.folder.journal)) == len(run_events())
     followed.assert_complete_on_disk()
     (line,) = followed.said.splitlines()
-    assert line == (
-        f"W&B: 5 of 5 W&B runs were not uploaded ({reason}); all of them are complete on this disk, and "
-        f"`wandb sync {followed.folder.wandb}` uploads the rest"
+    beginning, rest = line.split("; ", 1)
+    assert re.fullmatch(rf"W&B: 5 of 5 W&B runs were not uploaded \({reason}\)", beginning)
+    assert rest == (
+        f"all of them are complete on this disk, and `wandb sync {followed.folder.wandb}` uploads the rest"
     )
     following.upload_later(server)
     followed.assert_all_arrived(server)
@@ -250,6 +253,7 @@ def test_a_resumed_run_goes_on_with_the_same_wandb_runs(
     following = Following(tmp_path, server.url, LONG)
     before = following.follow(first).uploaded(server).keys()
     followed = following.follow(second)
+    assert followed.said == ""
     followed.assert_complete_on_disk()
     followed.assert_all_arrived(server)
     assert before <= followed.uploaded(server).keys()
@@ -267,6 +271,7 @@ def test_a_run_that_was_killed_while_it_was_uploaded_arrives_whole_once_it_is_re
     process.communicate()
     _, second = interrupted(events, len(read_journal(following.folder.journal)))
     followed = following.follow(second)
+    assert followed.said == ""
     followed.assert_complete_on_disk()
     followed.assert_all_arrived(server)
 
