@@ -1,13 +1,12 @@
 """One run, from a job to a selected winner; and one that was interrupted, from its journal to the same end."""
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tune_jobs.checkpoint_store import prune_checkpoints, sync_checkpoints
-from tune_jobs.errors import Interrupted, ResourceError, RunFailed, StorageFailed
+from tune_jobs.errors import Interrupted, RunFailed, StorageFailed
 from tune_jobs.events import (
     Ending,
     Event,
@@ -33,13 +32,11 @@ from tune_jobs.selection import select_winner, write_selection
 from tune_jobs.signals import Interrupts, interrupts
 from tune_jobs.storage import storage_failures, write_test
 from tune_jobs.tables import write_tables
-from tune_jobs.tracking import open_trackers
+from tune_jobs.tracking import follow, open_trackers
 from tune_jobs.tracking.base import Guest
 
 if TYPE_CHECKING:
     from trainers.data import TrainingData
-
-_LOG = logging.getLogger(__name__)
 
 
 def run(job: Job, *, address: str | None = None, listeners: Sequence[Listener] = ()) -> Run:
@@ -201,12 +198,8 @@ def _conclude_again(job: Job, folder: RunFolder, journal: Journal) -> None:
     """Does what is left where a run was killed while it was concluded, or its trackers while they wrote."""
     past = in_force(journal.past)
     selected = any(isinstance(event, WinnerSelected) for event in past)
-    with ExitStack() as open_:
-        try:
-            for guest in open_trackers(job, folder, past):
-                journal.follow(open_.enter_context(guest))
-        except ResourceError as error:  # a run that has ended needs no tracker
-            _LOG.warning("what trackers may lack is not made good: %s", error)
+    with ExitStack() as guests:
+        follow(journal, job, folder, past, guests, "what trackers may lack is not made good")
         _select(RunRecord.replay(past, job.selection), folder, None if selected else journal)
 
 

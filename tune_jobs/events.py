@@ -20,6 +20,11 @@ class Status(StrEnum):
     INTERRUPTED = "interrupted"
 
     @property
+    def text(self) -> str:
+        """As a person reads it: `stopped early`."""
+        return self.value.replace("_", " ")
+
+    @property
     def ended(self) -> bool:
         return self not in {Status.PENDING, Status.RUNNING, Status.WAITING}
 

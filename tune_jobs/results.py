@@ -1,6 +1,5 @@
 """A run that was made: its tables, its winner, and the one look at its test rows."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from trainers.plan import TrainingPlan, plan_training
 from tune_jobs import holdout
 from tune_jobs.checkpoint_store import CheckpointStore
 from tune_jobs.data_file import read_info
-from tune_jobs.errors import DamagedRun, JobError, ResourceError, RunFolderError, StorageFailed
+from tune_jobs.errors import DamagedRun, JobError, RunFolderError, StorageFailed
 from tune_jobs.events import Ending, Event, HoldoutEvaluated, HoldoutUnsealed, RunStarted, in_force
 from tune_jobs.folder import RunFolder
 from tune_jobs.job import Job
@@ -31,8 +30,6 @@ from tune_jobs.tables import epochs_table, trials_table
 if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
-
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -211,14 +208,11 @@ class Run:
 
     def _append_result(self, journal: Journal, past: Sequence[Event], evaluated: HoldoutEvaluated) -> None:
         """Adds to the journal what the ledger holds by now, for the trackers too; neither may lose the result."""
-        from tune_jobs.tracking import open_trackers  # noqa: PLC0415 (they know of runs)
+        from tune_jobs.tracking import follow  # noqa: PLC0415 (they know of runs)
 
-        with ExitStack() as stack:
-            try:
-                for guest in open_trackers(self.job, self._folder, in_force(past)):
-                    journal.follow(stack.enter_context(guest))
-            except ResourceError as error:
-                _LOG.warning("the result of the test is not tracked: %s", error)
+        with ExitStack() as guests:
+            lost = "the result of the test is not tracked"
+            follow(journal, self.job, self._folder, in_force(past), guests, lost)
             with suppress(StorageFailed):  # a resumption or a repair adds it from the ledger
                 journal.append(evaluated)
                 self._events += 1

@@ -15,14 +15,14 @@ from tune_jobs.records import RunRecord, TrialRecord, failures
 from tune_jobs.rungs import RungSummary
 from tune_jobs.scheduling import make_tables, rung_epochs
 
-STATE_NAMES = {
-    Status.RUNNING: "running",
-    Status.WAITING: "waiting",
-    Status.COMPLETED: "completed",
-    Status.STOPPED_EARLY: "stopped early",
-    Status.FAILED: "failed",
-    Status.INTERRUPTED: "interrupted",
-}
+STATES = (
+    Status.RUNNING,
+    Status.WAITING,
+    Status.COMPLETED,
+    Status.STOPPED_EARLY,
+    Status.FAILED,
+    Status.INTERRUPTED,
+)
 """States as they are counted, in this order; trials that have no worker yet are not counted."""
 
 
@@ -288,9 +288,7 @@ class Standing:
 
     def counts(self) -> list[tuple[Status, str, int]]:
         """States that trials are in, with their names and how many."""
-        return [
-            (status, name, self.count(status)) for status, name in STATE_NAMES.items() if self.count(status)
-        ]
+        return [(status, status.text, self.count(status)) for status in STATES if self.count(status)]
 
     def speed_text(self) -> str:
         """`214 epochs/s`, `0.37 epochs/s`."""

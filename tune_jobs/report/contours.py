@@ -13,7 +13,7 @@ from optuna.trial import TrialState, create_trial
 from optuna.visualization import plot_contour
 
 from search_spaces import Choice, Float, Int, SearchSpace
-from tune_jobs.report.scales import range_ticks, rounded, value_axis
+from tune_jobs.report.scales import axis_title, range_ticks, rounded, value_axis
 from tune_jobs.report.scored import Scored, hover_text
 from tune_jobs.report.style import SCALE, styled
 
@@ -101,7 +101,7 @@ def _points(given: Scored, names: tuple[str, str], places: Sequence[int]) -> go.
 def _axis(space: SearchSpace, name: str) -> dict[str, Any]:
     """From end to end of the parameter's range."""
     domain = _range(space, name)
-    title = {"text": f"{name} (log scale)" if domain.log else name}
+    title = {"text": axis_title(name, log=domain.log)}
     return {"title": title, **value_axis(domain.low, domain.high, log=domain.log)}
 
 

@@ -8,8 +8,8 @@ import plotly.graph_objects as go
 
 from tune_jobs.events import Status
 from tune_jobs.records import RunRecord, TrialRecord
-from tune_jobs.report.scales import FEWEST_TO_CLIP, Scale, rounded, score_scale, thinned
-from tune_jobs.report.style import COLOURS, FADED, WINNER, label, styled
+from tune_jobs.report.scales import FEWEST_TO_CLIP, axis_title, rounded, score_scale, thinned
+from tune_jobs.report.style import COLOURS, FADED, WINNER, styled
 
 MOST_POINTS = 40_000
 """Of all curves together; longer ones are thinned out."""
@@ -67,7 +67,7 @@ def curves_figure(record: RunRecord, rungs: Sequence[int], winner: str | None) -
         group = [trial for trial in trials if trial.status is status and trial.trial_id != winner]
         points = joined(group, metric, most, rungs)
         if any(value is not None for value in points.values):
-            figure.add_trace(_lines(points, label(status), COLOURS[status], _OPACITY.get(status, 0.8)))
+            figure.add_trace(_lines(points, status.text, COLOURS[status], _OPACITY.get(status, 0.8)))
     if winner is not None:
         _add_winner(figure, record.trials[winner], metric, most)
     longest = max(max(trial.epochs) for trial in trials)
@@ -80,15 +80,10 @@ def curves_figure(record: RunRecord, rungs: Sequence[int], winner: str | None) -
         margin={"t": 60},
         legend={"y": -0.22, "yanchor": "top"},
         xaxis=_epoch_axis(longest, rungs, log=log),
-        yaxis={"title": {"text": axis_title(metric, scale)}, **scale.axis()},
+        yaxis={"title": {"text": axis_title(metric, log=scale.log)}, **scale.axis()},
     )
     _mark_rungs(figure, record, [rung for rung in rungs if rung <= longest], log=log)
     return figure
-
-
-def axis_title(metric: str, scale: Scale) -> str:
-    """`val_loss (log scale)`."""
-    return f"{metric} (log scale)" if scale.log else metric
 
 
 def joined(trials: Sequence[TrialRecord], metric: str, most: int, kept: Sequence[int]) -> Points:
@@ -151,6 +146,7 @@ def _epoch_axis(longest: int, rungs: Sequence[int], *, log: bool) -> dict[str, o
         return {"title": {"text": "epoch"}, "range": [0, longest * 1.03], **ticks}
     shown = sorted({1, *(rung for rung in rungs if rung * 1.25 < longest), longest})
     return {
-        "title": {"text": "epoch (log scale)"}, "type": "log", "tickvals": shown, "ticktext": list(map(str, shown)),
+        "title": {"text": axis_title("epoch", log=True)}, "type": "log",
+        "tickvals": shown, "ticktext": list(map(str, shown)),
         "range": [-0.03, math.log10(longest) + 0.05],
     }  # fmt: skip

@@ -2,7 +2,6 @@
 
 import base64
 import gzip
-import json
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from tune_jobs.holdout import read_ledger
 from tune_jobs.job import Job
 from tune_jobs.records import RunRecord, failures
 from tune_jobs.report import words
+from tune_jobs.report.scales import value_text
 from tune_jobs.report.sections import Section, make_sections
 from tune_jobs.report.trials_table import TrialsTable, trials_table
 from tune_jobs.selection import RULE, Candidate, select_winner
@@ -156,8 +156,7 @@ def render(page: Page) -> str:
 
 def embedded(figure: go.Figure) -> Markup:
     """`figure` as JSON that can stand in a script element: nothing in it can end the element."""
-    text = json.dumps(json.loads(figure.to_json()), separators=(",", ":"))
-    return Markup(text.replace("<", "\\u003c"))  # noqa: S704 (no letter of it opens a tag)
+    return Markup(figure.to_json().replace("<", "\\u003c"))  # noqa: S704 (no letter of it opens a tag)
 
 
 def _asset(name: str) -> str:
@@ -186,9 +185,7 @@ def _winner_card(record: RunRecord, best: Candidate) -> WinnerCard:
         score=number_text(best.best.score),
         epoch=best.best.epoch,
         epochs=len(best.trial.epochs),
-        configuration=[
-            (name, number_text(value) or "null") for name, value in best.trial.configuration.items()
-        ],
+        configuration=[(name, value_text(value)) for name, value in best.trial.configuration.items()],
         metrics=[(name, number_text(epoch[name])) for name in shown],
     )
 

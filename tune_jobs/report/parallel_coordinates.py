@@ -7,7 +7,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from search_spaces import Choice, SearchSpace
-from tune_jobs.report.scales import choice_label, log_place, range_ticks, rounded
+from tune_jobs.report.scales import log_place, range_ticks, rounded, value_text
 from tune_jobs.report.scored import Scored
 from tune_jobs.report.style import SCALE, styled
 
@@ -20,7 +20,7 @@ ABSENT = "\N{EN DASH}"
 def parallel_figure(given: Scored, space: SearchSpace, order: Sequence[str]) -> go.Figure:
     """One line a trial through its values of all parameters to its score; axes are dragged and brushed.
 
-    Where there are very many trials, an even share of the worse half is left out.
+    Where there are more than `MOST_LINES`, the best half of these are drawn, and an even share of the others.
 
     Args:
         given: the trials.
@@ -66,7 +66,7 @@ def _dimension(given: Scored, space: SearchSpace, name: str, places: Sequence[in
     """An axis; where a parameter does not apply, the line goes to a place below it, marked with a dash."""
     domain = space.parameters[name].domain
     if isinstance(domain, Choice):
-        labels = [choice_label(value) for value in domain.values]
+        labels = [value_text(value) for value in domain.values]
         positions = {label: float(number) for number, label in enumerate(labels)}
         ticks: dict[str, list[Any]] = {"tickvals": list(positions.values()), "ticktext": labels}
         low, high, below = 0.0, float(max(len(labels) - 1, 1)), -1.0
@@ -80,7 +80,7 @@ def _dimension(given: Scored, space: SearchSpace, name: str, places: Sequence[in
             return below
         value = configuration[name]
         if isinstance(domain, Choice):
-            return positions[choice_label(value)]
+            return positions[value_text(value)]
         return log_place(value) if domain.log else float(value)
 
     configurations = [given.trials[place].configuration for place in places]

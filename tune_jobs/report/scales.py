@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tune_jobs.display import number_text
+
 DIGITS = 5
 """Significant digits of a number in a figure: more than anyone sees, and half the size of all digits."""
 FEWEST_TO_CLIP = 10
@@ -112,10 +114,13 @@ def range_ticks(low: float, high: float, *, log: bool) -> dict[str, list[Any]]:
     return {"tickvals": places, "ticktext": [f"{10**place:.3g}" for place in places]}
 
 
-def choice_label(value: Any) -> str:
-    """A value of a choice as it stands on an axis: `[32, 64]`, `adam`, `null`."""
-    from tune_jobs.display import number_text  # noqa: PLC0415 (it imports rich)
+def axis_title(name: str, *, log: bool) -> str:
+    """`val_loss (log scale)`."""
+    return f"{name} (log scale)" if log else name
 
+
+def value_text(value: Any) -> str:
+    """A value of a parameter as it is shown: `[32, 64]`, `adam`, `null`."""
     return number_text(value) if value is not None else "null"
 
 

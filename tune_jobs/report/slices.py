@@ -6,9 +6,9 @@ import plotly.graph_objects as go
 
 from search_spaces import Choice, Domain, SearchSpace
 from tune_jobs.records import TrialRecord
-from tune_jobs.report.scales import choice_label, rounded, value_axis
+from tune_jobs.report.scales import axis_title, rounded, value_axis, value_text
 from tune_jobs.report.scored import Scored, hover_text
-from tune_jobs.report.style import COLOURS, WINNER, label, styled
+from tune_jobs.report.style import COLOURS, WINNER, styled
 
 _SPREAD = 0.28
 """Points of one value of a choice are spread to both sides, so that they can be told apart."""
@@ -31,7 +31,7 @@ def slice_figure(given: Scored, space: SearchSpace, name: str, winner: str | Non
     groups: dict[str, list[int]] = {}
     for place, trial in enumerate(given.trials):
         if name in trial.configuration:
-            group = "winner" if trial.trial_id == winner else label(trial.status)
+            group = "winner" if trial.trial_id == winner else trial.status.text
             groups.setdefault(group, []).append(place)
     for group in sorted(groups, key=lambda key: key == "winner"):  # drawn last, it lies on top
         figure.add_trace(_points(given, domain, name, group, groups[group]))
@@ -41,7 +41,7 @@ def slice_figure(given: Scored, space: SearchSpace, name: str, winner: str | Non
         margin={"t": 12, "b": 44},
         hovermode="closest",
         xaxis={"title": {"text": _title(domain, name)}, **_axis(domain)},
-        yaxis={"title": {"text": given.metric}, "nticks": 6, **given.scale.axis()},
+        yaxis={"title": {"text": given.metric}, **given.scale.axis()},
     )
 
 
@@ -72,25 +72,25 @@ def _points(given: Scored, domain: Domain, name: str, group: str, places: list[i
 
 
 def _value(trial: TrialRecord, name: str) -> str:
-    return choice_label(trial.configuration[name]).replace("<", "&lt;")
+    return value_text(trial.configuration[name]).replace("<", "&lt;")
 
 
 def _place(domain: Domain, value: Any, trial: TrialRecord) -> float | None:
     if isinstance(domain, Choice):
-        labels = [choice_label(choice) for choice in domain.values]
+        labels = [value_text(choice) for choice in domain.values]
         aside = (trial.number * _GOLDEN) % 1.0 - 0.5  # evenly spread, and the same each time
-        return rounded(labels.index(choice_label(value)) + 2 * _SPREAD * aside)
+        return rounded(labels.index(value_text(value)) + 2 * _SPREAD * aside)
     return rounded(float(value))
 
 
 def _title(domain: Domain, name: str) -> str:
-    return name if isinstance(domain, Choice) or not domain.log else f"{name} (log scale)"
+    return axis_title(name, log=not isinstance(domain, Choice) and domain.log)
 
 
 def _axis(domain: Domain) -> dict[str, Any]:
     """From end to end of the domain, whatever values were tried."""
     if isinstance(domain, Choice):
-        labels = [choice_label(value).replace("<", "&lt;") for value in domain.values]
+        labels = [value_text(value).replace("<", "&lt;") for value in domain.values]
         return {
             "tickvals": list(range(len(labels))), "ticktext": labels, "range": [-0.5, len(labels) - 0.5],
             "showgrid": False,

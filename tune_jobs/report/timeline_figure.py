@@ -9,7 +9,7 @@ from tune_jobs.display import counted, duration_text
 from tune_jobs.events import Status
 from tune_jobs.records import RunRecord
 from tune_jobs.report.scales import rounded
-from tune_jobs.report.style import COLOURS, WINNER, label, styled
+from tune_jobs.report.style import COLOURS, WINNER, styled
 from tune_jobs.report.timeline import Close, Stretch, Timeline
 
 _LANE = 26
@@ -105,7 +105,7 @@ def _group(stretch: Stretch, record: RunRecord, winner: str | None) -> tuple[str
     match stretch.close:
         case Close.ENDED:
             status = record.trials[stretch.trial_id].status
-            return label(status), COLOURS[status]
+            return status.text, COLOURS[status]
         case Close.WAITS:
             return "then waits", COLOURS[Status.WAITING]
         case Close.LOST:

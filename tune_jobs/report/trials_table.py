@@ -6,7 +6,7 @@ from typing import Any
 
 from tune_jobs.display import configuration_text, number_text
 from tune_jobs.records import RunRecord, TrialRecord
-from tune_jobs.report.style import label
+from tune_jobs.report.scales import value_text
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def trials_table(record: RunRecord, winner: str | None) -> TrialsTable:
 
 def _row(record: RunRecord, trial: TrialRecord, names: Sequence[str], winner: str | None) -> Row:
     best = record.best(trial.trial_id)
-    state = label(trial.status)
+    state = trial.status.text
     cells = [
         Cell(trial.trial_id, str(trial.number)),
         Cell(state, state),
@@ -91,7 +91,7 @@ def _row(record: RunRecord, trial: TrialRecord, names: Sequence[str], winner: st
 
 
 def _value_cell(value: Any) -> Cell:
-    text = "null" if value is None else number_text(value)
+    text = value_text(value)
     return Cell(text, repr(value) if _is_number(value) else text)
 
 

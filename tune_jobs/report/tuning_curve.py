@@ -17,7 +17,7 @@ from opda.nonparametric import EmpiricalDistribution
 
 from tune_jobs.display import counted
 from tune_jobs.records import RunRecord
-from tune_jobs.report.scales import Scale, rounded, score_scale, value_axis
+from tune_jobs.report.scales import Scale, axis_title, rounded, score_scale, value_axis
 from tune_jobs.report.style import GRID, MAIN, WINNER, styled, translucent
 
 CONFIDENCE = 0.8
@@ -147,7 +147,6 @@ def curve_figure(curve: TuningCurve) -> go.Figure:
         }
         for name, axis in axes.items()
     ]
-    suffix = " (log scale)" if curve.scale.log else ""
     return styled(
         figure,
         height=400,
@@ -156,7 +155,7 @@ def curve_figure(curve: TuningCurve) -> go.Figure:
         legend={"y": -0.24, "yanchor": "top"},
         updatemenus=[{"type": "buttons", "buttons": buttons}],
         xaxis=axes["trials"]["layout"],
-        yaxis={"title": {"text": f"{curve.metric}{suffix}"}, **curve.scale.axis()},
+        yaxis={"title": {"text": axis_title(curve.metric, log=curve.scale.log)}, **curve.scale.axis()},
     )
 
 
@@ -251,7 +250,12 @@ def _axis(curve: TuningCurve, name: str) -> dict[str, Any]:
     axis = value_axis(max(first, 1.0), max(last, 1.0), log=True)
     return {
         "x": [places, places, places, list(observed)],
-        "layout": {"title": {"text": f"{name} (log scale)"}, "gridcolor": GRID, "automargin": True, **axis},
+        "layout": {
+            "title": {"text": axis_title(name, log=True)},
+            "gridcolor": GRID,
+            "automargin": True,
+            **axis,
+        },
     }
 
 

@@ -9,7 +9,6 @@ from tune_jobs.events import Ending, Status
 from tune_jobs.holdout import LedgerEntry
 from tune_jobs.job import Job
 from tune_jobs.records import RunRecord
-from tune_jobs.report.style import label
 from tune_jobs.scheduling import rung_epochs
 from tune_jobs.selection import Candidate
 
@@ -80,9 +79,7 @@ def request(job: Job, record: RunRecord) -> str:
 
 def effort(record: RunRecord, seconds: float) -> str:
     """What was done for it, in a sentence."""
-    counts = [
-        f"{number:,} {label(status)}" for status in Status if (number := len(record.with_status(status)))
-    ]
+    counts = [f"{number:,} {status.text}" for status in Status if (number := len(record.with_status(status)))]
     epochs = sum(len(trial.epochs) for trial in record.trials.values())
     lost = sum(trial.workers_lost for trial in record.trials.values())
     losses = f"; {counted(lost, 'worker')} lost" if lost else ""

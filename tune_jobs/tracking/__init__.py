@@ -1,6 +1,8 @@
 """Tracking: dashboards beside the run folder, fed by the run's journal in the driver."""
 
+import logging
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,12 +12,15 @@ from tune_jobs.errors import ResourceError
 from tune_jobs.events import Event
 from tune_jobs.folder import RunFolder
 from tune_jobs.job import Job
+from tune_jobs.journal import Journal
 from tune_jobs.tracking.base import Guest as Guest
 from tune_jobs.tracking.base import LateTracker
 from tune_jobs.tracking.base import MakeTracker as MakeTracker
 from tune_jobs.tracking.base import TrackedRun as TrackedRun
 from tune_jobs.tracking.base import Tracker as Tracker
 from tune_jobs.tracking.base import new_results as new_results
+
+_LOG = logging.getLogger(__name__)
 
 
 def open_trackers(job: Job, folder: RunFolder, events: Sequence[Event] = ()) -> list[Guest]:
@@ -38,6 +43,20 @@ def open_trackers(job: Job, folder: RunFolder, events: Sequence[Event] = ()) -> 
     for name in job.tracking.trackers:
         makers[f"tracker {name}"] = _own(name, run)
     return [Guest(LateTracker(make), name) for name, make in makers.items()]
+
+
+def follow(
+    journal: Journal, job: Job, folder: RunFolder, events: Sequence[Event], guests: ExitStack, lost: str
+) -> None:
+    """Has the trackers of a run that is over follow its journal until `guests` is closed.
+
+    Where the package of one is missing, a warning begins with what is `lost`: the run itself needs no tracker.
+    """
+    try:
+        for guest in open_trackers(job, folder, events):
+            journal.follow(guests.enter_context(guest))
+    except ResourceError as error:
+        _LOG.warning("%s: %s", lost, error)
 
 
 def file_trackers(run: TrackedRun, home: Path | None = None) -> dict[str, Callable[[], Tracker]]:
