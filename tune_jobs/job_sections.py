@@ -1,9 +1,9 @@
 """The sections of a job file that are about the search; those about data and training are `trainers.settings`."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator
+from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
 
 from search_spaces import SearchSpace, SearchSpaceError, parse_space
@@ -79,14 +79,39 @@ def _gpus(count: float) -> float:
 class ResourceSettings(Settings):
     """What one trial takes, and how many run at a time."""
 
+    workers_per_trial: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Processes that train one trial together, on one machine or several; each has its share of every batch."""
     cpus_per_trial: Annotated[float, Field(ge=SMALLEST_SHARE, le=4096, allow_inf_nan=False)] = 1
-    """CPUs of a trial; it computes with as many threads, at least one.
+    """CPUs of a trial, or of each of its workers where it has several; each computes with as many threads.
 
     With more threads than it can have, a process dies without a word, so that there is a limit.
     """
     gpus_per_trial: Annotated[NonNegative, AfterValidator(_gpus)] = 0
+    """GPUs of a trial, or of each of its workers where it has several, which use one at most."""
     max_concurrent: Count | None = None
     """Trials at a time; null takes as many as the machine or cluster has room for."""
+
+    @model_validator(mode="after")
+    def _one_gpu_a_worker(self) -> Self:
+        if self.workers_per_trial > 1 and self.gpus_per_trial not in {0, 1}:
+            raise ValueError(
+                f"gpus_per_trial is {self.gpus_per_trial:g} for each of {self.workers_per_trial} workers; a worker "
+                "of several trains on a GPU of its own: set gpus_per_trial to 1, or to 0 for CPUs"
+            )
+        return self
+
+    @property
+    def bundles(self) -> tuple[dict[str, float], ...]:
+        """What Ray sets aside for one trial: a bundle is on one node, and the first is of the trial's own process.
+
+        With several workers that process takes nothing, and each worker has a bundle. Resources of which none
+        is asked for are left out.
+        """
+        asked = {"CPU": self.cpus_per_trial, "GPU": self.gpus_per_trial}
+        worker = {name: float(amount) for name, amount in asked.items() if amount}
+        if self.workers_per_trial == 1:
+            return (worker,)
+        return ({}, *(dict(worker) for _ in range(self.workers_per_trial)))
 
 
 class LimitSettings(Settings):

@@ -26,6 +26,7 @@ def test_the_defaults_are_those_of_the_job_file_contract() -> None:
     assert (search.method, search.trials, search.points) == ("gp", 48, ())
     assert SchedulerSettings().model_dump() == {"method": "asha", "grace_epochs": 2, "reduction_factor": 3}
     assert ResourceSettings().model_dump() == {
+        "workers_per_trial": 1,
         "cpus_per_trial": 1,
         "gpus_per_trial": 0,
         "max_concurrent": None,
@@ -36,6 +37,24 @@ def test_the_defaults_are_those_of_the_job_file_contract() -> None:
         "retries_per_trial": 2,
     }
     assert TrackingSettings().model_dump() == {"wandb": None, "tensorboard": False, "trackers": ()}
+
+
+@pytest.mark.parametrize(
+    ("resources", "bundles"),
+    [
+        (ResourceSettings(), ({"CPU": 1.0},)),
+        (ResourceSettings(cpus_per_trial=0.5, gpus_per_trial=2), ({"CPU": 0.5, "GPU": 2.0},)),
+        (ResourceSettings(workers_per_trial=2, cpus_per_trial=3), ({}, {"CPU": 3.0}, {"CPU": 3.0})),
+        (
+            ResourceSettings(workers_per_trial=2, gpus_per_trial=1),
+            ({}, {"CPU": 1.0, "GPU": 1.0}, {"CPU": 1.0, "GPU": 1.0}),
+        ),
+    ],
+)
+def test_each_worker_of_a_trial_takes_what_a_trial_of_one_worker_takes(
+    resources: ResourceSettings, bundles: tuple[dict[str, float], ...]
+) -> None:
+    assert resources.bundles == bundles
 
 
 BROKEN: list[tuple[Mapping[str, Any], str]] = [
@@ -125,10 +144,19 @@ BROKEN: list[tuple[Mapping[str, Any], str]] = [
         "resources.gpus_per_trial: given 1e-09; valid: 0, a share of a GPU from 0.0001 to 1, or a whole number",
     ),
     ({"resources/gpus_per_trial": -1}, "resources.gpus_per_trial: given -1; valid: a number of at least 0"),
+    (
+        {"resources": {"workers_per_trial": 2, "gpus_per_trial": 0.5}},
+        "resources: gpus_per_trial is 0.5 for each of 2 workers; a worker of several trains on a GPU of its own: "
+        "set gpus_per_trial to 1, or to 0 for CPUs",
+    ),
+    (
+        {"resources/workers_per_trial": 0},
+        "resources.workers_per_trial: given 0; valid: a number of at least 1",
+    ),
     ({"resources/max_concurrent": 0}, "resources.max_concurrent: given 0; valid: a number of at least 1"),
     (
         {"resources/cpus": 2},
-        "resources.cpus: unknown key; valid: cpus_per_trial, gpus_per_trial, max_concurrent",
+        "resources.cpus: unknown key; valid: cpus_per_trial, gpus_per_trial, max_concurrent, workers_per_trial",
     ),
     ({"limits/minutes": 0}, "limits.minutes: given 0; valid: a number above 0"),
     ({"limits/minutes": "1h"}, "limits.minutes: given '1h'; valid: a number"),
