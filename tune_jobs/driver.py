@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tune_jobs.checkpoint_store import prune_checkpoints, sync_checkpoints
+from tune_jobs.cluster.capacity import Capacity
 from tune_jobs.errors import Interrupted, RunFailed, StorageFailed
 from tune_jobs.events import (
     Ending,
@@ -60,14 +61,14 @@ def run(job: Job, *, address: str | None = None, listeners: Sequence[Listener] =
 
     with interrupts() as signals, importable_from(job.folder):
         prepared = prepare(job)
-        with ray_connection(address) as cluster:
-            concurrent = cluster.concurrent_trials(job.resources)
+        with ray_connection(address) as look:
+            capacity = Capacity(job.resources, look)
             signals.defer()
             folder = make_folder(job, prepared)
             begins, data = run_started(job, prepared.report), [prepared.for_trials()]
             del prepared  # `data` gives up the last copy of the rows outside of Ray
             with storage_failures(folder.path), Journal(folder.journal) as journal:
-                _tune(job, folder, journal, begins, data, concurrent, listeners, signals)
+                _tune(job, folder, journal, begins, data, capacity, listeners, signals)
     return judged(open_run(folder.path))
 
 
@@ -110,14 +111,14 @@ def resume(
         with importable_from(job.folder):
             prepared = prepare(job)
             check_data(folder, journal.past, prepared)
-            with ray_connection(address) as cluster:
-                concurrent = cluster.concurrent_trials(job.resources)
+            with ray_connection(address) as look:
+                capacity = Capacity(job.resources, look)
                 signals.defer()
                 write_job(job, folder)
                 append_openings(journal, folder)
                 begins, data = run_resumed(job, journal), [prepared.for_trials()]
                 del prepared
-                _tune(job, folder, journal, begins, data, concurrent, listeners, signals)
+                _tune(job, folder, journal, begins, data, capacity, listeners, signals)
     return judged(open_run(folder.path))
 
 
@@ -127,7 +128,7 @@ def _tune(
     journal: Journal,
     begins: RunStarted | RunResumed,
     data: list["TrainingData"],
-    concurrent: int,
+    capacity: Capacity,
     listeners: Sequence[Listener],
     signals: Interrupts,
 ) -> None:
@@ -142,7 +143,7 @@ def _tune(
             task = trial_task(job, folder, seconds_spent(journal.past))
             trainable = share(task, data.pop())
             ending = tune_trials(
-                job, task, trainable, concurrent, folder, journal, record, past, lambda: signals.requested
+                job, task, trainable, capacity, folder, journal, record, past, lambda: signals.requested
             )
         except BaseException as error:
             with suppress(StorageFailed, OSError):  # what ended the run comes first

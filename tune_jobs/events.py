@@ -180,6 +180,16 @@ class WorkerLost(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrialUnplaced(Event):
+    """No machine has had room for the trial for a while; it goes on waiting."""
+
+    type = "trial_unplaced"
+    trial_id: str
+    reason: str
+    """What it asks for and what is missing, to be read after the trial's name."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrialEnded(Event):
     """A trial has come to its end."""
 

@@ -50,6 +50,7 @@ class Panel:
                 ("best", lines.best()),
                 ("failed", lines.failures()),
                 ("lost", lines.losses()),
+                ("no room", lines.unplaced()),
                 ("time", lines.time()),
                 ("note", lines.note()),
             ):
@@ -145,6 +146,14 @@ class _Lines:
         if loss is not None:
             plural = "" if count == 1 else "s"
             yield self._cut(f"{count} worker{plural}, last of trial {loss.trial_id}: {one_line(loss.reason)}")
+
+    def unplaced(self) -> Iterator[Text]:
+        for trial_id, reason in list(self._standing.unplaced.items())[:1]:
+            others = len(self._standing.unplaced) - 1
+            more = f" (and {others} more)" if others else ""
+            for text in self._folded(f"trial {trial_id}{more} {one_line(reason)}", CONFIGURATION):
+                text.stylize("yellow")
+                yield text
 
     def note(self) -> Iterator[Text]:
         for text in self._folded(one_line(self._standing.note), CONFIGURATION):

@@ -1,20 +1,21 @@
 """Ray, started for one run or joined at an address, with what it would say and write kept down."""
 
 import logging
-import math
 import os
 import secrets
-import socket
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tune_jobs.cluster.capacity import Cluster
+from tune_jobs.cluster.knock import check_address
+from tune_jobs.cluster.look import cluster_now
+from tune_jobs.cluster.survey import survey
 from tune_jobs.errors import ResourceError
-from tune_jobs.job_sections import ResourceSettings
 from tune_jobs.ray_watch import ended_with_this_process
 from tune_jobs.signals import end_at_once, handlers_restored
 
@@ -32,7 +33,6 @@ _ENVIRONMENT = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_THRESHOLD_S": "60",
 }
-SECONDS_TO_ANSWER = 5.0
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_END = 5.0
 """A run whose Ray has died may take this long to end in order."""
@@ -45,56 +45,25 @@ _TOKEN = secrets.token_hex(32)
 """One for all runs of a process, since Ray remembers the first that it sees."""
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """What Ray has to give."""
-
-    cpus: float
-    gpus: float
-
-    def concurrent_trials(self, resources: ResourceSettings) -> int:
-        """How many trials run at a time.
-
-        Raises:
-            ResourceError: there is no room for a single one.
-        """
-        for name, needed, present in (
-            ("cpus_per_trial", resources.cpus_per_trial, self.cpus),
-            ("gpus_per_trial", resources.gpus_per_trial, self.gpus),
-        ):
-            if needed > present:
-                raise ResourceError(
-                    f"resources.{name}: a trial asks for {needed:g}, and there are {present:g}; "
-                    f"set `--resources.{name}` to at most {present:g}, or use a larger machine or cluster"
-                )
-        rooms = [self.cpus / resources.cpus_per_trial]
-        if resources.gpus_per_trial:
-            # Below one GPU a trial never spans two of them: what is left over on each is of no use.
-            fraction = resources.gpus_per_trial
-            per_gpu = math.floor(1 / fraction + 1e-9) if fraction < 1 else 1 / fraction
-            rooms.append(self.gpus * per_gpu)
-        if resources.max_concurrent is not None:
-            rooms.append(resources.max_concurrent)
-        return max(1, math.floor(min(rooms) + 1e-9))
-
-
 @contextmanager
-def ray_connection(address: str | None = None) -> Iterator[Cluster]:
-    """Ray for the length of a run: this machine's own instance, or the cluster at `address`.
+def ray_connection(address: str | None = None) -> Iterator[Callable[[], Cluster]]:
+    """Ray for the length of a run: this machine's own instance, or the cluster at `address`; gives a look at it.
 
     A Ray that this process had started before is used and left running. An own instance has no dashboard and
     accepts only holders of a token that is made for this process and kept in memory; it listens on loopback
     alone, unless the process had imported Ray before.
 
     Raises:
-        ResourceError: there is no Ray at `address`.
+        ResourceError: there is no Ray at `address`, it does not let us in, or its nodes are not of our versions.
     """
     with environment({**_ENVIRONMENT, **(_LOOPBACK if address is None else {})}), _quiet("ray"):
         import ray  # noqa: PLC0415 (a third of a second, and a job may be wrong)
 
         with _started(address) if not ray.is_initialized() else nullcontext():
-            present = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray is typed in parts
-            yield Cluster(cpus=present.get("CPU", 0), gpus=present.get("GPU", 0))
+            look = partial(cluster_now, home=None if address is None else Path.home())
+            if address is not None:
+                survey(look().nodes)
+            yield look
 
 
 @contextmanager
@@ -156,13 +125,14 @@ def _start(address: str | None) -> None:
         os.environ.setdefault("RAY_AUTH_TOKEN", _TOKEN)
         _init(address="local", include_dashboard=False, _temp_dir=str(_temporary_folder()))
         return
+    found = check_address(address)
     try:
-        _knock(address)
-        _init(address=address)
+        _init(address=found)
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ResourceError(
-            f"--address {address}: no Ray answers there ({reason}); give HOST:PORT of a running head node"
+            f"--address {address}: Ray answers there, and cannot be joined ({reason}); run this on a machine of the "
+            "cluster, or send the job there with `tune-jobs submit`"
         ) from error
 
 
@@ -173,14 +143,6 @@ def _init(**how: Any) -> None:
         ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **how)
     except SystemExit as error:  # what Ray makes of SIGTERM
         raise KeyboardInterrupt from error
-
-
-def _knock(address: str) -> None:
-    """Finds out whether anybody listens at `address`: Ray itself would try for two minutes."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdigit():
-        raise ValueError("it is not of the form HOST:PORT")
-    socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS_TO_ANSWER).close()
 
 
 @contextmanager

@@ -9,7 +9,18 @@ from typing import Any
 
 from trainers.scores import BestEpoch
 from tune_jobs.display import configuration_text, duration_text, number_text
-from tune_jobs.events import EpochsReported, Event, RunResumed, RunStarted, Status, WorkerLost, in_force
+from tune_jobs.events import (
+    EpochsReported,
+    Event,
+    RunResumed,
+    RunStarted,
+    Status,
+    TrialEnded,
+    TrialStarted,
+    TrialUnplaced,
+    WorkerLost,
+    in_force,
+)
 from tune_jobs.job import Job
 from tune_jobs.records import RunRecord, TrialRecord, failures
 from tune_jobs.rungs import RungSummary
@@ -131,6 +142,8 @@ class Standing:
         """That were reported; those that were done again count once."""
         self.workers_lost = 0
         self.last_loss: WorkerLost | None = None
+        self.unplaced: dict[str, str] = {}
+        """Trials that no machine has room for, and why."""
         settings, last = self._job.scheduler, self._job.training.max_epochs
         self._tables = make_tables(settings, last, self._job.selection)
         self._passages = () if settings.waits else rung_epochs(settings, last)
@@ -166,6 +179,10 @@ class Standing:
         if isinstance(event, WorkerLost):
             self.workers_lost += 1
             self.last_loss = event
+        if isinstance(event, TrialUnplaced):
+            self.unplaced[trial_id] = event.reason
+        if isinstance(event, TrialStarted | TrialEnded):
+            self.unplaced.pop(trial_id, None)
 
     def _compare(self, trial: TrialRecord) -> None:
         if self._best is not None and self._best.trial is trial:  # epochs that were done again may be worse

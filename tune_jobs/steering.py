@@ -36,12 +36,18 @@ class SteeringPlan:
     trials: int
     seed: int
     concurrent: int
-    """Trials at a time."""
+    """Trials at a time, at the beginning."""
+    capacity: Callable[[], int] | None = None
+    """Trials at a time, from moment to moment; None where that does not change."""
     proposals: Literal["beside", "immediate", "one_ahead"] = "beside"
     """Of a model: made in a process beside the run; or here, when they are asked for, or one trial before.
 
     The last two are for simulated clocks.
     """
+
+    def room(self) -> int:
+        """Trials at a time, now."""
+        return self.concurrent if self.capacity is None else self.capacity()
 
     @property
     def rungs(self) -> tuple[int, ...]:
@@ -91,7 +97,7 @@ def steering(
             journal.append,
             tables,
             trials=plan.trials,
-            concurrent=plan.concurrent,
+            concurrent=plan.room,
             created=[event for event in events if isinstance(event, TrialCreated)],
             out_of_time=out_of_time,
         )
@@ -154,7 +160,7 @@ def _waiting(
         tables,
         reports,
         journal.append,
-        concurrent=plan.concurrent,
+        concurrent=plan.room,
         exhausted=lambda: searcher.exhausted,
         out_of_time=out_of_time,
         ended=ended,

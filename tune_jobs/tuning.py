@@ -11,7 +11,10 @@ from ray import cloudpickle, tune
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
-from tune_jobs.events import Ending, Event, Status, TrialEnded, TrialStarted, WorkerLost
+from tune_jobs.cluster.capacity import Capacity
+from tune_jobs.cluster.look import free_resources
+from tune_jobs.cluster.placement import PlacementWatch
+from tune_jobs.events import Ending, Event, Status, TrialEnded, TrialStarted, TrialUnplaced, WorkerLost
 from tune_jobs.folder import RunFolder
 from tune_jobs.job import Job
 from tune_jobs.job_sections import LimitSettings
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 
 WORKER_START_SECONDS = 60.0
 """Before its first report, a trial's worker may take this long to start and to import torch."""
+MOST_PENDING = 100_000
+"""Trials that may wait for a worker: no limit."""
 STOPPED_BY_SCHEDULER = "stopped by the scheduler at epoch {epoch}"
 NOT_PROMOTED = "waited at epoch {epoch}: no place among the best 1/{factor} of its rung"
 
@@ -47,14 +52,14 @@ def tune_trials(
     job: Job,
     task: TrialTask,
     trainable: Trainable,
-    concurrent: int,
+    capacity: Capacity,
     folder: RunFolder,
     journal: Journal,
     record: RunRecord,
     past: Sequence[Event] = (),
     interrupted: Callable[[], bool] = lambda: False,
 ) -> Ending:
-    """Trains `concurrent` trials at a time until the search has no more; every event goes into the journal.
+    """Trains as many trials at a time as there is room for until the search has no more; the journal has every event.
 
     It goes on from the events of the `past`, which are those in force. As soon as `interrupted` says so, it ends
     all workers and returns.
@@ -69,10 +74,17 @@ def tune_trials(
         max_epochs=job.training.max_epochs,
         trials=job.trials,
         seed=job.seed,
-        concurrent=concurrent,
+        concurrent=capacity.first,
+        capacity=capacity,
     )
-    # As many workers as there is room for are started at once; Ray Tune would start one after the other.
-    pending = environment({"TUNE_MAX_PENDING_TRIALS_PG": str(concurrent)})
+    placement = PlacementWatch(
+        job.resources.bundles,
+        free_resources,
+        lambda trial_id, reason: journal.append(TrialUnplaced(trial_id=trial_id, reason=reason)),
+    )
+    # As many workers as there is room for are started at once, and the searcher knows how many those are now.
+    # Ray Tune would start one after the other, or not more than there was room for at the beginning.
+    pending = environment({"TUNE_MAX_PENDING_TRIALS_PG": str(MOST_PENDING)})
     with (
         steering(plan, journal, record, folder, lambda: task.out_of_time, past) as steers,
         storage_failures(folder.path, journal, steers.reports),
@@ -88,7 +100,7 @@ def tune_trials(
                 num_samples=-1,  # until the searcher says that it has finished
                 search_alg=steers.searcher,
                 scheduler=steers.scheduler,
-                callbacks=[JournalCallback(steers, journal, record, job.limits, interrupted)],
+                callbacks=[JournalCallback(steers, journal, record, job.limits, interrupted, placement)],
                 resources_per_trial={
                     "cpu": job.resources.cpus_per_trial,
                     "gpu": job.resources.gpus_per_trial,
@@ -121,6 +133,7 @@ class JournalCallback(TrialProgressCallback):
         record: follows the journal.
         limits: how long a trial may report nothing, and how often it may lose its worker.
         interrupted: the run is to end.
+        placement: is told of the trials that have no worker; None where all find one.
     """
 
     def __init__(
@@ -130,6 +143,7 @@ class JournalCallback(TrialProgressCallback):
         record: RunRecord,
         limits: LimitSettings,
         interrupted: Callable[[], bool] = lambda: False,
+        placement: PlacementWatch | None = None,
     ) -> None:
         self._journal = journal
         self._record = record
@@ -141,6 +155,7 @@ class JournalCallback(TrialProgressCallback):
         self._patience = None if limits.minutes_per_epoch is None else 60 * limits.minutes_per_epoch
         self._heard: dict[Trial, float] = {}
         self._hung: set[Trial] = set()
+        self._placement = placement
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Ends the workers of trials that hang, which then go on in others; and the run, if it is interrupted."""
@@ -149,6 +164,8 @@ class JournalCallback(TrialProgressCallback):
         for trial in trials:
             if trial.status == Trial.ERROR and not self._has_ended(trial):
                 self._fail(trial, loss_by(_error_of(trial)).reason)  # Ray Tune could not hand it to a worker
+        if self._placement is not None:
+            self._placement.look(lambda: self._unplaced(trials))
         if self._patience is None:
             return
         for trial, heard in self._heard.items():
@@ -206,6 +223,11 @@ class JournalCallback(TrialProgressCallback):
         self._heard.pop(trial, None)
         if not self._has_ended(trial) and not self._run_is_over():
             self._fail(trial, self._loss_of(trial).reason)
+
+    def _unplaced(self, trials: list[Trial]) -> set[str]:
+        """Trials that are to be trained now, and have no worker."""
+        waiting = (trial_id_of(trial) for trial in trials if trial.status in {Trial.PENDING, Trial.PAUSED})
+        return {trial_id for trial_id in waiting if trial_id in self._tables.open}
 
     def _run_is_over(self) -> bool:
         """Whether the run ends in its middle: then a worker that dies does so for it, and not for its trial."""

@@ -7,7 +7,16 @@ from typing import Protocol, Self
 from rich.console import Console
 from rich.live import Live
 
-from tune_jobs.events import EpochsReported, Event, RunEnded, RunResumed, RunStarted, TrialEnded, TrialWaits
+from tune_jobs.events import (
+    EpochsReported,
+    Event,
+    RunEnded,
+    RunResumed,
+    RunStarted,
+    TrialEnded,
+    TrialUnplaced,
+    TrialWaits,
+)
 from tune_jobs.panel import Panel
 from tune_jobs.standing import Standing, one_line
 
@@ -119,6 +128,8 @@ class PlainView:
 
 
 def _notices(event: Event) -> tuple[str, ...]:
+    if isinstance(event, TrialUnplaced):
+        return (f"trial {event.trial_id} {event.reason}",)
     return tuple(event.notices) if isinstance(event, RunStarted | RunResumed) else ()
 
 

@@ -36,7 +36,7 @@ class Run:
             self.happen,
             self.tables,
             trials=trials,
-            concurrent=concurrent,
+            concurrent=lambda: concurrent,
             out_of_time=lambda: self.out_of_time,
             created=[event for event in past if isinstance(event, TrialCreated)],
         )

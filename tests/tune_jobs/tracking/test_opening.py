@@ -12,10 +12,10 @@ from tests.tune_jobs.tracking.conftest import make_folder, make_job
 from tests.tune_jobs.tracking.test_guest import Recorder
 from tests.tune_jobs.tracking.test_tensorboard import ended_well, epochs_in_tensorboard
 from tune_jobs import driver, ray_connection
+from tune_jobs.cluster.capacity import Cluster, Node
 from tune_jobs.errors import ResourceError
 from tune_jobs.events import RunEnded, RunStarted, WinnerSelected
 from tune_jobs.folder import RunFolder
-from tune_jobs.ray_connection import Cluster
 from tune_jobs.tracking import Guest, open_trackers
 
 
@@ -58,8 +58,8 @@ def test_a_run_that_breaks_off_tells_its_trackers_to_the_last_event(
     recorder = Recorder()
 
     @contextmanager
-    def no_ray(address: str | None) -> Iterator[Cluster]:
-        yield Cluster(cpus=1, gpus=0)
+    def no_ray(address: str | None) -> Iterator[Callable[[], Cluster]]:
+        yield lambda: Cluster([Node("0", "here", {"CPU": 1.0})])
 
     def break_off(*_: object) -> None:
         raise error

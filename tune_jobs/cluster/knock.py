@@ -1,0 +1,141 @@
+"""Is there a Ray at an address, would it let us in, and is it of our kind: asked before anything else is.
+
+Ray itself would try for minutes, or end the process where it finds no token. So a small process of our own asks
+Ray's control service for what it says of itself; it is given some seconds. The file is also that process's program.
+"""
+
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+
+from tune_jobs.errors import ResourceError
+
+SECONDS_TO_CONNECT = 5.0
+SECONDS_TO_ANSWER = 20.0
+"""Importing Ray takes one or two of them."""
+_REFUSED = "refused"
+_HOW_TO_BE_LET_IN = (
+    "export RAY_AUTH_MODE=token, and the cluster's token as RAY_AUTH_TOKEN or in ~/.ray/auth_token "
+    "(on its head: `ray get-auth-token`)"
+)
+
+
+def check_address(address: str) -> str:
+    """Makes sure that a Ray of our own version answers at `address` and lets us in.
+
+    Args:
+        address: `HOST:PORT` of a head node, or `auto`: the cluster that this machine belongs to.
+
+    Returns:
+        The address as `HOST:PORT`.
+
+    Raises:
+        ResourceError: nobody answers, or not as a Ray does; the token is missing or wrong; the versions differ.
+    """
+    address = _resolved(address)
+    try:
+        _connect(address)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise _no_ray(address, reason) from error
+    outcome = _ask(address)
+    if outcome is None:
+        raise _no_ray(address, "something listens, and does not answer as a head node does")
+    if _REFUSED in outcome:
+        raise ResourceError(f"--address {address}: {_why_refused()}; {_HOW_TO_BE_LET_IN}")
+    if differences := _differences(outcome):
+        raise ResourceError(
+            f"--address {address}: {differences}; install the same versions on both sides, with the project's "
+            "constraints.txt"
+        )
+    return address
+
+
+def _resolved(address: str) -> str:
+    if address != "auto":
+        return address
+    from ray._private.services import canonicalize_bootstrap_address  # noqa: PLC0415 (no public way to ask)
+
+    found = canonicalize_bootstrap_address("auto")
+    if found is None:
+        raise ResourceError(
+            "--address auto: no Ray was started on this machine; start one with `ray start`, or give HOST:PORT of a "
+            "running head node"
+        )
+    return str(found)
+
+
+def _connect(address: str) -> None:
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit():
+        raise ValueError("it is not of the form HOST:PORT")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS_TO_CONNECT).close()
+
+
+def _ask(address: str) -> Mapping[str, str] | None:
+    """What the control service says of itself; None where it says nothing that we understand."""
+    quiet = {"RAY_BACKEND_LOG_LEVEL": "fatal"}
+    try:
+        answer = subprocess.run(  # noqa: S603 (this file, by this Python)
+            [sys.executable, "-c", f"from {__name__} import main; main({address!r})"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **quiet, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            timeout=SECONDS_TO_ANSWER,
+            check=False,
+        ).stdout
+        said: Mapping[str, str] = json.loads(answer.splitlines()[-1])
+    except (subprocess.TimeoutExpired, IndexError, ValueError):
+        return None
+    return said
+
+
+def main(address: str) -> None:
+    """Asks, and prints the answer as JSON."""
+    from ray._private.authentication import authentication_token_setup  # noqa: PLC0415
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # noqa: PLC0415 (it is compiled)
+    from ray.exceptions import AuthenticationError  # noqa: PLC0415
+
+    try:
+        authentication_token_setup.ensure_token_if_auth_enabled()
+        client = GcsClient(address=address)
+        said = client.internal_kv_get(b"CLUSTER_METADATA", b"cluster", timeout=SECONDS_TO_CONNECT)
+        answer = json.loads(said)
+    except (AuthenticationError, RuntimeError) as error:
+        if not isinstance(error, AuthenticationError) and "token" not in str(error).lower():
+            raise
+        answer = {_REFUSED: str(error)}
+    print(json.dumps(answer))  # noqa: T201 (for the process that asks)
+
+
+def _why_refused() -> str:
+    if os.environ.get("RAY_AUTH_MODE") != "token":
+        return "this Ray lets in holders of its token alone, and none was given"
+    return (
+        "this Ray lets in holders of its token alone, and the one that was given is not it, or there is none"
+    )
+
+
+def _differences(metadata: Mapping[str, str]) -> str:
+    """In what the cluster differs from this process; empty where Ray takes them for the same."""
+    import ray  # noqa: PLC0415
+
+    sides = {
+        "Ray": (metadata.get("ray_version"), ray.__version__),
+        "Python": (metadata.get("python_version"), platform.python_version()),
+    }
+    differing = [
+        f"{name} {there} there and {here} here" for name, (there, here) in sides.items() if there != here
+    ]
+    return f"the cluster has {', '.join(differing)}" if differing else ""
+
+
+def _no_ray(address: str, reason: str) -> ResourceError:
+    return ResourceError(
+        f"--address {address}: no Ray answers there ({reason}); give HOST:PORT of a running head node"
+    )

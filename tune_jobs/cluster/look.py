@@ -1,0 +1,70 @@
+"""What Ray says of its nodes, in the words of `capacity`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tune_jobs.cluster.capacity import Bundle, Cluster, Node, NodeGroup
+from tune_jobs.job_file import read_yaml
+
+LAUNCHED = "ray_bootstrap_config.yaml"
+"""Ray's cluster launcher leaves its resolved file in the home folder of the head, and its autoscaler reads it there."""
+DEFAULT_WORKERS = 2
+"""Machines beside the head that a launcher's file starts at most where it does not say."""
+
+
+def cluster_now(home: Path | None = None) -> Cluster:
+    """The cluster that this process is connected to.
+
+    Args:
+        home: where the launcher's file is looked for; None takes it that there is no autoscaler.
+    """
+    import ray  # noqa: PLC0415
+
+    nodes = [
+        Node(node["NodeID"], node["NodeManagerHostname"] or node["NodeManagerAddress"], node["Resources"])
+        for node in ray.nodes()  # type: ignore[no-untyped-call]  # Ray is typed in parts
+        if node["Alive"]
+    ]
+    return Cluster(nodes, () if home is None else groups_at(home))
+
+
+def free_resources() -> list[Bundle]:
+    """What is free on each node that is alive."""
+    from ray._private.state import available_resources_per_node  # noqa: PLC0415 (no public way to ask)
+
+    per_node = available_resources_per_node()  # type: ignore[no-untyped-call]  # Ray is typed in parts
+    return list(per_node.values())
+
+
+def groups_at(home: Path) -> tuple[NodeGroup, ...]:
+    """The machines that a cluster's autoscaler may start, where its head has its home in `home`."""
+    path = home / LAUNCHED
+    return node_groups(read_yaml(path)) if path.is_file() else ()
+
+
+def node_groups(launcher: Mapping[str, Any]) -> tuple[NodeGroup, ...]:
+    """The same, from a launcher's file as the launcher has resolved it.
+
+    A type whose resources Ray would have to find out is left out: its machines count once they are there.
+    """
+    types: Mapping[str, Any] = launcher.get("available_node_types") or {}
+    head, left = launcher.get("head_node_type"), int(launcher.get("max_workers", DEFAULT_WORKERS))
+    kinds = [
+        (_amounts(kind["resources"]), int(kind.get("max_workers", 0 if name == head else left)), name == head)
+        for name, kind in types.items()
+        if kind.get("resources")
+    ]
+    groups = [NodeGroup(resources, 1) for resources, _, is_head in kinds if is_head]
+    # The launcher's limit is for all kinds together; the larger machines come first, since this is an upper bound.
+    for resources, most, _ in sorted(
+        kinds, key=lambda kind: (-kind[0].get("GPU", 0), -kind[0].get("CPU", 0))
+    ):
+        if number := min(most, left):
+            groups.append(NodeGroup(resources, number))
+            left -= number
+    return tuple(groups)
+
+
+def _amounts(resources: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(amount) for name, amount in resources.items()}

@@ -1,0 +1,76 @@
+"""Trials that no node takes up: after a minute each is named, with the resource that is missing."""
+
+import time
+from collections.abc import Callable, Collection, Sequence
+
+from tune_jobs.cluster.capacity import Bundle, lacking, shown
+
+SECONDS_TO_PLACE = 60.0
+SECONDS_BETWEEN_LOOKS = 1.0
+
+
+class PlacementWatch:
+    """Tells of every trial once that has waited for a place for a minute.
+
+    Args:
+        bundles: of one trial.
+        free: what is free on each node now.
+        tell: is called with the trial's id and why it waits, in one line.
+        seconds: how long a trial may wait before it is named.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        bundles: Sequence[Bundle],
+        free: Callable[[], Sequence[Bundle]],
+        tell: Callable[[str, str], None],
+        *,
+        seconds: float = SECONDS_TO_PLACE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._bundles = bundles
+        self._free = free
+        self._tell = tell
+        self._seconds = seconds
+        self._clock = clock
+        self._since: dict[str, float] = {}
+        self._told: set[str] = set()
+        self._looked = float("-inf")
+
+    def look(self, unplaced: Callable[[], Collection[str]]) -> None:
+        """Takes note of the trials that wait for a place now; once a second at most."""
+        now = self._clock()
+        if now < self._looked + SECONDS_BETWEEN_LOOKS:
+            return
+        self._looked = now
+        waiting = set(unplaced())
+        self._since = {trial_id: self._since.get(trial_id, now) for trial_id in waiting}
+        self._told &= waiting
+        late = sorted(id_ for id_, since in self._since.items() if now - since >= self._seconds)
+        for trial_id in late:
+            if trial_id not in self._told:
+                self._told.add(trial_id)
+                self._tell(trial_id, why_unplaced(self._bundles, self._free(), self._seconds))
+
+
+def why_unplaced(bundles: Sequence[Bundle], free: Sequence[Bundle], seconds: float) -> str:
+    """Why a trial of these bundles has found no place where so much is free."""
+    bundle = bundles[0]
+    asked = shown(bundle) if len(bundles) == 1 else f"{len(bundles)} workers of {shown(bundle)} each"
+    missing = lacking(bundle, free)
+    most = (
+        max((node.get(missing, 0.0) for node in free), default=0.0) if missing and missing in bundle else None
+    )
+    if missing is None:
+        what = "there is room on some machine, and Ray has not used it yet"
+        if len(bundles) > 1:
+            what = "there is room for some of them only"
+    elif most is None:
+        what = f"no machine has {missing} free together"
+    else:
+        what = f"what is missing is {missing}: the most that is free on one machine is {most:g}"
+    return (
+        f"has found no place for {seconds:g} s; it asks for {asked}, and {what}. Other work may hold it, a machine "
+        "may be starting or lost; ask for less with `resources`, or add machines"
+    )

@@ -1,0 +1,115 @@
+"""Every node is asked, before the first trial, whether it has the same software and sees the run's storage."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Protocol
+
+from tune_jobs.cluster.capacity import Node
+from tune_jobs.errors import ResourceError
+
+PACKAGES = ("tune-jobs", "torch", "ray")
+"""Must be the same on all nodes: what a trial computes, or how it is told of, depends on them."""
+SECONDS_TO_ANSWER = 120.0
+"""A node may first have to start a process, and to fetch the user's modules."""
+
+
+class Question(Protocol):
+    """What a node is asked beside its versions; it travels there."""
+
+    def answer(self, node: str) -> str | None:
+        """Asked on the node of that id: what is wrong in one line, or None."""
+        ...
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a node says."""
+
+    versions: Mapping[str, str]
+    wrong: str | None
+
+
+def survey(nodes: Sequence[Node], question: Question | None = None) -> None:
+    """Asks all nodes at once.
+
+    Raises:
+        ResourceError: a node does not answer, has other versions than this process, or something else is wrong
+            there; the message names all such nodes.
+    """
+    if not nodes:
+        return
+    with ThreadPoolExecutor(max_workers=len(nodes)) as threads:
+        answers = list(threads.map(lambda node: _ask(node, question), nodes))
+    problems = [
+        f"{node.name}: {problem}"
+        for node, answer in zip(nodes, answers, strict=True)
+        if (problem := problem_of(answer, versions_here()))
+    ]
+    if problems:
+        raise ResourceError(
+            f"{len(problems)} of {len(nodes)} nodes cannot take trials of this run: {'; '.join(problems)}"
+        )
+
+
+def problem_of(answer: Answer | str, here: Mapping[str, str]) -> str | None:
+    """What is wrong with a node that gave this answer, or of which a sentence says why it gave none."""
+    if isinstance(answer, str):
+        return answer
+    differing = [
+        f"{name} {answer.versions.get(name, 'is missing')} there and {wanted} here"
+        for name, wanted in here.items()
+        if _public(answer.versions.get(name)) != _public(wanted)
+    ]
+    if differing:
+        return f"{', '.join(differing)}; install the same on every node, with the project's constraints.txt"
+    return answer.wrong
+
+
+def versions_here() -> dict[str, str]:
+    """Of Python and of the packages that must be alike."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _public(text: str | None) -> str | None:
+    """A version without its build: `2.13.0+cpu` computes what `2.13.0+cu130` does."""
+    return text and text.partition("+")[0]
+
+
+def _answer(question: Question | None, node: str) -> Answer:
+    """Runs on the node."""
+    return Answer(versions_here(), None if question is None else question.answer(node))
+
+
+def _ask(node: Node, question: Question | None) -> Answer | str:
+    import ray  # noqa: PLC0415
+    from ray.exceptions import GetTimeoutError, RayError  # noqa: PLC0415
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: PLC0415
+
+    there = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
+    task = ray.remote(_answer).options(num_cpus=0, max_retries=1, scheduling_strategy=there)
+    asked = task.remote(question, node.node_id)
+    try:
+        answer: Answer = ray.get(asked, timeout=SECONDS_TO_ANSWER)
+    except GetTimeoutError:
+        ray.cancel(asked, force=True)
+        return f"did not answer within {SECONDS_TO_ANSWER:g} s"
+    except RayError as error:
+        return _failure(error)
+    return answer
+
+
+def _failure(error: Exception) -> str:
+    text = str(error)
+    if "No module named 'tune_jobs" in text or "No module named 'trainers" in text:
+        return "tune-jobs is not installed there, or for another Python; install it in the same way on every node"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return f"could not be asked ({lines[-1][:300] if lines else type(error).__name__})"
