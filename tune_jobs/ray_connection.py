@@ -19,11 +19,13 @@ from tune_jobs.errors import ResourceError
 from tune_jobs.ray_watch import ended_with_this_process
 from tune_jobs.signals import end_at_once, handlers_restored
 
+_FOR_WORKERS = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
+"""A trial that was given no GPU sees none; the processes of a cluster have not this one's environment."""
 _ENVIRONMENT = {
+    **_FOR_WORKERS,
     "RAY_usage_stats_enabled": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # the old output engine is the one that `verbose=0` silences
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths of the user's modules stay as they are
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial that was given no GPU sees none
     "RAY_timeout_ms_task_wait_for_death_info": "30000",  # longer than it takes to notice that a node has died
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the run's journal is the log
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # see `signals`
@@ -127,7 +129,7 @@ def _start(address: str | None) -> None:
         return
     found = check_address(address)
     try:
-        _init(address=found)
+        _init(address=found, runtime_env={"env_vars": _FOR_WORKERS})
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ResourceError(

@@ -1,18 +1,16 @@
 """A machine of a cluster is lost in the middle of a run: its trials go on elsewhere, and none counts as failed."""
 
-import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.declared_nodes import DeclaredNodes, declared_nodes
 from tests.faults.injection import CHAOS, Tally
-from tests.faults.killing import Results, count_lost, reported, wait_until_gone
+from tests.faults.killing import Results, count_lost, reported
 from tests.tune_jobs.runs import events_of, job_in
 from tune_jobs import open_run
 from tune_jobs.events import EpochsReported, WorkerLost
@@ -24,70 +22,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 LOST = 5 if CHAOS else 1
 
 
-CLUSTER = """
-import os
-from ray.cluster_utils import Cluster
-
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-print(cluster.address, flush=True)
-while input() == "add":
-    node = cluster.add_node(num_cpus=1)
-    print(node.all_processes["raylet"][0].process.pid, flush=True)
-    input()
-    cluster.remove_node(node, allow_graceful=False)
-    print("removed", flush=True)
-cluster.shutdown()
-"""
-
-
-class Cluster:
-    """A cluster that a process of its own has made: nothing that this one knows of Ray gets into its way."""
-
-    def __init__(self, ray: Path) -> None:
-        self.environment = {**os.environ, "RAY_TMPDIR": str(ray), "RAY_AUTH_MODE": "disabled"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", CLUSTER],
-            env=self.environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self.address = self._answer()
-
-    def add_node(self) -> int:
-        """The process of the new node's raylet."""
-        self._say("add")
-        return int(self._answer())
-
-    def remove_node(self) -> None:
-        """Takes away the node that was added last."""
-        self._say("remove")
-        assert self._answer() == "removed"
-
-    def close(self) -> None:
-        self._process.communicate("end\n", timeout=120)
-
-    def _say(self, what: str) -> None:
-        assert self._process.stdin is not None
-        print(what, file=self._process.stdin, flush=True)
-
-    def _answer(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
-
-
 @pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    folder = Path(tempfile.mkdtemp(prefix="tjn"))
-    made = Cluster(folder)
-    yield made
-    made.close()
-    assert wait_until_gone(folder) == []
-    shutil.rmtree(folder, ignore_errors=True)
+def cluster() -> Iterator[DeclaredNodes]:
+    with declared_nodes(num_cpus=1) as made:
+        yield made
 
 
-def test_a_lost_machine_is_no_fault_of_its_trials(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_lost_machine_is_no_fault_of_its_trials(cluster: DeclaredNodes, tmp_path: Path) -> None:
     tally = Tally("a node of a cluster lost")
     for number in range(LOST):
         folder = tmp_path / f"{number}"
@@ -108,7 +49,7 @@ def test_a_lost_machine_is_no_fault_of_its_trials(cluster: Cluster, tmp_path: Pa
     tally.report()
 
 
-def run_and_lose(cluster: Cluster, folder: Path) -> tuple[Path, Results]:
+def run_and_lose(cluster: DeclaredNodes, folder: Path) -> tuple[Path, Results]:
     """Runs a job on two nodes, and takes one away once a worker of it has reported.
 
     Returns:
@@ -128,7 +69,7 @@ def run_and_lose(cluster: Cluster, folder: Path) -> tuple[Path, Results]:
     )
     (folder / "job.yaml").write_text(job.to_yaml())
     command = [sys.executable, "-m", "tune_jobs", "run", "job.yaml", "--address", cluster.address]
-    raylet = cluster.add_node()
+    raylet = cluster.add_node(num_cpus=1)
     driver = subprocess.Popen(command, cwd=folder, env=cluster.environment, stdout=subprocess.PIPE, text=True)
     try:
         wait_for_epochs_below(raylet, folder / "runs")

@@ -70,7 +70,7 @@ class Cluster:
         Raises:
             ResourceError: there never is room for a single one.
         """
-        bundle, workers = resources.bundles[0], len(resources.bundles)
+        bundle, workers = workers_of(resources.bundles)
         trials = self.most_places(bundle) // workers
         if trials == 0:
             raise ResourceError(_no_room(self, bundle, workers))
@@ -105,6 +105,12 @@ class Capacity:
             except ResourceError:
                 self._now = 1
         return self._now
+
+
+def workers_of(bundles: Sequence[Bundle]) -> tuple[Bundle, int]:
+    """What one worker of a trial takes, and how many there are; a bundle that takes nothing fits anywhere."""
+    workers = [bundle for bundle in bundles if bundle]
+    return workers[0], len(workers)
 
 
 def places_on(resources: Bundle, bundle: Bundle) -> int:

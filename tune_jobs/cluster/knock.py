@@ -18,6 +18,7 @@ SECONDS_TO_CONNECT = 5.0
 SECONDS_TO_ANSWER = 20.0
 """Importing Ray takes one or two of them."""
 _REFUSED = "refused"
+_NOT_IT = "the one that was given is not it"
 _HOW_TO_BE_LET_IN = (
     "export RAY_AUTH_MODE=token, and the cluster's token as RAY_AUTH_TOKEN or in ~/.ray/auth_token "
     "(on its head: `ray get-auth-token`)"
@@ -46,7 +47,7 @@ def check_address(address: str) -> str:
     if outcome is None:
         raise _no_ray(address, "something listens, and does not answer as a head node does")
     if _REFUSED in outcome:
-        raise ResourceError(f"--address {address}: {_why_refused()}; {_HOW_TO_BE_LET_IN}")
+        raise ResourceError(f"--address {address}: {outcome[_REFUSED]}; {_HOW_TO_BE_LET_IN}")
     if differences := _differences(outcome):
         raise ResourceError(
             f"--address {address}: {differences}; install the same versions on both sides, with the project's "
@@ -102,23 +103,21 @@ def main(address: str) -> None:
     from ray.exceptions import AuthenticationError  # noqa: PLC0415
 
     try:
-        authentication_token_setup.ensure_token_if_auth_enabled()
+        # Without one, the client would end the process.
+        authentication_token_setup.ensure_token_if_auth_enabled(create_token_if_missing=False)
+    except AuthenticationError:
+        print(json.dumps({_REFUSED: "RAY_AUTH_MODE is token, and there is no token"}))  # noqa: T201 (to the asker)
+        return
+    try:
         client = GcsClient(address=address)
         said = client.internal_kv_get(b"CLUSTER_METADATA", b"cluster", timeout=SECONDS_TO_CONNECT)
         answer = json.loads(said)
-    except (AuthenticationError, RuntimeError) as error:
-        if not isinstance(error, AuthenticationError) and "token" not in str(error).lower():
-            raise
-        answer = {_REFUSED: str(error)}
-    print(json.dumps(answer))  # noqa: T201 (for the process that asks)
-
-
-def _why_refused() -> str:
-    if os.environ.get("RAY_AUTH_MODE") != "token":
-        return "this Ray lets in holders of its token alone, and none was given"
-    return (
-        "this Ray lets in holders of its token alone, and the one that was given is not it, or there is none"
-    )
+    except AuthenticationError:
+        given = os.environ.get("RAY_AUTH_MODE") == "token"
+        answer = {
+            _REFUSED: f"it lets in holders of its token alone, and {_NOT_IT if given else 'none was given'}"
+        }
+    print(json.dumps(answer))  # noqa: T201 (to the asker)
 
 
 def _differences(metadata: Mapping[str, str]) -> str:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Sequence
 
-from tune_jobs.cluster.capacity import Bundle, lacking, shown
+from tune_jobs.cluster.capacity import Bundle, lacking, shown, workers_of
 
 SECONDS_TO_PLACE = 60.0
 SECONDS_BETWEEN_LOOKS = 1.0
@@ -56,15 +56,15 @@ class PlacementWatch:
 
 def why_unplaced(bundles: Sequence[Bundle], free: Sequence[Bundle], seconds: float) -> str:
     """Why a trial of these bundles has found no place where so much is free."""
-    bundle = bundles[0]
-    asked = shown(bundle) if len(bundles) == 1 else f"{len(bundles)} workers of {shown(bundle)} each"
+    bundle, workers = workers_of(bundles)
+    asked = shown(bundle) if workers == 1 else f"{workers} workers of {shown(bundle)} each"
     missing = lacking(bundle, free)
     most = (
         max((node.get(missing, 0.0) for node in free), default=0.0) if missing and missing in bundle else None
     )
     if missing is None:
         what = "there is room on some machine, and Ray has not used it yet"
-        if len(bundles) > 1:
+        if workers > 1:
             what = "there is room for some of them only"
     elif most is None:
         what = f"no machine has {missing} free together"

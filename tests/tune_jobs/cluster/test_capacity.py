@@ -33,6 +33,9 @@ def cluster_of(*nodes: tuple[float, float], groups: tuple[NodeGroup, ...] = ()) 
         (cluster_of((3, 0), (3, 0)), {"cpus_per_trial": 2}, 2),
         # The head has CPUs and no GPU: it takes no trial of this job.
         (cluster_of((16, 0), (4, 1), (4, 1)), {"gpus_per_trial": 1}, 2),
+        # The workers of one trial may be on several machines.
+        (cluster_of((3, 0), (3, 0)), {"workers_per_trial": 4}, 1),
+        (cluster_of((8, 2), (8, 2)), {"workers_per_trial": 2, "gpus_per_trial": 1}, 2),
     ],
 )
 def test_as_many_trials_as_the_machines_have_room_for(
@@ -71,6 +74,11 @@ def test_an_autoscaler_is_shown_the_trials_that_it_is_to_start_machines_for() ->
             cluster_of((16, 0), (1, 4)),
             {"cpus_per_trial": 4, "gpus_per_trial": 1},
             r"asks for 4 CPU and 1 GPU on one machine, and none has both \(host0: 16 CPU; host1: 1 CPU and 4 GPU\)",
+        ),
+        (
+            cluster_of((2, 0), (1, 0)),
+            {"workers_per_trial": 4},
+            r"asks for 4 workers of 1 CPU each, and there is room for 3; set `--resources\.workers_per_trial`",
         ),
     ],
 )

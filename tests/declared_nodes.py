@@ -1,0 +1,94 @@
+"""A Ray cluster of declared machines on this one: processes of their own, with as many CPUs and GPUs as one says."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.faults.killing import wait_until_gone
+
+_PROGRAM = """
+import json, sys
+from ray.cluster_utils import Cluster
+
+cluster = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **json.loads(sys.argv[1])})
+print(cluster.address, flush=True)
+while (line := input()) != "end":
+    node = cluster.add_node(**json.loads(line))
+    print(node.all_processes["raylet"][0].process.pid, flush=True)
+    if input() == "remove":
+        cluster.remove_node(node, allow_graceful=False)
+    print("done", flush=True)
+cluster.shutdown()
+"""
+
+
+class DeclaredNodes:
+    """A cluster that a process of its own has made: nothing that this one knows of Ray gets into its way.
+
+    Args:
+        folder: Ray's temporary folder.
+        head: what the head has, such as `num_cpus=1`.
+        environment: of all its processes, beside this one's.
+    """
+
+    def __init__(self, folder: Path, environment: dict[str, str], **head: float) -> None:
+        self.environment = {
+            **os.environ,
+            "RAY_TMPDIR": str(folder),
+            "RAY_AUTH_MODE": "disabled",
+            **environment,
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _PROGRAM, json.dumps(head)],
+            env=self.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self.address = self._answer()
+
+    def add_node(self, **has: float) -> int:
+        """Adds a node that stays, unless `remove_node` is called next; the process of its raylet."""
+        self._say(json.dumps(has))
+        return int(self._answer())
+
+    def keep_node(self) -> None:
+        """The node that was added last stays."""
+        self._say("keep")
+        assert self._answer() == "done"
+
+    def remove_node(self) -> None:
+        """Takes away the node that was added last, as if it had lost its power."""
+        self._say("remove")
+        assert self._answer() == "done"
+
+    def close(self) -> None:
+        self._process.communicate("end\n", timeout=120)
+
+    def _say(self, what: str) -> None:
+        assert self._process.stdin is not None
+        print(what, file=self._process.stdin, flush=True)
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+
+@contextmanager
+def declared_nodes(environment: dict[str, str] | None = None, **head: float) -> Iterator[DeclaredNodes]:
+    """A cluster for the length of the block; none of its processes outlives it."""
+    folder = Path(tempfile.mkdtemp(prefix="tjn"))
+    made = DeclaredNodes(folder, environment or {}, **head)
+    try:
+        yield made
+    finally:
+        made.close()
+        assert wait_until_gone(folder) == []
+        shutil.rmtree(folder, ignore_errors=True)
