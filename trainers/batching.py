@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from trainers.distribution import ALONE, Distribution, Share, share_of
 from trainers.tensors import TensorRows
 
 Method = Literal["shuffle", "replacement", "sequential"]
@@ -42,15 +43,24 @@ class Batches:
     A batch size of all rows or more is `full`: gradient descent on the rows in their own order, whatever the
     method. The last batch of an epoch is short if the rows do not divide.
 
+    Of several workers each gets its share of every batch. Where a batch has too few rows for all, those who have
+    none get its first row in place of a share, of weight 0 in `shares`.
+
     Args:
         rows: Training rows; never written to.
         method: How an epoch's order is drawn.
-        batch_size: Rows a batch, or `full`.
+        batch_size: Rows a batch, of all workers together, or `full`.
         seed: Of the order's own generator.
+        distribution: Of the training among workers.
     """
 
     def __init__(
-        self, rows: TensorRows, method: Method, batch_size: int | Literal["full"], seed: int
+        self,
+        rows: TensorRows,
+        method: Method,
+        batch_size: int | Literal["full"],
+        seed: int,
+        distribution: Distribution = ALONE,
     ) -> None:
         n = len(rows.x)
         full = batch_size == "full" or batch_size >= n
@@ -59,11 +69,23 @@ class Batches:
         self.generator = torch.Generator().manual_seed(seed % 2**63)
         self._rows = rows
         self._method: Method = "sequential" if full else method
-        self._block = max(1, block_rows(rows.x) // self.batch_size) * self.batch_size
+        self._distribution = distribution
+        self._part = max(1, self._share(self.batch_size).rows)
+        self._block = max(1, block_rows(rows.x) // self._part) * self._part
+
+    @property
+    def shares(self) -> list[float]:
+        """Share of each batch's rows that this worker computes, from 0 to 1."""
+        last = len(self._rows.x) - self.batch_size * (self.steps - 1)
+        sizes = [self.batch_size] * (self.steps - 1) + [last]
+        return [self._share(size).rows / size for size in sizes]
 
     def epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch's batches of x and y; whoever gets them may write to them, until the next one is asked for."""
-        order = draw_order(len(self._rows.x), self._method, self.generator).to(self._rows.x.device)
+        order = draw_order(len(self._rows.x), self._method, self.generator)
+        if self._distribution.workers > 1:
+            order = torch.cat([self._rows_of_share(batch) for batch in torch.split(order, self.batch_size)])
+        order = order.to(self._rows.x.device)
         # Rows are gathered many batches at a time: at batch 8 that saves a tenth of an epoch or more.
         # One place for all blocks: between small tensors that stay, glibc does not find the place of a freed
         # block again for the next one, and a process would come to hold a copy of all rows.
@@ -75,4 +97,11 @@ class Batches:
                 for rows, copy in zip(self._rows, copies, strict=True)
             )
             # Unlike those of `split`, these parts are no views to autograd: a model may change them in place.
-            yield from zip(x.unsafe_split(self.batch_size), y.unsafe_split(self.batch_size), strict=True)
+            yield from zip(x.unsafe_split(self._part), y.unsafe_split(self._part), strict=True)
+
+    def _share(self, rows: int) -> Share:
+        return share_of(rows, self._distribution.rank, self._distribution.workers)
+
+    def _rows_of_share(self, batch: Tensor) -> Tensor:
+        start, rows = self._share(len(batch))
+        return batch[start : start + rows] if rows else batch[:1]

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import fsum
+from math import fsum, nan
 
 import torch
 from torch import Tensor, nn
 
 from trainers.batching import block_rows
+from trainers.distribution import ALONE, Distribution, window_of
 from trainers.losses import Loss
 from trainers.metrics import Metric, measure
 from trainers.tensors import TensorRows
@@ -23,31 +24,46 @@ class Evaluation:
     """Each over all rows at once."""
 
 
-def evaluate(model: nn.Module, rows: TensorRows, loss: Loss, metrics: Mapping[str, Metric]) -> Evaluation:
+def evaluate(
+    model: nn.Module,
+    rows: TensorRows,
+    loss: Loss,
+    metrics: Mapping[str, Metric],
+    distribution: Distribution = ALONE,
+) -> Evaluation:
     """Evaluate in chunks, without gradients and in evaluation mode; the model's mode is put back.
 
-    The model and the loss get copies of the rows.
+    The model and the loss get copies of the rows. Of several workers each computes outputs for some of the rows;
+    the first one measures them and tells the others.
 
     Args:
         model: On the device of the rows.
         rows: x [n, *input_shape] and y, n at least 1.
         loss: From outputs and targets to their mean loss.
         metrics: By name.
+        distribution: Of the training among workers.
     """
     training = model.training
-    outputs: list[Tensor] = []
-    losses: list[Tensor] = []
     size = block_rows(rows.x)
+    start, count = window_of(len(rows.x), distribution.rank, distribution.workers)
+    distribution.align_buffers(model)
     model.eval()
     try:
         with torch.inference_mode():
-            for x, y in zip(torch.split(rows.x, size), torch.split(rows.y, size), strict=True):
-                out = model(x.clone())
-                losses.append(loss(out, y.clone()) * len(x))
-                outputs.append(out)
-            joined = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
-            measured = measure(metrics, joined, rows.y)
-            total = fsum(torch.stack(losses).tolist())
+            outputs = [model(x.clone()) for x in torch.split(rows.x[start : start + count], size)]
+            own = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
+            joined = distribution.join_outputs(own, len(rows.x))
+            numbers = [nan] * (1 + len(metrics))
+            if joined is not None:
+                measured = measure(metrics, joined, rows.y)
+                numbers = [_mean_loss(loss, joined, rows.y, size), *measured.values()]
+            mean, *values = distribution.first_tells(numbers)
     finally:
         model.train(training)
-    return Evaluation(loss=total / len(rows.x), metrics=measured)
+    return Evaluation(loss=mean, metrics=dict(zip(metrics, values, strict=True)))
+
+
+def _mean_loss(loss: Loss, outputs: Tensor, targets: Tensor, size: int) -> float:
+    chunks = zip(torch.split(outputs, size), torch.split(targets, size), strict=True)
+    losses = [loss(out, y.clone()) * len(out) for out, y in chunks]
+    return fsum(torch.stack(losses).tolist()) / len(outputs)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from trainers import random_state
 from trainers.batching import Batches
 from trainers.data.prepare import DataInfo, Rows, TrainingData
+from trainers.distribution import ALONE, Distribution
 from trainers.early_stopping import Outcome, Progress, decide, observe
 from trainers.errors import CheckpointError, Diverged, ModelError
 from trainers.evaluation import Evaluation, evaluate
@@ -45,10 +46,14 @@ class Trainer:
             print(result.epoch, result.val_loss)
         print(trainer.finished.value, trainer.best)
 
+    Several workers that make a trainer each, of the same plan and data, train one model together. The first of
+    them is saved and loaded, and `align`s the others.
+
     Args:
         plan: All that fixes the training beside the data.
         data: Training and validation rows; the arrays may be read-only and are never written to.
         threads: CPU threads for PyTorch in this process; None leaves them as they are.
+        distribution: Of the training among workers.
 
     Raises:
         ModelError: model, loss, metrics and data do not go together.
@@ -56,7 +61,14 @@ class Trainer:
         ReferenceNotFound: a function of the plan cannot be loaded.
     """
 
-    def __init__(self, plan: TrainingPlan, data: TrainingData, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        plan: TrainingPlan,
+        data: TrainingData,
+        *,
+        threads: int | None = None,
+        distribution: Distribution = ALONE,
+    ) -> None:
         if threads is not None and threads != torch.get_num_threads():
             torch.set_num_threads(threads)
         if problems := check_metrics(plan.training, plan.score):
@@ -64,7 +76,8 @@ class Trainer:
         random_state.seed_everything(plan.seed)
         training, h = plan.training, plan.hyperparameters
         self.plan = plan
-        self.device = choose_device(training.device)
+        self._distribution = distribution
+        self.device = distribution.choose_device(training.device)
         self._train_rows = to_tensors(data.train, self.device)
         self._validation_rows = to_tensors(data.validation, self.device)
         self.model = build_model(plan.model, data.info).to(self.device)
@@ -75,11 +88,9 @@ class Trainer:
         self._optimizer = build_optimizer(self.model, h, self.device)
         self._update = FusedUpdate(self._optimizer)
         self._parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
-        self._gradients = explicit_gradients(plan.model, training.loss, self.model) or _AutogradGradients(
-            self.model, self._loss, self._parameters
-        )
-        self._batches = Batches(self._train_rows, training.batching, h.batch_size, plan.seed)
-        _check_batch_norm(self.model, len(data.train.x), self._batches.batch_size)
+        self._batches = Batches(self._train_rows, training.batching, h.batch_size, plan.seed, distribution)
+        _check_batch_norm(self.model, len(data.train.x), self._batches.batch_size, distribution.workers)
+        self._gradients = self._make_gradients()
         self._schedule = Schedule(
             self._optimizer,
             training.schedule,
@@ -95,6 +106,7 @@ class Trainer:
         self.best: BestEpoch | None = None
         self.best_weights: State | None = None
         self._random = self._capture_random()
+        self._amid_epoch = False
 
     @property
     def epoch(self) -> int:
@@ -124,12 +136,30 @@ class Trainer:
             Diverged: after the result of an epoch with a training or validation loss that is NaN or infinite.
         """
         while self.finished is None:
-            if self.history and not self.history[-1].is_finite:
+            if self._diverged:
                 raise _diverged(self.history[-1])
-            random_state.restore(self._random, self.device)
+            if not self._distribution.begin_epoch():
+                return
+            self._amid_epoch = True
+            self._restore_random()
             self._run_epoch()
             self._random = self._capture_random()
+            self._amid_epoch = False
             yield self.history[-1]
+
+    def leave(self) -> None:
+        """Ends the training of all workers where the first one, which calls this, begins no further epoch.
+
+        It does nothing where they know, or where an error has come amid an epoch: then they wait in vain.
+        """
+        if self.finished is None and not self._diverged and not self._amid_epoch:
+            self._distribution.end()
+
+    def align(self) -> None:
+        """Brings all workers, which call this at the same point, to the epoch and state of the first one."""
+        state = self._distribution.first_sends(self.state_dict() if self.epoch else None)
+        if state is not None and self._distribution.rank:
+            self.load_state_dict(state)
 
     def state_dict(self) -> State:
         """All that the rest of the training depends on, as copies: tensors and plain values."""
@@ -176,13 +206,43 @@ class Trainer:
                 f"the checkpoint cannot be loaded ({error}); go on from another one"
             ) from error
 
+    @property
+    def _diverged(self) -> bool:
+        return bool(self.history) and not self.history[-1].is_finite
+
+    def _make_gradients(self) -> Callable[[Tensor, Tensor, float], Tensor]:
+        settings, loss = self.plan.model, self.plan.training.loss
+        if self._distribution.workers > 1:
+            # Of a model of the user's, a batch may leave out parameters.
+            model = self._distribution.replicate(self.model, unused_parameters=":" in settings.name)
+            return _SharedGradients(model, self._loss, self._parameters, self._distribution.workers)
+        gradients = explicit_gradients(settings, loss, self.model) or _AutogradGradients(
+            self.model, self._loss, self._parameters
+        )
+        return lambda x, y, share: gradients(x, y)
+
     def _capture_random(self) -> random_state.State:
         return random_state.capture(self.device, user_code=self._user_code)
+
+    def _restore_random(self) -> None:
+        """Puts the generators where the epoch begins.
+
+        Those of the first worker go on from epoch to epoch, and are saved. Others begin each epoch anew, from the
+        seed: so a training can be continued by any number of workers.
+        """
+        if self._distribution.rank == 0:
+            random_state.restore(self._random, self.device)
+        else:
+            random_state.seed_everything(
+                random_state.derived_seed(self.plan.seed, self._distribution.rank, self.epoch)
+            )
 
     def _run_epoch(self) -> None:
         start = perf_counter()
         train_loss, lr = self._train()
-        evaluation = evaluate(self.model, self._validation_rows, self._loss, self._metrics)
+        evaluation = evaluate(
+            self.model, self._validation_rows, self._loss, self._metrics, self._distribution
+        )
         result = EpochResult(
             epoch=self.epoch + 1,
             train_loss=train_loss,
@@ -208,40 +268,43 @@ class Trainer:
         group, schedule = self._optimizer.param_groups[0], self._schedule
         lr = group["lr"]
         losses: list[Tensor] = []
+        shares = self._batches.shares
         with torch.no_grad():
-            for x, y in self._batches.epoch():
-                losses.append(step(x, y))
+            for (x, y), share in zip(self._batches.epoch(), shares, strict=True):
+                losses.append(step(x, y, share))
                 lr = group["lr"]
                 if schedule.every_batch:
                     schedule.after_batch()
         # One transfer an epoch: asking a GPU for each batch's loss would wait for it.
-        means = torch.stack(losses).tolist()
+        means = self._distribution.join_losses(torch.stack(losses), shares).tolist()
         size, rows = self._batches.batch_size, len(self._train_rows.x)
         last = rows - size * (len(means) - 1)
         return (fsum(means[:-1]) * size + means[-1] * last) / rows, lr
 
-    def _step(self, x: Tensor, y: Tensor) -> Tensor:
-        loss = self._clipped_gradients(x, y)
+    def _step(self, x: Tensor, y: Tensor, share: float) -> Tensor:
+        loss = self._clipped_gradients(x, y, share)
         self._update()
         return loss
 
-    def _lbfgs_step(self, x: Tensor, y: Tensor) -> Tensor:
+    def _lbfgs_step(self, x: Tensor, y: Tensor, share: float) -> Tensor:
         decay = self.plan.hyperparameters.weight_decay
         losses: list[Tensor] = []
 
         def closure() -> float:
-            losses.append(self._clipped_gradients(x.clone(), y.clone()))
+            losses.append(self._clipped_gradients(x.clone(), y.clone(), share))
             for parameter in self._parameters if decay else ():
                 if parameter.grad is not None:
                     parameter.grad.add_(parameter.detach(), alpha=decay)
-            return float(losses[-1])
+            return float(
+                self._distribution.join_losses(losses[-1].unsqueeze(0), (share,))
+            )  # it decides on it
 
         self._optimizer.step(closure)
         return losses[0]
 
-    def _clipped_gradients(self, x: Tensor, y: Tensor) -> Tensor:
-        """Mean loss of a batch, whose gradients are then in the parameters, limited in norm if asked for."""
-        loss = self._gradients(x, y)
+    def _clipped_gradients(self, x: Tensor, y: Tensor, share: float) -> Tensor:
+        """Mean loss of a share of a batch; the batch's gradients are then in the parameters, limited in norm."""
+        loss = self._gradients(x, y, share)
         if (limit := self.plan.training.clip_grad_norm) is not None:
             nn.utils.clip_grad_norm_(self._parameters, limit)
         return loss
@@ -259,6 +322,27 @@ class _AutogradGradients:
         with torch.enable_grad():
             loss = self._loss(self._model(x), y)
             torch.autograd.backward(loss)
+        return loss.detach()
+
+
+class _SharedGradients:
+    """The gradients of whole batches, of which each of several workers has a share.
+
+    Args:
+        model: Its gradients become the mean of all workers'.
+    """
+
+    def __init__(self, model: nn.Module, loss: Loss, parameters: list[nn.Parameter], workers: int) -> None:
+        self._model, self._loss, self._parameters, self._workers = model, loss, parameters, workers
+
+    def __call__(self, x: Tensor, y: Tensor, share: float) -> Tensor:
+        """Mean loss of this worker's rows, which are this share of the batch."""
+        for parameter in self._parameters:
+            parameter.grad = None
+        with torch.enable_grad():
+            loss = self._loss(self._model(x), y)
+            # The mean over workers of these is the gradient of the mean over the batch.
+            torch.autograd.backward(loss, torch.full_like(loss, share * self._workers))
         return loss.detach()
 
 
@@ -304,13 +388,21 @@ def best_evaluator(
     return evaluate_rows
 
 
-def _check_batch_norm(model: nn.Module, rows: int, batch_size: int) -> None:
-    if (rows % batch_size or batch_size) == 1 and any(isinstance(m, nn.BatchNorm1d) for m in model.modules()):
+def _check_batch_norm(model: nn.Module, rows: int, batch_size: int, workers: int) -> None:
+    fewest = (rows % batch_size or batch_size) // workers
+    if fewest >= 2 or not any(isinstance(module, nn.BatchNorm1d) for module in model.modules()):
+        return
+    if workers == 1:
         raise ModelError(
             f"batch normalisation needs two rows or more in every batch, and {rows} training rows in "
             f"batches of {batch_size} leave one of a single row; choose another batch_size, or no batch "
             "normalisation"
         )
+    raise ModelError(
+        f"batch normalisation needs two rows or more of every batch for each worker, and {rows} training rows in "
+        f"batches of {batch_size} leave one in which {workers} workers find {fewest} at the least; choose another "
+        "batch_size, fewer workers, or no batch normalisation"
+    )
 
 
 def _diverged(result: EpochResult) -> Diverged:
