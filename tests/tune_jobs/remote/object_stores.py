@@ -1,0 +1,175 @@
+"""Real servers of object stores on loopback, and a proxy in front of one that throttles it or takes it away."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from unittest.mock import patch
+
+import pytest
+from pyarrow import fs
+
+from tune_jobs.remote.location import Location
+
+BUCKET = "bucket-of-tests"
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "of-tests",
+    "AWS_SECRET_ACCESS_KEY": "of-tests",
+    "AWS_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+SLOW_DOWN = (
+    b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>SlowDown</Code>'
+    b"<Message>Please reduce your request rate.</Message></Error>"
+)
+
+
+_SERVER = """
+import sys
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+server.start()
+print(server.get_host_and_port()[1], flush=True)
+sys.stdin.read()
+server.stop()
+"""
+
+
+@contextmanager
+def s3_server(**variables: str) -> Iterator[str]:
+    """The address of an S3 server with an empty bucket, in a process of its own; `http://127.0.0.1:PORT`."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _SERVER],
+        env={**os.environ, **variables},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        address = f"127.0.0.1:{int(server.stdout.readline())}"
+        with environment(CREDENTIALS):
+            files = fs.S3FileSystem(endpoint_override=address, scheme="http", allow_bucket_creation=True)
+            files.create_dir(BUCKET)
+        try:
+            yield f"http://{address}"
+        finally:
+            server.stdin.close()
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    with patch.dict(os.environ, variables):
+        yield
+
+
+class Proxy:
+    """Hands requests on to the server at `address`, unless it is told to be `slow` or `down`."""
+
+    def __init__(self, address: str) -> None:
+        host, _, port = address.removeprefix("http://").partition(":")
+        self._server = (host, int(port))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.mode = "up"
+        """`up`, `slow` (each request is answered with SlowDown), or `down` (connections are dropped)."""
+        self.refused = 0
+        """Requests that were not handed on."""
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        """One request a connection, so that each is judged by the mode of its own time."""
+        with ExitStack() as open_:
+            open_.enter_context(client)
+            try:
+                head, body = _request(client)
+                mode = self.mode
+                if mode != "up":
+                    self.refused += 1
+                if mode == "slow":
+                    client.sendall(
+                        b"HTTP/1.1 503 Slow Down\r\nConnection: close\r\nContent-Type: application/xml\r\n"
+                        b"Content-Length: %d\r\n\r\n%s" % (len(SLOW_DOWN), SLOW_DOWN)
+                    )
+                if mode != "up" or not head:
+                    return
+                server = open_.enter_context(socket.create_connection(self._server))
+                server.sendall(_closing(head) + body)
+                while data := server.recv(1 << 16):
+                    client.sendall(data)
+            except OSError:
+                return
+
+
+def _request(client: socket.socket) -> tuple[bytes, bytes]:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        more = client.recv(1 << 16)
+        if not more:
+            return b"", b""
+        data += more
+        if b"expect: 100-continue" in data.lower() and data.endswith(b"\r\n\r\n"):
+            client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+    head, _, body = data.partition(b"\r\n\r\n")
+    fields = {
+        name.strip().lower(): value.strip()
+        for name, _, value in (line.partition(b":") for line in head.split(b"\r\n")[1:])
+    }
+    length = int(fields.get(b"content-length", 0))
+    while len(body) < length:
+        more = client.recv(1 << 16)
+        if not more:
+            break
+        body += more
+    while fields.get(b"transfer-encoding") == b"chunked" and not body.endswith(b"0\r\n\r\n"):
+        more = client.recv(1 << 16)
+        if not more:
+            break
+        body += more
+    return head, body
+
+
+def _closing(head: bytes) -> bytes:
+    first, *lines = head.split(b"\r\n")
+    kept = [line for line in lines if not line.lower().startswith((b"connection:", b"expect:"))]
+    return b"\r\n".join([first, *kept, b"Connection: close", b"", b""])
+
+
+@pytest.fixture(scope="session")
+def s3_address() -> Iterator[str]:
+    with s3_server() as address:
+        yield address
+
+
+@pytest.fixture
+def s3(s3_address: str, request: pytest.FixtureRequest) -> Iterator[Location]:
+    """An empty place on a real S3 server, of this test alone; the environment says how to get there."""
+    name = "".join(letter if letter.isalnum() else "-" for letter in request.node.name)
+    with environment({**CREDENTIALS, "AWS_ENDPOINT_URL": s3_address}):
+        yield Location("s3", BUCKET, name)
+
+
+@pytest.fixture
+def proxy(s3_address: str, s3: Location) -> Iterator[Proxy]:
+    """The only way to `s3` that the environment knows."""
+    made = Proxy(s3_address)
+    with environment({"AWS_ENDPOINT_URL": made.address}):
+        yield made
+    made.close()

@@ -1,0 +1,108 @@
+"""Objects are read and written whole, and a store that fails says why in plain words."""
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.tune_jobs.remote.object_stores import Proxy, environment, s3_server
+from tune_jobs.remote.location import Location
+from tune_jobs.remote.store import Store, StoreError, persistently
+
+
+def test_objects_of_all_sizes_come_back(s3: Location, tmp_path: Path) -> None:
+    store = Store(s3)
+    large = os.urandom(20 << 20)
+    for name, content in (("a/empty", b""), ("a/small", b"text"), ("a/deep/large", large)):
+        store.put(name, content)
+        assert store.get(name) == content
+    (tmp_path / "up").write_bytes(large)
+    store.upload(tmp_path / "up", "b")
+    store.download("b", tmp_path / "down")
+    assert (tmp_path / "down").read_bytes() == large
+    assert [(stored.name, stored.size) for stored in store.objects()] == [
+        ("a/deep/large", len(large)), ("a/empty", 0), ("a/small", 4), ("b", len(large)),
+    ]  # fmt: skip
+    assert [stored.name for stored in store.objects("a/deep")] == ["a/deep/large"]
+    assert (store.folders(), store.folders("a")) == (["a"], ["deep"])
+
+
+def test_what_is_deleted_is_gone_and_may_be_deleted_again(s3: Location) -> None:
+    store = Store(s3)
+    for name in ("x/1", "x/2", "y"):
+        store.put(name, b"1")
+    for _ in range(2):
+        store.delete("y")
+        store.delete_all("x")
+    assert store.objects() == []
+    with pytest.raises(FileNotFoundError):
+        store.get("y")
+
+
+def test_a_file_that_cannot_be_read_to_its_end_leaves_no_part_of_it(
+    s3: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fails in the middle of a file; the store's client cannot give an upload up."""
+
+    def chunks(*_: object) -> Iterator[bytes]:
+        yield bytes(12 << 20)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("tune_jobs.remote.store._chunks", chunks)
+    (tmp_path / "file").write_bytes(b"1")
+    with pytest.raises(OSError, match="Input/output error"):
+        Store(s3).upload(tmp_path / "file", "x")
+    assert Store(s3).objects() == []
+
+
+@pytest.mark.parametrize("ask", ["put", "objects", "folders"])
+def test_a_bucket_that_is_not_there(s3: Location, ask: str) -> None:
+    store = Store(Location("s3", "no-such-bucket", "x"))
+    arguments = ("y", b"1") if ask == "put" else ()
+    with pytest.raises(StoreError) as caught:
+        getattr(store, ask)(*arguments)
+    assert caught.value.strerror == "there is no such bucket"
+    assert str(caught.value.filename).startswith("s3://no-such-bucket/x")
+
+
+def test_a_server_that_is_not_there(s3: Location) -> None:
+    with environment({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}), pytest.raises(StoreError) as caught:
+        Store(s3).get("x")
+    assert caught.value.strerror == "it cannot be reached at http://127.0.0.1:9"
+
+
+def test_throttling_is_named_and_waited_out(proxy: Proxy, s3: Location) -> None:
+    store = Store(s3)
+    store.put("x", b"1")
+    proxy.mode = "slow"
+    with pytest.raises(StoreError) as caught:
+        store.put("x", b"2")
+    assert caught.value.strerror == "it asks for fewer requests (throttling)"
+
+    def end_it() -> None:
+        proxy.mode = "up"
+
+    persistently(lambda: store.put("x", b"3"), 60.0, end_it)
+    assert store.get("x") == b"3"
+
+
+def test_patience_ends(proxy: Proxy, s3: Location) -> None:
+    proxy.mode = "down"
+    with pytest.raises(StoreError, match="cannot be reached"):
+        persistently(lambda: Store(s3).put("x", b"1"), 0.1)
+    assert proxy.refused > 0
+
+
+def test_without_access(s3: Location) -> None:
+    """The server lets two calls through, by which the bucket is made, and then asks who is there."""
+    with (
+        s3_server(INITIAL_NO_AUTH_ACTION_COUNT="2") as address,
+        environment({"AWS_ENDPOINT_URL": address}),
+        pytest.raises(StoreError) as caught,
+    ):
+        Store(s3).put("x", b"1")
+    assert str(caught.value.strerror).startswith(
+        "access is denied: this machine's environment or role gives no"
+    )

@@ -1,0 +1,69 @@
+"""Where a run is kept in an object store: `s3://bucket/prefix`, read without asking any server."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+SCHEMES = ("s3", "gs")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
+
+
+def is_uri(text: str | Path) -> bool:
+    """Is `text` meant as a place in an object store, whether it is a valid one or not?"""
+    return isinstance(text, str) and "://" in text
+
+
+@dataclass(frozen=True)
+class Location:
+    """A bucket, and what the names of all objects of ours begin with."""
+
+    scheme: str
+    """`s3` or `gs`."""
+    bucket: str
+    prefix: str = ""
+    """Without slashes at its ends."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The place that `text` names.
+
+        Raises:
+            ValueError: it names none; the message says what is valid.
+        """
+        scheme, _, rest = text.partition("://")
+        if scheme not in SCHEMES:
+            raise ValueError(f"given {text!r}; valid: a folder, or s3://bucket/prefix, or gs://bucket/prefix")
+        bucket, _, prefix = rest.partition("/")
+        if not _BUCKET.fullmatch(bucket):
+            raise ValueError(
+                f"given {text!r}, whose bucket is {bucket!r}; valid: 3 to 63 lower-case letters, digits, - and ., "
+                f"as in {scheme}://bucket/prefix"
+            )
+        parts = [part for part in prefix.split("/") if part]
+        if {".", ".."} & set(parts) or not prefix.isprintable() or set("?#\\") & set(prefix):
+            raise ValueError(
+                f"given {text!r}; valid: a prefix without `.` and `..` as parts, and without ?, # and \\"
+            )
+        return cls(scheme, bucket, "/".join(parts))
+
+    @property
+    def path(self) -> str:
+        """Bucket and prefix, as pyarrow takes them."""
+        return f"{self.bucket}/{self.prefix}" if self.prefix else self.bucket
+
+    @property
+    def name(self) -> str:
+        """The last part, which for a run is its name."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def parent(self) -> "Location":
+        """The place that this one lies in; a bucket lies in itself."""
+        return Location(self.scheme, self.bucket, self.prefix.rpartition("/")[0])
+
+    def __truediv__(self, name: str) -> "Location":
+        return Location(self.scheme, self.bucket, f"{self.prefix}/{name}" if self.prefix else name)
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.path}"
