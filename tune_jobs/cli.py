@@ -109,7 +109,9 @@ def _parser() -> argparse.ArgumentParser:
         run_folder,
     )  # fmt: skip
     for parser_ in (run_parser, resume_parser):
-        parser_.add_argument("--address", metavar="HOST:PORT", help="head of a running Ray cluster")
+        parser_.add_argument(
+            "--address", metavar="HOST:PORT", help="head of a running Ray cluster; `auto`: this machine's"
+        )
     add(
         "watch", _watch, "Show a run in progress, from another terminal or machine; Ctrl-C leaves the run alone.",
         run_folder,

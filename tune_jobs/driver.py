@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tune_jobs.checkpoint_store import prune_checkpoints, sync_checkpoints
 from tune_jobs.cluster.capacity import Capacity
+from tune_jobs.cluster.survey import check_storage
 from tune_jobs.errors import Interrupted, RunFailed, StorageFailed
 from tune_jobs.events import (
     Ending,
@@ -64,7 +65,7 @@ def run(job: Job, *, address: str | None = None, listeners: Sequence[Listener] =
         with ray_connection(address) as look:
             capacity = Capacity(job.resources, look)
             signals.defer()
-            folder = make_folder(job, prepared)
+            folder = make_folder(job, prepared, lambda made: check_storage(look().nodes, made.checkpoints))
             begins, data = run_started(job, prepared.report), [prepared.for_trials()]
             del prepared  # `data` gives up the last copy of the rows outside of Ray
             with storage_failures(folder.path), Journal(folder.journal) as journal:
@@ -113,6 +114,7 @@ def resume(
             check_data(folder, journal.past, prepared)
             with ray_connection(address) as look:
                 capacity = Capacity(job.resources, look)
+                check_storage(look().nodes, folder.checkpoints)
                 signals.defer()
                 write_job(job, folder)
                 append_openings(journal, folder)

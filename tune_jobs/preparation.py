@@ -6,6 +6,7 @@ import os
 import platform
 import socket
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,13 +55,21 @@ def prepare(job: Job) -> "PreparedData":
     return prepared
 
 
-def make_folder(job: Job, prepared: "PreparedData") -> RunFolder:
+def make_folder(
+    job: Job, prepared: "PreparedData", check: Callable[[RunFolder], None] = lambda _: None
+) -> RunFolder:
     """The run's folder, with the resolved job, how rows are encoded, and the sealed test rows.
+
+    Args:
+        job: of the run.
+        prepared: its data.
+        check: may refuse the folder, by an error; nothing of it stays then either.
 
     Raises:
         RunFolderError: it cannot be made or written to; nothing of it stays.
     """
     with RunFolder.making(Path(job.storage), job.name) as folder:
+        check(folder)
         with replacing(folder.job) as file:
             file.write(job.with_absolute_source().to_yaml().encode())
         write_info(prepared.info, folder.data_info)

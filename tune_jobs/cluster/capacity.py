@@ -27,7 +27,7 @@ class Node:
 
     node_id: str
     name: str
-    """Its host name or address, for people."""
+    """Its host name or address, for people; no other node has it."""
     resources: Bundle
     """All that it has, taken or not."""
 

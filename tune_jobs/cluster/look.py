@@ -1,5 +1,6 @@
 """What Ray says of its nodes, in the words of `capacity`."""
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,21 @@ def cluster_now(home: Path | None = None) -> Cluster:
     """
     import ray  # noqa: PLC0415
 
+    alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]  # Ray is typed in parts
+    hosts = Counter(_host(node) for node in alive)
     nodes = [
-        Node(node["NodeID"], node["NodeManagerHostname"] or node["NodeManagerAddress"], node["Resources"])
-        for node in ray.nodes()  # type: ignore[no-untyped-call]  # Ray is typed in parts
-        if node["Alive"]
+        Node(
+            node["NodeID"],
+            _host(node) if hosts[_host(node)] == 1 else f"{_host(node)}-{node['NodeID'][:6]}",
+            node["Resources"],
+        )
+        for node in alive
     ]
     return Cluster(nodes, () if home is None else groups_at(home))
+
+
+def _host(node: Mapping[str, Any]) -> str:
+    return str(node["NodeManagerHostname"] or node["NodeManagerAddress"])
 
 
 def free_resources() -> list[Bundle]:

@@ -5,10 +5,16 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tune_jobs.cluster.capacity import Node
 from tune_jobs.errors import ResourceError
+from tune_jobs.probe import Probe
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tune_jobs.remote.location import Location
 
 PACKAGES = ("tune-jobs", "torch", "ray")
 """Must be the same on all nodes: what a trial computes, or how it is told of, depends on them."""
@@ -20,7 +26,7 @@ class Question(Protocol):
     """What a node is asked beside its versions; it travels there."""
 
     def answer(self, node: str) -> str | None:
-        """Asked on the node of that id: what is wrong in one line, or None."""
+        """Asked on the node of that name: what is wrong in one line, or None."""
         ...
 
 
@@ -32,15 +38,17 @@ class Answer:
     wrong: str | None
 
 
-def survey(nodes: Sequence[Node], question: Question | None = None) -> None:
+def survey(nodes: Sequence[Node], question: Question | None = None) -> dict[str, str | None]:
     """Asks all nodes at once.
 
+    Returns:
+        What each answers to the question, by its name.
+
     Raises:
-        ResourceError: a node does not answer, has other versions than this process, or something else is wrong
-            there; the message names all such nodes.
+        ResourceError: a node does not answer, or has other versions than this process; the message names all such.
     """
     if not nodes:
-        return
+        return {}
     with ThreadPoolExecutor(max_workers=len(nodes)) as threads:
         answers = list(threads.map(lambda node: _ask(node, question), nodes))
     problems = [
@@ -52,6 +60,26 @@ def survey(nodes: Sequence[Node], question: Question | None = None) -> None:
         raise ResourceError(
             f"{len(problems)} of {len(nodes)} nodes cannot take trials of this run: {'; '.join(problems)}"
         )
+    return {
+        node.name: answer.wrong
+        for node, answer in zip(nodes, answers, strict=True)
+        if not isinstance(answer, str)
+    }
+
+
+def check_storage(nodes: Sequence[Node], place: "Path | Location") -> None:
+    """Has every node write and read where the checkpoints of a run go; one machine alone needs not be asked.
+
+    Raises:
+        ResourceError: some nodes cannot, or see another place of that name.
+    """
+    if len(nodes) < 2:
+        return
+    probe = Probe.put(place)
+    try:
+        probe.check(survey(nodes, probe))
+    finally:
+        probe.remove()
 
 
 def problem_of(answer: Answer | str, here: Mapping[str, str]) -> str | None:
@@ -65,7 +93,7 @@ def problem_of(answer: Answer | str, here: Mapping[str, str]) -> str | None:
     ]
     if differing:
         return f"{', '.join(differing)}; install the same on every node, with the project's constraints.txt"
-    return answer.wrong
+    return None
 
 
 def versions_here() -> dict[str, str]:
@@ -96,7 +124,7 @@ def _ask(node: Node, question: Question | None) -> Answer | str:
 
     there = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
     task = ray.remote(_answer).options(num_cpus=0, max_retries=1, scheduling_strategy=there)
-    asked = task.remote(question, node.node_id)
+    asked = task.remote(question, node.name)
     try:
         answer: Answer = ray.get(asked, timeout=SECONDS_TO_ANSWER)
     except GetTimeoutError:

@@ -1,0 +1,35 @@
+"""A folder that all machines of a cluster share is used, and left as it was."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.declared_nodes import declared_nodes
+from tests.tune_jobs.runs import job_in
+from tune_jobs import open_run
+
+pytestmark = pytest.mark.slow
+
+
+def test_what_all_nodes_share_is_used_and_nothing_of_the_probe_stays(tmp_path: Path) -> None:
+    job = job_in(tmp_path, {"search/trials": 3})
+    (tmp_path / "job.yaml").write_text(job.to_yaml())
+    with declared_nodes(num_cpus=1) as cluster:
+        cluster.add_node(num_cpus=1)
+        cluster.keep_node()
+        command = [sys.executable, "-m", "tune_jobs", "run", "job.yaml", "--address", cluster.address]
+        ran = subprocess.run(
+            command,
+            cwd=tmp_path,
+            env=cluster.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert ran.returncode == 0, ran.stderr
+    made = open_run(ran.stdout.splitlines()[-1].removeprefix("run: "))
+    assert len(made.trials) == 3
+    assert not [path for path in (made.path / "checkpoints").iterdir() if path.name.startswith(".")]
