@@ -36,6 +36,7 @@ from tune_jobs.storage import storage_failures, write_test
 from tune_jobs.tables import write_tables
 from tune_jobs.tracking import follow, open_trackers
 from tune_jobs.tracking.base import Guest
+from tune_jobs.user_modules import user_modules
 
 if TYPE_CHECKING:
     from trainers.data import TrainingData
@@ -62,7 +63,7 @@ def run(job: Job, *, address: str | None = None, listeners: Sequence[Listener] =
 
     with interrupts() as signals, importable_from(job.folder):
         prepared = prepare(job)
-        with ray_connection(address) as look:
+        with ray_connection(address, user_modules(job)) as look:
             capacity = Capacity(job.resources, look)
             signals.defer()
             folder = make_folder(job, prepared, lambda made: check_storage(look().nodes, made.checkpoints))
@@ -112,7 +113,7 @@ def resume(
         with importable_from(job.folder):
             prepared = prepare(job)
             check_data(folder, journal.past, prepared)
-            with ray_connection(address) as look:
+            with ray_connection(address, user_modules(job)) as look:
                 capacity = Capacity(job.resources, look)
                 check_storage(look().nodes, folder.checkpoints)
                 signals.defer()

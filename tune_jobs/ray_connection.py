@@ -5,10 +5,11 @@ import os
 import secrets
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tune_jobs.cluster.capacity import Cluster
@@ -18,6 +19,7 @@ from tune_jobs.cluster.survey import survey
 from tune_jobs.errors import ResourceError
 from tune_jobs.ray_watch import ended_with_this_process
 from tune_jobs.signals import end_at_once, handlers_restored
+from tune_jobs.user_modules import UserModule, copy_modules
 
 _FOR_WORKERS = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
 """A trial that was given no GPU sees none; the processes of a cluster have not this one's environment."""
@@ -25,6 +27,7 @@ _ENVIRONMENT = {
     **_FOR_WORKERS,
     "RAY_usage_stats_enabled": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # the old output engine is the one that `verbose=0` silences
+    "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",  # a run that was submitted has the modules of its submission
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths of the user's modules stay as they are
     "RAY_timeout_ms_task_wait_for_death_info": "30000",  # longer than it takes to notice that a node has died
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the run's journal is the log
@@ -48,12 +51,14 @@ _TOKEN = secrets.token_hex(32)
 
 
 @contextmanager
-def ray_connection(address: str | None = None) -> Iterator[Callable[[], Cluster]]:
+def ray_connection(
+    address: str | None = None, modules: Sequence[UserModule] = ()
+) -> Iterator[Callable[[], Cluster]]:
     """Ray for the length of a run: this machine's own instance, or the cluster at `address`; gives a look at it.
 
     A Ray that this process had started before is used and left running. An own instance has no dashboard and
     accepts only holders of a token that is made for this process and kept in memory; it listens on loopback
-    alone, unless the process had imported Ray before.
+    alone, unless the process had imported Ray before. The nodes of a cluster are sent the user's `modules`.
 
     Raises:
         ResourceError: there is no Ray at `address`, it does not let us in, or its nodes are not of our versions.
@@ -61,7 +66,7 @@ def ray_connection(address: str | None = None) -> Iterator[Callable[[], Cluster]
     with environment({**_ENVIRONMENT, **(_LOOPBACK if address is None else {})}), _quiet("ray"):
         import ray  # noqa: PLC0415 (a third of a second, and a job may be wrong)
 
-        with _started(address) if not ray.is_initialized() else nullcontext():
+        with _started(address, modules) if not ray.is_initialized() else nullcontext():
             look = partial(cluster_now, home=None if address is None else Path.home())
             if address is not None:
                 survey(look().nodes)
@@ -69,13 +74,16 @@ def ray_connection(address: str | None = None) -> Iterator[Callable[[], Cluster]
 
 
 @contextmanager
-def _started(address: str | None) -> Iterator[None]:
+def _started(address: str | None, modules: Sequence[UserModule]) -> Iterator[None]:
     import ray  # noqa: PLC0415
 
     with nullcontext() if address else ended_with_this_process(_temporary_folder()):
         try:
             with handlers_restored():
-                _start(address)
+                if address is None:
+                    _start()
+                else:
+                    _join(address, modules)
         except BaseException:
             with suppress(Exception):  # it is half made
                 ray.shutdown()
@@ -121,15 +129,25 @@ def _temporary_folder() -> Path:
     return Path(named or "/tmp", "ray").absolute()  # noqa: S108 (Ray makes folders of its own in it)
 
 
-def _start(address: str | None) -> None:
-    if address is None:
-        # Ray turns token authentication on by itself, and would keep a token of its own in a file for all to read.
-        os.environ.setdefault("RAY_AUTH_TOKEN", _TOKEN)
-        _init(address="local", include_dashboard=False, _temp_dir=str(_temporary_folder()))
-        return
+def _start() -> None:
+    # Ray turns token authentication on by itself, and would keep a token of its own in a file for all to read.
+    os.environ.setdefault("RAY_AUTH_TOKEN", _TOKEN)
+    _init(address="local", include_dashboard=False, _temp_dir=str(_temporary_folder()))
+
+
+def _join(address: str, modules: Sequence[UserModule]) -> None:
     found = check_address(address)
+    with TemporaryDirectory(prefix="tune-jobs-") as folder:
+        copy_modules(modules, Path(folder))
+        for_workers: dict[str, Any] = {"env_vars": _FOR_WORKERS}
+        if modules:
+            for_workers["working_dir"] = folder
+        _init_at(address, found, for_workers)
+
+
+def _init_at(address: str, found: str, for_workers: dict[str, Any]) -> None:
     try:
-        _init(address=found, runtime_env={"env_vars": _FOR_WORKERS})
+        _init(address=found, runtime_env=for_workers)
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ResourceError(

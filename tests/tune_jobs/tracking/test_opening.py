@@ -58,7 +58,7 @@ def test_a_run_that_breaks_off_tells_its_trackers_to_the_last_event(
     recorder = Recorder()
 
     @contextmanager
-    def no_ray(address: str | None) -> Iterator[Callable[[], Cluster]]:
+    def no_ray(*_: object) -> Iterator[Callable[[], Cluster]]:
         yield lambda: Cluster([Node("0", "here", {"CPU": 1.0})])
 
     def break_off(*_: object) -> None:
