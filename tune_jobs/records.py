@@ -46,6 +46,8 @@ class TrialRecord:
     ended: float | None = None
     workers_lost: int = 0
     """Those that it lost by itself, and not with their machine."""
+    machines_lost: int = 0
+    """Machines that were lost with its worker since it last came further by an epoch."""
     checkpoint: str | None = None
     checkpoint_epoch: int = 0
     damaged: list[CheckpointDamaged] = field(default_factory=list)
@@ -70,6 +72,7 @@ class TrialRecord:
             case WorkerLost():
                 self.status = Status.PENDING
                 self.workers_lost += not event.node_lost
+                self.machines_lost += event.node_lost
             case TrialEnded():
                 self.status, self.ended = event.status, event.time
                 self.reason, self.details = event.reason, event.details
@@ -171,6 +174,8 @@ class RunRecord:
 
     def _add_epochs(self, trial: TrialRecord, results: Sequence[Mapping[str, Any]]) -> None:
         known = self._best.pop(trial.trial_id, None)
+        if any(int(result["epoch"]) not in trial.epochs for result in results):
+            trial.machines_lost = 0
         if any(int(result["epoch"]) in trial.epochs for result in results):
             # Epochs that were done again replace themselves, and need not be the same on another machine.
             trial.epochs |= {int(result["epoch"]): result for result in results}

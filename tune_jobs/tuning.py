@@ -210,13 +210,16 @@ class JournalCallback(TrialProgressCallback):
         if self._run_is_over():
             return
         loss = self._loss_of(trial)
-        lost_before = self._record.trials[trial_id_of(trial)].workers_lost
-        if loss.of_node or lost_before < self._retries:
-            self._journal.append(
-                WorkerLost(trial_id=trial_id_of(trial), reason=loss.reason, node_lost=loss.of_node)
-            )
-        else:
-            self._fail(trial, failure_after(loss, self._retries))
+        known = self._record.trials[trial_id_of(trial)]
+        failure = failure_after(
+            loss, workers_lost=known.workers_lost, machines_lost=known.machines_lost, retries=self._retries
+        )
+        if failure is not None:
+            self._fail(trial, failure)
+            return
+        self._journal.append(
+            WorkerLost(trial_id=trial_id_of(trial), reason=loss.reason, node_lost=loss.of_node)
+        )
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Ray Tune gives the trial up."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from ray._private import serialization
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError
 
+MOST_MACHINES_LOST = 5
+"""A trial may lose so many machines in a row without one more epoch in between: more are hardly chance."""
 _NODE_DIED = "its node has died"
 _HOW_NODE_DIED = re.compile(r"node was terminated \w+: ([^\n]+)")
 _PROCESS_DIED = "its worker process has died"
@@ -74,8 +76,24 @@ def loss_by(error: Exception | str | None) -> WorkerLoss:
     return WorkerLoss(f"the worker died: {lines[0] if lines else 'no reason known'}")
 
 
-def failure_after(loss: WorkerLoss, retries: int) -> str:
-    """Why a trial fails that has lost its last worker."""
+def failure_after(loss: WorkerLoss, *, workers_lost: int, machines_lost: int, retries: int) -> str | None:
+    """Why a trial fails over a loss; None where it goes on in another worker.
+
+    Args:
+        loss: the latest.
+        workers_lost: that the trial had lost before by itself.
+        machines_lost: that were lost with its worker before, since it last came further by an epoch.
+        retries: how often it may lose its worker by itself.
+    """
+    if loss.of_node:
+        if machines_lost < MOST_MACHINES_LOST:
+            return None
+        return (
+            f"{loss.reason}; {machines_lost + 1} machines in a row were lost with it and it came no further, so that "
+            "it may be what ends them, for instance by the memory that it takes"
+        )
+    if workers_lost < retries:
+        return None
     if retries == 0:
         return loss.reason
     times = "retry was" if retries == 1 else "retries were"

@@ -66,6 +66,13 @@ def test_a_worker_that_was_lost_with_its_machine_does_not_count() -> None:
     assert (record.trials["0000"].status, record.trials["0000"].workers_lost) == (Status.PENDING, 1)
 
 
+def test_machines_that_are_lost_count_until_the_trial_comes_further() -> None:
+    lost = WorkerLost(trial_id="0000", reason="the machine died", node_lost=True)
+    first = EpochsReported(trial_id="0000", results=[result(1, 0.5)], worker="one:7")
+    assert replayed(lost, first, lost, lost).trials["0000"].machines_lost == 2
+    assert replayed(first, lost, first, lost).trials["0000"].machines_lost == 2  # the same epoch, done again
+
+
 def test_a_lost_worker_puts_the_trial_back_and_keeps_its_first_start_and_its_epochs() -> None:
     record = replayed(
         TrialStarted(time=11.0, trial_id="0000"),

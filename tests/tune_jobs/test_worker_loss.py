@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,11 +135,18 @@ def test_a_loss_is_told_in_plain_words(error: Exception | str | None, loss: Work
 
 
 def test_a_failure_says_how_often_it_was_tried() -> None:
-    assert failure_after(WorkerLoss("it died"), 0) == "it died"
-    assert (
-        failure_after(WorkerLoss("it died"), 1) == "it died; 1 retry was in vain (`limits.retries_per_trial`)"
-    )
-    assert failure_after(WorkerLoss("it died"), 2).startswith("it died; 2 retries were in vain")
+    died = WorkerLoss("it died")
+    after = partial(failure_after, died, machines_lost=0)
+    assert after(workers_lost=0, retries=0) == "it died"
+    assert after(workers_lost=0, retries=1) is None
+    assert after(workers_lost=1, retries=1) == "it died; 1 retry was in vain (`limits.retries_per_trial`)"
+    assert str(after(workers_lost=2, retries=2)).startswith("it died; 2 retries were in vain")
+
+
+def test_machines_that_are_lost_do_not_count_until_they_are_too_many_in_a_row() -> None:
+    after = partial(failure_after, WorkerLoss("it is gone", of_node=True), workers_lost=9, retries=0)
+    assert after(machines_lost=4) is None
+    assert str(after(machines_lost=5)).startswith("it is gone; 6 machines in a row were lost with it")
 
 
 def test_the_error_of_the_memory_monitor_is_one_of_an_actor_and_can_be_kept() -> None:
