@@ -1,0 +1,363 @@
+"""Machines made of namespaces: each has its own network card, processes, folders and sshd, and can be switched off.
+
+Everything hangs on processes that end with the one that made them: namespaces, the cards and cables between them and
+mounts are gone with the last process in them. A network namespace of its own holds the switch, so that no address of
+the machine itself can be in the way and no packet gets out.
+"""
+
+import json
+import os
+import pwd
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+HOME = Path(pwd.getpwuid(os.getuid()).pw_dir)
+"""Where sshd looks for keys, whatever `HOME` says."""
+SHARED = Path("/mnt/shared")
+"""One folder, seen by all hosts at this path, as over NFS."""
+PRIVATE = Path("/mnt/private")
+"""On every host, and another one on each."""
+_SUBNET = "10.77.0."
+_NEEDED = ("ip", "unshare", "nsenter", "ssh", "ssh-keygen", "rsync", "mount", "hostname")
+_SSHD = """
+ListenAddress 0.0.0.0
+HostKey {key}
+PidFile none
+UsePAM no
+PermitRootLogin prohibit-password
+PasswordAuthentication no
+StrictModes no
+MaxStartups 100
+MaxSessions 100
+PrintMotd no
+"""
+_SSH = """
+Host *
+  StrictHostKeyChecking no
+  UserKnownHostsFile /dev/null
+  LogLevel ERROR
+"""
+
+
+def why_impossible() -> str | None:
+    """Why no hosts can be made here; None where they can."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return "hosts are made of Linux namespaces, by root"
+    missing = [name for name in _NEEDED if shutil.which(name) is None]
+    if not Path("/usr/sbin/sshd").is_file():
+        missing.append("sshd")
+    if missing:
+        return (
+            f"not installed: {', '.join(missing)} (Debian: iproute2, openssh-server, openssh-client, rsync)"
+        )
+    try_one = ["unshare", "--net", "--uts", "--pid", "--mount", "--fork", "--mount-proc", "true"]
+    tried = subprocess.run(try_one, capture_output=True, text=True, check=False)
+    return f"no namespaces can be made: {tried.stderr.strip()}" if tried.returncode else None
+
+
+class Host:
+    """One machine: off until `boot`. What lies in its home folder and in `PRIVATE` stays while it is off.
+
+    Args:
+        name: its host name, which all hosts know.
+        address: of its network card.
+        disk: a folder of ours, for what stays.
+        shared: a folder of ours, which all hosts see as `SHARED`.
+        network: which it is plugged into.
+    """
+
+    def __init__(self, name: str, address: str, disk: Path, shared: Path, network: "Network") -> None:
+        self.name = name
+        self.address = address
+        self.home = disk / "home"
+        self.private = disk / "private"
+        self._disk = disk
+        self._shared = shared
+        self.network = network
+        self._cable = ""
+        self._process: subprocess.Popen[str] | None = None
+        self._first = 0
+        self._commands: list[Command] = []
+        self.variables: dict[str, str] = {}
+        """More of them for its user's commands; in `.bashrc` from the first boot on."""
+        for folder in (self.home, self.private):
+            folder.mkdir(parents=True)
+
+    @property
+    def is_up(self) -> bool:
+        return self._process is not None
+
+    def boot(self) -> None:
+        """Switches it on: its sshd answers when this returns, and nothing else runs."""
+        assert self._process is None, f"{self.name} is up"
+        settings = {
+            "name": self.name,
+            "sshd": str(self._sshd()),
+            "kept": sorted(_programs() | {str(self._disk)}),
+            "bound": {
+                str(HOME): str(self.home),
+                str(PRIVATE): str(self.private),
+                str(SHARED): str(self._shared),
+                "/etc/hosts": str(self.network.names),
+            },
+        }
+        unshare = [
+            "unshare",
+            "--net",
+            "--uts",
+            "--ipc",
+            "--pid",
+            "--mount",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+        ]
+        command = [*unshare, sys.executable, "-I", "-S", str(Path(__file__).with_name("first_process.py"))]
+        said = self._disk / "boot.log"
+        with said.open("a") as log:
+            self._process = subprocess.Popen(
+                [*command, json.dumps(settings)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=self.environment,
+            )
+        assert self._process.stdout is not None
+        if self._process.stdout.readline() != "up\n":
+            self._process.communicate(timeout=60)
+            self._process = None
+            raise AssertionError(f"{self.name} does not boot: {said.read_text()}")
+        (self._first,) = children_of(self._process.pid)
+        self._cable = self.network.plug_in(self._first, self.address)
+
+    def kill(self) -> None:
+        """All its processes die at once, in the middle of whatever they do; the others see their connections close."""
+        if self._process is None:
+            return
+        first = os.pidfd_open(self._first)
+        signal.pidfd_send_signal(first, signal.SIGKILL)
+        assert select.select([first], [], [], 60)[0], f"processes of {self.name} do not end"
+        os.close(first)
+        self._process.communicate(timeout=60)
+        self._process = None
+        for command in self._commands:
+            command.end()
+
+    def lose_power(self) -> None:
+        """The same without a word to the others: not one packet says that connections are closed."""
+        self.cut()
+        self.kill()
+
+    def cut(self) -> None:
+        """Nothing gets through its cable any more."""
+        self.network.switch("ip", "link", "set", self._cable, "down")
+
+    def mend(self) -> None:
+        """The cable is sound again."""
+        self.network.switch("ip", "link", "set", self._cable, "up")
+
+    def received(self) -> int:
+        """Bytes that have come through its network card since it booted."""
+        for line in Path(f"/proc/{self._first}/net/dev").read_text().splitlines():
+            card, _, counters = line.partition(":")
+            if card.strip() == "eth0":
+                return int(counters.split()[0])
+        raise AssertionError(f"{self.name} has no network card")
+
+    def processes(self, *, word: str) -> list[str]:
+        """Command lines of its processes that contain `word`."""
+        found = []
+        namespace = os.readlink(f"/proc/{self._first}/ns/pid")
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if os.readlink(process / "ns/pid") == namespace:
+                    found.append((process / "cmdline").read_text().replace("\0", " ").strip())
+            except OSError:
+                continue
+        return [line for line in found if word in line]
+
+    def start(self, *command: str) -> "Command":
+        """A command on it, as its user would type it: in the home folder."""
+        made = Command(self, command, self._disk / f"said-{len(self._commands)}.log")
+        self._commands.append(made)
+        return made
+
+    def run(self, *command: str, seconds: float = 120) -> str:
+        """What a command says.
+
+        Raises:
+            AssertionError: it fails, or takes longer.
+        """
+        return self.start(*command).succeed(seconds)
+
+    def inside(self, command: Sequence[str]) -> list[str]:
+        """`command`, to be run on this host."""
+        return ["nsenter", "--target", str(self._first), "--all", f"--wdns={HOME}", "--", *command]
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What its user's commands find: where the programs are, and nothing of ours."""
+        path = f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        variables = {"HOME": str(HOME), "PATH": path, "LANG": "C.UTF-8", "PYTHONPATH": str(REPOSITORY)}
+        return {**variables, "PYTHONDONTWRITEBYTECODE": "1", **self.variables}
+
+    def _sshd(self) -> Path:
+        """Keys and settings of its sshd, and of its user."""
+        key = self._disk / "host_key"
+        if not key.exists():
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+            secrets = self.home / ".ssh"
+            secrets.mkdir(mode=0o700)
+            (secrets / "authorized_keys").write_text(self.network.key.with_suffix(".pub").read_text())
+            (secrets / "config").write_text(_SSH)
+            exports = [f"export {name}='{value}'\n" for name, value in self.environment.items()]
+            (self.home / ".bashrc").write_text("".join(exports))
+        settings = self._disk / "sshd_config"
+        settings.write_text(_SSHD.format(key=key))
+        return settings
+
+
+class Command:
+    """A command on a host; what it says goes into the file `output`, so that it never waits for a reader."""
+
+    def __init__(self, host: Host, command: Sequence[str], output: Path) -> None:
+        self._what = f"{host.name}: {' '.join(command)}"
+        self._output = output
+        with output.open("w") as file:
+            self._process = subprocess.Popen(
+                host.inside(command),
+                env=host.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def said(self) -> str:
+        """All of it up to now, of both streams."""
+        return self._output.read_text(errors="replace")
+
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def wait(self, seconds: float) -> int:
+        """Its exit code."""
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.end()
+            raise AssertionError(f"{self._what}: takes more than {seconds} s\n{self.said}") from None
+
+    def succeed(self, seconds: float) -> str:
+        """What it says in all.
+
+        Raises:
+            AssertionError: it fails, or takes longer.
+        """
+        code = self.wait(seconds)
+        assert code == 0, f"{self._what}: {code}\n{self.said}"
+        return self.said
+
+    def end(self) -> None:
+        """Kills it, if it runs."""
+        for child in children_of(self._process.pid):  # the command itself: `nsenter` waits for it
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        self._process.wait(60)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A switch, and the hosts' cables.
+
+    Attributes:
+        key: private ssh key that opens every host.
+        names: what is /etc/hosts on each.
+    """
+
+    folder: Path
+    key: Path
+    names: Path
+    _process: "subprocess.Popen[bytes]"
+    _numbers: Iterator[int]
+
+    def switch(self, *command: str) -> None:
+        """Runs a command where the switch is."""
+        inside = ["nsenter", "--target", str(self._process.pid), "--net", "--"]
+        subprocess.run([*inside, *command], check=True, timeout=60)
+
+    def plug_in(self, process: int, address: str) -> str:
+        """Gives the network namespace of `process` a card with this address; returns the other end of its cable."""
+        cable = f"cable{next(self._numbers)}"  # one that was pulled out goes away in its own time
+        self.switch("ip", "link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", str(process))
+        self.switch("ip", "link", "set", cable, "master", "switch", "up")
+        card = ["nsenter", "--target", str(process), "--net", "--", "ip"]
+        # One of its own, or the others would look for a host that has booted again where it was before.
+        last = int(address.rpartition(".")[2])
+        subprocess.run([*card, "link", "set", "eth0", "address", f"02:00:00:00:00:{last:02x}"], check=True)
+        subprocess.run([*card, "address", "add", f"{address}/24", "dev", "eth0"], check=True)
+        subprocess.run([*card, "link", "set", "eth0", "up"], check=True)
+        return cable
+
+
+@contextmanager
+def hosts(folder: Path, names: Sequence[str]) -> Iterator[Mapping[str, Host]]:
+    """Hosts of these names, switched on; all that was made for them is gone behind the block.
+
+    Args:
+        folder: empty, for their disks; `folder / "shared"` is what all see as `SHARED`.
+    """
+    key, shared, table = folder / "key", folder / "shared", folder / "hosts"
+    shared.mkdir()
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    addresses = {name: f"{_SUBNET}{number}" for number, name in enumerate(names, start=1)}
+    lines = [f"{address} {name}\n" for name, address in addresses.items()]
+    table.write_text("127.0.0.1 localhost\n" + "".join(lines))
+    process = subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE)
+    network = Network(folder, key, table, process, count(1))
+    made = {name: Host(name, address, folder / name, shared, network) for name, address in addresses.items()}
+    try:
+        wait_for_namespace(process.pid)
+        network.switch("ip", "link", "add", "switch", "type", "bridge")
+        network.switch("ip", "link", "set", "switch", "up")
+        for host in made.values():
+            host.boot()
+        yield made
+    finally:
+        for host in made.values():
+            host.kill()
+        process.communicate(timeout=60)
+
+
+def _programs() -> set[str]:
+    """Folders of the programs under test and of what they are made of, wherever they lie."""
+    paths = {str(REPOSITORY), sys.prefix, os.path.realpath(sys.prefix), sys.base_prefix}
+    return paths - {"/", "/usr", "/usr/local"}
+
+
+def children_of(process: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def wait_for_namespace(process: int) -> None:
+    """Waits until `process` has a network namespace of its own."""
+    deadline = time.monotonic() + 60
+    ours = os.readlink("/proc/self/ns/net")
+    while os.readlink(f"/proc/{process}/ns/net") == ours:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
