@@ -13,13 +13,15 @@ from pathlib import Path
 from tests.faults.killing import wait_until_gone
 
 _PROGRAM = """
-import json, sys
+import json, os, sys, tempfile
 from ray.cluster_utils import Cluster
 
 cluster = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **json.loads(sys.argv[1])})
 print(cluster.address, flush=True)
 while (line := input()) != "end":
-    node = cluster.add_node(**json.loads(line))
+    # A folder of its own, as a machine has: else its agent would remove what those before it were sent.
+    own = tempfile.mkdtemp(prefix="n", dir=os.environ["RAY_TMPDIR"])
+    node = cluster.add_node(temp_dir=own, **json.loads(line))
     print(node.all_processes["raylet"][0].process.pid, flush=True)
     if input() == "remove":
         cluster.remove_node(node, allow_graceful=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tune_jobs.checkpoint_store import prune_checkpoints, sync_checkpoints
-from tune_jobs.cluster.capacity import Capacity
+from tune_jobs.cluster.capacity import Capacity, Cluster
 from tune_jobs.cluster.survey import check_storage
 from tune_jobs.errors import Interrupted, RunFailed, StorageFailed
 from tune_jobs.events import (
@@ -66,7 +66,7 @@ def run(job: Job, *, address: str | None = None, listeners: Sequence[Listener] =
         with ray_connection(address, user_modules(job)) as look:
             capacity = Capacity(job.resources, look)
             signals.defer()
-            folder = make_folder(job, prepared, lambda made: check_storage(look().nodes, made.checkpoints))
+            folder = make_folder(job, prepared, lambda made: _check_storage(look(), made))
             begins, data = run_started(job, prepared.report), [prepared.for_trials()]
             del prepared  # `data` gives up the last copy of the rows outside of Ray
             with storage_failures(folder.path), Journal(folder.journal) as journal:
@@ -115,7 +115,7 @@ def resume(
             check_data(folder, journal.past, prepared)
             with ray_connection(address, user_modules(job)) as look:
                 capacity = Capacity(job.resources, look)
-                check_storage(look().nodes, folder.checkpoints)
+                _check_storage(look(), folder)
                 signals.defer()
                 write_job(job, folder)
                 append_openings(journal, folder)
@@ -153,6 +153,11 @@ def _tune(
                 conclude(record, _ending_by(error), folder, journal)
             raise
         conclude(record, ending, folder, journal)
+
+
+def _check_storage(cluster: Cluster, folder: RunFolder) -> None:
+    if len(cluster.nodes) > 1:  # where it is the only one, this process has written there
+        check_storage(cluster.nodes, folder.checkpoints)
 
 
 def _ending_by(error: BaseException) -> Ending:

@@ -190,6 +190,14 @@ class TrialUnplaced(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Noticed(Event):
+    """Something of the cluster that whoever watches the run should know, in one line."""
+
+    type = "noticed"
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrialEnded(Event):
     """A trial has come to its end."""
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,20 @@ from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
 from tune_jobs.cluster.capacity import Capacity
-from tune_jobs.cluster.look import free_resources
+from tune_jobs.cluster.look import cluster_now, free_resources
+from tune_jobs.cluster.newcomers import Newcomers
 from tune_jobs.cluster.placement import PlacementWatch
-from tune_jobs.events import Ending, Event, Status, TrialEnded, TrialStarted, TrialUnplaced, WorkerLost
+from tune_jobs.cluster.survey import check_storage
+from tune_jobs.events import (
+    Ending,
+    Event,
+    Noticed,
+    Status,
+    TrialEnded,
+    TrialStarted,
+    TrialUnplaced,
+    WorkerLost,
+)
 from tune_jobs.folder import RunFolder
 from tune_jobs.job import Job
 from tune_jobs.job_sections import LimitSettings
@@ -82,6 +94,11 @@ def tune_trials(
         free_resources,
         lambda trial_id, reason: journal.append(TrialUnplaced(trial_id=trial_id, reason=reason)),
     )
+    newcomers = Newcomers(
+        cluster_now,
+        partial(check_storage, place=folder.checkpoints),
+        lambda text: journal.append(Noticed(text=text)),
+    )
     # As many workers as there is room for are started at once, and the searcher knows how many those are now.
     # Ray Tune would start one after the other, or not more than there was room for at the beginning.
     pending = environment({"TUNE_MAX_PENDING_TRIALS_PG": str(MOST_PENDING)})
@@ -100,7 +117,9 @@ def tune_trials(
                 num_samples=-1,  # until the searcher says that it has finished
                 search_alg=steers.searcher,
                 scheduler=steers.scheduler,
-                callbacks=[JournalCallback(steers, journal, record, job.limits, interrupted, placement)],
+                callbacks=[
+                    JournalCallback(steers, journal, record, job.limits, interrupted, placement, newcomers)
+                ],
                 resources_per_trial={
                     "cpu": job.resources.cpus_per_trial,
                     "gpu": job.resources.gpus_per_trial,
@@ -134,6 +153,7 @@ class JournalCallback(TrialProgressCallback):
         limits: how long a trial may report nothing, and how often it may lose its worker.
         interrupted: the run is to end.
         placement: is told of the trials that have no worker; None where all find one.
+        newcomers: looks at machines that join; None where none do.
     """
 
     def __init__(
@@ -144,6 +164,7 @@ class JournalCallback(TrialProgressCallback):
         limits: LimitSettings,
         interrupted: Callable[[], bool] = lambda: False,
         placement: PlacementWatch | None = None,
+        newcomers: Newcomers | None = None,
     ) -> None:
         self._journal = journal
         self._record = record
@@ -156,6 +177,7 @@ class JournalCallback(TrialProgressCallback):
         self._heard: dict[Trial, float] = {}
         self._hung: set[Trial] = set()
         self._placement = placement
+        self._newcomers = newcomers
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Ends the workers of trials that hang, which then go on in others; and the run, if it is interrupted."""
@@ -164,6 +186,8 @@ class JournalCallback(TrialProgressCallback):
         for trial in trials:
             if trial.status == Trial.ERROR and not self._has_ended(trial):
                 self._fail(trial, loss_by(_error_of(trial)).reason)  # Ray Tune could not hand it to a worker
+        if self._newcomers is not None:
+            self._newcomers.look()
         if self._placement is not None:
             self._placement.look(lambda: self._unplaced(trials))
         if self._patience is None:

@@ -10,6 +10,7 @@ from rich.live import Live
 from tune_jobs.events import (
     EpochsReported,
     Event,
+    Noticed,
     RunEnded,
     RunResumed,
     RunStarted,
@@ -128,6 +129,8 @@ class PlainView:
 
 
 def _notices(event: Event) -> tuple[str, ...]:
+    if isinstance(event, Noticed):
+        return (event.text,)
     if isinstance(event, TrialUnplaced):
         return (f"trial {event.trial_id} {event.reason}",)
     return tuple(event.notices) if isinstance(event, RunStarted | RunResumed) else ()

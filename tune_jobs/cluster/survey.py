@@ -68,13 +68,11 @@ def survey(nodes: Sequence[Node], question: Question | None = None) -> dict[str,
 
 
 def check_storage(nodes: Sequence[Node], place: "Path | Location") -> None:
-    """Has every node write and read where the checkpoints of a run go; one machine alone needs not be asked.
+    """Has nodes write and read where the checkpoints of a run go, which this process may do.
 
     Raises:
         ResourceError: some nodes cannot, or see another place of that name.
     """
-    if len(nodes) < 2:
-        return
     probe = Probe.put(place)
     try:
         probe.check(survey(nodes, probe))

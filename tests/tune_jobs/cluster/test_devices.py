@@ -111,6 +111,7 @@ def test_machines_that_join_take_trials(cluster: DeclaredNodes, tmp_path: Path) 
     cluster.keep_node()
     joined = time.time()
     made, _ = finished(driver)
+    assert list(made.trials["status"]) == ["completed"] * 16, made.trials["reason"].tolist()
     assert len({row["node"] for row in seen_in(tmp_path)}) == 2
     started = [event.time for event in events_of(made) if isinstance(event, TrialStarted)]
     before = [event for event in events_of(made) if isinstance(event, TrialStarted) and event.time < joined]
