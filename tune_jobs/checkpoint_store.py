@@ -8,7 +8,8 @@ to a resumed run. A trial of ours finds its checkpoint by its id, whoever asks f
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from tune_jobs.folder import CHECKPOINT_SUFFIX, RunFolder, sync_folder
 from tune_jobs.records import RunRecord
+from tune_jobs.remote.location import Location
+from tune_jobs.remote.store import Store
 from tune_jobs.selection import rank
 from tune_jobs.storage import reason_of
 
@@ -56,42 +59,38 @@ class Restored:
     """The checkpoint, relative to the root; the driver may not have heard of it."""
 
 
-class CheckpointStore:
-    """The checkpoints of one trial, in a folder of its own under `root`."""
+class Checkpoints(ABC):
+    """The checkpoints of one trial, wherever they are kept: subclasses say how a single one is read and written."""
 
-    def __init__(self, root: Path, trial_id: str) -> None:
-        self._root = root
-        self._folder = root / trial_id
+    def __init__(self, trial_id: str) -> None:
+        self._trial_id = trial_id
         self._saved = time.monotonic()
 
     @property
     def seconds_since_save(self) -> float:
         return time.monotonic() - self._saved
 
-    def files(self) -> list[Path]:
+    @abstractmethod
+    def names(self) -> list[str]:
         """Complete checkpoints, the latest first."""
-        return sorted(self._folder.glob(f"epoch-*{CHECKPOINT_SUFFIX}"), key=_epoch_of, reverse=True)
 
     def save(self, trainer: "Trainer") -> str:
         """Writes the trainer's state; returns the file, relative to the root.
 
         Raises:
-            CheckpointNotWritten: the disk is full, cannot be written to, or is gone.
+            CheckpointNotWritten: the disk is full, cannot be written to, or is gone; or the store is, for long.
         """
-        from trainers.checkpoints import save_checkpoint  # noqa: PLC0415
-
-        path = self._folder / f"epoch-{trainer.epoch:06d}{CHECKPOINT_SUFFIX}"
+        name = f"epoch-{trainer.epoch:06d}{CHECKPOINT_SUFFIX}"
         state = trainer.state_dict()
         try:
-            self._folder.mkdir(exist_ok=True)  # and not the root, which is there unless its disk is gone
-            save_checkpoint(state, path)
+            self._write(state, name)
         except OSError as error:
-            raise CheckpointNotWritten(self._name(path), reason_of(error, self._root)) from error
-        for old in self.files()[KEEP_PER_TRIAL:]:
+            raise CheckpointNotWritten(self._file(name), self._reason(error)) from error
+        for old in self._written()[KEEP_PER_TRIAL:]:
             with suppress(OSError):  # the next save tries again
-                old.unlink()
+                self._remove(old)
         self._saved = time.monotonic()
-        return self._name(path)
+        return self._file(name)
 
     def restore(self, trainer: "Trainer") -> Restored:
         """Brings `trainer` to the latest sound checkpoint, or leaves it at its start where there is none.
@@ -100,47 +99,156 @@ class CheckpointStore:
 
         Raises:
             CheckpointError: the checkpoint is of another training.
+            StoreError: an object store cannot be asked, for long.
         """
-        from trainers.checkpoints import load_checkpoint, remove_leftovers  # noqa: PLC0415
         from trainers.errors import CheckpointError, CheckpointMissing  # noqa: PLC0415
 
-        with suppress(OSError):
-            remove_leftovers(self._folder)
+        self._tidy()
         damaged = []
-        for path in self.files():
+        for name in self.names():
             try:
-                state = load_checkpoint(path)
+                state = self._load(name)
             except CheckpointMissing:  # somebody has pruned it since it was listed
                 continue
             except CheckpointError as error:  # the one before it is as good, if older
-                damaged.append((self._name(path), str(error.__cause__ or error)))
+                damaged.append((self._file(name), str(error.__cause__ or error)))
                 with suppress(OSError):
-                    path.replace(path.with_name(path.name + DAMAGED_SUFFIX))
+                    self._set_aside(name)
                 continue
             trainer.load_state_dict(state)
             results = [result.to_mapping() for result in trainer.history]
-            return Restored(results, tuple(damaged), self._name(path))
+            return Restored(results, tuple(damaged), self._file(name))
         return Restored(damaged=tuple(damaged))
 
-    def _name(self, path: Path) -> str:
-        return path.relative_to(self._root).as_posix()
+    @abstractmethod
+    def _load(self, name: str) -> Mapping[str, Any]:
+        """The state in a checkpoint; raises `CheckpointMissing` or `CheckpointError`."""
+
+    @abstractmethod
+    def _write(self, state: Mapping[str, Any], name: str) -> None: ...
+
+    @abstractmethod
+    def _written(self) -> list[str]:
+        """As `names`; it may leave out what this object has not written itself."""
+
+    @abstractmethod
+    def _remove(self, name: str) -> None: ...
+
+    @abstractmethod
+    def _set_aside(self, name: str) -> None:
+        """Keeps a damaged checkpoint under another name."""
+
+    @abstractmethod
+    def _tidy(self) -> None:
+        """Removes what killed workers left."""
+
+    @abstractmethod
+    def _reason(self, error: OSError) -> str:
+        """Why nothing could be written."""
+
+    def _file(self, name: str) -> str:
+        return f"{self._trial_id}/{name}"
 
 
-def _epoch_of(path: Path) -> int:
-    return int(path.stem.removeprefix("epoch-"))
+class CheckpointStore(Checkpoints):
+    """The checkpoints of one trial, in a folder of its own under `root`."""
+
+    def __init__(self, root: Path, trial_id: str) -> None:
+        super().__init__(trial_id)
+        self._root = root
+        self._folder = root / trial_id
+
+    def files(self) -> list[Path]:
+        """Complete checkpoints, the latest first."""
+        return sorted(
+            self._folder.glob(f"epoch-*{CHECKPOINT_SUFFIX}"),
+            key=lambda path: epoch_of(path.name),
+            reverse=True,
+        )
+
+    def names(self) -> list[str]:
+        return [path.name for path in self.files()]
+
+    def _load(self, name: str) -> Mapping[str, Any]:
+        from trainers.checkpoints import load_checkpoint  # noqa: PLC0415
+
+        return load_checkpoint(self._folder / name)
+
+    def _write(self, state: Mapping[str, Any], name: str) -> None:
+        from trainers.checkpoints import save_checkpoint  # noqa: PLC0415
+
+        self._folder.mkdir(exist_ok=True)  # and not the root, which is there unless its disk is gone
+        save_checkpoint(state, self._folder / name)
+
+    def _written(self) -> list[str]:
+        return self.names()
+
+    def _remove(self, name: str) -> None:
+        (self._folder / name).unlink()
+
+    def _set_aside(self, name: str) -> None:
+        (self._folder / name).replace(self._folder / (name + DAMAGED_SUFFIX))
+
+    def _tidy(self) -> None:
+        from trainers.checkpoints import remove_leftovers  # noqa: PLC0415
+
+        with suppress(OSError):
+            remove_leftovers(self._folder)
+
+    def _reason(self, error: OSError) -> str:
+        return reason_of(error, self._root)
 
 
-def prune_checkpoints(folder: RunFolder, record: RunRecord) -> None:
-    """Deletes the checkpoints of trials that have ended and are not among the best.
+def open_checkpoints(
+    place: Path | Location, trial_id: str, waiting: Callable[[], None] = lambda: None
+) -> Checkpoints:
+    """The checkpoints of a trial.
+
+    Args:
+        place: where those of its run are kept.
+        trial_id: its.
+        waiting: called now and then while an object store that fails is waited for.
+    """
+    if isinstance(place, Path):
+        return CheckpointStore(place, trial_id)
+    from tune_jobs.remote.checkpoints import RemoteCheckpoints  # noqa: PLC0415 (it builds on this module)
+
+    return RemoteCheckpoints(place, trial_id, waiting)
+
+
+def epoch_of(name: str) -> int:
+    """The epoch that a checkpoint's file is named after."""
+    return int(name.removeprefix("epoch-").removesuffix(CHECKPOINT_SUFFIX))
+
+
+def unneeded(record: RunRecord) -> set[str]:
+    """Ids of the trials that have ended and are not among the best.
 
     Those that were not promoted are among them: should the run be extended, few of them go on, from their start.
     """
     kept = {candidate.trial.trial_id for candidate in rank(record)[:KEEP_BEST_TRIALS]}
-    for path in folder.checkpoints.glob("*"):  # few, whereas a run may have thousands of trials
-        trial = record.trials.get(path.name)
-        done = trial is not None and trial.status.ended and not trial.cut_off
-        if done and path.name not in kept:
-            shutil.rmtree(path, ignore_errors=True)
+    return {
+        trial.trial_id
+        for trial in record.trials.values()
+        if trial.status.ended and not trial.cut_off and trial.trial_id not in kept
+    }
+
+
+def prune_checkpoints(place: Path | Location, trial_ids: Collection[str]) -> None:
+    """Deletes the checkpoints of trials that are not needed any more.
+
+    Raises:
+        StoreError: an object store cannot be asked; a further call does what is left.
+    """
+    if isinstance(place, Path):
+        for path in place.glob("*"):  # few, whereas a run may have thousands of trials
+            if path.name in trial_ids:
+                shutil.rmtree(path, ignore_errors=True)
+        return
+    store = Store(place)
+    for name in store.folders():
+        if name in trial_ids:
+            store.delete_all(name)
 
 
 def sync_checkpoints(folder: RunFolder, record: RunRecord) -> None:

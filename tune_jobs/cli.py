@@ -31,6 +31,8 @@ from tune_jobs.errors import Interrupted, JobError, RunFolderError, TuneJobsErro
 from tune_jobs.folder import RunFolder
 from tune_jobs.job import Job
 from tune_jobs.job_file import parse_overrides, read_yaml
+from tune_jobs.remote.location import Location, is_uri
+from tune_jobs.remote.working_copy import pull_all, shown
 from tune_jobs.sweeps import job_from_sweep
 
 _PREPARING = "reading the data, starting Ray and its workers"
@@ -75,7 +77,7 @@ def _port(text: str) -> int:
 
 
 def _complain(message: str, exit_code: int) -> int:
-    print(f"tune-jobs: {_readable(message)}", file=sys.stderr)  # noqa: T201 (the error stream of a command)
+    print(f"tune-jobs: {_readable(shown(message))}", file=sys.stderr)  # noqa: T201 (the error stream of a command)
     return exit_code
 
 
@@ -200,8 +202,10 @@ def _watch(options: argparse.Namespace, rest: list[str], console: Console) -> No
     folder = RunFolder.open(options.run)
     watched = watch(folder, console)
     if watched is Watched.LEFT:
-        console.print(f"no longer watched; the run goes on: tune-jobs watch {folder.path}", markup=False)
-        console.print(f"run: {folder.path}", markup=False)
+        console.print(
+            f"no longer watched; the run goes on: tune-jobs watch {shown(str(folder.path))}", markup=False
+        )
+        console.print(f"run: {shown(str(folder.path))}", markup=False)
         return
 
     def ended() -> Path:
@@ -224,7 +228,7 @@ def _print_tuned(tune: Callable[[], Path], console: Console) -> None:
         try:
             _print_run(error.path, console, most=5)
         except TuneJobsError:  # such as no selection, where the disk is full: why the run ended comes first
-            console.print(f"run: {error.path}", markup=False)
+            console.print(f"run: {shown(str(error.path))}", markup=False)
         raise
     _print_run(path, console, most=5)
 
@@ -234,18 +238,19 @@ def _print_run(path: Path, console: Console, most: int) -> None:
     from tune_jobs.results import open_run  # noqa: PLC0415
 
     opened = open_run(path)
+    address = shown(str(path))
     console.print(trials_display(opened.record, most))
     hidden = len(opened.record.trials) - most
     if hidden > 0:
-        more = f"and {hidden} more: tune-jobs show {path} --most {len(opened.record.trials)}"
+        more = f"and {hidden} more: tune-jobs show {address} --most {len(opened.record.trials)}"
         console.print(more, style="dim", markup=False)
     for line in failures_display(opened.record):
         console.print(line, style="red", markup=False)
     for line in standing_lines(opened):
-        console.print(line, markup=False)
+        console.print(shown(line), markup=False)
     if opened.ending is not None and opened.record.trials:
-        console.print(f"report: tune-jobs report {path}", style="dim", markup=False)
-    console.print(f"run: {path}", markup=False)
+        console.print(f"report: tune-jobs report {address}", style="dim", markup=False)
+    console.print(f"run: {address}", markup=False)
 
 
 def _validate(options: argparse.Namespace, rest: list[str], console: Console) -> None:
@@ -289,7 +294,8 @@ def _show(options: argparse.Namespace, rest: list[str], console: Console) -> Non
 
 def _list(options: argparse.Namespace, rest: list[str], console: Console) -> None:
     _no_overrides(rest)
-    folder = Path(options.folder)
+    place = options.folder
+    folder = _copies(place) if is_uri(place) else Path(place)
     if not folder.is_dir():
         raise RunFolderError(
             f"{folder}: no such folder; runs are kept in the folder that `storage:` of a job names"
@@ -298,7 +304,15 @@ def _list(options: argparse.Namespace, rest: list[str], console: Console) -> Non
     if runs.row_count:
         console.print(runs)
     else:
-        console.print(f"no runs in {folder}", markup=False)
+        console.print(f"no runs in {place}", markup=False)
+
+
+def _copies(uri: str) -> Path:
+    """The folder with this machine's copies of all runs at a place in an object store, up to date."""
+    try:
+        return pull_all(Location.parse(uri))
+    except ValueError as error:
+        raise RunFolderError(str(error)) from error
 
 
 def _test(options: argparse.Namespace, rest: list[str], console: Console) -> None:
@@ -338,7 +352,7 @@ def _repair(options: argparse.Namespace, rest: list[str], console: Console) -> N
 
     _no_overrides(rest)
     for line in repair(options.run, cut=options.cut).lines:
-        console.print(line, markup=False)
+        console.print(shown(line), markup=False)
 
 
 def _import_sweep(options: argparse.Namespace, rest: list[str], console: Console) -> None:

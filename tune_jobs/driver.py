@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tune_jobs.checkpoint_store import prune_checkpoints, sync_checkpoints
+from tune_jobs.checkpoint_store import prune_checkpoints, sync_checkpoints, unneeded
 from tune_jobs.cluster.capacity import Capacity, Cluster
 from tune_jobs.cluster.survey import check_storage
 from tune_jobs.errors import Interrupted, RunFailed, StorageFailed
@@ -25,8 +25,10 @@ from tune_jobs.folder import RunFolder
 from tune_jobs.job import Job
 from tune_jobs.job_checks import importable_from
 from tune_jobs.journal import Journal, Listener
-from tune_jobs.preparation import make_folder, prepare, run_started, trial_task
+from tune_jobs.preparation import check_store, make_folder, prepare, run_started, trial_task
 from tune_jobs.records import RunRecord, failures
+from tune_jobs.remote.mirror import AfterUpload, mirrored
+from tune_jobs.remote.working_copy import checkpoints_of, complete
 from tune_jobs.results import Run, open_run
 from tune_jobs.resumption import append_openings, check_data, is_over, job_to_resume, run_resumed, write_job
 from tune_jobs.scheduling import rung_epochs
@@ -63,14 +65,19 @@ def run(job: Job, *, address: str | None = None, listeners: Sequence[Listener] =
 
     with interrupts() as signals, importable_from(job.folder):
         prepared = prepare(job)
+        check_store(job)
         with ray_connection(address, user_modules(job)) as look:
             capacity = Capacity(job.resources, look)
             signals.defer()
             folder = make_folder(job, prepared, lambda made: _check_storage(look(), made))
             begins, data = run_started(job, prepared.report), [prepared.for_trials()]
             del prepared  # `data` gives up the last copy of the rows outside of Ray
-            with storage_failures(folder.path), Journal(folder.journal) as journal:
-                _tune(job, folder, journal, begins, data, capacity, listeners, signals)
+            with (
+                storage_failures(folder.path),
+                Journal(folder.journal) as journal,
+                mirrored(folder, journal) as after_upload,
+            ):
+                _tune(job, folder, journal, begins, data, capacity, listeners, signals, after_upload)
     return judged(open_run(folder.path))
 
 
@@ -100,7 +107,13 @@ def resume(
         TrainerError, ResourceError, RunFailed, Interrupted, StorageFailed: see `run`.
     """
     folder = RunFolder.open(path)
-    with interrupts() as signals, storage_failures(folder.path), Journal(folder.journal) as journal:
+    complete(folder)
+    with (
+        interrupts() as signals,
+        storage_failures(folder.path),
+        Journal(folder.journal) as journal,
+        mirrored(folder, journal) as after_upload,
+    ):
         write_test(folder.path)
         job = job_to_resume(folder, journal.past, overrides)
         if is_over(job, journal.past):
@@ -121,7 +134,7 @@ def resume(
                 append_openings(journal, folder)
                 begins, data = run_resumed(job, journal), [prepared.for_trials()]
                 del prepared
-                _tune(job, folder, journal, begins, data, capacity, listeners, signals)
+                _tune(job, folder, journal, begins, data, capacity, listeners, signals, after_upload)
     return judged(open_run(folder.path))
 
 
@@ -134,13 +147,14 @@ def _tune(
     capacity: Capacity,
     listeners: Sequence[Listener],
     signals: Interrupts,
+    after_upload: AfterUpload,
 ) -> None:
     """Trains what is to be trained, from what the journal holds on, and concludes the run however it ends."""
     from tune_jobs.tuning import share, tune_trials  # noqa: PLC0415 (imports Ray Tune)
 
     past = in_force([*journal.past, begins])
     record = RunRecord.replay(past, job.selection)
-    with _following(job, folder, journal, record, past, listeners):
+    with _following(job, folder, journal, record, past, [_pruning(folder, record, after_upload), *listeners]):
         journal.append(begins)
         try:
             task = trial_task(job, folder, seconds_spent(journal.past))
@@ -157,7 +171,7 @@ def _tune(
 
 def _check_storage(cluster: Cluster, folder: RunFolder) -> None:
     if len(cluster.nodes) > 1:  # where it is the only one, this process has written there
-        check_storage(cluster.nodes, folder.checkpoints)
+        check_storage(cluster.nodes, checkpoints_of(folder))
 
 
 def _ending_by(error: BaseException) -> Ending:
@@ -184,7 +198,7 @@ def _following(
         guests = [Guest(study, "the Optuna study"), *open_trackers(job, folder, past)]
         for guest in guests:
             open_.enter_context(guest)
-        for listener in (record.apply, _pruning(folder, record), *listeners):
+        for listener in (record.apply, *listeners):
             journal.follow(listener)
         for guest in guests:
             journal.follow(guest)
@@ -222,10 +236,14 @@ def _select(record: RunRecord, folder: RunFolder, journal: Journal | None) -> No
     write_selection(record, winner, folder)
 
 
-def _pruning(folder: RunFolder, record: RunRecord) -> Listener:
+def _pruning(folder: RunFolder, record: RunRecord, after_upload: AfterUpload) -> Listener:
+    """Nobody may be told by an object store to go on from a checkpoint that is gone: it hears of the end first."""
+    place = checkpoints_of(folder)
+
     def prune(event: Event) -> None:
         if isinstance(event, TrialEnded):
-            prune_checkpoints(folder, record)
+            done = unneeded(record)
+            after_upload(lambda: prune_checkpoints(place, done))
 
     return prune
 

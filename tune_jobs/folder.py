@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from tune_jobs.errors import RunFolderError
+from tune_jobs.remote.location import Location, is_uri
 from tune_jobs.storage import reason_of, write_test
 
 CHECKPOINT_SUFFIX = ".pt"
@@ -71,11 +72,19 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """The run folder at `path`.
+        """The run folder at `path`, or this machine's copy of the run at `s3://bucket/prefix/run`, up to date.
 
         Raises:
-            RunFolderError: there is no folder, or it is not that of a run.
+            RunFolderError: there is no folder, or it is not that of a run; or the store cannot be asked.
         """
+        if is_uri(path):
+            from tune_jobs.remote.working_copy import pull  # noqa: PLC0415 (it builds on this module)
+
+            try:
+                place = Location.parse(str(path))
+            except ValueError as error:
+                raise RunFolderError(f"RUN: {error}") from error
+            return cls(pull(place).path)
         folder = cls(Path(path).resolve())
         if folder.path.is_file():
             raise RunFolderError(

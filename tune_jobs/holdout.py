@@ -19,6 +19,9 @@ import numpy as np
 
 from tune_jobs.errors import DamagedRun, HoldoutOpened, RunFolderError
 from tune_jobs.folder import RunFolder, replacing
+from tune_jobs.remote import openings
+from tune_jobs.remote.store import Store, StoreError
+from tune_jobs.remote.working_copy import location_of
 from tune_jobs.storage import reason_of
 
 if TYPE_CHECKING:
@@ -171,8 +174,28 @@ def _claim(folder: RunFolder, trial_id: str, *, again: bool, reason: str | None)
             raise HoldoutOpened(_opened_before(folder, opened))
         number = len(opened) + 1
         entry = {"number": number, "time": time.time(), "trial_id": trial_id, "reason": reason}
+        _claim_in_store(folder, entry)
         _append(file, entry)
     return number
+
+
+def _claim_in_store(folder: RunFolder, entry: Mapping[str, Any]) -> None:
+    """Has the object store of the run, if it has one, hold the claim: other machines have other ledgers."""
+    place = location_of(folder.path)
+    if place is None:
+        return
+    try:
+        openings.claim(Store(place), entry)
+    except openings.ClaimedElsewhere as error:
+        raise HoldoutOpened(
+            f"the test rows of {folder.name} were read before, or are being read right now, on another machine; "
+            "a second look is no longer an honest estimate"
+        ) from error
+    except StoreError as error:
+        raise RunFolderError(
+            f"{place}: cannot be written to ({error.strerror}), so that the look at the test rows could not be "
+            "recorded, and they were not read"
+        ) from error
 
 
 def _append(file: BinaryIO, entry: Mapping[str, Any]) -> None:

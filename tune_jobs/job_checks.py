@@ -33,6 +33,7 @@ from trainers.settings import (
 )
 from tune_jobs.job_sections import SchedulerSettings, SearchSettings, TrackingSettings
 from tune_jobs.problems import problems_of
+from tune_jobs.remote.location import Location, is_uri
 
 LOWER_IS_BETTER = {"val_loss", "mse", "mae", "rmse", "param_error"}
 HIGHER_IS_BETTER = {"accuracy", "f1", "r2"}
@@ -292,10 +293,19 @@ def _grace(scheduler: SchedulerSettings, training: TrainingSettings) -> list[Pro
 
 
 def _storage(storage: str) -> list[Problem]:
-    if "://" in storage:
-        return [Problem("storage", f"given {storage!r}; this version writes to folders only: give a path")]
+    if is_uri(storage):
+        try:
+            Location.parse(storage)
+        except ValueError as error:
+            return [Problem("storage", str(error))]
+        return []
     if not storage or "\0" in storage:
-        return [Problem("storage", f"given {storage!r}; valid: the path of a folder, such as runs")]
+        return [
+            Problem(
+                "storage",
+                f"given {storage!r}; valid: the path of a folder, such as runs, or s3://bucket/prefix",
+            )
+        ]
     return []
 
 

@@ -86,12 +86,22 @@ class Journal:
         """Writes `event` to the disk itself, and only then tells the listeners.
 
         Raises:
-            StorageFailed: the disk is full, or cannot be written to; the file ends with the event before.
+            StorageFailed: the disk is full, or cannot be written to; the file ends with the event before. Or a
+                listener is of the opinion that the run must end, for a like reason.
         """
         text = json.dumps(event.to_mapping(), separators=(",", ":"), default=_plain).encode()
         self._write(b"%08x %s\n" % (zlib.crc32(text), text))
-        for listener in self._listeners:
-            listener(event)
+        try:
+            for listener in self._listeners:
+                listener(event)
+        except StorageFailed as failure:
+            self.failure = failure
+            raise
+
+    @property
+    def size(self) -> int:
+        """Bytes that are on the disk, all of them of whole lines."""
+        return self._size
 
     def close(self) -> None:
         """Lets another process write to it."""

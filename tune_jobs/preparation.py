@@ -4,22 +4,25 @@ import hashlib
 import json
 import os
 import platform
+import secrets
 import socket
 import time
 from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search_spaces import Problem
 from trainers.model_arguments import check_model_input
 from tune_jobs import holdout
 from tune_jobs.data_file import write_info
-from tune_jobs.errors import JobError
+from tune_jobs.errors import JobError, RunFolderError
 from tune_jobs.events import RunStarted
 from tune_jobs.folder import RunFolder, replacing
 from tune_jobs.job import Job
 from tune_jobs.job_checks import check_surroundings, importable_from, module_path
+from tune_jobs.remote.location import Location, is_uri
+from tune_jobs.remote.store import Store, StoreError
+from tune_jobs.remote.working_copy import checkpoints_of, storage_folder
 from tune_jobs.scheduling import rung_epochs
 from tune_jobs.trainable import TrialTask
 
@@ -55,6 +58,26 @@ def prepare(job: Job) -> "PreparedData":
     return prepared
 
 
+def check_store(job: Job) -> None:
+    """Finds out whether the object store that the job names takes an object; folders are tried when they are made.
+
+    Raises:
+        RunFolderError: it does not; the message says why.
+    """
+    if not is_uri(job.storage):
+        return
+    store = Store(Location.parse(job.storage))
+    name = f".write-test-{secrets.token_hex(8)}"
+    try:
+        store.put(name, name.encode())
+        store.delete(name)
+    except StoreError as error:
+        raise RunFolderError(
+            f"storage: cannot write to {job.storage} ({error.strerror}); give a place that you may write to, with "
+            "`--storage s3://bucket/prefix`, or a folder"
+        ) from error
+
+
 def make_folder(
     job: Job, prepared: "PreparedData", check: Callable[[RunFolder], None] = lambda _: None
 ) -> RunFolder:
@@ -68,7 +91,7 @@ def make_folder(
     Raises:
         RunFolderError: it cannot be made or written to; nothing of it stays.
     """
-    with RunFolder.making(Path(job.storage), job.name) as folder:
+    with RunFolder.making(storage_folder(job.storage), job.name) as folder:
         check(folder)
         with replacing(folder.job) as file:
             file.write(job.with_absolute_source().to_yaml().encode())
@@ -128,7 +151,7 @@ def trial_task(job: Job, folder: RunFolder, spent: float = 0.0) -> TrialTask:
         seed=job.seed,
         rungs=rung_epochs(job.scheduler, job.training.max_epochs),
         threads=threads_of(job),
-        checkpoints=folder.checkpoints,
+        checkpoints=checkpoints_of(folder),
         module_path=module_path(job.folder),
         deadline=None if minutes is None else time.time() + 60 * minutes - spent,
     )

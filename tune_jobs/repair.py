@@ -21,6 +21,8 @@ from tune_jobs.job import Job
 from tune_jobs.job_sections import TrackingSettings
 from tune_jobs.journal import Journal, lock, scan_journal, sound_lines
 from tune_jobs.records import RunRecord
+from tune_jobs.remote.mirror import mirrored
+from tune_jobs.remote.working_copy import complete
 from tune_jobs.results import job_of
 from tune_jobs.resumption import append_openings
 from tune_jobs.scheduling import rung_epochs
@@ -62,9 +64,10 @@ def repair(path: str | Path, *, cut: bool = False) -> Repaired:
             the ledger of the holdout is damaged.
     """
     folder = RunFolder.open(path)
+    complete(folder)
     with _unwritable(folder):
         lines = _cut_damage(folder) if cut else []
-        with Journal(folder.journal) as journal:
+        with Journal(folder.journal) as journal, mirrored(folder, journal, replace=cut):
             try:
                 job = job_of(folder, journal.past)
                 openings = append_openings(journal, folder)

@@ -16,6 +16,8 @@ SCORE = "score"
 """Key of a result that holds the trial's best score so far, always to be minimised."""
 _REPORT = "report"
 
+SECONDS_BETWEEN_SIGNS = 5.0
+"""A trial that waits for its storage says so this often."""
 MOST_REASON = 1000
 """Letters of a reason; some exceptions show whole tensors or files."""
 MOST_DETAILS = 20_000
@@ -103,6 +105,11 @@ class Reporter:
     def send(self, *, rung: bool = False) -> None:
         """Reports what was added since the last report."""
         self._report(rung=rung)
+
+    def keep_alive(self) -> None:
+        """Reports while the trial waits for something that is no fault of its own, so that it does not seem to hang."""
+        if self.seconds_since_report > SECONDS_BETWEEN_SIGNS:
+            self.send()
 
     def end(self, outcome: str, *, full_length: bool) -> None:
         """Reports that the training ended by itself."""

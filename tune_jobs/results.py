@@ -1,7 +1,8 @@
 """A run that was made: its tables, its winner, and the one look at its test rows."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,9 +21,11 @@ from tune_jobs.folder import RunFolder
 from tune_jobs.job import Job
 from tune_jobs.job_checks import importable_from
 from tune_jobs.job_file import read_yaml
-from tune_jobs.journal import Journal, in_use, read_journal
+from tune_jobs.journal import Journal, read_journal
 from tune_jobs.preparation import job_fingerprint
 from tune_jobs.records import RunRecord
+from tune_jobs.remote.mirror import mirrored
+from tune_jobs.remote.working_copy import at_work, complete, fetch_checkpoints, location_of
 from tune_jobs.selection import read_selection
 from tune_jobs.storage import reason_of, write_test
 from tune_jobs.tables import epochs_table, trials_table
@@ -47,7 +50,7 @@ class Winner:
 
 
 def open_run(path: str | Path) -> "Run":
-    """The run in the folder at `path`, whether it has ended or is in progress.
+    """The run in the folder, or at the `s3://bucket/prefix/run`, that `path` names; it may be in progress.
 
     Raises:
         RunFolderError: it is no run folder.
@@ -104,7 +107,12 @@ class Run:
     @property
     def in_progress(self) -> bool:
         """Whether a process is at work on the run."""
-        return in_use(self._folder.journal)
+        return at_work(self._folder)
+
+    @property
+    def address(self) -> str:
+        """Where the run is kept: the run folder, or `s3://bucket/prefix/run`, of which `path` is a copy."""
+        return str(location_of(self.path) or self.path)
 
     @property
     def trials(self) -> "pd.DataFrame":
@@ -182,12 +190,17 @@ class Run:
         """
         from trainers.trainer import best_evaluator  # noqa: PLC0415 (imports torch)
 
+        complete(self._folder)
         winner, plan, info = self.winner, self.plan(), self.info
         with importable_from(self.job.folder):
             # All that can fail comes before the claim: a look must not be spent on an error.
             evaluate = best_evaluator(plan, info, self._winner_state())
             self._check_writable()
-            with Journal(self._folder.journal) as journal:
+            with (
+                Journal(self._folder.journal) as journal,
+                self._results_kept(),
+                mirrored(self._folder, journal),
+            ):
                 if len(journal.past) != self._events:
                     raise RunFolderError(
                         f"{self.path}: the run has gone on since it was opened; open it again"
@@ -217,6 +230,19 @@ class Run:
                 journal.append(evaluated)
                 self._events += 1
 
+    @contextmanager
+    def _results_kept(self) -> Iterator[None]:
+        """Says what was measured where an object store does not take it at the end."""
+        known = len(holdout.read_ledger(self._folder))
+        try:
+            yield
+        except StorageFailed as error:
+            new = holdout.read_ledger(self._folder)[known:]
+            results = next((entry.results for entry in new if entry.results), None)
+            raise RunFolderError(
+                f"{error}. The results: {json.dumps(results)}" if results else str(error)
+            ) from error
+
     @cached_property
     def _selected(self) -> Mapping[str, Any] | None:
         return read_selection(self.record, self._folder)
@@ -236,6 +262,7 @@ class Run:
         from trainers.errors import CheckpointError  # noqa: PLC0415
 
         winner = self.winner
+        fetch_checkpoints(self._folder, winner.trial_id)
         files = CheckpointStore(self._folder.checkpoints, winner.trial_id).files()
         reasons = []
         for path in dict.fromkeys([winner.checkpoint, *files]):

@@ -56,7 +56,16 @@ def reason_of(error: OSError, folder: Path) -> str:
 
 
 def storage_failed(what: str | Path, reason: str, run: Path) -> StorageFailed:
-    """The error that ends a run in whose folder `what` cannot be written."""
+    """The error that ends a run in whose folder, or object store, `what` cannot be written."""
+    from tune_jobs.remote.working_copy import location_of  # noqa: PLC0415 (it builds on this module)
+
+    place = location_of(run)
+    if place is not None and "checkpoints" in Path(what).parts:
+        return StorageFailed(
+            f"{what}: cannot be written to ({reason}); the run has stopped, and what was reported before is on this "
+            f"machine's disk. Once {place} takes objects again, `tune-jobs resume {place}` goes on",
+            run,
+        )
     return StorageFailed(
         f"{what}: cannot be written to ({reason}); the run has stopped, and what was reported before is on disk. "
         f"Make room, or make the folder writable; then `tune-jobs resume {run}` goes on",

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from trainers.early_stopping import Outcome
 from trainers.plan import plan_training
 from trainers.settings import ModelSettings, ScoreSettings, TrainingSettings
-from tune_jobs.checkpoint_store import CheckpointNotWritten, CheckpointStore
+from tune_jobs.checkpoint_store import CheckpointNotWritten, open_checkpoints
 from tune_jobs.events import Ending
+from tune_jobs.remote.location import Location
+from tune_jobs.remote.store import StoreError
 from tune_jobs.reports import Reporter
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ class TrialTask:
     seed: int
     rungs: tuple[int, ...]
     threads: int
-    checkpoints: Path
+    checkpoints: Path | Location
     module_path: tuple[str, ...] = ()
     """Folders of the user's own modules."""
     deadline: float | None = None
@@ -61,7 +63,7 @@ def train_trial(config: Mapping[str, Any], *, task: TrialTask, data: "TrainingDa
     reporter = Reporter(task.score, tune.report)
     try:
         trainer = make_trainer(config["configuration"], task, data)
-        store = CheckpointStore(task.checkpoints, config["trial_id"])
+        store = open_checkpoints(task.checkpoints, config["trial_id"], reporter.keep_alive)
         restored = store.restore(trainer)
         reporter.add(restored.results)
         reporter.damaged, reporter.checkpoint = restored.damaged, restored.file
@@ -85,6 +87,8 @@ def train_trial(config: Mapping[str, Any], *, task: TrialTask, data: "TrainingDa
         )
     except CheckpointNotWritten as error:
         reporter.give_up(error.file, error.reason)
+    except StoreError as error:  # nor is a store that does not give one back
+        reporter.give_up(config["trial_id"], str(error.strerror))
     except SystemExit as error:
         if reporter.stopped:
             raise

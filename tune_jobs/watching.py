@@ -15,7 +15,8 @@ from tune_jobs.display import duration_text
 from tune_jobs.errors import DamagedRun
 from tune_jobs.events import Event, RunEnded, RunResumed, RunStarted, WinnerSelected, in_force
 from tune_jobs.folder import RunFolder
-from tune_jobs.journal import in_use, parse_line, read_journal
+from tune_jobs.journal import parse_line, read_journal
+from tune_jobs.remote.working_copy import at_work, kept_up_to_date, location_of
 from tune_jobs.results import job_of
 from tune_jobs.standing import Standing
 from tune_jobs.views import View, make_view
@@ -122,17 +123,17 @@ class Watching:
 
     def verdict(self) -> Watched | None:
         """How it ended; None as long as the run goes on, or may, or its journal cannot be read on."""
-        if self._trouble is not None or in_use(self._folder.journal):
+        if self._trouble is not None or at_work(self._folder):
             return None
         if concluded(self.events):
             # Elsewhere the lock may not be seen, and the last files come after the last event.
-            settled = self.here or self.silence > SECONDS_TO_SETTLE
+            settled = self._certain or self.silence > SECONDS_TO_SETTLE
             return Watched.ENDED if settled else None
-        return Watched.KILLED if self.here and self.silence > SECONDS_TO_SETTLE else None
+        return Watched.KILLED if self._certain and self.silence > SECONDS_TO_SETTLE else None
 
     def notice(self) -> str:
         """That nothing was heard for long, where nobody can tell why; else empty."""
-        if self.here or self.silence < SECONDS_OF_SILENCE or in_use(self._folder.journal):
+        if self._certain or self.silence < SECONDS_OF_SILENCE or at_work(self._folder):
             return ""
         minutes = duration_text(60 * (self.silence // 60))
         return (
@@ -144,6 +145,11 @@ class Watching:
     def here(self) -> bool:
         """Whether the run's process is, or was, one of this machine, so that its lock can be trusted."""
         return driver(self.events).rpartition(":")[0] == socket.gethostname()
+
+    @property
+    def _certain(self) -> bool:
+        """Whether it can be told from here that the run's process is gone."""
+        return self.here or location_of(self._folder.path) is not None
 
 
 class Restarted(Exception):
@@ -178,7 +184,8 @@ def watch(folder: RunFolder, console: Console) -> Watched:
     try:
         while True:
             try:
-                return _watch(Watching(folder), folder, console)
+                with kept_up_to_date(folder):
+                    return _watch(Watching(folder), folder, console)
             except Restarted:
                 continue
     except KeyboardInterrupt:
@@ -186,7 +193,7 @@ def watch(folder: RunFolder, console: Console) -> Watched:
 
 
 def _watch(watching: Watching, folder: RunFolder, console: Console) -> Watched:
-    while not watching.poll() and in_use(folder.journal):  # a run that is about to begin
+    while not watching.poll() and at_work(folder):  # a run that is about to begin
         time.sleep(SECONDS_BETWEEN_READS)
     while watching.poll():
         pass  # a damaged line stops the reading in front of it

@@ -23,6 +23,7 @@ from tune_jobs.checkpoint_store import (
     Restored,
     prune_checkpoints,
     sync_checkpoints,
+    unneeded,
 )
 from tune_jobs.events import Ending, Status
 from tune_jobs.folder import RunFolder
@@ -282,11 +283,11 @@ def test_ended_trials_keep_their_checkpoints_only_among_the_best(
     for trial_id in record.trials:
         (folder.checkpoints / trial_id).mkdir()
         (folder.checkpoints / trial_id / "epoch-000001.pt").touch()
-    prune_checkpoints(folder, record)
+    prune_checkpoints(folder.checkpoints, unneeded(record))
     kept = sorted(int(path.name) for path in folder.checkpoints.iterdir())
     running, pending, interrupted, out_of_time = range(len(best) + 2, len(best) + 6)
     assert kept == [*range(KEEP_BEST_TRIALS), running, pending, interrupted, out_of_time]
-    prune_checkpoints(folder, record)
+    prune_checkpoints(folder.checkpoints, unneeded(record))
     assert sorted(int(path.name) for path in folder.checkpoints.iterdir()) == kept
 
 

@@ -112,7 +112,7 @@ def test_problems_within_between_and_around_sections_come_in_one_list(
             "search/space/momentm": 0.5,
             "scheduler": {"grace_epochs": 99},
             "resources/gpus": 1,
-            "storage": "gs://runs",
+            "storage": "http://runs",
         }
     )
     with pytest.raises(JobError) as caught:

@@ -148,11 +148,24 @@ BROKEN: list[tuple[Mapping[str, Any], list[str]]] = [
         ["scheduler.grace_epochs: given 10; valid: at most training.max_epochs, which is 9"],
     ),
     (
-        {"storage": "s3://bucket/runs"},
-        ["storage: given 's3://bucket/runs'; this version writes to folders only: give a path"],
+        {"storage": "ftp://bucket/runs"},
+        ["storage: given 'ftp://bucket/runs'; valid: a folder, or s3://bucket/prefix, or gs://bucket/prefix"],
     ),
-    ({"storage": ""}, ["storage: given ''; valid: the path of a folder, such as runs"]),
-    ({"storage": "a\0b"}, ["storage: given 'a\\x00b'; valid: the path of a folder, such as runs"]),
+    (
+        {"storage": "s3://Bucket"},
+        [
+            "storage: given 's3://Bucket', whose bucket is 'Bucket'; valid: 3 to 63 lower-case letters, digits, - and "
+            "., as in s3://bucket/prefix"
+        ],
+    ),
+    (
+        {"storage": ""},
+        ["storage: given ''; valid: the path of a folder, such as runs, or s3://bucket/prefix"],
+    ),
+    (
+        {"storage": "a\0b"},
+        ["storage: given 'a\\x00b'; valid: the path of a folder, such as runs, or s3://bucket/prefix"],
+    ),
     # What the run's copy of the job could not hold
     ({"data/arguments/n": float("nan")}, [f"data.arguments.n: given nan; {PLAIN}"]),
     ({"data/arguments/n": np.float64(3)}, [f"data.arguments.n: given np.float64(3.0); {PLAIN}"]),

@@ -81,15 +81,22 @@ class Store:
         with self._explained(name):
             self._write(name, iter([content]))
 
-    def upload(self, file: Path, name: str) -> None:
+    def upload(self, file: Path, name: str, size: int | None = None) -> None:
         """Writes an object with the content of a file, which may grow meanwhile.
+
+        Args:
+            file: to be sent.
+            name: of the object.
+            size: bytes of the file that are sent; None sends all that it has now.
 
         Raises:
             OSError: the file cannot be read to its end; then there is no such object.
         """
         with file.open("rb") as source, self._explained(name):
             try:
-                self._write(name, _chunks(source, os.fstat(source.fileno()).st_size))
+                self._write(
+                    name, _chunks(source, os.fstat(source.fileno()).st_size if size is None else size)
+                )
             except OSError as error:
                 if error.errno is not None:  # this machine's fault: the store has been given the first part
                     self.delete(name)
@@ -178,6 +185,8 @@ class Store:
         except OSError as error:
             if isinstance(self.place, Path):
                 raise
+            if "NO_SUCH_KEY" in str(error):  # removed in the middle of a call
+                raise FileNotFoundError(errno.ENOENT, "there is no such object", self.uri(name)) from error
             raise StoreError(_reason(str(error), self.place), self.uri(name)) from error
 
 
@@ -256,6 +265,12 @@ def _surroundings() -> tuple[tuple[str, str], ...]:
     return tuple((name, os.environ[name]) for name in _VARIABLES if name in os.environ)
 
 
+def server_of(place: Location) -> str:
+    """The server that the environment names for `place`; empty for Amazon's or Google's own."""
+    endpoint = _endpoint(dict(_surroundings()), place.scheme)
+    return "" if endpoint is None else f"{endpoint[0]}://{endpoint[1]}"
+
+
 def _endpoint(variables: Mapping[str, str], scheme: str) -> tuple[str, str] | None:
     """Scheme and host of a server other than Amazon's or Google's own, with the variables of their own clients."""
     names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL") if scheme == "s3" else ("STORAGE_EMULATOR_HOST",)
@@ -279,8 +294,8 @@ def _region(bucket: str) -> str | None:
 
 def _reason(text: str, place: Location) -> str:
     """Why, in plain words; the client's own words where nobody has met them yet."""
-    endpoint = _endpoint(dict(_surroundings()), place.scheme)
-    at = f" at {endpoint[0]}://{endpoint[1]}" if endpoint else ""
+    server = server_of(place)
+    at = f" at {server}" if server else ""
     for pattern, words in _REASONS:
         if re.search(pattern, text):
             return words.format(endpoint=at)

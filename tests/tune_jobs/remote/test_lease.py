@@ -1,0 +1,128 @@
+"""Of two drivers, on whatever machines, one writes to a run; a dead one's place is free."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import asdict
+
+import pytest
+
+from tests.tune_jobs.remote.object_stores import Proxy
+from tune_jobs.errors import RunInUse
+from tune_jobs.remote import lease
+from tune_jobs.remote.lease import FOLDER, Lease, LeaseLost, Owner, holders
+from tune_jobs.remote.location import Location
+from tune_jobs.remote.store import Store, StoreError
+
+
+def held_by(store: Store, owner: Owner) -> str:
+    name = f"{FOLDER}/{owner.token}.json"
+    store.put(name, json.dumps(asdict(owner)).encode())
+    return name
+
+
+def elsewhere(**changes: object) -> Owner:
+    return dataclasses.replace(Owner.here(), host="far", held=True, **changes)
+
+
+def test_a_lease_is_taken_and_given_back(s3: Location) -> None:
+    store = Store(s3)
+    first, second = Lease(store), Lease(store)
+    first.acquire()
+    assert [str(owner) for owner, _ in holders(store)] == [str(Owner.here())]
+    with pytest.raises(RunInUse, match="another process is at work on this run") as caught:
+        second.acquire()
+    assert str(Owner.here()) in str(caught.value)
+    assert "free 90 s after" in str(caught.value)
+    first.release()
+    second.acquire()
+    second.release()
+    assert store.objects() == []
+
+
+def test_a_driver_of_another_machine_is_believed_until_it_is_silent_for_long(
+    s3: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(s3)
+    held_by(store, elsewhere(pid=7))
+    with pytest.raises(RunInUse, match=r"far:7, heard of \d+ s ago"):
+        Lease(store).acquire()
+    monkeypatch.setattr(lease, "STALE_SECONDS", -60.0)
+    taken = Lease(store)
+    taken.acquire()
+    assert [one.name for one in store.objects()] == [taken._name]
+
+
+def test_a_dead_process_of_this_machine_is_known_to_be_dead(s3: Location) -> None:
+    code = (
+        "from tune_jobs.remote.lease import *; from tune_jobs.remote.location import Location;"
+        f"Lease(Store(Location.parse('{s3}'))).acquire(); import os; os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    store = Store(s3)
+    assert len(store.objects(FOLDER)) == 1
+    assert holders(store) == []
+    Lease(store).acquire()
+    assert len(store.objects(FOLDER)) == 1
+
+
+def test_a_later_process_with_the_same_number_is_another_one() -> None:
+    here = dataclasses.replace(Owner.here(), pid=os.getppid(), started=lease._started(os.getppid()))
+    assert not here.is_dead
+    assert dataclasses.replace(here, started="1").is_dead
+    assert not elsewhere().is_dead
+    assert not dataclasses.replace(here, started="1", world="another container").is_dead
+
+
+def test_of_many_at_once_one_has_it(s3: Location) -> None:
+    store = Store(s3)
+    leases = [Lease(store) for _ in range(5)]
+    got: list[Lease] = []
+
+    def take(one: Lease) -> None:
+        try:
+            one.acquire()
+        except RunInUse:
+            return
+        got.append(one)
+
+    threads = [threading.Thread(target=take, args=(one,)) for one in leases]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(got) <= 1, "never two"
+    assert [one.name for one in store.objects()] == [one._name for one in got]
+
+
+def test_who_was_taken_over_hears_of_it(s3: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(s3)
+    suspended = Lease(store)
+    suspended.acquire()
+    suspended.renew()
+    store.delete(suspended._name)  # as who takes it over does
+    suspended.renew()  # it was renewed just now
+    monkeypatch.setattr(lease, "RENEW_SECONDS", 0.0)
+    with pytest.raises(LeaseLost):
+        suspended.renew()
+    assert store.objects() == []
+
+
+def test_an_object_that_nobody_can_read_holds_nothing(s3: Location) -> None:
+    Store(s3).put(f"{FOLDER}/x.json", b"{")
+    Lease(Store(s3)).acquire()
+
+
+def test_who_could_not_give_it_back_may_take_it_again(proxy: Proxy, s3: Location) -> None:
+    """In the same process, once the store can be asked again."""
+    first = Lease(Store(s3))
+    first.acquire()
+    proxy.mode = "down"
+    with pytest.raises(StoreError):
+        first.release()
+    proxy.mode = "up"
+    Lease(Store(s3)).acquire()
+    assert len(Store(s3).objects()) == 1

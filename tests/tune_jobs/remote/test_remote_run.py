@@ -1,0 +1,203 @@
+"""Whole runs under a real Ray that are kept on a real S3 server."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tests.tune_jobs.remote.object_stores import Proxy, environment
+from tests.tune_jobs.runs import job_in
+from tune_jobs import Run, open_run, resume, run
+from tune_jobs.errors import HoldoutOpened, RunFolderError, RunInUse, StorageFailed
+from tune_jobs.events import Event, TrialEnded
+from tune_jobs.remote.location import Location
+from tune_jobs.remote.segments import read_from
+from tune_jobs.remote.store import Store
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path) -> Iterator[Path]:
+    """This machine's folder of copies."""
+    with environment({"TUNE_JOBS_CACHE": str(tmp_path / "here")}):
+        yield tmp_path / "here"
+
+
+def on_another_machine(tmp_path: Path, name: str = "there") -> Any:
+    return environment({"TUNE_JOBS_CACHE": str(tmp_path / name)})
+
+
+STEADY: dict[str, Any] = {
+    "model/name": "user_code:make",
+    "model/arguments": {"how": "steady"},
+    "training/max_epochs": 4,
+    "scheduler": {"method": "none"},
+    "search/trials": 6,
+}
+"""All trials run to their end, so that their curves are the same whatever happens on the way."""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return run(job_in(tmp_path_factory.mktemp("undisturbed"), STEADY))
+
+
+def assert_same(made: Run, other: Run) -> None:
+    for table in (lambda of: of.trials, lambda of: of.epochs):
+        mine, theirs = (
+            table(one).drop(columns=["seconds", "node"], errors="ignore") for one in (made, other)
+        )
+        pd.testing.assert_frame_equal(
+            mine.sort_values(list(mine.columns[:2]), ignore_index=True),
+            theirs.sort_values(list(theirs.columns[:2]), ignore_index=True),
+        )
+    assert made.winner.trial_id == other.winner.trial_id
+    assert made.winner.score == other.winner.score
+
+
+@contextmanager
+def driver(folder: Path, storage: Location) -> Iterator["subprocess.Popen[bytes]"]:
+    """`tune-jobs run` in a process of its own, which is killed if it has not ended by itself."""
+    job = job_in(folder, {**STEADY, "storage": str(storage)})
+    (folder / "job.yaml").write_text(job.to_yaml())
+    with (folder / "log").open("wb") as log:
+        command = [sys.executable, "-m", "tune_jobs", "run", str(folder / "job.yaml")]
+        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+def kept(storage: Location, process: "subprocess.Popen[bytes]", enough: Callable[[bytes], bool]) -> Location:
+    """The one run at `storage`, as soon as the store has `enough` of its journal."""
+    until = time.monotonic() + 150
+    while time.monotonic() < until and process.poll() is None:
+        for name in Store(storage).folders():
+            if enough(read_from(Store(storage / name))):
+                return storage / name
+        time.sleep(0.1)
+    raise AssertionError(f"the driver has not come so far; it ended with {process.poll()}")
+
+
+def ended_trials(content: bytes) -> int:
+    return content.count(b'"type":"trial_ended"')
+
+
+def test_a_run_is_kept_in_the_store_and_read_from_another_machine(s3: Location, tmp_path: Path) -> None:
+    made = run(job_in(tmp_path, {"storage": str(s3), "search/trials": 6}))
+    store = Store(s3 / made.path.name)
+    names = [stored.name for stored in store.objects()]
+    assert {"job.yaml", "data.json", "trials.parquet", "epochs.parquet", "selection.json", "study.log"} <= {
+        *names
+    }
+    assert "holdout/rows.npz" in names
+    assert not [name for name in names if name.startswith("lease/")]
+    assert read_from(store) == (made.path / "journal/events.jsonl").read_bytes()
+    assert list((made.path / "checkpoints").iterdir()) == []
+    with on_another_machine(tmp_path):
+        there = open_run(made.address)
+        assert there.path != made.path
+        pd.testing.assert_frame_equal(there.trials, made.trials)
+        pd.testing.assert_frame_equal(there.epochs, made.epochs)
+        assert not (there.path / "holdout/rows.npz").exists(), "who only looks has no test rows"
+        assert there.load_model() is not None
+        assert there.test().keys() == {"test_loss"}
+    with pytest.raises(HoldoutOpened):
+        open_run(made.address).test()
+
+
+def test_another_machine_goes_on_where_a_driver_was_killed(
+    s3: Location, tmp_path: Path, undisturbed: Run
+) -> None:
+    with driver(tmp_path, s3) as process:
+        place = kept(s3, process, lambda content: ended_trials(content) >= 2)
+        with on_another_machine(tmp_path):
+            assert open_run(str(place)).in_progress
+            with pytest.raises(RunInUse, match=rf"{place}: another process .*:{process.pid}, heard of"):
+                resume(str(place))
+        process.kill()
+        process.wait()
+    reported = read_from(Store(place))
+    with on_another_machine(tmp_path):
+        assert not open_run(str(place)).in_progress
+        resumed = resume(str(place))
+        assert_same(resumed, undisturbed)
+        assert read_from(Store(place)).startswith(reported), "nothing that was reported is lost"
+    with on_another_machine(tmp_path, "third"):
+        pd.testing.assert_frame_equal(open_run(str(place)).trials, resumed.trials)
+
+
+def test_a_driver_that_was_killed_in_an_outage(
+    proxy: Proxy, s3: Location, tmp_path: Path, undisturbed: Run
+) -> None:
+    """Its machine has more than the store; another machine goes on from what the store has."""
+    with driver(tmp_path, s3) as process:
+        place = kept(s3, process, lambda content: ended_trials(content) >= 2)
+        proxy.mode = "down"
+        before = proxy.refused
+        while proxy.refused < before + 5:
+            time.sleep(0.1)
+        process.kill()
+        process.wait()
+    proxy.mode = "up"
+    with on_another_machine(tmp_path):
+        assert_same(resume(str(place)), undisturbed)
+
+
+@pytest.mark.parametrize("mode", ["slow", "down"])
+def test_a_store_that_fails_for_a_while_harms_no_trial(
+    proxy: Proxy, s3: Location, tmp_path: Path, undisturbed: Run, mode: str
+) -> None:
+    """In the middle of the run, for longer than the store's own client would try."""
+    ended: list[Event] = []
+    timers = []
+
+    def follow(event: Event) -> None:
+        if isinstance(event, TrialEnded):
+            ended.append(event)
+            if len(ended) == 2:
+                proxy.mode = mode
+                timers.append(threading.Timer(8.0, lambda: setattr(proxy, "mode", "up")))
+                timers[0].start()
+
+    made = run(job_in(tmp_path, {**STEADY, "storage": str(s3)}), listeners=[follow])
+    timers[0].join()
+    assert proxy.refused > 3
+    assert_same(made, undisturbed)
+    with on_another_machine(tmp_path):
+        assert_same(open_run(made.address), undisturbed)
+
+
+def test_a_store_that_fails_for_long_stops_the_run_which_goes_on_later(
+    proxy: Proxy, s3: Location, tmp_path: Path, undisturbed: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tune_jobs.remote.mirror.END_SECONDS", 1.0)
+    ended: list[Event] = []
+
+    def follow(event: Event) -> None:
+        if isinstance(event, TrialEnded):
+            ended.append(event)
+            if len(ended) == 2:
+                proxy.mode = "down"
+
+    with environment({"TUNE_JOBS_OUTAGE_SECONDS": "3"}), pytest.raises(StorageFailed) as caught:
+        run(job_in(tmp_path, {**STEADY, "storage": str(s3)}), listeners=[follow])
+    text = str(caught.value)
+    place = s3 / caught.value.path.name
+    assert "it cannot be reached at" in text
+    assert f"tune-jobs resume {place}" in text
+    assert caught.value.exit_code == 130
+    with pytest.raises(RunFolderError, match=r"cannot be read .it cannot be reached at"):
+        resume(str(place))
+    proxy.mode = "up"
+    assert_same(resume(str(place)), undisturbed)

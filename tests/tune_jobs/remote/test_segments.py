@@ -1,0 +1,78 @@
+"""The journal in the store is the file's, whatever it was sent in, and however often."""
+
+from pathlib import Path
+
+import pytest
+
+from tune_jobs.errors import DamagedRun
+from tune_jobs.remote import segments
+from tune_jobs.remote.location import Location
+from tune_jobs.remote.segments import SegmentWriter, read_from, replace_journal, segment_name
+from tune_jobs.remote.store import Store
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"".join(b"line %d\n" % number for number in range(100)))
+    return path
+
+
+def test_what_was_sent_is_what_is_read(s3: Location, journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 50)
+    store, content = Store(s3), journal.read_bytes()
+    writer = SegmentWriter(store, journal, 0)
+    ends = [end + 1 for end, byte in enumerate(content) if byte == 10]
+    for size in (*ends[:20:3], ends[18], ends[-1]):
+        writer.send(size)
+        assert read_from(store) == content[: writer.sent]
+    assert read_from(store) == content
+    assert read_from(store, 123) == content[123:]
+    assert read_from(store, len(content)) == b""
+    assert len(segments.segments(store)) >= 3
+
+
+def test_an_object_that_another_driver_began_is_not_written_to(s3: Location, journal: Path) -> None:
+    store, content = Store(s3), journal.read_bytes()
+    SegmentWriter(store, journal, 0).send(70)
+    SegmentWriter(store, journal, 70).send(len(content))
+    assert [one.start for one in segments.segments(store)] == [0, 70]
+    assert store.get(segment_name(0)) == content[:70]
+    assert read_from(store) == content
+
+
+def test_nothing_new_is_nothing_sent(s3: Location, journal: Path) -> None:
+    SegmentWriter(Store(s3), journal, 0).send(0)
+    assert read_from(Store(s3)) == b""
+    assert Store(s3).objects() == []
+
+
+def test_a_missing_object_is_damage_and_not_a_shorter_journal(
+    s3: Location, journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 1)
+    store = Store(s3)
+    writer = SegmentWriter(store, journal, 0)
+    for size in (7, 14, 21):
+        writer.send(size)
+    store.delete(segment_name(7))
+    with pytest.raises(DamagedRun, match="lacks its bytes 7 to 13"):
+        read_from(store)
+
+
+def test_a_journal_that_was_cut_takes_the_place_of_the_longer_one(
+    s3: Location, journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 1)
+    store = Store(s3)
+    writer = SegmentWriter(store, journal, 0)
+    for size in (7, 14, 21):
+        writer.send(size)
+    replace_journal(store, b"line 0\n")
+    assert read_from(store) == b"line 0\n"
+
+
+def test_other_objects_beside_the_journal_are_not_of_it(s3: Location) -> None:
+    Store(s3).put("journal/events.jsonl.damaged-20260101T000000Z", b"x")
+    Store(s3).put("journal/events-1.jsonl", b"x")
+    assert read_from(Store(s3)) == b""

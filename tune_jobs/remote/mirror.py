@@ -1,0 +1,270 @@
+"""Sends a run to its object store while it goes on: the journal within about a second, all else at intervals.
+
+What the driver does never waits for the store. Its own disk has every event before anyone is told of it; the store
+has them about a second later, or when an outage is over. Before a run is said to have ended, the store has all.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tune_jobs.errors import RunFolderError, StorageFailed
+from tune_jobs.events import Event, HoldoutUnsealed, RunEnded, TrialCreated, TrialEnded
+from tune_jobs.folder import RunFolder
+from tune_jobs.journal import Journal
+from tune_jobs.remote import openings
+from tune_jobs.remote.lease import FOLDER as LEASE
+from tune_jobs.remote.lease import Lease, LeaseLost
+from tune_jobs.remote.location import Location
+from tune_jobs.remote.segments import FOLDER as SEGMENTS
+from tune_jobs.remote.segments import SegmentWriter, read_from, replace_journal
+from tune_jobs.remote.store import LONGEST_PAUSE, Store, StoreError, persistently
+from tune_jobs.remote.working_copy import location_of
+
+GROUP_SECONDS = 1.0
+"""Events of so long a time are sent together."""
+FILES_SECONDS = 30.0
+"""Files other than the journal are sent this often, and at the end."""
+END_SECONDS = 60.0
+"""So long the store is waited for at the end of a command."""
+_URGENT = (TrialEnded, HoldoutUnsealed, RunEnded)
+_NOT_SENT = ("checkpoints", "ray")
+_NOT_OURS = ("checkpoints/", f"{SEGMENTS}/", f"{LEASE}/", f"{openings.FOLDER}/")
+
+AfterUpload = Callable[[Callable[[], None]], None]
+"""Has a call made once the store knows of all events so far; only the latest of several is made."""
+
+
+@contextmanager
+def mirrored(folder: RunFolder, journal: Journal, *, replace: bool = False) -> Iterator[AfterUpload]:
+    """Has the object store of a run follow all that happens in `folder`; nothing is done for a run without one.
+
+    Args:
+        folder: of the run.
+        journal: its open journal.
+        replace: the store's journal may be another one, and gives way.
+
+    Raises:
+        RunInUse: a process of another machine is at work on the run.
+        RunFolderError: the store cannot be asked at first, or the run has gone on elsewhere.
+        StorageFailed: another process has taken the run over; or at the end, the store does not take the rest.
+    """
+    place = location_of(folder.path)
+    if place is None:
+        yield lambda call: call()
+        return
+    mirror = Mirror(folder, place, journal)
+    mirror.begin(replace=replace)
+    try:
+        yield mirror.after_upload
+    except BaseException:
+        with suppress(StorageFailed):  # what has ended the run comes first
+            mirror.end()
+        raise
+    mirror.end()
+
+
+class Mirror:
+    """Follows one run; see `mirrored`.
+
+    Args:
+        folder: the working copy.
+        place: where the run is kept.
+        journal: open.
+    """
+
+    def __init__(self, folder: RunFolder, place: Location, journal: Journal) -> None:
+        self._folder, self._place, self._journal = folder, place, journal
+        self._store = Store(place)
+        self._lease = Lease(self._store)
+        self._sent: dict[str, tuple[int, int]] = {}
+        """Size and time of change of files as the store has them."""
+        self._changed = threading.Condition()
+        self._urgent = self._over = False
+        self._after: Callable[[], None] | None = None
+        self._failure: StorageFailed | None = None
+        self._told = False
+        self._thread = threading.Thread(target=self._work, name="uploads of the run")
+
+    def begin(self, *, replace: bool = False) -> None:
+        """Takes the lease, and sends what the store lacks; from then on a thread goes on with that."""
+        try:
+            self._lease.acquire()
+        except StoreError as error:
+            raise self._unreachable(error) from error
+        try:
+            self._writer = SegmentWriter(self._store, self._folder.journal, self._common(replace=replace))
+            self._remember_sent()
+            self._remove_strangers()
+            self._send_files()
+        except BaseException as error:
+            with suppress(StoreError):
+                self._lease.release()
+            if isinstance(error, StoreError):
+                raise self._unreachable(error) from error
+            raise
+        self._journal.follow(self)
+        self._thread.start()
+
+    def __call__(self, event: Event) -> None:
+        """An event was appended to the journal."""
+        if self._failure is not None and not self._told:
+            self._told = True
+            raise self._failure
+        if isinstance(event, _URGENT):
+            self._wake()
+
+    def after_upload(self, call: Callable[[], None]) -> None:
+        """Has `call` made by the thread, once the store has all events so far."""
+        self._after = call
+
+    def end(self) -> None:
+        """Sends all that is left, and gives the lease back.
+
+        Raises:
+            StorageFailed: the store does not take it; nothing of it is lost.
+        """
+        self._over = True
+        self._wake()
+        self._thread.join()
+        try:
+            self._send_rest()
+        finally:
+            with suppress(StoreError):  # it becomes stale
+                self._lease.release()
+
+    def _send_rest(self) -> None:
+        if self._failure is not None:
+            if not self._told:
+                raise self._failure
+            return
+        try:
+            persistently(self._send_all, END_SECONDS)
+        except LeaseLost:
+            raise self._lost() from None
+        except StoreError as error:
+            raise StorageFailed(
+                f"{self._place}: has not all of the run yet ({error.strerror}); the rest is safe on this machine, in "
+                f"{self._folder.path}, and `tune-jobs resume {self._place}`, given here, sends it",
+                self._folder.path,
+            ) from error
+
+    def _work(self) -> None:
+        pause, files_sent = 0.0, 0.0
+        seconds = 0.0
+        while not self._over:
+            with self._changed:
+                self._changed.wait_for(lambda: self._urgent or self._over, pause or GROUP_SECONDS)
+                self._urgent = False
+            seconds += pause or GROUP_SECONDS
+            try:
+                self._lease.renew()
+                self._send_journal()
+                if seconds >= files_sent + FILES_SECONDS:
+                    self._send_files()
+                    files_sent = seconds
+                pause = 0.0
+            except LeaseLost:
+                self._failure = self._lost()
+                return
+            except StoreError:
+                pause = min(2 * pause or GROUP_SECONDS, LONGEST_PAUSE)
+            except Exception as error:  # else the run would go on, and nobody hear of it
+                self._failure = StorageFailed(
+                    f"{self._place}: cannot be written to ({type(error).__name__}: {error}); the run has stopped, and "
+                    f"what was reported is on this machine, in {self._folder.path}",
+                    self._folder.path,
+                )
+                return
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._urgent = True
+            self._changed.notify()
+
+    def _send_all(self) -> None:
+        self._lease.renew()
+        self._send_files()
+
+    def _send_journal(self) -> None:
+        after, self._after = self._after, None
+        try:
+            self._writer.send(self._journal.size)
+            if after is not None:
+                after()
+        except StoreError:
+            self._after = self._after or after
+            raise
+
+    def _send_files(self) -> None:
+        """Files as they are now; the journal first, so that none tells of an event that it does not."""
+        now = self._files()
+        self._send_journal()
+        for name, state in now.items():
+            if self._sent.get(name) != state:
+                with suppress(FileNotFoundError):  # replaced or removed meanwhile
+                    self._store.upload(self._folder.path / name, name, state[0])
+                    self._sent[name] = state
+        for name in [name for name in self._sent if name not in now]:
+            self._store.delete(name)
+            del self._sent[name]
+
+    def _files(self) -> dict[str, tuple[int, int]]:
+        found = {}
+        top = self._folder.path
+        for folder, below, names in os.walk(top):
+            if Path(folder) == top:
+                below[:] = [name for name in below if name not in _NOT_SENT]
+            below[:] = [name for name in below if not name.startswith(".")]
+            for name in names:
+                path = Path(folder, name)
+                if name.startswith(".") or name.endswith((".tmp", ".lock")) or path == self._folder.journal:
+                    continue
+                with suppress(FileNotFoundError):
+                    status = path.lstat()
+                    if not path.is_symlink():
+                        found[path.relative_to(top).as_posix()] = (status.st_size, status.st_mtime_ns)
+        return found
+
+    def _common(self, *, replace: bool) -> int:
+        """Bytes that the store has of the journal."""
+        kept = read_from(self._store)
+        here = self._folder.journal.read_bytes()[: self._journal.size]
+        if here.startswith(kept):
+            return len(kept)
+        if replace:
+            replace_journal(self._store, here)
+            return len(here)
+        raise RunFolderError(
+            f"{self._place}: the run has gone on elsewhere since it was read; give the command once more"
+        )
+
+    def _remember_sent(self) -> None:
+        """Files that the store has already, as far as sizes and times tell."""
+        stored = {one.name: one for one in self._store.objects() if not one.name.startswith(_NOT_OURS)}
+        for name, (size, changed) in self._files().items():
+            one = stored.get(name)
+            if one is not None and one.size == size and changed / 1e9 <= one.modified:
+                self._sent[name] = (size, changed)
+
+    def _remove_strangers(self) -> None:
+        """Checkpoints of trials that the journal does not know: their creation was lost with a machine.
+
+        A resumed run makes other trials of their names.
+        """
+        known = {event.trial_id for event in self._journal.past if isinstance(event, TrialCreated)}
+        for name in self._store.folders("checkpoints"):
+            if name.isdecimal() and name not in known:
+                self._store.delete_all(f"checkpoints/{name}")
+
+    def _unreachable(self, error: StoreError) -> RunFolderError:
+        return RunFolderError(f"{self._place}: cannot be written to ({error.strerror})")
+
+    def _lost(self) -> StorageFailed:
+        return StorageFailed(
+            f"{self._place}: another process has taken this run over, since this one was not heard of for long; it has "
+            f"stopped here, and the other one goes on. What this one did meanwhile is in {self._folder.path}",
+            self._folder.path,
+        )

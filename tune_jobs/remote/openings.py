@@ -1,0 +1,101 @@
+"""Openings of the holdout, claimed in the object store before the test rows are read: one machine at a time can.
+
+A claim is an object of its own. Whoever makes one looks at once for others with the same number, and withdraws
+where there are any, so that two machines never both go on.
+"""
+
+import json
+import random
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tune_jobs.remote.store import Store, StoreError
+
+FOLDER = "holdout/claims"
+LEDGER = "holdout/ledger.jsonl"
+_ATTEMPTS = 6
+
+
+class ClaimedElsewhere(Exception):
+    """Another process has claimed this opening."""
+
+
+def claim(store: Store, entry: Mapping[str, Any]) -> None:
+    """Has the store hold that the holdout is opened; only after this may the rows be read.
+
+    Args:
+        store: of the run.
+        entry: the new line of the ledger; its `number` is what is claimed.
+
+    Raises:
+        ClaimedElsewhere: it was claimed before.
+        StoreError: the store cannot be asked; nothing is claimed, or, if it went away in the middle, perhaps.
+    """
+    number = int(entry["number"])
+    for attempt in range(_ATTEMPTS):
+        name = f"{FOLDER}/{number:06d}-{secrets.token_hex(8)}.json"
+        try:
+            store.put(name, json.dumps(entry).encode())
+            others = [other for other in _claims(store, number) if other != name]
+        except StoreError:
+            _withdraw(store, name)
+            raise
+        if not others:
+            return
+        store.delete(name)
+        time.sleep(random.uniform(0.1, 0.5) * (attempt + 1))  # noqa: S311 (two at once: one comes first)
+        if set(others) & set(_claims(store, number)):
+            break
+    raise ClaimedElsewhere
+
+
+def update_ledger(run: Path, store: Store, names: Sequence[str]) -> None:
+    """Brings the ledger of a copy up to date, claims that no ledger tells of included.
+
+    Args:
+        run: the copy.
+        store: of the run.
+        names: all its objects.
+    """
+    path = run / LEDGER
+    here = path.read_bytes() if path.exists() else b""
+    kept = store.get(LEDGER) if LEDGER in names else b""
+    content = here if here.startswith(kept) else kept
+    known = {_number(line) for line in content.splitlines()}
+    for name in sorted(name for name in names if name.startswith(f"{FOLDER}/")):
+        entry = _entry(store, name)
+        if entry is not None and _number(entry) not in known:
+            content += entry + b"\n"
+            known.add(_number(entry))
+    if content != here:
+        part = path.with_name(f".{path.name}.tmp")
+        part.write_bytes(content)
+        part.replace(path)
+
+
+def _claims(store: Store, number: int) -> list[str]:
+    return [one.name for one in store.objects(FOLDER) if one.name.startswith(f"{FOLDER}/{number:06d}-")]
+
+
+def _withdraw(store: Store, name: str) -> None:
+    try:
+        store.delete(name)
+    except StoreError:  # it may stay: then the holdout counts as opened, which harms nobody's honesty
+        return
+
+
+def _entry(store: Store, name: str) -> bytes | None:
+    try:
+        return store.get(name)
+    except FileNotFoundError:  # withdrawn since
+        return None
+
+
+def _number(line: bytes) -> int | None:
+    try:
+        return int(json.loads(line)["number"])
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,269 @@
+"""The copy of a run on this machine's disk, where the run itself is kept in an object store.
+
+The driver, and every command that reads, works on such a copy as on any run folder; what is here makes it and
+brings it up to date. Checkpoints stay in the store. All copies of one place lie in one folder, which names it.
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tune_jobs.errors import RunFolderError
+from tune_jobs.folder import RunFolder
+from tune_jobs.journal import in_use
+from tune_jobs.remote import lease, openings, segments
+from tune_jobs.remote.checkpoints import RemoteCheckpoints
+from tune_jobs.remote.location import Location, is_uri
+from tune_jobs.remote.store import Store, Stored, StoreError, server_of
+
+CACHE_VARIABLE = "TUNE_JOBS_CACHE"
+"""Of the environment: the folder of all copies, in place of `~/.cache/tune-jobs`."""
+SECONDS_BETWEEN_LOOKS = 1.0
+"""How often a run that is watched from afar is looked at."""
+_PLACE = ".place"
+_NOT_COPIED = ("checkpoints/", f"{segments.FOLDER}/", f"{lease.FOLDER}/", f"{openings.FOLDER}/", "ray/")
+_LATER = ("wandb/", "tensorboard/", "holdout/rows.npz")
+"""What only those who go on with the run have use for."""
+
+
+def cache() -> Path:
+    """The folder of all copies."""
+    named = os.environ.get(CACHE_VARIABLE)
+    general = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(named or Path(general, "tune-jobs")).absolute().resolve()
+
+
+def home_of(place: Location) -> Path:
+    """The folder for the copies of all runs at `place`, which is made, for its owner alone.
+
+    Raises:
+        RunFolderError: it cannot be made.
+    """
+    key = hashlib.sha256(f"{server_of(place)} {place}".encode()).hexdigest()[:16]
+    home = cache() / key
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not (home / _PLACE).exists():
+            temporary = home / f"{_PLACE}.{os.getpid()}"
+            temporary.write_text(str(place), encoding="utf-8")
+            temporary.replace(home / _PLACE)
+    except OSError as error:
+        raise RunFolderError(
+            f"{home}: cannot be written to ({error.strerror}); this machine's copies of the runs at {place} go there. "
+            f"Name another folder in the environment variable {CACHE_VARIABLE}"
+        ) from error
+    return home
+
+
+def storage_folder(storage: str) -> Path:
+    """The folder that the run folders of a job's `storage` are made in: itself, or that of the copies."""
+    return home_of(Location.parse(storage)) if is_uri(storage) else Path(storage)
+
+
+def location_of(run: Path) -> Location | None:
+    """Where the run is kept that the folder `run` is a copy of; None where the folder is the run itself."""
+    try:
+        return Location.parse((run.parent / _PLACE).read_text(encoding="utf-8")) / run.name
+    except (OSError, ValueError):
+        return None
+
+
+def checkpoints_of(folder: RunFolder) -> Path | Location:
+    """Where workers write the checkpoints of a run to."""
+    place = location_of(folder.path)
+    return folder.checkpoints if place is None else place / folder.checkpoints.name
+
+
+def shown(text: str) -> str:
+    """`text` with the places that runs are kept at for the paths of their copies."""
+    return re.sub(re.escape(f"{cache()}{os.sep}") + r"[0-9a-f]{16}(?![0-9a-f])", _shown_home, text)
+
+
+def pull(place: Location, *, whole: bool = False) -> RunFolder:
+    """This machine's copy of the run at `place`, up to date.
+
+    A copy that a process of this machine is at work on is left as it is, since it is ahead of the store. So is
+    what an earlier process did not come to send; that of a run which has gone on elsewhere since is set aside.
+
+    Args:
+        place: the run's.
+        whole: with all but the checkpoints, to go on with the run; else with what is needed to show it.
+
+    Raises:
+        RunFolderError: there is no run, or the store cannot be asked.
+        DamagedRun: an object of the journal is missing.
+    """
+    folder = RunFolder(home_of(place.parent) / place.name)
+    try:
+        with _alone(folder):
+            if not (folder.is_run and in_use(folder.journal)):
+                _update(folder, Store(place), whole=whole)
+    except StoreError as error:
+        has = f"; what this machine has of it is in {folder.path}" if folder.is_run else ""
+        raise RunFolderError(f"{place}: cannot be read ({error.strerror}){has}") from error
+    return folder
+
+
+def complete(folder: RunFolder) -> None:
+    """Brings all of `folder` up to date, if it is a copy; see `pull`."""
+    if (place := location_of(folder.path)) is not None:
+        pull(place, whole=True)
+
+
+def fetch_checkpoints(folder: RunFolder, trial_id: str) -> None:
+    """Copies those of a trial into `folder`, if it is a copy.
+
+    Raises:
+        RunFolderError: the store cannot be asked.
+    """
+    place = checkpoints_of(folder)
+    if isinstance(place, Location):
+        try:
+            RemoteCheckpoints(place, trial_id).fetch(folder.checkpoints / trial_id)
+        except StoreError as error:
+            raise RunFolderError(f"{place}: cannot be read ({error.strerror})") from error
+
+
+def pull_all(place: Location) -> Path:
+    """Copies of all runs at `place`; returns the folder that they are in.
+
+    Raises:
+        RunFolderError: the store cannot be asked.
+    """
+    home = home_of(place)
+    try:
+        for name in Store(place).folders():
+            if segments.segments(Store(place / name)):
+                pull(place / name)
+    except StoreError as error:
+        raise RunFolderError(f"{place}: cannot be read ({error.strerror})") from error
+    return home
+
+
+def at_work(folder: RunFolder) -> bool:
+    """Is a process at work on the run, here or, for one in an object store, on any machine?"""
+    if in_use(folder.journal):
+        return True
+    place = location_of(folder.path)
+    if place is None:
+        return False
+    try:
+        return bool(lease.holders(Store(place)))
+    except StoreError:  # nobody can tell
+        return True
+
+
+@contextmanager
+def kept_up_to_date(folder: RunFolder) -> Iterator[None]:
+    """Has a copy follow its run while somebody looks at it."""
+    place = location_of(folder.path)
+    if place is None:
+        yield
+        return
+    over = threading.Event()
+
+    def follow() -> None:
+        while not over.wait(SECONDS_BETWEEN_LOOKS):
+            with suppress(RunFolderError):  # the next look may succeed
+                pull(place)
+
+    thread = threading.Thread(target=follow, name="copy of the run")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _update(folder: RunFolder, store: Store, *, whole: bool) -> None:
+    stored = store.objects()
+    journal = segments.read_from(store)
+    if not journal:
+        if folder.is_run:  # nothing has reached the store yet
+            return
+        raise RunFolderError(
+            f"{store.place}: no run is kept there; `tune-jobs list {store.place}` shows the runs below a place"
+        )
+    for path in (folder.path, folder.journal.parent, folder.checkpoints, folder.ray):
+        path.mkdir(parents=True, exist_ok=True)
+    folder.holdout.mkdir(mode=0o700, exist_ok=True)
+    ahead = _update_journal(folder.journal, journal)
+    for one in stored:
+        later = one.name.startswith(_LATER) and not whole
+        if not later and not one.name.startswith((*_NOT_COPIED, ".")) and one.name != openings.LEDGER:
+            _update_file(folder.path / one.name, one, store, keep=ahead)
+    openings.update_ledger(folder.path, store, [one.name for one in stored])
+
+
+def _update_journal(path: Path, kept: bytes) -> bool:
+    """Has the file hold what the store does; where it holds more, it stays, and that is told."""
+    with path.open("a+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # a process has begun to work on it
+            return True
+        file.seek(0)
+        here = file.read()
+        if here.startswith(kept):
+            return len(here) > len(kept)
+        same = _whole_lines_in_common(here, kept)
+        if b"\n" in here[same:]:  # else there is no more than a line that was not finished
+            aside = path.with_name(f"{path.name}.elsewhere-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+            aside.write_bytes(here)
+        file.truncate(same)
+        file.write(kept[same:])
+        file.flush()
+        os.fsync(file.fileno())
+    return False
+
+
+def _whole_lines_in_common(one: bytes, other: bytes) -> int:
+    """Bytes of the lines at the start that are the same."""
+    same = 0
+    for line, other_line in zip(one.splitlines(keepends=True), other.splitlines(keepends=True), strict=False):
+        if line != other_line:
+            break
+        same += len(line)
+    return same
+
+
+def _update_file(path: Path, one: Stored, store: Store, *, keep: bool) -> None:
+    """Has `path` be the object, unless it is or, with `keep`, is there at all."""
+    with suppress(FileNotFoundError):
+        status = path.stat()
+        if keep or (status.st_size == one.size and status.st_mtime >= one.modified):
+            return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        store.download(one.name, part)
+        os.utime(part, (one.modified, one.modified))
+        if one.name == "holdout/rows.npz":
+            part.chmod(0o400)
+        part.replace(path)
+    except FileNotFoundError:  # removed since it was listed
+        pass
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(folder: RunFolder) -> Iterator[None]:
+    """One process, and one thread, at a time brings a copy up to date."""
+    with (folder.path.parent / f".{folder.name}.lock").open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _shown_home(found: "re.Match[str]") -> str:
+    try:
+        return (Path(found[0]) / _PLACE).read_text(encoding="utf-8")
+    except OSError:
+        return found[0]
