@@ -202,8 +202,16 @@ def test_the_image_holds_what_is_copied_elsewhere() -> None:
         if line.startswith("COPY")
         for word in line.split()[2:-1]
     }
-    assert copied == set(read(AWS)["file_mounts"].values()) - {TOKEN, "Makefile"}
+    assert copied == set(read(AWS)["file_mounts"].values()) - {TOKEN, "Makefile", "examples"}
     assert "-c constraints.txt" in DOCKERFILE.read_text()
+
+
+@every_cloud
+def test_the_head_can_start_machines(path: Path) -> None:
+    """Ray itself asks for the cloud's client, and does not bring it."""
+    (command,) = read(path)["head_setup_commands"]
+    client = {AWS: "boto3", GCP: "google-api-python-client"}[path]
+    assert f"pip install -q -c ~/tune-jobs/constraints.txt {client}" in command
 
 
 @every_cloud
