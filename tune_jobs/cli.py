@@ -18,6 +18,7 @@ from rich.console import Console
 
 from search_spaces import Problem, SearchSpaceError
 from trainers.errors import CheckpointError, Diverged, TrainerError
+from tune_jobs.cluster_commands import add_commands, is_jobs_address, resume_on_cluster
 from tune_jobs.display import (
     configuration_text,
     failures_display,
@@ -147,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="drop a damaged line of the journal and all behind it; a copy is kept",
     )
+    add_commands(add, job)
     add("import-sweep", _import_sweep, "Print a W&B sweep file as a job file.", ("SWEEP", "sweep file"))
     return parser
 
@@ -154,14 +156,19 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace, rest: list[str], console: Console) -> None:
     from tune_jobs.driver import run  # noqa: PLC0415
     from tune_jobs.standing import Standing  # noqa: PLC0415
+    from tune_jobs.submission.handover import Handover  # noqa: PLC0415
     from tune_jobs.views import make_view  # noqa: PLC0415
 
+    handover = Handover.from_environment()
+    announcing = [] if handover is None else [handover.announcing(console)]
+    if handover is not None:
+        handover.check_versions()
     job = Job.from_file(options.job, parse_overrides(rest))
     beginning = f"{job.name}: {job.trials} trials; {_PREPARING}"
 
     def tune() -> Path:
         with make_view(Standing(job, asked_at=time.time()), console, beginning) as view:
-            return run(job, address=options.address, listeners=[view]).path
+            return run(job, address=options.address, listeners=[view, *announcing], handover=handover).path
 
     _print_tuned(tune, console)
 
@@ -171,8 +178,14 @@ def _resume(options: argparse.Namespace, rest: list[str], console: Console) -> N
     from tune_jobs.journal import read_journal, refuse_if_in_use  # noqa: PLC0415
     from tune_jobs.resumption import is_over, job_to_resume  # noqa: PLC0415
     from tune_jobs.standing import Standing  # noqa: PLC0415
+    from tune_jobs.submission.handover import Handover  # noqa: PLC0415
     from tune_jobs.views import make_view  # noqa: PLC0415
 
+    if is_jobs_address(options.address):
+        resume_on_cluster(options.run, options.address, rest, console)
+        return
+    handover = Handover.from_environment()
+    announcing = [] if handover is None else [handover.announcing(console)]
     overrides = parse_overrides(rest)
     folder = RunFolder.open(options.run)
     refuse_if_in_use(folder.journal)  # before anything is announced
@@ -188,7 +201,7 @@ def _resume(options: argparse.Namespace, rest: list[str], console: Console) -> N
         made = len(standing.record.trials)
         beginning = f"{job.name}: {job.trials} trials, of which {made} were made before; {_PREPARING}"
         with make_view(standing, console, beginning) as view:
-            return resume(folder.path, overrides, address=options.address, listeners=[view]).path
+            return resume(folder.path, overrides, address=options.address, listeners=[view, *announcing]).path
 
     _print_tuned(tune, console)
 

@@ -35,6 +35,7 @@ from tune_jobs.scheduling import rung_epochs
 from tune_jobs.selection import select_winner, write_selection
 from tune_jobs.signals import Interrupts, interrupts
 from tune_jobs.storage import storage_failures, write_test
+from tune_jobs.submission.handover import Handover, job_of_submission
 from tune_jobs.tables import write_tables
 from tune_jobs.tracking import follow, open_trackers
 from tune_jobs.tracking.base import Guest
@@ -44,13 +45,20 @@ if TYPE_CHECKING:
     from trainers.data import TrainingData
 
 
-def run(job: Job, *, address: str | None = None, listeners: Sequence[Listener] = ()) -> Run:
+def run(
+    job: Job,
+    *,
+    address: str | None = None,
+    listeners: Sequence[Listener] = (),
+    handover: Handover | None = None,
+) -> Run:
     """Tunes: trains the trials that `job` asks for, selects the winner, and leaves a run folder.
 
     Args:
         job: what to do.
         address: `HOST:PORT` of a Ray cluster; None starts Ray on this machine, or uses the one of this process.
         listeners: called with every event of the run's journal, after it is written.
+        handover: what came with a job that was submitted to a cluster from another machine.
 
     Raises:
         JobError: a file or function that the job names is not there.
@@ -69,7 +77,8 @@ def run(job: Job, *, address: str | None = None, listeners: Sequence[Listener] =
         with ray_connection(address, user_modules(job)) as look:
             capacity = Capacity(job.resources, look)
             signals.defer()
-            folder = make_folder(job, prepared, lambda made: _check_storage(look(), made))
+            folder = make_folder(job, prepared, lambda made: _check_storage(look(), made), handover)
+            job = job_of_submission(job, folder) if handover else job
             begins, data = run_started(job, prepared.report), [prepared.for_trials()]
             del prepared  # `data` gives up the last copy of the rows outside of Ray
             with (

@@ -5,6 +5,9 @@
     ├── RunFolderError       2    not a run folder, or one in the wrong state for the call
     │   └── RunInUse         2    another process is at work on it
     ├── ResourceError        2    the machine or cluster cannot give what the job asks for
+    ├── ClusterError         2    a cluster cannot be asked, does not let us in, or has other versions
+    ├── SubmissionError      2    no submission of that name, or one in the wrong state for the call
+    ├── SubmissionEnded      1    a run on a cluster did not end well; in place of 1, with the run's own exit code
     ├── HoldoutOpened        3    the test rows were read before
     ├── TrainingFailed       1    the user's own code raised in `tune-jobs train`
     ├── UnfinishedRun             a run left its folder, and no success
@@ -22,7 +25,6 @@ sees a traceback for any of them.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
 
 from search_spaces import Problem
 
@@ -30,7 +32,7 @@ from search_spaces import Problem
 class TuneJobsError(Exception):
     """Root of the tree; its text is shown to the user as it is."""
 
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
 
 
 class JobError(TuneJobsError):
@@ -69,6 +71,30 @@ class ResourceError(TuneJobsError):
     """The machine or cluster does not have what the job asks for."""
 
     exit_code = 2
+
+
+class ClusterError(TuneJobsError):
+    """The Jobs server of a cluster cannot be asked, does not let us in, or is of other versions."""
+
+    exit_code = 2
+
+
+class SubmissionError(TuneJobsError):
+    """There is no such submission, or it is not in the state that the call needs."""
+
+    exit_code = 2
+
+
+class SubmissionEnded(TuneJobsError):
+    """A run on a cluster was refused, failed, or was stopped.
+
+    Attributes:
+        exit_code: that of the run.
+    """
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        self.exit_code = exit_code
+        super().__init__(message)
 
 
 class TrainingFailed(TuneJobsError):

@@ -36,18 +36,25 @@ class RunFolder:
 
     @classmethod
     @contextmanager
-    def making(cls, storage: Path, name: str) -> Iterator[Self]:
+    def making(cls, storage: Path, name: str, run: str | None = None) -> Iterator[Self]:
         """A new folder to be filled in the block; where that fails, nothing of it stays.
 
         What it is to hold may be large, so that there is a write test before and after.
 
+        Args:
+            storage: is made where it is missing.
+            name: of the job.
+            run: name of the folder; None makes one up.
+
         Raises:
-            RunFolderError: the folder cannot be made or written to; so is any `OSError` of the block.
+            RunFolderError: the folder is there, cannot be made or written to; so is any `OSError` of the block.
         """
-        time = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        letters = "".join(secrets.choice(string.ascii_lowercase) for _ in range(4))
         storage = storage.resolve()
-        folder = cls(storage / f"{name}-{time}-{letters}")
+        folder = cls(storage / (run or new_run_name(name)))
+        if folder.path.exists():
+            raise RunFolderError(
+                f"{folder.path}: is there already; `tune-jobs resume RUN` goes on with a run"
+            )
         made: list[Path] = []
         try:
             made = [path for path in (folder.path, storage, *storage.parents) if not path.exists()]
@@ -155,12 +162,24 @@ class RunFolder:
         return self.path / "report.html"
 
     @property
+    def submitted(self) -> Path:
+        """What came with a run that was submitted: its job, data file and modules."""
+        return self.path / "submitted"
+
+    @property
     def ray(self) -> Path:
         return self.path / "ray"
 
     def relative(self, path: Path) -> str:
         """`path` as it is written in the run's own files, so that the folder can be moved."""
         return path.resolve().relative_to(self.path).as_posix()
+
+
+def new_run_name(name: str) -> str:
+    """`<name>-<UTC time>-<4 letters>`, for a run of the job of that name."""
+    time = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    letters = "".join(secrets.choice(string.ascii_lowercase) for _ in range(4))
+    return f"{name}-{time}-{letters}"
 
 
 @contextmanager

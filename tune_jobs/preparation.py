@@ -24,6 +24,7 @@ from tune_jobs.remote.location import Location, is_uri
 from tune_jobs.remote.store import Store, StoreError
 from tune_jobs.remote.working_copy import checkpoints_of, storage_folder
 from tune_jobs.scheduling import rung_epochs
+from tune_jobs.submission.handover import Handover, keep_submitted
 from tune_jobs.trainable import TrialTask
 
 if TYPE_CHECKING:
@@ -79,7 +80,10 @@ def check_store(job: Job) -> None:
 
 
 def make_folder(
-    job: Job, prepared: "PreparedData", check: Callable[[RunFolder], None] = lambda _: None
+    job: Job,
+    prepared: "PreparedData",
+    check: Callable[[RunFolder], None] = lambda _: None,
+    handover: Handover | None = None,
 ) -> RunFolder:
     """The run's folder, with the resolved job, how rows are encoded, and the sealed test rows.
 
@@ -87,14 +91,21 @@ def make_folder(
         job: of the run.
         prepared: its data.
         check: may refuse the folder, by an error; nothing of it stays then either.
+        handover: of a job that was submitted, whose folder is then kept too.
 
     Raises:
         RunFolderError: it cannot be made or written to; nothing of it stays.
     """
-    with RunFolder.making(storage_folder(job.storage), job.name) as folder:
+    with RunFolder.making(
+        storage_folder(job.storage), job.name, handover.run if handover else None
+    ) as folder:
         check(folder)
+        if handover is not None:
+            keep_submitted(job.folder, folder)
+        else:
+            job = job.with_absolute_source()
         with replacing(folder.job) as file:
-            file.write(job.with_absolute_source().to_yaml().encode())
+            file.write(job.to_yaml().encode())
         write_info(prepared.info, folder.data_info)
         holdout.seal(folder, prepared.test)
     return folder

@@ -139,10 +139,8 @@ def _join(address: str, modules: Sequence[UserModule]) -> None:
     found = check_address(address)
     with TemporaryDirectory(prefix="tune-jobs-") as folder:
         copy_modules(modules, Path(folder))
-        for_workers: dict[str, Any] = {"env_vars": _FOR_WORKERS}
-        if modules:
-            for_workers["working_dir"] = folder
-        _init_at(address, found, for_workers)
+        # Also where it is empty: the folder of a submission holds the data file, test rows included.
+        _init_at(address, found, {"env_vars": _FOR_WORKERS, "working_dir": folder})
 
 
 def _init_at(address: str, found: str, for_workers: dict[str, Any]) -> None:

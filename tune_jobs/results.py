@@ -72,7 +72,8 @@ def job_of(folder: RunFolder, events: Sequence[Event]) -> Job:
             "that early, and nothing is lost: run its job anew; else restore the journal from a copy"
         )
     try:
-        job = Job.from_mapping(read_yaml(folder.job), Path(events[0].job_folder))
+        home = folder.submitted if folder.submitted.is_dir() else Path(events[0].job_folder)
+        job = Job.from_mapping(read_yaml(folder.job), home)
     except JobError as error:
         text = "; ".join(p.message for p in error.problems)
         raise DamagedRun(f"{folder.job}: {text}; restore it from a copy") from error

@@ -128,8 +128,9 @@ def run_resumed(job: Job, journal: Journal) -> RunResumed:
 
 def write_job(job: Job, folder: RunFolder) -> None:
     """Keeps the job as it is run from here on."""
+    kept = job if job.folder == folder.submitted else job.with_absolute_source()
     with replacing(folder.job) as file:
-        file.write(job.with_absolute_source().to_yaml().encode())
+        file.write(kept.to_yaml().encode())
 
 
 def _cut_notices(journal: Journal) -> list[str]:

@@ -1,0 +1,272 @@
+"""The Jobs server of a cluster: Ray's own client, with limits of time and its failures in plain words."""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import ray
+import requests
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobSubmissionClient
+
+from tune_jobs.errors import ClusterError, SubmissionError
+from tune_jobs.submission.progress import Submission, submission_of
+
+SECONDS_TO_CONNECT = 5.0
+SECONDS_TO_ANSWER = 20.0
+SECONDS_TO_TAKE = 300.0
+"""A package is sent and kept within this time."""
+SECONDS_TO_COME_BACK = 60.0
+"""A server that is followed may be away for this long."""
+_BROKEN = (RuntimeError, OSError, aiohttp.ClientError, ClusterError)
+SECONDS_BETWEEN_LOOKS = 1.0
+SHOWN = 5
+"""Submissions that a message names."""
+OURS = "tune_jobs"
+"""Key of the metadata of our submissions."""
+_ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+_TOKEN = (
+    "export RAY_AUTH_MODE=token, and the cluster's token as RAY_AUTH_TOKEN or in ~/.ray/auth_token "  # noqa: S105
+    "(on its head: `ray get-auth-token`)"
+)
+_START = """
+tune_jobs_python=$(sed -n 's|^.* \\(/.*\\)/lib/python[0-9.]*/site-packages/ray/_raylet[^/]*$|\\1/bin/python3|p' \
+/proc/$PPID/maps 2>/dev/null | head -n 1)
+[ -x "$tune_jobs_python" ] || tune_jobs_python=python3
+exec "$tune_jobs_python" -m "$@"
+"""
+"""Starts a module with the Python that Ray itself runs with, whose process is the parent of the shell."""
+_ENVIRONMENT = {
+    "TUNE_JOBS_START": _START,
+    "RAY_JOB_STOP_WAIT_TIME_S": "120",  # a run that is stopped writes its tables first
+    "COLUMNS": "120",
+}
+_ENTRYPOINT = 'exec sh -c "$TUNE_JOBS_START" sh '
+
+
+class _Client(JobSubmissionClient):
+    """Waits for no answer for ever."""
+
+    def _do_request(self, method: str, endpoint: str, **how: Any) -> requests.Response:
+        long = method == "PUT" or endpoint.endswith("/logs")
+        seconds = SECONDS_TO_TAKE if long else SECONDS_TO_ANSWER
+        return super()._do_request(method, endpoint, timeout=(SECONDS_TO_CONNECT, seconds), **how)
+
+
+class JobsServer:
+    """The Jobs server at an address.
+
+    Args:
+        address: `http://HOST:PORT` of the dashboard of the cluster's head.
+
+    Raises:
+        ClusterError: nobody listens there, or something else than Ray's dashboard; the token is missing or wrong;
+            or it has another Ray than this machine.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = checked_url(address)
+        with self._told():
+            with _no_other_address():
+                self._client = _Client(self.address)
+            there = self._client._server_ray_version
+        if there != ray.__version__:
+            raise ClusterError(
+                f"{self.address}: the cluster has Ray {there}, and this machine Ray {ray.__version__}; install the "
+                "same on both sides, with the project's constraints.txt"
+            )
+
+    def submit(
+        self,
+        command: str,
+        submission_id: str,
+        *,
+        metadata: Mapping[str, str],
+        environment: Mapping[str, str] | None = None,
+        package: Path | None = None,
+    ) -> None:
+        """Has the head of the cluster run `python -m COMMAND`, in the folder `package` if one is sent along."""
+        runtime: dict[str, Any] = {"env_vars": {**_ENVIRONMENT, **(environment or {})}}
+        if package is not None:
+            runtime["working_dir"] = str(package)
+        with self._told():
+            self._client.submit_job(
+                entrypoint=f"{_ENTRYPOINT}{command}",
+                submission_id=submission_id,
+                runtime_env=runtime,
+                metadata={OURS: "1", **metadata},
+            )
+
+    def submissions(self) -> list[Submission]:
+        """All of ours, the newest first."""
+        with self._told():
+            details = self._client.list_jobs()
+        ours = [submission_of(one) for one in details if OURS in (one.metadata or {})]
+        return sorted(ours, key=lambda one: one.begun or 0.0, reverse=True)
+
+    def submission(self, submission_id: str) -> Submission:
+        """The one of that id.
+
+        Raises:
+            SubmissionError: there is none; the message names some that there are.
+        """
+        for one in self.submissions():
+            if one.id == submission_id:
+                return one
+        raise SubmissionError(self._unknown(submission_id))
+
+    def log(self, submission_id: str) -> str:
+        """All that the driver has said so far."""
+        with self._told():
+            return said(self._client.get_job_logs(submission_id))
+
+    def follow(self, submission_id: str) -> Iterator[str]:
+        """What the driver says, part by part, to its end."""
+        passed = 0
+        patience = time.monotonic() + SECONDS_TO_COME_BACK
+        while True:
+            try:
+                for text in self._tail(submission_id):
+                    yield text[passed:]
+                    passed = max(passed, len(text))
+                    patience = time.monotonic() + SECONDS_TO_COME_BACK
+                over = self.submission(submission_id).over
+                text = self.log(submission_id)
+            except _BROKEN as error:
+                if time.monotonic() > patience:
+                    raise self._gone() from error
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+                continue
+            yield text[passed:]
+            passed = max(passed, len(text))
+            if over:
+                return
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+
+    def stop(self, submission_id: str) -> None:
+        """Asks the driver to end; it is not waited for."""
+        with self._told():
+            self._client.stop_job(submission_id)
+
+    def forget(self, submission_id: str) -> None:
+        """Takes a submission that is over off the server's list."""
+        with self._told():
+            self._client.delete_job(submission_id)
+
+    def _tail(self, submission_id: str) -> Iterator[str]:
+        """All that was said so far, again and again as it grows."""
+        whole = ""
+        with _quiet(), asyncio.Runner() as runner:
+            chunks = self._client.tail_job_logs(submission_id)
+
+            async def next_chunk() -> str | None:
+                return await anext(chunks, None)
+
+            while (chunk := runner.run(next_chunk())) is not None:
+                whole += chunk
+                yield said(whole)
+
+    def _unknown(self, submission_id: str) -> str:
+        known = [one.id for one in self.submissions()]
+        names = ", ".join(known[:SHOWN]) or "none"
+        more = f", and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
+        return (
+            f"{submission_id}: no submission of that name at {self.address}; known are {names}{more}. A cluster that "
+            "was started anew knows none of before; `tune-jobs resume RUN --address URL` with the run's whole path "
+            "there goes on with a run"
+        )
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            with _quiet():
+                yield
+        except AuthenticationError as error:
+            missing = "Authentication required" in str(error)
+            why = "none was given" if missing else "the one that was given is not it"
+            raise ClusterError(
+                f"{self.address}: the cluster lets in holders of its token alone, and {why}; {_TOKEN}"
+            ) from error
+        except requests.exceptions.Timeout as error:
+            raise ClusterError(
+                f"{self.address}: no answer within {SECONDS_TO_ANSWER:g} s; {_how_to_reach(self.address)}"
+            ) from error
+        except (ConnectionError, requests.exceptions.ConnectionError) as error:
+            raise self._gone() from error
+        except (requests.exceptions.RequestException, ValueError, KeyError) as error:
+            raise self._something_else() from error
+        except RuntimeError as error:
+            raise self._refused(error) from error
+
+    def _gone(self) -> ClusterError:
+        return ClusterError(f"{self.address}: nobody listens there; {_how_to_reach(self.address)}")
+
+    def _something_else(self) -> ClusterError:
+        return ClusterError(
+            f"{self.address}: something answers there, and it is not the dashboard of a Ray cluster; "
+            f"{_how_to_reach(self.address)}"
+        )
+
+    def _refused(self, error: RuntimeError) -> ClusterError:
+        if "Version check returned 404" in str(error):
+            return self._something_else()
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        return ClusterError(f"{self.address}: the Jobs server refuses: {lines[-1].strip()[:300]}")
+
+
+def checked_url(address: str) -> str:
+    """`address` without a path.
+
+    Raises:
+        ClusterError: it is no `http://HOST:PORT`.
+    """
+    with suppress(ValueError):
+        url = urlsplit(address)
+        if url.scheme in {"http", "https"} and url.hostname and url.port != 0:
+            return f"{url.scheme}://{url.netloc}"
+    raise ClusterError(
+        f"--address {address}: valid is http://HOST:PORT of the dashboard of the cluster's head, such as "
+        "http://127.0.0.1:8265 through a tunnel"
+    )
+
+
+def said(log: str) -> str:
+    """What the driver has said, without what Ray says before of how it is started."""
+    _, entry, rest = log.partition("Running entrypoint for job ")
+    return rest.partition("\n")[2] if entry else ""
+
+
+def _how_to_reach(address: str) -> str:
+    port = urlsplit(address).port or 8265
+    return (
+        "give the address of the dashboard on the cluster's head, which listens on its loopback: "
+        f"`ssh -N -L {port}:127.0.0.1:8265 HEAD` brings it here as http://127.0.0.1:{port}"
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What Ray's client would say is said here."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+@contextmanager
+def _no_other_address() -> Iterator[None]:
+    """Ray would take the address from these variables, whatever it is given."""
+    before = {name: os.environ.pop(name) for name in _ADDRESS_VARIABLES if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(before)

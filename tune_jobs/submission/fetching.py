@@ -1,0 +1,116 @@
+"""A run folder from a cluster: through the Jobs server where this machine does not see it, else as it is copied."""
+
+import base64
+import binascii
+import hashlib
+import io
+import secrets
+import shlex
+import shutil
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tune_jobs.errors import ClusterError, RunFolderError
+from tune_jobs.folder import RunFolder
+from tune_jobs.submission.client import JobsServer
+from tune_jobs.submission.progress import State, complaint_in
+from tune_jobs.submission.sending import BEGIN, END, files_worth_sending
+
+SECONDS_TO_SEND = 600.0
+
+
+def fetch_seen(run: Path, output: Path) -> Path:
+    """Copies a run folder that this machine sees into the folder `output`; returns its path.
+
+    Raises:
+        RunFolderError: there is a folder of that name, or it cannot be written to.
+    """
+    folder = RunFolder.open(run)
+    with _new_folder(output, folder.name) as target:
+        for path in files_worth_sending(folder):
+            copy = target / path.relative_to(folder.path)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, copy)
+    return output / folder.name
+
+
+def fetch_through(server: JobsServer, run: str, output: Path) -> Path:
+    """Copies the run folder that the cluster has at `run` into the folder `output`; returns its path.
+
+    Raises:
+        RunFolderError: there is a folder of that name, or it cannot be written to.
+        ClusterError: it cannot be sent.
+    """
+    name = run.rstrip("/").rpartition("/")[2]
+    with _new_folder(output, name) as target:
+        content = unpacked(_sent(server, run), run)
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
+            archive.extractall(target, filter="data")
+    return output / name
+
+
+def unpacked(log: str, run: str) -> bytes:
+    """The archive that `log` holds.
+
+    Raises:
+        ClusterError: it is not whole.
+    """
+    rest = log.partition(BEGIN)[2]
+    first, _, rest = rest.partition("\n")
+    pieces, end, _ = rest.partition(END)
+    with suppress(binascii.Error, ValueError):
+        size, digest = first.split()
+        content = b"".join(base64.b64decode(line) for line in pieces.split()) if end else b""
+        if len(content) == int(size) and hashlib.sha256(content).hexdigest() == digest:
+            return content
+    raise ClusterError(
+        f"{run}: did not arrive whole; try again, or copy the folder from a machine of the cluster, as with "
+        f"`rsync -a HEAD:{run} .`"
+    )
+
+
+def _sent(server: JobsServer, run: str) -> str:
+    """The log of a submission that prints the run."""
+    submission_id = f"fetch-{secrets.token_hex(6)}"
+    command = f"tune_jobs.submission.sending {shlex.quote(run)}"
+    server.submit(command, submission_id, metadata={"run": run, "kind": "fetch"})
+    deadline = time.monotonic() + SECONDS_TO_SEND
+    try:
+        while not (sent := server.submission(submission_id)).over:
+            if time.monotonic() > deadline:
+                server.stop(submission_id)
+                raise ClusterError(f"{run}: the cluster did not send it within {SECONDS_TO_SEND:g} s")
+            time.sleep(0.5)
+        log = server.log(submission_id)
+    finally:
+        with suppress(ClusterError):
+            server.forget(submission_id)
+    if sent.state is not State.DONE:
+        raise ClusterError(f"the cluster cannot send the run: {complaint_in(log)}")
+    return log
+
+
+@contextmanager
+def _new_folder(output: Path, name: str) -> Iterator[Path]:
+    """An empty folder that becomes `output/name` at the end; where the block fails, nothing of it stays."""
+    target = output / name
+    if target.exists():
+        raise RunFolderError(f"{target}: is there already; give another folder with `--output FOLDER`")
+    made: Path | None = None
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=output))
+        yield made
+        made.chmod(0o755)
+        made.rename(target)
+    except OSError as error:
+        raise RunFolderError(
+            f"{output}: cannot be written to ({error.strerror}); give another, with `--output FOLDER`"
+        ) from error
+    finally:
+        if made is not None:
+            shutil.rmtree(made, ignore_errors=True)

@@ -1,0 +1,97 @@
+"""What the driver of a submitted run is told by the machine that has submitted it, and what it says back."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Self
+
+from rich.console import Console
+
+from tune_jobs.cluster.survey import versions_here
+from tune_jobs.errors import ClusterError
+from tune_jobs.events import Event, RunResumed, RunStarted
+from tune_jobs.folder import RunFolder
+from tune_jobs.job import Job
+from tune_jobs.journal import Listener
+
+VARIABLE = "TUNE_JOBS_SUBMISSION"
+"""Of the driver's environment."""
+_BEGUN = "begun: "
+_NAMES = {"python": "Python", "ray": "Ray"}
+
+
+@dataclass(frozen=True)
+class Handover:
+    """Travels with a submission, as text."""
+
+    run: str
+    """Name of the run folder."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Of the machine that has submitted the run; empty where they do not matter, as to a run that is resumed."""
+
+    @classmethod
+    def from_environment(cls) -> Self | None:
+        """What this process was told; None where its run was not submitted."""
+        text = os.environ.get(VARIABLE)
+        return None if text is None else cls(**json.loads(text))
+
+    def to_environment(self) -> dict[str, str]:
+        """The variable that tells it."""
+        return {VARIABLE: json.dumps(asdict(self))}
+
+    def check_versions(self) -> None:
+        """Makes sure that this machine computes what the one that has submitted the run would.
+
+        Raises:
+            ClusterError: it does not.
+        """
+        if differing := differences(self.versions, versions_here()):
+            raise ClusterError(
+                f"the versions differ: {differing}; install the same on both sides, with the project's "
+                "constraints.txt, and submit the job anew"
+            )
+
+    def announcing(self, console: Console) -> Listener:
+        """Tells whoever waits for it that the run has been taken up."""
+
+        def tell(event: Event) -> None:
+            if isinstance(event, RunStarted | RunResumed):
+                console.print(f"{_BEGUN}{self.run}", markup=False)
+
+        return tell
+
+
+def has_begun(log: str) -> bool:
+    """Has the driver that wrote `log` taken its run up?"""
+    return any(line.startswith(_BEGUN) for line in log.splitlines())
+
+
+def keep_submitted(job_folder: Path, folder: RunFolder) -> None:
+    """Keeps in the run folder what came with the job, so that a run can be resumed without who submitted it."""
+    shutil.copytree(job_folder, folder.submitted, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def job_of_submission(job: Job, folder: RunFolder) -> Job:
+    """The same job, from what was kept of it in the run folder."""
+    return Job.from_mapping(job.to_mapping(), folder.submitted)
+
+
+def differences(sent: Mapping[str, str], here: Mapping[str, str]) -> str:
+    """In which versions the machine that submitted a run differs from the cluster; empty if in none that matters.
+
+    Of Python the first two numbers matter, of packages all but the build (`2.13.0+cpu` is `2.13.0+cu130`).
+    """
+    return ", ".join(
+        f"{_NAMES.get(name, name)} {version} where the job was submitted and {here.get(name, 'none')} on the cluster"
+        for name, version in sent.items()
+        if _what_matters(name, version) != _what_matters(name, here.get(name))
+    )
+
+
+def _what_matters(name: str, version: str | None) -> str | None:
+    if version is None:
+        return None
+    return ".".join(version.split(".")[:2]) if name == "python" else version.partition("+")[0]

@@ -1,0 +1,147 @@
+"""What is sent to a cluster with a job: the job itself, its data file, and the user's modules; nothing else.
+
+No environment variable and no key is sent. What is there already, such as a data file on a disk that the cluster
+shares, is named by its absolute path and stays there.
+"""
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search_spaces import Problem
+from trainers.data.files import SUFFIXES
+from tune_jobs.errors import JobError
+from tune_jobs.job import Job
+from tune_jobs.job_checks import check_surroundings
+from tune_jobs.job_file import apply_overrides, read_yaml
+from tune_jobs.user_modules import copy_modules, user_modules
+
+MOST_BYTES = 100 * 1024**2
+"""Ray's Jobs server takes no larger package."""
+JOB_FILE = "job.yaml"
+_DATA = "data"
+_OUTSIDE = "://"
+
+
+@dataclass(frozen=True)
+class ToSubmit:
+    """A job that was checked as far as this machine can."""
+
+    job: Job
+    data_here: bool
+    """False where the data file is on the cluster, and only there."""
+
+    @property
+    def data_file(self) -> Path | None:
+        """The file to be sent; None where there is none, or it stays where it is."""
+        source = Path(self.job.data.source)
+        if source.suffix.lower() not in SUFFIXES or source.is_absolute():
+            return None
+        return self.job.folder / source
+
+
+def job_to_submit(path: Path, overrides: Sequence[tuple[str, Any]]) -> ToSubmit:
+    """The job in the file at `path`, for a cluster; see `Job.from_file`.
+
+    A data file with an absolute path is one of the cluster, and need not be there on this machine.
+
+    Raises:
+        JobError: with every problem, a `storage` that a cluster cannot share among them.
+    """
+    sections = apply_overrides(read_yaml(path), overrides)
+    folder = path.parent.resolve()
+    try:
+        job = Job.from_mapping(sections, folder)
+    except JobError as error:
+        raise JobError(error.problems, name=str(path)) from error
+    source = Path(job.data.source)
+    data_here = not (source.suffix.lower() in SUFFIXES and source.is_absolute() and not source.is_file())
+    checked = {name: getattr(job, name) for name in Job.model_fields if data_here or name != "data"}
+    problems = [*check_surroundings(checked, folder), *_storage(job.storage)]
+    if problems:
+        raise JobError(problems, name=str(path))
+    return ToSubmit(job, data_here)
+
+
+def make_package(submitted: ToSubmit, folder: Path, include: Sequence[str] = ()) -> int:
+    """Fills `folder` with what is sent; returns its size in bytes.
+
+    Args:
+        submitted: the job.
+        folder: empty.
+        include: further files and folders, relative to the job's folder, to be found there under the same names.
+
+    Raises:
+        JobError: a file is missing, or all of them are too large to be sent.
+    """
+    job = submitted.job
+    copy_modules(user_modules(job), folder)
+    for name in include:
+        _include(job.folder, name, folder)
+    file = submitted.data_file
+    if file is not None:
+        _check_size(file.stat().st_size, file, job)
+        inside = Path(os.path.normpath(job.data.source))
+        source = inside if ".." not in inside.parts else Path(_DATA, file.name)
+        (folder / source).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, folder / source)
+        sections = job.to_mapping()
+        sections["data"]["source"] = source.as_posix()
+        job = Job.from_mapping(sections, job.folder)
+    (folder / JOB_FILE).write_text(job.to_yaml(), encoding="utf-8")
+    sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    size = sum(sizes.values())
+    _check_size(size, max(sizes, key=lambda path: sizes[path]), job)
+    return size
+
+
+def _storage(storage: str) -> list[Problem]:
+    if _OUTSIDE in storage or Path(storage).is_absolute():
+        return []
+    return [
+        Problem(
+            "storage",
+            f"given {storage!r}, which is relative to this machine's current folder; a cluster needs a place that all "
+            "of its nodes share: `--storage /shared/runs` or `--storage s3://bucket/runs`",
+        )
+    ]
+
+
+def _check_size(size: int, largest: Path, job: Job) -> None:
+    if size <= MOST_BYTES:
+        return
+    if largest.suffix.lower() in SUFFIXES:
+        way = (
+            f"put {largest.name} on storage that the cluster shares, and name it by its absolute path there: "
+            f"`--data.source /shared/{largest.name}`"
+        )
+    else:
+        way = "send less, and put large files on storage that the cluster shares"
+    raise JobError(
+        [
+            Problem(
+                str(largest.name),
+                f"{size / 1e6:.0f} MB would be sent, and a cluster takes {MOST_BYTES / 1e6:.0f} MB at most; {way}",
+            )
+        ],
+        name=f"submit {job.name}",
+    )
+
+
+def _include(home: Path, name: str, folder: Path) -> None:
+    path = Path(os.path.normpath(home / name))
+    if not path.is_relative_to(home) or path == home or not path.exists():
+        raise JobError(
+            [Problem("--include", f"given {name!r}; valid: a file or folder in {home}")],
+            name="the command line",
+        )
+    target = folder / path.relative_to(home)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        ignored = shutil.ignore_patterns("__pycache__", ".git", ".venv")
+        shutil.copytree(path, target, ignore=ignored, dirs_exist_ok=True)
+    else:
+        shutil.copyfile(path, target)

@@ -1,0 +1,165 @@
+"""How a submission stands, and what there is to do about it: small answers from what Ray knows and the driver said."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol
+
+from tune_jobs.display import duration_text
+from tune_jobs.errors import Interrupted, JobError, RunFailed
+
+COMPLAINT = "tune-jobs: "
+"""How the message begins that a command ends with."""
+
+
+class State(Enum):
+    """Of a submission; the value is what people read."""
+
+    WAITING = "waiting to be started"
+    RUNNING = "running"
+    DONE = "done"
+    REFUSED = "refused"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted, and can be resumed"
+    STOPPED = "stopped, and can be resumed"
+    LOST = "lost with its process, and can be resumed"
+
+    @property
+    def over(self) -> bool:
+        return self not in {State.WAITING, State.RUNNING}
+
+    @property
+    def resumable(self) -> bool:
+        return self in {State.INTERRUPTED, State.STOPPED, State.LOST}
+
+
+class Details(Protocol):
+    """What Ray says of a submission."""
+
+    submission_id: str | None
+    status: Any
+    metadata: dict[str, str] | None
+    start_time: int | None
+    end_time: int | None
+    driver_exit_code: int | None
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A run on a cluster, from when it was submitted to its end there."""
+
+    id: str
+    state: State
+    metadata: Mapping[str, str]
+    begun: float | None
+    """Unix time at which the cluster took it."""
+    ended: float | None
+    exit_code: int | None
+    """Of its driver; None before its end, and where the driver was killed with all that watched it."""
+
+    @property
+    def over(self) -> bool:
+        return self.state.over
+
+    @property
+    def run(self) -> str:
+        """The run, as the cluster sees it: a path, or `s3://bucket/prefix/run`."""
+        return self.metadata.get("run", "")
+
+    @property
+    def name(self) -> str:
+        """Of the run."""
+        return self.run.rstrip("/").rpartition("/")[2]
+
+    def age(self) -> str:
+        """How long it has been there, or was."""
+        if self.begun is None:
+            return ""
+        return duration_text(max((self.ended or time.time()) - self.begun, 0.0))
+
+
+def submission_of(details: Details) -> Submission:
+    """From what Ray says of it."""
+    return Submission(
+        id=str(details.submission_id),
+        state=state_of(str(getattr(details.status, "value", details.status)), details.driver_exit_code),
+        metadata=details.metadata or {},
+        begun=_seconds(details.start_time),
+        ended=_seconds(details.end_time),
+        exit_code=details.driver_exit_code,
+    )
+
+
+def state_of(status: str, exit_code: int | None) -> State:
+    """From Ray's own status, and the exit code of the driver."""
+    plain = {
+        "PENDING": State.WAITING,
+        "RUNNING": State.RUNNING,
+        "SUCCEEDED": State.DONE,
+        "STOPPED": State.STOPPED,
+    }
+    if status in plain:
+        return plain[status]
+    if exit_code is None or exit_code < 0:  # killed
+        return State.LOST
+    codes = {JobError.exit_code: State.REFUSED, Interrupted.exit_code: State.INTERRUPTED}
+    return codes.get(exit_code, State.FAILED)
+
+
+def exit_code_of(submission: Submission) -> int:
+    """What a command ends with that has waited for the end of the run."""
+    if submission.state is State.DONE:
+        return 0
+    if submission.state.resumable:
+        return Interrupted.exit_code
+    return submission.exit_code or RunFailed.exit_code
+
+
+def complaint_in(log: str) -> str:
+    """What the driver said in the end of why it ended: its message, or its last lines where it has none."""
+    lines = log.rstrip().splitlines()
+    starts = [number for number, line in enumerate(lines) if line.startswith(COMPLAINT)]
+    if starts:
+        return "\n".join(lines[starts[-1] :]).removeprefix(COMPLAINT)
+    if any("No module named 'tune_jobs" in line or "No module named tune_jobs" in line for line in lines):
+        return (
+            "tune-jobs is not installed on the cluster's head, or for another Python than its Ray's; install it in the "
+            "same way on every node"
+        )
+    return "\n".join(lines[-5:]) or "its process said nothing"
+
+
+def last_line(log: str) -> str:
+    """What the driver said last."""
+    lines = [line for line in log.splitlines() if line.strip()]
+    return lines[-1].strip() if lines else ""
+
+
+def status_lines(submission: Submission, log: str, address: str) -> list[str]:
+    """What `tune-jobs status ID` shows."""
+    since = f"for {submission.age()}" if not submission.over else f"after {submission.age()}"
+    lines = [f"submission: {submission.id}", f"state: {submission.state.value} ({since})"]
+    if submission.over and submission.state is not State.DONE:
+        lines.append(f"reason: {complaint_in(log)}")
+    elif not submission.over and (last := last_line(log)):
+        lines.append(f"last: {last}")
+    if submission.state is State.DONE:
+        lines += [line for line in log.splitlines() if line.startswith("winner: ")][-1:]
+    return [*lines, f"run: {submission.run}", f"next: {'; or '.join(next_commands(submission, address))}"]
+
+
+def next_commands(submission: Submission, address: str) -> Sequence[str]:
+    """What one may want to do now, each as a command."""
+    at = f"--address {address}"
+    if not submission.over:
+        return [f"tune-jobs logs {submission.id} --follow {at}", f"tune-jobs stop {submission.id} {at}"]
+    if submission.state is State.DONE:
+        return [f"tune-jobs fetch {submission.id} {at}"]
+    if submission.state.resumable:
+        return [f"tune-jobs resume {submission.run} {at}"]
+    return [f"tune-jobs logs {submission.id} {at}"]
+
+
+def _seconds(milliseconds: int | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000

@@ -1,0 +1,84 @@
+"""A run folder in one piece: which of its files are worth their way, and how they travel through a log.
+
+The module is also a program that runs on the cluster, `python -m tune_jobs.submission.sending RUN`, and prints the
+pieces that `fetching` puts together again.
+"""
+
+import base64
+import hashlib
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from tune_jobs.errors import SubmissionError, TuneJobsError
+from tune_jobs.folder import RunFolder
+from tune_jobs.results import open_run
+from tune_jobs.selection import rank
+
+MOST_BYTES = 64 * 1024**2
+"""Compressed; what is larger would be slow through a log."""
+BEGIN = "archive: "
+END = "end of the archive"
+_PIECE = 3 * 16384
+
+
+def files_worth_sending(folder: RunFolder) -> list[Path]:
+    """All files of a run but the checkpoints of trials other than the best one, and Ray's own."""
+    best = rank(open_run(folder.path).record)[:1]
+    kept = {folder.checkpoints / candidate.trial.trial_id for candidate in best}
+    return [
+        path
+        for path in sorted(folder.path.rglob("*"))
+        if path.is_file()
+        and not path.name.endswith(".tmp")
+        and not path.is_relative_to(folder.ray)
+        and (not path.is_relative_to(folder.checkpoints) or path.parent in kept)
+    ]
+
+
+def send(run: str, most: int = MOST_BYTES) -> Iterator[str]:
+    """The lines that the archive of the run at `run` is printed as.
+
+    Raises:
+        SubmissionError: it has more than `most` bytes, compressed.
+    """
+    folder = RunFolder.open(run)
+    with tempfile.TemporaryFile() as file:
+        with tarfile.open(fileobj=file, mode="w:gz") as archive:
+            for path in files_worth_sending(folder):
+                archive.add(path, path.relative_to(folder.path).as_posix(), recursive=False)
+        size = file.tell()
+        if size > most:
+            raise SubmissionError(
+                f"{run}: {size // 10**6} MB compressed, and at most {most // 10**6} MB are fetched "
+                f"through the Jobs server; copy the folder from a machine of the cluster, as with "
+                f"`rsync -a HEAD:{run} .`"
+            )
+        yield f"{BEGIN}{size} {_digest(file)}"
+        file.seek(0)
+        while piece := file.read(_PIECE):
+            yield base64.b64encode(piece).decode()
+        yield END
+
+
+def _digest(file: IO[bytes]) -> str:
+    file.seek(0)
+    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # a temporary file is one
+
+
+def main(run: str) -> int:
+    """Prints the archive, or why not."""
+    try:
+        for line in send(run):
+            print(line)  # noqa: T201 (what the program is for)
+    except TuneJobsError as error:
+        print(f"tune-jobs: {error}")  # noqa: T201
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
