@@ -15,11 +15,11 @@ from typing import Any
 from tune_jobs.cluster.capacity import Cluster
 from tune_jobs.cluster.knock import check_address
 from tune_jobs.cluster.look import cluster_now
-from tune_jobs.cluster.survey import survey
+from tune_jobs.cluster.survey import refuse_unfit, survey
 from tune_jobs.errors import ResourceError
 from tune_jobs.ray_watch import ended_with_this_process
 from tune_jobs.signals import end_at_once, handlers_restored
-from tune_jobs.user_modules import UserModule, copy_modules
+from tune_jobs.user_modules import ModulesArrived, UserModule, copy_modules
 
 _FOR_WORKERS = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
 """A trial that was given no GPU sees none; the processes of a cluster have not this one's environment."""
@@ -69,7 +69,8 @@ def ray_connection(
         with _started(address, modules) if not ray.is_initialized() else nullcontext():
             look = partial(cluster_now, home=None if address is None else Path.home())
             if address is not None:
-                survey(look().nodes)
+                question = ModulesArrived(tuple(module.path.stem for module in modules))
+                refuse_unfit(survey(look().nodes, question))
             yield look
 
 

@@ -8,6 +8,7 @@ import ast
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from search_spaces import Problem
@@ -67,6 +68,23 @@ def copy_modules(modules: Iterable[UserModule], folder: Path) -> None:
     for path, name in files:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, folder / name)
+
+
+@dataclass(frozen=True)
+class ModulesArrived:
+    """A question to the nodes of a cluster: can what they were sent be imported there?"""
+
+    names: tuple[str, ...]
+
+    def answer(self, node: str) -> str | None:
+        """Asked on the node; nothing is imported."""
+        missing = [name for name in self.names if PathFinder.find_spec(name) is None]
+        if not missing:
+            return None
+        return (
+            f"the job's modules {', '.join(missing)} cannot be imported there, although they were sent; where "
+            "PYTHONPATH is set on that machine, have it extend what is there: PYTHONPATH=FOLDER:$PYTHONPATH"
+        )
 
 
 def _named(job: Job) -> list[str]:

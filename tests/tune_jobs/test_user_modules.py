@@ -1,14 +1,21 @@
 """Which of the user's files go to other machines."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from tests.declared_nodes import declared_nodes
 from tests.tune_jobs.runs import job_in
 from tune_jobs import user_modules as under_test
 from tune_jobs.errors import JobError
 from tune_jobs.user_modules import copy_modules, user_modules
+
+ROOT = Path(__file__).parents[2]
+"""The nodes, too, find this state of the packages."""
 
 
 def sent(folder: Path, files: Mapping[str, str], **changes: object) -> set[str]:
@@ -69,3 +76,24 @@ def test_too_large_a_package_is_refused_with_its_largest_file(
         JobError, match=r"at most 0 MB are sent to other machines; the largest file is rows\.csv"
     ):
         sent(folder, {"nets/__init__.py": "", "nets/rows.csv": "1" * 2000}, model__name="nets:make")
+
+
+@pytest.mark.slow
+def test_a_machine_that_hides_what_it_is_sent_is_refused_before_a_trial_fails_there(tmp_path: Path) -> None:
+    """PYTHONPATH in a start-up file of its own, which Ray's workers read after they were told where the modules are."""
+    job = job_in(tmp_path, {"model/name": "user_code:make"})
+    (tmp_path / "job.yaml").write_text(job.to_yaml())
+    hiding = tmp_path / "site" / "sitecustomize.py"
+    hiding.parent.mkdir()
+    hiding.write_text("import sys\nsys.path[:] = [p for p in sys.path if 'working_dir_files' not in p]\n")
+    with declared_nodes({"PYTHONPATH": f"{hiding.parent}{os.pathsep}{ROOT}"}, num_cpus=1) as cluster:
+        command = [sys.executable, "-m", "tune_jobs", "run", "job.yaml", "--address", cluster.address]
+        environment = {
+            **cluster.environment,
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        }
+        ran = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+    assert ran.returncode == 2, ran.stdout
+    assert "the job's modules user_code cannot be imported there, although they were sent" in ran.stderr

@@ -51,20 +51,26 @@ def survey(nodes: Sequence[Node], question: Question | None = None) -> dict[str,
         return {}
     with ThreadPoolExecutor(max_workers=len(nodes)) as threads:
         answers = list(threads.map(lambda node: _ask(node, question), nodes))
-    problems = [
-        f"{node.name}: {problem}"
-        for node, answer in zip(nodes, answers, strict=True)
-        if (problem := problem_of(answer, versions_here()))
-    ]
-    if problems:
-        raise ResourceError(
-            f"{len(problems)} of {len(nodes)} nodes cannot take trials of this run: {'; '.join(problems)}"
-        )
+    here = versions_here()
+    refuse_unfit({node.name: problem_of(answer, here) for node, answer in zip(nodes, answers, strict=True)})
     return {
         node.name: answer.wrong
         for node, answer in zip(nodes, answers, strict=True)
         if not isinstance(answer, str)
     }
+
+
+def refuse_unfit(problems: Mapping[str, str | None]) -> None:
+    """Makes sure that no node has a problem.
+
+    Raises:
+        ResourceError: some have; the message names them all.
+    """
+    unfit = [f"{name}: {problem}" for name, problem in problems.items() if problem is not None]
+    if unfit:
+        raise ResourceError(
+            f"{len(unfit)} of {len(problems)} nodes cannot take trials of this run: {'; '.join(unfit)}"
+        )
 
 
 def check_storage(nodes: Sequence[Node], place: "Path | Location") -> None:
@@ -137,5 +143,7 @@ def _failure(error: Exception) -> str:
     text = str(error)
     if "No module named 'tune_jobs" in text or "No module named 'trainers" in text:
         return "tune-jobs is not installed there, or for another Python; install it in the same way on every node"
+    if "Can't get attribute" in text:
+        return "another state of tune-jobs is installed there; install the same on every node"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return f"could not be asked ({lines[-1][:300] if lines else type(error).__name__})"

@@ -12,6 +12,9 @@ from tests.declared_nodes import declared_nodes
 from tests.tune_jobs.runs import job_in
 from tune_jobs.cluster.survey import Answer, problem_of, versions_here
 
+ROOT = Path(__file__).parents[3]
+"""The nodes, too, find this state of the packages."""
+
 HERE = {"python": "3.11.7", "torch": "2.13.0+cpu", "ray": "2.60.0"}
 
 
@@ -66,7 +69,7 @@ def refused_run(folder: Path, on_the_nodes: Path) -> str:
     """What is said of a run on a cluster whose nodes find packages in that folder first; nothing is left of it."""
     job = job_in(folder, {})
     (folder / "job.yaml").write_text(job.to_yaml())
-    with declared_nodes({"PYTHONPATH": str(on_the_nodes)}, num_cpus=1) as cluster:
+    with declared_nodes({"PYTHONPATH": f"{on_the_nodes}{os.pathsep}{ROOT}"}, num_cpus=1) as cluster:
         command = [sys.executable, "-m", "tune_jobs", "run", "job.yaml", "--address", cluster.address]
         environment = {
             **cluster.environment,
