@@ -27,7 +27,16 @@ SLOW_DOWN = (
 )
 
 
-_SERVER = """
+_GS_SERVER = """
+import sys
+from gcp_storage_emulator.server import create_server
+server = create_server("127.0.0.1", 0, in_memory=True, default_bucket=sys.argv[1])
+server.start()
+print(server._api._httpd.server_address[1], flush=True)
+sys.stdin.read()
+server.stop()
+"""
+_S3_SERVER = """
 import sys
 from moto.server import ThreadedMotoServer
 server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -40,9 +49,21 @@ server.stop()
 
 @contextmanager
 def s3_server(**variables: str) -> Iterator[str]:
-    """The address of an S3 server with an empty bucket, in a process of its own; `http://127.0.0.1:PORT`."""
+    """The address of an S3 server with an empty bucket; `http://127.0.0.1:PORT`."""
+    with _serving(_S3_SERVER, variables) as port:
+        with environment(CREDENTIALS):
+            files = fs.S3FileSystem(
+                endpoint_override=f"127.0.0.1:{port}", scheme="http", allow_bucket_creation=True
+            )
+            files.create_dir(BUCKET)
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def _serving(code: str, variables: Mapping[str, str]) -> Iterator[int]:
+    """The port of a server in a process of its own: pyarrow may wait for it with all threads of this one held."""
     with subprocess.Popen(
-        [sys.executable, "-c", _SERVER],
+        [sys.executable, "-c", code, BUCKET],
         env={**os.environ, **variables},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -50,12 +71,9 @@ def s3_server(**variables: str) -> Iterator[str]:
     ) as server:
         assert server.stdin is not None
         assert server.stdout is not None
-        address = f"127.0.0.1:{int(server.stdout.readline())}"
-        with environment(CREDENTIALS):
-            files = fs.S3FileSystem(endpoint_override=address, scheme="http", allow_bucket_creation=True)
-            files.create_dir(BUCKET)
         try:
-            yield f"http://{address}"
+            yield int(server.stdout.readline())
+            server.stdout.close()
         finally:
             server.stdin.close()
 
@@ -158,12 +176,35 @@ def s3_address() -> Iterator[str]:
         yield address
 
 
+@pytest.fixture(scope="session")
+def gs_address() -> Iterator[str]:
+    with _serving(_GS_SERVER, {}) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
 @pytest.fixture
 def s3(s3_address: str, request: pytest.FixtureRequest) -> Iterator[Location]:
     """An empty place on a real S3 server, of this test alone; the environment says how to get there."""
-    name = "".join(letter if letter.isalnum() else "-" for letter in request.node.name)
     with environment({**CREDENTIALS, "AWS_ENDPOINT_URL": s3_address}):
-        yield Location("s3", BUCKET, name)
+        yield Location("s3", BUCKET, _named(request))
+
+
+@pytest.fixture
+def gs(gs_address: str, request: pytest.FixtureRequest) -> Iterator[Location]:
+    """The same on a server that speaks like Google Cloud Storage."""
+    with environment({"STORAGE_EMULATOR_HOST": gs_address}):
+        yield Location("gs", BUCKET, _named(request))
+
+
+@pytest.fixture(params=["s3", "gs"])
+def place(request: pytest.FixtureRequest) -> Location:
+    """An empty place in either kind of store."""
+    found: Location = request.getfixturevalue(request.param)
+    return found
+
+
+def _named(request: pytest.FixtureRequest) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in request.node.name)
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from tune_jobs.remote.location import Location
 from tune_jobs.remote.store import Store, StoreError, persistently
 
 
-def test_objects_of_all_sizes_come_back(s3: Location, tmp_path: Path) -> None:
-    store = Store(s3)
+def test_objects_of_all_sizes_come_back(place: Location, tmp_path: Path) -> None:
+    store = Store(place)
     large = os.urandom(20 << 20)
     for name, content in (("a/empty", b""), ("a/small", b"text"), ("a/deep/large", large)):
         store.put(name, content)
@@ -29,8 +29,8 @@ def test_objects_of_all_sizes_come_back(s3: Location, tmp_path: Path) -> None:
     assert (store.folders(), store.folders("a")) == (["a"], ["deep"])
 
 
-def test_what_is_deleted_is_gone_and_may_be_deleted_again(s3: Location) -> None:
-    store = Store(s3)
+def test_what_is_deleted_is_gone_and_may_be_deleted_again(place: Location) -> None:
+    store = Store(place)
     for name in ("x/1", "x/2", "y"):
         store.put(name, b"1")
     for _ in range(2):
@@ -58,18 +58,19 @@ def test_a_file_that_cannot_be_read_to_its_end_leaves_no_part_of_it(
 
 
 @pytest.mark.parametrize("ask", ["put", "objects", "folders"])
-def test_a_bucket_that_is_not_there(s3: Location, ask: str) -> None:
-    store = Store(Location("s3", "no-such-bucket", "x"))
+def test_a_bucket_that_is_not_there(place: Location, ask: str) -> None:
+    store = Store(Location(place.scheme, "no-such-bucket", "x"))
     arguments = ("y", b"1") if ask == "put" else ()
     with pytest.raises(StoreError) as caught:
         getattr(store, ask)(*arguments)
     assert caught.value.strerror == "there is no such bucket"
-    assert str(caught.value.filename).startswith("s3://no-such-bucket/x")
+    assert str(caught.value.filename).startswith(f"{place.scheme}://no-such-bucket/x")
 
 
-def test_a_server_that_is_not_there(s3: Location) -> None:
-    with environment({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}), pytest.raises(StoreError) as caught:
-        Store(s3).get("x")
+def test_a_server_that_is_not_there(place: Location) -> None:
+    nowhere = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "STORAGE_EMULATOR_HOST": "http://127.0.0.1:9"}
+    with environment(nowhere), pytest.raises(StoreError) as caught:
+        Store(place).get("x")
     assert caught.value.strerror == "it cannot be reached at http://127.0.0.1:9"
 
 

@@ -1,0 +1,52 @@
+"""Runs in a store, made without Ray, and machines that differ by their folder of copies."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from tests.tune_jobs.remote.object_stores import environment
+from tune_jobs.events import Event, TrialCreated
+from tune_jobs.folder import RunFolder
+from tune_jobs.journal import Journal
+from tune_jobs.remote.location import Location
+from tune_jobs.remote.mirror import mirrored
+from tune_jobs.remote.working_copy import home_of
+
+Machine = Callable[[str], AbstractContextManager[None]]
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    """Has what is inside happen on the machine of this name, as far as copies of runs go."""
+    return lambda name: environment({"TUNE_JOBS_CACHE": str(tmp_path / name)})
+
+
+@pytest.fixture(autouse=True)
+def on_the_first(machine: Machine) -> Iterator[None]:
+    with machine("first"):
+        yield
+
+
+def keep(folder: RunFolder, place: Location) -> RunFolder:
+    """Has the run in `folder` be one that is kept at `place`; returns this machine's copy."""
+    copy = RunFolder(home_of(place) / folder.name)
+    shutil.copytree(folder.path, copy.path)
+    shutil.rmtree(copy.checkpoints)
+    (copy.holdout / "rows.npz").write_bytes(b"rows")
+    with Journal(copy.journal) as journal, mirrored(copy, journal):
+        pass
+    return copy
+
+
+def created(number: int) -> Event:
+    return TrialCreated(trial_id=f"{number:04d}", number=number, configuration={"lr": 0.1})
+
+
+def append(folder: RunFolder, *events: Event) -> None:
+    """As a driver would whose machine dies before the store hears of it."""
+    with Journal(folder.journal) as journal:
+        for event in events:
+            journal.append(event)

@@ -1,0 +1,178 @@
+"""The store follows a run, whatever happens to the store, and the driver does not wait for it."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.tune_jobs.remote.copies import Machine, append, created, keep, machine, on_the_first
+from tests.tune_jobs.remote.object_stores import Proxy
+from tune_jobs.errors import RunFolderError, StorageFailed
+from tune_jobs.folder import RunFolder
+from tune_jobs.journal import Journal
+from tune_jobs.remote import lease, mirror
+from tune_jobs.remote.location import Location
+from tune_jobs.remote.mirror import mirrored
+from tune_jobs.remote.segments import read_from
+from tune_jobs.remote.store import Store
+from tune_jobs.remote.working_copy import pull
+
+__all__ = ["machine", "on_the_first"]
+
+
+@pytest.fixture
+def copy(make_run: Callable[..., RunFolder], s3: Location) -> RunFolder:
+    """This machine's copy of a run that goes on."""
+    return keep(make_run([{"losses": [2.0]}], ending=None), s3)
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_a_run_in_a_folder_has_no_mirror(make_run: Callable[..., RunFolder]) -> None:
+    folder = make_run([{"losses": [1.0]}])
+    made: list[int] = []
+    with Journal(folder.journal) as journal, mirrored(folder, journal) as after_upload:
+        after_upload(lambda: made.append(1))
+    assert made == [1]
+
+
+def test_events_arrive_while_the_run_goes_on(copy: RunFolder, s3: Location) -> None:
+    store = Store(s3 / copy.name)
+    with Journal(copy.journal) as journal, mirrored(copy, journal):
+        for number in (1, 2, 3):
+            journal.append(created(number))
+            wait_for(lambda: read_from(store) == copy.journal.read_bytes())
+
+
+def test_an_outage_delays_and_loses_nothing(copy: RunFolder, s3: Location, proxy: Proxy) -> None:
+    # The copy belongs to the server's own address; the proxy's is another server, so that it is made anew.
+    there = pull(s3 / copy.name, whole=True)
+    store = Store(s3 / copy.name)
+    with Journal(there.journal) as journal, mirrored(there, journal):
+        proxy.mode = "down"
+        for number in range(1, 50):
+            journal.append(created(number))
+        wait_for(lambda: proxy.refused > 0)
+        proxy.mode = "up"
+        wait_for(lambda: read_from(store) == there.journal.read_bytes())
+
+
+def test_at_the_end_the_store_has_all_or_it_is_said(
+    copy: RunFolder, s3: Location, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, machine: Machine
+) -> None:
+    monkeypatch.setattr(mirror, "END_SECONDS", 0.1)
+    place = s3 / copy.name
+    there = pull(place, whole=True)
+
+    def go_on() -> None:
+        with Journal(there.journal) as journal, mirrored(there, journal):
+            proxy.mode = "down"
+            journal.append(created(1))
+
+    with pytest.raises(StorageFailed) as caught:
+        go_on()
+    text = str(caught.value)
+    assert text.startswith(f"{place}: has not all of the run yet (it cannot be reached")
+    assert str(there.path) in text
+    assert f"tune-jobs resume {place}" in text
+    proxy.mode = "up"
+    with Journal(there.journal) as journal, mirrored(there, journal):
+        pass
+    assert read_from(Store(place)) == there.journal.read_bytes()
+
+
+def test_files_that_changed_are_sent_and_those_that_went_go(copy: RunFolder, s3: Location) -> None:
+    store = Store(s3 / copy.name)
+    with Journal(copy.journal) as journal, mirrored(copy, journal):
+        for name in (
+            "report.html",
+            "wandb/run-1/a.wandb",
+            ".hidden",
+            "x.tmp",
+            "study.log.lock",
+            "ray/x",
+            "checkpoints/0/x",
+        ):
+            (copy.path / name).parent.mkdir(parents=True, exist_ok=True)
+            (copy.path / name).write_text(name)
+        (copy.path / "wandb" / "latest-run").symlink_to("run-1")
+        (copy.path / "dangling.lock").symlink_to("nothing")
+    names = {one.name for one in store.objects()}
+    assert {"report.html", "wandb/run-1/a.wandb"} <= names
+    assert not [
+        n
+        for n in names
+        if "hidden" in n or "tmp" in n or "lock" in n or n.startswith(("ray", "checkp", "lease"))
+    ]
+    with Journal(copy.journal) as journal, mirrored(copy, journal):
+        copy.report.write_text("other")
+        (copy.path / "wandb/run-1/a.wandb").unlink()
+    assert store.get("report.html") == b"other"
+    assert "wandb/run-1/a.wandb" not in {one.name for one in store.objects()}
+
+
+def test_a_call_is_made_once_the_store_knows_why(copy: RunFolder, s3: Location) -> None:
+    store = Store(s3 / copy.name)
+    known: list[tuple[int, int]] = []
+    with Journal(copy.journal) as journal, mirrored(copy, journal) as after_upload:
+        for number in range(1, 6):
+            journal.append(created(number))
+            size = journal.size
+            after_upload(lambda size=size: known.append((size, len(read_from(store)))))
+        last = journal.size
+    assert known[-1][0] == last
+    assert all(has >= wanted for wanted, has in known)
+
+
+def test_a_run_that_another_one_took_over_stops(
+    copy: RunFolder, s3: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "RENEW_SECONDS", 0.0)
+    store = Store(s3 / copy.name)
+    before = read_from(store)
+
+    def go_on() -> None:
+        with Journal(copy.journal) as journal, mirrored(copy, journal):
+            journals.append(journal)
+            store.delete_all(lease.FOLDER)
+            for number in range(1, 2000):
+                time.sleep(0.05)
+                journal.append(created(number))
+
+    journals: list[Journal] = []
+    with pytest.raises(StorageFailed, match="another process has taken this run over") as caught:
+        go_on()
+    assert journals[0].failure is caught.value, "whoever asks the journal hears it too"
+    assert read_from(store).startswith(before)
+
+
+def test_a_copy_that_is_behind_may_not_write(copy: RunFolder, s3: Location, machine: Machine) -> None:
+    with machine("second"):
+        there = pull(s3 / copy.name, whole=True)
+        with Journal(there.journal) as journal, mirrored(there, journal):
+            journal.append(created(1))
+    append(copy, created(7))
+    with (
+        Journal(copy.journal) as journal,
+        pytest.raises(RunFolderError, match="has gone on elsewhere"),
+        mirrored(copy, journal),
+    ):
+        pass
+    assert Store(s3 / copy.name).objects(lease.FOLDER) == []
+    with Journal(copy.journal) as journal, mirrored(copy, journal, replace=True):
+        pass
+    assert read_from(Store(s3 / copy.name)) == copy.journal.read_bytes()
+
+
+def test_checkpoints_of_trials_that_nobody_knows_are_removed(copy: RunFolder, s3: Location) -> None:
+    store = Store(s3 / copy.name)
+    for name in ("0000", "0001", "0001.damaged"):
+        store.put(f"checkpoints/{name}/epoch-000001.pt", b"1")
+    with Journal(copy.journal) as journal, mirrored(copy, journal):
+        pass
+    assert store.folders("checkpoints") == ["0000", "0001.damaged"]

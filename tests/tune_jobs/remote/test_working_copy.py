@@ -1,0 +1,176 @@
+"""A copy of a run is the run, on whatever machine; and what only one machine has is never lost."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.tune_jobs.remote.copies import Machine, append, created, keep, machine, on_the_first
+from tests.tune_jobs.remote.object_stores import Proxy
+from tune_jobs import open_run
+from tune_jobs.errors import RunFolderError
+from tune_jobs.folder import RunFolder
+from tune_jobs.journal import Journal, read_journal
+from tune_jobs.remote.location import Location
+from tune_jobs.remote.mirror import mirrored
+from tune_jobs.remote.segments import read_from
+from tune_jobs.remote.store import Store
+from tune_jobs.remote.working_copy import (
+    at_work,
+    checkpoints_of,
+    home_of,
+    kept_up_to_date,
+    location_of,
+    pull,
+    pull_all,
+    shown,
+)
+
+__all__ = ["machine", "on_the_first"]
+
+
+@pytest.fixture
+def copy(make_run: Callable[..., RunFolder], s3: Location) -> RunFolder:
+    """This machine's copy of a run that has ended."""
+    return keep(make_run([{"losses": [2.0, 1.0]}, {"losses": [3.0]}]), s3)
+
+
+def contents(folder: RunFolder) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder.path).as_posix(): path.read_bytes()
+        for path in folder.path.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_another_machine_has_the_same_and_the_test_rows_only_where_it_goes_on(
+    copy: RunFolder, s3: Location, machine: Machine
+) -> None:
+    with machine("second"):
+        there = pull(s3 / copy.name)
+        expected = contents(copy)
+        rows = expected.pop("holdout/rows.npz")
+        assert contents(there) == expected
+        pull(s3 / copy.name, whole=True)
+        assert contents(there)["holdout/rows.npz"] == rows
+        assert (there.holdout / "rows.npz").stat().st_mode & 0o777 == 0o400
+        assert there.holdout.stat().st_mode & 0o777 == 0o700
+        assert there.path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_copy_knows_where_its_run_is_kept(copy: RunFolder, s3: Location, tmp_path: Path) -> None:
+    place = s3 / copy.name
+    assert location_of(copy.path) == place
+    assert checkpoints_of(copy) == place / "checkpoints"
+    assert open_run(copy.path).address == open_run(str(place)).address == str(place)
+    assert shown(f"{copy.journal}: line 3; `tune-jobs resume {copy.path}`") == (
+        f"{place}/journal/events.jsonl: line 3; `tune-jobs resume {place}`"
+    )
+    plain = RunFolder(tmp_path / "runs" / "x")
+    assert location_of(plain.path) is None
+    assert checkpoints_of(plain) == plain.checkpoints
+    assert shown(str(plain.path)) == str(plain.path)
+
+
+def test_what_a_killed_driver_did_not_send_stays_and_is_sent_later(copy: RunFolder, s3: Location) -> None:
+    place = s3 / copy.name
+    append(copy, created(2), created(3))
+    with copy.journal.open("ab") as file:
+        file.write(b"torn")
+    pull(place, whole=True)
+    assert read_journal(copy.journal)[-1] == created_at(copy, 3)
+    with Journal(copy.journal) as journal, mirrored(copy, journal):
+        pass
+    assert read_from(Store(place)) == copy.journal.read_bytes()
+
+
+def created_at(folder: RunFolder, number: int) -> object:
+    return next(e for e in read_journal(folder.journal) if getattr(e, "number", None) == number)
+
+
+def test_a_run_that_went_on_elsewhere_is_followed(copy: RunFolder, s3: Location, machine: Machine) -> None:
+    with machine("second"):
+        there = pull(s3 / copy.name, whole=True)
+        with Journal(there.journal) as journal, mirrored(there, journal):
+            journal.append(created(2))
+            there.report.write_text("new")
+            there.selection.write_text("changed")
+    with copy.journal.open("ab") as file:
+        file.write(b"torn")
+    here = pull(s3 / copy.name)
+    assert contents(here) == contents(there)
+    assert not list(copy.journal.parent.glob("*elsewhere*")), "half a line is nothing to keep"
+
+
+def test_of_two_histories_the_stores_holds_and_the_other_is_kept_aside(
+    copy: RunFolder, s3: Location, machine: Machine
+) -> None:
+    append(copy, created(7))
+    mine = copy.journal.read_bytes()
+    with machine("second"):
+        there = pull(s3 / copy.name, whole=True)
+        with Journal(there.journal) as journal, mirrored(there, journal):
+            journal.append(created(2))
+    pull(s3 / copy.name)
+    assert copy.journal.read_bytes() == there.journal.read_bytes()
+    (aside,) = copy.journal.parent.glob("*elsewhere*")
+    assert aside.read_bytes() == mine
+
+
+def test_a_run_in_progress_on_this_machine_is_left_alone(copy: RunFolder, s3: Location) -> None:
+    append(copy, created(2))
+    before = contents(copy)
+    with Journal(copy.journal):
+        assert pull(s3 / copy.name).path == copy.path
+        assert contents(copy) == before
+
+
+def test_whether_a_process_is_at_work_is_known_elsewhere(
+    copy: RunFolder, s3: Location, machine: Machine
+) -> None:
+    with machine("second"):
+        there = pull(s3 / copy.name)
+    assert not at_work(there)
+    with Journal(copy.journal) as journal, mirrored(copy, journal):
+        assert at_work(there)
+    assert not at_work(there)
+
+
+def test_who_watches_sees_the_run_grow(copy: RunFolder, s3: Location, machine: Machine) -> None:
+    with machine("second"):
+        there = pull(s3 / copy.name)
+        with Journal(copy.journal) as journal, mirrored(copy, journal), kept_up_to_date(there):
+            journal.append(created(2))
+            while len(read_journal(there.journal)) < len(read_journal(copy.journal)):
+                pass
+
+
+def test_all_runs_of_a_place(
+    copy: RunFolder, make_run: Callable[..., RunFolder], s3: Location, machine: Machine
+) -> None:
+    other = keep(make_run([{"losses": [1.0]}]), s3)
+    Store(s3 / "no-run").put("x", b"1")
+    with machine("second"):
+        home = pull_all(s3)
+        assert sorted(p.name for p in home.iterdir() if RunFolder(p).is_run) == sorted(
+            [copy.name, other.name]
+        )
+
+
+def test_no_run_and_no_store(copy: RunFolder, s3: Location, proxy: Proxy, machine: Machine) -> None:
+    with pytest.raises(RunFolderError, match=rf"^{s3}/nothing: no run is kept there; `tune-jobs list"):
+        RunFolder.open(f"{s3}/nothing")
+    with pytest.raises(RunFolderError, match="there is no such bucket"):
+        RunFolder.open("s3://no-such-bucket/x/y")
+    with pytest.raises(RunFolderError, match="RUN: given 's3://B/x'"):
+        RunFolder.open("s3://B/x")
+    home_of(s3)  # of this server's address
+    proxy.mode = "down"
+    with machine("second"), pytest.raises(RunFolderError, match=r"cannot be read .it cannot be reached"):
+        pull(s3 / copy.name)
+
+
+def test_a_folder_of_copies_that_cannot_be_made(s3: Location, tmp_path: Path, machine: Machine) -> None:
+    (tmp_path / "file").write_text("")
+    with machine("file"), pytest.raises(RunFolderError, match="TUNE_JOBS_CACHE"):
+        home_of(s3)
