@@ -96,7 +96,7 @@ def tune_trials(
     )
     newcomers = Newcomers(
         cluster_now,
-        partial(check_storage, place=folder.checkpoints),
+        partial(check_storage, place=task.checkpoints),
         lambda text: journal.append(Noticed(text=text)),
     )
     # As many workers as there is room for are started at once, and the searcher knows how many those are now.
