@@ -29,7 +29,7 @@ lint: $(INSTALLED_DEV)  ## format, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(INSTALLED_DEV)  ## measure, side by side; takes about 20 minutes
+bench: $(INSTALLED_DEV)  ## measure, side by side; takes about an hour
 	$(BIN)/python -m benchmarks
 
 clean:

@@ -15,8 +15,18 @@ MEASUREMENTS = {
     "idle": "benchmarks.idle",
     "reliability": "benchmarks.reliability",
     "tracking": "benchmarks.tracking",
+    "scaling": "benchmarks.scaling",
 }
-REPEATS = {"whole_run": 1, "loop": 5, "overhead": 1, "memory": 1, "idle": 5, "reliability": 3, "tracking": 2}
+REPEATS = {
+    "whole_run": 1,
+    "loop": 5,
+    "overhead": 1,
+    "memory": 1,
+    "idle": 5,
+    "reliability": 3,
+    "tracking": 2,
+    "scaling": 1,
+}
 
 
 def main() -> None:

@@ -1,0 +1,223 @@
+"""Runs loads of sleeping trials, ours and Ray Tune's: `python -m benchmarks.sleeping LOADS.json DIARIES.json`."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray import tune
+from ray.cluster_utils import Cluster
+
+from benchmarks.scaling import Diary, Load, Sleep
+from trainers.settings import ScoreSettings
+from tune_jobs.cluster.capacity import Capacity
+from tune_jobs.driver import _following
+from tune_jobs.events import EpochsReported, Event, TrialEnded, TrialStarted
+from tune_jobs.job import Job
+from tune_jobs.journal import Journal
+from tune_jobs.preparation import make_folder, prepare, run_started, trial_task
+from tune_jobs.ray_connection import ray_connection
+from tune_jobs.records import RunRecord
+from tune_jobs.reports import Reporter
+from tune_jobs.tuning import tune_trials
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial
+
+OBJECT_STORE = 80_000_000
+"""Bytes of each node; there is next to nothing in it."""
+SECONDS_TO_GATHER = 900.0
+
+
+class Gathering:
+    """Where the first trial of each worker waits until all slots have one. All are on one machine.
+
+    Args:
+        folder: an empty one.
+        slots: how many are waited for.
+    """
+
+    def __init__(self, folder: Path, slots: int) -> None:
+        self._folder = folder
+        self._slots = slots
+
+    def wait(self) -> None:
+        """Returns at once in a worker that was there before."""
+        mine = self._folder / str(os.getpid())
+        if mine.exists():
+            return
+        mine.touch()
+        end = time.monotonic() + SECONDS_TO_GATHER
+        while sum(1 for _ in self._folder.iterdir()) < self._slots and time.monotonic() < end:
+            time.sleep(0.2)
+
+
+def sleep_for_us(
+    config: Mapping[str, Any], *, load: Load, gathering: Gathering, score: ScoreSettings
+) -> None:
+    """A trainable of tune-jobs: reports after each part of its sleep, as `train_trial` does after epochs."""
+    gathering.wait()
+    reporter = Reporter(score, tune.report)
+    for epoch in range(1, load.reports + 1):
+        time.sleep(load.seconds / load.reports)
+        loss = 1.0 / epoch
+        row = {"epoch": epoch, "train_loss": loss, "val_loss": loss, "lr": 0.1}
+        reporter.add([{**row, "seconds": load.seconds / load.reports}])
+        if epoch < load.reports:
+            reporter.send()
+    reporter.end("slept", full_length=True)
+
+
+def sleep_for_ray(config: Mapping[str, Any], *, load: Load, gathering: Gathering) -> None:
+    """The same for Ray Tune alone."""
+    gathering.wait()
+    for epoch in range(1, load.reports + 1):
+        time.sleep(load.seconds / load.reports)
+        tune.report({"val_loss": 1.0 / epoch})
+
+
+def run_ours(load: Load, folder: Path) -> Diary:
+    """One run of tune-jobs: search, journal and study as in any other; the data are a formality."""
+    job = Job.from_mapping(
+        {
+            "name": "sleep",
+            "data": {"source": "digits"},
+            "model": {"name": "linear"},
+            "training": {"max_epochs": load.reports, "loss": "cross_entropy"},
+            "search": {
+                "space": {"lr": {"low": 1e-4, "high": 1.0, "log": True}},
+                "method": "random",
+                "trials": load.trials,
+            },
+            "scheduler": {"method": "none"},
+            "storage": str(folder / "runs"),
+        }
+    )
+    prepared = prepare(job)
+    diary = Diary(time.time())
+
+    def note(event: Event) -> None:
+        if isinstance(event, EpochsReported):
+            slept = sum(float(row["seconds"]) for row in event.results)
+            diary.sleeps.append(Sleep(time.time(), time.process_time(), event.worker, slept))
+        elif isinstance(event, TrialStarted):
+            diary.handed.append(time.time())
+        elif isinstance(event, TrialEnded):
+            diary.ended.append(time.time())
+
+    with ray_connection() as look, Journal((run := make_folder(job, prepared)).journal) as journal:
+        begins = run_started(job, prepared.report)
+        record = RunRecord.replay([begins], job.selection)
+        trainable = tune.with_parameters(
+            sleep_for_us, load=load, gathering=_gathering(folder, load), score=job.selection
+        )
+        with _following(job, run, journal, record, [begins], [note]):
+            journal.append(begins)
+            task = trial_task(job, run)
+            tune_trials(job, task, trainable, Capacity(job.resources, look), run, journal, record)
+    return diary
+
+
+def run_rays(load: Load, folder: Path) -> Diary:
+    """The same through Ray Tune as it comes, but that workers are re-used."""
+    diary = Diary(time.time())
+    trainable = tune.with_parameters(sleep_for_ray, load=load, gathering=_gathering(folder, load))
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, {"cpu": 1}),
+        param_space={"lr": tune.loguniform(1e-4, 1.0)},
+        tune_config=tune.TuneConfig(
+            metric="val_loss", mode="min", num_samples=load.trials, reuse_actors=True
+        ),
+        run_config=tune.RunConfig(
+            name="sleep", storage_path=str(folder / "ray"), verbose=0, callbacks=[DiaryCallback(diary, load)]
+        ),
+    )
+    tuner.fit()
+    return diary
+
+
+class DiaryCallback(tune.Callback):
+    """Keeps the diary of a run of Ray Tune."""
+
+    def __init__(self, diary: Diary, load: Load) -> None:
+        self._diary = diary
+        self._seconds = load.seconds / load.reports
+
+    def on_trial_start(self, iteration: int, trials: "list[Trial]", trial: "Trial", **info: Any) -> None:
+        self._diary.handed.append(time.time())
+
+    def on_trial_result(
+        self, iteration: int, trials: "list[Trial]", trial: "Trial", result: dict[str, Any], **info: Any
+    ) -> None:
+        worker = f"{result['hostname']}:{result['pid']}"
+        self._diary.sleeps.append(Sleep(time.time(), time.process_time(), worker, self._seconds))
+
+    def on_trial_complete(self, iteration: int, trials: "list[Trial]", trial: "Trial", **info: Any) -> None:
+        self._diary.ended.append(time.time())
+
+
+RUN = {"tune-jobs": run_ours, "ray tune": run_rays}
+
+
+def _gathering(folder: Path, load: Load) -> Gathering:
+    (place := folder / "gathering").mkdir()
+    return Gathering(place, load.slots)
+
+
+@contextmanager
+def declared_nodes() -> Iterator[Cluster]:
+    """A cluster of this machine whose head has no room for trials; this process is connected to it."""
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={
+            "num_cpus": 0,
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE,
+        },
+    )
+    try:
+        ray.init(address=cluster.address, log_to_driver=False)
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.shutdown()  # type: ignore[no-untyped-call]  # Ray is typed in parts
+
+
+def grow(cluster: Cluster, load: Load) -> None:
+    """Adds nodes until there are as many as the load asks for.
+
+    Raises:
+        ValueError: there are more already.
+    """
+    missing = load.nodes - len(cluster.worker_nodes)
+    if missing < 0:
+        raise ValueError(
+            f"{load.nodes} nodes are asked for after {len(cluster.worker_nodes)}; nodes only grow."
+        )
+    for _ in range(missing):
+        cluster.add_node(num_cpus=load.slots_a_node, object_store_memory=OBJECT_STORE, wait=False)
+    cluster.wait_for_nodes()
+
+
+def main() -> None:
+    """Runs the loads in their order."""
+    asked = [Load(**row) for row in json.loads(Path(sys.argv[1]).read_text())]
+    diaries = []
+    with ExitStack() as open_:
+        cluster = open_.enter_context(declared_nodes())
+        for load in asked:
+            grow(cluster, load)
+            with TemporaryDirectory() as folder:
+                diaries.append(asdict(RUN[load.contestant](load, Path(folder))))
+    Path(sys.argv[2]).write_text(json.dumps(diaries))
+
+
+if __name__ == "__main__":
+    main()
