@@ -203,6 +203,5 @@ def test_what_it_runs_is_a_command_and_a_job_of_ours() -> None:
     (volume,) = head["volumes"]
     assert volume["configMap"]["name"] == config_map["metadata"]["name"]
     assert str(call.job).startswith(f"{mount['mountPath']}/")
-    job = parse_yaml(config_map["data"][Path(call.job).name])
-    assert job["storage"].startswith("s3://")  # pods share no folder
-    Job.from_mapping({**job, "storage": "runs"})
+    job = Job.from_mapping(parse_yaml(config_map["data"][Path(call.job).name]))
+    assert job.storage.startswith("s3://")  # pods share no folder
