@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
+from enum import Enum, auto
 from hashlib import sha256
 from math import fsum, isfinite
 from time import perf_counter
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,20 @@ from trainers.tensors import choose_device, to_tensors
 
 State = dict[str, Any]
 
+_LEAVE: State = {}
+"""What the first worker sends in place of its state if it does not train."""
+
+
+class _Others(Enum):
+    """What the other workers do, or are about to do together with this one."""
+
+    ALIGN = auto()
+    WAIT = auto()
+    """For word whether a further epoch begins."""
+    TRAIN = auto()
+    LEFT = auto()
+    """Nothing any more."""
+
 
 class Trainer:
     """Trains one plan on one data set, an epoch at a time.
@@ -47,7 +62,13 @@ class Trainer:
         print(trainer.finished.value, trainer.best)
 
     Several workers that make a trainer each, of the same plan and data, train one model together. The first of
-    them is saved and loaded, and `align`s the others.
+    them is saved and loaded, and `align`s the others. It begins epochs until it leaves its trainer, which is a
+    context, and the others follow:
+
+        with Trainer(plan, data, distribution=Workers()) as trainer:
+            trainer.align()
+            for result in trainer.epochs():
+                ...
 
     Args:
         plan: All that fixes the training beside the data.
@@ -106,7 +127,7 @@ class Trainer:
         self.best: BestEpoch | None = None
         self.best_weights: State | None = None
         self._random = self._capture_random()
-        self._amid_epoch = False
+        self._others = _Others.ALIGN
 
     @property
     def epoch(self) -> int:
@@ -135,31 +156,40 @@ class Trainer:
         Raises:
             Diverged: after the result of an epoch with a training or validation loss that is NaN or infinite.
         """
-        while self.finished is None:
+        while self.finished is None and self._others is not _Others.LEFT:
             if self._diverged:
                 raise _diverged(self.history[-1])
             if not self._distribution.begin_epoch():
                 return
-            self._amid_epoch = True
+            self._others = _Others.TRAIN
             self._restore_random()
             self._run_epoch()
             self._random = self._capture_random()
-            self._amid_epoch = False
+            self._others = _Others.WAIT
             yield self.history[-1]
 
-    def leave(self) -> None:
-        """Ends the training of all workers where the first one, which calls this, begins no further epoch.
-
-        It does nothing where they know, or where an error has come amid an epoch: then they wait in vain.
-        """
-        if self.finished is None and not self._diverged and not self._amid_epoch:
-            self._distribution.end()
-
     def align(self) -> None:
-        """Brings all workers, which call this at the same point, to the epoch and state of the first one."""
-        state = self._distribution.first_sends(self.state_dict() if self.epoch else None)
-        if state is not None and self._distribution.rank:
-            self.load_state_dict(state)
+        """Brings all workers, which call this before their first epoch here, to the state of the first one."""
+        if self._distribution.workers > 1:
+            state = self._distribution.first_sends(self.state_dict() if self.epoch else None)
+            self._others = _Others.LEFT if state == _LEAVE else _Others.WAIT
+            if state and self._distribution.rank:
+                self.load_state_dict(state)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """The first worker tells the others that it begins no further epoch, if they wait to know.
+
+        Where it was cut off amid an epoch they cannot be told, and wait in vain.
+        """
+        if self._distribution.rank == 0:
+            if self._others is _Others.ALIGN:
+                self._distribution.first_sends(_LEAVE)
+            elif self._others is _Others.WAIT and self.finished is None and not self._diverged:
+                self._distribution.end()
+            self._others = _Others.LEFT
 
     def state_dict(self) -> State:
         """All that the rest of the training depends on, as copies: tensors and plain values."""

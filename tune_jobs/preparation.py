@@ -165,6 +165,7 @@ def trial_task(job: Job, folder: RunFolder, spent: float = 0.0) -> TrialTask:
         checkpoints=checkpoints_of(folder),
         module_path=module_path(job.folder),
         deadline=None if minutes is None else time.time() + 60 * minutes - spent,
+        resources=job.resources,
     )
 
 

@@ -1,12 +1,13 @@
 """The worker's entry point: a trainable function that wraps the epoch loop for Ray Tune.
 
 It knows a training plan's parts and the training and validation rows. It is told of no test row.
+Where several workers train a trial together, it runs in each of them: see `distributed_trial`.
 """
 
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,14 @@ from trainers.plan import plan_training
 from trainers.settings import ModelSettings, ScoreSettings, TrainingSettings
 from tune_jobs.checkpoint_store import CheckpointNotWritten, open_checkpoints
 from tune_jobs.events import Ending
+from tune_jobs.job_sections import ResourceSettings
 from tune_jobs.remote.location import Location
 from tune_jobs.remote.store import StoreError
 from tune_jobs.reports import Reporter
 
 if TYPE_CHECKING:
     from trainers.data import TrainingData
+    from trainers.distribution import Distribution
     from trainers.trainer import Trainer
 
 SECONDS_BETWEEN_REPORTS = 1.0
@@ -39,11 +42,13 @@ class TrialTask:
     seed: int
     rungs: tuple[int, ...]
     threads: int
+    """Of each worker."""
     checkpoints: Path | Location
     module_path: tuple[str, ...] = ()
     """Folders of the user's own modules."""
     deadline: float | None = None
     """Unix time after which no further epoch is begun."""
+    resources: ResourceSettings = field(default_factory=ResourceSettings)
 
     @property
     def out_of_time(self) -> bool:
@@ -51,40 +56,59 @@ class TrialTask:
 
 
 def train_trial(config: Mapping[str, Any], *, task: TrialTask, data: "TrainingData") -> None:
-    """Trains one configuration, from its last checkpoint where there is one, and reports to Ray Tune.
+    """Trains one configuration and reports to Ray Tune."""
+    from ray import tune  # noqa: PLC0415
+
+    train_configuration(config, task, data, tune.report)
+
+
+def train_configuration(
+    config: Mapping[str, Any],
+    task: TrialTask,
+    data: "TrainingData",
+    send: Callable[[dict[str, Any]], None],
+    distribution: "Distribution | None" = None,
+) -> None:
+    """Trains one configuration, from its last checkpoint where there is one, and reports.
 
     What goes wrong in the training itself (an exception, a loss that is no number, memory of the device) ends
     the trial with a failure report and leaves the worker to the next trial. A disk that does not take a
     checkpoint is no failure of the trial: the driver is told, and stops the run. Ray Tune stops a trial by
     `SystemExit` out of the report, which passes through here.
-    """
-    from ray import tune  # noqa: PLC0415
 
-    reporter = Reporter(task.score, tune.report)
+    Args:
+        config: trial id and configuration.
+        task: what all trials have in common.
+        data: training and validation rows.
+        send: takes a report; it returns once the trial may go on.
+        distribution: among the workers of the trial, of which this is the first; None where there are no others.
+    """
+    reporter = Reporter(task.score, send)
     try:
-        trainer = make_trainer(config["configuration"], task, data)
-        store = open_checkpoints(task.checkpoints, config["trial_id"], reporter.keep_alive)
-        restored = store.restore(trainer)
-        reporter.add(restored.results)
-        reporter.damaged, reporter.checkpoint = restored.damaged, restored.file
-        if restored.file is not None or restored.damaged:  # of which the driver may not have heard
-            reporter.send(rung=trainer.epoch in task.rungs)
-        for result in trainer.epochs():
-            reporter.add([result.to_mapping()])
-            if not result.is_finite:
-                continue  # the trainer raises `Diverged` when it is asked for more
-            if trainer.finished or task.out_of_time:
-                break
-            rung = result.epoch in task.rungs
-            if rung or store.seconds_since_save > SECONDS_BETWEEN_CHECKPOINTS:
-                reporter.checkpoint = store.save(trainer)
-            if rung or reporter.seconds_since_report > SECONDS_BETWEEN_REPORTS:
-                reporter.send(rung=rung)
-        reporter.checkpoint = store.save(trainer)
-        reporter.end(
-            trainer.finished.value if trainer.finished else Ending.TIME_LIMIT.value,
-            full_length=trainer.finished is Outcome.MAX_EPOCHS,
-        )
+        with make_trainer(config["configuration"], task, data, distribution) as trainer:
+            store = open_checkpoints(task.checkpoints, config["trial_id"], reporter.keep_alive)
+            restored = store.restore(trainer)
+            trainer.align()
+            reporter.add(restored.results)
+            reporter.damaged, reporter.checkpoint = restored.damaged, restored.file
+            if restored.file is not None or restored.damaged:  # of which the driver may not have heard
+                reporter.send(rung=trainer.epoch in task.rungs)
+            for result in trainer.epochs():
+                reporter.add([result.to_mapping()])
+                if not result.is_finite:
+                    continue  # the trainer raises `Diverged` when it is asked for more
+                if trainer.finished or task.out_of_time:
+                    break
+                rung = result.epoch in task.rungs
+                if rung or store.seconds_since_save > SECONDS_BETWEEN_CHECKPOINTS:
+                    reporter.checkpoint = store.save(trainer)
+                if rung or reporter.seconds_since_report > SECONDS_BETWEEN_REPORTS:
+                    reporter.send(rung=rung)
+            reporter.checkpoint = store.save(trainer)
+            reporter.end(
+                trainer.finished.value if trainer.finished else Ending.TIME_LIMIT.value,
+                full_length=trainer.finished is Outcome.MAX_EPOCHS,
+            )
     except CheckpointNotWritten as error:
         reporter.give_up(error.file, error.reason)
     except StoreError as error:  # nor is a store that does not give one back
@@ -97,10 +121,16 @@ def train_trial(config: Mapping[str, Any], *, task: TrialTask, data: "TrainingDa
         reporter.fail(error)
 
 
-def make_trainer(configuration: Mapping[str, Any], task: TrialTask, data: "TrainingData") -> "Trainer":
+def make_trainer(
+    configuration: Mapping[str, Any],
+    task: TrialTask,
+    data: "TrainingData",
+    distribution: "Distribution | None" = None,
+) -> "Trainer":
     """The trainer of one configuration, in a worker or without Ray."""
     sys.path[:] = [*task.module_path, *(path for path in sys.path if path not in task.module_path)]
-    from trainers.trainer import Trainer  # noqa: PLC0415 (torch is imported by workers alone)
+    from trainers.distribution import ALONE  # noqa: PLC0415 (torch is imported by workers alone)
+    from trainers.trainer import Trainer  # noqa: PLC0415
 
     plan = plan_training(task.model, task.training, task.score, configuration, task.seed)
-    return Trainer(plan, data, threads=task.threads)
+    return Trainer(plan, data, threads=task.threads, distribution=distribution or ALONE)

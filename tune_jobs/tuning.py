@@ -17,6 +17,7 @@ from tune_jobs.cluster.look import cluster_now, free_resources
 from tune_jobs.cluster.newcomers import Newcomers
 from tune_jobs.cluster.placement import PlacementWatch
 from tune_jobs.cluster.survey import check_storage
+from tune_jobs.distributed_trial import train_together
 from tune_jobs.events import (
     Ending,
     Event,
@@ -56,7 +57,10 @@ Trainable = Callable[[dict[str, Any]], None]
 
 def share(task: TrialTask, data: "TrainingData") -> Trainable:
     """The trainable function of a run; `data` go into Ray's object store once, for all trials of a node."""
-    trainable: Trainable = tune.with_parameters(train_trial, task=task, data=data)
+    if task.resources.workers_per_trial == 1:
+        trainable: Trainable = tune.with_parameters(train_trial, task=task, data=data)
+    else:  # a trial's process passes the rows on, and fetches none
+        trainable = tune.with_parameters(train_together, task=task, rows=[ray.put(data)])
     return trainable
 
 
@@ -120,10 +124,7 @@ def tune_trials(
                 callbacks=[
                     JournalCallback(steers, journal, record, job.limits, interrupted, placement, newcomers)
                 ],
-                resources_per_trial={
-                    "cpu": job.resources.cpus_per_trial,
-                    "gpu": job.resources.gpus_per_trial,
-                },
+                resources_per_trial=tune.PlacementGroupFactory(list(job.resources.bundles)),
                 max_failures=-1,  # the callback counts, since Ray Tune counts machines that were lost too
                 reuse_actors=True,
                 raise_on_failed_trial=False,

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ray._private import serialization
-from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError
+from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayTaskError
 
 MOST_MACHINES_LOST = 5
 """A trial may lose so many machines in a row without one more epoch in between: more are hardly chance."""
@@ -57,6 +57,8 @@ def loss_by(error: Exception | str | None) -> WorkerLoss:
     Args:
         error: itself or its text; None where nothing is known.
     """
+    if isinstance(error, RayTaskError):  # by way of the process of a trial that several workers train
+        error = error.cause
     text = str(error or "")
     if isinstance(error, OutOfMemoryError):
         used = _MEMORY_USED.search(text)

@@ -91,14 +91,13 @@ def rows_of(results: Any) -> list[dict[str, float]]:
 
 def train(distribution: Any, plan: Any, data: Any, path: Path | None = None, until: int = 99) -> Any:
     """Trains on from the checkpoint, if there is one, to the end or an epoch; rows, weights and file."""
-    trainer = Trainer(plan, data, threads=1, distribution=distribution)
-    if path is not None and path.exists() and distribution.rank == 0:
-        trainer.load_state_dict(load_checkpoint(path))
-    trainer.align()
-    for result in trainer.epochs():
-        if distribution.rank == 0 and result.epoch == until:
-            trainer.leave()
-            break
+    with Trainer(plan, data, threads=1, distribution=distribution) as trainer:
+        if path is not None and path.exists() and distribution.rank == 0:
+            trainer.load_state_dict(load_checkpoint(path))
+        trainer.align()
+        for result in trainer.epochs():
+            if distribution.rank == 0 and result.epoch == until:
+                break
     if path is not None and distribution.rank == 0:
         save_checkpoint(trainer.state_dict(), path)
     weights = {name: value.numpy() for name, value in trainer.model.state_dict().items()}
@@ -247,3 +246,17 @@ def test_devices_of_several_workers(teams, make_data, make_plan) -> None:
         * 2
     )
     assert teams(2)(failure, make_plan(training={"device": "auto"}), make_data()) == ["none"] * 2
+
+
+def leave_at_once(distribution: Any, plan: Any, data: Any) -> int:
+    with Trainer(plan, data, threads=1, distribution=distribution) as trainer:
+        if distribution.rank == 0:
+            return trainer.epoch
+        trainer.align()
+        return len(list(trainer.epochs()))
+
+
+@pytest.mark.slow
+def test_the_first_worker_may_leave_before_it_has_aligned_the_others(teams, make_data, make_plan) -> None:
+    assert teams(2)(leave_at_once, make_plan(), make_data()) == [0, 0]
+    assert len(teams(2)(train, make_plan(), make_data())[1][0]) == 4, "and they are as good as before"
