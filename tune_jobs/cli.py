@@ -18,7 +18,7 @@ from rich.console import Console
 
 from search_spaces import Problem, SearchSpaceError
 from trainers.errors import CheckpointError, Diverged, TrainerError
-from tune_jobs.cluster_commands import add_commands, is_jobs_address, resume_on_cluster
+from tune_jobs.cluster_commands import add_commands, is_jobs_address, refuse_jobs_address, resume_on_cluster
 from tune_jobs.display import (
     configuration_text,
     failures_display,
@@ -159,6 +159,7 @@ def _run(options: argparse.Namespace, rest: list[str], console: Console) -> None
     from tune_jobs.submission.handover import Handover  # noqa: PLC0415
     from tune_jobs.views import make_view  # noqa: PLC0415
 
+    refuse_jobs_address(options.address)
     handover = Handover.from_environment()
     announcing = [] if handover is None else [handover.announcing(console)]
     if handover is not None:

@@ -19,6 +19,7 @@ from tune_jobs.errors import ClusterError, JobError, SubmissionEnded, Submission
 from tune_jobs.folder import RunFolder, new_run_name
 from tune_jobs.job import Job
 from tune_jobs.job_file import parse_overrides
+from tune_jobs.remote.location import is_uri
 
 if TYPE_CHECKING:
     from tune_jobs.submission.client import JobsServer
@@ -68,6 +69,19 @@ def add_commands(add: Add, job: tuple[str, str]) -> None:
         )  # fmt: skip
 
 
+def refuse_jobs_address(address: str | None) -> None:
+    """Where a Ray is to be joined.
+
+    Raises:
+        ClusterError: the address is that of a Jobs server.
+    """
+    if is_jobs_address(address):
+        raise ClusterError(
+            f"--address {address}: `run` joins the Ray at HOST:PORT, from a machine of the cluster; "
+            f"`tune-jobs submit JOB --address {address}` sends the job there"
+        )
+
+
 def is_jobs_address(address: str | None) -> bool:
     """Is it that of a Jobs server, rather than of a Ray to join?"""
     return address is not None and "://" in address
@@ -94,6 +108,10 @@ def _submit(options: argparse.Namespace, rest: list[str], console: Console) -> N
     console.print(f"{size / 1e6:.1f} MB sent to {server.address}", markup=False)
     try:
         _wait_for_begin(server, run, console)
+    except KeyboardInterrupt:
+        console.print(
+            f"no longer waited for; `tune-jobs stop {run} --address {server.address}` ends it", markup=False
+        )
     except SubmissionEnded as error:
         if Path(job.data.source).is_absolute() and job.data.source in str(error):
             raise SubmissionEnded(
@@ -126,7 +144,11 @@ def _status(options: argparse.Namespace, rest: list[str], console: Console) -> N
     server = _server(options.address)
     if options.id is not None:
         submission = server.submission(_id_in(options.id))
-        for line in status_lines(submission, server.log(submission.id), server.address):
+        try:
+            log = server.log(submission.id)
+        except ClusterError:  # the machine with the log is gone
+            log = ""
+        for line in status_lines(submission, log, server.address):
             console.print(line, markup=False)
         return
     submissions = server.submissions()
@@ -190,7 +212,7 @@ def resume_on_cluster(run: str, address: str, rest: Sequence[str], console: Cons
     place = _place_of(run, submissions, server)
     name = place.rstrip("/").rpartition("/")[2]
     for one in submissions:
-        if one.run == place and not one.over and one.metadata.get("kind") != "fetch":
+        if one.run == place and not one.over:
             shows = f"tune-jobs logs {one.id} --follow --address {server.address}"
             raise SubmissionError(f"{one.id}: is {one.state.value}; `{shows}` shows it")
     known = {one.id for one in submissions}
@@ -211,14 +233,15 @@ def _fetch(options: argparse.Namespace, rest: list[str], console: Console) -> No
     from tune_jobs.submission.fetching import fetch_seen, fetch_through  # noqa: PLC0415
 
     _no_overrides(rest)
-    if RunFolder(Path(options.run).resolve()).is_run:
-        path = fetch_seen(Path(options.run), options.output)
+    if _is_seen(options.run):
+        path = fetch_seen(options.run, options.output)
     else:
         server = _server(options.address)
         place = _place_of(options.run, server.submissions(), server)
-        seen = RunFolder(Path(place)).is_run
         path = (
-            fetch_seen(Path(place), options.output) if seen else fetch_through(server, place, options.output)
+            fetch_seen(place, options.output)
+            if _is_seen(place)
+            else fetch_through(server, place, options.output)
         )
     console.print(f"run: {path}", markup=False)
 
@@ -274,6 +297,11 @@ def _place_of(run: str, submissions: Sequence["Submission"], server: "JobsServer
     if run.startswith("/") or "://" in run:
         return run.rstrip("/")
     return server.submission(run).run  # which says that there is none
+
+
+def _is_seen(place: str) -> bool:
+    """Does this machine see the run itself?"""
+    return is_uri(place) or RunFolder(Path(place).resolve()).is_run
 
 
 def _id_in(text: str) -> str:

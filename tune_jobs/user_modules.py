@@ -18,7 +18,10 @@ from tune_jobs.job_checks import module_path
 
 MOST_BYTES = 100_000_000
 """Of all modules together; Ray takes no more than a few hundred."""
-_LEFT_OUT = {"__pycache__", ".git", ".venv", "runs"}
+_LEFT_OUT = {"__pycache__", "runs"}
+"""Folders within a package; hidden files and folders, which may hold keys, are left out too."""
+_INSTALLED = {"tune_jobs", "trainers", "search_spaces"}
+"""Are on every node, even where a job lies beside their source."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class UserModule:
         return [
             path
             for path in sorted(self.path.rglob("*"))
-            if path.is_file() and not _LEFT_OUT & set(path.relative_to(self.path).parts)
+            if path.is_file() and not any(map(_is_left_out, path.relative_to(self.path).parts))
         ]
 
 
@@ -87,6 +90,10 @@ class ModulesArrived:
         )
 
 
+def _is_left_out(name: str) -> bool:
+    return name in _LEFT_OUT or name.startswith(".")
+
+
 def _named(job: Job) -> list[str]:
     """Top-level names of the modules that the job refers to."""
     texts = [
@@ -104,7 +111,7 @@ def _with_imports(names: Iterable[str], folders: Sequence[Path]) -> list[UserMod
     waiting = list(names)
     while waiting:
         name = waiting.pop()
-        module = None if name in found else _find(name, folders)
+        module = None if name in found or name in _INSTALLED else _find(name, folders)
         if module is not None:
             found[name] = module
             waiting += [other for path in module.files if path.suffix == ".py" for other in _imported(path)]

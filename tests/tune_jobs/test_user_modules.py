@@ -43,6 +43,8 @@ def test_modules_that_are_named_and_what_they_import(tmp_path: Path) -> None:
         "layers/shapes.py": "import sizes\n",
         "layers/table.json": "{}",
         "layers/__pycache__/dense.pyc": "",
+        "layers/.env": "TOKEN=1",
+        "layers/.cache/key": "1",
         "sizes.py": "def lazily():\n    import late\n",
         "late.py": "import nets\n",
         "losses.py": "",
@@ -60,6 +62,11 @@ def test_modules_that_are_named_and_what_they_import(tmp_path: Path) -> None:
 def test_installed_packages_stay_where_they_are(tmp_path: Path) -> None:
     folder = tmp_path / "job"
     assert sent(folder, {}, model__name="torch.nn:Linear") == set()
+
+
+def test_our_own_packages_are_on_every_node(tmp_path: Path) -> None:
+    files = {"nets.py": "from trainers.settings import Settings\n", "trainers/settings.py": ""}
+    assert sent(tmp_path / "job", files, model__name="nets:make") == {"nets.py"}
 
 
 def test_a_module_that_cannot_be_parsed_is_sent_as_it_is(tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ SECONDS_BETWEEN_LOOKS = 1.0
 SHOWN = 5
 """Submissions that a message names."""
 OURS = "tune_jobs"
-"""Key of the metadata of our submissions."""
+"""Key of the metadata of our submissions; the value is what they are for."""
+RUN = "run"
 _ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 _TOKEN = (
     "export RAY_AUTH_MODE=token, and the cluster's token as RAY_AUTH_TOKEN or in ~/.ray/auth_token "  # noqa: S105
@@ -101,15 +102,15 @@ class JobsServer:
                 entrypoint=f"{_ENTRYPOINT}{command}",
                 submission_id=submission_id,
                 runtime_env=runtime,
-                metadata={OURS: "1", **metadata},
+                metadata={OURS: RUN, **metadata},
             )
 
     def submissions(self) -> list[Submission]:
-        """All of ours, the newest first."""
+        """All runs, the newest first."""
         with self._told():
             details = self._client.list_jobs()
-        ours = [submission_of(one) for one in details if OURS in (one.metadata or {})]
-        return sorted(ours, key=lambda one: one.begun or 0.0, reverse=True)
+        runs = [submission_of(one) for one in details if (one.metadata or {}).get(OURS) == RUN]
+        return sorted(runs, key=lambda one: one.begun or 0.0, reverse=True)
 
     def submission(self, submission_id: str) -> Submission:
         """The one of that id.
@@ -117,10 +118,16 @@ class JobsServer:
         Raises:
             SubmissionError: there is none; the message names some that there are.
         """
-        for one in self.submissions():
-            if one.id == submission_id:
-                return one
-        raise SubmissionError(self._unknown(submission_id))
+        with self._told():
+            try:
+                details = self._client.get_job_info(submission_id)
+            except RuntimeError as error:
+                if "does not exist" not in str(error):
+                    raise
+                details = None
+        if details is None or OURS not in (details.metadata or {}):
+            raise SubmissionError(self._unknown(submission_id))
+        return submission_of(details)
 
     def log(self, submission_id: str) -> str:
         """All that the driver has said so far."""

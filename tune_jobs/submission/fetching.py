@@ -15,21 +15,20 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tune_jobs.errors import ClusterError, RunFolderError
-from tune_jobs.folder import RunFolder
-from tune_jobs.submission.client import JobsServer
+from tune_jobs.submission.client import OURS, JobsServer
 from tune_jobs.submission.progress import State, complaint_in
-from tune_jobs.submission.sending import BEGIN, END, files_worth_sending
+from tune_jobs.submission.sending import BEGIN, END, files_worth_sending, whole_run
 
 SECONDS_TO_SEND = 600.0
 
 
-def fetch_seen(run: Path, output: Path) -> Path:
-    """Copies a run folder that this machine sees into the folder `output`; returns its path.
+def fetch_seen(run: str | Path, output: Path) -> Path:
+    """Copies a run that this machine sees, in a folder or an object store, into the folder `output`; returns its path.
 
     Raises:
-        RunFolderError: there is a folder of that name, or it cannot be written to.
+        RunFolderError: there is a folder of that name, or it cannot be written to; or the store cannot be asked.
     """
-    folder = RunFolder.open(run)
+    folder = whole_run(run)
     with _new_folder(output, folder.name) as target:
         for path in files_worth_sending(folder):
             copy = target / path.relative_to(folder.path)
@@ -77,7 +76,7 @@ def _sent(server: JobsServer, run: str) -> str:
     """The log of a submission that prints the run."""
     submission_id = f"fetch-{secrets.token_hex(6)}"
     command = f"tune_jobs.submission.sending {shlex.quote(run)}"
-    server.submit(command, submission_id, metadata={"run": run, "kind": "fetch"})
+    server.submit(command, submission_id, metadata={OURS: "fetch"})
     deadline = time.monotonic() + SECONDS_TO_SEND
     try:
         while not (sent := server.submission(submission_id)).over:

@@ -141,7 +141,7 @@ def _include(home: Path, name: str, folder: Path) -> None:
     target = folder / path.relative_to(home)
     target.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
-        ignored = shutil.ignore_patterns("__pycache__", ".git", ".venv")
+        ignored = shutil.ignore_patterns("__pycache__", ".*")
         shutil.copytree(path, target, ignore=ignored, dirs_exist_ok=True)
     else:
         shutil.copyfile(path, target)

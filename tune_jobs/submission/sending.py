@@ -15,6 +15,7 @@ from typing import IO
 
 from tune_jobs.errors import SubmissionError, TuneJobsError
 from tune_jobs.folder import RunFolder
+from tune_jobs.remote.working_copy import complete, fetch_checkpoints
 from tune_jobs.results import open_run
 from tune_jobs.selection import rank
 
@@ -23,6 +24,15 @@ MOST_BYTES = 64 * 1024**2
 BEGIN = "archive: "
 END = "end of the archive"
 _PIECE = 3 * 16384
+
+
+def whole_run(run: str | Path) -> RunFolder:
+    """The folder of a run, with what is sent of it; of a run in an object store, this machine's copy."""
+    folder = RunFolder.open(run)
+    complete(folder)
+    for candidate in rank(open_run(folder.path).record)[:1]:
+        fetch_checkpoints(folder, candidate.trial.trial_id)
+    return folder
 
 
 def files_worth_sending(folder: RunFolder) -> list[Path]:
@@ -45,7 +55,7 @@ def send(run: str, most: int = MOST_BYTES) -> Iterator[str]:
     Raises:
         SubmissionError: it has more than `most` bytes, compressed.
     """
-    folder = RunFolder.open(run)
+    folder = whole_run(run)
     with tempfile.TemporaryFile() as file:
         with tarfile.open(fileobj=file, mode="w:gz") as archive:
             for path in files_worth_sending(folder):

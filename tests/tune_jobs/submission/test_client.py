@@ -1,0 +1,104 @@
+"""Addresses at which there is no Jobs server, told at once and in one message; and what a driver has said."""
+
+import http.server
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from tune_jobs.errors import ClusterError
+from tune_jobs.submission import client
+from tune_jobs.submission.client import JobsServer, checked_url, said
+
+
+class Pages(http.server.BaseHTTPRequestHandler):
+    """A web server of another kind."""
+
+    body = b"<html>welcome</html>"
+    status = 200
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+class Missing(Pages):
+    status = 404
+
+
+class OlderRay(Pages):
+    body = b'{"version": "4", "ray_version": "2.40.0"}'
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest) -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), request.param) as made:
+        thread = threading.Thread(target=made.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{made.server_port}"
+        made.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("server", [Pages, Missing], indirect=True)
+def test_another_web_server_is_no_cluster(server: str) -> None:
+    with pytest.raises(
+        ClusterError, match="something answers there, and it is not the dashboard of a Ray cluster"
+    ):
+        JobsServer(server)
+
+
+@pytest.mark.parametrize("server", [OlderRay], indirect=True)
+def test_another_version_of_ray_is_named(server: str) -> None:
+    with pytest.raises(
+        ClusterError, match=r"the cluster has Ray 2\.40\.0, and this machine Ray [\d.]+; install"
+    ):
+        JobsServer(server)
+
+
+def test_nobody_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(
+        ClusterError, match=rf"nobody listens there; .*`ssh -N -L {port}:127\.0\.0\.1:8265 HEAD`"
+    ):
+        JobsServer(f"http://127.0.0.1:{port}")
+
+
+def test_who_listens_and_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "SECONDS_TO_ANSWER", 0.5)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        pytest.raises(ClusterError, match=r"no answer within 0\.5 s"),
+    ):
+        JobsServer(f"http://127.0.0.1:{silent.getsockname()[1]}")
+
+
+def test_the_address_that_is_given_is_the_one_that_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:1")
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:1")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(ClusterError, match=rf"^http://127\.0\.0\.1:{port}: nobody listens"):
+        JobsServer(f"http://127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:8265", "ray://127.0.0.1:10001", "http://", "http://a:b", "auto"]
+)
+def test_what_is_no_address_of_a_dashboard(address: str) -> None:
+    with pytest.raises(ClusterError, match="valid is http://HOST:PORT of the dashboard"):
+        checked_url(address)
+
+
+def test_an_address_is_taken_without_its_path() -> None:
+    assert checked_url("http://127.0.0.1:8265/#/jobs") == "http://127.0.0.1:8265"
+
+
+def test_what_ray_says_before_the_driver_is_left_out() -> None:
+    assert said("runtime env is made\nRunning entrypoint for job a: exec sh\nhello\n") == "hello\n"
+    assert said("runtime env is made\n") == ""

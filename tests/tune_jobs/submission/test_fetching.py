@@ -1,0 +1,91 @@
+"""A run folder that travels as text arrives as it was, without the checkpoints of losers, or not at all."""
+
+import tarfile
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from tune_jobs import open_run
+from tune_jobs.errors import ClusterError, RunFolderError, SubmissionError
+from tune_jobs.events import Status
+from tune_jobs.folder import RunFolder
+from tune_jobs.submission.fetching import fetch_seen, unpacked
+from tune_jobs.submission.sending import main, send
+
+TRIALS = [{"losses": [3.0]}, {"losses": [1.0]}, {"losses": [2.0]}, {"status": Status.FAILED}]
+BEST = "0001"
+
+
+@pytest.fixture
+def run(make_run: Callable[..., RunFolder]) -> RunFolder:
+    folder = make_run(TRIALS)
+    for number in range(3):
+        file = folder.checkpoints / f"{number:04d}" / "epoch-000001.pt"
+        file.parent.mkdir()
+        file.write_bytes(bytes([number]) * 1000)
+    folder.submitted.mkdir()
+    (folder.submitted / "nets.py").write_text("import torch\n")
+    (folder.ray / "state.json").write_text("{}")
+    (folder.path / ".table.123.tmp").write_text("half")
+    return folder
+
+
+def worth(folder: RunFolder) -> dict[str, bytes]:
+    """What must arrive."""
+    return {
+        name: path.read_bytes()
+        for path in folder.path.rglob("*")
+        if path.is_file()
+        and not (name := path.relative_to(folder.path).as_posix()).startswith(("ray/", ".table"))
+        and (not name.startswith("checkpoints/") or name.startswith(f"checkpoints/{BEST}/"))
+    }
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def test_a_run_that_this_machine_sees_is_copied(run: RunFolder, tmp_path: Path) -> None:
+    there = fetch_seen(run.path, tmp_path / "got")
+    assert there == tmp_path / "got" / run.name
+    assert files(there) == worth(run)
+    assert f"checkpoints/{BEST}/epoch-000001.pt" in files(there)
+    assert open_run(there).winner_id == BEST
+
+
+def test_nothing_is_replaced(run: RunFolder, tmp_path: Path) -> None:
+    fetch_seen(run.path, tmp_path / "got")
+    before = files(tmp_path / "got")
+    with pytest.raises(RunFolderError, match="is there already; give another folder with `--output FOLDER`"):
+        fetch_seen(run.path, tmp_path / "got")
+    assert files(tmp_path / "got") == before
+
+
+def test_what_is_printed_holds_the_run(run: RunFolder) -> None:
+    log = "\n".join(["something else", *send(str(run.path)), ""])
+    with tarfile.open(fileobj=BytesIO(unpacked(log, "x"))) as archive:
+        content = {name: archive.extractfile(name).read() for name in archive.getnames()}  # type: ignore[union-attr]
+    assert content == worth(run)
+
+
+def test_what_is_not_whole_is_not_taken(run: RunFolder) -> None:
+    lines = list(send(str(run.path)))
+    assert len(lines) == 3
+    half = lines[1][: len(lines[1]) // 2]
+    for damaged in ([], lines[:-1], [lines[0], half, lines[2]], [lines[0], "A" + lines[1][1:-4], lines[2]]):
+        with pytest.raises(ClusterError, match="did not arrive whole; try again, or copy the folder"):
+            unpacked("\n".join(damaged), "/shared/run")
+
+
+def test_a_run_that_is_too_large_for_a_log_is_to_be_copied(run: RunFolder) -> None:
+    with pytest.raises(SubmissionError, match=rf"`rsync -a HEAD:{run.path} \.`"):
+        list(send(str(run.path), most=100))
+
+
+def test_the_program_says_why_it_sends_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(str(tmp_path)) == 2
+    assert capsys.readouterr().out.startswith(f"tune-jobs: {tmp_path}: not a run folder")

@@ -1,0 +1,57 @@
+"""What travels with a submission, and which versions may differ."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from tune_jobs.cluster.survey import versions_here
+from tune_jobs.errors import ClusterError
+from tune_jobs.events import RunStarted, TrialStarted
+from tune_jobs.submission.handover import VARIABLE, Handover, differences, has_begun
+
+HERE = {"python": "3.11.7", "ray": "2.60.0", "torch": "2.13.0+cpu", "tune-jobs": "0.1.0"}
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        ({}, ""),
+        (HERE, ""),
+        ({**HERE, "python": "3.11.9", "torch": "2.13.0+cu130"}, ""),
+        ({**HERE, "python": "3.12.7"}, "Python 3.12.7 where the job was submitted and 3.11.7 on the cluster"),
+        (
+            {**HERE, "torch": "2.12.0"},
+            "torch 2.12.0 where the job was submitted and 2.13.0+cpu on the cluster",
+        ),
+        ({"other": "1"}, "other 1 where the job was submitted and none on the cluster"),
+    ],
+)
+def test_the_versions_that_matter_are_compared(sent: dict[str, str], words: str) -> None:
+    assert differences(sent, HERE) == words
+
+
+def test_what_is_handed_over_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert Handover.from_environment() is None
+    given = Handover("small-1-abcd", versions_here())
+    for name, value in given.to_environment().items():
+        monkeypatch.setenv(name, value)
+    assert Handover.from_environment() == given
+    given.check_versions()
+
+
+def test_another_version_is_refused_with_what_to_do() -> None:
+    with pytest.raises(
+        ClusterError, match=r"torch 1\.0 where the job was submitted and .* install the same on both"
+    ):
+        Handover("small-1-abcd", {**versions_here(), "torch": "1.0"}).check_versions()
+
+
+def test_who_waits_hears_that_the_run_has_begun_and_nothing_else_sounds_like_it() -> None:
+    console = Console(file=io.StringIO())
+    tell = Handover("small-1-abcd").announcing(console)
+    tell(TrialStarted(trial_id="0000"))
+    assert not has_begun(console.file.getvalue())  # type: ignore[attr-defined]
+    tell(RunStarted(name="small", job_folder="", trials=1, rows={}, fingerprints={}, versions={}))
+    assert has_begun(console.file.getvalue())  # type: ignore[attr-defined]

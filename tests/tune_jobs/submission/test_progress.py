@@ -1,0 +1,90 @@
+"""What a submission is said to be, from what Ray and the driver say."""
+
+from dataclasses import replace
+
+import pytest
+
+from tune_jobs.submission.progress import (
+    State,
+    Submission,
+    complaint_in,
+    exit_code_of,
+    state_of,
+    status_lines,
+)
+
+ADDRESS = "http://127.0.0.1:8265"
+RUNNING = Submission(
+    "a-1-abcd", State.RUNNING, {"run": "/shared/a-1-abcd"}, begun=1000.0, ended=None, exit_code=None
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "state", "ends_with"),
+    [
+        ("SUCCEEDED", 0, State.DONE, 0),
+        ("FAILED", 2, State.REFUSED, 2),
+        ("FAILED", 1, State.FAILED, 1),
+        ("FAILED", 130, State.INTERRUPTED, 130),
+        ("FAILED", -9, State.LOST, 130),
+        ("FAILED", None, State.LOST, 130),
+        ("FAILED", 127, State.FAILED, 127),
+        ("STOPPED", None, State.STOPPED, 130),
+    ],
+)
+def test_how_a_submission_has_ended(status: str, code: int | None, state: State, ends_with: int) -> None:
+    assert state_of(status, code) is state
+    assert state.over
+    assert exit_code_of(replace(RUNNING, state=state, exit_code=code)) == ends_with
+
+
+@pytest.mark.parametrize("status", ["PENDING", "RUNNING"])
+def test_what_has_not_ended(status: str) -> None:
+    assert not state_of(status, None).over
+
+
+def test_the_message_of_a_command_is_found_in_what_it_said() -> None:
+    log = "small: 4 trials\ntune-jobs: job.yaml: 1 problem\n  storage  is full\n"
+    assert complaint_in(log) == "job.yaml: 1 problem\n  storage  is full"
+    assert complaint_in("a\nb\n") == "a\nb"
+    assert complaint_in("") == "its process said nothing"
+    absent = "/opt/bin/python3: Error while finding module specification: No module named 'tune_jobs'\n"
+    assert complaint_in(absent).startswith("tune-jobs is not installed on the cluster's head")
+
+
+def test_the_status_of_a_run_in_progress() -> None:
+    lines = status_lines(RUNNING, "begun: a-1-abcd\n5 s: 1 of 4 trials ended\n\n", ADDRESS)
+    assert lines[1].startswith("state: running (for ")
+    assert lines[2:] == [
+        "last: 5 s: 1 of 4 trials ended",
+        "run: /shared/a-1-abcd",
+        f"next: tune-jobs logs a-1-abcd --follow --address {ADDRESS}; or tune-jobs stop a-1-abcd --address {ADDRESS}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("state", "log", "expected"),
+    [
+        (
+            State.DONE,
+            "winner: trial 0001\nrun: x\n",
+            ["winner: trial 0001", f"next: tune-jobs fetch a-1-abcd --address {ADDRESS}"],
+        ),
+        (
+            State.STOPPED,
+            "tune-jobs: interrupted\n",
+            ["reason: interrupted", f"next: tune-jobs resume /shared/a-1-abcd --address {ADDRESS}"],
+        ),
+        (
+            State.REFUSED,
+            "tune-jobs: no GPU\n",
+            ["reason: no GPU", f"next: tune-jobs logs a-1-abcd --address {ADDRESS}"],
+        ),
+    ],
+)
+def test_the_status_of_what_is_over_says_why_and_what_to_do(
+    state: State, log: str, expected: list[str]
+) -> None:
+    lines = status_lines(replace(RUNNING, state=state, ended=1090.0), log, ADDRESS)
+    assert lines[1] == f"state: {state.value} (after 1 min 30 s)"
+    assert [lines[2], lines[-1]] == expected
