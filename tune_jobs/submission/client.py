@@ -196,8 +196,8 @@ class JobsServer:
             with _quiet():
                 yield
         except AuthenticationError as error:
-            missing = "Authentication required" in str(error)
-            why = "none was given" if missing else "the one that was given is not it"
+            wrong = "Authentication failed" in str(error)
+            why = "the one that was given is not it" if wrong else "none was given"
             raise ClusterError(
                 f"{self.address}: the cluster lets in holders of its token alone, and {why}; {_TOKEN}"
             ) from error

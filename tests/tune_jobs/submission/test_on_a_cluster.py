@@ -1,0 +1,232 @@
+"""The commands of a laptop, against a real head that asks for a token."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.tune_jobs.conftest import changed
+from tests.tune_jobs.submission.head import Head, head_node
+from tune_jobs import open_run
+from tune_jobs.events import Ending
+from tune_jobs.job_file import dump_yaml
+
+pytestmark = pytest.mark.slow
+
+NETS = """
+import os, pathlib, time
+from layers import linear
+
+def make(input_shape, outputs, tell="", gate=""):
+    if tell:
+        files = [os.path.join(at, name) for at, _, names in os.walk(".") for name in names]
+        pathlib.Path(tell).write_text(" ".join(files))
+    while gate and not os.path.exists(gate):
+        time.sleep(0.1)
+    return linear(input_shape[0], outputs)
+"""
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[Head]:
+    with head_node() as made:
+        yield made
+
+
+@pytest.fixture
+def laptop(tmp_path: Path) -> Path:
+    """A folder with a job, its data and its modules."""
+    folder = tmp_path / "laptop"
+    folder.mkdir()
+    (folder / "rows.csv").write_text("a,b,y\n" + "".join(f"{i % 7},{i},{2 * i}\n" for i in range(90)))
+    (folder / "nets.py").write_text(NETS)
+    (folder / "layers.py").write_text("import torch\n\ndef linear(n, m):\n    return torch.nn.Linear(n, m)\n")
+    changes = {
+        "data": {"source": "rows.csv", "target": "y"},
+        "model": {"name": "nets:make"},
+        "training/max_epochs": 3,
+        "scheduler": {"method": "none"},
+        "search": {
+            "space": {"lr": {"low": 1e-4, "high": 1e-2, "log": True}},
+            "method": "random",
+            "trials": 2,
+        },
+        "storage": str(tmp_path / "shared"),
+    }
+    (folder / "job.yaml").write_text(dump_yaml(changed(changes)))
+    return folder
+
+
+def submitted(head: Head, laptop: Path, *overrides: str) -> str:
+    """The id of a run that has begun."""
+    said = head.call("submit", "job.yaml", *overrides, folder=laptop)
+    assert said.returncode == 0, said.stderr
+    assert "the run has begun" in said.stdout
+    return said.stdout.splitlines()[-1].removeprefix("submission: ")
+
+
+def remove(folder: Path) -> None:
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    folder.rmdir()
+
+
+def test_a_job_is_submitted_followed_and_fetched(head: Head, laptop: Path, tmp_path: Path) -> None:
+    seen_by_trials = tmp_path / "seen"
+    name = submitted(head, laptop, "--model.arguments.tell", str(seen_by_trials))
+    remove(laptop)
+    followed = head.call("logs", name, "--follow")
+    assert followed.returncode == 0, followed.stderr
+    assert followed.stderr == ""
+    run = tmp_path / "shared" / name
+    assert followed.stdout.splitlines()[-1] == f"run: {run}"
+    assert head.call("logs", name).stdout == followed.stdout
+    assert sorted(seen_by_trials.read_text().split()) == ["./layers.py", "./nets.py"]  # and no data
+    assert {path.name for path in (run / "submitted").iterdir()} == {
+        "job.yaml",
+        "rows.csv",
+        "nets.py",
+        "layers.py",
+    }
+
+    status = head.call("status", name).stdout.splitlines()
+    assert status[0] == f"submission: {name}"
+    assert status[1].startswith("state: done (after ")
+    assert status[2].startswith("winner: trial ")
+    assert status[3:] == [f"run: {run}", f"next: tune-jobs fetch {name} --address {head.url}"]
+    assert name in head.call("status", COLUMNS="200").stdout
+
+    fetched = through_the_server(head, run, tmp_path / "got")
+    assert (
+        head.call("fetch", name, "--output", str(tmp_path / "copied")).stdout
+        == f"run: {tmp_path}/copied/{name}\n"
+    )
+    run.rename(tmp_path / "away")
+    for copy in (fetched, tmp_path / "copied" / name):
+        best = open_run(copy).winner
+        assert {path.name for path in (copy / "checkpoints").iterdir()} == {best.trial_id}
+        assert best.checkpoint.is_file()
+    tested = head.call("test", str(fetched))
+    assert "test_loss: " in tested.stdout, tested.stderr
+    assert "fetch-" not in head.call("status", COLUMNS="200").stdout
+
+
+def through_the_server(head: Head, run: Path, output: Path) -> Path:
+    """Fetched as by a machine that does not see the run folder."""
+    program = (
+        "import sys; from pathlib import Path; from tune_jobs.submission.client import JobsServer; "
+        "from tune_jobs.submission.fetching import fetch_through; "
+        "print(fetch_through(JobsServer(sys.argv[1]), sys.argv[2], Path(sys.argv[3])))"
+    )
+    command = [sys.executable, "-c", program, head.url, str(run), str(output)]
+    said = subprocess.run(
+        command,
+        env=head.surroundings,
+        cwd=head.home,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert said.returncode == 0, said.stderr
+    return Path(said.stdout.strip())
+
+
+def test_a_run_is_stopped_and_goes_on_without_the_machine_that_submitted_it(
+    head: Head, laptop: Path, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    name = submitted(head, laptop, "--model.arguments.gate", str(gate))
+    remove(laptop)
+    run = tmp_path / "shared" / name
+    assert head.call("status", name).stdout.splitlines()[1].startswith("state: running (for ")
+
+    busy = head.call("resume", name, "--address", head.url)
+    assert busy.returncode == 2
+    assert busy.stderr.startswith(f"tune-jobs: {name}: is running; `tune-jobs logs {name} --follow")
+
+    stopped = head.call("stop", name)
+    assert stopped.returncode == 0, stopped.stderr
+    resume = f"tune-jobs resume {run} --address {head.url}"
+    assert stopped.stdout.splitlines() == ["stopped; what was reported is kept", f"resume: {resume}"]
+    assert open_run(run).ending is Ending.INTERRUPTED
+    assert head.call("stop", name).stderr.startswith(
+        f"tune-jobs: {name}: is over (stopped, and can be resumed)"
+    )
+    assert head.call("logs", name, "--follow").returncode == 130
+
+    gate.touch()
+    wrong = head.call("resume", name, "--address", head.url, "--seed", "3")
+    assert wrong.returncode == 2
+    assert "no key that can change in a run that has begun" in wrong.stderr
+    resumed = head.call("resume", str(run), "--address", head.url, "--search.trials", "3")
+    assert resumed.returncode == 0, resumed.stderr
+    assert resumed.stdout.splitlines()[-1] == f"submission: {name}-r3"
+    assert head.call("logs", f"{name}-r3", "--follow").returncode == 0
+    done = open_run(run)
+    assert (done.ending, len(done.record.trials)) == (Ending.ALL_TRIALS, 3)
+
+
+def test_what_the_cluster_lacks_is_said_at_once(head: Head, laptop: Path, tmp_path: Path) -> None:
+    refused = head.call("submit", "job.yaml", "--resources.gpus_per_trial", "1", folder=laptop)
+    assert refused.returncode == 2
+    assert "refused: resources.gpus_per_trial: a trial asks for 1" in refused.stderr
+    assert not list((tmp_path / "shared").glob("*"))
+
+
+def test_a_data_file_that_only_the_laptop_has_is_told_how_to_be_sent(head: Head, laptop: Path) -> None:
+    absent = head.call("submit", "job.yaml", "--data.source", "/nowhere/rows.csv", folder=laptop)
+    assert absent.returncode == 2
+    assert "valid but for the data, which the cluster checks: /nowhere/rows.csv" in absent.stdout
+    assert "no such file: /nowhere/rows.csv. An absolute path is one of the cluster" in absent.stderr
+
+
+def test_a_machine_of_other_versions_is_refused_by_the_driver(head: Head, laptop: Path) -> None:
+    program = (
+        "import sys; from tune_jobs import cli; from tune_jobs.cluster import survey; "
+        "survey.platform.python_version = lambda: '3.12.7'; sys.exit(cli.main(sys.argv[1:]))"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program, "submit", "job.yaml"],
+        cwd=laptop, env=head.surroundings, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert said.returncode == 2
+    assert "the versions differ: Python 3.12.7 where the job was submitted and 3.11." in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"RAY_AUTH_MODE": "", "RAY_AUTH_TOKEN": ""},
+            "its token alone, and none was given; export RAY_AUTH_MODE=token",
+        ),
+        ({"RAY_AUTH_MODE": ""}, "its token alone, and none was given; export RAY_AUTH_MODE=token"),
+        ({"RAY_AUTH_TOKEN": ""}, "its token alone, and none was given; export RAY_AUTH_MODE=token"),
+        ({"RAY_AUTH_TOKEN": "0" * 32}, "its token alone, and the one that was given is not it; export"),
+    ],
+)
+def test_who_has_not_the_token_is_told_what_to_do(
+    head: Head, laptop: Path, changes: dict[str, str], words: str
+) -> None:
+    for command in (("status",), ("submit", "job.yaml")):
+        said = head.call(*command, folder=laptop, **changes)
+        assert said.returncode == 2
+        assert words in said.stderr
+        assert len(said.stderr.splitlines()) == 1
+        assert "0" * 32 not in said.stderr
+
+
+def test_a_name_that_the_cluster_does_not_know(head: Head) -> None:
+    for command in (
+        ("status", "x"),
+        ("logs", "x"),
+        ("stop", "x"),
+        ("fetch", "x"),
+        ("resume", "x", "--address", head.url),
+    ):
+        said = head.call(*command)
+        assert said.returncode == 2
+        assert said.stderr.startswith(f"tune-jobs: x: no submission of that name at {head.url}; known are ")
