@@ -103,10 +103,13 @@ class Lease:
         """
         if time.monotonic() < self._renewed + RENEW_SECONDS:
             return
-        try:
-            self._store.get(self._name)
-        except FileNotFoundError:
-            raise LeaseLost from None
+        names = {one.name for one in self._store.objects(FOLDER)}
+        if self._name not in names:
+            raise LeaseLost
+        # Who was silent for long may write its object in the very moment in which another one removes it.
+        others = holders(self._store, but=self._name) if len(names) > 1 else []
+        if any(owner.held and owner.token > self._owner.token for owner, _ in others):
+            raise LeaseLost
         self._write(held=True)
 
     def release(self) -> None:

@@ -27,6 +27,8 @@ GROUP_SECONDS = 1.0
 """Events of so long a time are sent together."""
 FILES_SECONDS = 30.0
 """Files other than the journal are sent this often, and at the end."""
+SECONDS_BETWEEN_RENEWALS = 1.0
+"""Of looks whether the lease is due."""
 END_SECONDS = 60.0
 """So long the store is waited for at the end of a command."""
 _URGENT = (TrialEnded, HoldoutUnsealed, RunEnded)
@@ -86,7 +88,10 @@ class Mirror:
         self._after: Callable[[], None] | None = None
         self._failure: StorageFailed | None = None
         self._told = False
-        self._thread = threading.Thread(target=self._work, name="uploads of the run")
+        self._threads = [
+            threading.Thread(target=self._work, name="uploads of the run"),
+            threading.Thread(target=self._renew, name="lease of the run"),
+        ]
 
     def begin(self, *, replace: bool = False) -> None:
         """Takes the lease, and sends what the store lacks; from then on a thread goes on with that."""
@@ -106,7 +111,8 @@ class Mirror:
                 raise self._unreachable(error) from error
             raise
         self._journal.follow(self)
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def __call__(self, event: Event) -> None:
         """An event was appended to the journal."""
@@ -128,7 +134,8 @@ class Mirror:
         """
         self._over = True
         self._wake()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
         try:
             self._send_rest()
         finally:
@@ -154,21 +161,17 @@ class Mirror:
     def _work(self) -> None:
         pause, files_sent = 0.0, 0.0
         seconds = 0.0
-        while not self._over:
+        while not self._over and self._failure is None:
             with self._changed:
                 self._changed.wait_for(lambda: self._urgent or self._over, pause or GROUP_SECONDS)
                 self._urgent = False
             seconds += pause or GROUP_SECONDS
             try:
-                self._lease.renew()
                 self._send_journal()
                 if seconds >= files_sent + FILES_SECONDS:
                     self._send_files()
                     files_sent = seconds
                 pause = 0.0
-            except LeaseLost:
-                self._failure = self._lost()
-                return
             except StoreError:
                 pause = min(2 * pause or GROUP_SECONDS, LONGEST_PAUSE)
             except Exception as error:  # else the run would go on, and nobody hear of it
@@ -179,10 +182,23 @@ class Mirror:
                 )
                 return
 
+    def _renew(self) -> None:
+        """Beside the uploads, since a large file takes its time."""
+        while not self._over:
+            try:
+                self._lease.renew()
+            except LeaseLost:
+                self._failure = self._lost()
+                return
+            except StoreError:  # the next time may do
+                pass
+            with self._changed:
+                self._changed.wait_for(lambda: self._over, SECONDS_BETWEEN_RENEWALS)
+
     def _wake(self) -> None:
         with self._changed:
             self._urgent = True
-            self._changed.notify()
+            self._changed.notify_all()
 
     def _send_all(self) -> None:
         self._lease.renew()

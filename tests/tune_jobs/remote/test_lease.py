@@ -111,6 +111,20 @@ def test_who_was_taken_over_hears_of_it(s3: Location, monkeypatch: pytest.Monkey
     assert store.objects() == []
 
 
+def test_of_two_that_have_it_after_all_one_stops(s3: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One was silent for long, and wrote its object in the very moment in which the other one removed it."""
+    monkeypatch.setattr(lease, "RENEW_SECONDS", 0.0)
+    store = Store(s3)
+    first = Lease(store)
+    first.acquire()
+    other = held_by(store, elsewhere(pid=7, token="0"))
+    first.renew()
+    store.delete(other)
+    held_by(store, elsewhere(pid=7, token="~"))
+    with pytest.raises(LeaseLost):
+        first.renew()
+
+
 def test_an_object_that_nobody_can_read_holds_nothing(s3: Location) -> None:
     Store(s3).put(f"{FOLDER}/x.json", b"{")
     Lease(Store(s3)).acquire()

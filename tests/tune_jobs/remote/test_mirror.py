@@ -1,5 +1,7 @@
 """The store follows a run, whatever happens to the store, and the driver does not wait for it."""
 
+import dataclasses
+import json
 import time
 from collections.abc import Callable
 
@@ -139,8 +141,9 @@ def test_a_run_that_another_one_took_over_stops(
     def go_on() -> None:
         with Journal(copy.journal) as journal, mirrored(copy, journal):
             journals.append(journal)
-            store.delete_all(lease.FOLDER)
-            for number in range(1, 2000):
+            other = dataclasses.replace(lease.Owner.here(), host="far", held=True, token="~")
+            store.put(f"{lease.FOLDER}/~.json", json.dumps(dataclasses.asdict(other)).encode())
+            for number in range(1, 1000):
                 time.sleep(0.05)
                 journal.append(created(number))
 

@@ -1,0 +1,191 @@
+"""Every command that takes RUN takes `s3://bucket/prefix/run`, and shows it as such."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.tune_jobs.remote.copies import Machine, keep, machine, on_the_first
+from tests.tune_jobs.remote.object_stores import Proxy
+from tune_jobs import open_run
+from tune_jobs.cli import main
+from tune_jobs.events import Status
+from tune_jobs.folder import RunFolder
+from tune_jobs.journal import Journal
+from tune_jobs.remote.location import Location
+from tune_jobs.remote.mirror import mirrored
+from tune_jobs.remote.segments import read_from, segments
+from tune_jobs.remote.store import Store
+
+__all__ = ["machine", "on_the_first"]
+
+Call = Callable[..., tuple[int, list[str], str]]
+JOB = """
+name: tiny
+data: {source: linear_gaussian, arguments: {n: 60}}
+model: {name: linear}
+training: {max_epochs: 3, loss: mse}
+search: {space: {lr: {low: 1e-3, high: 0.5, log: true}}, trials: 3}
+"""
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def run_command(*arguments: object) -> tuple[int, list[str], str]:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, [line.rstrip() for line in captured.out.splitlines()], captured.err
+
+    return run_command
+
+
+@pytest.fixture
+def run(make_run: Callable[..., RunFolder], s3: Location) -> Location:
+    """A run that has ended, as another machine has left it."""
+    return s3 / keep(make_run([{"losses": [2.0, 1.0]}, {"losses": [3.0]}]), s3).name
+
+
+@pytest.fixture
+def unfinished(make_run: Callable[..., RunFolder], s3: Location) -> Location:
+    folder = make_run([{"losses": [2.0]}, {"losses": [1.0], "status": Status.RUNNING}], ending=None)
+    return s3 / keep(folder, s3).name
+
+
+def test_show_names_the_place_and_not_the_copy(
+    call: Call, run: Location, tmp_path: Path, machine: Machine
+) -> None:
+    with machine("second"):
+        code, output, errors = call("show", run)
+    assert (code, errors) == (0, "")
+    assert output[-3:] == [
+        f"holdout: sealed; `tune-jobs test {run}` opens it, once",
+        f"report: tune-jobs report {run}",
+        f"run: {run}",
+    ]
+    assert str(tmp_path) not in "\n".join(output)
+
+
+def test_list_shows_all_runs_of_a_place(
+    call: Call, run: Location, unfinished: Location, s3: Location, machine: Machine
+) -> None:
+    with machine("second"):
+        code, output, _ = call("list", s3)
+        assert code == 0
+        assert {run.name, unfinished.name} <= {line.split()[0] for line in output if line}
+        assert call("list", s3 / "empty")[:2] == (0, [f"no runs in {s3 / 'empty'}"])
+        assert call("list", "s3://no-such-bucket/x")[0] == 2
+
+
+def test_report_repair_and_fetch(
+    call: Call, run: Location, tmp_path: Path, machine: Machine, make_run: Callable[..., RunFolder]
+) -> None:
+    store = Store(run)
+    store.put("checkpoints/0000/epoch-000002.pt", b"the winner's")
+    store.put("checkpoints/0001/epoch-000001.pt", b"a loser's")
+    with machine("second"):
+        assert call("report", run, "--output", tmp_path / "r.html")[0] == 0
+        assert (tmp_path / "r.html").is_file()
+        code, output, _ = call("fetch", run, "--output", tmp_path / "fetched")
+        assert (code, output[-1]) == (0, f"run: {tmp_path / 'fetched' / run.name}")
+    fetched = tmp_path / "fetched" / run.name
+    assert [path.name for path in (fetched / "checkpoints").rglob("*.pt")] == ["epoch-000002.pt"]
+    assert open_run(fetched).address == str(fetched)
+    store.delete("trials.parquet")
+    events = read_from(store).count(b"\n")
+    with machine("third"):
+        code, output, _ = call("repair", run)
+        assert (code, output[0]) == (0, f"journal: {events} events, all of them sound")
+    assert store.get("trials.parquet")
+
+
+def test_a_damaged_journal_is_cut_in_the_store_too(call: Call, run: Location, machine: Machine) -> None:
+    store = Store(run)
+    (segment,) = segments(store)
+    lines = store.get(segment.name).splitlines(keepends=True)
+    store.put(segment.name, b"".join([*lines[:3], b"0" + lines[3], *lines[4:]]))
+    with machine("second"):
+        code, _, errors = call("show", run)
+        assert code == 1
+        assert errors.startswith(f"tune-jobs: {run}/journal/events.jsonl: line 4 of {len(lines)} is damaged")
+        assert f"tune-jobs repair {run} --cut" in errors
+        code, _, errors = call("repair", run, "--cut")
+        assert (code, errors) == (0, "")
+    assert read_from(store) == b"".join(lines[:3])
+    with machine("third"):
+        assert call("show", run)[0] == 0
+
+
+def test_a_killed_run_and_one_in_progress(
+    call: Call, unfinished: Location, s3: Location, machine: Machine
+) -> None:
+    with machine("second"):
+        code, output, _ = call("show", unfinished)
+        assert (code, output[-1]) == (0, f"run: {unfinished}")
+        assert output[-2].endswith(f"its process was killed; `tune-jobs resume {unfinished}` goes on")
+        code, output, errors = call("watch", unfinished)
+        assert (code, output[-1]) == (130, f"run: {unfinished}")
+        assert f"`tune-jobs resume {unfinished}` goes on" in errors
+    folder = RunFolder.open(str(unfinished))
+    with Journal(folder.journal) as journal, mirrored(folder, journal), machine("second"):
+        code, output, _ = call("show", unfinished)
+        assert "in progress" in output[-2]
+        code, _, errors = call("resume", unfinished)
+        assert code == 2
+        assert re.match(
+            rf"tune-jobs: {unfinished}: another process is at work on this run \(.*:\d+, heard", errors
+        )
+
+
+def test_a_store_that_cannot_be_reached_is_one_message(
+    call: Call, run: Location, proxy: Proxy, machine: Machine
+) -> None:
+    proxy.mode = "down"
+    with machine("second"):
+        for command in ("show", "test", "resume", "watch", "report"):
+            code, output, errors = call(command, run)
+            assert (code, output) == (2, []), command
+            assert errors == f"tune-jobs: {run}: cannot be read (it cannot be reached at {proxy.address})\n"
+
+
+def test_a_run_is_refused_before_ray_starts_where_nothing_can_be_written(
+    call: Call, s3: Location, tmp_path: Path
+) -> None:
+    (tmp_path / "job.yaml").write_text(JOB)
+    code, _, errors = call("run", "job.yaml", "--storage", "s3://no-such-bucket/x")
+    assert code == 2
+    assert "storage: cannot write to s3://no-such-bucket/x (there is no such bucket)" in errors
+
+
+@pytest.mark.slow
+def test_from_run_to_test_on_three_machines(
+    call: Call, place: Location, tmp_path: Path, machine: Machine
+) -> None:
+    """Amazon's kind of store and Google's."""
+    (tmp_path / "job.yaml").write_text(JOB)
+    code, output, errors = call("run", "job.yaml", "--storage", place)
+    assert (code, errors) == (0, "")
+    assert re.fullmatch(rf"run: {place}/tiny-\w+-\w+", output[-1])
+    run = output[-1].removeprefix("run: ")
+    with machine("second"):
+        code, output, errors = call("resume", run)
+        assert (code, errors, output[-1]) == (0, "", f"run: {run}")
+        assert output[0].startswith("nothing is left to do")
+        code, output, _ = call("resume", run, "--search.trials", 5)
+        assert (code, output[-1]) == (0, f"run: {run}")
+        assert call("watch", run)[0] == 0
+        code, output, errors = call("test", run)
+        assert (code, errors) == (0, "")
+        assert output[-1].startswith("test_loss: ")
+    with machine("third"):
+        assert len(open_run(run).trials) == 5
+        code, output, errors = call("test", run)
+        assert (code, output) == (3, [])
+        assert "were read before" in errors
+        assert call("test", run, "--again", "--reason", "to see")[0] == 0
+    shown = call("show", run)[1]
+    assert any("test" in line and "opened" in line for line in shown), shown
