@@ -15,7 +15,7 @@ from rich.text import Text
 
 from search_spaces import Problem
 from tune_jobs.display import counted
-from tune_jobs.errors import ClusterError, JobError, SubmissionEnded, SubmissionError
+from tune_jobs.errors import ClusterError, JobError, RunFolderError, SubmissionEnded, SubmissionError
 from tune_jobs.folder import RunFolder, new_run_name
 from tune_jobs.job import Job
 from tune_jobs.job_file import parse_overrides
@@ -233,16 +233,12 @@ def _fetch(options: argparse.Namespace, rest: list[str], console: Console) -> No
     from tune_jobs.submission.fetching import fetch_seen, fetch_through  # noqa: PLC0415
 
     _no_overrides(rest)
-    if _is_seen(options.run):
-        path = fetch_seen(options.run, options.output)
-    else:
+    folder = _seen(options.run, console)
+    if folder is None:
         server = _server(options.address)
         place = _place_of(options.run, server.submissions(), server)
-        path = (
-            fetch_seen(place, options.output)
-            if _is_seen(place)
-            else fetch_through(server, place, options.output)
-        )
+        folder = _seen(place, console) if place != options.run else None
+    path = fetch_seen(folder, options.output) if folder else fetch_through(server, place, options.output)
     console.print(f"run: {path}", markup=False)
 
 
@@ -299,9 +295,19 @@ def _place_of(run: str, submissions: Sequence["Submission"], server: "JobsServer
     return server.submission(run).run  # which says that there is none
 
 
-def _is_seen(place: str) -> bool:
-    """Does this machine see the run itself?"""
-    return is_uri(place) or RunFolder(Path(place).resolve()).is_run
+def _seen(place: str, console: Console) -> RunFolder | None:
+    """The folder of a run that this machine sees, in a store among others; None where only the cluster has it."""
+    from tune_jobs.submission.sending import whole_run  # noqa: PLC0415
+
+    if not is_uri(place) and not RunFolder(Path(place).resolve()).is_run:
+        return None
+    try:
+        return whole_run(place)
+    except RunFolderError as error:
+        if not is_uri(place):
+            raise
+        console.print(f"{error}; the cluster is asked for it", markup=False)
+        return None
 
 
 def _id_in(text: str) -> str:

@@ -20,7 +20,7 @@ from tune_jobs.errors import ClusterError, SubmissionError
 from tune_jobs.submission.progress import Submission, submission_of
 
 SECONDS_TO_CONNECT = 5.0
-SECONDS_TO_ANSWER = 20.0
+SECONDS_TO_ANSWER = 60.0
 SECONDS_TO_TAKE = 300.0
 """A package is sent and kept within this time."""
 SECONDS_TO_COME_BACK = 60.0

@@ -15,20 +15,20 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tune_jobs.errors import ClusterError, RunFolderError
+from tune_jobs.folder import RunFolder
 from tune_jobs.submission.client import OURS, JobsServer
 from tune_jobs.submission.progress import State, complaint_in
-from tune_jobs.submission.sending import BEGIN, END, files_worth_sending, whole_run
+from tune_jobs.submission.sending import BEGIN, END, files_worth_sending
 
 SECONDS_TO_SEND = 600.0
 
 
-def fetch_seen(run: str | Path, output: Path) -> Path:
-    """Copies a run that this machine sees, in a folder or an object store, into the folder `output`; returns its path.
+def fetch_seen(folder: RunFolder, output: Path) -> Path:
+    """Copies a run that this machine sees into the folder `output`; returns its path.
 
     Raises:
-        RunFolderError: there is a folder of that name, or it cannot be written to; or the store cannot be asked.
+        RunFolderError: there is a folder of that name, or it cannot be written to.
     """
-    folder = whole_run(run)
     with _new_folder(output, folder.name) as target:
         for path in files_worth_sending(folder):
             copy = target / path.relative_to(folder.path)

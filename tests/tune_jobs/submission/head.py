@@ -65,15 +65,15 @@ class Head:
 
 
 @contextmanager
-def head_node(cpus: int = 2) -> Iterator[Head]:
-    """A head for the length of the block; none of its processes outlives it."""
+def head_node(**environment: str) -> Iterator[Head]:
+    """A head of two CPUs for the length of the block, in an environment; none of its processes outlives it."""
     folder = Path(tempfile.mkdtemp(prefix="tjs"))
     home = folder / "home"
     home.mkdir()
     token = secrets.token_hex(16)
     ports = {name: _free_port() for name in ("port", "dashboard-port", "ray-client-server-port")}
     options = {
-        **ports, "node-ip-address": "127.0.0.1", "num-cpus": cpus, "dashboard-host": "127.0.0.1",
+        **ports, "node-ip-address": "127.0.0.1", "num-cpus": 2, "dashboard-host": "127.0.0.1",
         "include-dashboard": "true", "dashboard-agent-listen-port": _free_port(),
     }  # fmt: skip
     words = [f"--{name}={value}" for name, value in options.items()]
@@ -86,7 +86,7 @@ def head_node(cpus: int = 2) -> Iterator[Head]:
             "--disable-usage-stats",
             *words,
         ],
-        env=_cluster_surroundings(folder, home, token),
+        env={**_cluster_surroundings(folder, home, token), **environment},
         cwd=home,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

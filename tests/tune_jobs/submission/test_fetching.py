@@ -50,7 +50,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_run_that_this_machine_sees_is_copied(run: RunFolder, tmp_path: Path) -> None:
-    there = fetch_seen(run.path, tmp_path / "got")
+    there = fetch_seen(run, tmp_path / "got")
     assert there == tmp_path / "got" / run.name
     assert files(there) == worth(run)
     assert f"checkpoints/{BEST}/epoch-000001.pt" in files(there)
@@ -58,10 +58,10 @@ def test_a_run_that_this_machine_sees_is_copied(run: RunFolder, tmp_path: Path) 
 
 
 def test_nothing_is_replaced(run: RunFolder, tmp_path: Path) -> None:
-    fetch_seen(run.path, tmp_path / "got")
+    fetch_seen(run, tmp_path / "got")
     before = files(tmp_path / "got")
     with pytest.raises(RunFolderError, match="is there already; give another folder with `--output FOLDER`"):
-        fetch_seen(run.path, tmp_path / "got")
+        fetch_seen(run, tmp_path / "got")
     assert files(tmp_path / "got") == before
 
 

@@ -1,0 +1,66 @@
+"""A submitted run that is kept in an object store, whose credentials the cluster has."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.tune_jobs.conftest import changed
+from tests.tune_jobs.remote.object_stores import BUCKET, CREDENTIALS, s3_server
+from tests.tune_jobs.submission.head import head_node
+from tune_jobs import open_run
+from tune_jobs.job_file import dump_yaml
+
+pytestmark = pytest.mark.slow
+
+
+def test_it_is_resumed_elsewhere_and_fetched_with_and_without_credentials(tmp_path: Path) -> None:
+    laptop = tmp_path / "laptop"
+    laptop.mkdir()
+    (laptop / "rows.csv").write_text("a,y\n" + "".join(f"{i},{2 * i}\n" for i in range(90)))
+    changes = {
+        "data": {"source": "rows.csv", "target": "y"},
+        "model": {"name": "linear"},
+        "training/max_epochs": 3,
+        "scheduler": {"method": "none"},
+        "search": {
+            "space": {"lr": {"low": 1e-4, "high": 1e-2, "log": True}},
+            "method": "random",
+            "trials": 2,
+        },
+        "storage": f"s3://{BUCKET}/runs",
+    }
+    (laptop / "job.yaml").write_text(dump_yaml(changed(changes)))
+    with s3_server() as address:
+        credentials = {**CREDENTIALS, "AWS_ENDPOINT_URL": address}
+        with head_node(**credentials, TUNE_JOBS_CACHE=str(tmp_path / "cache")) as head:
+            said = head.call("submit", "job.yaml", folder=laptop)
+            assert said.returncode == 0, said.stderr
+            name = said.stdout.splitlines()[-1].removeprefix("submission: ")
+            assert said.stdout.splitlines()[-2] == f"run: s3://{BUCKET}/runs/{name}"
+            followed = head.call("logs", name, "--follow")
+            assert followed.stdout.splitlines()[-1] == f"run: s3://{BUCKET}/runs/{name}"
+            shutil.rmtree(laptop)
+            shutil.rmtree(tmp_path / "cache")  # as on another head
+
+            place = f"s3://{BUCKET}/runs/{name}"
+            resumed = head.call("resume", place, "--address", head.url, "--search.trials", "3")
+            assert resumed.returncode == 0, resumed.stderr
+            assert head.call("logs", f"{name}-r2", "--follow").returncode == 0
+
+            own = {**credentials, "TUNE_JOBS_CACHE": str(tmp_path / "own")}
+            direct = head.call("fetch", name, "--output", str(tmp_path / "direct"), **own)
+            assert direct.returncode == 0, direct.stderr
+            through = head.call(
+                "fetch", name, "--output", str(tmp_path / "through"), AWS_ENDPOINT_URL="http://127.0.0.1:1",
+                **CREDENTIALS, TUNE_JOBS_CACHE=str(tmp_path / "none"),
+            )  # fmt: skip
+            assert through.returncode == 0, through.stderr
+            assert "the cluster is asked for it" in through.stdout
+            for kind in ("direct", "through"):
+                fetched = open_run(tmp_path / kind / name)
+                assert len(fetched.record.trials) == 3
+                assert fetched.winner.checkpoint.is_file()
+                assert (fetched.path / "submitted" / "rows.csv").is_file()
+            tested = head.call("test", str(tmp_path / "through" / name))
+            assert "test_loss: " in tested.stdout, tested.stderr
