@@ -4,6 +4,7 @@ AWS is moto's, in this process. The Kubernetes file is looked at in test_rayjob.
 """
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -21,9 +22,13 @@ import yaml
 from moto import mock_aws
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
+from ray.autoscaler.v2.instance_manager.subscribers.cloud_resource_monitor import CloudResourceMonitor
 from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
 from ray.autoscaler.v2.utils import ResourceRequestUtil
+from ray.core.generated.instance_manager_pb2 import Instance, InstanceUpdateEvent
 from ray.scripts.scripts import cli
+
+from tune_jobs import open_run
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "cluster"
@@ -267,6 +272,19 @@ def test_priorities_change_over_to_machines_at_full_price(path: Path) -> None:
     assert changed == {"gpu-on-demand": 1}
 
 
+def test_a_refused_launch_does_not_change_over() -> None:
+    """What docs/cluster.md says of Ray; were it otherwise, the priorities would not have to be changed by hand."""
+    monitor = CloudResourceMonitor()
+    refused = InstanceUpdateEvent(
+        instance_type="gpu-spot", new_instance_status=Instance.ALLOCATION_FAILED, instance_id="i"
+    )
+    monitor.notify([refused])
+    assert monitor.get_recoverable_resource_availabilities() == {}
+    refused.new_instance_status = Instance.ALLOCATION_TIMEOUT
+    monitor.notify([refused])
+    assert set(monitor.get_recoverable_resource_availabilities()) == {"gpu-spot"}
+
+
 @every_cloud
 def test_nothing_is_started_for_what_no_machine_has(path: Path) -> None:
     assert started(path, {"GPU": 2}) == {}
@@ -369,3 +387,48 @@ def test_slurm_script_says_how_it_is_used() -> None:
     asked = subprocess.run([str(SLURM)], capture_output=True, text=True, timeout=60, check=False)
     assert asked.returncode == 2
     assert asked.stderr == "usage: sbatch docs/cluster/slurm.sh JOB [--key value ...]\n"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0 or not all(map(shutil.which, ("unshare", "ip"))),
+    reason="`ray stop` of the script ends all Ray that it sees, so it gets namespaces: Linux, root, unshare and ip",
+)
+def test_slurm_script_runs_a_job_on_one_node(tmp_path: Path) -> None:
+    """Slurm's own commands are stood in for: `srun` runs what it is given, here."""
+    programs = tmp_path / ".venv" / "bin"
+    programs.parent.mkdir()
+    programs.symlink_to(Path(sys.executable).parent)
+    (slurm := tmp_path / "slurm").mkdir()
+    for name, does in (("srun", 'exec "$@"'), ("scontrol", "echo 127.0.0.1")):
+        (slurm / name).write_text(f"#!/bin/sh\n{does}\n")
+        (slurm / name).chmod(0o755)
+    overrides = ["--search.trials", "2", "--training.max_epochs", "3", "--storage", str(tmp_path / "runs")]
+    call = shlex.join([str(SLURM), "examples/digits.yaml", *overrides])
+    namespaces = ["unshare", "--fork", "--kill-child", "--pid", "--mount-proc", "--net"]
+    done = subprocess.run(
+        [*namespaces, "bash", "-c", f"ip link set lo up && {call}"],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "HOME": str(tmp_path),
+            "PATH": f"{slurm}:{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "SLURM_SUBMIT_DIR": str(tmp_path),
+            "SLURM_JOB_NODELIST": "node",
+            "SLURM_JOB_ID": "4711",
+            "SLURM_JOB_NUM_NODES": "1",
+            "SLURM_CPUS_PER_TASK": "2",
+        },
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    (run,) = (tmp_path / "runs").iterdir()
+    assert f"run: {run}\n" in done.stdout
+    assert len(open_run(run).trials) == 2
+    assert (tmp_path / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
