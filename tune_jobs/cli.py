@@ -261,7 +261,7 @@ def _print_run(path: Path, console: Console, most: int) -> None:
     for line in failures_display(opened.record):
         console.print(line, style="red", markup=False)
     for line in standing_lines(opened):
-        console.print(shown(line), markup=False)
+        console.print(line, markup=False)
     if opened.ending is not None and opened.record.trials:
         console.print(f"report: tune-jobs report {address}", style="dim", markup=False)
     console.print(f"run: {address}", markup=False)
@@ -366,7 +366,7 @@ def _repair(options: argparse.Namespace, rest: list[str], console: Console) -> N
 
     _no_overrides(rest)
     for line in repair(options.run, cut=options.cut).lines:
-        console.print(shown(line), markup=False)
+        console.print(line, markup=False)
 
 
 def _import_sweep(options: argparse.Namespace, rest: list[str], console: Console) -> None:

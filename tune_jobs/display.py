@@ -167,7 +167,7 @@ def standing_lines(opened: "Run") -> list[str]:
         )
     if record.ending and opened.winner_id is not None and not openings:
         then = "when the run has come to its end, " if record.ending.cut_off else ""
-        lines.append(f"holdout: sealed; {then}`tune-jobs test {opened.path}` opens it, once")
+        lines.append(f"holdout: sealed; {then}`tune-jobs test {opened.address}` opens it, once")
     if record.test_seen:
         lines.append(
             "test seen: trials were trained after the holdout was opened, so that its result is no honest estimate"
@@ -182,7 +182,7 @@ def ending_text(opened: "Run") -> str:
         return "in progress"
     text = "its process was killed" if opened.ending is None else opened.ending.value
     if opened.ending is None or opened.ending.cut_off:
-        return f"{text}; `tune-jobs resume {opened.path}` goes on"
+        return f"{text}; `tune-jobs resume {opened.address}` goes on"
     return text
 
 

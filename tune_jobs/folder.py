@@ -106,6 +106,13 @@ class RunFolder:
         return folder
 
     @property
+    def address(self) -> str:
+        """Where the run is kept: this folder, or `s3://bucket/prefix/run`, of which it is a copy."""
+        from tune_jobs.remote.working_copy import location_of  # noqa: PLC0415 (it builds on this module)
+
+        return str(location_of(self.path) or self.path)
+
+    @property
     def is_run(self) -> bool:
         return self.journal.is_file()
 

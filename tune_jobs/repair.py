@@ -117,7 +117,7 @@ def _cut_damage(folder: RunFolder) -> list[str]:
     first, dropped = content[:sound].count(b"\n") + 1, content[sound:].rstrip(b"\n").count(b"\n") + 1
     lines = [
         f"journal: cut in front of line {first}, so that {counted(dropped, 'line')} dropped out; as it was, it is in "
-        f"{folder.relative(kept)}. `tune-jobs resume {folder.path}` trains on from the checkpoints, which bring "
+        f"{folder.relative(kept)}. `tune-jobs resume {folder.address}` trains on from the checkpoints, which bring "
         "back the epochs that those lines held"
     ]
     if aside:
@@ -176,9 +176,7 @@ def _rebuild(folder: RunFolder, job: Job, events: Sequence[Event]) -> Iterator[s
 def _select(folder: RunFolder, record: RunRecord) -> str:
     if record.ended is None:
         folder.selection.unlink(missing_ok=True)
-        return (
-            f"selection: none, since the run has not ended; `tune-jobs resume {folder.path}` goes on with it"
-        )
+        return f"selection: none, since the run has not ended; `tune-jobs resume {folder.address}` goes on with it"
     winner = select_winner(record)
     write_selection(record, winner, folder)
     return (

@@ -25,7 +25,7 @@ from tune_jobs.journal import Journal, read_journal
 from tune_jobs.preparation import job_fingerprint
 from tune_jobs.records import RunRecord
 from tune_jobs.remote.mirror import mirrored
-from tune_jobs.remote.working_copy import at_work, complete, fetch_checkpoints, location_of
+from tune_jobs.remote.working_copy import at_work, complete, fetch_checkpoints
 from tune_jobs.selection import read_selection
 from tune_jobs.storage import reason_of, write_test
 from tune_jobs.tables import epochs_table, trials_table
@@ -113,7 +113,7 @@ class Run:
     @property
     def address(self) -> str:
         """Where the run is kept: the run folder, or `s3://bucket/prefix/run`, of which `path` is a copy."""
-        return str(location_of(self.path) or self.path)
+        return self._folder.address
 
     @property
     def trials(self) -> "pd.DataFrame":

@@ -138,7 +138,7 @@ class Watching:
         minutes = duration_text(60 * (self.silence // 60))
         return (
             f"nothing was heard for {minutes}. If the run's process ({driver(self.events)}) was killed, "
-            f"`tune-jobs resume {self._folder.path}` goes on"
+            f"`tune-jobs resume {self._folder.address}` goes on"
         )
 
     @property

@@ -21,7 +21,7 @@ from tune_jobs.remote.location import Location
 from tune_jobs.remote.segments import FOLDER as SEGMENTS
 from tune_jobs.remote.segments import SegmentWriter, read_from, replace_journal
 from tune_jobs.remote.store import LONGEST_PAUSE, Store, StoreError, persistently
-from tune_jobs.remote.working_copy import location_of
+from tune_jobs.remote.working_copy import HERE, location_of
 
 GROUP_SECONDS = 1.0
 """Events of so long a time are sent together."""
@@ -153,7 +153,7 @@ class Mirror:
             raise self._lost() from None
         except StoreError as error:
             raise StorageFailed(
-                f"{self._place}: has not all of the run yet ({error.strerror}); the rest is safe on this machine, in "
+                f"{self._place}: has not all of the run yet ({error.strerror}); the rest is safe {HERE}"
                 f"{self._folder.path}, and `tune-jobs resume {self._place}`, given here, sends it",
                 self._folder.path,
             ) from error
@@ -177,7 +177,7 @@ class Mirror:
             except Exception as error:  # else the run would go on, and nobody hear of it
                 self._failure = StorageFailed(
                     f"{self._place}: cannot be written to ({type(error).__name__}: {error}); the run has stopped, and "
-                    f"what was reported is on this machine, in {self._folder.path}",
+                    f"what was reported is safe {HERE}{self._folder.path}",
                     self._folder.path,
                 )
                 return
@@ -281,6 +281,6 @@ class Mirror:
     def _lost(self) -> StorageFailed:
         return StorageFailed(
             f"{self._place}: another process has taken this run over, since this one was not heard of for long; it has "
-            f"stopped here, and the other one goes on. What this one did meanwhile is in {self._folder.path}",
+            f"stopped here, and the other one goes on. What this one did meanwhile is {HERE}{self._folder.path}",
             self._folder.path,
         )

@@ -26,6 +26,8 @@ CACHE_VARIABLE = "TUNE_JOBS_CACHE"
 """Of the environment: the folder of all copies, in place of `~/.cache/tune-jobs`."""
 SECONDS_BETWEEN_LOOKS = 1.0
 """How often a run that is watched from afar is looked at."""
+HERE = "on this machine, in "
+"""Stands before the path of a copy where the copy is meant, and not the run."""
 _PLACE = ".place"
 _NOT_COPIED = ("checkpoints/", f"{segments.FOLDER}/", f"{lease.FOLDER}/", f"{openings.FOLDER}/", "ray/")
 _LATER = ("wandb/", "tensorboard/", "holdout/rows.npz")
@@ -81,8 +83,10 @@ def checkpoints_of(folder: RunFolder) -> Path | Location:
 
 
 def shown(text: str) -> str:
-    """`text` with the places that runs are kept at for the paths of their copies."""
-    return re.sub(re.escape(f"{cache()}{os.sep}") + r"[0-9a-f]{16}(?![0-9a-f])", _shown_home, text)
+    """`text` with the places that runs are kept at for the paths of their copies, unless those are meant."""
+    return re.sub(
+        f"(?<!{HERE})" + re.escape(f"{cache()}{os.sep}") + r"[0-9a-f]{16}(?![0-9a-f])", _shown_home, text
+    )
 
 
 def pull(place: Location, *, whole: bool = False) -> RunFolder:
@@ -105,7 +109,7 @@ def pull(place: Location, *, whole: bool = False) -> RunFolder:
             if not (folder.is_run and in_use(folder.journal)):
                 _update(folder, Store(place), whole=whole)
     except StoreError as error:
-        has = f"; what this machine has of it is in {folder.path}" if folder.is_run else ""
+        has = f"; a copy, maybe an old one, is {HERE}{folder.path}" if folder.is_run else ""
         raise RunFolderError(f"{place}: cannot be read ({error.strerror}){has}") from error
     return folder
 

@@ -125,7 +125,7 @@ def make_page(
         scores={trial_id: number_text(b.score) for trial_id in record.trials if (b := record.best(trial_id))},
         test_rows=f"{record.started.rows.get('test', 0):,}" if record.started else "",
         open_hint=". For the winner they are opened once, by:" if over else ".",
-        open_command=f"tune-jobs test {shlex.quote(str(folder.path))}" if over else "",
+        open_command=f"tune-jobs test {shlex.quote(folder.address)}" if over else "",
         test_seen=record.test_seen,
         optimism=words.optimism(record) if winner else "",
         rule=RULE,
@@ -191,7 +191,7 @@ def _winner_card(record: RunRecord, best: Candidate) -> WinnerCard:
 
 
 def _load(folder: RunFolder) -> str:
-    return f"from tune_jobs import open_run\nmodel = open_run({str(folder.path)!r}).load_model()"
+    return f"from tune_jobs import open_run\nmodel = open_run({folder.address!r}).load_model()"
 
 
 def _again(folder: RunFolder, job: Job, best: Candidate) -> str:
@@ -219,10 +219,10 @@ def _provenance(folder: RunFolder, record: RunRecord) -> list[tuple[str, str]]:
     """What the run rests on: fingerprints, versions, rows, times."""
     started = record.started
     if started is None:
-        return [("run folder", str(folder.path))]
+        return [("run folder", folder.address)]
     rows = ", ".join(f"{count:,} {part}" for part, count in started.rows.items())
     return [
-        ("run folder", str(folder.path)),
+        ("run folder", folder.address),
         ("started", words.time_text(started.time)),
         *([("ended", words.time_text(record.ended.time))] if record.ended else []),
         ("rows", rows),

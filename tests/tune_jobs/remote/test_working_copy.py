@@ -66,6 +66,7 @@ def test_a_copy_knows_where_its_run_is_kept(copy: RunFolder, s3: Location, tmp_p
     assert shown(f"{copy.journal}: line 3; `tune-jobs resume {copy.path}`") == (
         f"{place}/journal/events.jsonl: line 3; `tune-jobs resume {place}`"
     )
+    assert shown(f"on this machine, in {copy.path}") == f"on this machine, in {copy.path}"
     plain = RunFolder(tmp_path / "runs" / "x")
     assert location_of(plain.path) is None
     assert checkpoints_of(plain) == plain.checkpoints
