@@ -188,6 +188,18 @@ def test_a_checkpoint_that_cannot_be_written_is_no_failure_and_no_end(
     assert TIME not in sent[0]
 
 
+def test_a_trial_that_waits_for_its_storage_says_so_and_is_not_compared(
+    reporter: Reporter, sent: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reporter.add([epoch(1, 0.5)])
+    reporter.keep_alive()
+    assert sent == [], "it has reported just now"
+    monkeypatch.setattr("tune_jobs.reports.SECONDS_BETWEEN_SIGNS", -1.0)
+    reporter.keep_alive()
+    assert TIME not in sent[0]
+    assert not sent[0]["done"]
+
+
 def test_a_result_without_a_report_has_none() -> None:
     assert Report.of_result(None) is None
     assert Report.of_result({}) is None

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tune_jobs.errors import RunFolderError
+from tune_jobs.errors import RunFolderError, TuneJobsError
 from tune_jobs.folder import RunFolder
 from tune_jobs.journal import in_use
 from tune_jobs.remote import lease, openings, segments
@@ -174,7 +174,7 @@ def kept_up_to_date(folder: RunFolder) -> Iterator[None]:
 
     def follow() -> None:
         while not over.wait(SECONDS_BETWEEN_LOOKS):
-            with suppress(RunFolderError):  # the next look may succeed
+            with suppress(TuneJobsError, OSError):  # the next look may succeed
                 pull(place)
 
     thread = threading.Thread(target=follow, name="copy of the run")
