@@ -38,6 +38,7 @@ from tune_jobs.reports import Report
 from tune_jobs.steering import Steering, SteeringPlan, steering
 from tune_jobs.storage import storage_failures
 from tune_jobs.trainable import TrialTask, train_trial
+from tune_jobs.trainable_registry import trainables_remembered
 from tune_jobs.waiting_scheduler import trial_id_of
 from tune_jobs.worker_loss import WorkerLoss, failure_after, loss_by, memory_kills_end_actors
 
@@ -111,6 +112,7 @@ def tune_trials(
         storage_failures(folder.path, journal, steers.reports),
         pending,
         memory_kills_end_actors(),
+        trainables_remembered(),
     ):
         try:
             tune.run(
