@@ -266,7 +266,9 @@ def _overridden(path: str, overrides: list[tuple[str, Any]]) -> Job:
 def test_every_job_shown_is_valid(page: Path) -> None:
     for block in blocks(page, "yaml"):
         shown = parse_yaml(block)
-        sections = shown if "name" in shown else {**BASE, **{k: {**BASE[k], **v} for k, v in shown.items()}}
+        sections = (
+            shown if "name" in shown else {**BASE, **{k: {**BASE.get(k, {}), **v} for k, v in shown.items()}}
+        )
         Job.from_mapping(sections)
 
 

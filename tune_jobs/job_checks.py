@@ -31,7 +31,7 @@ from trainers.settings import (
     Settings,
     TrainingSettings,
 )
-from tune_jobs.job_sections import SchedulerSettings, SearchSettings, TrackingSettings
+from tune_jobs.job_sections import ResourceSettings, SchedulerSettings, SearchSettings, TrackingSettings
 from tune_jobs.problems import problems_of
 from tune_jobs.remote.location import Location, is_uri
 
@@ -292,6 +292,18 @@ def _grace(scheduler: SchedulerSettings, training: TrainingSettings) -> list[Pro
     ]
 
 
+def _device(training: TrainingSettings, resources: ResourceSettings) -> list[Problem]:
+    if resources.workers_per_trial == 1 or training.device in {"auto", "cpu", "cuda"}:
+        return []
+    return [
+        Problem(
+            "training.device",
+            f"given {training.device!r}; valid with several workers a trial (`resources.workers_per_trial`): auto, "
+            "cpu or cuda, since each trains on the CPU or on a GPU of its own",
+        )
+    ]
+
+
 def _storage(storage: str) -> list[Problem]:
     if is_uri(storage):
         try:
@@ -323,6 +335,7 @@ _CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
     (_points, ("search",)),
     (_grid, ("search",)),
     (_grace, ("scheduler", "training")),
+    (_device, ("training", "resources")),
     (_storage, ("storage",)),
 )
 

@@ -144,6 +144,13 @@ BROKEN: list[tuple[Mapping[str, Any], list[str]]] = [
         ],
     ),
     (
+        {"training/device": "cuda:1", "resources/workers_per_trial": 2},
+        [
+            "training.device: given 'cuda:1'; valid with several workers a trial (`resources.workers_per_trial`): "
+            "auto, cpu or cuda, since each trains on the CPU or on a GPU of its own"
+        ],
+    ),
+    (
         {"scheduler/grace_epochs": 10},
         ["scheduler.grace_epochs: given 10; valid: at most training.max_epochs, which is 9"],
     ),
