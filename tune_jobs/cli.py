@@ -189,6 +189,8 @@ def _resume(options: argparse.Namespace, rest: list[str], console: Console) -> N
     announcing = [] if handover is None else [handover.announcing(console)]
     overrides = parse_overrides(rest)
     folder = RunFolder.open(options.run)
+    if handover is not None:
+        handover.enter(folder)
     refuse_if_in_use(folder.journal)  # before anything is announced
     past = read_journal(folder.journal)
     job = job_to_resume(folder, past, overrides)

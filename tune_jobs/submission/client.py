@@ -148,7 +148,10 @@ class JobsServer:
                 text = self.log(submission_id)
             except _BROKEN as error:
                 if time.monotonic() > patience:
-                    raise self._gone() from error
+                    reason = " ".join(str(error).split())[:300]
+                    raise ClusterError(
+                        f"{submission_id}: its log cannot be read any more ({reason})"
+                    ) from error
                 time.sleep(SECONDS_BETWEEN_LOOKS)
                 continue
             yield text[passed:]

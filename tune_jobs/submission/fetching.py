@@ -33,7 +33,8 @@ def fetch_seen(folder: RunFolder, output: Path) -> Path:
         for path in files_worth_sending(folder):
             copy = target / path.relative_to(folder.path)
             copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(path, copy)
+            with suppress(FileNotFoundError):  # of a run in progress some go
+                shutil.copy2(path, copy)
     return output / folder.name
 
 

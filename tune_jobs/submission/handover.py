@@ -54,6 +54,11 @@ class Handover:
                 "constraints.txt, and submit the job anew"
             )
 
+    def enter(self, folder: RunFolder) -> None:
+        """Makes what came with the run the current folder, as at its beginning: a data function may rely on it."""
+        if folder.submitted.is_dir():
+            os.chdir(folder.submitted)
+
     def announcing(self, console: Console) -> Listener:
         """Tells whoever waits for it that the run has been taken up."""
 

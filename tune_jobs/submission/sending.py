@@ -10,6 +10,7 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -59,7 +60,8 @@ def send(run: str, most: int = MOST_BYTES) -> Iterator[str]:
     with tempfile.TemporaryFile() as file:
         with tarfile.open(fileobj=file, mode="w:gz") as archive:
             for path in files_worth_sending(folder):
-                archive.add(path, path.relative_to(folder.path).as_posix(), recursive=False)
+                with suppress(FileNotFoundError):  # of a run in progress some go
+                    archive.add(path, path.relative_to(folder.path).as_posix(), recursive=False)
         size = file.tell()
         if size > most:
             raise SubmissionError(
@@ -84,9 +86,9 @@ def main(run: str) -> int:
     try:
         for line in send(run):
             print(line)  # noqa: T201 (what the program is for)
-    except TuneJobsError as error:
+    except (TuneJobsError, OSError) as error:
         print(f"tune-jobs: {error}")  # noqa: T201
-        return error.exit_code
+        return error.exit_code if isinstance(error, TuneJobsError) else 1
     return 0
 
 

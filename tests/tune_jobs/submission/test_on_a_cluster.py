@@ -28,6 +28,14 @@ def make(input_shape, outputs, tell="", gate=""):
     return linear(input_shape[0], outputs)
 """
 
+TABLES = """
+import numpy as np
+
+def load():
+    rows = np.loadtxt("rows.csv", delimiter=",", skiprows=1)
+    return rows[:, :2], rows[:, 2]
+"""
+
 
 @pytest.fixture(scope="module")
 def head() -> Iterator[Head]:
@@ -138,7 +146,11 @@ def test_a_run_is_stopped_and_goes_on_without_the_machine_that_submitted_it(
     head: Head, laptop: Path, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
-    name = submitted(head, laptop, "--model.arguments.gate", str(gate))
+    (laptop / "tables.py").write_text(TABLES)
+    name = submitted(
+        head, laptop, "--model.arguments.gate", str(gate), "--include", "rows.csv", "--data.source", "tables:load",
+        "--data.target", "null",
+    )  # fmt: skip
     remove(laptop)
     run = tmp_path / "shared" / name
     assert head.call("status", name).stdout.splitlines()[1].startswith("state: running (for ")
