@@ -21,7 +21,7 @@ from tune_jobs.remote.location import Location
 from tune_jobs.remote.segments import read_from
 from tune_jobs.remote.store import Store
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # two whole runs each
 
 
 @pytest.fixture(autouse=True)
