@@ -26,6 +26,7 @@ from tune_jobs.events import (
     Event,
     HoldoutEvaluated,
     HoldoutUnsealed,
+    Noticed,
     RunEnded,
     RunResumed,
     RunStarted,
@@ -34,6 +35,7 @@ from tune_jobs.events import (
     TrialEnded,
     TrialPromoted,
     TrialStarted,
+    TrialUnplaced,
     TrialWaits,
     WinnerSelected,
     WorkerLost,
@@ -89,6 +91,8 @@ EVENTS: dict[type[Event], st.SearchStrategy[Event]] = {
     TrialWaits: st.builds(TrialWaits, time=TIMES, trial_id=TEXT, epoch=st.integers()),
     TrialPromoted: st.builds(TrialPromoted, time=TIMES, trial_id=TEXT, epoch=st.integers()),
     WorkerLost: st.builds(WorkerLost, time=TIMES, trial_id=TEXT, reason=TEXT),
+    TrialUnplaced: st.builds(TrialUnplaced, time=TIMES, trial_id=TEXT, reason=TEXT),
+    Noticed: st.builds(Noticed, time=TIMES, text=TEXT),
     TrialEnded: st.builds(
         TrialEnded, time=TIMES, trial_id=TEXT, status=st.sampled_from(Status), reason=TEXT, details=TEXT
     ),

@@ -1,10 +1,14 @@
 """The journal of a run in an object store: the same bytes as in the file, in objects that follow one another.
 
-`journal/events-<n>.jsonl` holds whole lines, the first of which begins `n` bytes after the start of the journal.
-The last one is written anew with more lines until it is large; those before it never change.
+`journal/events-<term>-<start>.jsonl` holds whole lines, the first of which begins `start` bytes after the start of the
+journal. Each process that writes to a run has a term of its own, one higher than those before it (the word is that
+of Raft: Ongaro and Ousterhout 2014). Where a term begins, what earlier ones hold from there on does not count: a
+process that was taken for dead, and writes once more, changes nothing. The last object of a term is written anew
+with more lines until it is large; those before it never change.
 """
 
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from tune_jobs.errors import DamagedRun
@@ -16,32 +20,54 @@ SEGMENT_BYTES = 256_000
 _PREFIX, _SUFFIX = "events-", ".jsonl"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Segment:
     """One object."""
 
+    term: int
+    """Of the process that writes it; the first of a run has 1."""
     start: int
     """Bytes of the journal in front of it."""
     size: int
 
     @property
     def name(self) -> str:
-        return segment_name(self.start)
+        return segment_name(self.term, self.start)
 
 
-def segment_name(start: int) -> str:
-    """Of the segment that begins `start` bytes after the start of the journal."""
-    return f"{FOLDER}/{_PREFIX}{start:012d}{_SUFFIX}"
+@dataclass(frozen=True)
+class Piece:
+    """The part of a segment that counts: bytes `begin` to `end` of the journal, the last one excluded."""
+
+    segment: Segment
+    begin: int
+    end: int
+
+
+def segment_name(term: int, start: int) -> str:
+    """Of the segment of that term that begins `start` bytes after the start of the journal."""
+    return f"{FOLDER}/{_PREFIX}{term:06d}-{start:012d}{_SUFFIX}"
 
 
 def segments(store: Store) -> list[Segment]:
-    """All segments in the order of the journal."""
+    """All segments, by term and then by start."""
     found = []
     for stored in store.objects(FOLDER):
-        digits = stored.name.removeprefix(f"{FOLDER}/{_PREFIX}").removesuffix(_SUFFIX)
-        if digits.isdecimal() and segment_name(int(digits)) == stored.name:
-            found.append(Segment(int(digits), stored.size))
-    return sorted(found, key=lambda segment: segment.start)
+        term, _, start = stored.name.removeprefix(f"{FOLDER}/{_PREFIX}").removesuffix(_SUFFIX).partition("-")
+        if term.isdecimal() and start.isdecimal() and segment_name(int(term), int(start)) == stored.name:
+            found.append(Segment(int(term), int(start), stored.size))
+    return sorted(found)
+
+
+def pieces(found: list[Segment]) -> list[Piece]:
+    """What counts of `found`, which are sorted, in the order of the journal; parts that are missing are not made up."""
+    counting: list[Piece] = []
+    for _, of_term in groupby(found, key=lambda segment: segment.term):
+        own = [Piece(segment, segment.start, segment.start + segment.size) for segment in of_term]
+        begin = own[0].begin
+        before = [Piece(piece.segment, piece.begin, min(piece.end, begin)) for piece in counting]
+        counting = [piece for piece in before if piece.begin < piece.end] + own
+    return counting
 
 
 def read_from(store: Store, start: int = 0) -> bytes:
@@ -51,33 +77,35 @@ def read_from(store: Store, start: int = 0) -> bytes:
         DamagedRun: a segment is missing.
     """
     content = b""
-    for segment in segments(store):
-        if segment.start + segment.size <= start:
-            continue
+    for piece in pieces(segments(store)):
         begin = start + len(content)
-        if segment.start > begin:
+        if piece.end <= begin:
+            continue
+        if piece.begin > begin:
             raise DamagedRun(
-                f"{store.uri(FOLDER)}: the journal lacks its bytes {begin} to {segment.start - 1}; restore the "
+                f"{store.uri(FOLDER)}: the journal lacks its bytes {begin} to {piece.begin - 1}; restore the "
                 "object that held them, from an older version or a copy"
             )
-        content += store.get(segment.name)[begin - segment.start :]
+        first = piece.segment.start
+        content += store.get(piece.segment.name)[begin - first : piece.end - first]
     return content
 
 
 class SegmentWriter:
-    """Sends what a journal's file has more than the store.
+    """Sends what a journal's file has more than the store, in a term of its own.
 
     Args:
         store: of the run.
         file: the journal.
-        sent: bytes at the start of the file that the store holds.
+        sent: bytes at the start of the file that the store holds, and that count.
     """
 
     def __init__(self, store: Store, file: Path, sent: int) -> None:
         self._store = store
         self._file = file
+        self._term = _next_term(store)
         self._start = sent
-        """Of the segment that is written to: never one that somebody else began."""
+        """Of the segment that is written to."""
         self.sent = sent
 
     def send(self, size: int) -> None:
@@ -91,18 +119,19 @@ class SegmentWriter:
         with self._file.open("rb") as file:
             file.seek(self._start)
             content = file.read(size - self._start)
-        self._store.put(segment_name(self._start), content)
+        self._store.put(segment_name(self._term, self._start), content)
         self.sent = size
         if size - self._start >= SEGMENT_BYTES:
             self._start = size
 
 
 def replace_journal(store: Store, content: bytes) -> None:
-    """Has the store hold `content` in place of the journal that it held.
+    """Has the store hold `content` in place of the journal that it held, in one step."""
+    before = segments(store)
+    store.put(segment_name(_next_term(store), 0), content)
+    for segment in before:  # which do not count any more
+        store.delete(segment.name)
 
-    First the whole is there, then the old segments behind its first go: whoever reads meanwhile finds one of both.
-    """
-    store.put(segment_name(0), content)
-    for segment in segments(store):
-        if segment.start > 0:
-            store.delete(segment.name)
+
+def _next_term(store: Store) -> int:
+    return max((segment.term for segment in segments(store)), default=0) + 1

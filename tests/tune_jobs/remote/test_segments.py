@@ -37,8 +37,35 @@ def test_an_object_that_another_driver_began_is_not_written_to(s3: Location, jou
     SegmentWriter(store, journal, 0).send(70)
     SegmentWriter(store, journal, 70).send(len(content))
     assert [one.start for one in segments.segments(store)] == [0, 70]
-    assert store.get(segment_name(0)) == content[:70]
+    assert store.get(segment_name(1, 0)) == content[:70]
     assert read_from(store) == content
+
+
+def test_a_driver_that_was_taken_for_dead_and_writes_once_more_changes_nothing(
+    s3: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Into the object that it had begun, and into a new one."""
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 50)
+    store = Store(s3)
+    slow, other = tmp_path / "slow", tmp_path / "other"
+    slow.write_bytes(b"".join(b"A%03d\n" % number for number in range(12)))
+    late = SegmentWriter(store, slow, 0)
+    late.send(60)
+    other.write_bytes(read_from(store))
+    taken_over = SegmentWriter(store, other, 60)
+    with other.open("ab") as file:
+        file.write(b"B012\nB013\n")
+    taken_over.send(70)
+    with slow.open("ab") as file:
+        file.write(b"".join(b"A-late-%05d\n" % number for number in range(20)))
+    for size in range(73, slow.stat().st_size, 13):
+        late.send(size)
+        assert read_from(store) == other.read_bytes()
+    with other.open("ab") as file:
+        file.write(b"B014\n")
+    taken_over.send(75)
+    assert read_from(store) == other.read_bytes()
+    assert read_from(store, 62) == other.read_bytes()[62:]
 
 
 def test_nothing_new_is_nothing_sent(s3: Location, journal: Path) -> None:
@@ -55,7 +82,7 @@ def test_a_missing_object_is_damage_and_not_a_shorter_journal(
     writer = SegmentWriter(store, journal, 0)
     for size in (7, 14, 21):
         writer.send(size)
-    store.delete(segment_name(7))
+    store.delete(segment_name(1, 7))
     with pytest.raises(DamagedRun, match="lacks its bytes 7 to 13"):
         read_from(store)
 
@@ -70,9 +97,30 @@ def test_a_journal_that_was_cut_takes_the_place_of_the_longer_one(
         writer.send(size)
     replace_journal(store, b"line 0\n")
     assert read_from(store) == b"line 0\n"
+    assert len(segments.segments(store)) == 1
+
+
+@pytest.mark.parametrize("content", [b"line 0\n", b"line 0\n" * 9])
+def test_a_replacement_that_stops_on_the_way_has_been_made(
+    content: bytes, s3: Location, journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 1)
+    store = Store(s3)
+    writer = SegmentWriter(store, journal, 0)
+    for size in (7, 14, 21):
+        writer.send(size)
+
+    def lost(*_: object) -> None:
+        raise OSError("the machine is lost")
+
+    monkeypatch.setattr(Store, "delete", lost)
+    with pytest.raises(OSError, match="the machine is lost"):
+        replace_journal(store, content)
+    assert read_from(store) == content
 
 
 def test_other_objects_beside_the_journal_are_not_of_it(s3: Location) -> None:
     Store(s3).put("journal/events.jsonl.damaged-20260101T000000Z", b"x")
     Store(s3).put("journal/events-1.jsonl", b"x")
+    Store(s3).put("journal/events-1-0.jsonl", b"x")
     assert read_from(Store(s3)) == b""
