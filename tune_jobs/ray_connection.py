@@ -14,7 +14,7 @@ from typing import Any
 
 from tune_jobs.cluster.capacity import Cluster
 from tune_jobs.cluster.knock import check_address
-from tune_jobs.cluster.look import cluster_now
+from tune_jobs.cluster.look import cluster_now, groups_at
 from tune_jobs.cluster.survey import refuse_unfit, survey
 from tune_jobs.errors import ResourceError
 from tune_jobs.ray_watch import ended_with_this_process
@@ -67,7 +67,7 @@ def ray_connection(
         import ray  # noqa: PLC0415 (a third of a second, and a job may be wrong)
 
         with _started(address, modules) if not ray.is_initialized() else nullcontext():
-            look = partial(cluster_now, home=None if address is None else Path.home())
+            look = partial(cluster_now, () if address is None else groups_at(Path.home()))
             if address is not None:
                 question = ModulesArrived(tuple(module.path.stem for module in modules))
                 refuse_unfit(survey(look().nodes, question))

@@ -55,7 +55,8 @@ class ReportLog:
         if file is not None and file != known.checkpoint:
             self._append(CheckpointWritten(trial_id=trial_id, epoch=report.epoch, file=file))
         if report.unwritten is not None:
-            name, reason = report.unwritten
+            name, why = report.unwritten
+            reason = f"{why}, on {result['hostname']}"
             self.failure = storage_failed(self._folder.checkpoints / name, reason, self._folder.path)
             raise self.failure
         return report

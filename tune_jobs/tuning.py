@@ -12,11 +12,11 @@ from ray import cloudpickle, tune
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
-from tune_jobs.cluster.capacity import Capacity
+from tune_jobs.cluster.capacity import Capacity, Node
 from tune_jobs.cluster.look import cluster_now, free_resources
 from tune_jobs.cluster.newcomers import Newcomers
 from tune_jobs.cluster.placement import PlacementWatch
-from tune_jobs.cluster.survey import check_storage
+from tune_jobs.cluster.survey import check_storage, refuse_unfit, survey
 from tune_jobs.distributed_trial import train_together
 from tune_jobs.events import (
     Ending,
@@ -39,6 +39,7 @@ from tune_jobs.steering import Steering, SteeringPlan, steering
 from tune_jobs.storage import storage_failures
 from tune_jobs.trainable import TrialTask, train_trial
 from tune_jobs.trainable_registry import trainables_remembered
+from tune_jobs.user_modules import ModulesArrived, user_modules
 from tune_jobs.waiting_scheduler import trial_id_of
 from tune_jobs.worker_loss import WorkerLoss, failure_after, loss_by, memory_kills_end_actors
 
@@ -63,6 +64,12 @@ def share(task: TrialTask, data: "TrainingData") -> Trainable:
     else:  # a trial's process passes the rows on, and fetches none
         trainable = tune.with_parameters(train_together, task=task, rows=[ray.put(data)])
     return trainable
+
+
+def _check_newcomers(job: Job, task: TrialTask, nodes: Sequence[Node]) -> None:
+    modules = ModulesArrived(tuple(module.path.stem for module in user_modules(job)), task.module_path)
+    refuse_unfit(survey(nodes, modules))
+    check_storage(nodes, task.checkpoints)
 
 
 def tune_trials(
@@ -101,7 +108,7 @@ def tune_trials(
     )
     newcomers = Newcomers(
         cluster_now,
-        partial(check_storage, place=task.checkpoints),
+        partial(_check_newcomers, job, task),
         lambda text: journal.append(Noticed(text=text)),
     )
     # As many workers as there is room for are started at once, and the searcher knows how many those are now.

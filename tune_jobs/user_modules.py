@@ -6,6 +6,7 @@ module imports by other means (`importlib`, a name made at run time) is not seen
 
 import ast
 import shutil
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
@@ -78,10 +79,14 @@ class ModulesArrived:
     """A question to the nodes of a cluster: can what they were sent be imported there?"""
 
     names: tuple[str, ...]
+    folders: tuple[str, ...] = ()
+    """Where else than among what was sent they may be."""
 
     def answer(self, node: str) -> str | None:
         """Asked on the node; nothing is imported."""
-        missing = [name for name in self.names if PathFinder.find_spec(name) is None]
+        missing = [
+            name for name in self.names if PathFinder.find_spec(name, [*self.folders, *sys.path]) is None
+        ]
         if not missing:
             return None
         return (

@@ -94,5 +94,5 @@ def test_a_checkpoint_that_could_not_be_written_stops_the_run_after_its_epochs_a
     assert log.failure is caught.value
     assert caught.value.path == folder.path
     assert str(caught.value).startswith(
-        f"{folder.checkpoints}/0000/epoch-000002.pt: cannot be written to (No space left on device; 0.0 MB free); "
+        f"{folder.checkpoints}/0000/epoch-000002.pt: cannot be written to (No space left on device; 0.0 MB free, on "
     )

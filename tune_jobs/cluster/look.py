@@ -1,11 +1,12 @@
 """What Ray says of its nodes, in the words of `capacity`."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tune_jobs.cluster.capacity import Bundle, Cluster, Node, NodeGroup
+from tune_jobs.errors import JobError
 from tune_jobs.job_file import read_yaml
 
 LAUNCHED = "ray_bootstrap_config.yaml"
@@ -14,11 +15,11 @@ DEFAULT_WORKERS = 2
 """Machines beside the head that a launcher's file starts at most where it does not say."""
 
 
-def cluster_now(home: Path | None = None) -> Cluster:
+def cluster_now(groups: Sequence[NodeGroup] = ()) -> Cluster:
     """The cluster that this process is connected to.
 
     Args:
-        home: where the launcher's file is looked for; None takes it that there is no autoscaler.
+        groups: what its autoscaler may start.
     """
     import ray  # noqa: PLC0415
 
@@ -32,7 +33,7 @@ def cluster_now(home: Path | None = None) -> Cluster:
         )
         for node in alive
     ]
-    return Cluster(nodes, () if home is None else groups_at(home))
+    return Cluster(nodes, groups)
 
 
 def _host(node: Mapping[str, Any]) -> str:
@@ -48,9 +49,15 @@ def free_resources() -> list[Bundle]:
 
 
 def groups_at(home: Path) -> tuple[NodeGroup, ...]:
-    """The machines that a cluster's autoscaler may start, where its head has its home in `home`."""
+    """The machines that a cluster's autoscaler may start, where its head has its home in `home`.
+
+    None of them where the file is not there, or is not what Ray's launcher would leave: that is the autoscaler's affair.
+    """
     path = home / LAUNCHED
-    return node_groups(read_yaml(path)) if path.is_file() else ()
+    try:
+        return node_groups(read_yaml(path)) if path.is_file() else ()
+    except (JobError, OSError, TypeError, ValueError, AttributeError):
+        return ()
 
 
 def node_groups(launcher: Mapping[str, Any]) -> tuple[NodeGroup, ...]:

@@ -29,6 +29,21 @@ def test_the_kinds_of_machines_and_never_more_than_the_launcher_starts(tmp_path:
     )
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: [",
+        "[1, 2]",
+        "available_node_types: 3",
+        "available_node_types: {a: 1}",
+        LAUNCHER.replace("6", "many"),
+    ],
+)
+def test_a_file_that_is_none_of_the_launchers_is_no_error(text: str, tmp_path: Path) -> None:
+    (tmp_path / LAUNCHED).write_text(text)
+    assert groups_at(tmp_path) == ()
+
+
 def test_without_a_launcher_there_is_nothing_to_start(tmp_path: Path) -> None:
     assert groups_at(tmp_path) == ()
 
