@@ -1,29 +1,33 @@
 """A Ray cluster on hosts of ours, made as its users would make it: `ray up` over ssh, from a laptop."""
 
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import yaml
 
-from tests.cluster.hosts import Command, Host
+from tests.cluster.hosts import REPOSITORY, Command, Host
 
-HEAD_PORT = 6379
+DOCUMENTED = REPOSITORY / "docs" / "cluster" / "local.yaml"
 DASHBOARD_PORT = 8265
 """On the head's loopback, and at the laptop's end of the tunnel."""
 URL = f"http://127.0.0.1:{DASHBOARD_PORT}"
 KEY = "~/.ssh/cluster"
-TOKEN = "~/.ray/auth_token"
 CONFIG = "cluster.yaml"
-START = "ray start --num-cpus={cpus} --object-store-memory={object_store} --disable-usage-stats"
 IN_HASTE = {
     "RAY_health_check_period_ms": 1000,
     "RAY_health_check_timeout_ms": 2000,
     "RAY_health_check_failure_threshold": 5,
     "AUTOSCALER_UPDATE_INTERVAL_S": 1,
+    "AUTOSCALER_NODE_SSH_INTERVAL_S": 1,
 }
 """By its own settings Ray takes a minute to miss a host that is cut off, and looks every 5 s for hosts to start."""
+FROM_OUTSIDE = ("curl ", "apt-get ", "/uv ")
+"""What commands have in them that fetch something over a network that the hosts have not."""
+OUR_CODE = "export PYTHONPATH=$HOME/tune-jobs${PYTHONPATH:+:$PYTHONPATH}"
+"""What the launcher copied to a host; Debian's bash runs `.bashrc` for Ray's workers too, which have more in it."""
 _COUNT_NODES = """
 import ray
 ray.init(address="auto", log_to_driver=False)
@@ -44,33 +48,21 @@ class Cluster:
         self.hosts = hosts
         self.laptop = hosts["laptop"]
         self.head = hosts["head"]
-        self.address = f"{self.head.address}:{HEAD_PORT}"
-        self._start = START.format(cpus=cpus, object_store=object_store)
+        self.workers = [host for host in hosts.values() if host not in {self.laptop, self.head}]
+        self.address = f"{self.head.address}:6379"
+        self._room = f"--num-cpus={cpus} --object-store-memory={object_store}"
         self._prepare_laptop()
 
-    def up(self, *workers: str) -> None:
-        """`ray up` with these hosts as workers; they join some seconds after it returns, which is waited for."""
-        (self.laptop.home / CONFIG).write_text(yaml.safe_dump(self._configuration(workers)))
-        self.laptop.run("ray", "up", "--yes", CONFIG, seconds=300)
-        self.wait_for_nodes(1 + len(workers))
+    def up(self) -> None:
+        """`ray up`; returns when all hosts that are switched on have joined. Others do when they are."""
+        self.laptop.run("bash", "-c", f"cd {REPOSITORY} && ray up --yes ~/{CONFIG}", seconds=300)
+        self.wait_for_nodes(1 + sum(worker.is_up for worker in self.workers))
 
     def down(self) -> None:
         """`ray down`, which with this provider is of no concern to workers; and `ray stop` on these."""
         self.laptop.run("ray", "down", "--yes", CONFIG, seconds=300)
-        workers = [
-            host for host in self.hosts.values() if host.is_up and host not in {self.laptop, self.head}
-        ]
-        for stop in [self.on(worker.name, "ray stop") for worker in workers]:
+        for stop in [self.on(worker.name, "ray stop") for worker in self.workers if worker.is_up]:
             stop.succeed(120)
-
-    def join(self, worker: str) -> None:
-        """Starts one more worker by hand, as root of that host would."""
-        folder = self.hosts[worker].home / ".ray"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        token = folder / "auth_token"
-        token.touch(0o600)
-        token.write_bytes((self.laptop.home / ".ray" / "auth_token").read_bytes())
-        self.on(worker, f"RAY_AUTH_MODE=token {self._start} --address={self.address}").succeed(120)
 
     def on(self, host: str, command: str) -> Command:
         """A command that the laptop's user runs on a host, over ssh."""
@@ -105,29 +97,24 @@ class Cluster:
         up = [host for host in self.hosts.values() if host.is_up]
         return [f"{host.name}: {line}" for host in up for line in host.processes(word="/ray/")]
 
-    def _configuration(self, workers: Sequence[str]) -> dict[str, Any]:
-        mode = "grep -q RAY_AUTH_MODE ~/.bashrc || echo 'export RAY_AUTH_MODE=token' >> ~/.bashrc"
+    def _configuration(self) -> Mapping[str, Any]:
+        """The documented file, changed in what it tells its readers to change, and in what takes long or a network."""
+        file: dict[str, Any] = yaml.safe_load(DOCUMENTED.read_text())
+        file["provider"]["head_ip"] = self.head.address
+        file["provider"]["worker_ips"] = [worker.address for worker in self.workers]
+        file["auth"] = {"ssh_user": "root", "ssh_private_key": KEY}
+        commands = [line for line in file["setup_commands"] if not any(word in line for word in FROM_OUTSIDE)]
+        file["setup_commands"] = [
+            *commands,
+            f"ln -sfn {sys.prefix} ~/tune-jobs/.venv",
+            f"grep -qs PYTHONPATH ~/.bashrc || echo '{OUR_CODE}' >> ~/.bashrc",
+        ]
         haste = " ".join(f"{name}={value}" for name, value in IN_HASTE.items())
-        head = f"{haste} {self._start} --head --port={HEAD_PORT} --dashboard-host=127.0.0.1"
-        return {
-            "cluster_name": "rig",
-            "provider": {
-                "type": "local",
-                "head_ip": self.head.address,
-                "worker_ips": [self.hosts[worker].address for worker in workers],
-            },
-            "auth": {"ssh_user": "root", "ssh_private_key": KEY},
-            "file_mounts": {TOKEN: TOKEN},
-            "setup_commands": [mode],
-            "head_start_ray_commands": [
-                "ray stop",
-                f"{head} --autoscaling-config=~/ray_bootstrap_config.yaml",
-            ],
-            "worker_start_ray_commands": [
-                "ray stop",
-                f"{self._start} --address=$RAY_HEAD_IP:{HEAD_PORT}",
-            ],
-        }
+        for role in ("head", "worker"):
+            key = f"{role}_start_ray_commands"
+            started = f"{haste} ray start {self._room}"
+            file[key] = [line.replace("ray start", started) for line in file[key]]
+        return file
 
     def _prepare_laptop(self) -> None:
         key = self.laptop.home / ".ssh" / "cluster"
@@ -136,9 +123,10 @@ class Cluster:
         self.laptop.run("bash", "-c", "umask 077; ray get-auth-token --generate")
         # Ray's newer autoscaler counts the head among the workers of this provider, so that one would be missing.
         self.laptop.variables.update(RAY_AUTH_MODE="token", RAY_UP_enable_autoscaler_v2="0")
+        (self.laptop.home / CONFIG).write_text(yaml.safe_dump(self._configuration()))
 
 
-def wait_until(true: Callable[[], bool], what: str, *, seconds: float = 120) -> None:
+def wait_until(true: Callable[[], bool], what: str, *, seconds: float = 400) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, f"waited in vain for {what}"

@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 HOME = Path(pwd.getpwuid(os.getuid()).pw_dir)
 """Where sshd looks for keys, whatever `HOME` says."""
 SHARED = Path("/mnt/shared")
-"""One folder, seen by all hosts at this path, as over NFS."""
+"""One folder, seen by hosts at this path, as over NFS."""
 PRIVATE = Path("/mnt/private")
 """On every host, and another one on each."""
 _SUBNET = "10.77.0."
@@ -72,11 +72,11 @@ class Host:
         name: its host name, which all hosts know.
         address: of its network card.
         disk: a folder of ours, for what stays.
-        shared: a folder of ours, which all hosts see as `SHARED`.
+        shared: a folder of ours, which it sees as `SHARED`; None where it sees none.
         network: which it is plugged into.
     """
 
-    def __init__(self, name: str, address: str, disk: Path, shared: Path, network: "Network") -> None:
+    def __init__(self, name: str, address: str, disk: Path, shared: Path | None, network: "Network") -> None:
         self.name = name
         self.address = address
         self.home = disk / "home"
@@ -89,7 +89,7 @@ class Host:
         self._first = 0
         self._commands: list[Command] = []
         self.variables: dict[str, str] = {}
-        """More of them for its user's commands; in `.bashrc` from the first boot on."""
+        """More of them for its user's commands, but not for those that come over ssh."""
         for folder in (self.home, self.private):
             folder.mkdir(parents=True)
 
@@ -104,12 +104,7 @@ class Host:
             "name": self.name,
             "sshd": str(self._sshd()),
             "kept": sorted(_programs() | {str(self._disk)}),
-            "bound": {
-                str(HOME): str(self.home),
-                str(PRIVATE): str(self.private),
-                str(SHARED): str(self._shared),
-                "/etc/hosts": str(self.network.names),
-            },
+            "bound": {str(path): str(source) for path, source in self._bound().items()},
         }
         unshare = [
             "unshare",
@@ -205,6 +200,11 @@ class Host:
         """`command`, to be run on this host."""
         return ["nsenter", "--target", str(self._first), "--all", f"--wdns={HOME}", "--", *command]
 
+    def _bound(self) -> Mapping[Path, Path]:
+        """What it sees of our folders, and where."""
+        bound = {HOME: self.home, PRIVATE: self.private, Path("/etc/hosts"): self.network.names}
+        return bound if self._shared is None else {**bound, SHARED: self._shared}
+
     @property
     def environment(self) -> Mapping[str, str]:
         """What its user's commands find: where the programs are, and nothing of ours."""
@@ -221,8 +221,6 @@ class Host:
             secrets.mkdir(mode=0o700)
             (secrets / "authorized_keys").write_text(self.network.key.with_suffix(".pub").read_text())
             (secrets / "config").write_text(_SSH)
-            exports = [f"export {name}='{value}'\n" for name, value in self.environment.items()]
-            (self.home / ".bashrc").write_text("".join(exports))
         settings = self._disk / "sshd_config"
         settings.write_text(_SSHD.format(key=key))
         return settings
@@ -313,11 +311,15 @@ class Network:
 
 
 @contextmanager
-def hosts(folder: Path, names: Sequence[str]) -> Iterator[Mapping[str, Host]]:
-    """Hosts of these names, switched on; all that was made for them is gone behind the block.
+def hosts(
+    folder: Path, names: Sequence[str], *, off: Sequence[str] = (), apart: Sequence[str] = ("laptop",)
+) -> Iterator[Mapping[str, Host]]:
+    """Hosts of these names; all that was made for them is gone behind the block.
 
     Args:
-        folder: empty, for their disks; `folder / "shared"` is what all see as `SHARED`.
+        folder: empty, for their disks; `folder / "shared"` is what they see as `SHARED`.
+        off: those that are not switched on.
+        apart: those that do not see `SHARED`.
     """
     key, shared, table = folder / "key", folder / "shared", folder / "hosts"
     shared.mkdir()
@@ -327,13 +329,17 @@ def hosts(folder: Path, names: Sequence[str]) -> Iterator[Mapping[str, Host]]:
     table.write_text("127.0.0.1 localhost\n" + "".join(lines))
     process = subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE)
     network = Network(folder, key, table, process, count(1))
-    made = {name: Host(name, address, folder / name, shared, network) for name, address in addresses.items()}
+    made = {
+        name: Host(name, address, folder / name, None if name in apart else shared, network)
+        for name, address in addresses.items()
+    }
     try:
         wait_for_namespace(process.pid)
         network.switch("ip", "link", "add", "switch", "type", "bridge")
         network.switch("ip", "link", "set", "switch", "up")
         for host in made.values():
-            host.boot()
+            if host.name not in off:
+                host.boot()
         yield made
     finally:
         for host in made.values():

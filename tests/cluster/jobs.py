@@ -6,8 +6,11 @@ from pathlib import Path
 import yaml
 
 from tests.cluster.hosts import SHARED
-from tune_jobs.events import CheckpointWritten, EpochsReported, Event, TrialWaits, WorkerLost
+from trainers.settings import ScoreSettings
+from tune_jobs import Job
+from tune_jobs.events import EpochsReported, Event, Status, WorkerLost
 from tune_jobs.journal import read_journal
+from tune_jobs.records import RunRecord
 
 CODE = f"""
 import pathlib, socket, time
@@ -36,7 +39,7 @@ def make(input_shape, outputs):
     nn.init.zeros_(model[1].weight)
     return model
 """
-RATES = tuple(round(0.001 * 1.4**power, 6) for power in range(18))
+RATES = tuple(round(0.001 * 1.15**power, 6) for power in range(40))
 """The higher, the better, at each of the few epochs: whatever the order of the trials, the best one is promoted."""
 JOB = {
     "name": "story",
@@ -49,14 +52,16 @@ JOB = {
 }
 
 
-def write_job(folder: Path) -> None:
+def write_job(folder: Path) -> Job:
+    """A job and its module."""
     folder.mkdir(exist_ok=True)
     (folder / "my_model.py").write_text(CODE)
     (folder / "job.yaml").write_text(yaml.safe_dump(JOB))
+    return Job.from_file(folder / "job.yaml")
 
 
 class Watch:
-    """What the journal in a folder of runs says, and how fast the trials are."""
+    """What the journal in a shared folder says, and how fast the trials are."""
 
     def __init__(self, shared: Path) -> None:
         self._shared = shared
@@ -75,13 +80,18 @@ class Watch:
 
     @property
     def path(self) -> Path:
-        """The run's folder."""
+        """The folder of the one run."""
         (path,) = (self._shared / "runs").iterdir()
         return path
 
     def events(self) -> list[Event]:
+        """Of the run up to now; none before it has begun."""
         journals = list((self._shared / "runs").glob("*/journal/events.jsonl"))
         return [event for journal in journals for event in read_journal(journal)]
+
+
+def record_of(events: Sequence[Event]) -> RunRecord:
+    return RunRecord.replay(events, ScoreSettings())
 
 
 def host_of(worker: str) -> str:
@@ -93,15 +103,22 @@ def hosts_of(events: Sequence[Event]) -> set[str]:
     return {host_of(event.worker) for event in events if isinstance(event, EpochsReported)}
 
 
-def beyond_a_checkpoint(events: Sequence[Event], host: str) -> list[str]:
+def past_a_checkpoint(events: Sequence[Event], host: str) -> set[str]:
     """Trials in training on this host that have reported epochs after one of their checkpoints."""
-    latest: dict[str, tuple[str, bool]] = {}
-    written: set[str] = set()
+    return {
+        trial.trial_id
+        for trial in record_of(events).with_status(Status.RUNNING)
+        if host_of(trial.worker) == host and 0 < trial.checkpoint_epoch < max(trial.epochs)
+    }
+
+
+def came_back(events: Sequence[Event]) -> set[str]:
+    """Trials that lost their worker and have reported since."""
+    lost: set[str] = set()
+    back: set[str] = set()
     for event in events:
-        if isinstance(event, CheckpointWritten):
-            written.add(event.trial_id)
-        elif isinstance(event, EpochsReported):
-            latest[event.trial_id] = (host_of(event.worker), event.trial_id in written)
-        elif isinstance(event, TrialWaits | WorkerLost):
-            latest.pop(event.trial_id, None)
-    return [trial for trial, (where, beyond) in latest.items() if where == host and beyond]
+        if isinstance(event, WorkerLost):
+            lost.add(event.trial_id)
+        elif isinstance(event, EpochsReported) and event.trial_id in lost:
+            back.add(event.trial_id)
+    return back

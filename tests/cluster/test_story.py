@@ -8,84 +8,151 @@ import pytest
 
 from tests.cluster.cluster import Cluster, wait_until
 from tests.cluster.hosts import SHARED, hosts
-from tests.cluster.jobs import RATES, Watch, beyond_a_checkpoint, hosts_of, write_job
+from tests.cluster.jobs import (
+    RATES,
+    Watch,
+    came_back,
+    hosts_of,
+    past_a_checkpoint,
+    record_of,
+    write_job,
+)
 from tune_jobs import Job, Run, open_run
-from tune_jobs.events import Event, WorkerLost
+from tune_jobs.events import Event, Status, WorkerLost
 from tune_jobs.single import train_one
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
-SLOW, SLOWER = 1.0, 3.0
-"""Seconds an epoch, for as long as something is still to happen."""
+SLOW, SLOWER = 1.0, 5.0
+"""Seconds an epoch, while trials are to come further, and while they are to be there still when something happens."""
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What was seen of a run until its head died.
+
+    Attributes:
+        run: its name.
+        first: events when each of the first hosts had reported.
+        status, logs, watched: what commands said of the run then; the last on the head, the others on the laptop.
+        joined: events when a host that was switched on later had reported, and all had as many trials as they have
+            room for.
+        lost: trials that were past a checkpoint on a worker that was killed then.
+        noticed: events when these had come back.
+        beginnings: of trainings up to then, see `Watch`.
+    """
+
+    run: str
+    first: Sequence[Event]
+    status: str
+    logs: str
+    watched: str
+    joined: Sequence[Event]
+    lost: set[str]
+    noticed: Sequence[Event]
+    beginnings: Sequence[str]
 
 
 @dataclass(frozen=True)
 class Story:
-    """What was seen on the way.
+    """All that was seen.
 
     Attributes:
-        lost: trials that were past a checkpoint on the worker that lost its power.
-        before: events up to then.
-        after: events when the last of them went on, and a host that joined later had reported.
+        job: as its file has it.
+        losses: see there.
         made: the run, in the end.
-        beginnings: of trainings up to then, see `Watch`.
-        left: Ray's processes behind `ray down`.
+        fetched: the same on the laptop.
+        left: Ray's processes in the end.
     """
 
-    lost: Sequence[str]
-    before: Sequence[Event]
-    after: Sequence[Event]
+    job: Job
+    losses: Losses
     made: Run
-    beginnings: Sequence[str]
+    fetched: Run
     left: Sequence[str]
 
 
 @pytest.fixture(scope="module")
 def story(disks: Path) -> Iterator[Story]:
-    with hosts(disks, ["laptop", "head", "worker1", "worker2", "worker3"]) as made:
-        cluster = Cluster(made)
-        watch = Watch(disks / "shared")
-        cluster.up("worker1", "worker2")
-        write_job(disks / "shared" / "work")
-        watch.pace(SLOW)
-        run = f"tune-jobs run job.yaml --address {cluster.address}"
-        driver = cluster.on("head", f"cd {SHARED}/work && {run}")
-        wait_until(lambda: len(hosts_of(watch.events())) == 3, "a report of each host")
-        wait_until(
-            lambda: beyond_a_checkpoint(watch.events(), "worker1") != [], "a trial past its first rung"
-        )
-        watch.pace(SLOWER)
-        made["worker1"].kill()
-        before = watch.events()
-        lost = beyond_a_checkpoint(before, "worker1")
-        wait_until(
-            lambda: set(lost) <= {e.trial_id for e in watch.events() if isinstance(e, WorkerLost)},
-            "their loss",
-        )
-        cluster.join("worker3")
-        wait_until(lambda: "worker3" in hosts_of(watch.events()), "a report of the new host")
-        after, beginnings = watch.events(), watch.beginnings
-        made["head"].kill()
-        driver.end()
-        made["head"].boot()
+    with hosts(disks, ["laptop", "head", "worker1", "worker2", "worker3"], off=["worker3"]) as made:
+        cluster, watch = Cluster(made), Watch(disks / "shared")
+        laptop = cluster.laptop
+        job = write_job(laptop.home / "work")
+        cluster.up()
+        with cluster.tunnel():
+            losses = run_with_losses(cluster, watch)
+        cluster.head.boot()
         watch.pace(0)
-        cluster.up("worker2", "worker3")
-        cluster.on("head", f"tune-jobs resume {SHARED}/runs/* --address {cluster.address}").succeed(300)
+        cluster.up()
+        run = f"{SHARED}/runs/{losses.run}"
+        with cluster.tunnel() as url:
+            again = laptop.run("tune-jobs", "resume", run, "--address", url, seconds=300)
+            laptop.run("tune-jobs", "logs", "--follow", last_word(again), seconds=300)
+            laptop.run("tune-jobs", "fetch", run)
         cluster.down()
-        left = cluster.ray_processes()
-        yield Story(lost, before, after, open_run(watch.path), beginnings, left)
+        fetched = open_run(laptop.home / "runs" / losses.run)
+        yield Story(job, losses, open_run(watch.path), fetched, cluster.ray_processes())
+
+
+def run_with_losses(cluster: Cluster, watch: Watch) -> Losses:
+    """Submits the job; one host joins, one dies, and then the head does."""
+    laptop, made = cluster.laptop, cluster.hosts
+    watch.pace(SLOW)
+    run = last_word(laptop.run("tune-jobs", "submit", "work/job.yaml", seconds=300))
+    watching = cluster.on("head", f"tune-jobs watch {SHARED}/runs/{run}")
+    wait_until(lambda: len(hosts_of(watch.events())) == 3, "a report of each host")
+    first = watch.events()
+    watch.pace(SLOWER)
+    made["worker3"].boot()
+    status = laptop.run("tune-jobs", "status", run)
+    logs = laptop.run("tune-jobs", "logs", run)
+    wait_until(lambda: "worker3" in hosts_of(watch.events()), "a report of the new host")
+    wait_until(lambda: running(watch.events()) == 8, "as many trials as there is room for")
+    joined = watch.events()
+    watch.pace(SLOW)
+    wait_until(lambda: past_a_checkpoint(watch.events(), "worker1") != set(), "a trial past a rung")
+    watch.pace(SLOWER)
+    made["worker1"].kill()
+    lost = past_a_checkpoint(watch.events(), "worker1")
+    wait_until(lambda: lost <= came_back(watch.events()), "their return")
+    noticed, beginnings = watch.events(), watch.beginnings
+    made["head"].lose_power()
+    watching.end()
+    return Losses(run, first, status, logs, watching.said, joined, lost, noticed, beginnings)
+
+
+def last_word(text: str) -> str:
+    """The submission, which commands name last."""
+    return text.rsplit(maxsplit=1)[-1]
+
+
+def running(events: Sequence[Event]) -> int:
+    """How many trials have a worker."""
+    return len(record_of(events).with_status(Status.RUNNING))
+
+
+def test_all_hosts_take_trials(story: Story) -> None:
+    assert hosts_of(story.losses.first) == {"head", "worker1", "worker2"}
+    assert running(story.losses.first) <= 6
+
+
+def test_it_is_seen_from_the_laptop_and_on_the_head(story: Story) -> None:
+    assert "state: running" in story.losses.status
+    assert f"{len(RATES)} trials" in story.losses.logs
+    assert f"of {len(RATES)} trials ended" in story.losses.watched
+
+
+def test_a_host_that_joins_gets_trials_beside_those_that_run(story: Story) -> None:
+    assert "worker3" in hosts_of(story.losses.joined)
+    assert running(story.losses.joined) == 8
 
 
 def test_trials_of_a_lost_host_go_on_elsewhere_from_their_checkpoints(story: Story) -> None:
-    losses = [event for event in story.after if isinstance(event, WorkerLost)]
-    assert {event.trial_id for event in losses} >= set(story.lost) != set()
+    losses = [event for event in story.losses.noticed if isinstance(event, WorkerLost)]
+    assert {event.trial_id for event in losses} >= story.losses.lost != set()
     assert all(event.node_lost for event in losses)
-    without_checkpoint = len(RATES) + len(losses) - len(story.lost)
-    assert sum("fresh" in line for line in story.beginnings) <= without_checkpoint
-
-
-def test_a_host_that_joins_gets_trials(story: Story) -> None:
-    assert "worker3" in hosts_of(story.after) - hosts_of(story.before)
+    without_checkpoint = len(losses) - len(story.losses.lost)
+    assert sum("fresh" in line for line in story.losses.beginnings) <= len(RATES) + without_checkpoint
 
 
 def test_no_trial_is_lost_or_fails(story: Story) -> None:
@@ -93,17 +160,22 @@ def test_no_trial_is_lost_or_fails(story: Story) -> None:
     assert set(story.made.trials["status"]) <= {"completed", "stopped_early"}
 
 
-def test_curves_are_those_of_one_machine(story: Story, disks: Path) -> None:
-    job = Job.from_file(disks / "shared" / "work" / "job.yaml")
+def test_curves_are_those_of_one_machine(story: Story) -> None:
     for trial_id, record in story.made.record.trials.items():
-        alone = [result.val_loss for result in train_one(job, record.configuration)]
+        alone = [result.val_loss for result in train_one(story.job, record.configuration)]
         rows = story.made.epochs[story.made.epochs["trial_id"] == trial_id]
         assert list(rows["val_loss"]) == alone[: len(rows)]
 
 
-def test_the_winner_is_the_same(story: Story) -> None:
+def test_the_winner_is_the_same_although_the_head_died(story: Story) -> None:
     assert story.made.winner.configuration == {"lr": max(RATES)}
 
 
-def test_ray_down_leaves_nothing(story: Story) -> None:
+def test_what_was_fetched_is_the_run(story: Story) -> None:
+    assert story.fetched.trials.equals(story.made.trials)
+    assert story.fetched.epochs.equals(story.made.epochs)
+    assert story.fetched.winner.checkpoint.read_bytes() == story.made.winner.checkpoint.read_bytes()
+
+
+def test_nothing_is_left_of_ray(story: Story) -> None:
     assert story.left == []
