@@ -1,7 +1,8 @@
 """Sends a run to its object store while it goes on: the journal within about a second, all else at intervals.
 
 What the driver does never waits for the store. Its own disk has every event before anyone is told of it; the store
-has them about a second later, or when an outage is over. Before a run is said to have ended, the store has all.
+has them about a second later, or when an outage is over, whatever files are on their way meanwhile. Before a run is
+said to have ended, the store has all.
 """
 
 import os
@@ -84,17 +85,20 @@ class Mirror:
         self._sent: dict[str, tuple[int, int]] = {}
         """Size and time of change of files as the store has them."""
         self._changed = threading.Condition()
+        self._sending = threading.Lock()
+        """Held by whoever sends events."""
         self._urgent = self._over = False
         self._after: Callable[[], None] | None = None
         self._failure: StorageFailed | None = None
         self._told = False
         self._threads = [
-            threading.Thread(target=self._work, name="uploads of the run"),
+            threading.Thread(target=self._follow_journal, name="journal of the run"),
+            threading.Thread(target=self._follow_files, name="files of the run"),
             threading.Thread(target=self._renew, name="lease of the run"),
         ]
 
     def begin(self, *, replace: bool = False) -> None:
-        """Takes the lease, and sends what the store lacks; from then on a thread goes on with that."""
+        """Takes the lease, and sends what the store lacks; from then on threads go on with that."""
         try:
             self._lease.acquire()
         except StoreError as error:
@@ -103,6 +107,7 @@ class Mirror:
             self._writer = SegmentWriter(self._store, self._folder.journal, self._common(replace=replace))
             self._remember_sent()
             self._remove_strangers()
+            self._send_events()
             self._send_files()
         except BaseException as error:
             with suppress(StoreError):
@@ -123,7 +128,7 @@ class Mirror:
             self._wake()
 
     def after_upload(self, call: Callable[[], None]) -> None:
-        """Has `call` made by the thread, once the store has all events so far."""
+        """Has `call` made by a thread, once the store has all events so far."""
         self._after = call
 
     def end(self) -> None:
@@ -158,29 +163,45 @@ class Mirror:
                 self._folder.path,
             ) from error
 
-    def _work(self) -> None:
-        pause, files_sent = 0.0, 0.0
-        seconds = 0.0
-        while not self._over and self._failure is None:
+    def _follow_journal(self) -> None:
+        self._repeat(self._send_journal, GROUP_SECONDS, lambda: self._urgent)
+
+    def _follow_files(self) -> None:
+        """Beside the journal, since a large file takes its time."""
+        self._repeat(lambda: self._send_files(self._is_stopping), FILES_SECONDS)
+
+    def _repeat(
+        self, send: Callable[[], None], seconds: float, urgent: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Sends at intervals, or at once; after failures of the store with growing pauses, up to the longest."""
+        pause = 0.0
+        while not self._is_stopping():
             with self._changed:
-                self._changed.wait_for(lambda: self._urgent or self._over, pause or GROUP_SECONDS)
-                self._urgent = False
-            seconds += pause or GROUP_SECONDS
+                self._changed.wait_for(lambda: urgent() or self._is_stopping(), pause or seconds)
+                if urgent():
+                    self._urgent = False
             try:
-                self._send_journal()
-                if seconds >= files_sent + FILES_SECONDS:
-                    self._send_files()
-                    files_sent = seconds
+                send()
                 pause = 0.0
             except StoreError:
                 pause = min(2 * pause or GROUP_SECONDS, LONGEST_PAUSE)
             except Exception as error:  # else the run would go on, and nobody hear of it
-                self._failure = StorageFailed(
-                    f"{self._place}: cannot be written to ({type(error).__name__}: {error}); the run has stopped, and "
-                    f"what was reported is safe {HERE}{self._folder.path}",
-                    self._folder.path,
+                self._fail(
+                    StorageFailed(
+                        f"{self._place}: cannot be written to ({type(error).__name__}: {error}); the run has stopped, "
+                        f"and what was reported is safe {HERE}{self._folder.path}",
+                        self._folder.path,
+                    )
                 )
-                return
+
+    def _is_stopping(self) -> bool:
+        return self._over or self._failure is not None
+
+    def _fail(self, failure: StorageFailed) -> None:
+        """The first failure is what is told."""
+        with self._changed:
+            self._failure = self._failure or failure
+            self._changed.notify_all()
 
     def _renew(self) -> None:
         """Beside the uploads, since a large file takes its time."""
@@ -188,7 +209,7 @@ class Mirror:
             try:
                 self._lease.renew()
             except LeaseLost:
-                self._failure = self._lost()
+                self._fail(self._lost())
                 return
             except StoreError:  # the next time may do
                 pass
@@ -202,30 +223,41 @@ class Mirror:
 
     def _send_all(self) -> None:
         self._lease.renew()
+        self._send_journal()
         self._send_files()
 
     def _send_journal(self) -> None:
         after, self._after = self._after, None
         try:
-            self._writer.send(self._journal.size)
+            self._send_events()
             if after is not None:
                 after()
         except StoreError:
             self._after = self._after or after
             raise
 
-    def _send_files(self) -> None:
-        """Files as they are now; the journal first, so that none tells of an event that it does not."""
+    def _send_events(self) -> None:
+        with self._sending:
+            self._writer.send(self._journal.size)
+
+    def _send_files(self, is_stopping: Callable[[], bool] = lambda: False) -> None:
+        """Files as they are now, unless all is to stop; each after the journal, so that none knows more than that."""
         now = self._files()
-        self._send_journal()
-        for name, state in now.items():
-            if self._sent.get(name) != state:
-                with suppress(FileNotFoundError):  # replaced or removed meanwhile
-                    self._store.upload(self._folder.path / name, name, state[0])
-                    self._sent[name] = state
+        for name in now:
+            if is_stopping():
+                return
+            with suppress(FileNotFoundError):  # replaced or removed meanwhile
+                self._send_file(name)
         for name in [name for name in self._sent if name not in now]:
             self._store.delete(name)
             del self._sent[name]
+
+    def _send_file(self, name: str) -> None:
+        state = _state_of(self._folder.path / name)
+        if self._sent.get(name) != state:
+            self._send_events()
+            self._store.upload(self._folder.path / name, name, state[0])
+            self._sent[name] = state
 
     def _files(self) -> dict[str, tuple[int, int]]:
         found = {}
@@ -239,9 +271,8 @@ class Mirror:
                 if name.startswith(".") or name.endswith((".tmp", ".lock")) or path == self._folder.journal:
                     continue
                 with suppress(FileNotFoundError):
-                    status = path.lstat()
                     if not path.is_symlink():
-                        found[path.relative_to(top).as_posix()] = (status.st_size, status.st_mtime_ns)
+                        found[path.relative_to(top).as_posix()] = _state_of(path)
         return found
 
     def _common(self, *, replace: bool) -> int:
@@ -284,3 +315,9 @@ class Mirror:
             f"stopped here, and the other one goes on. What this one did meanwhile is {HERE}{self._folder.path}",
             self._folder.path,
         )
+
+
+def _state_of(path: Path) -> tuple[int, int]:
+    """Size and time of change."""
+    status = path.lstat()
+    return status.st_size, status.st_mtime_ns

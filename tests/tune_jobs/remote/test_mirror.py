@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +51,85 @@ def test_events_arrive_while_the_run_goes_on(copy: RunFolder, s3: Location) -> N
         for number in (1, 2, 3):
             journal.append(created(number))
             wait_for(lambda: read_from(store) == copy.journal.read_bytes())
+
+
+def test_events_and_calls_do_not_wait_for_a_file_that_takes_its_time(
+    copy: RunFolder, s3: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror, "FILES_SECONDS", 0.0)
+    store, began, go_on = Store(s3 / copy.name), threading.Event(), threading.Event()
+    made: list[int] = []
+    upload = Store.upload
+
+    def slowly(self: Store, file: Path, name: str, size: int | None = None) -> None:
+        if name == "wandb/large" and not began.is_set():
+            began.set()
+            assert go_on.wait(60)
+        upload(self, file, name, size)
+
+    monkeypatch.setattr(Store, "upload", slowly)
+    with Journal(copy.journal) as journal, mirrored(copy, journal) as after_upload:
+        try:
+            (copy.path / "wandb").mkdir()
+            (copy.path / "wandb" / "large").write_bytes(b"1")
+            assert began.wait(60)
+            for number in (1, 2, 3):
+                journal.append(created(number))
+                after_upload(lambda number=number: made.append(number))
+                wait_for(lambda: read_from(store) == copy.journal.read_bytes())
+            wait_for(lambda: made[-1:] == [3])
+        finally:
+            go_on.set()
+    assert store.get("wandb/large") == b"1"
+
+
+def test_no_file_in_the_store_knows_more_than_the_journal(
+    copy: RunFolder, s3: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror, "FILES_SECONDS", 0.0)
+    monkeypatch.setattr(mirror, "GROUP_SECONDS", 3600.0)
+    store = Store(s3 / copy.name)
+    seen: list[tuple[int, int]] = []
+    upload = Store.upload
+
+    def looked_at(self: Store, file: Path, name: str, size: int | None = None) -> None:
+        if name in ("a.txt", "b.txt"):
+            seen.append((int(file.read_text()), len(read_from(store))))
+        if name == "a.txt":  # while one file is sent the next one is written anew
+            journal.append(created(len(seen)))
+            (copy.path / "b.txt").write_text(str(journal.size))
+        upload(self, file, name, size)
+
+    with Journal(copy.journal) as journal, mirrored(copy, journal):
+        monkeypatch.setattr(Store, "upload", looked_at)
+        (copy.path / "b.txt").write_text("0")
+        (copy.path / "a.txt").write_text("0")
+        wait_for(lambda: bool(seen) and seen[-1][0] > 0)
+    assert all(has >= told for told, has in seen)
+
+
+@pytest.mark.parametrize("what", ["put", "upload"])
+def test_what_nobody_expected_of_either_thread_ends_the_run(
+    copy: RunFolder, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(mirror, "FILES_SECONDS", 0.0)
+    written = getattr(Store, what)
+
+    def fails(self: Store, *args: object) -> None:
+        if any(isinstance(arg, str) and arg.startswith(("journal/", "report")) for arg in args):
+            raise PermissionError(13, "not allowed")
+        written(self, *args)
+
+    def go_on() -> None:
+        with Journal(copy.journal) as journal, mirrored(copy, journal):
+            monkeypatch.setattr(Store, what, fails)
+            copy.report.write_text("new")
+            for number in range(1, 1000):
+                journal.append(created(number))
+                time.sleep(0.05)
+
+    with pytest.raises(StorageFailed, match=r"cannot be written to .PermissionError.*the run has stopped"):
+        go_on()
 
 
 def test_an_outage_delays_and_loses_nothing(copy: RunFolder, s3: Location, proxy: Proxy) -> None:
