@@ -9,6 +9,7 @@ import os
 import random
 import secrets
 import socket
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -24,6 +25,8 @@ FOLDER = "lease"
 RENEW_SECONDS = 15.0
 STALE_SECONDS = 90.0
 """A lease that was not renewed for so long, by the store's clock, is nobody's."""
+SURE_SECONDS = 45.0
+"""Who renewed the lease longer ago asks before it writes anything else: another one may soon have it."""
 _ATTEMPTS = 6
 _READ_SECONDS = 3.0
 _OURS: set[str] = set()
@@ -78,7 +81,9 @@ class Lease:
         self._store = store
         self._owner = Owner.here()
         self._name = f"{FOLDER}/{self._owner.token}.json"
-        self._renewed = 0.0
+        self._renewed = -STALE_SECONDS
+        self._lost = False
+        self._renewing = threading.Lock()
 
     def acquire(self) -> None:
         """Takes the lease.
@@ -101,21 +106,43 @@ class Lease:
             LeaseLost: another process has it.
             StoreError: the store cannot be asked.
         """
-        if time.monotonic() < self._renewed + RENEW_SECONDS:
-            return
-        names = {one.name for one in self._store.objects(FOLDER)}
-        if self._name not in names:
-            raise LeaseLost
-        # Who was silent for long may write its object in the very moment in which another one removes it.
-        others = holders(self._store, but=self._name) if len(names) > 1 else []
-        if any(owner.held and owner.token > self._owner.token for owner, _ in others):
-            raise LeaseLost
-        self._write(held=True)
+        self._renew(RENEW_SECONDS)
+
+    def ensure(self) -> None:
+        """Makes sure that this process has the lease; for whoever is about to write or to remove something.
+
+        Raises:
+            LeaseLost: another process has it.
+            StoreError: the store cannot be asked, and it is long ago that it could.
+        """
+        self._renew(SURE_SECONDS)
 
     def release(self) -> None:
         """Gives it back; where the store does not hear of it, this process lets go of it all the same."""
         _OURS.discard(self._owner.token)
         self._store.delete(self._name)
+
+    def _renew(self, seconds: float) -> None:
+        """Unless it was renewed so few seconds ago."""
+        if self._is_fresh(seconds):
+            return
+        with self._renewing:
+            if self._is_fresh(seconds):  # another thread was faster
+                return
+            names = {one.name for one in self._store.objects(FOLDER)}
+            # Who was silent for long may write its object in the very moment in which another one removes it.
+            others = holders(self._store, but=self._name) if len(names) > 1 else []
+            if self._name not in names or any(
+                owner.held and owner.token > self._owner.token for owner, _ in others
+            ):
+                self._lost = True
+                raise LeaseLost
+            self._write(held=True)
+
+    def _is_fresh(self, seconds: float) -> bool:
+        if self._lost:
+            raise LeaseLost
+        return _now() < self._renewed + seconds
 
     def _acquire(self) -> None:
         for attempt in range(_ATTEMPTS):
@@ -136,8 +163,9 @@ class Lease:
 
     def _write(self, *, held: bool) -> None:
         entry = {**asdict(self._owner), "held": held}
+        now = _now()
         self._store.put(self._name, json.dumps(entry).encode())
-        self._renewed = time.monotonic()
+        self._renewed = now
 
 
 def holders(
@@ -199,3 +227,8 @@ def _world() -> str:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
     return ""
+
+
+def _now() -> float:
+    """Seconds, by a clock that goes on while the machine sleeps, where there is one."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()

@@ -87,15 +87,15 @@ class Mirror:
         self._changed = threading.Condition()
         self._sending = threading.Lock()
         """Held by whoever sends events."""
-        self._urgent = self._over = False
+        self._urgent = self._over = self._done = False
         self._after: Callable[[], None] | None = None
         self._failure: StorageFailed | None = None
         self._told = False
         self._threads = [
             threading.Thread(target=self._follow_journal, name="journal of the run"),
             threading.Thread(target=self._follow_files, name="files of the run"),
-            threading.Thread(target=self._renew, name="lease of the run"),
         ]
+        self._renewal = threading.Thread(target=self._renew, name="lease of the run")
 
     def begin(self, *, replace: bool = False) -> None:
         """Takes the lease, and sends what the store lacks; from then on threads go on with that."""
@@ -103,6 +103,7 @@ class Mirror:
             self._lease.acquire()
         except StoreError as error:
             raise self._unreachable(error) from error
+        self._renewal.start()
         try:
             self._writer = SegmentWriter(self._store, self._folder.journal, self._common(replace=replace))
             self._remember_sent()
@@ -110,8 +111,9 @@ class Mirror:
             self._send_events()
             self._send_files()
         except BaseException as error:
-            with suppress(StoreError):
-                self._lease.release()
+            self._release()
+            if isinstance(error, LeaseLost):
+                raise self._lost() from None
             if isinstance(error, StoreError):
                 raise self._unreachable(error) from error
             raise
@@ -144,8 +146,14 @@ class Mirror:
         try:
             self._send_rest()
         finally:
-            with suppress(StoreError):  # it becomes stale
-                self._lease.release()
+            self._release()
+
+    def _release(self) -> None:
+        self._done = True
+        self._wake()
+        self._renewal.join()
+        with suppress(StoreError):  # it becomes stale
+            self._lease.release()
 
     def _send_rest(self) -> None:
         if self._failure is not None:
@@ -185,6 +193,8 @@ class Mirror:
                 pause = 0.0
             except StoreError:
                 pause = min(2 * pause or GROUP_SECONDS, LONGEST_PAUSE)
+            except LeaseLost:
+                self._fail(self._lost())
             except Exception as error:  # else the run would go on, and nobody hear of it
                 self._fail(
                     StorageFailed(
@@ -205,7 +215,7 @@ class Mirror:
 
     def _renew(self) -> None:
         """Beside the uploads, since a large file takes its time."""
-        while not self._over:
+        while not self._done:
             try:
                 self._lease.renew()
             except LeaseLost:
@@ -214,7 +224,7 @@ class Mirror:
             except StoreError:  # the next time may do
                 pass
             with self._changed:
-                self._changed.wait_for(lambda: self._over, SECONDS_BETWEEN_RENEWALS)
+                self._changed.wait_for(lambda: self._done, SECONDS_BETWEEN_RENEWALS)
 
     def _wake(self) -> None:
         with self._changed:
@@ -231,6 +241,7 @@ class Mirror:
         try:
             self._send_events()
             if after is not None:
+                self._lease.ensure()
                 after()
         except StoreError:
             self._after = self._after or after
@@ -238,7 +249,9 @@ class Mirror:
 
     def _send_events(self) -> None:
         with self._sending:
-            self._writer.send(self._journal.size)
+            if self._journal.size > self._writer.sent:
+                self._lease.ensure()
+                self._writer.send(self._journal.size)
 
     def _send_files(self, is_stopping: Callable[[], bool] = lambda: False) -> None:
         """Files as they are now, unless all is to stop; each after the journal, so that none knows more than that."""
@@ -249,6 +262,7 @@ class Mirror:
             with suppress(FileNotFoundError):  # replaced or removed meanwhile
                 self._send_file(name)
         for name in [name for name in self._sent if name not in now]:
+            self._lease.ensure()
             self._store.delete(name)
             del self._sent[name]
 
@@ -256,6 +270,7 @@ class Mirror:
         state = _state_of(self._folder.path / name)
         if self._sent.get(name) != state:
             self._send_events()
+            self._lease.ensure()
             self._store.upload(self._folder.path / name, name, state[0])
             self._sent[name] = state
 
@@ -282,6 +297,7 @@ class Mirror:
         if here.startswith(kept):
             return len(kept)
         if replace:
+            self._lease.ensure()
             replace_journal(self._store, here)
             return len(here)
         raise RunFolderError(
@@ -304,6 +320,7 @@ class Mirror:
         known = {event.trial_id for event in self._journal.past if isinstance(event, TrialCreated)}
         for name in self._store.folders("checkpoints"):
             if name.isdecimal() and name not in known:
+                self._lease.ensure()
                 self._store.delete_all(f"checkpoints/{name}")
 
     def _unreachable(self, error: StoreError) -> RunFolderError:

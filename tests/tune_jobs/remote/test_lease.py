@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import asdict
 
 import pytest
@@ -109,6 +110,39 @@ def test_who_was_taken_over_hears_of_it(s3: Location, monkeypatch: pytest.Monkey
     with pytest.raises(LeaseLost):
         suspended.renew()
     assert store.objects() == []
+
+
+def test_who_slept_for_long_asks_before_it_writes(s3: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time.monotonic stands still while a machine sleeps."""
+    clock, slept = time.clock_gettime, 0.0
+    monkeypatch.setattr(time, "clock_gettime", lambda which: clock(which) + slept)
+    store = Store(s3)
+    suspended = Lease(store)
+    suspended.acquire()
+    store.delete(suspended._name)  # as who takes it over does
+    suspended.ensure()  # nobody can have it so soon
+    slept = 60.0
+    for _ in range(2):
+        with pytest.raises(LeaseLost):
+            suspended.ensure()
+    assert store.objects() == []
+
+
+def test_who_slept_for_long_and_was_alone_goes_on(
+    s3: Location, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, slept = time.clock_gettime, 0.0
+    monkeypatch.setattr(time, "clock_gettime", lambda which: clock(which) + slept)
+    suspended = Lease(Store(s3))
+    suspended.acquire()
+    slept = 60.0
+    proxy.mode = "down"
+    with pytest.raises(StoreError):
+        suspended.ensure()
+    proxy.mode = "up"
+    suspended.ensure()
+    proxy.mode = "down"
+    suspended.ensure()  # it knows by now
 
 
 def test_of_two_that_have_it_after_all_one_stops(s3: Location, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -235,6 +235,43 @@ def test_a_run_that_another_one_took_over_stops(
     assert read_from(store).startswith(before)
 
 
+@pytest.mark.parametrize("what", ["event", "file", "removed file", "call"])
+def test_who_slept_and_was_taken_over_sends_and_removes_nothing(
+    copy: RunFolder, s3: Location, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(mirror, "FILES_SECONDS", 3600.0 if what == "call" else 0.0)
+    monkeypatch.setattr(mirror, "GROUP_SECONDS", 0.5)
+    monkeypatch.setattr(mirror, "SECONDS_BETWEEN_RENEWALS", 3600.0)  # whoever sends has to ask by itself
+    clock, slept = time.clock_gettime, 0.0
+    monkeypatch.setattr(time, "clock_gettime", lambda which: clock(which) + slept)
+    copy.report.write_text("old")
+    store, made = Store(s3 / copy.name), []
+    before: dict[str, bytes] = {}
+
+    def go_on() -> None:
+        nonlocal slept
+        with Journal(copy.journal) as journal, mirrored(copy, journal) as after_upload:
+            before.update((one.name, store.get(one.name)) for one in store.objects())
+            slept = 100.0
+            (own,) = [name for name in before if name.startswith(lease.FOLDER)]
+            del before[own]
+            store.delete(own)
+            if what == "event":
+                journal.append(created(1))
+            elif what == "file":
+                copy.report.write_text("new")
+            elif what == "removed file":
+                copy.report.unlink()
+            else:
+                after_upload(lambda: made.append(1))
+            time.sleep(1.5)
+
+    with pytest.raises(StorageFailed, match="another process has taken this run over"):
+        go_on()
+    assert {one.name: store.get(one.name) for one in store.objects()} == before
+    assert made == []
+
+
 def test_a_copy_that_is_behind_may_not_write(copy: RunFolder, s3: Location, machine: Machine) -> None:
     with machine("second"):
         there = pull(s3 / copy.name, whole=True)
