@@ -131,7 +131,8 @@ class Mirror:
 
     def after_upload(self, call: Callable[[], None]) -> None:
         """Has `call` made by a thread, once the store has all events so far."""
-        self._after = call
+        with self._changed:
+            self._after = call
 
     def end(self) -> None:
         """Sends all that is left, and gives the lease back.
@@ -237,14 +238,16 @@ class Mirror:
         self._send_files()
 
     def _send_journal(self) -> None:
-        after, self._after = self._after, None
+        with self._changed:
+            after, self._after = self._after, None
         try:
             self._send_events()
             if after is not None:
                 self._lease.ensure()
                 after()
         except StoreError:
-            self._after = self._after or after
+            with self._changed:
+                self._after = self._after or after
             raise
 
     def _send_events(self) -> None:

@@ -16,7 +16,7 @@ from tune_jobs.folder import RunFolder
 from tune_jobs.journal import Journal
 from tune_jobs.remote import lease, mirror
 from tune_jobs.remote.location import Location
-from tune_jobs.remote.mirror import mirrored
+from tune_jobs.remote.mirror import Mirror, mirrored
 from tune_jobs.remote.segments import read_from
 from tune_jobs.remote.store import Store
 from tune_jobs.remote.working_copy import pull
@@ -210,6 +210,36 @@ def test_a_call_is_made_once_the_store_knows_why(copy: RunFolder, s3: Location) 
         last = journal.size
     assert known[-1][0] == last
     assert all(has >= wanted for wanted, has in known)
+
+
+def test_a_call_that_is_wanted_while_another_one_is_taken_is_made(copy: RunFolder, s3: Location) -> None:
+    made: list[int] = []
+    asking: list[threading.Thread] = []
+
+    class Interrupted(Mirror):
+        """Is asked for a second call in the moment in which the first one is looked at."""
+
+        @property
+        def _after(self) -> Callable[[], None] | None:
+            waiting: Callable[[], None] | None = vars(self)["waiting"]
+            if waiting is not None and not asking:
+                asking.append(threading.Thread(target=self.after_upload, args=(lambda: made.append(2),)))
+                asking[0].start()
+                asking[0].join(0.5)
+            return waiting
+
+        @_after.setter
+        def _after(self, call: Callable[[], None] | None) -> None:
+            vars(self)["waiting"] = call
+
+    with Journal(copy.journal) as journal:
+        follower = Interrupted(copy, s3 / copy.name, journal)
+        follower.begin()
+        follower.after_upload(lambda: made.append(1))
+        wait_for(lambda: bool(asking))
+        asking[0].join()
+        follower.end()
+    assert made == [1, 2]
 
 
 def test_a_run_that_another_one_took_over_stops(
