@@ -78,9 +78,13 @@ class Store:
         self._base = place.path if isinstance(place, Location) else str(place)
 
     def put(self, name: str, content: bytes) -> None:
-        """Writes an object."""
+        """Writes an object; whole as well where it is interrupted."""
         with self._explained(name):
-            self._write(name, iter([content]))
+            try:
+                self._write(name, iter([content]))
+            except (KeyboardInterrupt, SystemExit):  # the client has maybe put a part of it there
+                self._write(name, iter([content]))
+                raise
 
     def upload(self, file: Path, name: str, size: int | None = None) -> None:
         """Writes an object with the content of a file, which may grow meanwhile.
@@ -91,16 +95,17 @@ class Store:
             size: bytes of the file that are sent; None sends all that it has now.
 
         Raises:
-            OSError: the file cannot be read to its end; then there is no such object.
+            OSError: the file cannot be read to its end; then there is no such object. The same holds where the
+                upload is interrupted.
         """
         with file.open("rb") as source, self._explained(name):
             try:
                 self._write(
                     name, _chunks(source, os.fstat(source.fileno()).st_size if size is None else size)
                 )
-            except OSError as error:
-                if error.errno is not None:  # this machine's fault: the store has been given the first part
-                    self.delete(name)
+            except BaseException as error:
+                if not isinstance(error, OSError) or error.errno is not None:
+                    self.delete(name)  # not the store's fault: it has been given the first part
                 raise
 
     def get(self, name: str) -> bytes:

@@ -41,20 +41,44 @@ def test_what_is_deleted_is_gone_and_may_be_deleted_again(place: Location) -> No
         store.get("y")
 
 
-def test_a_file_that_cannot_be_read_to_its_end_leaves_no_part_of_it(
-    s3: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "end", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt("^C"), SystemExit("over")]
+)
+def test_a_file_that_is_not_read_to_its_end_leaves_no_part_of_it(
+    s3: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: BaseException
 ) -> None:
-    """A disk that fails in the middle of a file; the store's client cannot give an upload up."""
+    """A disk that fails in the middle of a file, or a signal; the store's client cannot give an upload up."""
 
     def chunks(*_: object) -> Iterator[bytes]:
         yield bytes(12 << 20)
-        raise OSError(errno.EIO, "Input/output error")
+        raise end
 
     monkeypatch.setattr("tune_jobs.remote.store._chunks", chunks)
     (tmp_path / "file").write_bytes(b"1")
-    with pytest.raises(OSError, match="Input/output error"):
+    with pytest.raises(type(end)) as caught:
         Store(s3).upload(tmp_path / "file", "x")
+    assert str(end) in str(caught.value)
     assert Store(s3).objects() == []
+
+
+def test_an_object_whose_writing_is_interrupted_is_whole(
+    s3: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, interrupted = Store._write, []
+
+    def interrupt(*_: object) -> Iterator[bytes]:
+        raise KeyboardInterrupt
+        yield b""
+
+    def once(self: Store, name: str, chunks: Iterator[bytes]) -> None:
+        """The signal comes when the object is begun, and no byte is written."""
+        interrupted.append(name)
+        write(self, name, chunks if len(interrupted) > 1 else interrupt())
+
+    monkeypatch.setattr(Store, "_write", once)
+    with pytest.raises(KeyboardInterrupt):
+        Store(s3).put("x", b"whole")
+    assert Store(s3).get("x") == b"whole"
 
 
 @pytest.mark.parametrize("ask", ["put", "objects", "folders"])
