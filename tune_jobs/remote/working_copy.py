@@ -207,16 +207,21 @@ def _update(folder: RunFolder, store: Store, *, whole: bool) -> None:
 
 
 def _update_journal(path: Path, kept: bytes) -> bool:
-    """Has the file hold what the store does; where it holds more, it stays, and that is told."""
+    """Has the file hold what the store does; where it holds more, it stays, and that is told.
+
+    Whoever wants to go on with the run has to wait for no more than the writing itself.
+    """
     with path.open("a+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:  # a process has begun to work on it
-            return True
         file.seek(0)
         here = file.read()
         if here.startswith(kept):
             return len(here) > len(kept)
+        try:  # shared: no journal is opened meanwhile, and yet it does not look like a process at work
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:  # a process has begun to work on it
+            return True
+        file.seek(0)
+        here = file.read()
         same = _whole_lines_in_common(here, kept)
         if b"\n" in here[same:]:  # else there is no more than a line that was not finished
             aside = path.with_name(f"{path.name}.elsewhere-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
@@ -224,6 +229,7 @@ def _update_journal(path: Path, kept: bytes) -> bool:
         file.truncate(same)
         file.write(kept[same:])
         file.flush()
+        fcntl.flock(file, fcntl.LOCK_UN)
         os.fsync(file.fileno())
     return False
 

@@ -1,5 +1,6 @@
 """A copy of a run is the run, on whatever machine; and what only one machine has is never lost."""
 
+import fcntl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from tests.tune_jobs.remote.object_stores import Proxy
 from tune_jobs import open_run
 from tune_jobs.errors import RunFolderError
 from tune_jobs.folder import RunFolder
-from tune_jobs.journal import Journal, read_journal
+from tune_jobs.journal import Journal, in_use, read_journal
+from tune_jobs.remote import working_copy
 from tune_jobs.remote.location import Location
 from tune_jobs.remote.mirror import mirrored
 from tune_jobs.remote.segments import read_from
@@ -144,6 +146,28 @@ def test_who_watches_sees_the_run_grow(copy: RunFolder, s3: Location, machine: M
             journal.append(created(2))
             while len(read_journal(there.journal)) < len(read_journal(copy.journal)):
                 pass
+
+
+def test_who_only_reads_does_not_look_like_a_process_at_work(
+    copy: RunFolder, s3: Location, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with machine("second"):
+        there = pull(s3 / copy.name)
+        with Journal(copy.journal) as journal, mirrored(copy, journal):
+            journal.append(created(2))
+        looks = []
+        compare = working_copy._whole_lines_in_common
+
+        def looked(one: bytes, other: bytes) -> int:
+            looks.append(in_use(there.journal))
+            with there.journal.open("rb") as file, pytest.raises(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # and yet nobody can begin to write
+            return compare(one, other)
+
+        monkeypatch.setattr(working_copy, "_whole_lines_in_common", looked)
+        pull(s3 / copy.name)
+        assert looks == [False]
+        assert there.journal.read_bytes() == copy.journal.read_bytes()
 
 
 def test_all_runs_of_a_place(
