@@ -194,15 +194,25 @@ class Workers:
         return values
 
     def first_sends(self, state: dict[str, Any] | None) -> dict[str, Any] | None:
-        sent: list[bytes | None] = [None]
+        file = io.BytesIO()
         if self.rank == 0 and state is not None:
-            file = io.BytesIO()
             torch.save(state, file)
-            sent = [file.getvalue()]
-        dist.broadcast_object_list(sent, 0, device=torch.device("cpu"))
-        if self.rank == 0 or sent[0] is None:
+        size = torch.tensor([file.tell()])
+        dist.broadcast(size, 0)
+        if not size:
+            return None
+        # As numbers: torch.distributed's way to send objects would unpickle whatever another process sends.
+        sent = (
+            torch.frombuffer(file.getbuffer(), dtype=torch.uint8)
+            if self.rank == 0
+            else torch.empty(int(size), dtype=torch.uint8)
+        )
+        dist.broadcast(sent, 0)
+        if self.rank == 0:
             return state
-        received: dict[str, Any] = torch.load(io.BytesIO(sent[0]), map_location="cpu", weights_only=True)
+        received: dict[str, Any] = torch.load(
+            io.BytesIO(sent.numpy().tobytes()), map_location="cpu", weights_only=True
+        )
         return received
 
     def begin_epoch(self) -> bool:

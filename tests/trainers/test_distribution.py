@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -139,6 +140,28 @@ def test_several_workers_train_what_one_trains(teams, make_data, make_plan, user
     for other in others:  # bit for bit, the scores that they decide by included
         assert other[0] == first[0]
         assert all((other[1][name_] == value).all() for name_, value in first[1].items())
+
+
+def without_pickles(distribution: Any, function: Callable[..., Any], *args: Any) -> Any:
+    """Calls `function(distribution, *args)`, in which torch.distributed is to unpickle nothing."""
+    refuse = patch("torch.distributed.distributed_c10d._unpickler", side_effect=AssertionError("unpickled"))
+    with refuse:
+        return function(distribution, *args)
+
+
+def sent(distribution: Any, states: list[Any]) -> list[Any]:
+    return [distribution.first_sends(state if distribution.rank == 0 else None) for state in states]
+
+
+@pytest.mark.slow
+def test_what_workers_tell_each_other_is_never_unpickled(teams, make_data, make_plan, tmp_path) -> None:
+    """Whoever reaches their ports could else run code."""
+    states = [None, {}, {"a": [1, "b", None], "large": torch.arange(300_000.0).numpy().tolist()}, None]
+    assert teams(2)(without_pickles, sent, states) == [states, states]
+    plan, data, file = make_plan(arguments={"hidden": [5]}), make_data(), tmp_path / "c.pt"
+    straight = teams(2)(train, plan, data)
+    teams(2)(train, plan, data, file, 2)
+    assert teams(2)(without_pickles, train, plan, data, file)[0][0] == straight[0][0]
 
 
 @pytest.mark.slow
