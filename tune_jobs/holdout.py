@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 ROWS = "rows.npz"
 LEDGER = "ledger.jsonl"
+ORIGINAL = "original"
+"""In a copy that came without the sealed rows: where the run is that has them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +59,32 @@ def check_sealed(folder: RunFolder, rows: "Rows") -> None:
     Raises:
         DamagedRun: they are not, or cannot be read.
     """
+    refuse_copy(folder)
     path = folder.holdout / ROWS
     sealed = _read_rows(path)
     if not (np.array_equal(sealed.x, rows.x) and np.array_equal(sealed.y, rows.y)):
         raise DamagedRun(f"{path}: the sealed rows are not the test rows of the run; restore it from a copy")
+
+
+def mark_copy(folder: RunFolder, original: str) -> None:
+    """Has the copy in `folder`, which has no sealed rows, say where the run is kept: they are opened there, once."""
+    folder.holdout.mkdir(exist_ok=True, mode=0o700)
+    (folder.holdout / ORIGINAL).write_text(f"{original}\n", encoding="utf-8")
+
+
+def refuse_copy(folder: RunFolder) -> None:
+    """Makes sure that the run is no copy without its sealed rows.
+
+    Raises:
+        RunFolderError: it is.
+    """
+    path = folder.holdout / ORIGINAL
+    if path.is_file():
+        original = path.read_text(encoding="utf-8").strip()
+        raise RunFolderError(
+            f"{folder.path}: a copy that was fetched; the sealed test rows stay with the run, so that they are opened "
+            f"once: give the command where {original} is seen, with that name"
+        )
 
 
 def unseal(
@@ -83,6 +107,7 @@ def unseal(
         DamagedRun: the ledger or the rows cannot be read.
     """
     path = folder.holdout / ROWS
+    refuse_copy(folder)
     if not path.is_file():
         raise RunFolderError(
             f"{folder.path}: the run has no sealed test rows ({ROWS} is missing in holdout/)"

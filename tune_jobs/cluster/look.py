@@ -51,7 +51,7 @@ def free_resources() -> list[Bundle]:
 def groups_at(home: Path) -> tuple[NodeGroup, ...]:
     """The machines that a cluster's autoscaler may start, where its head has its home in `home`.
 
-    None of them where the file is not there, or is not what Ray's launcher would leave: that is the autoscaler's affair.
+    None of them where the file is not there, or is not what Ray's launcher would leave: the autoscaler will tell.
     """
     path = home / LAUNCHED
     try:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tune_jobs.errors import ClusterError, RunFolderError
 from tune_jobs.folder import RunFolder
+from tune_jobs.holdout import ROWS, mark_copy
 from tune_jobs.submission.client import OURS, JobsServer
 from tune_jobs.submission.progress import State, complaint_in
 from tune_jobs.submission.sending import BEGIN, END, files_worth_sending
@@ -35,6 +36,7 @@ def fetch_seen(folder: RunFolder, output: Path) -> Path:
             copy.parent.mkdir(parents=True, exist_ok=True)
             with suppress(FileNotFoundError):  # of a run in progress some go
                 shutil.copy2(path, copy)
+        mark_copy(RunFolder(target), folder.address)
     return output / folder.name
 
 
@@ -50,6 +52,7 @@ def fetch_through(server: JobsServer, run: str, output: Path) -> Path:
         content = unpacked(_sent(server, run), run)
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
             archive.extractall(target, filter="data")
+        mark_copy(RunFolder(target), run)
     return output / name
 
 
@@ -69,7 +72,7 @@ def unpacked(log: str, run: str) -> bytes:
             return content
     raise ClusterError(
         f"{run}: did not arrive whole; try again, or copy the folder from a machine of the cluster, as with "
-        f"`rsync -a HEAD:{run} .`"
+        f"`rsync -a --exclude {ROWS} HEAD:{run} .`"
     )
 
 

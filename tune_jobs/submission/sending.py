@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from tune_jobs import holdout
 from tune_jobs.errors import SubmissionError, TuneJobsError
 from tune_jobs.folder import RunFolder
 from tune_jobs.remote.working_copy import complete, fetch_checkpoints
@@ -37,7 +38,7 @@ def whole_run(run: str | Path) -> RunFolder:
 
 
 def files_worth_sending(folder: RunFolder) -> list[Path]:
-    """All files of a run but the checkpoints of trials other than the best one, and Ray's own."""
+    """All files of a run but the checkpoints of trials other than the best one, the sealed rows, and Ray's own."""
     best = rank(open_run(folder.path).record)[:1]
     kept = {folder.checkpoints / candidate.trial.trial_id for candidate in best}
     return [
@@ -46,6 +47,7 @@ def files_worth_sending(folder: RunFolder) -> list[Path]:
         if path.is_file()
         and not path.name.endswith(".tmp")
         and not path.is_relative_to(folder.ray)
+        and path != folder.holdout / holdout.ROWS  # opened once, and so in one place
         and (not path.is_relative_to(folder.checkpoints) or path.parent in kept)
     ]
 
@@ -67,7 +69,7 @@ def send(run: str, most: int = MOST_BYTES) -> Iterator[str]:
             raise SubmissionError(
                 f"{run}: {size // 10**6} MB compressed, and at most {most // 10**6} MB are fetched "
                 f"through the Jobs server; copy the folder from a machine of the cluster, as with "
-                f"`rsync -a HEAD:{run} .`"
+                f"`rsync -a --exclude {holdout.ROWS} HEAD:{run} .`"
             )
         yield f"{BEGIN}{size} {_digest(file)}"
         file.seek(0)

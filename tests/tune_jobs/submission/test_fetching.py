@@ -5,9 +5,11 @@ from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tune_jobs import open_run
+from trainers.data import Rows
+from tune_jobs import holdout, open_run
 from tune_jobs.errors import ClusterError, RunFolderError, SubmissionError
 from tune_jobs.events import Status
 from tune_jobs.folder import RunFolder
@@ -25,6 +27,8 @@ def run(make_run: Callable[..., RunFolder]) -> RunFolder:
         file = folder.checkpoints / f"{number:04d}" / "epoch-000001.pt"
         file.parent.mkdir()
         file.write_bytes(bytes([number]) * 1000)
+    if not (folder.holdout / "rows.npz").exists():
+        holdout.seal(folder, Rows(np.ones((2, 3), np.float32), np.ones(2)))
     folder.submitted.mkdir()
     (folder.submitted / "nets.py").write_text("import torch\n")
     (folder.ray / "state.json").write_text("{}")
@@ -40,6 +44,7 @@ def worth(folder: RunFolder) -> dict[str, bytes]:
         if path.is_file()
         and not (name := path.relative_to(folder.path).as_posix()).startswith(("ray/", ".table"))
         and (not name.startswith("checkpoints/") or name.startswith(f"checkpoints/{BEST}/"))
+        and name != "holdout/rows.npz"
     }
 
 
@@ -52,9 +57,21 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_a_run_that_this_machine_sees_is_copied(run: RunFolder, tmp_path: Path) -> None:
     there = fetch_seen(run, tmp_path / "got")
     assert there == tmp_path / "got" / run.name
-    assert files(there) == worth(run)
+    assert files(there) == worth(run) | {"holdout/original": f"{run.path}\n".encode()}
     assert f"checkpoints/{BEST}/epoch-000001.pt" in files(there)
     assert open_run(there).winner_id == BEST
+
+
+def test_the_test_rows_stay_where_the_run_is_and_a_copy_says_so(run: RunFolder, tmp_path: Path) -> None:
+    assert (run.holdout / "rows.npz").is_file()
+    there = RunFolder(fetch_seen(run, tmp_path / "got"))
+    assert not (there.holdout / "rows.npz").exists()
+    words = f"a copy that was fetched; .* give the command where {run.path} is seen"
+    with pytest.raises(RunFolderError, match=words):
+        holdout.unseal(there, BEST)
+    with pytest.raises(RunFolderError, match=words):
+        holdout.check_sealed(there, Rows(np.zeros((1, 1)), np.zeros(1)))
+    assert holdout.read_ledger(there) == []
 
 
 def test_nothing_is_replaced(run: RunFolder, tmp_path: Path) -> None:
@@ -82,7 +99,7 @@ def test_what_is_not_whole_is_not_taken(run: RunFolder) -> None:
 
 
 def test_a_run_that_is_too_large_for_a_log_is_to_be_copied(run: RunFolder) -> None:
-    with pytest.raises(SubmissionError, match=rf"`rsync -a HEAD:{run.path} \.`"):
+    with pytest.raises(SubmissionError, match=rf"`rsync -a --exclude rows.npz HEAD:{run.path} \.`"):
         list(send(str(run.path), most=100))
 
 

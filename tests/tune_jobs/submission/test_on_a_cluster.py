@@ -116,7 +116,10 @@ def test_a_job_is_submitted_followed_and_fetched(head: Head, laptop: Path, tmp_p
         best = open_run(copy).winner
         assert {path.name for path in (copy / "checkpoints").iterdir()} == {best.trial_id}
         assert best.checkpoint.is_file()
-    tested = head.call("test", str(fetched))
+    refused = head.call("test", str(fetched))
+    assert (refused.returncode, "the sealed test rows stay with the run" in refused.stderr) == (2, True)
+    (tmp_path / "away").rename(run)
+    tested = head.call("test", str(run))
     assert "test_loss: " in tested.stdout, tested.stderr
     assert "fetch-" not in head.call("status", COLUMNS="200").stdout
 
