@@ -67,7 +67,8 @@ def ray_connection(
         import ray  # noqa: PLC0415 (a third of a second, and a job may be wrong)
 
         with _started(address, modules) if not ray.is_initialized() else nullcontext():
-            look = partial(cluster_now, () if address is None else groups_at(Path.home()))
+            groups = () if address is None else groups_at(Path.home())
+            look = partial(cluster_now, groups, joined=address is not None)
             if address is not None:
                 question = ModulesArrived(tuple(module.path.stem for module in modules))
                 refuse_unfit(survey(look().nodes, question))

@@ -50,6 +50,8 @@ class Cluster:
     """Those that are alive."""
     groups: Sequence[NodeGroup] = ()
     """What an autoscaler may bring it to, present nodes of these groups included; empty without one."""
+    joined: bool = False
+    """It was joined at an address: whoever reads a message may be at none of its machines."""
 
     def places(self, bundle: Bundle) -> int:
         """How many bundles the nodes have room for now, were they empty."""
@@ -178,4 +180,5 @@ def _no_room(cluster: Cluster, bundle: Bundle, workers: int) -> str:
 
 
 def _machine(cluster: Cluster) -> str:
-    return "this machine" if len(cluster.nodes) == 1 and not cluster.groups else "the largest machine"
+    own = len(cluster.nodes) == 1 and not cluster.groups and not cluster.joined
+    return "this machine" if own else "the largest machine of the cluster"

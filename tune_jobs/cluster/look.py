@@ -15,11 +15,12 @@ DEFAULT_WORKERS = 2
 """Machines beside the head that a launcher's file starts at most where it does not say."""
 
 
-def cluster_now(groups: Sequence[NodeGroup] = ()) -> Cluster:
+def cluster_now(groups: Sequence[NodeGroup] = (), *, joined: bool = False) -> Cluster:
     """The cluster that this process is connected to.
 
     Args:
         groups: what its autoscaler may start.
+        joined: it was there before the run.
     """
     import ray  # noqa: PLC0415
 
@@ -33,7 +34,7 @@ def cluster_now(groups: Sequence[NodeGroup] = ()) -> Cluster:
         )
         for node in alive
     ]
-    return Cluster(nodes, groups)
+    return Cluster(nodes, groups, joined)
 
 
 def _host(node: Mapping[str, Any]) -> str:

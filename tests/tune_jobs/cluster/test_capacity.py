@@ -1,6 +1,7 @@
 """How many trials there is room for, on each machine by itself, now and once an autoscaler has done its work."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -68,7 +69,12 @@ def test_an_autoscaler_is_shown_the_trials_that_it_is_to_start_machines_for() ->
         (
             cluster_of((4, 0), (4, 0)),
             {"cpus_per_trial": 8},
-            r"a trial asks for 8, and the largest machine has 4",
+            r"a trial asks for 8, and the largest machine of the cluster has 4",
+        ),
+        (
+            replace(cluster_of((2, 0)), joined=True),
+            {"gpus_per_trial": 1},
+            r"a trial asks for 1, and the largest machine of the cluster has 0; set",
         ),
         (
             cluster_of((16, 0), (1, 4)),
