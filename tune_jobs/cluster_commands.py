@@ -7,11 +7,9 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from search_spaces import Problem
 from tune_jobs.display import counted
@@ -138,32 +136,34 @@ def _send(server: "JobsServer", job: Job, run: str, package: Path) -> None:
 
 
 def _status(options: argparse.Namespace, rest: list[str], console: Console) -> None:
-    from tune_jobs.submission.progress import status_lines  # noqa: PLC0415
+    from tune_jobs.submission.progress import status_lines, table_lines  # noqa: PLC0415
 
     _no_overrides(rest)
     server = _server(options.address)
     if options.id is not None:
-        submission = server.submission(_id_in(options.id))
+        submission, later = _found(server, options.id)
         try:
             log = server.log(submission.id)
         except ClusterError:  # the machine with the log is gone
             log = ""
-        for line in status_lines(submission, log, server.address):
+        for line in status_lines(submission, log, server.address, later):
             console.print(line, markup=False)
         return
     submissions = server.submissions()
     if not submissions:
         console.print(f"no submissions at {server.address}", markup=False)
         return
-    console.print(_table(submissions))
+    for line in table_lines(submissions):
+        console.print(line, markup=False)
 
 
 def _logs(options: argparse.Namespace, rest: list[str], console: Console) -> None:
     _no_overrides(rest)
     server = _server(options.address)
-    submission = server.submission(_id_in(options.id))
+    submission, later = _found(server, options.id)
     if not options.follow:
         console.print(server.log(submission.id), markup=False, end="")
+        _say_later(later, server)
         return
     try:
         for text in server.follow(submission.id):
@@ -173,7 +173,9 @@ def _logs(options: argparse.Namespace, rest: list[str], console: Console) -> Non
         console.print("\nno longer followed; the run goes on", markup=False)
         console.print(f"tune-jobs stop {submission.id} {at} ends it", markup=False)
         return
-    _raise_ending(server, server.submission(submission.id))
+    submission, later = _found(server, submission.id)
+    _say_later(later, server)
+    _raise_ending(server, submission)
 
 
 def _stop(options: argparse.Namespace, rest: list[str], console: Console) -> None:
@@ -181,7 +183,10 @@ def _stop(options: argparse.Namespace, rest: list[str], console: Console) -> Non
 
     _no_overrides(rest)
     server = _server(options.address)
-    submission = server.submission(_id_in(options.id))
+    submission, later = _found(server, options.id)
+    if later is not None:
+        console.print(f"{later.id} has gone on with the run of {submission.id}", markup=False)
+        submission = later
     if submission.over:
         raise SubmissionError(
             f"{submission.id}: is over ({submission.state.value}); there is nothing to stop"
@@ -310,19 +315,28 @@ def _seen(place: str, console: Console) -> RunFolder | None:
         return None
 
 
+def _found(server: "JobsServer", text: str) -> tuple["Submission", "Submission | None"]:
+    """The submission that a text names, and the latest one that has gone on with the same run since, if any."""
+    from tune_jobs.submission.progress import later_than, named  # noqa: PLC0415
+
+    submissions = server.submissions()
+    name = _id_in(text)
+    submission = named(name, submissions) or server.submission(name)  # which says that there is none
+    return submission, later_than(submission, submissions)
+
+
+def _say_later(later: "Submission | None", server: "JobsServer") -> None:
+    """Beside the log, which may go into a file."""
+    if later is not None:
+        shows = f"tune-jobs logs {later.id} --follow --address {server.address}"
+        Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(
+            f"{later.id} has gone on with the run ({later.state.value}): {shows}", markup=False
+        )
+
+
 def _id_in(text: str) -> str:
     """A submission is named like its run folder, so that the path of that is understood too."""
     return text.rstrip("/").rpartition("/")[2]
-
-
-def _table(submissions: Sequence["Submission"]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("submission", "state", "for", "run"):
-        table.add_column(heading, overflow="fold")
-    for one in submissions:
-        cells: list[Any] = [one.id, one.state.value, one.age(), one.run]
-        table.add_row(*map(Text, cells))
-    return table
 
 
 def _no_overrides(rest: list[str]) -> None:

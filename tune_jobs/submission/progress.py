@@ -1,7 +1,7 @@
 """How a submission stands, and what there is to do about it: small answers from what Ray knows and the driver said."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
@@ -136,8 +136,38 @@ def last_line(log: str) -> str:
     return lines[-1].strip() if lines else ""
 
 
-def status_lines(submission: Submission, log: str, address: str) -> list[str]:
-    """What `tune-jobs status ID` shows."""
+def named(text: str, submissions: Iterable[Submission]) -> Submission | None:
+    """The submission that a text names: by its ID, or as the latest of a run by the name of that."""
+    found = list(submissions)
+    by_id = next((one for one in found if one.id == text), None)
+    return by_id or max((one for one in found if one.name == text), key=_begun, default=None)
+
+
+def later_than(submission: Submission, submissions: Iterable[Submission]) -> Submission | None:
+    """The latest one that has gone on with the same run since; None where there is none. A refused one has not."""
+    of_run = [one for one in submissions if one.run == submission.run and one.state is not State.REFUSED]
+    latest = max([submission, *of_run], key=_begun)
+    return None if latest.id == submission.id else latest
+
+
+def _begun(submission: Submission) -> float:
+    return submission.begun or 0.0
+
+
+def table_lines(submissions: Sequence[Submission]) -> list[str]:
+    """What `tune-jobs status` shows, a line each, headings first; no line is broken, whatever its width."""
+    rows = [("submission", "state", "for", "run")]
+    rows += [(one.id, one.state.value, one.age(), one.run) for one in submissions]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
+def status_lines(
+    submission: Submission, log: str, address: str, later: Submission | None = None
+) -> list[str]:
+    """What `tune-jobs status ID` shows; `later` has gone on with the same run."""
     since = f"for {submission.age()}" if not submission.over else f"after {submission.age()}"
     lines = [f"submission: {submission.id}", f"state: {submission.state.value} ({since})"]
     if submission.over and submission.state is not State.DONE:
@@ -146,7 +176,10 @@ def status_lines(submission: Submission, log: str, address: str) -> list[str]:
         lines.append(f"last: {last}")
     if submission.state is State.DONE:
         lines += [line for line in log.splitlines() if line.startswith("winner: ")][-1:]
-    return [*lines, f"run: {submission.run}", f"next: {'; or '.join(next_commands(submission, address))}"]
+    if later is not None:
+        lines.append(f"later: {later.id}: {later.state.value}")
+    commands = next_commands(later or submission, address)
+    return [*lines, f"run: {submission.run}", f"next: {'; or '.join(commands)}"]
 
 
 def next_commands(submission: Submission, address: str) -> Sequence[str]:

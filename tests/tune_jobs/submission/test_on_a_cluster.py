@@ -104,7 +104,7 @@ def test_a_job_is_submitted_followed_and_fetched(head: Head, laptop: Path, tmp_p
     assert status[1].startswith("state: done (after ")
     assert status[2].startswith("winner: trial ")
     assert status[3:] == [f"run: {run}", f"next: tune-jobs fetch {name} --address {head.url}"]
-    assert name in head.call("status", COLUMNS="200").stdout
+    assert name in head.call("status", COLUMNS="40").stdout
 
     fetched = through_the_server(head, run, tmp_path / "got")
     assert (
@@ -121,7 +121,7 @@ def test_a_job_is_submitted_followed_and_fetched(head: Head, laptop: Path, tmp_p
     (tmp_path / "away").rename(run)
     tested = head.call("test", str(run))
     assert "test_loss: " in tested.stdout, tested.stderr
-    assert "fetch-" not in head.call("status", COLUMNS="200").stdout
+    assert "fetch-" not in head.call("status", COLUMNS="40").stdout
 
 
 def through_the_server(head: Head, run: Path, output: Path) -> Path:
@@ -172,10 +172,28 @@ def test_a_run_is_stopped_and_goes_on_without_the_machine_that_submitted_it(
     )
     assert head.call("logs", name, "--follow").returncode == 130
 
+    again = head.call("resume", name, "--address", head.url)
+    assert again.returncode == 0, again.stderr
+    later = f"{name}-r2"
+    assert f"later: {later}: running" in head.call("status", name).stdout
+    assert head.call("logs", name).stderr.startswith(
+        f"{later} has gone on with the run (running): tune-jobs logs"
+    )
+    ended = head.call("stop", name)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines() == [
+        f"{later} has gone on with the run of {name}",
+        *stopped.stdout.splitlines(),
+    ]
+    assert (
+        head.call("status", later).stdout.splitlines()[1].startswith("state: stopped, and can be resumed (")
+    )
+
     gate.touch()
     wrong = head.call("resume", name, "--address", head.url, "--seed", "3")
     assert wrong.returncode == 2
     assert "no key that can change in a run that has begun" in wrong.stderr
+    assert f"{name}-r3" not in head.call("status").stdout
     resumed = head.call("resume", str(run), "--address", head.url, "--search.trials", "3")
     assert resumed.returncode == 0, resumed.stderr
     assert resumed.stdout.splitlines()[-1] == f"submission: {name}-r3"
@@ -187,7 +205,10 @@ def test_a_run_is_stopped_and_goes_on_without_the_machine_that_submitted_it(
 def test_what_the_cluster_lacks_is_said_at_once(head: Head, laptop: Path, tmp_path: Path) -> None:
     refused = head.call("submit", "job.yaml", "--resources.gpus_per_trial", "1", folder=laptop)
     assert refused.returncode == 2
-    assert "refused: resources.gpus_per_trial: a trial asks for 1" in refused.stderr
+    assert (
+        "refused: resources.gpus_per_trial: a trial asks for 1, and the largest machine of the cluster has 0"
+        in refused.stderr
+    )
     assert not list((tmp_path / "shared").glob("*"))
 
 

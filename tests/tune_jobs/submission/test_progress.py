@@ -9,8 +9,11 @@ from tune_jobs.submission.progress import (
     Submission,
     complaint_in,
     exit_code_of,
+    later_than,
+    named,
     state_of,
     status_lines,
+    table_lines,
 )
 
 ADDRESS = "http://127.0.0.1:8265"
@@ -88,3 +91,45 @@ def test_the_status_of_what_is_over_says_why_and_what_to_do(
     lines = status_lines(replace(RUNNING, state=state, ended=1090.0), log, ADDRESS)
     assert lines[1] == f"state: {state.value} (after 1 min 30 s)"
     assert [lines[2], lines[-1]] == expected
+
+
+def of_run(id_: str, begun: float, state: State = State.STOPPED) -> Submission:
+    return replace(RUNNING, id=id_, begun=begun, state=state)
+
+
+def test_a_submission_knows_of_the_one_that_has_gone_on_with_its_run() -> None:
+    first, second = of_run("a-1-abcd", 1.0), of_run("a-1-abcd-r2", 2.0)
+    third = of_run("a-1-abcd-r3", 3.0, State.RUNNING)
+    refused = of_run("a-1-abcd-r4", 4.0, State.REFUSED)
+    other = replace(of_run("b-1-abcd", 5.0), metadata={"run": "/shared/b-1-abcd"})
+    known = [other, refused, third, second, first]
+    assert later_than(first, known) == later_than(second, known) == third
+    assert later_than(third, known) is None
+    assert later_than(other, known) is None
+    lines = status_lines(first, "tune-jobs: interrupted\n", ADDRESS, third)
+    assert lines[0] == "submission: a-1-abcd"
+    assert lines[-3:] == [
+        "later: a-1-abcd-r3: running",
+        "run: /shared/a-1-abcd",
+        f"next: tune-jobs logs a-1-abcd-r3 --follow --address {ADDRESS}; or tune-jobs stop a-1-abcd-r3 --address "
+        f"{ADDRESS}",
+    ]
+
+
+def test_a_run_whose_first_submission_the_cluster_does_not_know_is_found_by_its_name() -> None:
+    second, third = of_run("a-1-abcd-r2", 2.0), of_run("a-1-abcd-r3", 3.0)
+    assert named("a-1-abcd", [second, third]) == third
+    assert named("a-1-abcd-r2", [second, third]) == second
+    assert named("a-1", [second, third]) is None
+
+
+def test_the_table_breaks_no_line() -> None:
+    run = f"/shared/{'deep/' * 40}a-1-abcd"
+    lines = table_lines(
+        [replace(RUNNING, metadata={"run": run}, ended=1003.0), of_run("b", 1.0, State.WAITING)]
+    )
+    assert [line.split() for line in lines[:2]] == [
+        ["submission", "state", "for", "run"],
+        ["a-1-abcd", "running", "3", "s", run],
+    ]
+    assert lines[2].startswith("b           waiting to be started  ")
