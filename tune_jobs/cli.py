@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from importlib.metadata import version
 from io import TextIOWrapper
 from pathlib import Path
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(highlight=False, soft_wrap=True, emoji=False)
     command: Command = options.command
     try:
+        _refuse_misspelt(options.parser, rest)
         command(options, rest, console)
     except TuneJobsError as error:
         return _complain(str(error), error.exit_code)
@@ -63,6 +65,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _complain(str(error), 1)
     return 0
+
+
+def _refuse_misspelt(parser: argparse.ArgumentParser, rest: Sequence[str]) -> None:
+    """An argument that is left over, and closer to an option of the command than to a key of a job, is no override.
+
+    Raises:
+        JobError: there are such arguments; the message names the options.
+    """
+    options = [name.removeprefix("--") for name in parser._option_string_actions if name.startswith("--")]
+    options.remove("help")
+    names = [argument.partition("=")[0] for argument in rest if argument.startswith("-")]
+    close = {
+        name: get_close_matches(name.lstrip("-"), [*Job.model_fields, *options], n=1)
+        for name in names
+        if "." not in name
+    }
+    problems = [
+        Problem(name, f"no option of `{parser.prog}`; did you mean --{found[0]}?")
+        for name, found in close.items()
+        if found and found[0] in options
+    ]
+    if problems:
+        raise JobError(problems, name="the command line")
 
 
 def _count(text: str) -> int:
@@ -101,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         for argument, explanation in positional:
             added.add_argument(argument.lower(), metavar=argument, help=explanation)
-        added.set_defaults(command=command)
+        added.set_defaults(command=command, parser=added)
         return added
 
     job = ("JOB", "job file; keys are overridden by `--section.key value`")

@@ -89,6 +89,68 @@ def test_commands_without_overrides_refuse_them(call: Call, command: str) -> Non
     )
 
 
+@pytest.mark.parametrize(
+    ("arguments", "given", "meant"),
+    [
+        ("submit job.yaml --addres http://127.0.0.1:1", "--addres", "--address"),
+        ("submit job.yaml --adress=http://127.0.0.1:1 --seed 3", "--adress", "--address"),
+        ("submit job.yaml -include rows.csv", "-include", "--include"),
+        ("run job.yaml --addres 127.0.0.1:1", "--addres", "--address"),
+        ("resume runs/a --search.trials 3 --addres http://127.0.0.1:1", "--addres", "--address"),
+        ("status --adress http://127.0.0.1:1", "--adress", "--address"),
+        ("logs a --folow", "--folow", "--follow"),
+        ("show runs/a --trail 3", "--trail", "--trial"),
+        ("test runs/a --again --reasons x", "--reasons", "--reason"),
+    ],
+)
+def test_a_misspelt_option_is_no_override(call: Call, arguments: str, given: str, meant: str) -> None:
+    code, output, errors = call(*arguments.split())
+    assert (code, output) == (2, [])
+    command, *_ = arguments.split()
+    assert errors == (
+        "tune-jobs: the command line: 1 problem\n"
+        f"  {given}  no option of `tune-jobs {command}`; did you mean {meant}?\n"
+    )
+
+
+def test_a_misspelt_key_of_a_job_is_one_of_the_job(call: Call, write_job: WriteJob) -> None:
+    code, _, errors = call("submit", write_job(), "--seeds", "3")
+    assert code == 2
+    assert "unknown key; did you mean 'seed'?" in errors
+
+
+def test_run_is_told_from_submit_by_what_its_address_is(call: Call) -> None:
+    code, output, errors = call("run", "job.yaml", "--address", "http://127.0.0.1:8265")
+    assert (code, output) == (2, [])
+    assert errors == (
+        "tune-jobs: --address http://127.0.0.1:8265: `run` joins the Ray at HOST:PORT, from a machine of the cluster; "
+        "`tune-jobs submit JOB --address http://127.0.0.1:8265` sends the job there\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("search.trails", "data.source; did you mean 'search.trials'?\n"),
+        ("limits.minuts", "data.source; did you mean 'limits.minutes'?\n"),
+        ("model.name", "data.source\n"),
+    ],
+)
+def test_a_key_that_cannot_change_is_refused_before_a_cluster_is_asked(
+    call: Call, key: str, said: str
+) -> None:
+    code, output, errors = call(
+        "resume", "/shared/a-1-abcd", "--address", "http://127.0.0.1:1", f"--{key}", "3"
+    )
+    assert (code, output) == (2, [])
+    assert errors.startswith("tune-jobs: resume a-1-abcd: 1 problem\n")
+    assert (
+        f"  {key}  no key that can change in a run that has begun; those are search.trials, limits, "
+        in errors
+    )
+    assert errors.endswith(said)
+
+
 def test_a_message_has_no_letter_that_a_terminal_obeys(call: Call) -> None:
     code, output, errors = call("validate", "\x1b[2J\x07job\u202e.yaml\udcff")
     assert (code, output) == (2, [])
