@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import ray
 import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
+from urllib3.exceptions import ProtocolError
 
 from tune_jobs.errors import ClusterError, SubmissionError
 from tune_jobs.submission.progress import Submission, submission_of
@@ -140,9 +141,11 @@ class JobsServer:
         patience = time.monotonic() + SECONDS_TO_COME_BACK
         while True:
             try:
-                for text in self._tail(submission_id):
-                    yield text[passed:]
-                    passed = max(passed, len(text))
+                seen = 0
+                for text in said_in(self._tail(submission_id)):
+                    yield text[max(passed - seen, 0) :]
+                    seen += len(text)
+                    passed = max(passed, seen)
                     patience = time.monotonic() + SECONDS_TO_COME_BACK
                 over = self.submission(submission_id).over
                 text = self.log(submission_id)
@@ -171,8 +174,7 @@ class JobsServer:
             self._client.delete_job(submission_id)
 
     def _tail(self, submission_id: str) -> Iterator[str]:
-        """All that was said so far, again and again as it grows."""
-        whole = ""
+        """Its log, part by part, from the beginning on."""
         with _quiet(), asyncio.Runner() as runner:
             chunks = self._client.tail_job_logs(submission_id)
 
@@ -180,8 +182,7 @@ class JobsServer:
                 return await anext(chunks, None)
 
             while (chunk := runner.run(next_chunk())) is not None:
-                whole += chunk
-                yield said(whole)
+                yield chunk
 
     def _unknown(self, submission_id: str) -> str:
         known = [one.id for one in self.submissions()]
@@ -209,7 +210,7 @@ class JobsServer:
                 f"{self.address}: no answer within {SECONDS_TO_ANSWER:g} s; {_how_to_reach(self.address)}"
             ) from error
         except (ConnectionError, requests.exceptions.ConnectionError) as error:
-            raise self._gone() from error
+            raise (self._hung_up() if _was_connected(error) else self._gone()) from error
         except (requests.exceptions.RequestException, ValueError, KeyError) as error:
             raise self._something_else() from error
         except RuntimeError as error:
@@ -217,6 +218,13 @@ class JobsServer:
 
     def _gone(self) -> ClusterError:
         return ClusterError(f"{self.address}: nobody listens there; {_how_to_reach(self.address)}")
+
+    def _hung_up(self) -> ClusterError:
+        return ClusterError(
+            f"{self.address}: who listens there hangs up, or does not speak HTTP: it is not the dashboard of a Ray "
+            f"cluster (nodes join at another port than that), or a tunnel to where nobody listens; "
+            f"{_how_to_reach(self.address)}"
+        )
 
     def _something_else(self) -> ClusterError:
         return ClusterError(
@@ -251,6 +259,27 @@ def said(log: str) -> str:
     """What the driver has said, without what Ray says before of how it is started."""
     _, entry, rest = log.partition("Running entrypoint for job ")
     return rest.partition("\n")[2] if entry else ""
+
+
+def said_in(parts: Iterable[str]) -> Iterator[str]:
+    """The same of a log that comes in parts: each is passed on when it is there, and looked at once."""
+    start, begun = "", False
+    for part in parts:
+        if begun:
+            yield part
+            continue
+        start += part  # Ray's own words, a few lines
+        if rest := said(start):
+            begun = True
+            yield rest
+
+
+def _was_connected(error: BaseException | None) -> bool:
+    """Was there somebody, who hung up or said what is not HTTP? Ray raises an error of its own in place of that."""
+    while error is not None and not isinstance(error, ProtocolError):
+        reason = error.args[0] if error.args else None
+        error = reason if isinstance(reason, ProtocolError) else error.__cause__ or error.__context__
+    return error is not None
 
 
 def _how_to_reach(address: str) -> str:

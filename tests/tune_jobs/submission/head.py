@@ -29,11 +29,13 @@ class Head:
         url: of its dashboard.
         token: that it lets in.
         home: of a user without any settings of Ray.
+        port: at which nodes join.
     """
 
     url: str
     token: str
     home: Path
+    port: int
 
     @property
     def surroundings(self) -> dict[str, str]:
@@ -93,7 +95,7 @@ def head_node(**environment: str) -> Iterator[Head]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        head = Head(f"http://127.0.0.1:{ports['dashboard-port']}", token, home)
+        head = Head(f"http://127.0.0.1:{ports['dashboard-port']}", token, home, ports["port"])
         _wait_for(head, process)
         yield head
     finally:

@@ -9,7 +9,7 @@ import pytest
 
 from tune_jobs.errors import ClusterError
 from tune_jobs.submission import client
-from tune_jobs.submission.client import JobsServer, checked_url, said
+from tune_jobs.submission.client import JobsServer, checked_url, said, said_in
 
 
 class Pages(http.server.BaseHTTPRequestHandler):
@@ -69,6 +69,23 @@ def test_nobody_listens() -> None:
         JobsServer(f"http://127.0.0.1:{port}")
 
 
+@pytest.mark.parametrize("words", [b"", b"\x00\x00\x06\x04\x00\x00"])
+def test_who_listens_and_speaks_no_http_is_no_cluster(words: bytes) -> None:
+    def answer() -> None:
+        with listening.accept()[0] as connection:
+            connection.recv(1 << 16)
+            connection.sendall(words)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(
+            ClusterError, match="hangs up, or does not speak HTTP: it is not the dashboard of a Ray"
+        ):
+            JobsServer(f"http://127.0.0.1:{listening.getsockname()[1]}")
+        thread.join()
+
+
 def test_who_listens_and_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "SECONDS_TO_ANSWER", 0.5)
     with (
@@ -102,3 +119,18 @@ def test_an_address_is_taken_without_its_path() -> None:
 def test_what_ray_says_before_the_driver_is_left_out() -> None:
     assert said("runtime env is made\nRunning entrypoint for job a: exec sh\nhello\n") == "hello\n"
     assert said("runtime env is made\n") == ""
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_a_log_that_comes_in_parts_is_the_same(size: int) -> None:
+    log = "runtime env is made\nRunning entrypoint for job a: exec sh\n\nhello\nRunning entrypoint for job b\nend\n"
+    assert "".join(said_in(log[at : at + size] for at in range(0, len(log), size))) == said(log)
+    assert list(said_in(["runtime env is made\n"])) == []
+
+
+def test_a_long_log_is_not_read_again_for_each_of_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    monkeypatch.setattr(client, "said", lambda log: read.append(len(log)) or said(log))
+    parts = ["env\n", "Running entrypoint for job a: x\n", *(f"{number}\n" for number in range(1000))]
+    assert list(said_in(parts)) == parts[2:]
+    assert sum(read) < 200
