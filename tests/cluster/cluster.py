@@ -59,10 +59,12 @@ class Cluster:
         self.wait_for_nodes(1 + sum(worker.is_up for worker in self.workers))
 
     def down(self) -> None:
-        """`ray down`, which with this provider is of no concern to workers; and `ray stop` on these."""
+        """`ray down`, by which this provider ends Ray on the head alone; and `ray stop` on the workers."""
         self.laptop.run("ray", "down", "--yes", CONFIG, seconds=300)
-        for stop in [self.on(worker.name, "ray stop") for worker in self.workers if worker.is_up]:
-            stop.succeed(120)
+        stop = "bash -ic 'ray stop'"  # as the documented file has it
+        up = [worker.name for worker in self.workers if worker.is_up]
+        for stopping in [self.laptop.start("ssh", "-i", KEY, worker, stop) for worker in up]:
+            stopping.succeed(120)
 
     def on(self, host: str, command: str) -> Command:
         """A command that the laptop's user runs on a host, over ssh."""

@@ -16,7 +16,7 @@ from tune_jobs import open_run
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 MEGABYTES = int(os.environ.get("TUNE_JOBS_DATA_MB", "300"))
-"""Of features; the table in docs/cluster.md is measured with 1000."""
+"""Of features; docs/cluster.md says what came of 1000."""
 FEATURES = 256
 SHARES = {"train": 0.7, "validation": 0.2, "test": 0.1}
 DATA = """
