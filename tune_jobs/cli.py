@@ -19,7 +19,13 @@ from rich.console import Console
 
 from search_spaces import Problem, SearchSpaceError
 from trainers.errors import CheckpointError, Diverged, TrainerError
-from tune_jobs.cluster_commands import add_commands, is_jobs_address, refuse_jobs_address, resume_on_cluster
+from tune_jobs.cluster_commands import (
+    add_commands,
+    address_to_resume,
+    is_jobs_address,
+    refuse_jobs_address,
+    resume_on_cluster,
+)
 from tune_jobs.display import (
     configuration_text,
     failures_display,
@@ -207,8 +213,9 @@ def _resume(options: argparse.Namespace, rest: list[str], console: Console) -> N
     from tune_jobs.submission.handover import Handover  # noqa: PLC0415
     from tune_jobs.views import make_view  # noqa: PLC0415
 
-    if is_jobs_address(options.address):
-        resume_on_cluster(options.run, options.address, rest, console)
+    address = address_to_resume(options.run, options.address)
+    if is_jobs_address(address):
+        resume_on_cluster(options.run, address, rest, console)
         return
     handover = Handover.from_environment()
     announcing = [] if handover is None else [handover.announcing(console)]

@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from rich.console import Console
 
@@ -80,7 +80,14 @@ def refuse_jobs_address(address: str | None) -> None:
         )
 
 
-def is_jobs_address(address: str | None) -> bool:
+def address_to_resume(run: str, address: str | None) -> str | None:
+    """Where `run` is resumed: at the address that was given; else what is no run here is a submission's, if any is."""
+    if address is not None or is_uri(run) or os.sep in run or Path(run).exists():
+        return address
+    return os.environ.get(ADDRESS_VARIABLE)
+
+
+def is_jobs_address(address: str | None) -> TypeGuard[str]:
     """Is it that of a Jobs server, rather than of a Ray to join?"""
     return address is not None and "://" in address
 

@@ -15,6 +15,7 @@ import pytest
 from tune_jobs import holdout
 from tune_jobs.checkpoint_store import CheckpointStore
 from tune_jobs.cli import main
+from tune_jobs.cluster_commands import ADDRESS_VARIABLE, address_to_resume
 from tune_jobs.driver import conclude
 from tune_jobs.events import (
     CheckpointWritten,
@@ -549,3 +550,22 @@ def test_a_sweep_that_is_none_ends_with_2(call: Call, tmp_path: Path) -> None:
     code, output, errors = call("import-sweep", "sweep.yaml")
     assert (code, output) == (2, [])
     assert errors.startswith("tune-jobs: method: guess is not a method; valid are bayes, random, grid")
+
+
+@pytest.mark.parametrize(
+    ("run", "given", "where"),
+    [
+        ("small-20260101T000000Z-abcd", None, "http://127.0.0.1:1"),
+        ("small-20260101T000000Z-abcd", "10.0.0.1:6379", "10.0.0.1:6379"),
+        ("runs/small-20260101T000000Z-abcd", None, None),
+        ("s3://bucket/runs/small-20260101T000000Z-abcd", None, None),
+        (".", None, None),
+    ],
+)
+def test_what_is_no_run_here_is_resumed_where_the_environment_says(
+    run: str, given: str | None, where: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ADDRESS_VARIABLE, "http://127.0.0.1:1")
+    assert address_to_resume(run, given) == where
+    monkeypatch.delenv(ADDRESS_VARIABLE)
+    assert address_to_resume(run, given) == given
