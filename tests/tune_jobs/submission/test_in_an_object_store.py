@@ -62,5 +62,7 @@ def test_it_is_resumed_elsewhere_and_fetched_with_and_without_credentials(tmp_pa
                 assert len(fetched.record.trials) == 3
                 assert fetched.winner.checkpoint.is_file()
                 assert (fetched.path / "submitted" / "rows.csv").is_file()
-            tested = head.call("test", str(tmp_path / "through" / name))
+                refused = head.call("test", str(fetched.path), **own)
+                assert f"give the command where {place} is seen" in refused.stderr
+            tested = head.call("test", place, **own)
             assert "test_loss: " in tested.stdout, tested.stderr
