@@ -19,10 +19,11 @@ SECONDS_TO_ANSWER = 20.0
 """Importing Ray takes one or two of them."""
 _REFUSED = "refused"
 _NOT_IT = "the one that was given is not it"
-_HOW_TO_BE_LET_IN = (
+HOW_TO_BE_LET_IN = (
     "export RAY_AUTH_MODE=token, and the cluster's token as RAY_AUTH_TOKEN or in ~/.ray/auth_token "
     "(on its head: `ray get-auth-token`)"
 )
+"""What whoever has not the token of a cluster is told to do."""
 
 
 def check_address(address: str) -> str:
@@ -47,7 +48,7 @@ def check_address(address: str) -> str:
     if outcome is None:
         raise _no_ray(address, "something listens, and does not answer as a head node does")
     if _REFUSED in outcome:
-        raise ResourceError(f"--address {address}: {outcome[_REFUSED]}; {_HOW_TO_BE_LET_IN}")
+        raise ResourceError(f"--address {address}: {outcome[_REFUSED]}; {HOW_TO_BE_LET_IN}")
     if differences := _differences(outcome):
         raise ResourceError(
             f"--address {address}: {differences}; install the same versions on both sides, with the project's "

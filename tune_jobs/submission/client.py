@@ -17,6 +17,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 from urllib3.exceptions import ProtocolError
 
+from tune_jobs.cluster.knock import HOW_TO_BE_LET_IN
 from tune_jobs.errors import ClusterError, SubmissionError
 from tune_jobs.submission.progress import Submission, submission_of
 
@@ -34,10 +35,6 @@ OURS = "tune_jobs"
 """Key of the metadata of our submissions; the value is what they are for."""
 RUN = "run"
 _ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
-_TOKEN = (
-    "export RAY_AUTH_MODE=token, and the cluster's token as RAY_AUTH_TOKEN or in ~/.ray/auth_token "  # noqa: S105
-    "(on its head: `ray get-auth-token`)"
-)
 _START = """
 tune_jobs_python=$(sed -n 's|^.* \\(/.*\\)/lib/python[0-9.]*/site-packages/ray/_raylet[^/]*$|\\1/bin/python3|p' \
 /proc/$PPID/maps 2>/dev/null | head -n 1)
@@ -203,7 +200,7 @@ class JobsServer:
             wrong = "Authentication failed" in str(error)
             why = "the one that was given is not it" if wrong else "none was given"
             raise ClusterError(
-                f"{self.address}: the cluster lets in holders of its token alone, and {why}; {_TOKEN}"
+                f"{self.address}: the cluster lets in holders of its token alone, and {why}; {HOW_TO_BE_LET_IN}"
             ) from error
         except requests.exceptions.Timeout as error:
             raise ClusterError(
