@@ -55,8 +55,7 @@ def evaluate(
             joined = distribution.join_outputs(own, len(rows.x))
             numbers = [nan] * (1 + len(metrics))
             if joined is not None:
-                measured = measure(metrics, joined, rows.y)
-                numbers = [_mean_loss(loss, joined, rows.y, size), *measured.values()]
+                numbers = [_mean_loss(loss, joined, rows.y, size), *measure(metrics, joined, rows.y).values()]
             mean, *values = distribution.first_tells(numbers)
     finally:
         model.train(training)

@@ -330,7 +330,7 @@ def test_a_run_folder_that_is_gone_stops_the_run(tmp_path: Path) -> None:
     """What is left of the run is in memory, and nothing is made anew in its place."""
     storage = tmp_path / "runs"
     gone = after(CheckpointWritten, 3, lambda: shutil.rmtree(storage, ignore_errors=True))
-    with pytest.raises(StorageFailed, match=r"\.pt: cannot be written to \(No such file or directory\)"):
+    with pytest.raises(StorageFailed, match=r"\.pt: cannot be written to \(No such file or directory, on "):
         run(job_on(storage), listeners=[gone])
     assert not list(storage.rglob("*.pt"))
 
