@@ -26,6 +26,7 @@ from trainers.settings import ScoreSettings
 from tune_jobs.folder import RunFolder
 from tune_jobs.job_sections import LimitSettings, SchedulerSettings, SearchSettings
 from tune_jobs.journal import Journal, Listener
+from tune_jobs.live_run import LiveRun
 from tune_jobs.records import RunRecord
 from tune_jobs.reports import Reporter
 from tune_jobs.steering import SteeringPlan, steering
@@ -116,7 +117,7 @@ def tune_jobs(
         record = RunRecord(ScoreSettings())
         with (
             Journal(folder.journal, record.apply, *listeners) as journal,
-            steering(plan, journal, record, folder) as steers,
+            steering(plan, run := LiveRun(folder, journal, record)) as steers,
         ):
             yield Contestant(
                 scheduler=steers.scheduler,
@@ -124,7 +125,7 @@ def tune_jobs(
                 most_pending=workers,
                 train=partial(as_a_run, max_epochs=table.steps, rungs=plan.rungs),
                 configuration=lambda config: config["configuration"],
-                callback=JournalCallback(steers, journal, record, LimitSettings()),
+                callback=JournalCallback(run, steers, LimitSettings()),
             )
 
 

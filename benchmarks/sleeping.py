@@ -18,13 +18,13 @@ from ray.cluster_utils import Cluster
 from benchmarks.scaling import Diary, Load, Sleep
 from trainers.settings import ScoreSettings
 from tune_jobs.cluster.capacity import Capacity
-from tune_jobs.driver import _following
+from tune_jobs.driver import following
 from tune_jobs.events import EpochsReported, Event, TrialEnded, TrialStarted
 from tune_jobs.job import Job
 from tune_jobs.journal import Journal
+from tune_jobs.live_run import LiveRun
 from tune_jobs.preparation import make_folder, prepare, run_started, trial_task
 from tune_jobs.ray_connection import ray_connection
-from tune_jobs.records import RunRecord
 from tune_jobs.reports import Reporter
 from tune_jobs.tuning import tune_trials
 
@@ -112,16 +112,17 @@ def run_ours(load: Load, folder: Path) -> Diary:
         elif isinstance(event, TrialEnded):
             diary.ended.append(time.time())
 
-    with ray_connection() as look, Journal((run := make_folder(job, prepared)).journal) as journal:
+    folder_of_run = make_folder(job, prepared)
+    with ray_connection() as look, Journal(folder_of_run.journal) as journal:
         begins = run_started(job, prepared.report)
-        record = RunRecord.replay([begins], job.selection)
+        run = LiveRun.begun(folder_of_run, journal, begins, job.selection)
         trainable = tune.with_parameters(
             sleep_for_us, load=load, gathering=_gathering(folder, load), score=job.selection
         )
-        with _following(job, run, journal, record, [begins], [note]):
+        with following(job, run, [note]):
             journal.append(begins)
-            task = trial_task(job, run)
-            tune_trials(job, task, trainable, Capacity(job.resources, look), run, journal, record)
+            task = trial_task(job, run.folder)
+            tune_trials(job, task, trainable, Capacity(job.resources, look), run)
     return diary
 
 

@@ -25,6 +25,7 @@ from tune_jobs.folder import RunFolder
 from tune_jobs.job import Job
 from tune_jobs.job_checks import importable_from
 from tune_jobs.journal import Journal, Listener
+from tune_jobs.live_run import LiveRun
 from tune_jobs.preparation import check_store, make_folder, prepare, run_started, trial_task
 from tune_jobs.records import RunRecord, failures
 from tune_jobs.remote.mirror import AfterUpload, mirrored
@@ -86,7 +87,9 @@ def run(
                 Journal(folder.journal) as journal,
                 mirrored(folder, journal) as after_upload,
             ):
-                _tune(job, folder, journal, begins, data, capacity, listeners, signals, after_upload)
+                live = LiveRun.begun(folder, journal, begins, job.selection)
+                pruning = _pruning(live, after_upload)
+                _tune(job, live, begins, data, capacity, [pruning, *listeners], signals)
     return judged(open_run(folder.path))
 
 
@@ -143,39 +146,35 @@ def resume(
                 append_openings(journal, folder)
                 begins, data = run_resumed(job, journal), [prepared.for_trials()]
                 del prepared
-                _tune(job, folder, journal, begins, data, capacity, listeners, signals, after_upload)
+                live = LiveRun.begun(folder, journal, begins, job.selection)
+                pruning = _pruning(live, after_upload)
+                _tune(job, live, begins, data, capacity, [pruning, *listeners], signals)
     return judged(open_run(folder.path))
 
 
 def _tune(
     job: Job,
-    folder: RunFolder,
-    journal: Journal,
+    run: LiveRun,
     begins: RunStarted | RunResumed,
     data: list["TrainingData"],
     capacity: Capacity,
     listeners: Sequence[Listener],
     signals: Interrupts,
-    after_upload: AfterUpload,
 ) -> None:
     """Trains what is to be trained, from what the journal holds on, and concludes the run however it ends."""
     from tune_jobs.tuning import share, tune_trials  # noqa: PLC0415 (imports Ray Tune)
 
-    past = in_force([*journal.past, begins])
-    record = RunRecord.replay(past, job.selection)
-    with _following(job, folder, journal, record, past, [_pruning(folder, record, after_upload), *listeners]):
-        journal.append(begins)
+    with following(job, run, listeners):
+        run.journal.append(begins)
         try:
-            task = trial_task(job, folder, seconds_spent(journal.past))
+            task = trial_task(job, run.folder, seconds_spent(run.journal.past))
             trainable = share(task, data.pop())
-            ending = tune_trials(
-                job, task, trainable, capacity, folder, journal, record, past, lambda: signals.requested
-            )
+            ending = tune_trials(job, task, trainable, capacity, run, lambda: signals.requested)
         except BaseException as error:
             with suppress(StorageFailed, OSError):  # what ended the run comes first
-                conclude(record, _ending_by(error), folder, journal)
+                conclude(run, _ending_by(error))
             raise
-        conclude(record, ending, folder, journal)
+        conclude(run, ending)
 
 
 def _check_storage(cluster: Cluster, folder: RunFolder) -> None:
@@ -190,40 +189,33 @@ def _ending_by(error: BaseException) -> Ending:
 
 
 @contextmanager
-def _following(
-    job: Job,
-    folder: RunFolder,
-    journal: Journal,
-    record: RunRecord,
-    past: Sequence[Event],
-    listeners: Sequence[Listener],
-) -> Iterator[None]:
-    """Has `record`, the listeners and the job's trackers follow the journal."""
+def following(job: Job, run: LiveRun, listeners: Sequence[Listener]) -> Iterator[None]:
+    """Has the run's record, the listeners and the job's trackers follow the journal."""
     from tune_jobs.search.study import StudyMirror  # noqa: PLC0415 (imports Optuna)
 
     epochs = (*rung_epochs(job.scheduler, job.training.max_epochs), job.training.max_epochs)
-    study = StudyMirror.on(folder, job.search.space, job.selection, epochs, past)
+    study = StudyMirror.on(run.folder, job.search.space, job.selection, epochs, run.past)
     with ExitStack() as open_:
-        guests = [Guest(study, "the Optuna study"), *open_trackers(job, folder, past)]
+        guests = [Guest(study, "the Optuna study"), *open_trackers(job, run.folder, run.past)]
         for guest in guests:
             open_.enter_context(guest)
-        for listener in (record.apply, *listeners):
-            journal.follow(listener)
+        for listener in (run.record.apply, *listeners):
+            run.journal.follow(listener)
         for guest in guests:
-            journal.follow(guest)
+            run.journal.follow(guest)
         yield
 
 
-def conclude(record: RunRecord, ending: Ending, folder: RunFolder, journal: Journal) -> None:
+def conclude(run: LiveRun, ending: Ending) -> None:
     """Ends what is open, selects the winner and writes the tables; the run may have ended in any way."""
-    for trial in record.with_status(Status.PENDING, Status.RUNNING, Status.WAITING):
-        journal.append(
+    for trial in run.record.with_status(Status.PENDING, Status.RUNNING, Status.WAITING):
+        run.journal.append(
             TrialEnded(
                 trial_id=trial.trial_id, status=Status.INTERRUPTED, reason=ending.value, resumable=True
             )
         )
-    journal.append(RunEnded(ending=ending))
-    _select(record, folder, journal)
+    run.journal.append(RunEnded(ending=ending))
+    _select(run.record, run.folder, run.journal)
 
 
 def _conclude_again(job: Job, folder: RunFolder, journal: Journal) -> None:
@@ -245,13 +237,13 @@ def _select(record: RunRecord, folder: RunFolder, journal: Journal | None) -> No
     write_selection(record, winner, folder)
 
 
-def _pruning(folder: RunFolder, record: RunRecord, after_upload: AfterUpload) -> Listener:
+def _pruning(run: LiveRun, after_upload: AfterUpload) -> Listener:
     """Nobody may be told by an object store to go on from a checkpoint that is gone: it hears of the end first."""
-    place = checkpoints_of(folder)
+    place = checkpoints_of(run.folder)
 
     def prune(event: Event) -> None:
         if isinstance(event, TrialEnded):
-            done = unneeded(record)
+            done = unneeded(run.record)
             after_upload(lambda: prune_checkpoints(place, done))
 
     return prune

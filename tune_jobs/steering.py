@@ -1,6 +1,6 @@
 """What steers a run under Ray Tune: its scheduler and its searcher, put together on the run's journal."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -9,10 +9,9 @@ from ray.tune.schedulers import TrialScheduler
 
 from trainers.settings import ScoreSettings
 from tune_jobs.events import Event, TrialCreated
-from tune_jobs.folder import RunFolder
 from tune_jobs.job_sections import SchedulerSettings, SearchSettings
 from tune_jobs.journal import Journal
-from tune_jobs.records import RunRecord
+from tune_jobs.live_run import LiveRun
 from tune_jobs.replayed_scheduler import ReplayedScheduler, replayed
 from tune_jobs.report_log import ReportLog
 from tune_jobs.rungs import RungTables
@@ -68,28 +67,21 @@ class Steering:
 
 @contextmanager
 def steering(
-    plan: SteeringPlan,
-    journal: Journal,
-    record: RunRecord,
-    folder: RunFolder,
-    out_of_time: Callable[[], bool] = lambda: False,
-    events: Sequence[Event] = (),
+    plan: SteeringPlan, run: LiveRun, out_of_time: Callable[[], bool] = lambda: False
 ) -> Iterator[Steering]:
-    """Scheduler and searcher, which follow the journal.
+    """Scheduler and searcher, which go on from the run's past and follow its journal.
 
     Args:
         plan: what they are to do.
-        journal: of the run.
-        record: follows the journal.
-        folder: of the run.
-        events: of the journal, if it has some already: all that is made here goes on from there.
+        run: whose record follows the journal.
         out_of_time: no trial is created or promoted once this is true.
     """
+    journal, record = run.journal, run.record
     tables = make_tables(plan.scheduler, plan.max_epochs, plan.score)
-    for event in events:
+    for event in run.past:
         tables.apply(event)
-    reports = ReportLog(journal.append, record, folder)
-    with make_proposals(plan, events) as proposals:
+    reports = ReportLog(journal.append, record, run.folder)
+    with make_proposals(plan, run.past) as proposals:
         journal.follow(tables.apply)
         journal.follow(proposals)
         searcher = JournaledSearcher(
@@ -98,7 +90,7 @@ def steering(
             tables,
             trials=plan.trials,
             concurrent=plan.room,
-            created=[event for event in events if isinstance(event, TrialCreated)],
+            created=[event for event in run.past if isinstance(event, TrialCreated)],
             out_of_time=out_of_time,
         )
 
@@ -107,9 +99,9 @@ def steering(
 
         scheduler: TrialScheduler
         if plan.scheduler.waits:
-            scheduler = _waiting(plan, tables, reports, journal, searcher, out_of_time, ended)
+            scheduler = _waiting(plan, journal, tables, reports, searcher, out_of_time, ended)
         else:
-            scheduler = _replayed(plan, reports, journal, events, ended)
+            scheduler = _replayed(plan, run, reports, ended)
         yield Steering(scheduler, searcher, reports, tables, out_of_time)
 
 
@@ -136,22 +128,18 @@ def make_proposals(plan: SteeringPlan, events: Iterable[Event] = ()) -> Iterator
 
 
 def _replayed(
-    plan: SteeringPlan,
-    reports: ReportLog,
-    journal: Journal,
-    events: Iterable[Event],
-    ended: Callable[[str], bool],
+    plan: SteeringPlan, run: LiveRun, reports: ReportLog, ended: Callable[[str], bool]
 ) -> TrialScheduler:
-    rule = replayed(ray_scheduler(plan.scheduler, plan.max_epochs), plan.rungs, plan.score, events)
-    journal.follow(rule.apply)
+    rule = replayed(ray_scheduler(plan.scheduler, plan.max_epochs), plan.rungs, plan.score, run.past)
+    run.journal.follow(rule.apply)
     return ReplayedScheduler(rule, reports, ended)
 
 
 def _waiting(
     plan: SteeringPlan,
+    journal: Journal,
     tables: RungTables,
     reports: ReportLog,
-    journal: Journal,
     searcher: JournaledSearcher,
     out_of_time: Callable[[], bool],
     ended: Callable[[str], bool],

@@ -20,7 +20,6 @@ from tune_jobs.cluster.survey import check_storage, refuse_unfit, survey
 from tune_jobs.distributed_trial import train_together
 from tune_jobs.events import (
     Ending,
-    Event,
     Noticed,
     Status,
     TrialEnded,
@@ -28,12 +27,10 @@ from tune_jobs.events import (
     TrialUnplaced,
     WorkerLost,
 )
-from tune_jobs.folder import RunFolder
 from tune_jobs.job import Job
 from tune_jobs.job_sections import LimitSettings
-from tune_jobs.journal import Journal
+from tune_jobs.live_run import LiveRun
 from tune_jobs.ray_connection import dead_server, environment
-from tune_jobs.records import RunRecord
 from tune_jobs.reports import Report
 from tune_jobs.steering import Steering, SteeringPlan, steering
 from tune_jobs.storage import storage_failures
@@ -77,16 +74,12 @@ def tune_trials(
     task: TrialTask,
     trainable: Trainable,
     capacity: Capacity,
-    folder: RunFolder,
-    journal: Journal,
-    record: RunRecord,
-    past: Sequence[Event] = (),
+    run: LiveRun,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> Ending:
     """Trains as many trials at a time as there is room for until the search has no more; the journal has every event.
 
-    It goes on from the events of the `past`, which are those in force. As soon as `interrupted` says so, it ends
-    all workers and returns.
+    It goes on from the run's past. As soon as `interrupted` says so, it ends all workers and returns.
 
     Raises:
         StorageFailed: the run folder cannot be written to any more.
@@ -104,19 +97,19 @@ def tune_trials(
     placement = PlacementWatch(
         job.resources.bundles,
         free_resources,
-        lambda trial_id, reason: journal.append(TrialUnplaced(trial_id=trial_id, reason=reason)),
+        lambda trial_id, reason: run.journal.append(TrialUnplaced(trial_id=trial_id, reason=reason)),
     )
     newcomers = Newcomers(
         cluster_now,
         partial(_check_newcomers, job, task),
-        lambda text: journal.append(Noticed(text=text)),
+        lambda text: run.journal.append(Noticed(text=text)),
     )
     # As many workers as there is room for are started at once, and the searcher knows how many those are now.
     # Ray Tune would start one after the other, or not more than there was room for at the beginning.
     pending = environment({"TUNE_MAX_PENDING_TRIALS_PG": str(MOST_PENDING)})
     with (
-        steering(plan, journal, record, folder, lambda: task.out_of_time, past) as steers,
-        storage_failures(folder.path, journal, steers.reports),
+        steering(plan, run, lambda: task.out_of_time) as steers,
+        storage_failures(run.folder.path, run.journal, steers.reports),
         pending,
         memory_kills_end_actors(),
         trainables_remembered(),
@@ -124,15 +117,13 @@ def tune_trials(
         try:
             tune.run(
                 trainable,
-                name=folder.ray.name,
-                storage_path=str(folder.path),
+                name=run.folder.ray.name,
+                storage_path=str(run.folder.path),
                 trial_dirname_creator=lambda trial: str(trial.config["trial_id"]),
                 num_samples=-1,  # until the searcher says that it has finished
                 search_alg=steers.searcher,
                 scheduler=steers.scheduler,
-                callbacks=[
-                    JournalCallback(steers, journal, record, job.limits, interrupted, placement, newcomers)
-                ],
+                callbacks=[JournalCallback(run, steers, job.limits, interrupted, placement, newcomers)],
                 resources_per_trial=tune.PlacementGroupFactory(list(job.resources.bundles)),
                 max_failures=-1,  # the callback counts, since Ray Tune counts machines that were lost too
                 reuse_actors=True,
@@ -157,9 +148,8 @@ class JournalCallback(TrialProgressCallback):
     It takes the place of Ray Tune's own progress callback, which would print trials that it has no result of.
 
     Args:
+        run: whose record follows the journal.
         steers: writes the reports that the scheduler was not told of, and knows which trials wait.
-        journal: of the run.
-        record: follows the journal.
         limits: how long a trial may report nothing, and how often it may lose its worker.
         interrupted: the run is to end.
         placement: is told of the trials that have no worker; None where all find one.
@@ -168,16 +158,15 @@ class JournalCallback(TrialProgressCallback):
 
     def __init__(
         self,
+        run: LiveRun,
         steers: Steering,
-        journal: Journal,
-        record: RunRecord,
         limits: LimitSettings,
         interrupted: Callable[[], bool] = lambda: False,
         placement: PlacementWatch | None = None,
         newcomers: Newcomers | None = None,
     ) -> None:
-        self._journal = journal
-        self._record = record
+        self._journal = run.journal
+        self._record = run.record
         self._retries = limits.retries_per_trial
         self._interrupted = interrupted
         self._tables = steers.tables

@@ -29,6 +29,7 @@ from tune_jobs.events import (
 from tune_jobs.folder import RunFolder
 from tune_jobs.job import Job
 from tune_jobs.journal import Journal, read_journal
+from tune_jobs.live_run import LiveRun
 from tune_jobs.preparation import make_folder, prepare, run_started, trial_task
 from tune_jobs.records import RunRecord
 from tune_jobs.trainable import make_trainer
@@ -470,7 +471,7 @@ def trained_run(make_sections: Callable[..., dict[str, Any]], tmp_path: Path) ->
             journal.append(
                 TrialEnded(trial_id=trial_id, status=Status.COMPLETED, reason="all epochs are done")
             )
-        conclude(record, Ending.ALL_TRIALS, folder, journal)
+        conclude(LiveRun(folder, journal, record), Ending.ALL_TRIALS)
     return folder
 
 

@@ -29,6 +29,7 @@ from tune_jobs.events import Ending, HoldoutEvaluated, HoldoutUnsealed, RunEnded
 from tune_jobs.folder import RunFolder
 from tune_jobs.holdout import LEDGER
 from tune_jobs.journal import Journal, read_journal
+from tune_jobs.live_run import LiveRun
 from tune_jobs.records import RunRecord
 from tune_jobs.repair import STAGING, repair, went_on
 from tune_jobs.search.study import StudyMirror, study_storage
@@ -81,7 +82,7 @@ def made_live(path: Path, *, place: int | None = None, ended: bool = True, **tra
             for event in part:
                 journal.append(event)
             if ended and part is (second or first):
-                conclude(record, Ending.ALL_TRIALS, folder, journal)
+                conclude(LiveRun(folder, journal, record), Ending.ALL_TRIALS)
     return folder
 
 

@@ -32,6 +32,7 @@ from tune_jobs.events import (
 from tune_jobs.folder import RunFolder
 from tune_jobs.job_sections import LimitSettings, SchedulerSettings
 from tune_jobs.journal import Journal, read_journal
+from tune_jobs.live_run import LiveRun
 from tune_jobs.records import RunRecord
 from tune_jobs.replayed_scheduler import ReplayedRule, replayed
 from tune_jobs.reports import Report
@@ -93,7 +94,10 @@ def simulated(
 ) -> tuple[list[Event], list[str]]:
     """The journal of a run, and the scheduler's state after each event; or one with Ray's scheduler as it is."""
     record, states = RunRecord(plan.score), []
-    with Journal(folder.journal, record.apply) as journal, steering(plan, journal, record, folder) as steers:
+    with (
+        Journal(folder.journal, record.apply) as journal,
+        steering(plan, run := LiveRun(folder, journal, record)) as steers,
+    ):
         rule: ReplayedRule = steers.scheduler._rule  # type: ignore[attr-defined]
         journal.follow(lambda event: states.append(state(rule)))
         contestant = Contestant(
@@ -102,7 +106,7 @@ def simulated(
             most_pending=plan.concurrent,
             train=partial(as_a_run, max_epochs=plan.max_epochs, rungs=plan.rungs),
             configuration=lambda config: config["configuration"],
-            callback=JournalCallback(steers, journal, record, LimitSettings()),
+            callback=JournalCallback(run, steers, LimitSettings()),
         )
         replay(contestant, table, steps=10_000, seed=7)
     return read_journal(folder.journal), states
@@ -240,7 +244,7 @@ def test_a_trial_that_was_to_be_stopped_when_the_driver_died_is_stopped_when_it_
 
     with (
         Journal(folder.journal, record.apply) as journal,
-        steering(plan, journal, record, folder, events=past) as steers,
+        steering(plan, LiveRun(folder, journal, record, past)) as steers,
     ):
         assert [decision(number, 1, loss) for number, loss in enumerate((0.1, 0.2, 0.9))] == [
             TrialScheduler.CONTINUE, TrialScheduler.STOP, TrialScheduler.STOP,

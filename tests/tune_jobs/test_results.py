@@ -27,6 +27,7 @@ from tune_jobs.folder import RunFolder
 from tune_jobs.job import Job
 from tune_jobs.job_file import dump_yaml, read_yaml
 from tune_jobs.journal import Journal, read_journal
+from tune_jobs.live_run import LiveRun
 from tune_jobs.preparation import make_folder, prepare, run_started, trial_task
 from tune_jobs.records import RunRecord
 from tune_jobs.repair import repair
@@ -57,7 +58,7 @@ def trained(make_sections: Callable[..., dict[str, Any]], tmp_path_factory: pyte
         journal.append(EpochsReported(trial_id="0000", results=results, worker="here:1"))
         journal.append(CheckpointWritten(trial_id="0000", epoch=6, file=f"checkpoints/{file}"))
         journal.append(TrialEnded(trial_id="0000", status=Status.COMPLETED, reason="all epochs are done"))
-        conclude(record, Ending.ALL_TRIALS, folder, journal)
+        conclude(LiveRun(folder, journal, record), Ending.ALL_TRIALS)
     return folder.path
 
 

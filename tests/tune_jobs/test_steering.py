@@ -32,6 +32,7 @@ from tune_jobs.events import (
 from tune_jobs.folder import RunFolder
 from tune_jobs.job_sections import LimitSettings, SchedulerSettings, SearchSettings
 from tune_jobs.journal import Journal, read_journal
+from tune_jobs.live_run import LiveRun
 from tune_jobs.records import RunRecord
 from tune_jobs.replayed_scheduler import ReplayedScheduler
 from tune_jobs.rungs import Promotion, RungTables
@@ -72,7 +73,7 @@ def contestant(
     )
     with (
         Journal(folder.journal, record.apply, study) as journal,
-        steering(plan, journal, record, folder) as steers,
+        steering(plan, run := LiveRun(folder, journal, record)) as steers,
     ):
         yield Contestant(
             scheduler=steers.scheduler,
@@ -80,7 +81,7 @@ def contestant(
             most_pending=plan.concurrent,
             train=partial(as_a_run, max_epochs=plan.max_epochs, rungs=plan.rungs),
             configuration=lambda config: config["configuration"],
-            callback=JournalCallback(steers, journal, record, LimitSettings()),
+            callback=JournalCallback(run, steers, LimitSettings()),
         )
 
 
@@ -179,7 +180,7 @@ def test_a_run_that_is_taken_up_from_its_journal_creates_the_same_trial_next(
         record = RunRecord.replay(events[:place], plan.score)
         with (
             Journal(again.journal, record.apply) as journal,
-            steering(plan, journal, record, again, events=events[:place]) as steers,
+            steering(plan, LiveRun(again, journal, record, events[:place])) as steers,
         ):
             unfinished = {*steers.tables.open, *steers.tables.waiting}
             first = [steers.searcher.suggest("")["trial_id"] for _ in unfinished]  # type: ignore[index, call-overload]
@@ -323,7 +324,7 @@ def test_a_run_whose_time_is_out_creates_and_promotes_no_more(
     out = False
     with (
         Journal(folder.journal, record.apply) as journal,
-        steering(plan, journal, record, folder, lambda: out) as steers,
+        steering(plan, LiveRun(folder, journal, record), lambda: out) as steers,
     ):
         for number in range(3):
             given: Any = steers.searcher.suggest("")
