@@ -5,8 +5,10 @@ has them about a second later, or when an outage is over, whatever files are on 
 said to have ended, the store has all.
 """
 
+import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,6 +34,9 @@ SECONDS_BETWEEN_RENEWALS = 1.0
 """Of looks whether the lease is due."""
 END_SECONDS = 60.0
 """So long the store is waited for at the end of a command."""
+SECONDS_UNTOLD = 10.0
+"""Of an outage: shorter ones are nobody's business."""
+_LOG = logging.getLogger(__name__)
 _URGENT = (TrialEnded, HoldoutUnsealed, RunEnded)
 _NOT_SENT = ("checkpoints", "ray")
 _NOT_OURS = ("checkpoints/", f"{SEGMENTS}/", f"{LEASE}/", f"{openings.FOLDER}/")
@@ -69,6 +74,36 @@ def mirrored(folder: RunFolder, journal: Journal, *, replace: bool = False) -> I
     mirror.end()
 
 
+class Outage:
+    """Says in the log when a store takes nothing for long, and when it does again.
+
+    Args:
+        place: in the store.
+        here: where all is kept meanwhile.
+    """
+
+    def __init__(self, place: Location, here: Path) -> None:
+        self._place, self._here = place, here
+        self._since: float | None = None
+        self._told = False
+
+    def failed(self, error: StoreError) -> None:
+        """The store did not take something."""
+        self._since = self._since or time.monotonic()
+        if not self._told and time.monotonic() - self._since >= SECONDS_UNTOLD:
+            self._told = True
+            _LOG.warning(
+                "%s: takes nothing at the moment (%s); the run goes on, all is kept %s%s and sent when it does",
+                self._place, error.strerror, HERE, self._here,
+            )  # fmt: skip
+
+    def over(self) -> None:
+        """The store took something."""
+        if self._told:
+            _LOG.warning("%s: takes objects again", self._place)
+        self._since, self._told = None, False
+
+
 class Mirror:
     """Follows one run; see `mirrored`.
 
@@ -91,6 +126,7 @@ class Mirror:
         self._after: Callable[[], None] | None = None
         self._failure: StorageFailed | None = None
         self._told = False
+        self._outage = Outage(place, folder.path)
         self._threads = [
             threading.Thread(target=self._follow_journal, name="journal of the run"),
             threading.Thread(target=self._follow_files, name="files of the run"),
@@ -245,10 +281,12 @@ class Mirror:
             if after is not None:
                 self._lease.ensure()
                 after()
-        except StoreError:
+        except StoreError as error:
+            self._outage.failed(error)
             with self._changed:
                 self._after = self._after or after
             raise
+        self._outage.over()
 
     def _send_events(self) -> None:
         with self._sending:

@@ -132,7 +132,14 @@ def test_what_nobody_expected_of_either_thread_ends_the_run(
         go_on()
 
 
-def test_an_outage_delays_and_loses_nothing(copy: RunFolder, s3: Location, proxy: Proxy) -> None:
+def test_an_outage_delays_and_loses_nothing_and_is_told_while_it_lasts(
+    copy: RunFolder,
+    s3: Location,
+    proxy: Proxy,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(mirror, "SECONDS_UNTOLD", 0.1)
     # The copy belongs to the server's own address; the proxy's is another server, so that it is made anew.
     there = pull(s3 / copy.name, whole=True)
     store = Store(s3 / copy.name)
@@ -140,9 +147,25 @@ def test_an_outage_delays_and_loses_nothing(copy: RunFolder, s3: Location, proxy
         proxy.mode = "down"
         for number in range(1, 50):
             journal.append(created(number))
-        wait_for(lambda: proxy.refused > 0)
+        wait_for(lambda: bool(caplog.messages))
         proxy.mode = "up"
         wait_for(lambda: read_from(store) == there.journal.read_bytes())
+    begun, over = caplog.messages
+    assert begun.startswith(f"{there.address}: takes nothing at the moment (it cannot be reached")
+    assert f"kept on this machine, in {there.path} " in begun
+    assert over == f"{there.address}: takes objects again"
+
+
+def test_a_short_outage_is_not_told(
+    copy: RunFolder, s3: Location, proxy: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    there = pull(s3 / copy.name, whole=True)
+    with Journal(there.journal) as journal, mirrored(there, journal):
+        proxy.mode = "down"
+        journal.append(created(1))
+        wait_for(lambda: proxy.refused > 0)
+        proxy.mode = "up"
+    assert caplog.messages == []
 
 
 def test_at_the_end_the_store_has_all_or_it_is_said(
