@@ -6,6 +6,7 @@ import shlex
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
@@ -13,7 +14,14 @@ from rich.console import Console
 
 from search_spaces import Problem
 from tune_jobs.display import counted
-from tune_jobs.errors import ClusterError, JobError, RunFolderError, SubmissionEnded, SubmissionError
+from tune_jobs.errors import (
+    ClusterError,
+    DamagedRun,
+    JobError,
+    RunFolderError,
+    SubmissionEnded,
+    SubmissionError,
+)
 from tune_jobs.folder import RunFolder, new_run_name
 from tune_jobs.job import Job
 from tune_jobs.job_file import parse_overrides
@@ -129,9 +137,9 @@ def _submit(options: argparse.Namespace, rest: list[str], console: Console) -> N
 
 
 def _send(server: "JobsServer", job: Job, run: str, package: Path) -> None:
-    from tune_jobs.cluster.survey import versions_here  # noqa: PLC0415
     from tune_jobs.submission.handover import Handover  # noqa: PLC0415
     from tune_jobs.submission.package import JOB_FILE  # noqa: PLC0415
+    from tune_jobs.versions import versions_here  # noqa: PLC0415
 
     server.submit(
         f"tune_jobs run {JOB_FILE} --address auto",
@@ -243,6 +251,7 @@ def resume_on_cluster(run: str, address: str, rest: Sequence[str], console: Cons
 
 
 def _fetch(options: argparse.Namespace, rest: list[str], console: Console) -> None:
+    from tune_jobs.results import open_run  # noqa: PLC0415
     from tune_jobs.submission.fetching import fetch_seen, fetch_through  # noqa: PLC0415
 
     _no_overrides(rest)
@@ -252,6 +261,12 @@ def _fetch(options: argparse.Namespace, rest: list[str], console: Console) -> No
         place = _place_of(options.run, server.submissions(), server)
         folder = _seen(place, console) if place != options.run else None
     path = fetch_seen(folder, options.output) if folder else fetch_through(server, place, options.output)
+    with suppress(DamagedRun):  # whoever opens it is told
+        if open_run(path).ending is None:
+            console.print(
+                "the run has not ended: this is how it stood; later, fetch it once more, with another --output",
+                markup=False,
+            )
     console.print(f"run: {path}", markup=False)
 
 

@@ -3,12 +3,10 @@
 import hashlib
 import json
 import os
-import platform
 import secrets
 import socket
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from search_spaces import Problem
@@ -26,11 +24,12 @@ from tune_jobs.remote.working_copy import checkpoints_of, storage_folder
 from tune_jobs.scheduling import rung_epochs
 from tune_jobs.submission.handover import Handover, keep_submitted
 from tune_jobs.trainable import TrialTask
+from tune_jobs.versions import versions_here
 
 if TYPE_CHECKING:
     from trainers.data import DataReport, PreparedData
 
-PACKAGES = ("tune-jobs", "torch", "ray", "optuna", "numpy")
+RECORDED = ("tune-jobs", "torch", "ray", "optuna", "numpy")
 """Packages whose versions are recorded with a run."""
 CHANGEABLE = ("search.trials", "limits", "tracking", "resources.max_concurrent", "data.source")
 """Keys of a job, with all below them, that may change in a run that has begun: no trial's curve depends on them.
@@ -120,11 +119,6 @@ def job_fingerprint(job: Job) -> str:
     return hashlib.sha256(json.dumps(sections, sort_keys=True).encode()).hexdigest()
 
 
-def versions() -> dict[str, str]:
-    """Of Python and of the packages that a result may depend on."""
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
-
-
 def this_process() -> str:
     """As `host:pid`."""
     return f"{socket.gethostname()}:{os.getpid()}"
@@ -143,7 +137,7 @@ def run_started(job: Job, report: "DataReport") -> RunStarted:
             "space": job.search.space.fingerprint(),
             "job": job_fingerprint(job),
         },
-        versions=versions(),
+        versions=versions_here(RECORDED),
         notices=(*report.notices, *job.notices()),
         driver=this_process(),
     )

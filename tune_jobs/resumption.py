@@ -25,8 +25,9 @@ from tune_jobs.holdout import read_ledger
 from tune_jobs.job import Job
 from tune_jobs.job_file import apply_overrides
 from tune_jobs.journal import Journal
-from tune_jobs.preparation import CHANGEABLE, this_process, versions
+from tune_jobs.preparation import CHANGEABLE, RECORDED, this_process
 from tune_jobs.results import job_of
+from tune_jobs.versions import versions_here
 
 if TYPE_CHECKING:
     from trainers.data import PreparedData
@@ -141,7 +142,7 @@ def run_resumed(job: Job, journal: Journal) -> RunResumed:
     """The event that a resumed run begins with."""
     return RunResumed(
         trials=job.trials,
-        versions=versions(),
+        versions=versions_here(RECORDED),
         notices=(*_cut_notices(journal), *_version_notices(journal.past), *job.notices()),
         driver=this_process(),
     )
@@ -167,7 +168,7 @@ def _version_notices(events: Sequence[Event]) -> list[str]:
     before = [event.versions for event in events if isinstance(event, RunStarted | RunResumed)][-1]
     changed = [
         f"{name} {before[name]} is now {version}"
-        for name, version in versions().items()
+        for name, version in versions_here(RECORDED).items()
         if before.get(name, version) != version
     ]
     if not changed:

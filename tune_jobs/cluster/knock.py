@@ -6,13 +6,13 @@ Ray's control service for what it says of itself; it is given some seconds. The 
 
 import json
 import os
-import platform
 import socket
 import subprocess
 import sys
 from collections.abc import Mapping
 
 from tune_jobs.errors import ResourceError
+from tune_jobs.versions import differences, versions_here
 
 SECONDS_TO_CONNECT = 5.0
 SECONDS_TO_ANSWER = 20.0
@@ -49,10 +49,11 @@ def check_address(address: str) -> str:
         raise _no_ray(address, "something listens, and does not answer as a head node does")
     if _REFUSED in outcome:
         raise ResourceError(f"--address {address}: {outcome[_REFUSED]}; {HOW_TO_BE_LET_IN}")
-    if differences := _differences(outcome):
+    cluster = {name: outcome[f"{name}_version"] for name in ("ray", "python") if f"{name}_version" in outcome}
+    if differing := differences(versions_here(["ray"]), cluster):
         raise ResourceError(
-            f"--address {address}: {differences}; install the same versions on both sides, with the project's "
-            "constraints.txt"
+            f"--address {address}: the versions differ: {differing}; install the same on both sides, with the "
+            "project's constraints.txt"
         )
     return address
 
@@ -119,20 +120,6 @@ def main(address: str) -> None:
             _REFUSED: f"it lets in holders of its token alone, and {_NOT_IT if given else 'none was given'}"
         }
     print(json.dumps(answer))  # noqa: T201 (to the asker)
-
-
-def _differences(metadata: Mapping[str, str]) -> str:
-    """In what the cluster differs from this process; empty where Ray takes them for the same."""
-    import ray  # noqa: PLC0415
-
-    sides = {
-        "Ray": (metadata.get("ray_version"), ray.__version__),
-        "Python": (metadata.get("python_version"), platform.python_version()),
-    }
-    differing = [
-        f"{name} {there} there and {here} here" for name, (there, here) in sides.items() if there != here
-    ]
-    return f"the cluster has {', '.join(differing)}" if differing else ""
 
 
 def _no_ray(address: str, reason: str) -> ResourceError:

@@ -1,23 +1,21 @@
 """Every node is asked, before the first trial, whether it has the same software and sees the run's storage."""
 
-import platform
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Protocol
 
 from tune_jobs.cluster.capacity import Node
 from tune_jobs.errors import ResourceError
 from tune_jobs.probe import Probe
+from tune_jobs.versions import differences, versions_here
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ray import ObjectRef
+
     from tune_jobs.remote.location import Location
 
-PACKAGES = ("tune-jobs", "torch", "ray")
-"""Must be the same on all nodes: what a trial computes, or how it is told of, depends on them."""
 SECONDS_TO_ANSWER = 120.0
 """A node may first have to start a process, and to fetch the user's modules."""
 
@@ -49,8 +47,7 @@ def survey(nodes: Sequence[Node], question: Question | None = None) -> dict[str,
     """
     if not nodes:
         return {}
-    with ThreadPoolExecutor(max_workers=len(nodes)) as threads:
-        answers = list(threads.map(lambda node: _ask(node, question), nodes))
+    answers = _ask(nodes, question)
     here = versions_here()
     refuse_unfit({node.name: problem_of(answer, here) for node, answer in zip(nodes, answers, strict=True)})
     return {
@@ -90,30 +87,9 @@ def problem_of(answer: Answer | str, here: Mapping[str, str]) -> str | None:
     """What is wrong with a node that gave this answer, or of which a sentence says why it gave none."""
     if isinstance(answer, str):
         return answer
-    differing = [
-        f"{name} {answer.versions.get(name, 'is missing')} there and {wanted} here"
-        for name, wanted in here.items()
-        if _public(answer.versions.get(name)) != _public(wanted)
-    ]
-    if differing:
-        return f"{', '.join(differing)}; install the same on every node, with the project's constraints.txt"
+    if differing := differences(here, answer.versions):
+        return f"{differing}; install the same on every node, with the project's constraints.txt"
     return None
-
-
-def versions_here() -> dict[str, str]:
-    """Of Python and of the packages that must be alike."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def _public(text: str | None) -> str | None:
-    """A version without its build: `2.13.0+cpu` computes what `2.13.0+cu130` does."""
-    return text and text.partition("+")[0]
 
 
 def _answer(question: Question | None, node: str) -> Answer:
@@ -121,22 +97,39 @@ def _answer(question: Question | None, node: str) -> Answer:
     return Answer(versions_here(), None if question is None else question.answer(node))
 
 
-def _ask(node: Node, question: Question | None) -> Answer | str:
+def _ask(nodes: Sequence[Node], question: Question | None) -> list[Answer | str]:
     import ray  # noqa: PLC0415
-    from ray.exceptions import GetTimeoutError, RayError  # noqa: PLC0415
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: PLC0415
 
-    there = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
-    task = ray.remote(_answer).options(num_cpus=0, max_retries=1, scheduling_strategy=there)
-    asked = task.remote(question, node.name)
+    task = ray.remote(_answer)
+    asked = []
+    for node in nodes:
+        there = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
+        asked.append(
+            task.options(num_cpus=0, max_retries=1, scheduling_strategy=there).remote(question, node.name)
+        )
     try:
-        answer: Answer = ray.get(asked, timeout=SECONDS_TO_ANSWER)
-    except GetTimeoutError:
-        ray.cancel(asked, force=True)
-        return f"did not answer within {SECONDS_TO_ANSWER:g} s"
+        answered, silent = ray.wait(asked, num_returns=len(asked), timeout=SECONDS_TO_ANSWER)
+    except BaseException:  # whoever interrupts this does not wait for those that are silent
+        for one in asked:
+            ray.cancel(one, force=True)
+        raise
+    for one in silent:
+        ray.cancel(one, force=True)
+    return [
+        _answered(one) if one in answered else f"did not answer within {SECONDS_TO_ANSWER:g} s"
+        for one in asked
+    ]
+
+
+def _answered(asked: "ObjectRef[Answer]") -> Answer | str:
+    import ray  # noqa: PLC0415
+    from ray.exceptions import RayError  # noqa: PLC0415
+
+    try:
+        return ray.get(asked)
     except RayError as error:
         return _failure(error)
-    return answer
 
 
 def _failure(error: Exception) -> str:

@@ -10,17 +10,17 @@ from typing import Self
 
 from rich.console import Console
 
-from tune_jobs.cluster.survey import versions_here
 from tune_jobs.errors import ClusterError
 from tune_jobs.events import Event, RunResumed, RunStarted
 from tune_jobs.folder import RunFolder
 from tune_jobs.job import Job
 from tune_jobs.journal import Listener
+from tune_jobs.versions import differences, versions_here
 
 VARIABLE = "TUNE_JOBS_SUBMISSION"
 """Of the driver's environment."""
 _BEGUN = "begun: "
-_NAMES = {"python": "Python", "ray": "Ray"}
+_SIDES = ("where the job was submitted", "on the cluster")
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Handover:
         Raises:
             ClusterError: it does not.
         """
-        if differing := differences(self.versions, versions_here()):
+        if differing := differences(self.versions, versions_here(), _SIDES, python_numbers=2):
             raise ClusterError(
                 f"the versions differ: {differing}; install the same on both sides, with the project's "
                 "constraints.txt, and submit the job anew"
@@ -82,21 +82,3 @@ def keep_submitted(job_folder: Path, folder: RunFolder) -> None:
 def job_of_submission(job: Job, folder: RunFolder) -> Job:
     """The same job, from what was kept of it in the run folder."""
     return Job.from_mapping(job.to_mapping(), folder.submitted)
-
-
-def differences(sent: Mapping[str, str], here: Mapping[str, str]) -> str:
-    """In which versions the machine that submitted a run differs from the cluster; empty if in none that matters.
-
-    Of Python the first two numbers matter, of packages all but the build (`2.13.0+cpu` is `2.13.0+cu130`).
-    """
-    return ", ".join(
-        f"{_NAMES.get(name, name)} {version} where the job was submitted and {here.get(name, 'none')} on the cluster"
-        for name, version in sent.items()
-        if _what_matters(name, version) != _what_matters(name, here.get(name))
-    )
-
-
-def _what_matters(name: str, version: str | None) -> str | None:
-    if version is None:
-        return None
-    return ".".join(version.split(".")[:2]) if name == "python" else version.partition("+")[0]

@@ -1,6 +1,7 @@
 """Who may join a cluster, told at once: a real head node that asks for a token."""
 
 import os
+import platform
 import secrets
 import shutil
 import signal
@@ -95,9 +96,9 @@ def test_the_holder_of_the_token_is_let_in(
 def test_other_versions_are_named(head: str, no_token: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
-    monkeypatch.setattr(knock.platform, "python_version", lambda: "3.12.1")
+    monkeypatch.setattr(platform, "python_version", lambda: "3.12.1")
     with pytest.raises(
-        ResourceError, match=r"the cluster has Python 3\.11\.\d+ there and 3\.12\.1 here; install"
+        ResourceError, match=r"the versions differ: Python 3\.12\.1 here and 3\.11\.\d+ there; install"
     ):
         check_address(head)
 

@@ -4,13 +4,14 @@ import os
 import socket
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from tests.declared_nodes import declared_nodes
 from tests.tune_jobs.runs import job_in
-from tune_jobs.cluster.survey import Answer, problem_of, versions_here
+from tune_jobs.cluster.survey import Answer, problem_of
 
 ROOT = Path(__file__).parents[3]
 """The nodes, too, find this state of the packages."""
@@ -18,18 +19,13 @@ ROOT = Path(__file__).parents[3]
 HERE = {"python": "3.11.7", "torch": "2.13.0+cpu", "ray": "2.60.0"}
 
 
-def test_the_build_of_a_package_is_no_difference() -> None:
-    assert problem_of(Answer({**HERE, "torch": "2.13.0+cu130"}, None), HERE) is None
-
-
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
         (
             Answer({**HERE, "torch": "2.12.0"}, None),
-            "torch 2.12.0 there and 2.13.0+cpu here; install the same",
+            "torch 2.13.0+cpu here and 2.12.0 there; install the same",
         ),
-        (Answer({"python": "3.11.7", "ray": "2.60.0"}, None), "torch is missing there and 2.13.0+cpu here"),
         ("did not answer", "did not answer"),
     ],
 )
@@ -39,10 +35,6 @@ def test_a_problem_is_one_line(answer: Answer | str, words: str) -> None:
     assert words in problem
 
 
-def test_this_process_has_all_that_must_be_alike() -> None:
-    assert versions_here().keys() == {"python", "tune-jobs", "torch", "ray"}
-
-
 @pytest.mark.slow
 def test_a_cluster_with_another_torch_is_refused_before_anything_is_made(tmp_path: Path) -> None:
     metadata = tmp_path / "other" / "torch-2.12.0.dist-info" / "METADATA"
@@ -50,10 +42,9 @@ def test_a_cluster_with_another_torch_is_refused_before_anything_is_made(tmp_pat
     metadata.write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2.12.0\n")
     output = refused_run(tmp_path, tmp_path / "other")
     assert (
-        f"1 of 1 nodes cannot take trials of this run: {socket.gethostname()}: torch 2.12.0 there and "
-        in output
+        f"1 of 1 nodes cannot take trials of this run: {socket.gethostname()}: torch {version('torch')} here and "
+        "2.12.0 there; install the same on every node" in output
     )
-    assert "install the same on every node" in output
 
 
 @pytest.mark.slow

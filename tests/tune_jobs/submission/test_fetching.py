@@ -10,8 +10,9 @@ import pytest
 
 from trainers.data import Rows
 from tune_jobs import holdout, open_run
+from tune_jobs.cli import main as command_line
 from tune_jobs.errors import ClusterError, RunFolderError, SubmissionError
-from tune_jobs.events import Status
+from tune_jobs.events import Ending, Status
 from tune_jobs.folder import RunFolder
 from tune_jobs.submission.fetching import fetch_seen, unpacked
 from tune_jobs.submission.sending import main, send
@@ -80,6 +81,20 @@ def test_nothing_is_replaced(run: RunFolder, tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="is there already; give another folder with `--output FOLDER`"):
         fetch_seen(run, tmp_path / "got")
     assert files(tmp_path / "got") == before
+
+
+@pytest.mark.parametrize("ending", [None, Ending.ALL_TRIALS])
+def test_who_fetches_a_run_that_has_not_ended_is_told(
+    ending: Ending | None,
+    make_run: Callable[..., RunFolder],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = make_run(TRIALS, ending=ending)
+    assert command_line(["fetch", str(folder.path), "--output", str(tmp_path / "got")]) == 0
+    output = capsys.readouterr().out
+    assert output.endswith(f"run: {tmp_path / 'got' / folder.name}\n")
+    assert ("the run has not ended: this is how it stood" in output) == (ending is None)
 
 
 def test_what_is_printed_holds_the_run(run: RunFolder) -> None:

@@ -1,34 +1,14 @@
-"""What travels with a submission, and which versions may differ."""
+"""What travels with a submission."""
 
 import io
 
 import pytest
 from rich.console import Console
 
-from tune_jobs.cluster.survey import versions_here
 from tune_jobs.errors import ClusterError
 from tune_jobs.events import RunStarted, TrialStarted
-from tune_jobs.submission.handover import VARIABLE, Handover, differences, has_begun
-
-HERE = {"python": "3.11.7", "ray": "2.60.0", "torch": "2.13.0+cpu", "tune-jobs": "0.1.0"}
-
-
-@pytest.mark.parametrize(
-    ("sent", "words"),
-    [
-        ({}, ""),
-        (HERE, ""),
-        ({**HERE, "python": "3.11.9", "torch": "2.13.0+cu130"}, ""),
-        ({**HERE, "python": "3.12.7"}, "Python 3.12.7 where the job was submitted and 3.11.7 on the cluster"),
-        (
-            {**HERE, "torch": "2.12.0"},
-            "torch 2.12.0 where the job was submitted and 2.13.0+cpu on the cluster",
-        ),
-        ({"other": "1"}, "other 1 where the job was submitted and none on the cluster"),
-    ],
-)
-def test_the_versions_that_matter_are_compared(sent: dict[str, str], words: str) -> None:
-    assert differences(sent, HERE) == words
+from tune_jobs.submission.handover import VARIABLE, Handover, has_begun
+from tune_jobs.versions import versions_here
 
 
 def test_what_is_handed_over_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
