@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.tune_jobs.trainings import MakeTrainer, trainer_of
 from trainers.settings import ScoreSettings
 from tune_jobs.errors import JobError
 from tune_jobs.events import (
@@ -119,6 +120,12 @@ def make_run(tmp_path: Path) -> Callable[..., RunFolder]:
         return folder
 
     return make
+
+
+@pytest.fixture(scope="module")
+def make_trainer(make_sections: Callable[..., dict[str, Any]]) -> MakeTrainer:
+    """Makes trainers of the small job, with five epochs."""
+    return trainer_of(Job.from_mapping(make_sections({"training/max_epochs": 5})))
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Checkpoints of a run: few on disk, the latest sound one found again, with a real trainer on small data."""
 
 import resource
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.tune_jobs.trainings import MakeTrainer, curve, train
 from trainers.checkpoints import load_checkpoint
-from trainers.data import TrainingData
 from trainers.errors import CheckpointError
-from trainers.plan import TrainingPlan, plan_training
-from trainers.trainer import Trainer
 from tune_jobs.checkpoint_store import (
     DAMAGED_SUFFIX,
     KEEP_BEST_TRIALS,
@@ -27,44 +25,7 @@ from tune_jobs.checkpoint_store import (
 )
 from tune_jobs.events import Ending, Status
 from tune_jobs.folder import RunFolder
-from tune_jobs.job import Job
-from tune_jobs.preparation import prepare
 from tune_jobs.records import RunRecord
-
-MakeTrainer = Callable[..., Trainer]
-
-
-@pytest.fixture(scope="module")
-def job(make_sections: Callable[..., dict[str, Any]]) -> Job:
-    return Job.from_mapping(make_sections({"training/max_epochs": 5}))
-
-
-@pytest.fixture(scope="module")
-def data(job: Job) -> TrainingData:
-    return prepare(job).for_trials()
-
-
-@pytest.fixture(scope="module")
-def make_trainer(job: Job, data: TrainingData) -> MakeTrainer:
-    def make(**configuration: Any) -> Trainer:
-        plan: TrainingPlan = plan_training(job.model, job.training, job.selection, configuration, job.seed)
-        return Trainer(plan, data, threads=1)
-
-    return make
-
-
-def train(trainer: Trainer, store: CheckpointStore, epochs: int) -> list[str]:
-    """Trains some epochs with a checkpoint after each; returns the files as they were named."""
-    results = trainer.epochs()
-    files = []
-    for _ in range(epochs):
-        next(results)
-        files.append(store.save(trainer))
-    return files
-
-
-def curve(mappings: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in mappings]
 
 
 def test_without_a_checkpoint_a_trainer_stays_at_its_start(tmp_path: Path, make_trainer: MakeTrainer) -> None:

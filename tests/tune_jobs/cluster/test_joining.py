@@ -1,60 +1,25 @@
 """Who may join a cluster, told at once: a real head node that asks for a token."""
 
-import os
 import platform
 import secrets
-import shutil
-import signal
 import socket
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.faults.killing import wait_until_gone
+from tests.head_node import Head, head_node
 from tune_jobs.cluster import knock
 from tune_jobs.cluster.knock import check_address
 from tune_jobs.errors import ResourceError
 
 pytestmark = pytest.mark.slow
 
-TOKEN = secrets.token_hex(16)
-
 
 @pytest.fixture(scope="module")
-def head() -> Iterator[str]:
-    """Its address."""
-    folder = Path(tempfile.mkdtemp(prefix="tjh"))
-    port = free_port()
-    options = {
-        "port": port, "node-ip-address": "127.0.0.1", "num-cpus": 1, "include-dashboard": "false",
-        "ray-client-server-port": free_port(), "dashboard-agent-listen-port": free_port(),
-    }  # fmt: skip
-    words = [f"--{name}={value}" for name, value in options.items()]
-    process = subprocess.Popen(
-        [
-            Path(sys.executable).with_name("ray"),
-            "start",
-            "--head",
-            "--block",
-            "--disable-usage-stats",
-            *words,
-        ],
-        env={**os.environ, "RAY_TMPDIR": str(folder), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    wait_for(port)
-    yield f"127.0.0.1:{port}"
-    process.send_signal(signal.SIGTERM)
-    process.wait(timeout=60)
-    assert wait_until_gone(folder) == []
-    shutil.rmtree(folder, ignore_errors=True)
+def head() -> Iterator[Head]:
+    with head_node() as made:
+        yield made
 
 
 @pytest.fixture
@@ -76,31 +41,33 @@ def no_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ],
 )
 def test_who_has_not_the_token_is_told_what_to_do(
-    head: str, environment: dict[str, str], words: str, no_token: None, monkeypatch: pytest.MonkeyPatch
+    head: Head, environment: dict[str, str], words: str, no_token: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ResourceError, match=words) as error:
-        check_address(head)
+        check_address(address_of(head))
     assert not any(value in str(error.value) for value in environment.values() if value != "token")
 
 
-def test_the_holder_of_the_token_is_let_in(
-    head: str, no_token: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def let_in(head: Head, no_token: None, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The head's address; this process holds its token."""
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
-    assert check_address(head) == head
+    monkeypatch.setenv("RAY_AUTH_TOKEN", head.token)
+    return address_of(head)
 
 
-def test_other_versions_are_named(head: str, no_token: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+def test_the_holder_of_the_token_is_let_in(let_in: str) -> None:
+    assert check_address(let_in) == let_in
+
+
+def test_other_versions_are_named(let_in: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "python_version", lambda: "3.12.1")
     with pytest.raises(
         ResourceError, match=r"the versions differ: Python 3\.12\.1 here and 3\.11\.\d+ there; install"
     ):
-        check_address(head)
+        check_address(let_in)
 
 
 def test_what_is_no_ray_is_told_so(no_token: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,18 +78,5 @@ def test_what_is_no_ray_is_told_so(no_token: None, monkeypatch: pytest.MonkeyPat
             check_address(address)
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
-def wait_for(port: int) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.2)
-        else:
-            return
-    raise AssertionError("the head node has not started")
+def address_of(head: Head) -> str:
+    return f"127.0.0.1:{head.port}"

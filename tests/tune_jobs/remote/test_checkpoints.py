@@ -1,15 +1,11 @@
 """A trial's checkpoints in a store: what is promised of those in a folder holds, and an outage is waited out."""
 
-from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.tune_jobs.remote.object_stores import Proxy, environment
-from trainers.data import TrainingData
-from trainers.plan import plan_training
-from trainers.trainer import Trainer
+from tests.tune_jobs.trainings import MakeTrainer, curve, train
 from tune_jobs.checkpoint_store import (
     DAMAGED_SUFFIX,
     KEEP_PER_TRIAL,
@@ -18,44 +14,9 @@ from tune_jobs.checkpoint_store import (
     open_checkpoints,
     prune_checkpoints,
 )
-from tune_jobs.job import Job
-from tune_jobs.preparation import prepare
 from tune_jobs.remote.checkpoints import RemoteCheckpoints
 from tune_jobs.remote.location import Location
 from tune_jobs.remote.store import Store, StoreError
-
-MakeTrainer = Callable[..., Trainer]
-
-
-@pytest.fixture(scope="module")
-def job(make_sections: Callable[..., dict[str, Any]]) -> Job:
-    return Job.from_mapping(make_sections({"training/max_epochs": 5}))
-
-
-@pytest.fixture(scope="module")
-def data(job: Job) -> TrainingData:
-    return prepare(job).for_trials()
-
-
-@pytest.fixture(scope="module")
-def make_trainer(job: Job, data: TrainingData) -> MakeTrainer:
-    def make() -> Trainer:
-        return Trainer(plan_training(job.model, job.training, job.selection, {}, job.seed), data, threads=1)
-
-    return make
-
-
-def train(trainer: Trainer, store: RemoteCheckpoints, epochs: int) -> list[str]:
-    results = trainer.epochs()
-    files = []
-    for _ in range(epochs):
-        next(results)
-        files.append(store.save(trainer))
-    return files
-
-
-def curve(mappings: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in mappings]
 
 
 def names(place: Location) -> list[str]:

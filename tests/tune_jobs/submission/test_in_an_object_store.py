@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.tune_jobs.conftest import changed
+from tests.head_node import head_node
 from tests.tune_jobs.remote.object_stores import BUCKET, CREDENTIALS, s3_server
-from tests.tune_jobs.submission.head import head_node
+from tests.tune_jobs.submission.laptop import put_job
 from tune_jobs import open_run
-from tune_jobs.job_file import dump_yaml
 
 pytestmark = pytest.mark.slow
 
@@ -18,19 +17,7 @@ def test_it_is_resumed_elsewhere_and_fetched_with_and_without_credentials(tmp_pa
     laptop = tmp_path / "laptop"
     laptop.mkdir()
     (laptop / "rows.csv").write_text("a,y\n" + "".join(f"{i},{2 * i}\n" for i in range(90)))
-    changes = {
-        "data": {"source": "rows.csv", "target": "y"},
-        "model": {"name": "linear"},
-        "training/max_epochs": 3,
-        "scheduler": {"method": "none"},
-        "search": {
-            "space": {"lr": {"low": 1e-4, "high": 1e-2, "log": True}},
-            "method": "random",
-            "trials": 2,
-        },
-        "storage": f"s3://{BUCKET}/runs",
-    }
-    (laptop / "job.yaml").write_text(dump_yaml(changed(changes)))
+    put_job(laptop, f"s3://{BUCKET}/runs", "linear")
     with s3_server() as address:
         credentials = {**CREDENTIALS, "AWS_ENDPOINT_URL": address}
         with head_node(**credentials, TUNE_JOBS_CACHE=str(tmp_path / "cache")) as head:

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.tune_jobs.conftest import changed
-from tests.tune_jobs.submission.head import Head, head_node
+from tests.head_node import Head, head_node
+from tests.tune_jobs.submission.laptop import put_job
 from tune_jobs import open_run
 from tune_jobs.events import Ending
-from tune_jobs.job_file import dump_yaml
 
 pytestmark = pytest.mark.slow
 
@@ -51,19 +50,7 @@ def laptop(tmp_path: Path) -> Path:
     (folder / "rows.csv").write_text("a,b,y\n" + "".join(f"{i % 7},{i},{2 * i}\n" for i in range(90)))
     (folder / "nets.py").write_text(NETS)
     (folder / "layers.py").write_text("import torch\n\ndef linear(n, m):\n    return torch.nn.Linear(n, m)\n")
-    changes = {
-        "data": {"source": "rows.csv", "target": "y"},
-        "model": {"name": "nets:make"},
-        "training/max_epochs": 3,
-        "scheduler": {"method": "none"},
-        "search": {
-            "space": {"lr": {"low": 1e-4, "high": 1e-2, "log": True}},
-            "method": "random",
-            "trials": 2,
-        },
-        "storage": str(tmp_path / "shared"),
-    }
-    (folder / "job.yaml").write_text(dump_yaml(changed(changes)))
+    put_job(folder, str(tmp_path / "shared"), "nets:make")
     return folder
 
 

@@ -18,7 +18,7 @@ from urllib.request import Request, urlopen
 
 from tests.faults.killing import wait_until_gone
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)

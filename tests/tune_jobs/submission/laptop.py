@@ -1,0 +1,23 @@
+"""The folder on a laptop from which a job is submitted."""
+
+from pathlib import Path
+
+from tests.tune_jobs.conftest import changed
+from tune_jobs.job_file import dump_yaml
+
+
+def put_job(folder: Path, storage: str, model: str) -> None:
+    """Writes `job.yaml`, of two short trials on the column y of `rows.csv` beside it."""
+    changes = {
+        "data": {"source": "rows.csv", "target": "y"},
+        "model": {"name": model},
+        "training/max_epochs": 3,
+        "scheduler": {"method": "none"},
+        "search": {
+            "space": {"lr": {"low": 1e-4, "high": 1e-2, "log": True}},
+            "method": "random",
+            "trials": 2,
+        },
+        "storage": storage,
+    }
+    (folder / "job.yaml").write_text(dump_yaml(changed(changes)))
