@@ -20,6 +20,7 @@ from rich.console import Console
 from search_spaces import Problem, SearchSpaceError
 from trainers.errors import CheckpointError, Diverged, TrainerError
 from tune_jobs.cluster_commands import (
+    NOTHING_LEFT,
     add_commands,
     address_to_resume,
     is_jobs_address,
@@ -58,6 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: Command = options.command
     try:
         _refuse_misspelt(options.parser, rest)
+        if rest and not options.overrides:
+            raise JobError(
+                [Problem(rest[0], f"not understood; see `{options.parser.prog} --help`")],
+                name="the command line",
+            )
         command(options, rest, console)
     except TuneJobsError as error:
         return _complain(str(error), error.exit_code)
@@ -132,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         for argument, explanation in positional:
             added.add_argument(argument.lower(), metavar=argument, help=explanation)
-        added.set_defaults(command=command, parser=added)
+        added.set_defaults(command=command, parser=added, overrides=False)
         return added
 
     job = ("JOB", "job file; keys are overridden by `--section.key value`")
@@ -150,8 +156,14 @@ def _parser() -> argparse.ArgumentParser:
         "watch", _watch, "Show a run in progress, from another terminal or machine; Ctrl-C leaves the run alone.",
         run_folder,
     )  # fmt: skip
-    add("validate", _validate, "Check a job and its data, and count what would run. Starts nothing.", job)
-    add("train", _train, "Train one configuration without Ray: `--lr 0.01 --model.hidden '[64]'`.", job)
+    validate = add(
+        "validate", _validate, "Check a job and its data, and count what would run. Starts nothing.", job
+    )
+    train = add(
+        "train", _train, "Train one configuration without Ray: `--lr 0.01 --model.hidden '[64]'`.", job
+    )
+    for parser_ in (run_parser, resume_parser, validate, train):
+        parser_.set_defaults(overrides=True)
     show = add("show", _show, "Show the trials of a run.", run_folder)
     show.add_argument(
         "--trial", metavar="ID", help="one trial: its epochs, how it ended, how to train it again"
@@ -207,6 +219,7 @@ def _run(options: argparse.Namespace, rest: list[str], console: Console) -> None
 
 def _resume(options: argparse.Namespace, rest: list[str], console: Console) -> None:
     from tune_jobs.driver import resume  # noqa: PLC0415
+    from tune_jobs.holdout import refuse_copy  # noqa: PLC0415
     from tune_jobs.journal import read_journal, refuse_if_in_use  # noqa: PLC0415
     from tune_jobs.resumption import is_over, job_to_resume  # noqa: PLC0415
     from tune_jobs.standing import Standing  # noqa: PLC0415
@@ -221,6 +234,7 @@ def _resume(options: argparse.Namespace, rest: list[str], console: Console) -> N
     announcing = [] if handover is None else [handover.announcing(console)]
     overrides = parse_overrides(rest)
     folder = RunFolder.open(options.run)
+    refuse_copy(folder)
     if handover is not None:
         handover.enter(folder)
     refuse_if_in_use(folder.journal)  # before anything is announced
@@ -229,8 +243,7 @@ def _resume(options: argparse.Namespace, rest: list[str], console: Console) -> N
 
     def tune() -> Path:
         if is_over(job, past):
-            more = "`--search.trials N` asks for more trials, `--limits.minutes M` for more time"
-            console.print(f"nothing is left to do; {more}", markup=False)
+            console.print(NOTHING_LEFT, markup=False)
             return resume(folder.path, overrides).path
         standing = Standing(job, past, asked_at=time.time())
         made = len(standing.record.trials)
@@ -246,7 +259,6 @@ def _watch(options: argparse.Namespace, rest: list[str], console: Console) -> No
     from tune_jobs.results import open_run  # noqa: PLC0415
     from tune_jobs.watching import Watched, watch  # noqa: PLC0415
 
-    _no_overrides(rest)
     folder = RunFolder.open(options.run)
     watched = watch(folder, console)
     if watched is Watched.LEFT:
@@ -326,7 +338,6 @@ def _train(options: argparse.Namespace, rest: list[str], console: Console) -> No
 
 
 def _show(options: argparse.Namespace, rest: list[str], console: Console) -> None:
-    _no_overrides(rest)
     if options.trial is None:
         _print_run(RunFolder.open(options.run).path, console, options.most)
         return
@@ -341,7 +352,6 @@ def _show(options: argparse.Namespace, rest: list[str], console: Console) -> Non
 
 
 def _list(options: argparse.Namespace, rest: list[str], console: Console) -> None:
-    _no_overrides(rest)
     place = options.folder
     folder = _copies(place) if is_uri(place) else Path(place)
     if not folder.is_dir():
@@ -366,7 +376,6 @@ def _copies(uri: str) -> Path:
 def _test(options: argparse.Namespace, rest: list[str], console: Console) -> None:
     from tune_jobs.results import open_run  # noqa: PLC0415
 
-    _no_overrides(rest)
     opened = open_run(options.run)
     results = opened.test(again=options.again, reason=options.reason)
     winner = opened.winner
@@ -380,14 +389,12 @@ def _test(options: argparse.Namespace, rest: list[str], console: Console) -> Non
 def _report(options: argparse.Namespace, rest: list[str], console: Console) -> None:
     from tune_jobs.report import write_report  # noqa: PLC0415 (imports pandas, Optuna and plotly)
 
-    _no_overrides(rest)
     console.print(f"report: {write_report(options.run, options.output)}", markup=False)
 
 
 def _dashboard(options: argparse.Namespace, rest: list[str], console: Console) -> None:
     from tune_jobs.dashboard import HOST, PAGE, study_server  # noqa: PLC0415 (imports Optuna)
 
-    _no_overrides(rest)
     with study_server(RunFolder.open(options.run), options.port) as server:
         console.print(f"dashboard: http://{HOST}:{server.server_port}{PAGE}", markup=False)
         console.print("Ctrl-C ends it; the run is not touched", style="dim")
@@ -398,18 +405,9 @@ def _dashboard(options: argparse.Namespace, rest: list[str], console: Console) -
 def _repair(options: argparse.Namespace, rest: list[str], console: Console) -> None:
     from tune_jobs.repair import repair  # noqa: PLC0415
 
-    _no_overrides(rest)
     for line in repair(options.run, cut=options.cut).lines:
         console.print(line, markup=False)
 
 
 def _import_sweep(options: argparse.Namespace, rest: list[str], console: Console) -> None:
-    _no_overrides(rest)
     console.print(job_from_sweep(read_yaml(Path(options.sweep))), markup=False, end="")
-
-
-def _no_overrides(rest: list[str]) -> None:
-    if rest:
-        raise JobError(
-            [Problem(rest[0], "not understood; see `tune-jobs COMMAND --help`")], name="the command line"
-        )

@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from rich.console import Console
 
-from search_spaces import Problem
 from tune_jobs.display import counted
 from tune_jobs.errors import (
     ClusterError,
     DamagedRun,
-    JobError,
     RunFolderError,
     SubmissionEnded,
     SubmissionError,
@@ -36,6 +34,10 @@ DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 SECONDS_TO_BEGIN = 180.0
 """So long `submit` waits until the driver has taken the run up, or refused it."""
 SECONDS_TO_STOP = 150.0
+NOTHING_LEFT = (
+    "nothing is left to do; `--search.trials N` asks for more trials, `--limits.minutes M` for more time"
+)
+"""What who resumes a run that is over is told."""
 SECONDS_BETWEEN_LOOKS = 0.5
 
 Add = Callable[..., argparse.ArgumentParser]
@@ -50,6 +52,7 @@ def add_commands(add: Add, job: tuple[str, str]) -> None:
     """
     submission = ("ID", "submission, as `tune-jobs submit` prints it")
     submit = add("submit", _submit, "Run a job on a cluster, through Ray Jobs.", job)
+    submit.set_defaults(overrides=True)
     submit.add_argument(
         "--include", action="append", default=[], metavar="PATH",
         help="send this file or folder too, from beside the job file; may be given several times",
@@ -153,7 +156,6 @@ def _send(server: "JobsServer", job: Job, run: str, package: Path) -> None:
 def _status(options: argparse.Namespace, rest: list[str], console: Console) -> None:
     from tune_jobs.submission.progress import status_lines, table_lines  # noqa: PLC0415
 
-    _no_overrides(rest)
     server = _server(options.address)
     if options.id is not None:
         submission, later = _found(server, options.id)
@@ -173,7 +175,6 @@ def _status(options: argparse.Namespace, rest: list[str], console: Console) -> N
 
 
 def _logs(options: argparse.Namespace, rest: list[str], console: Console) -> None:
-    _no_overrides(rest)
     server = _server(options.address)
     submission, later = _found(server, options.id)
     if not options.follow:
@@ -196,7 +197,6 @@ def _logs(options: argparse.Namespace, rest: list[str], console: Console) -> Non
 def _stop(options: argparse.Namespace, rest: list[str], console: Console) -> None:
     from tune_jobs.submission.handover import has_begun  # noqa: PLC0415
 
-    _no_overrides(rest)
     server = _server(options.address)
     submission, later = _found(server, options.id)
     if later is not None:
@@ -254,7 +254,6 @@ def _fetch(options: argparse.Namespace, rest: list[str], console: Console) -> No
     from tune_jobs.results import open_run  # noqa: PLC0415
     from tune_jobs.submission.fetching import fetch_seen, fetch_through  # noqa: PLC0415
 
-    _no_overrides(rest)
     folder = _seen(options.run, console)
     if folder is None:
         server = _server(options.address)
@@ -287,11 +286,11 @@ def _wait_for_begin(server: "JobsServer", submission_id: str, console: Console) 
     deadline = time.monotonic() + SECONDS_TO_BEGIN
     while time.monotonic() < deadline:
         submission = server.submission(submission_id)
+        begun = has_begun(server.log(submission_id))
         if submission.over:
             _raise_ending(server, submission)
-            return
-        if has_begun(server.log(submission_id)):
-            console.print("the run has begun", markup=False)
+        if begun or submission.over:
+            console.print("the run has begun" if begun else NOTHING_LEFT, markup=False)
             return
         time.sleep(SECONDS_BETWEEN_LOOKS)
     console.print(
@@ -360,10 +359,3 @@ def _say_later(later: "Submission | None", server: "JobsServer") -> None:
 def _id_in(text: str) -> str:
     """A submission is named like its run folder, so that the path of that is understood too."""
     return text.rstrip("/").rpartition("/")[2]
-
-
-def _no_overrides(rest: list[str]) -> None:
-    if rest:
-        raise JobError(
-            [Problem(rest[0], "not understood; see `tune-jobs COMMAND --help`")], name="the command line"
-        )

@@ -1,6 +1,7 @@
 """Where everything of a run lies: one object names every path of the run folder."""
 
 import os
+import re
 import secrets
 import shutil
 import string
@@ -16,6 +17,8 @@ from tune_jobs.remote.location import Location, is_uri
 from tune_jobs.storage import reason_of, write_test
 
 CHECKPOINT_SUFFIX = ".pt"
+_RUN = re.compile(r".+-\d{8}T\d{6}Z-[a-z]{4}")
+"""What `new_run_name` makes."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,14 @@ class RunFolder:
                 f"{path}: a file, not a run folder; `tune-jobs list` shows the runs of a folder"
             )
         if not folder.path.is_dir():
-            raise RunFolderError(f"{path}: no such folder; `tune-jobs list` shows the runs of a folder")
+            submission = (
+                f", and `tune-jobs status {path}` where a submission's is"
+                if _RUN.fullmatch(str(path))
+                else ""
+            )
+            raise RunFolderError(
+                f"{path}: no such folder; `tune-jobs list` shows the runs of a folder{submission}"
+            )
         if not folder.is_run:
             raise RunFolderError(
                 f"{path}: not a run folder (it has no journal); `tune-jobs list {path}` shows the runs in it"

@@ -6,6 +6,7 @@ YAML 1.2 through ruamel.yaml: `1e-4` is a number, `no` is text, and a key given 
 import copy
 import io
 import re
+import reprlib
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -70,7 +71,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except YAMLError as error:
         raise _file_problem(path, f"not valid YAML: {_where(error)}") from error
     if not isinstance(sections, dict):
-        found = "nothing" if sections is None else "a list" if isinstance(sections, list) else repr(sections)
+        found = (
+            "nothing"
+            if sections is None
+            else "a list"
+            if isinstance(sections, list)
+            else reprlib.repr(sections)
+        )
         raise _file_problem(path, f"holds {found}; a job file holds sections such as `data:` and `search:`")
     return sections
 

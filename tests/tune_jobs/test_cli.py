@@ -81,13 +81,19 @@ def test_a_wrong_call_ends_with_2_and_says_what_is_missing(
     assert errors.startswith("usage: tune-jobs")
 
 
-@pytest.mark.parametrize("command", ["show", "list", "test", "report", "import-sweep"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "show", "watch", "list", "test", "report", "dashboard", "repair", "import-sweep",
+        "status", "logs", "stop", "fetch",
+    ],
+)  # fmt: skip
 def test_commands_without_overrides_refuse_them(call: Call, command: str) -> None:
     code, output, errors = call(command, "runs", "--search.trials", "3")
     assert (code, output) == (2, [])
     assert errors == (
         "tune-jobs: the command line: 1 problem\n"
-        "  --search.trials  not understood; see `tune-jobs COMMAND --help`\n"
+        f"  --search.trials  not understood; see `tune-jobs {command} --help`\n"
     )
 
 

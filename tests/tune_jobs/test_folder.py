@@ -94,6 +94,11 @@ def test_only_a_folder_with_a_journal_is_a_run(tmp_path: Path, folder: RunFolder
     assert str(caught.value) == (
         f"{tmp_path / 'gone'}: no such folder; `tune-jobs list` shows the runs of a folder"
     )
+    submission = "digits-20261125T101500Z-abcd"
+    with pytest.raises(
+        RunFolderError, match=rf"and `tune-jobs status {submission}` where a submission's is$"
+    ):
+        RunFolder.open(submission)
     with pytest.raises(RunFolderError) as caught:
         RunFolder.open(tmp_path)
     assert str(caught.value) == (

@@ -70,6 +70,7 @@ def test_yaml_values_are_what_a_job_file_says_they_are(text: str, value: Any) ->
         ("# only a comment\n", "holds nothing; a job file holds sections such as `data:` and `search:`"),
         ("- a\n- b\n", "holds a list; a job file holds sections such as `data:` and `search:`"),
         ("just text", "holds 'just text'; a job file holds sections such as `data:` and `search:`"),
+        ("a,b\n" + 1000 * "1,2\n", "holds 'a,b 1,2 1,2 ...2 1,2 1,2 1,2'; a job file holds sections"),
         ("seed: 1\nname: a\nseed: 2\n", 'not valid YAML: duplicate key "seed" (line 3)'),
         ("data:\n  a: 1\n  a: 2\n", 'not valid YAML: duplicate key "a" (line 3)'),
         ("name: [1\n", "not valid YAML: expected ',' or ']', but got '<stream end>' (line 2)"),

@@ -18,12 +18,23 @@ SECONDS_TO_CONNECT = 5.0
 SECONDS_TO_ANSWER = 20.0
 """Importing Ray takes one or two of them."""
 _REFUSED = "refused"
-_NOT_IT = "the one that was given is not it"
 HOW_TO_BE_LET_IN = (
     "export RAY_AUTH_MODE=token, and the cluster's token as RAY_AUTH_TOKEN or in ~/.ray/auth_token "
     "(on its head: `ray get-auth-token`)"
 )
 """What whoever has not the token of a cluster is told to do."""
+
+
+def token_refused(*, sent: bool) -> str:
+    """What is wrong where a cluster does not let this process in, and what to do; `sent`: it was given some token."""
+    kept = next((name for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH") if os.environ.get(name)), None)
+    if sent:
+        why = f"the one in {kept or '~/.ray/auth_token'} is not it"
+    elif kept and os.environ.get("RAY_AUTH_MODE") != "token":
+        why = f"{kept} is not sent, since RAY_AUTH_MODE is not token"
+    else:
+        why = "none was given"
+    return f"the cluster lets in holders of its token alone, and {why}; {HOW_TO_BE_LET_IN}"
 
 
 def check_address(address: str) -> str:
@@ -48,7 +59,7 @@ def check_address(address: str) -> str:
     if outcome is None:
         raise _no_ray(address, "something listens, and does not answer as a head node does")
     if _REFUSED in outcome:
-        raise ResourceError(f"--address {address}: {outcome[_REFUSED]}; {HOW_TO_BE_LET_IN}")
+        raise ResourceError(f"--address {address}: {outcome[_REFUSED]}")
     cluster = {name: outcome[f"{name}_version"] for name in ("ray", "python") if f"{name}_version" in outcome}
     if differing := differences(versions_here(["ray"]), cluster):
         raise ResourceError(
@@ -108,17 +119,15 @@ def main(address: str) -> None:
         # Without one, the client would end the process.
         authentication_token_setup.ensure_token_if_auth_enabled(create_token_if_missing=False)
     except AuthenticationError:
-        print(json.dumps({_REFUSED: "RAY_AUTH_MODE is token, and there is no token"}))  # noqa: T201 (to the asker)
+        refused = f"RAY_AUTH_MODE is token, and there is no token; {HOW_TO_BE_LET_IN}"
+        print(json.dumps({_REFUSED: refused}))  # noqa: T201 (to the asker)
         return
     try:
         client = GcsClient(address=address)
         said = client.internal_kv_get(b"CLUSTER_METADATA", b"cluster", timeout=SECONDS_TO_CONNECT)
         answer = json.loads(said)
     except AuthenticationError:
-        given = os.environ.get("RAY_AUTH_MODE") == "token"
-        answer = {
-            _REFUSED: f"it lets in holders of its token alone, and {_NOT_IT if given else 'none was given'}"
-        }
+        answer = {_REFUSED: token_refused(sent=os.environ.get("RAY_AUTH_MODE") == "token")}
     print(json.dumps(answer))  # noqa: T201 (to the asker)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import ssl
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,9 +16,9 @@ import ray
 import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
-from urllib3.exceptions import ProtocolError
+from urllib3.exceptions import NameResolutionError, ProtocolError
 
-from tune_jobs.cluster.knock import HOW_TO_BE_LET_IN
+from tune_jobs.cluster.knock import token_refused
 from tune_jobs.errors import ClusterError, SubmissionError
 from tune_jobs.submission.progress import Submission, submission_of
 
@@ -197,31 +198,33 @@ class JobsServer:
             with _quiet():
                 yield
         except AuthenticationError as error:
-            wrong = "Authentication failed" in str(error)
-            why = "the one that was given is not it" if wrong else "none was given"
-            raise ClusterError(
-                f"{self.address}: the cluster lets in holders of its token alone, and {why}; {HOW_TO_BE_LET_IN}"
-            ) from error
+            refused = token_refused(sent="Authentication failed" in str(error))
+            raise ClusterError(f"{self.address}: {refused}") from error
         except requests.exceptions.Timeout as error:
             raise ClusterError(
                 f"{self.address}: no answer within {SECONDS_TO_ANSWER:g} s; {_how_to_reach(self.address)}"
             ) from error
         except (ConnectionError, requests.exceptions.ConnectionError) as error:
-            raise (self._hung_up() if _was_connected(error) else self._gone()) from error
+            raise self._not_reached(error) from error
         except (requests.exceptions.RequestException, ValueError, KeyError) as error:
             raise self._something_else() from error
         except RuntimeError as error:
             raise self._refused(error) from error
 
-    def _gone(self) -> ClusterError:
-        return ClusterError(f"{self.address}: nobody listens there; {_how_to_reach(self.address)}")
-
-    def _hung_up(self) -> ClusterError:
-        return ClusterError(
-            f"{self.address}: who listens there hangs up, or does not speak HTTP: it is not the dashboard of a Ray "
-            f"cluster (nodes join at another port than that), or a tunnel to where nobody listens; "
-            f"{_how_to_reach(self.address)}"
-        )
+    def _not_reached(self, error: BaseException) -> ClusterError:
+        reasons = list(_reasons(error))
+        if any(isinstance(reason, NameResolutionError) for reason in reasons):
+            why = f"there is no machine of the name {urlsplit(self.address).hostname}"
+        elif any(isinstance(reason, ssl.SSLError) for reason in reasons):
+            why = "https cannot be spoken with who listens there; Ray's dashboard itself speaks http"
+        elif any(isinstance(reason, ProtocolError) for reason in reasons):
+            why = (
+                "who listens there hangs up, or does not speak HTTP: it is not the dashboard of a Ray cluster (nodes "
+                "join at another port than that), or a tunnel to where nobody listens"
+            )
+        else:
+            why = "nobody listens there"
+        return ClusterError(f"{self.address}: {why}; {_how_to_reach(self.address)}")
 
     def _something_else(self) -> ClusterError:
         return ClusterError(
@@ -271,12 +274,15 @@ def said_in(parts: Iterable[str]) -> Iterator[str]:
             yield rest
 
 
-def _was_connected(error: BaseException | None) -> bool:
-    """Was there somebody, who hung up or said what is not HTTP? Ray raises an error of its own in place of that."""
-    while error is not None and not isinstance(error, ProtocolError):
-        reason = error.args[0] if error.args else None
-        error = reason if isinstance(reason, ProtocolError) else error.__cause__ or error.__context__
-    return error is not None
+def _reasons(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those behind it: Ray and HTTP clients raise errors of their own, and keep others in many ways."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        yield error
+        kept = (getattr(error, "reason", None), *error.args)
+        inner = next((one for one in kept if isinstance(one, BaseException)), None)
+        error = inner or error.__cause__ or error.__context__
 
 
 def _how_to_reach(address: str) -> str:

@@ -36,7 +36,7 @@ def no_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ({"RAY_AUTH_MODE": "token"}, "RAY_AUTH_MODE is token, and there is no token; export"),
         (
             {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)},
-            "the one that was given is not it",
+            "and the one in RAY_AUTH_TOKEN is not it; export RAY_AUTH_MODE",
         ),
     ],
 )

@@ -86,6 +86,19 @@ def test_who_listens_and_speaks_no_http_is_no_cluster(words: bytes) -> None:
         thread.join()
 
 
+@pytest.mark.parametrize("server", [Pages], indirect=True)
+def test_https_where_http_is_spoken_is_told(server: str) -> None:
+    with pytest.raises(ClusterError, match="https cannot be spoken with who listens there; Ray's dashboard"):
+        JobsServer(server.replace("http:", "https:"))
+
+
+def test_a_name_that_no_machine_has_is_told() -> None:
+    with pytest.raises(
+        ClusterError, match=r"there is no machine of the name nobody\.invalid; give the address"
+    ):
+        JobsServer("http://nobody.invalid:8265")
+
+
 def test_who_listens_and_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "SECONDS_TO_ANSWER", 0.5)
     with (

@@ -83,6 +83,16 @@ def test_nothing_is_replaced(run: RunFolder, tmp_path: Path) -> None:
     assert files(tmp_path / "got") == before
 
 
+def test_a_copy_is_not_resumed_and_nothing_is_started_for_it(
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = fetch_seen(run, tmp_path / "got")
+    assert command_line(["resume", str(there), "--search.trials", "9"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert f"{there}: a copy that was fetched" in said.err
+
+
 @pytest.mark.parametrize("ending", [None, Ending.ALL_TRIALS])
 def test_who_fetches_a_run_that_has_not_ended_is_told(
     ending: Ending | None,

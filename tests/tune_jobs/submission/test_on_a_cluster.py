@@ -187,6 +187,9 @@ def test_a_run_is_stopped_and_goes_on_without_the_machine_that_submitted_it(
     assert head.call("logs", f"{name}-r3", "--follow").returncode == 0
     done = open_run(run)
     assert (done.ending, len(done.record.trials)) == (Ending.ALL_TRIALS, 3)
+    over = head.call("resume", str(run), "--address", head.url)
+    assert over.returncode == 0, over.stderr
+    assert over.stdout.startswith("nothing is left to do; `--search.trials N` asks for more trials")
 
 
 def test_what_the_cluster_lacks_is_said_at_once(head: Head, laptop: Path, tmp_path: Path) -> None:
@@ -226,9 +229,12 @@ def test_a_machine_of_other_versions_is_refused_by_the_driver(head: Head, laptop
             {"RAY_AUTH_MODE": "", "RAY_AUTH_TOKEN": ""},
             "its token alone, and none was given; export RAY_AUTH_MODE=token",
         ),
-        ({"RAY_AUTH_MODE": ""}, "its token alone, and none was given; export RAY_AUTH_MODE=token"),
+        (
+            {"RAY_AUTH_MODE": ""},
+            "its token alone, and RAY_AUTH_TOKEN is not sent, since RAY_AUTH_MODE is not token; ",
+        ),
         ({"RAY_AUTH_TOKEN": ""}, "its token alone, and none was given; export RAY_AUTH_MODE=token"),
-        ({"RAY_AUTH_TOKEN": "0" * 32}, "its token alone, and the one that was given is not it; export"),
+        ({"RAY_AUTH_TOKEN": "0" * 32}, "its token alone, and the one in RAY_AUTH_TOKEN is not it; export"),
     ],
 )
 def test_who_has_not_the_token_is_told_what_to_do(
