@@ -137,12 +137,17 @@ def lacking(bundle: Bundle, nodes: Sequence[Bundle]) -> str | None:
 
     Args:
         bundle: to be placed.
-        nodes: what is free on each.
+        nodes: what is free on each. Of GPUs that may be shares of several, so that one that would do in the sum is
+            not said to be lacking.
     """
-    if any(places_on(free, bundle) for free in nodes):
+
+    def has(free: Bundle, name: str) -> bool:
+        return free.get(name, 0.0) + _ROUNDING >= bundle[name]
+
+    if any(all(has(free, name) for name in bundle) for free in nodes):
         return None
     for name in ("GPU", *bundle):  # what is scarcest is named
-        if name in bundle and not any(places_on(free, {name: bundle[name]}) for free in nodes):
+        if name in bundle and not any(has(free, name) for free in nodes):
             return name
     return " and ".join(bundle)  # each is free somewhere, and nowhere are they together
 

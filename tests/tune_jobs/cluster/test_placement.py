@@ -56,6 +56,9 @@ def test_it_looks_once_a_second_at_most() -> None:
     [
         ([{"CPU": 4.0}], [{"CPU": 1.0}, {"CPU": 2.0}], "missing is CPU: the most that is free on one machine is 2"),
         ([{"CPU": 1.0, "GPU": 1.0}], [{"CPU": 1.0}, {"GPU": 1.0}], "no machine has CPU and GPU free together"),
+        ([{"CPU": 1.0, "GPU": 0.5}], [{"GPU": 0.5}], "missing is CPU: the most that is free on one machine is 0"),
+        ([{"CPU": 1.0, "GPU": 0.25}], [{"CPU": 4.0, "GPU": 0.75}], "there is room on some machine"),
+        ([{"CPU": 1.0, "GPU": 0.5}], [{"CPU": 1.0, "GPU": 0.25}], "missing is GPU: the most that is free on one"),
         ([{"CPU": 1.0}], [{"CPU": 1.0}], "there is room on some machine"),
         ([{"CPU": 1.0}] * 2, [{"CPU": 1.0}], "asks for 2 workers of 1 CPU each, and there is room for some of them"),
         ([{"CPU": 1.0}], [], "missing is CPU: the most that is free on one machine is 0"),
