@@ -87,16 +87,19 @@ class Journal:
 
         Raises:
             StorageFailed: the disk is full, or cannot be written to; the file ends with the event before. Or a
-                listener is of the opinion that the run must end, for a like reason.
+                listener is of the opinion that the run must end, for a like reason; all have been told by then, so
+                that none knows less than the file.
         """
         text = json.dumps(event.to_mapping(), separators=(",", ":"), default=_plain).encode()
         self._write(b"%08x %s\n" % (zlib.crc32(text), text))
-        try:
-            for listener in self._listeners:
+        failure: StorageFailed | None = None
+        for listener in self._listeners:
+            try:
                 listener(event)
-        except StorageFailed as failure:
-            self.failure = failure
-            raise
+            except StorageFailed as error:
+                failure = self.failure = failure or error
+        if failure is not None:
+            raise failure
 
     @property
     def size(self) -> int:

@@ -211,6 +211,26 @@ def test_who_follows_hears_of_later_events_after_those_who_have_followed_for_lon
     ]
 
 
+def test_all_listeners_hear_of_the_event_at_which_one_of_them_stops_the_run(tmp_path: Path) -> None:
+    """Else it would be open to those who conclude the run, who would end it once more."""
+    path = tmp_path / "events.jsonl"
+    heard: list[Event] = []
+    event = TrialStarted(trial_id="0")
+
+    def stops(why: str) -> Callable[[Event], None]:
+        def listener(_: Event) -> None:
+            raise StorageFailed(why, tmp_path)
+
+        return listener
+
+    with Journal(path, stops("first"), heard.append, stops("second"), heard.append) as journal:
+        with pytest.raises(StorageFailed, match="first") as caught:
+            journal.append(event)
+        assert journal.failure is caught.value
+    assert heard == [event, event]
+    assert read_journal(path) == [event]
+
+
 def test_what_a_listener_appends_comes_after_the_event_that_it_heard_of(tmp_path: Path) -> None:
     """So a scheduler's decision follows the report that it rests on."""
     path = tmp_path / "events.jsonl"

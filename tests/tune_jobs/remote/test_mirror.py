@@ -12,8 +12,9 @@ import pytest
 from tests.tune_jobs.remote.copies import Machine, append, created, keep, machine, on_the_first
 from tests.tune_jobs.remote.object_stores import Proxy
 from tune_jobs.errors import RunFolderError, StorageFailed
+from tune_jobs.events import Event
 from tune_jobs.folder import RunFolder
-from tune_jobs.journal import Journal
+from tune_jobs.journal import Journal, read_journal
 from tune_jobs.remote import lease, mirror
 from tune_jobs.remote.location import Location
 from tune_jobs.remote.mirror import Mirror, mirrored
@@ -275,6 +276,7 @@ def test_a_run_that_another_one_took_over_stops(
     def go_on() -> None:
         with Journal(copy.journal) as journal, mirrored(copy, journal):
             journals.append(journal)
+            journal.follow(heard.append)
             other = dataclasses.replace(lease.Owner.here(), host="far", held=True, token="~")
             store.put(f"{lease.FOLDER}/~.json", json.dumps(dataclasses.asdict(other)).encode())
             for number in range(1, 1000):
@@ -282,9 +284,11 @@ def test_a_run_that_another_one_took_over_stops(
                 journal.append(created(number))
 
     journals: list[Journal] = []
+    heard: list[Event] = []
     with pytest.raises(StorageFailed, match="another process has taken this run over") as caught:
         go_on()
     assert journals[0].failure is caught.value, "whoever asks the journal hears it too"
+    assert heard == read_journal(copy.journal)[-len(heard) :], "also of the event at which it stopped"
     assert read_from(store).startswith(before)
 
 
