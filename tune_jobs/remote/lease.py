@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from tune_jobs.errors import RunInUse
+from tune_jobs.remote.clock import steady, store_time
+from tune_jobs.remote.location import Location
 from tune_jobs.remote.store import Store, StoreError, persistently
 
 FOLDER = "lease"
@@ -131,7 +133,7 @@ class Lease:
                 return
             names = {one.name for one in self._store.objects(FOLDER)}
             # Who was silent for long may write its object in the very moment in which another one removes it.
-            others = holders(self._store, but=self._name) if len(names) > 1 else []
+            others = holders(self._store, but=self._name, now_by=self._name) if len(names) > 1 else []
             if self._name not in names or any(
                 owner.held and owner.token > self._owner.token for owner, _ in others
             ):
@@ -142,7 +144,7 @@ class Lease:
     def _is_fresh(self, seconds: float) -> bool:
         if self._lost:
             raise LeaseLost
-        return _now() < self._renewed + seconds
+        return steady() < self._renewed + seconds
 
     def _acquire(self) -> None:
         for attempt in range(_ATTEMPTS):
@@ -163,7 +165,7 @@ class Lease:
 
     def _write(self, *, held: bool) -> None:
         entry = {**asdict(self._owner), "held": held}
-        now = _now()
+        now = steady()
         self._store.put(self._name, json.dumps(entry).encode())
         self._renewed = now
 
@@ -177,10 +179,12 @@ def holders(
         store: of the run.
         clear: removes the leases of the dead.
         but: an object that does not count.
-        now_by: the object that was written just now, which tells the store's time; None takes this machine's.
+        now_by: the object that was written just now, which tells the store's time; None asks the store.
     """
     stored = store.objects(FOLDER)
-    now = next((one.modified for one in stored if one.name == now_by), time.time())
+    now = next((one.modified for one in stored if one.name == now_by), None)
+    if now is None:
+        now = store_time(store.place) if isinstance(store.place, Location) else time.time()
     found = []
     for one in stored:
         if one.name == but:
@@ -227,8 +231,3 @@ def _world() -> str:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
     return ""
-
-
-def _now() -> float:
-    """Seconds, by a clock that goes on while the machine sleeps, where there is one."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()

@@ -287,6 +287,16 @@ def server_of(place: Location) -> str:
     return "" if endpoint is None else f"{endpoint[0]}://{endpoint[1]}"
 
 
+def address_of(place: Location) -> str:
+    """The server that `place` is kept by, as `https://host`."""
+    if server := server_of(place):
+        return server
+    if place.scheme == "gs":
+        return "https://storage.googleapis.com"
+    region: str = file_system(place.scheme, place.bucket, _surroundings()).region
+    return f"https://s3.{region}.amazonaws.com"
+
+
 def _endpoint(variables: Mapping[str, str], scheme: str) -> tuple[str, str] | None:
     """Scheme and host of a server other than Amazon's or Google's own, with the variables of their own clients."""
     names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL") if scheme == "s3" else ("STORAGE_EMULATOR_HOST",)

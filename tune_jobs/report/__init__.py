@@ -6,8 +6,9 @@ from pathlib import Path
 from tune_jobs.errors import RunFolderError
 from tune_jobs.events import in_force
 from tune_jobs.folder import RunFolder, replacing
-from tune_jobs.journal import in_use, read_journal
+from tune_jobs.journal import read_journal
 from tune_jobs.records import RunRecord
+from tune_jobs.remote.working_copy import at_work
 from tune_jobs.report.page import make_page, render
 from tune_jobs.results import job_of
 from tune_jobs.storage import reason_of
@@ -28,7 +29,7 @@ def write_report(path: str | Path, output: Path | None = None) -> Path:
         DamagedRun: the journal, the job or the ledger of the holdout is damaged.
     """
     folder = RunFolder.open(path)
-    in_progress = in_use(folder.journal)  # asked first: a run that ends in between has its end in the journal
+    in_progress = at_work(folder)  # asked first: a run that ends in between has its end in the journal
     events = read_journal(folder.journal)
     job = job_of(folder, events)
     record = RunRecord.replay(in_force(events), job.selection)

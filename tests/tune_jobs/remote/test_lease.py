@@ -145,9 +145,17 @@ def test_who_slept_for_long_and_was_alone_goes_on(
     suspended.ensure()  # it knows by now
 
 
-def test_of_two_that_have_it_after_all_one_stops(s3: Location, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One was silent for long, and wrote its object in the very moment in which the other one removed it."""
+@pytest.mark.parametrize("ahead", [0.0, 300.0])
+def test_of_two_that_have_it_after_all_one_stops(
+    s3: Location, monkeypatch: pytest.MonkeyPatch, ahead: float
+) -> None:
+    """One was silent for long, and wrote its object in the very moment in which the other one removed it.
+
+    The own machine's clock may be ahead of the store's.
+    """
     monkeypatch.setattr(lease, "RENEW_SECONDS", 0.0)
+    true = time.time
+    monkeypatch.setattr(time, "time", lambda: true() + ahead)
     store = Store(s3)
     first = Lease(store)
     first.acquire()

@@ -1,6 +1,7 @@
 """A copy of a run is the run, on whatever machine; and what only one machine has is never lost."""
 
 import fcntl
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from tests.tune_jobs.remote.copies import Machine, append, created, keep, machine, on_the_first
 from tests.tune_jobs.remote.object_stores import Proxy
 from tune_jobs import open_run
+from tune_jobs.display import ending_text
 from tune_jobs.errors import RunFolderError
 from tune_jobs.folder import RunFolder
 from tune_jobs.journal import Journal, in_use, read_journal
@@ -27,6 +29,7 @@ from tune_jobs.remote.working_copy import (
     pull_all,
     shown,
 )
+from tune_jobs.report import write_report
 
 __all__ = ["machine", "on_the_first"]
 
@@ -137,6 +140,22 @@ def test_whether_a_process_is_at_work_is_known_elsewhere(
     with Journal(copy.journal) as journal, mirrored(copy, journal):
         assert at_work(there)
     assert not at_work(there)
+
+
+def test_who_looks_with_a_clock_of_its_own_time_sees_that_the_run_lives(
+    make_run: Callable[..., RunFolder], s3: Location, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = keep(make_run([{"losses": [2.0]}], ending=None), s3)
+    with Journal(copy.journal) as journal, mirrored(copy, journal):
+        true = time.time
+        monkeypatch.setattr(time, "time", lambda: true() + 120.0)
+        with machine("second"):
+            there = open_run(str(s3 / copy.name))
+            assert there.in_progress
+            assert ending_text(there) == "in progress"
+            assert "its process was killed" not in write_report(there.path).read_text()
+    with machine("second"):
+        assert not open_run(str(s3 / copy.name)).in_progress
 
 
 def test_who_watches_sees_the_run_grow(copy: RunFolder, s3: Location, machine: Machine) -> None:

@@ -1,0 +1,51 @@
+"""What time it is by a store's own clock, which dates what it holds: that of this machine may be minutes off."""
+
+import http.client
+import threading
+import time
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+from tune_jobs.remote.location import Location
+from tune_jobs.remote.store import address_of
+
+SECONDS_TO_ANSWER = 3.0
+SECONDS_BETWEEN_QUESTIONS = 60.0
+"""Between two of them this machine's seconds are counted."""
+_differences: dict[str, tuple[float, float]] = {}
+"""For each server, how far its clock was ahead of `steady`, and when it was asked."""
+_asking = threading.Lock()
+
+
+def store_time(place: Location) -> float:
+    """Unix time, to about a second; by this machine's clock where the store's server does not tell it.
+
+    A server tells it with whatever it answers, to whoever asks: neither a key nor the right to write is needed.
+    """
+    server = address_of(place)
+    with _asking:
+        if server not in _differences or steady() > _differences[server][1] + SECONDS_BETWEEN_QUESTIONS:
+            told = _ask(server, place.bucket)
+            now = steady()
+            _differences[server] = ((time.time() if told is None else told) - now, now)
+        return _differences[server][0] + steady()
+
+
+def steady() -> float:
+    """Seconds, by a clock that nobody sets and that goes on while the machine sleeps, where there is one."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+def _ask(server: str, bucket: str) -> float | None:
+    url = urlsplit(server)
+    kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+    try:
+        connection = kind(url.netloc, timeout=SECONDS_TO_ANSWER)
+        try:
+            connection.request("HEAD", f"{url.path}/{bucket}")
+            date = connection.getresponse().getheader("Date")
+        finally:
+            connection.close()
+        return None if date is None else parsedate_to_datetime(date).timestamp()
+    except (OSError, ValueError, http.client.HTTPException):
+        return None
