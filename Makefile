@@ -13,8 +13,9 @@ tune: $(INSTALLED)  ## tune the example: digits with ASHA and Optuna
 
 install: $(INSTALLED)  ## .venv with the pinned dependencies
 
-test: $(INSTALLED_DEV)  ## the whole suite
-	$(BIN)/python -m pytest
+# Most slow tests wait: for processes that start, for a store that is away, for a machine to be missed.
+test: $(INSTALLED_DEV)  ## the whole suite, three files at a time
+	$(BIN)/python -m pytest -n 3 --dist loadfile --durations 20
 
 test-fast: $(INSTALLED_DEV)  ## the part that takes less than a minute
 	$(BIN)/python -m pytest -m "not slow"

@@ -172,8 +172,9 @@ def test_a_server_that_fails_takes_nothing_and_all_is_uploaded_later(
 ) -> None:
     with wandb_server(behaviour) as failing:
         following = Following(tmp_path, failing.url, SHORT)
-        followed = following.follow(run_events())
-        assert failing.requests != []
+        process = following.begin(run_events())
+        failing.wait_until(lambda: failing.requests != [])
+        followed = following.end(process)
     assert len(read_journal(followed.folder.journal)) == len(run_events())
     followed.assert_complete_on_disk()
     (line,) = followed.said.splitlines()
