@@ -18,9 +18,15 @@ from trainers.errors import ReferenceNotFound
 from trainers.settings import REFERENCE
 
 
-def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """A clause that names the closest of `known`, `; did you mean 'loss'?`; empty if none is close."""
-    close = difflib.get_close_matches(given, list(known), n=1)
+def did_you_mean(given: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """A clause that names the closest of `known`, `; did you mean 'loss'?`; empty if none is close.
+
+    Args:
+        given: the name that is not there.
+        known: those that are.
+        cutoff: how alike they must be, from 0 to 1; among very many names something is always a little alike.
+    """
+    close = difflib.get_close_matches(given, list(known), n=1, cutoff=cutoff)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
@@ -118,7 +124,7 @@ def _find(segment: str, search: list[str] | None) -> ModuleSpec | None:
 
 
 def _missing_module(text: str, passed: list[str], segment: str, search: list[str] | None) -> str:
-    hint = did_you_mean(segment, (module.name for module in pkgutil.iter_modules(search)))
+    hint = did_you_mean(segment, (module.name for module in pkgutil.iter_modules(search)), cutoff=0.7)
     if passed:
         return f"{text}: package {'.'.join(passed)!r} has no module {segment!r}{hint}"
     return f"{text}: there is no module {segment!r} in the job's folder or among the installed packages{hint}"

@@ -44,8 +44,6 @@ from tune_jobs.remote.location import Location, is_uri
 from tune_jobs.remote.working_copy import pull_all, shown
 from tune_jobs.sweeps import job_from_sweep
 
-_PREPARING = "reading the data, starting Ray and its workers"
-
 Command = Callable[[argparse.Namespace, list[str], Console], None]
 
 
@@ -208,13 +206,18 @@ def _run(options: argparse.Namespace, rest: list[str], console: Console) -> None
     if handover is not None:
         handover.check_versions()
     job = Job.from_file(options.job, parse_overrides(rest))
-    beginning = f"{job.name}: {job.trials} trials; {_PREPARING}"
+    beginning = f"{job.name}: {job.trials} trials; {_preparing(options.address)}"
 
     def tune() -> Path:
         with make_view(Standing(job, asked_at=time.time()), console, beginning) as view:
             return run(job, address=options.address, listeners=[view, *announcing], handover=handover).path
 
     _print_tuned(tune, console)
+
+
+def _preparing(address: str | None) -> str:
+    ray = "starting Ray and its workers" if address is None else "joining the cluster"
+    return f"reading the data, {ray}"
 
 
 def _resume(options: argparse.Namespace, rest: list[str], console: Console) -> None:
@@ -247,7 +250,7 @@ def _resume(options: argparse.Namespace, rest: list[str], console: Console) -> N
             return resume(folder.path, overrides).path
         standing = Standing(job, past, asked_at=time.time())
         made = len(standing.record.trials)
-        beginning = f"{job.name}: {job.trials} trials, of which {made} were made before; {_PREPARING}"
+        beginning = f"{job.name}: {job.trials} trials, of which {made} were made before; {_preparing(options.address)}"
         with make_view(standing, console, beginning) as view:
             return resume(folder.path, overrides, address=options.address, listeners=[view, *announcing]).path
 
@@ -390,6 +393,8 @@ def _report(options: argparse.Namespace, rest: list[str], console: Console) -> N
     from tune_jobs.report import write_report  # noqa: PLC0415 (imports pandas, Optuna and plotly)
 
     console.print(f"report: {write_report(options.run, options.output)}", markup=False)
+    if is_uri(options.run) and options.output is None:
+        console.print(f"the run has it too: {options.run.rstrip('/')}/report.html", markup=False)
 
 
 def _dashboard(options: argparse.Namespace, rest: list[str], console: Console) -> None:

@@ -85,7 +85,7 @@ class _Lines:
         standing = self._standing
         parts = [duration_text(standing.seconds)]
         started = standing.seconds_of_training is not None
-        parts.append(standing.speed_text() if started else "starting Ray and its workers")
+        parts.append(standing.speed_text() if started else "workers are starting")
         left = standing.seconds_left
         if left is not None:
             parts.append(f"about {duration_text(left)} left")

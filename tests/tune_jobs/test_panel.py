@@ -68,7 +68,7 @@ def test_before_the_first_trial_it_says_what_is_waited_for(make: Make) -> None:
         "        wait there  0  0  0  0",
         "        promoted    0  0  0  0",
         "best    no score yet",
-        "time    0 s   starting Ray and its workers",
+        "time    0 s   workers are starting",
     ]
 
 

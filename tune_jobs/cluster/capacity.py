@@ -163,10 +163,10 @@ def _no_room(cluster: Cluster, bundle: Bundle, workers: int) -> str:
         needed = bundle.get(name, 0.0)
         present = max((offer.get(name, 0.0) for offer in offers), default=0.0)
         if needed > present:
+            ask = f"set `--resources.{setting}` to at most {present:g}" if present else f"ask for no {name}"
             return (
                 f"resources.{setting}: a {'trial' if workers == 1 else 'worker'} asks for {needed:g}, and "
-                f"{_machine(cluster)} has {present:g}; set `--resources.{setting}` to at most {present:g}, or use a "
-                "larger machine or cluster"
+                f"{_machine(cluster)} has {present:g}; {ask}, or use a larger machine or cluster"
             )
     if workers > 1 and cluster.most_places(bundle):
         return (

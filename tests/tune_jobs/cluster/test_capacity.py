@@ -74,7 +74,7 @@ def test_an_autoscaler_is_shown_the_trials_that_it_is_to_start_machines_for() ->
         (
             replace(cluster_of((2, 0)), joined=True),
             {"gpus_per_trial": 1},
-            r"a trial asks for 1, and the largest machine of the cluster has 0; set",
+            r"a trial asks for 1, and the largest machine of the cluster has 0; ask for no GPU, or use",
         ),
         (
             cluster_of((16, 0), (1, 4)),
