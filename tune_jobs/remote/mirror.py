@@ -84,24 +84,36 @@ class Outage:
 
     def __init__(self, place: Location, here: Path) -> None:
         self._place, self._here = place, here
+        self._lock = threading.Lock()
         self._since: float | None = None
+        self._reason = "it does not answer"
         self._told = False
 
-    def failed(self, error: StoreError) -> None:
-        """The store did not take something."""
-        self._since = self._since or time.monotonic()
-        if not self._told and time.monotonic() - self._since >= SECONDS_UNTOLD:
-            self._told = True
-            _LOG.warning(
-                "%s: takes nothing at the moment (%s); the run goes on, all is kept %s%s and sent when it does",
-                self._place, error.strerror, HERE, self._here,
-            )  # fmt: skip
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Around whatever gives the store something."""
+        with self._lock:
+            self._since = self._since or time.monotonic()
+        try:
+            yield
+        except StoreError as error:
+            self._reason = str(error.strerror)
+            raise
+        with self._lock:
+            if self._told:
+                _LOG.warning("%s: takes objects again", self._place)
+            self._since, self._told = None, False
 
-    def over(self) -> None:
-        """The store took something."""
-        if self._told:
-            _LOG.warning("%s: takes objects again", self._place)
-        self._since, self._told = None, False
+    def look(self) -> None:
+        """Says what there is to say, once; to be called now and then by who does not wait for the store."""
+        with self._lock:
+            if self._told or self._since is None or time.monotonic() < self._since + SECONDS_UNTOLD:
+                return
+            self._told = True
+        _LOG.warning(
+            "%s: takes nothing at the moment (%s); the run goes on, all is kept %s%s and sent when it does",
+            self._place, self._reason, HERE, self._here,
+        )  # fmt: skip
 
 
 class Mirror:
@@ -131,6 +143,9 @@ class Mirror:
             threading.Thread(target=self._follow_journal, name="journal of the run"),
             threading.Thread(target=self._follow_files, name="files of the run"),
         ]
+        self._watch = threading.Thread(
+            target=self._watch_for_outages, name="outages of the store", daemon=True
+        )
         self._renewal = threading.Thread(target=self._renew, name="lease of the run")
 
     def begin(self, *, replace: bool = False) -> None:
@@ -140,6 +155,7 @@ class Mirror:
         except StoreError as error:
             raise self._unreachable(error) from error
         self._renewal.start()
+        self._watch.start()
         try:
             self._writer = SegmentWriter(self._store, self._folder.journal, self._common(replace=replace))
             self._remember_sent()
@@ -189,6 +205,7 @@ class Mirror:
         self._done = True
         self._wake()
         self._renewal.join()
+        self._watch.join()
         with suppress(StoreError):  # it becomes stale
             self._lease.release()
 
@@ -263,6 +280,13 @@ class Mirror:
             with self._changed:
                 self._changed.wait_for(lambda: self._done, SECONDS_BETWEEN_RENEWALS)
 
+    def _watch_for_outages(self) -> None:
+        """Beside all that waits for the store, which may hold a connection open and say nothing."""
+        while not self._done:
+            self._outage.look()
+            with self._changed:
+                self._changed.wait_for(lambda: self._done, SECONDS_BETWEEN_RENEWALS)
+
     def _wake(self) -> None:
         with self._changed:
             self._urgent = True
@@ -281,18 +305,17 @@ class Mirror:
             if after is not None:
                 self._lease.ensure()
                 after()
-        except StoreError as error:
-            self._outage.failed(error)
+        except StoreError:
             with self._changed:
                 self._after = self._after or after
             raise
-        self._outage.over()
 
     def _send_events(self) -> None:
         with self._sending:
             if self._journal.size > self._writer.sent:
-                self._lease.ensure()
-                self._writer.send(self._journal.size)
+                with self._outage.told():
+                    self._lease.ensure()
+                    self._writer.send(self._journal.size)
 
     def _send_files(self, is_stopping: Callable[[], bool] = lambda: False) -> None:
         """Files as they are now, unless all is to stop; each after the journal, so that none knows more than that."""

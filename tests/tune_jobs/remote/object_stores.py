@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
@@ -85,7 +86,7 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 class Proxy:
-    """Hands requests on to the server at `address`, unless it is told to be `slow` or `down`."""
+    """Hands requests on to the server at `address`, unless it is told to be `slow`, `silent` or `down`."""
 
     def __init__(self, address: str) -> None:
         host, _, port = address.removeprefix("http://").partition(":")
@@ -93,7 +94,9 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.mode = "up"
-        """`up`, `slow` (each request is answered with SlowDown), or `down` (connections are dropped)."""
+        """`up`, `slow` (each request is answered with SlowDown), `silent` (connections are held, and nothing is
+        said, until it is something else), or `down` (connections are dropped).
+        """
         self.refused = 0
         """Requests that were not handed on."""
         self._thread = threading.Thread(target=self._accept, daemon=True)
@@ -126,6 +129,8 @@ class Proxy:
                         b"HTTP/1.1 503 Slow Down\r\nConnection: close\r\nContent-Type: application/xml\r\n"
                         b"Content-Length: %d\r\n\r\n%s" % (len(SLOW_DOWN), SLOW_DOWN)
                     )
+                while self.mode == mode == "silent":
+                    time.sleep(0.05)
                 if mode != "up" or not head:
                     return
                 server = open_.enter_context(socket.create_connection(self._server))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -133,7 +134,13 @@ def test_what_nobody_expected_of_either_thread_ends_the_run(
         go_on()
 
 
+@pytest.mark.parametrize(
+    ("mode", "reason"),
+    [("down", "(it cannot be reached at .*|it does not answer)"), ("silent", "it does not answer")],
+)
 def test_an_outage_delays_and_loses_nothing_and_is_told_while_it_lasts(
+    mode: str,
+    reason: str,
     copy: RunFolder,
     s3: Location,
     proxy: Proxy,
@@ -145,15 +152,15 @@ def test_an_outage_delays_and_loses_nothing_and_is_told_while_it_lasts(
     there = pull(s3 / copy.name, whole=True)
     store = Store(s3 / copy.name)
     with Journal(there.journal) as journal, mirrored(there, journal):
-        proxy.mode = "down"
+        proxy.mode = mode
         for number in range(1, 50):
             journal.append(created(number))
         wait_for(lambda: bool(caplog.messages))
         proxy.mode = "up"
         wait_for(lambda: read_from(store) == there.journal.read_bytes())
     begun, over = caplog.messages
-    assert begun.startswith(f"{there.address}: takes nothing at the moment (it cannot be reached")
-    assert f"kept on this machine, in {there.path} " in begun
+    words = f"takes nothing at the moment \\({reason}\\); the run goes on, all is kept on this machine, in "
+    assert re.fullmatch(f"{there.address}: {words}{there.path} and sent when it does", begun)
     assert over == f"{there.address}: takes objects again"
 
 
