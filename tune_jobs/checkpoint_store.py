@@ -80,7 +80,7 @@ class Checkpoints(ABC):
         Raises:
             CheckpointNotWritten: the disk is full, cannot be written to, or is gone; or the store is, for long.
         """
-        name = f"epoch-{trainer.epoch:06d}{CHECKPOINT_SUFFIX}"
+        name = self._name(trainer.epoch)
         state = trainer.state_dict()
         try:
             self._write(state, name)
@@ -119,6 +119,10 @@ class Checkpoints(ABC):
             results = [result.to_mapping() for result in trainer.history]
             return Restored(results, tuple(damaged), self._file(name))
         return Restored(damaged=tuple(damaged))
+
+    def _name(self, epoch: int) -> str:
+        """Of the checkpoint that this object writes after `epoch`."""
+        return f"epoch-{epoch:06d}{CHECKPOINT_SUFFIX}"
 
     @abstractmethod
     def _load(self, name: str) -> Mapping[str, Any]:
@@ -200,25 +204,31 @@ class CheckpointStore(Checkpoints):
 
 
 def open_checkpoints(
-    place: Path | Location, trial_id: str, waiting: Callable[[], None] = lambda: None
+    place: Path | Location,
+    trial_id: str,
+    configuration: Mapping[str, Any],
+    driver: str,
+    waiting: Callable[[], None] = lambda: None,
 ) -> Checkpoints:
     """The checkpoints of a trial.
 
     Args:
         place: where those of its run are kept.
         trial_id: its.
+        configuration: its; in an object store, trials of two drivers may have one id.
+        driver: letters and digits of the driver's own, by which it knows what its workers have written there.
         waiting: called now and then while an object store that fails is waited for.
     """
     if isinstance(place, Path):
         return CheckpointStore(place, trial_id)
     from tune_jobs.remote.checkpoints import RemoteCheckpoints  # noqa: PLC0415 (it builds on this module)
 
-    return RemoteCheckpoints(place, trial_id, waiting)
+    return RemoteCheckpoints(place, trial_id, configuration, driver, waiting)
 
 
 def epoch_of(name: str) -> int:
     """The epoch that a checkpoint's file is named after."""
-    return int(name.removeprefix("epoch-").removesuffix(CHECKPOINT_SUFFIX))
+    return int(name.removeprefix("epoch-").removesuffix(CHECKPOINT_SUFFIX).partition("-")[0])
 
 
 def unneeded(record: RunRecord) -> set[str]:

@@ -4,6 +4,7 @@ It knows a training plan's parts and the training and validation rows. It is tol
 Where several workers train a trial together, it runs in each of them: see `distributed_trial`.
 """
 
+import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -49,6 +50,8 @@ class TrialTask:
     deadline: float | None = None
     """Unix time after which no further epoch is begun."""
     resources: ResourceSettings = field(default_factory=ResourceSettings)
+    driver: str = field(default_factory=lambda: secrets.token_hex(4))
+    """Whose workers these are: one driver's, from its start to its end."""
 
     @property
     def out_of_time(self) -> bool:
@@ -86,7 +89,13 @@ def train_configuration(
     reporter = Reporter(task.score, send)
     try:
         with make_trainer(config["configuration"], task, data, distribution) as trainer:
-            store = open_checkpoints(task.checkpoints, config["trial_id"], reporter.keep_alive)
+            store = open_checkpoints(
+                task.checkpoints,
+                config["trial_id"],
+                config["configuration"],
+                task.driver,
+                reporter.keep_alive,
+            )
             restored = store.restore(trainer)
             trainer.align()
             reporter.add(restored.results)

@@ -1,9 +1,17 @@
 """Checkpoints in an object store: workers write them there, past the driver's machine.
 
 Each is a file as on a disk, with its checksum, made in the machine's temporary folder and sent as one object.
+
+Workers have no lease. Those of a driver that another one has taken over from may go on for as long as it does not
+hear of that, with trials of the ids that the other one gives anew. So the name of a checkpoint,
+`epoch-000009-<configuration>-<driver>.pt`, tells both: a trial finds those of its own configuration alone, whichever
+driver's they are (their curves are the same), and a worker writes to and removes its own driver's alone.
 """
 
+import hashlib
+import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -21,6 +29,8 @@ T = TypeVar("T")
 
 OUTAGE_SECONDS = 600.0
 """A store that takes no checkpoint is waited for so long; then the run stops, and can be resumed."""
+_NAME = re.compile(r"epoch-\d{6,}(-(?P<key>[0-9a-f]{8})-\w+)?" + re.escape(CHECKPOINT_SUFFIX))
+"""Runs that were begun earlier have some that are named after the epoch alone."""
 OUTAGE_VARIABLE = "TUNE_JOBS_OUTAGE_SECONDS"
 """Of the environment, on all nodes: another number of seconds."""
 
@@ -33,10 +43,27 @@ def outage_seconds() -> float:
 
 
 class RemoteCheckpoints(Checkpoints):
-    """The checkpoints of one trial, below a place of its own under `root`."""
+    """The checkpoints of one trial, below a place of its own under `root`.
 
-    def __init__(self, root: Location, trial_id: str, waiting: Callable[[], None] = lambda: None) -> None:
+    Args:
+        root: where those of its run are kept.
+        trial_id: its.
+        configuration: its.
+        driver: letters and digits of the driver that the trial is trained for; empty for whoever only reads.
+        waiting: called now and then while a store that fails is waited for.
+    """
+
+    def __init__(
+        self,
+        root: Location,
+        trial_id: str,
+        configuration: Mapping[str, Any],
+        driver: str = "",
+        waiting: Callable[[], None] = lambda: None,
+    ) -> None:
         super().__init__(trial_id)
+        self._key = _key(configuration)
+        self._driver = driver
         self._waiting = waiting
         self._store = Store(root / trial_id)
         self._known: list[str] = []
@@ -46,10 +73,13 @@ class RemoteCheckpoints(Checkpoints):
         found = [
             stored.name
             for stored in self._persistently(self._store.objects)
-            if stored.name.startswith("epoch-") and stored.name.endswith(CHECKPOINT_SUFFIX)
+            if (named := _NAME.fullmatch(stored.name)) and named["key"] in (None, self._key)
         ]
         self._known = sorted(found, key=epoch_of, reverse=True)
         return list(self._known)
+
+    def _name(self, epoch: int) -> str:
+        return f"epoch-{epoch:06d}-{self._key}-{self._driver}{CHECKPOINT_SUFFIX}"
 
     def fetch(self, folder: Path) -> None:
         """Copies all of them into `folder`, which is made; those that are there stay."""
@@ -83,7 +113,7 @@ class RemoteCheckpoints(Checkpoints):
         self._known = [name, *(known for known in self._known if known != name)]
 
     def _written(self) -> list[str]:
-        return list(self._known)
+        return [name for name in self._known if name.endswith(f"-{self._driver}{CHECKPOINT_SUFFIX}")]
 
     def _remove(self, name: str) -> None:
         self._store.delete(name)
@@ -101,3 +131,9 @@ class RemoteCheckpoints(Checkpoints):
 
     def _reason(self, error: OSError) -> str:
         return reason_of(error, Path(tempfile.gettempdir()))
+
+
+def _key(configuration: Mapping[str, Any]) -> str:
+    """The same for a configuration that was read back from the journal."""
+    text = json.dumps(configuration, sort_keys=True, default=lambda number: number.item())
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

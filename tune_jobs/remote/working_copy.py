@@ -9,10 +9,11 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from tune_jobs.errors import RunFolderError, TuneJobsError
 from tune_jobs.folder import RunFolder
@@ -120,8 +121,8 @@ def complete(folder: RunFolder) -> None:
         pull(place, whole=True)
 
 
-def fetch_checkpoints(folder: RunFolder, trial_id: str) -> None:
-    """Copies those of a trial into `folder`, if it is a copy.
+def fetch_checkpoints(folder: RunFolder, trial_id: str, configuration: Mapping[str, Any]) -> None:
+    """Copies those of a trial, which has this configuration, into `folder`, if it is a copy.
 
     Raises:
         RunFolderError: the store cannot be asked.
@@ -129,7 +130,7 @@ def fetch_checkpoints(folder: RunFolder, trial_id: str) -> None:
     place = checkpoints_of(folder)
     if isinstance(place, Location):
         try:
-            RemoteCheckpoints(place, trial_id).fetch(folder.checkpoints / trial_id)
+            RemoteCheckpoints(place, trial_id, configuration).fetch(folder.checkpoints / trial_id)
         except StoreError as error:
             raise RunFolderError(f"{place}: cannot be read ({error.strerror})") from error
 

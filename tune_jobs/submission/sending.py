@@ -33,7 +33,7 @@ def whole_run(run: str | Path) -> RunFolder:
     folder = RunFolder.open(run)
     complete(folder)
     for candidate in rank(open_run(folder.path).record)[:1]:
-        fetch_checkpoints(folder, candidate.trial.trial_id)
+        fetch_checkpoints(folder, candidate.trial.trial_id, candidate.trial.configuration)
     return folder
 
 
