@@ -87,6 +87,8 @@ class Watching:
         self._follower = JournalFollower(folder.journal)
         self._trouble: float | None = None
         self._heard = 0.0
+        self._worked = 0.0
+        """When the run's process was last known to be at work."""
         self.events: list[Event] = []
         """All that were read."""
 
@@ -112,7 +114,10 @@ class Watching:
         if new is None:
             raise Restarted
         if new:
-            self._heard = now if self.events else min(now, new[-1].time)
+            if self.events:
+                self._heard = self._worked = now
+            else:
+                self._heard = min(now, new[-1].time)
             self.events += new
         return new
 
@@ -123,17 +128,20 @@ class Watching:
 
     def verdict(self) -> Watched | None:
         """How it ended; None as long as the run goes on, or may, or its journal cannot be read on."""
-        if self._trouble is not None or at_work(self._folder):
+        if self._trouble is not None:
             return None
         if concluded(self.events):
             # Elsewhere the lock may not be seen, and the last files come after the last event.
             settled = self._certain or self.silence > SECONDS_TO_SETTLE
-            return Watched.ENDED if settled else None
-        return Watched.KILLED if self._certain and self.silence > SECONDS_TO_SETTLE else None
+            return Watched.ENDED if settled and not self._is_at_work() else None
+        if not self._certain or self.silence <= SECONDS_TO_SETTLE or self._is_at_work():
+            return None
+        # Its last events may be on their way: from an object store they come after the lease has gone.
+        return Watched.KILLED if time.time() - self._worked > SECONDS_TO_SETTLE else None
 
     def notice(self) -> str:
         """That nothing was heard for long, where nobody can tell why; else empty."""
-        if self._certain or self.silence < SECONDS_OF_SILENCE or at_work(self._folder):
+        if self._certain or self.silence < SECONDS_OF_SILENCE or self._is_at_work():
             return ""
         minutes = duration_text(60 * (self.silence // 60))
         return (
@@ -145,6 +153,12 @@ class Watching:
     def here(self) -> bool:
         """Whether the run's process is, or was, one of this machine, so that its lock can be trusted."""
         return driver(self.events).rpartition(":")[0] == socket.gethostname()
+
+    def _is_at_work(self) -> bool:
+        if at_work(self._folder):
+            self._worked = time.time()
+            return True
+        return False
 
     @property
     def _certain(self) -> bool:

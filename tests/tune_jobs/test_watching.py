@@ -154,6 +154,18 @@ def test_a_process_that_is_gone_for_a_moment_is_not_taken_for_killed(make_run: M
     assert watched.verdict() is None, "it may just be about to be resumed"
 
 
+def test_a_process_that_was_at_work_just_now_may_have_ended_the_run(make_run: MakeRun) -> None:
+    """What it wrote at its end may come later than the news that it is gone."""
+    folder = make_run(TRIALS, ending=None)
+    by(HERE, folder)
+    watched = Watching(folder)
+    watched.poll()
+    with Journal(folder.journal):
+        assert watched.verdict() is None
+    assert watched.verdict() is None
+    wait_for(lambda: watched.verdict() is Watched.KILLED)
+
+
 def test_of_another_machine_the_watcher_says_how_long_nothing_was_heard(make_run: MakeRun) -> None:
     folder = make_run(TRIALS, ending=None)
     by("elsewhere:1", folder, age=185)

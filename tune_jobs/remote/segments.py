@@ -7,8 +7,9 @@ process that was taken for dead, and writes once more, changes nothing. The last
 with more lines until it is large; those before it never change.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, zip_longest
 from pathlib import Path
 
 from tune_jobs.errors import DamagedRun
@@ -76,8 +77,31 @@ def read_from(store: Store, start: int = 0) -> bytes:
     Raises:
         DamagedRun: a segment is missing.
     """
+    return read_pieces(store, pieces(segments(store)), start)
+
+
+def first_change(known: Sequence[Piece], now: Sequence[Piece]) -> int | None:
+    """Where the journal, which has these pieces `now`, may differ from what it was with those that are `known`.
+
+    Returns:
+        The byte that the first new or changed piece begins with; None where there is none.
+    """
+    for before, piece in zip_longest(known, now):
+        if piece is None:
+            return None
+        if piece != before:
+            return int(piece.begin)
+    return None
+
+
+def read_pieces(store: Store, counting: Sequence[Piece], start: int = 0) -> bytes:
+    """What `counting` hold from byte `start` on; none where there is no more.
+
+    Raises:
+        DamagedRun: a segment is missing.
+    """
     content = b""
-    for piece in pieces(segments(store)):
+    for piece in counting:
         begin = start + len(content)
         if piece.end <= begin:
             continue

@@ -9,7 +9,8 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,8 @@ CACHE_VARIABLE = "TUNE_JOBS_CACHE"
 """Of the environment: the folder of all copies, in place of `~/.cache/tune-jobs`."""
 SECONDS_BETWEEN_LOOKS = 1.0
 """How often a run that is watched from afar is looked at."""
+SECONDS_BETWEEN_FILES = 30.0
+"""How often all its files are; its journal alone tells how it goes on."""
 HERE = "on this machine, in "
 """Stands before the path of a copy where the copy is meant, and not the run."""
 _PLACE = ".place"
@@ -166,17 +169,25 @@ def at_work(folder: RunFolder) -> bool:
 
 @contextmanager
 def kept_up_to_date(folder: RunFolder) -> Iterator[None]:
-    """Has a copy follow its run while somebody looks at it."""
+    """Has a copy follow its run while somebody looks at it: the journal at each look, all else now and then.
+
+    Whoever has looked to the end has all.
+    """
     place = location_of(folder.path)
     if place is None:
         yield
         return
     over = threading.Event()
+    follower = JournalFollower(folder, Store(place))
 
     def follow() -> None:
+        due = time.monotonic() + SECONDS_BETWEEN_FILES
         while not over.wait(SECONDS_BETWEEN_LOOKS):
             with suppress(TuneJobsError, OSError):  # the next look may succeed
-                pull(place)
+                follower.look()
+                if time.monotonic() > due:
+                    pull(place)
+                    due = time.monotonic() + SECONDS_BETWEEN_FILES
 
     thread = threading.Thread(target=follow, name="copy of the run")
     thread.start()
@@ -185,6 +196,42 @@ def kept_up_to_date(folder: RunFolder) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
+    with suppress(TuneJobsError, OSError):  # what is there is shown
+        pull(place)
+
+
+class JournalFollower:
+    """Brings the journal of a copy up to date, again and again, and reads no more of it than what may be new.
+
+    Args:
+        folder: the copy.
+        store: of the run.
+    """
+
+    def __init__(self, folder: RunFolder, store: Store) -> None:
+        self._folder, self._store = folder, store
+        self._known: Sequence[segments.Piece] = ()
+        """What the copy holds, as far as this object has seen to it."""
+
+    def look(self) -> None:
+        """A piece that grew is read from its beginning, and compared with what the copy has of it.
+
+        Raises:
+            DamagedRun: an object of the journal is missing.
+            StoreError: the store cannot be asked.
+        """
+        journal = self._folder.journal
+        with _alone(self._folder):
+            if in_use(journal):
+                return
+            now = segments.pieces(segments.segments(self._store))
+            start = segments.first_change(self._known, now)
+            if start is None:
+                return
+            if start > journal.stat().st_size:  # it was cut meanwhile
+                start = 0
+            _update_journal(journal, segments.read_pieces(self._store, now, start), start)
+            self._known = now
 
 
 def _update(folder: RunFolder, store: Store, *, whole: bool) -> None:
@@ -207,13 +254,13 @@ def _update(folder: RunFolder, store: Store, *, whole: bool) -> None:
     openings.update_ledger(folder.path, store, [one.name for one in stored])
 
 
-def _update_journal(path: Path, kept: bytes) -> bool:
-    """Has the file hold what the store does; where it holds more, it stays, and that is told.
+def _update_journal(path: Path, kept: bytes, start: int = 0) -> bool:
+    """Has the file hold, from byte `start` on, what the store does; where it holds more, it stays, and that is told.
 
     Whoever wants to go on with the run has to wait for no more than the writing itself.
     """
     with path.open("a+b") as file:
-        file.seek(0)
+        file.seek(start)
         here = file.read()
         if here.startswith(kept):
             return len(here) > len(kept)
@@ -221,13 +268,15 @@ def _update_journal(path: Path, kept: bytes) -> bool:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:  # a process has begun to work on it
             return True
-        file.seek(0)
+        if file.seek(0, os.SEEK_END) < start:  # one has, and has cut it
+            return True
+        file.seek(start)
         here = file.read()
         same = _whole_lines_in_common(here, kept)
         if b"\n" in here[same:]:  # else there is no more than a line that was not finished
             aside = path.with_name(f"{path.name}.elsewhere-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
-            aside.write_bytes(here)
-        file.truncate(same)
+            aside.write_bytes(path.read_bytes())
+        file.truncate(start + same)
         file.write(kept[same:])
         file.flush()
         fcntl.flock(file, fcntl.LOCK_UN)

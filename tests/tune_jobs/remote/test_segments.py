@@ -7,7 +7,15 @@ import pytest
 from tune_jobs.errors import DamagedRun
 from tune_jobs.remote import segments
 from tune_jobs.remote.location import Location
-from tune_jobs.remote.segments import SegmentWriter, read_from, replace_journal, segment_name
+from tune_jobs.remote.segments import (
+    Piece,
+    SegmentWriter,
+    first_change,
+    pieces,
+    read_from,
+    replace_journal,
+    segment_name,
+)
 from tune_jobs.remote.store import Store
 
 
@@ -30,6 +38,30 @@ def test_what_was_sent_is_what_is_read(s3: Location, journal: Path, monkeypatch:
     assert read_from(store, 123) == content[123:]
     assert read_from(store, len(content)) == b""
     assert len(segments.segments(store)) >= 3
+
+
+def test_what_may_have_changed_is_what_is_read_anew(
+    s3: Location, journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 50)
+    store = Store(s3)
+
+    def now() -> list[Piece]:
+        return pieces(segments.segments(store))
+
+    writer = SegmentWriter(store, journal, 0)
+    assert first_change([], now()) is None
+    for size in (56, 112, 119):
+        writer.send(size)
+    known = now()
+    assert [(piece.begin, piece.end) for piece in known] == [(0, 56), (56, 112), (112, 119)]
+    assert (first_change([], known), first_change(known, now())) == (0, None)
+    writer.send(126)
+    assert first_change(known, now()) == 112, "the last one has grown"
+    known = now()
+    SegmentWriter(store, journal, 70).send(119)
+    assert first_change(known, now()) == 56, "from the middle of it on another term counts"
+    assert first_change(now(), now()[:1]) is None
 
 
 def test_an_object_that_another_driver_began_is_not_written_to(s3: Location, journal: Path) -> None:
