@@ -393,7 +393,7 @@ def test_what_is_no_option_is_refused(
     assert main([command, str(make_run(TRIALS).path), "--search.trials", "3"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "--search.trials  not understood; see `tune-jobs COMMAND --help`" in captured.err
+    assert f"--search.trials  not understood; see `tune-jobs {command} --help`" in captured.err
 
 
 def test_what_is_no_run_folder_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
