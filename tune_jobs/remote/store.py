@@ -125,11 +125,15 @@ class Store:
                 target.write(chunk)
 
     def objects(self, under: str = "") -> list[Stored]:
-        """All objects whose names begin with `under/`, in the order of their names."""
+        """All objects whose names begin with `under/`, in the order of their names.
+
+        Those with an empty part, `.` or `..` in their names are not ours, and left out: such a name is nothing to
+        make a path from, and nothing that pyarrow reads.
+        """
         found = (
-            Stored(info.path.removeprefix(f"{self._base}/"), info.size or 0, (info.mtime_ns or 0) / 1e9)
+            Stored(name, info.size or 0, (info.mtime_ns or 0) / 1e9)
             for info in self._infos(under, recursive=True)
-            if info.is_file
+            if info.is_file and (name := self._name(info.path))
         )
         return sorted(found, key=lambda stored: stored.name)
 
@@ -137,14 +141,13 @@ class Store:
         """What comes between `under/` and a further slash in names of objects, sorted."""
         from pyarrow.fs import FileType  # noqa: PLC0415
 
-        if (
-            isinstance(self.place, Location) and self.place.scheme == "gs"
-        ):  # it lists no folders that nobody made
-            start = f"{under}/" if under else ""
+        start = f"{under}/" if under else ""
+        if isinstance(self.place, Location) and self.place.scheme == "gs":  # it lists none that nobody made
             below = (stored.name.removeprefix(start) for stored in self.objects(under))
             return sorted({name.partition("/")[0] for name in below if "/" in name})
         infos = self._infos(under, recursive=False)
-        return sorted(info.base_name for info in infos if info.type == FileType.Directory)
+        names = (self._name(info.path) for info in infos if info.type == FileType.Directory)
+        return sorted(name.removeprefix(start) for name in names if name and name.startswith(start))
 
     def delete(self, name: str) -> None:
         """Removes an object, if there is one."""
@@ -169,6 +172,11 @@ class Store:
 
     def _path(self, name: str) -> str:
         return f"{self._base}/{name}" if name else self._base
+
+    def _name(self, path: str) -> str:
+        """Of the object at `path`; empty where it is none of ours."""
+        name = path.removeprefix(f"{self._base}/")
+        return "" if name == path or {"", ".", ".."} & set(name.split("/")) else name
 
     def _write(self, name: str, chunks: Iterator[bytes]) -> None:
         if isinstance(self.place, Path):

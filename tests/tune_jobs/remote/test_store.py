@@ -1,15 +1,18 @@
 """Objects are read and written whole, and a store that fails says why in plain words."""
 
 import errno
+import http.client
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 import pytest
 
 from tests.tune_jobs.remote.object_stores import Proxy, environment, s3_server
 from tune_jobs.remote.location import Location
-from tune_jobs.remote.store import Store, StoreError, persistently
+from tune_jobs.remote.store import Store, StoreError, persistently, server_of
 
 
 def test_objects_of_all_sizes_come_back(place: Location, tmp_path: Path) -> None:
@@ -27,6 +30,26 @@ def test_objects_of_all_sizes_come_back(place: Location, tmp_path: Path) -> None
     ]  # fmt: skip
     assert [stored.name for stored in store.objects("a/deep")] == ["a/deep/large"]
     assert (store.folders(), store.folders("a")) == (["a"], ["deep"])
+
+
+def test_objects_whose_names_are_no_paths_are_passed_over(s3: Location) -> None:
+    """Anyone who may write there can make such; that none leads out of a copy's folder depends on it."""
+    store = Store(s3)
+    store.put("a/b", b"1")
+    for name in ("../up", "a/../../up", "a//b", "/root", "a/./b", "../.."):
+        put_raw(f"{s3.prefix}/{name}", s3)
+    assert [one.name for one in store.objects()] == ["a/b"]
+    assert (store.folders(), store.folders("a")) == (["a"], [])
+    store.delete_all("a")
+    assert store.objects() == []
+
+
+def put_raw(name: str, place: Location) -> None:
+    """An object of any name; pyarrow would refuse to make it."""
+    server = urlsplit(server_of(place))
+    with closing(http.client.HTTPConnection(server.netloc)) as connection:
+        connection.request("PUT", f"/{place.bucket}/{quote(name)}", b"1")
+        assert connection.getresponse().status == 200, name
 
 
 def test_what_is_deleted_is_gone_and_may_be_deleted_again(place: Location) -> None:
