@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -69,7 +69,7 @@ class Owner:
         return self.pid == os.getpid() and self.token not in _OURS
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.pid}"
+        return f"{self.host}:{self.pid}" if self.host else "maybe of a later version of tune-jobs"
 
 
 class Lease:
@@ -192,8 +192,8 @@ def holders(
         age = now - one.modified
         with suppress(FileNotFoundError):  # given back since
             # An object that goes away while it is read may look like a failure.
-            owner = _owner(persistently(partial(store.get, one.name), _READ_SECONDS))
-            if owner is not None and age < STALE_SECONDS and not owner.is_dead:
+            owner = _owner(one.name, persistently(partial(store.get, one.name), _READ_SECONDS))
+            if age < STALE_SECONDS and not owner.is_dead:
                 found.append((owner, max(0.0, age)))
             elif clear:
                 store.delete(one.name)
@@ -210,12 +210,16 @@ def in_use_error(store: Store, holder: tuple[Owner, float]) -> RunInUse:
     )
 
 
-def _owner(content: bytes) -> Owner | None:
+def _owner(name: str, content: bytes) -> Owner:
+    """Whose the object is. Of one that cannot be understood, as of a later version, its name is all that is known."""
+    unknown = Owner(host="", pid=0, held=True, token=Path(name).stem)
     try:
         values: Mapping[str, Any] = json.loads(content)
-        return Owner(**values)
+        known = {key: values[key] for key in asdict(unknown) if key in values}
     except (ValueError, TypeError):
-        return None
+        return unknown
+    sound = all(isinstance(value, type(getattr(unknown, key))) for key, value in known.items())
+    return replace(unknown, **known) if sound else unknown
 
 
 def _started(pid: int) -> str:

@@ -167,9 +167,27 @@ def test_of_two_that_have_it_after_all_one_stops(
         first.renew()
 
 
-def test_an_object_that_nobody_can_read_holds_nothing(s3: Location) -> None:
-    Store(s3).put(f"{FOLDER}/x.json", b"{")
-    Lease(Store(s3)).acquire()
+@pytest.mark.parametrize(
+    ("content", "who"),
+    [
+        (b"{", "maybe of a later version of tune-jobs"),
+        (b'["far", 7]', "maybe of a later version of tune-jobs"),
+        (b'{"host": "far", "pid": 7, "token": 1}', "maybe of a later version of tune-jobs"),
+        (b'{"host": "far", "pid": 7, "new": {}, "held": true}', "far:7"),
+    ],
+)
+def test_what_a_later_version_has_written_is_believed_until_it_is_silent_for_long(
+    s3: Location, monkeypatch: pytest.MonkeyPatch, content: bytes, who: str
+) -> None:
+    store = Store(s3)
+    store.put(f"{FOLDER}/~.json", content)
+    with pytest.raises(RunInUse, match=rf"at work on this run \({who}, heard of"):
+        Lease(store).acquire()
+    assert store.get(f"{FOLDER}/~.json") == content
+    monkeypatch.setattr(lease, "STALE_SECONDS", -60.0)
+    taken = Lease(store)
+    taken.acquire()
+    assert [one.name for one in store.objects()] == [taken._name]
 
 
 def test_who_could_not_give_it_back_may_take_it_again(proxy: Proxy, s3: Location) -> None:
