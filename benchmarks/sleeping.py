@@ -122,7 +122,7 @@ def run_ours(load: Load, folder: Path) -> Diary:
         with following(job, run, [note]):
             journal.append(begins)
             task = trial_task(job, run.folder)
-            tune_trials(job, task, trainable, Capacity(job.resources, look), run)
+            tune_trials(job, task, trainable, Capacity(job.resources, look), look, run)
     return diary
 
 

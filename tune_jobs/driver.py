@@ -12,6 +12,7 @@ from tune_jobs.errors import Interrupted, RunFailed, StorageFailed
 from tune_jobs.events import (
     Ending,
     Event,
+    Noticed,
     RunEnded,
     RunResumed,
     RunStarted,
@@ -44,6 +45,8 @@ from tune_jobs.user_modules import user_modules
 
 if TYPE_CHECKING:
     from trainers.data import TrainingData
+    from tune_jobs.cluster.look import Look
+    from tune_jobs.remote.location import Location
 
 
 def run(
@@ -89,7 +92,7 @@ def run(
             ):
                 live = LiveRun.begun(folder, journal, begins, job.selection)
                 pruning = _pruning(live, after_upload)
-                _tune(job, live, begins, data, capacity, [pruning, *listeners], signals)
+                _tune(job, live, begins, data, capacity, look, [pruning, *listeners], signals)
     return judged(open_run(folder.path))
 
 
@@ -148,7 +151,7 @@ def resume(
                 del prepared
                 live = LiveRun.begun(folder, journal, begins, job.selection)
                 pruning = _pruning(live, after_upload)
-                _tune(job, live, begins, data, capacity, [pruning, *listeners], signals)
+                _tune(job, live, begins, data, capacity, look, [pruning, *listeners], signals)
     return judged(open_run(folder.path))
 
 
@@ -158,6 +161,7 @@ def _tune(
     begins: RunStarted | RunResumed,
     data: list["TrainingData"],
     capacity: Capacity,
+    look: "Look",
     listeners: Sequence[Listener],
     signals: Interrupts,
 ) -> None:
@@ -167,9 +171,11 @@ def _tune(
     with following(job, run, listeners):
         run.journal.append(begins)
         try:
+            for text in notices_on(look(), checkpoints_of(run.folder)):
+                run.journal.append(Noticed(text=text))
             task = trial_task(job, run.folder, seconds_spent(run.journal.past))
             trainable = share(task, data.pop())
-            ending = tune_trials(job, task, trainable, capacity, run, lambda: signals.requested)
+            ending = tune_trials(job, task, trainable, capacity, look, run, lambda: signals.requested)
         except BaseException as error:
             with suppress(StorageFailed, OSError):  # what ended the run comes first
                 conclude(run, _ending_by(error))
@@ -180,6 +186,16 @@ def _tune(
 def _check_storage(cluster: Cluster, folder: RunFolder) -> None:
     if len(cluster.nodes) > 1:  # where it is the only one, this process has written there
         check_storage(cluster.nodes, checkpoints_of(folder))
+
+
+def notices_on(cluster: Cluster, place: "Path | Location") -> list[str]:
+    """What is to be said as a run begins: machines that are not there yet cannot be asked for its `place`."""
+    if not cluster.grows or not isinstance(place, Path):
+        return []
+    return [
+        f"machines that the cluster starts from now on must mount {place.parent.parent} under that path: a trial "
+        "that cannot keep its checkpoints there ends the run"
+    ]
 
 
 def _ending_by(error: BaseException) -> Ending:

@@ -5,22 +5,23 @@ import os
 import secrets
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tune_jobs.cluster.capacity import Cluster
 from tune_jobs.cluster.knock import check_address
-from tune_jobs.cluster.look import cluster_now, groups_at
+from tune_jobs.cluster.look import Look, groups_at, is_head
 from tune_jobs.cluster.survey import refuse_unfit, survey
 from tune_jobs.errors import ResourceError
 from tune_jobs.ray_watch import ended_with_this_process
 from tune_jobs.signals import end_at_once, handlers_restored
 from tune_jobs.user_modules import ModulesArrived, UserModule, copy_modules
 
+RAY = "2.60"
+"""The only version that is known to have the private parts on which runs are built; `pyproject.toml` says it too."""
 _FOR_WORKERS = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
 """A trial that was given no GPU sees none; the processes of a cluster have not this one's environment."""
 _ENVIRONMENT = {
@@ -51,9 +52,7 @@ _TOKEN = secrets.token_hex(32)
 
 
 @contextmanager
-def ray_connection(
-    address: str | None = None, modules: Sequence[UserModule] = ()
-) -> Iterator[Callable[[], Cluster]]:
+def ray_connection(address: str | None = None, modules: Sequence[UserModule] = ()) -> Iterator[Look]:
     """Ray for the length of a run: this machine's own instance, or the cluster at `address`; gives a look at it.
 
     A Ray that this process had started before is used and left running. An own instance has no dashboard and
@@ -61,18 +60,29 @@ def ray_connection(
     alone, unless the process had imported Ray before. The nodes of a cluster are sent the user's `modules`.
 
     Raises:
-        ResourceError: there is no Ray at `address`, it does not let us in, or its nodes are not of our versions.
+        ResourceError: there is no Ray at `address`, it does not let us in, or its nodes are not of our versions; or
+            another Ray is installed than runs are built on.
     """
     with environment({**_ENVIRONMENT, **(_LOOPBACK if address is None else {})}), _quiet("ray"):
         import ray  # noqa: PLC0415 (a third of a second, and a job may be wrong)
 
+        _check_version(ray.__version__)
         with _started(address, modules) if not ray.is_initialized() else nullcontext():
-            groups = () if address is None else groups_at(Path.home())
-            look = partial(cluster_now, groups, joined=address is not None)
+            # A machine may have been the head of another cluster, whose file would speak of other machines.
+            look = Look(groups_at(Path.home()) if address and is_head() else (), joined=address is not None)
+            nodes = look().nodes
             if address is not None:
                 question = ModulesArrived(tuple(module.path.stem for module in modules))
-                refuse_unfit(survey(look().nodes, question))
-            yield look
+                refuse_unfit(survey(nodes, question))
+            yield replace(look, asked=frozenset(node.node_id for node in nodes))
+
+
+def _check_version(installed: str) -> None:
+    if not installed.startswith(f"{RAY}."):
+        raise ResourceError(
+            f"Ray {installed} is installed, and runs are built on Ray {RAY}; install that one, with the project's "
+            f"constraints.txt or by `pip install 'ray[default,tune]=={RAY}.*'`"
+        )
 
 
 @contextmanager

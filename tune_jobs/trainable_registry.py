@@ -8,13 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ray.tune.registry import _global_registry
+from ray.tune import registry as ray_registry
 
 
 @contextmanager
 def trainables_remembered() -> Iterator[None]:
-    """Has what is asked for inside be fetched once."""
-    registry: Any = _global_registry
+    """Has what is asked for inside be fetched once; a Ray that keeps its register elsewhere is left as it is."""
+    registry: Any = getattr(ray_registry, "_global_registry", None)
+    if registry is None:
+        yield
+        return
     fetch, look = registry.get, registry.contains
     fetched: dict[tuple[str, str], Any] = {}
 

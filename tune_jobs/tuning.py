@@ -13,11 +13,11 @@ from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
 from tune_jobs.cluster.capacity import Capacity, Node
-from tune_jobs.cluster.look import cluster_now, free_resources
+from tune_jobs.cluster.look import Look, free_resources
 from tune_jobs.cluster.newcomers import Newcomers
 from tune_jobs.cluster.placement import PlacementWatch
 from tune_jobs.cluster.survey import check_storage, refuse_unfit, survey
-from tune_jobs.distributed_trial import train_together
+from tune_jobs.distributed_trial import SECONDS_TO_START, train_together
 from tune_jobs.events import (
     Ending,
     Noticed,
@@ -28,7 +28,7 @@ from tune_jobs.events import (
     WorkerLost,
 )
 from tune_jobs.job import Job
-from tune_jobs.job_sections import LimitSettings
+from tune_jobs.job_sections import LimitSettings, ResourceSettings
 from tune_jobs.live_run import LiveRun
 from tune_jobs.ray_connection import dead_server, environment
 from tune_jobs.reports import Report
@@ -63,10 +63,15 @@ def share(task: TrialTask, data: "TrainingData") -> Trainable:
     return trainable
 
 
-def _check_newcomers(job: Job, task: TrialTask, nodes: Sequence[Node]) -> None:
+def seconds_to_start(resources: ResourceSettings) -> float:
+    """How long a trial's workers may take before its limits count."""
+    return WORKER_START_SECONDS if resources.workers_per_trial == 1 else SECONDS_TO_START
+
+
+def _check_newcomers(job: Job, task: TrialTask, nodes: Sequence[Node], over: Callable[[], bool]) -> None:
     modules = ModulesArrived(tuple(module.path.stem for module in user_modules(job)), task.module_path)
-    refuse_unfit(survey(nodes, modules))
-    check_storage(nodes, task.checkpoints)
+    refuse_unfit(survey(nodes, modules, over))
+    check_storage(nodes, task.checkpoints, over)
 
 
 def tune_trials(
@@ -74,6 +79,7 @@ def tune_trials(
     task: TrialTask,
     trainable: Trainable,
     capacity: Capacity,
+    look: Look,
     run: LiveRun,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> Ending:
@@ -100,7 +106,8 @@ def tune_trials(
         lambda trial_id, reason: run.journal.append(TrialUnplaced(trial_id=trial_id, reason=reason)),
     )
     newcomers = Newcomers(
-        cluster_now,
+        look.asked,
+        look,
         partial(_check_newcomers, job, task),
         lambda text: run.journal.append(Noticed(text=text)),
     )
@@ -113,7 +120,17 @@ def tune_trials(
         pending,
         memory_kills_end_actors(),
         trainables_remembered(),
+        newcomers,
     ):
+        callback = JournalCallback(
+            run,
+            steers,
+            job.limits,
+            interrupted,
+            placement,
+            newcomers,
+            seconds_to_start=seconds_to_start(job.resources),
+        )
         try:
             tune.run(
                 trainable,
@@ -123,7 +140,7 @@ def tune_trials(
                 num_samples=-1,  # until the searcher says that it has finished
                 search_alg=steers.searcher,
                 scheduler=steers.scheduler,
-                callbacks=[JournalCallback(run, steers, job.limits, interrupted, placement, newcomers)],
+                callbacks=[callback],
                 resources_per_trial=tune.PlacementGroupFactory(list(job.resources.bundles)),
                 max_failures=-1,  # the callback counts, since Ray Tune counts machines that were lost too
                 reuse_actors=True,
@@ -154,6 +171,7 @@ class JournalCallback(TrialProgressCallback):
         interrupted: the run is to end.
         placement: is told of the trials that have no worker; None where all find one.
         newcomers: looks at machines that join; None where none do.
+        seconds_to_start: before its first report, a trial may take so much longer.
     """
 
     def __init__(
@@ -164,6 +182,8 @@ class JournalCallback(TrialProgressCallback):
         interrupted: Callable[[], bool] = lambda: False,
         placement: PlacementWatch | None = None,
         newcomers: Newcomers | None = None,
+        *,
+        seconds_to_start: float = WORKER_START_SECONDS,
     ) -> None:
         self._journal = run.journal
         self._record = run.record
@@ -173,6 +193,7 @@ class JournalCallback(TrialProgressCallback):
         self._reports = steers.reports
         self._out_of_time = steers.out_of_time
         self._patience = None if limits.minutes_per_epoch is None else 60 * limits.minutes_per_epoch
+        self._seconds_to_start = seconds_to_start
         self._heard: dict[Trial, float] = {}
         self._hung: set[Trial] = set()
         self._placement = placement
@@ -200,7 +221,7 @@ class JournalCallback(TrialProgressCallback):
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A worker takes the trial up."""
-        self._heard[trial] = time.monotonic() + WORKER_START_SECONDS
+        self._heard[trial] = time.monotonic() + self._seconds_to_start
         self._journal.append(TrialStarted(trial_id=trial_id_of(trial)))
 
     def on_trial_result(

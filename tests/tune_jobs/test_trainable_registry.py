@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+from ray.tune import registry as ray_registry
 from ray.tune.registry import TRAINABLE_CLASS, _global_registry
 
 from tune_jobs.trainable_registry import trainables_remembered
@@ -31,3 +32,9 @@ def test_it_is_fetched_once_inside_and_anew_outside(register) -> None:
 def test_what_is_not_there_is_not_there() -> None:
     with trainables_remembered():
         assert not _global_registry.contains(TRAINABLE_CLASS, "nobody's")
+
+
+def test_a_ray_that_has_no_such_register_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(ray_registry, "_global_registry")
+    with trainables_remembered():
+        assert not hasattr(ray_registry, "_global_registry")

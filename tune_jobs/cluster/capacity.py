@@ -53,6 +53,11 @@ class Cluster:
     joined: bool = False
     """It was joined at an address: whoever reads a message may be at none of its machines."""
 
+    @property
+    def grows(self) -> bool:
+        """An autoscaler may start machines that are not there yet."""
+        return sum(group.most for group in self.groups) > len(self.nodes)
+
     def places(self, bundle: Bundle) -> int:
         """How many bundles the nodes have room for now, were they empty."""
         return sum(places_on(node.resources, bundle) for node in self.nodes)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,25 @@ from tune_jobs.job_file import read_yaml
 
 LAUNCHED = "ray_bootstrap_config.yaml"
 """Ray's cluster launcher leaves its resolved file in the home folder of the head, and its autoscaler reads it there."""
+HEAD = "node:__internal_head__"
+"""Ray gives this resource to the head, and to no other node."""
 DEFAULT_WORKERS = 2
 """Machines beside the head that a launcher's file starts at most where it does not say."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """A look at the cluster that this process is connected to, whenever it is called."""
+
+    groups: Sequence[NodeGroup] = ()
+    """What its autoscaler may start."""
+    joined: bool = False
+    """It was there before the run."""
+    asked: frozenset[str] = frozenset()
+    """Ids of the nodes that were asked for their versions before the run, and found fit."""
+
+    def __call__(self) -> Cluster:
+        return cluster_now(self.groups, joined=self.joined)
 
 
 def cluster_now(groups: Sequence[NodeGroup] = (), *, joined: bool = False) -> Cluster:
@@ -39,6 +57,17 @@ def cluster_now(groups: Sequence[NodeGroup] = (), *, joined: bool = False) -> Cl
 
 def _host(node: Mapping[str, Any]) -> str:
     return str(node["NodeManagerHostname"] or node["NodeManagerAddress"])
+
+
+def is_head() -> bool:
+    """Whether this process is on the head of the cluster that it is connected to."""
+    import ray  # noqa: PLC0415
+
+    here = ray.get_runtime_context().get_node_id()
+    return any(
+        node["NodeID"] == here and HEAD in node["Resources"]
+        for node in ray.nodes()  # type: ignore[no-untyped-call]  # Ray is typed in parts
+    )
 
 
 def free_resources() -> list[Bundle]:

@@ -1,6 +1,10 @@
-"""Every node is asked, before the first trial, whether it has the same software and sees the run's storage."""
+"""Nodes are asked, before they take trials or as they join, whether they have the same software and see the storage.
 
-from collections.abc import Mapping, Sequence
+Whoever asks may find that Ray is gone in the meantime. Most calls would then start another one: none is made.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,6 +22,16 @@ if TYPE_CHECKING:
 
 SECONDS_TO_ANSWER = 120.0
 """A node may first have to start a process, and to fetch the user's modules."""
+SECONDS_BETWEEN_LOOKS = 0.5
+"""Whether the survey is to end is asked this often."""
+
+
+class SurveyOver(Exception):
+    """The survey has ended before all nodes have answered, since its answers are not wanted any more."""
+
+
+def _never() -> bool:
+    return False
 
 
 class Question(Protocol):
@@ -36,18 +50,26 @@ class Answer:
     wrong: str | None
 
 
-def survey(nodes: Sequence[Node], question: Question | None = None) -> dict[str, str | None]:
+def survey(
+    nodes: Sequence[Node], question: Question | None = None, over: Callable[[], bool] = _never
+) -> dict[str, str | None]:
     """Asks all nodes at once.
+
+    Args:
+        nodes: to be asked.
+        question: what they are asked beside their versions.
+        over: it is to end at once.
 
     Returns:
         What each answers to the question, by its name.
 
     Raises:
         ResourceError: a node does not answer, or has other versions than this process; the message names all such.
+        SurveyOver: `over` said so, or Ray has ended.
     """
     if not nodes:
         return {}
-    answers = _ask(nodes, question)
+    answers = _ask(nodes, question, over)
     here = versions_here()
     refuse_unfit({node.name: problem_of(answer, here) for node, answer in zip(nodes, answers, strict=True)})
     return {
@@ -70,15 +92,17 @@ def refuse_unfit(problems: Mapping[str, str | None]) -> None:
         )
 
 
-def check_storage(nodes: Sequence[Node], place: "Path | Location") -> None:
+def check_storage(nodes: Sequence[Node], place: "Path | Location", over: Callable[[], bool] = _never) -> None:
     """Has nodes write and read where the checkpoints of a run go, which this process may do.
 
     Raises:
         ResourceError: some nodes cannot, or see another place of that name.
+        RunFolderError, OSError: nor can this process.
+        SurveyOver: see `survey`.
     """
     probe = Probe.put(place)
     try:
-        probe.check(survey(nodes, probe))
+        probe.check(survey(nodes, probe, over))
     finally:
         probe.remove()
 
@@ -97,29 +121,58 @@ def _answer(question: Question | None, node: str) -> Answer:
     return Answer(versions_here(), None if question is None else question.answer(node))
 
 
-def _ask(nodes: Sequence[Node], question: Question | None) -> list[Answer | str]:
+def _ask(nodes: Sequence[Node], question: Question | None, over: Callable[[], bool]) -> list[Answer | str]:
     import ray  # noqa: PLC0415
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: PLC0415
 
     task = ray.remote(_answer)
-    asked = []
-    for node in nodes:
-        there = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
-        asked.append(
-            task.options(num_cpus=0, max_retries=1, scheduling_strategy=there).remote(question, node.name)
-        )
+    asked: list[ObjectRef[Answer]] = []
     try:
-        answered, silent = ray.wait(asked, num_returns=len(asked), timeout=SECONDS_TO_ANSWER)
+        for node in nodes:
+            _go_on_unless(over)
+            there = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
+            how = task.options(num_cpus=0, max_retries=1, scheduling_strategy=there)
+            asked.append(how.remote(question, node.name))
+        answered = _that_answer(asked, over)
     except BaseException:  # whoever interrupts this does not wait for those that are silent
-        for one in asked:
-            ray.cancel(one, force=True)
+        _cancel(asked)
         raise
-    for one in silent:
-        ray.cancel(one, force=True)
+    _cancel([one for one in asked if one not in answered])
     return [
         _answered(one) if one in answered else f"did not answer within {SECONDS_TO_ANSWER:g} s"
         for one in asked
     ]
+
+
+def _that_answer(
+    asked: "Sequence[ObjectRef[Answer]]", over: Callable[[], bool]
+) -> "Sequence[ObjectRef[Answer]]":
+    import ray  # noqa: PLC0415
+
+    until = time.monotonic() + SECONDS_TO_ANSWER
+    while True:
+        left = until - time.monotonic()
+        answered, silent = ray.wait(
+            list(asked), num_returns=len(asked), timeout=max(0.0, min(left, SECONDS_BETWEEN_LOOKS))
+        )
+        _go_on_unless(over)
+        if not silent or left <= 0:
+            return answered
+
+
+def _go_on_unless(over: Callable[[], bool]) -> None:
+    import ray  # noqa: PLC0415
+
+    if over() or not ray.is_initialized():
+        raise SurveyOver
+
+
+def _cancel(asked: "Sequence[ObjectRef[Answer]]") -> None:
+    import ray  # noqa: PLC0415
+
+    for one in asked:
+        if ray.is_initialized():
+            ray.cancel(one, force=True)
 
 
 def _answered(asked: "ObjectRef[Answer]") -> Answer | str:

@@ -144,3 +144,17 @@ def test_so_many_bundles_fit_and_not_one_more(cpus: float, gpus: float, cpu: flo
 )
 def test_the_resource_that_is_missing(free: list[dict[str, float]], missing: str | None) -> None:
     assert lacking({"CPU": 1.0, "GPU": 0.5}, free) == missing
+
+
+@pytest.mark.parametrize(
+    ("groups", "grows"),
+    [
+        ((), False),
+        ((NodeGroup({"CPU": 2.0}, 1),), False),
+        ((NodeGroup({"CPU": 2.0}, 1), NodeGroup({"GPU": 1.0}, 3)), True),
+    ],
+)
+def test_a_cluster_grows_where_more_machines_may_be_started_than_are_there(
+    groups: tuple[NodeGroup, ...], grows: bool
+) -> None:
+    assert Cluster([Node("a", "one", {"CPU": 2.0})], groups).grows == grows

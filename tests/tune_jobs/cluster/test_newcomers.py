@@ -2,14 +2,21 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
 from tune_jobs.cluster import newcomers
 from tune_jobs.cluster.capacity import Cluster, Node
 from tune_jobs.cluster.newcomers import Newcomers
-from tune_jobs.errors import ResourceError
+from tune_jobs.cluster.survey import SurveyOver, survey
+from tune_jobs.errors import ResourceError, RunFolderError
+
+UNFIT = (
+    "of the machines that have joined (new, odd) not all are fit: odd: torch 2.12.0 there and 2.13.0 here. "
+    "Mend it, or take it out"
+)
 
 
 def node(name: str) -> Node:
@@ -23,63 +30,133 @@ class Questioned:
         self.nodes = [node("head")]
         self.asked: list[str] = []
         self.told: list[str] = []
+        self.failures: list[Exception] = []
+        """What becomes of the first questions."""
         self.held = threading.Event()
         self.held.set()
 
     def look(self) -> Cluster:
         return Cluster(list(self.nodes))
 
-    def ask(self, nodes: Sequence[Node]) -> None:
-        self.held.wait(10)
+    def ask(self, nodes: Sequence[Node], over: Callable[[], bool]) -> None:
+        while not self.held.wait(0.01):
+            if over():
+                raise SurveyOver
         self.asked += [node.name for node in nodes]
+        if self.failures:
+            raise self.failures.pop(0)
         if any(node.name == "odd" for node in nodes):
             raise ResourceError("odd: torch 2.12.0 there and 2.13.0 here")
-        if any(node.name == "lost" for node in nodes):
-            raise RuntimeError("it was lost while it was asked")
+
+    def watch(self) -> Newcomers:
+        return Newcomers(["id-head"], self.look, self.ask, self.told.append)
 
 
 @pytest.fixture
 def questioned(monkeypatch: pytest.MonkeyPatch) -> Questioned:
     monkeypatch.setattr(newcomers, "SECONDS_BETWEEN_LOOKS", -1.0)
+    monkeypatch.setattr(newcomers, "SECONDS_BEFORE_ASKING_AGAIN", 0.01)
     return Questioned()
 
 
-def looks(watch: Newcomers, questioned: Questioned, asked: int) -> None:
-    """Looks until so many nodes were asked, and once more."""
-    until = time.monotonic() + 10
-    while len(questioned.asked) < asked and time.monotonic() < until:
+def looks_until(watch: Newcomers, seen: Callable[[], object]) -> None:
+    until = time.monotonic() + 20
+    while not seen() and time.monotonic() < until:
         watch.look()
         time.sleep(0.01)
-    time.sleep(0.05)
-    watch.look()
+    assert seen()
 
 
-def test_those_that_were_there_before_are_not_asked_again(questioned: Questioned) -> None:
-    watch = Newcomers(questioned.look, questioned.ask, questioned.told.append)
+def nobody_asks() -> bool:
+    return not any(thread.name == "newcomers" for thread in threading.enumerate())
+
+
+def test_those_that_were_asked_before_are_not_asked_again(questioned: Questioned) -> None:
+    with questioned.watch() as watch:
+        questioned.nodes += [node("new"), node("odd")]
+        looks_until(watch, lambda: questioned.told)
+        watch.look()
+        questioned.nodes += [node("later")]
+        looks_until(watch, lambda: "later" in questioned.asked)
+    assert questioned.asked == ["new", "odd", "later"]
+    assert questioned.told == [UNFIT]
+
+
+def test_one_that_was_there_and_was_not_asked_is_asked(questioned: Questioned) -> None:
     questioned.nodes += [node("new"), node("odd")]
-    looks(watch, questioned, asked=2)
-    looks(watch, questioned, asked=2)
-    assert questioned.asked == ["new", "odd"]
-    assert questioned.told == [
-        "of the machines that have joined (new, odd) not all are fit: odd: torch 2.12.0 there and 2.13.0 here. "
-        "Mend it, or take it out"
-    ]
+    with questioned.watch() as watch:
+        looks_until(watch, lambda: questioned.told)
+    assert questioned.told == [UNFIT]
 
 
 def test_the_run_does_not_wait_for_the_answer(questioned: Questioned) -> None:
-    watch = Newcomers(questioned.look, questioned.ask, questioned.told.append)
+    with questioned.watch() as watch:
+        questioned.held.clear()
+        questioned.nodes += [node("new"), node("odd")]
+        watch.look()
+        watch.look()
+        assert questioned.asked == questioned.told == []
+        questioned.held.set()
+        looks_until(watch, lambda: questioned.told)
+    assert questioned.told == [UNFIT]
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [RuntimeError("it was lost while it was asked"), OSError("busy"), RunFolderError("out of reach")],
+)
+def test_one_that_could_not_be_asked_is_asked_again(questioned: Questioned, failure: Exception) -> None:
+    questioned.failures = [failure]
+    with questioned.watch() as watch:
+        questioned.nodes += [node("new"), node("odd")]
+        looks_until(watch, lambda: questioned.told)
+    assert questioned.asked == ["new", "odd"] * 2
+    assert questioned.told == [UNFIT]
+
+
+def test_nobody_is_asked_beyond_the_end(questioned: Questioned) -> None:
     questioned.held.clear()
-    questioned.nodes.append(node("odd"))
-    watch.look()
-    watch.look()
-    assert questioned.asked == questioned.told == []
-    questioned.held.set()
-    looks(watch, questioned, asked=1)
-    assert len(questioned.told) == 1
+    with questioned.watch() as watch:
+        questioned.nodes.append(node("new"))
+        watch.look()
+        assert not nobody_asks()
+    assert nobody_asks()
+    assert questioned.asked == []
 
 
-def test_a_machine_that_is_lost_while_it_is_asked_is_nobodys_fault(questioned: Questioned) -> None:
-    watch = Newcomers(questioned.look, questioned.ask, questioned.told.append)
-    questioned.nodes.append(node("lost"))
-    looks(watch, questioned, asked=1)
-    assert questioned.told == []
+@pytest.mark.slow
+def test_a_survey_that_outlives_the_run_starts_no_other_ray(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    from tune_jobs.ray_connection import ray_connection
+
+    # A class of the function's own travels to the node with what it does.
+    class Silent:
+        def __init__(self, begun: Path) -> None:
+            self.begun = begun
+
+        def answer(self, node: str) -> str | None:
+            self.begun.touch()
+            time.sleep(600)
+            return None
+
+    monkeypatch.setattr(newcomers, "SECONDS_BETWEEN_LOOKS", -1.0)
+    told: list[str] = []
+    with ray_connection() as look:
+        assert look.asked == {node.node_id for node in look().nodes}
+
+        def ask(nodes: Sequence[Node], over: Callable[[], bool]) -> None:
+            survey(nodes, Silent(tmp_path / "begun"), over)
+
+        with Newcomers((), look, ask, told.append) as watch:
+            looks_until(watch, (tmp_path / "begun").exists)
+            assert not nobody_asks()
+        assert nobody_asks()
+        assert ray.is_initialized()
+    assert not ray.is_initialized()
+    with pytest.raises(SurveyOver):
+        survey([node("late")])
+    assert not ray.is_initialized()
+    assert told == []

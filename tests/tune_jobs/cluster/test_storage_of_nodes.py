@@ -1,4 +1,4 @@
-"""A folder that all machines of a cluster share is used, and left as it was."""
+"""A folder that all machines of a cluster share is used, and left as it was; and each knows whether it is the head."""
 
 import subprocess
 import sys
@@ -12,6 +12,18 @@ from tune_jobs import open_run
 
 pytestmark = pytest.mark.slow
 
+HEADS = """
+import sys
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
+from tune_jobs.cluster.look import is_head
+
+ray.init(address=sys.argv[1], log_to_driver=False)
+asked = ray.remote(num_cpus=0)(is_head)
+places = [On(node["NodeID"], soft=False) for node in ray.nodes()]
+print(sorted(ray.get([asked.options(scheduling_strategy=place).remote() for place in places])))
+"""
+
 
 def test_what_all_nodes_share_is_used_and_nothing_of_the_probe_stays(tmp_path: Path) -> None:
     job = job_in(tmp_path, {"search/trials": 3})
@@ -20,15 +32,19 @@ def test_what_all_nodes_share_is_used_and_nothing_of_the_probe_stays(tmp_path: P
         cluster.add_node(num_cpus=1)
         cluster.keep_node()
         command = [sys.executable, "-m", "tune_jobs", "run", "job.yaml", "--address", cluster.address]
-        ran = subprocess.run(
-            command,
-            cwd=tmp_path,
-            env=cluster.environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
+        ran, asked = (
+            subprocess.run(
+                each,
+                cwd=tmp_path,
+                env=cluster.environment,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+            for each in (command, [sys.executable, "-c", HEADS, cluster.address])
         )
+    assert asked.stdout == "[False, True]\n", asked.stderr
     assert ran.returncode == 0, ran.stderr
     made = open_run(ran.stdout.splitlines()[-1].removeprefix("run: "))
     assert len(made.trials) == 3
