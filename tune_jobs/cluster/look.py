@@ -27,7 +27,7 @@ class Look:
     joined: bool = False
     """It was there before the run."""
     asked: frozenset[str] = frozenset()
-    """Ids of the nodes that were asked for their versions before the run, and found fit."""
+    """Ids of the nodes that were there before the run; of a cluster at an address, they were asked, and found fit."""
 
     def __call__(self) -> Cluster:
         return cluster_now(self.groups, joined=self.joined)
