@@ -180,8 +180,13 @@ class RunFolder:
 
     @property
     def submitted(self) -> Path:
-        """What came with a run that was submitted: its job, data file and modules."""
+        """What came with a run that was submitted: its job, data file and modules; for the driver alone."""
         return self.path / "submitted"
+
+    @property
+    def modules(self) -> Path:
+        """The modules alone of a run that was submitted: what its trials import, and who reads the run."""
+        return self.path / "modules"
 
     @property
     def ray(self) -> Path:

@@ -24,6 +24,7 @@ from tune_jobs.remote.working_copy import checkpoints_of, storage_folder
 from tune_jobs.scheduling import rung_epochs
 from tune_jobs.submission.handover import Handover, keep_submitted
 from tune_jobs.trainable import TrialTask
+from tune_jobs.user_modules import user_modules
 from tune_jobs.versions import versions_here
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def make_folder(
     ) as folder:
         check(folder)
         if handover is not None:
-            keep_submitted(job.folder, folder)
+            keep_submitted(job.folder, folder, user_modules(job))
         else:
             job = job.with_absolute_source()
         with replacing(folder.job) as file:
@@ -144,7 +145,10 @@ def run_started(job: Job, report: "DataReport") -> RunStarted:
 
 
 def trial_task(job: Job, folder: RunFolder, spent: float = 0.0) -> TrialTask:
-    """What all trials of the job have in common; of the run folder it names the checkpoints alone.
+    """What all trials of the job have in common.
+
+    Of the run folder it names the checkpoints alone, and the modules where the job was submitted: with them, the job's
+    own folder holds the data file.
 
     The seconds that the run has `spent` before it was resumed count against its limit.
     """
@@ -157,7 +161,7 @@ def trial_task(job: Job, folder: RunFolder, spent: float = 0.0) -> TrialTask:
         rungs=rung_epochs(job.scheduler, job.training.max_epochs),
         threads=threads_of(job),
         checkpoints=checkpoints_of(folder),
-        module_path=module_path(job.folder),
+        module_path=(str(folder.modules),) if job.folder == folder.submitted else module_path(job.folder),
         deadline=None if minutes is None else time.time() + 60 * minutes - spent,
         resources=job.resources,
     )

@@ -28,6 +28,7 @@ from tune_jobs.remote.mirror import mirrored
 from tune_jobs.remote.working_copy import at_work, complete, fetch_checkpoints
 from tune_jobs.selection import read_selection
 from tune_jobs.storage import reason_of, write_test
+from tune_jobs.submission.handover import home_of
 from tune_jobs.tables import epochs_table, trials_table
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def job_of(folder: RunFolder, events: Sequence[Event]) -> Job:
             "that early, and nothing is lost: run its job anew; else restore the journal from a copy"
         )
     try:
-        home = folder.submitted if folder.submitted.is_dir() else Path(events[0].job_folder)
+        home = home_of(folder) or Path(events[0].job_folder)
         job = Job.from_mapping(read_yaml(folder.job), home)
     except JobError as error:
         text = "; ".join(p.message for p in error.problems)

@@ -46,7 +46,7 @@ class TrialTask:
     """Of each worker."""
     checkpoints: Path | Location
     module_path: tuple[str, ...] = ()
-    """Folders of the user's own modules."""
+    """Folders of the user's own modules, looked at before all others."""
     deadline: float | None = None
     """Unix time after which no further epoch is begun."""
     resources: ResourceSettings = field(default_factory=ResourceSettings)

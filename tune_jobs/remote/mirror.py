@@ -7,6 +7,7 @@ said to have ended, the store has all.
 
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -39,6 +40,8 @@ SECONDS_UNTOLD = 10.0
 _LOG = logging.getLogger(__name__)
 _URGENT = (TrialEnded, HoldoutUnsealed, RunEnded)
 _NOT_SENT = ("checkpoints", "ray")
+_PART = re.compile(r"\..+\.\d+\.tmp")
+"""Name of a file that was not written to its end."""
 _NOT_OURS = ("checkpoints/", f"{SEGMENTS}/", f"{LEASE}/", f"{openings.FOLDER}/")
 
 AfterUpload = Callable[[Callable[[], None]], None]
@@ -344,10 +347,12 @@ class Mirror:
         for folder, below, names in os.walk(top):
             if Path(folder) == top:
                 below[:] = [name for name in below if name not in _NOT_SENT]
-            below[:] = [name for name in below if not name.startswith(".")]
+            users = Path(folder).is_relative_to(self._folder.submitted)  # whose files have any names
+            below[:] = [n for n in below if n != "__pycache__" and (users or not n.startswith("."))]
             for name in names:
                 path = Path(folder, name)
-                if name.startswith(".") or name.endswith((".tmp", ".lock")) or path == self._folder.journal:
+                hidden = name.startswith(".") or name.endswith((".tmp", ".lock"))
+                if (hidden and not users) or _PART.fullmatch(name) or path == self._folder.journal:
                     continue
                 with suppress(FileNotFoundError):
                     if not path.is_symlink():

@@ -34,8 +34,8 @@ HERE = "on this machine, in "
 """Stands before the path of a copy where the copy is meant, and not the run."""
 _PLACE = ".place"
 _NOT_COPIED = ("checkpoints/", f"{segments.FOLDER}/", f"{lease.FOLDER}/", f"{openings.FOLDER}/", "ray/")
-_LATER = ("wandb/", "tensorboard/", "holdout/rows.npz")
-"""What only those who go on with the run have use for."""
+_LATER = ("wandb/", "tensorboard/", "holdout/rows.npz", "submitted/")
+"""What only those who go on with the run have use for; the last two hold test rows."""
 
 
 def cache() -> Path:

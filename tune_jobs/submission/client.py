@@ -29,6 +29,8 @@ SECONDS_TO_TAKE = 300.0
 SECONDS_TO_COME_BACK = 60.0
 """A server that is followed may be away for this long."""
 _BROKEN = (RuntimeError, OSError, aiohttp.ClientError, ClusterError)
+SECONDS_OF_SILENCE = 60.0
+"""A run may say nothing for longer; whether its server is still there is then asked anew."""
 SECONDS_BETWEEN_LOOKS = 1.0
 SHOWN = 5
 """Submissions that a message names."""
@@ -136,7 +138,7 @@ class JobsServer:
     def follow(self, submission_id: str) -> Iterator[str]:
         """What the driver says, part by part, to its end."""
         passed = 0
-        patience = time.monotonic() + SECONDS_TO_COME_BACK
+        away_since: float | None = None
         while True:
             try:
                 seen = 0
@@ -144,11 +146,13 @@ class JobsServer:
                     yield text[max(passed - seen, 0) :]
                     seen += len(text)
                     passed = max(passed, seen)
-                    patience = time.monotonic() + SECONDS_TO_COME_BACK
+                    away_since = None
                 over = self.submission(submission_id).over
                 text = self.log(submission_id)
+                away_since = None
             except _BROKEN as error:
-                if time.monotonic() > patience:
+                away_since = away_since or time.monotonic()
+                if time.monotonic() - away_since > SECONDS_TO_COME_BACK:
                     reason = " ".join(str(error).split())[:300]
                     raise ClusterError(
                         f"{submission_id}: its log cannot be read any more ({reason})"
@@ -172,12 +176,18 @@ class JobsServer:
             self._client.delete_job(submission_id)
 
     def _tail(self, submission_id: str) -> Iterator[str]:
-        """Its log, part by part, from the beginning on."""
+        """Its log, part by part, from the beginning on, to its end or until nothing has come for long.
+
+        A connection whose other end has gone without a word looks like a run that says nothing.
+        """
         with _quiet(), asyncio.Runner() as runner:
             chunks = self._client.tail_job_logs(submission_id)
 
             async def next_chunk() -> str | None:
-                return await anext(chunks, None)
+                try:
+                    return await asyncio.wait_for(anext(chunks, None), SECONDS_OF_SILENCE)
+                except TimeoutError:
+                    return None
 
             while (chunk := runner.run(next_chunk())) is not None:
                 yield chunk

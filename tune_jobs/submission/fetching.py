@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tune_jobs.errors import ClusterError, RunFolderError
+from tune_jobs.errors import ClusterError, RunFolderError, SubmissionError
 from tune_jobs.folder import RunFolder
 from tune_jobs.holdout import ROWS, mark_copy
 from tune_jobs.submission.client import OURS, JobsServer
@@ -22,6 +22,10 @@ from tune_jobs.submission.progress import State, complaint_in
 from tune_jobs.submission.sending import BEGIN, END, files_worth_sending
 
 SECONDS_TO_SEND = 600.0
+SECONDS_TO_STOP = 20.0
+"""What sends a run, and is not waited for any more, has this long to end."""
+SECONDS_TO_BE_NOTICED = 3.0
+"""Ray looks at a submission each second until it sees the end; what is forgotten before is listed anew, as failed."""
 
 
 def fetch_seen(folder: RunFolder, output: Path) -> Path:
@@ -72,7 +76,7 @@ def unpacked(log: str, run: str) -> bytes:
             return content
     raise ClusterError(
         f"{run}: did not arrive whole; try again, or copy the folder from a machine of the cluster, as with "
-        f"`rsync -a --exclude {ROWS} HEAD:{run} .`"
+        f"`rsync -a --exclude {ROWS} --exclude submitted HEAD:{run} .`"
     )
 
 
@@ -80,21 +84,31 @@ def _sent(server: JobsServer, run: str) -> str:
     """The log of a submission that prints the run."""
     submission_id = f"fetch-{secrets.token_hex(6)}"
     command = f"tune_jobs.submission.sending {shlex.quote(run)}"
-    server.submit(command, submission_id, metadata={OURS: "fetch"})
     deadline = time.monotonic() + SECONDS_TO_SEND
     try:
+        server.submit(command, submission_id, metadata={OURS: "fetch"})
         while not (sent := server.submission(submission_id)).over:
             if time.monotonic() > deadline:
-                server.stop(submission_id)
                 raise ClusterError(f"{run}: the cluster did not send it within {SECONDS_TO_SEND:g} s")
             time.sleep(0.5)
         log = server.log(submission_id)
     finally:
-        with suppress(ClusterError):
-            server.forget(submission_id)
+        _end(server, submission_id)
     if sent.state is not State.DONE:
         raise ClusterError(f"the cluster cannot send the run: {complaint_in(log)}")
     return log
+
+
+def _end(server: JobsServer, submission_id: str) -> None:
+    """Leaves nothing of a submission on the cluster, wherever it stands; one that is not over cannot be forgotten."""
+    deadline = time.monotonic() + SECONDS_TO_STOP
+    with suppress(ClusterError, SubmissionError):  # the cluster is away, or never had it
+        if not server.submission(submission_id).over:
+            server.stop(submission_id)
+        while not server.submission(submission_id).over and time.monotonic() < deadline:
+            time.sleep(0.2)
+        time.sleep(SECONDS_TO_BE_NOTICED)
+        server.forget(submission_id)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
@@ -15,6 +15,8 @@ from tune_jobs.events import Event, RunResumed, RunStarted
 from tune_jobs.folder import RunFolder
 from tune_jobs.job import Job
 from tune_jobs.journal import Listener
+from tune_jobs.remote.working_copy import complete
+from tune_jobs.user_modules import UserModule, copy_modules
 from tune_jobs.versions import differences, versions_here
 
 VARIABLE = "TUNE_JOBS_SUBMISSION"
@@ -55,7 +57,12 @@ class Handover:
             )
 
     def enter(self, folder: RunFolder) -> None:
-        """Makes what came with the run the current folder, as at its beginning: a data function may rely on it."""
+        """Makes what came with the run the current folder, as at its beginning: a data function may rely on it.
+
+        Raises:
+            RunFolderError: the object store that the run is kept in cannot be asked for it.
+        """
+        complete(folder)
         if folder.submitted.is_dir():
             os.chdir(folder.submitted)
 
@@ -74,11 +81,30 @@ def has_begun(log: str) -> bool:
     return any(line.startswith(_BEGUN) for line in log.splitlines())
 
 
-def keep_submitted(job_folder: Path, folder: RunFolder) -> None:
-    """Keeps in the run folder what came with the job, so that a run can be resumed without who submitted it."""
-    shutil.copytree(job_folder, folder.submitted, ignore=shutil.ignore_patterns("__pycache__"))
+def keep_submitted(job_folder: Path, folder: RunFolder, modules: Iterable[UserModule]) -> None:
+    """Keeps in the run folder what came with the job, so that a run can be resumed without who submitted it.
+
+    All of it may hold test rows, and is for its owner alone, here and where it came to. The `modules` are kept once
+    more, without the rest, for trials and for who reads the run.
+    """
+    job_folder.chmod(0o700)
+    folder.submitted.mkdir(mode=0o700)
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(job_folder, folder.submitted, ignore=ignored, dirs_exist_ok=True)
+    folder.modules.mkdir()
+    copy_modules(modules, folder.modules)
 
 
 def job_of_submission(job: Job, folder: RunFolder) -> Job:
     """The same job, from what was kept of it in the run folder."""
     return Job.from_mapping(job.to_mapping(), folder.submitted)
+
+
+def home_of(folder: RunFolder) -> Path | None:
+    """Where in its run folder a submitted job has its files, or its modules alone; None where it was not submitted.
+
+    Copies of the run, and others than its owner, have the modules alone.
+    """
+    if os.access(folder.submitted, os.R_OK | os.X_OK):
+        return folder.submitted
+    return folder.modules if folder.modules.is_dir() else None

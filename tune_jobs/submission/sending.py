@@ -38,7 +38,11 @@ def whole_run(run: str | Path) -> RunFolder:
 
 
 def files_worth_sending(folder: RunFolder) -> list[Path]:
-    """All files of a run but the checkpoints of trials other than the best one, the sealed rows, and Ray's own."""
+    """Files of a run that a copy has.
+
+    All but the checkpoints of trials other than the best one, the sealed rows, what came with a submission, which may
+    hold them too, and Ray's own.
+    """
     best = rank(open_run(folder.path).record)[:1]
     kept = {folder.checkpoints / candidate.trial.trial_id for candidate in best}
     return [
@@ -47,6 +51,7 @@ def files_worth_sending(folder: RunFolder) -> list[Path]:
         if path.is_file()
         and not path.name.endswith(".tmp")
         and not path.is_relative_to(folder.ray)
+        and not path.is_relative_to(folder.submitted)
         and path != folder.holdout / holdout.ROWS  # opened once, and so in one place
         and (not path.is_relative_to(folder.checkpoints) or path.parent in kept)
     ]
@@ -69,7 +74,7 @@ def send(run: str, most: int = MOST_BYTES) -> Iterator[str]:
             raise SubmissionError(
                 f"{run}: {size // 10**6} MB compressed, and at most {most // 10**6} MB are fetched "
                 f"through the Jobs server; copy the folder from a machine of the cluster, as with "
-                f"`rsync -a --exclude {holdout.ROWS} HEAD:{run} .`"
+                f"`rsync -a --exclude {holdout.ROWS} --exclude submitted HEAD:{run} .`"
             )
         yield f"{BEGIN}{size} {_digest(file)}"
         file.seek(0)

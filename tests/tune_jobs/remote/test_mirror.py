@@ -211,6 +211,10 @@ def test_files_that_changed_are_sent_and_those_that_went_go(copy: RunFolder, s3:
             "study.log.lock",
             "ray/x",
             "checkpoints/0/x",
+            "submitted/.settings/x.tmp",
+            "submitted/words.lock",
+            "submitted/.rows.csv.12.tmp",
+            "modules/__pycache__/nets.pyc",
         ):
             (copy.path / name).parent.mkdir(parents=True, exist_ok=True)
             (copy.path / name).write_text(name)
@@ -218,9 +222,11 @@ def test_files_that_changed_are_sent_and_those_that_went_go(copy: RunFolder, s3:
         (copy.path / "dangling.lock").symlink_to("nothing")
     names = {one.name for one in store.objects()}
     assert {"report.html", "wandb/run-1/a.wandb"} <= names
+    theirs = {name for name in names if name.startswith(("submitted/", "modules/"))}
+    assert theirs == {"submitted/.settings/x.tmp", "submitted/words.lock"}
     assert not [
         n
-        for n in names
+        for n in names - theirs
         if "hidden" in n or "tmp" in n or "lock" in n or n.startswith(("ray", "checkp", "lease"))
     ]
     with Journal(copy.journal) as journal, mirrored(copy, journal):

@@ -52,6 +52,7 @@ def contents(folder: RunFolder) -> dict[str, bytes]:
 def test_another_machine_has_the_same_and_the_test_rows_only_where_it_goes_on(
     copy: RunFolder, s3: Location, machine: Machine
 ) -> None:
+    Store(s3 / copy.name).put("submitted/rows.csv", b"1,2")
     with machine("second"):
         there = pull(s3 / copy.name)
         expected = contents(copy)
@@ -59,6 +60,7 @@ def test_another_machine_has_the_same_and_the_test_rows_only_where_it_goes_on(
         assert contents(there) == expected
         pull(s3 / copy.name, whole=True)
         assert contents(there)["holdout/rows.npz"] == rows
+        assert contents(there)["submitted/rows.csv"] == b"1,2"
         assert (there.holdout / "rows.npz").stat().st_mode & 0o777 == 0o400
         assert there.holdout.stat().st_mode & 0o777 == 0o700
         assert there.path.parent.stat().st_mode & 0o777 == 0o700

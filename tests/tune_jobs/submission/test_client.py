@@ -1,11 +1,14 @@
 """Addresses at which there is no Jobs server, told at once and in one message; and what a driver has said."""
 
+import asyncio
 import http.server
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
+import ray
+from aiohttp import web
 
 from tune_jobs.errors import ClusterError
 from tune_jobs.submission import client
@@ -147,3 +150,64 @@ def test_a_long_log_is_not_read_again_for_each_of_its_parts(monkeypatch: pytest.
     parts = ["env\n", "Running entrypoint for job a: x\n", *(f"{number}\n" for number in range(1000))]
     assert list(said_in(parts)) == parts[2:]
     assert sum(read) < 200
+
+
+@pytest.fixture
+def falls_silent() -> Iterator[str]:
+    """A Jobs server whose log is followed to half of it, and then without a word."""
+    log = "Running entrypoint for job a: x\nhello\nend\n"
+    details = {
+        "type": "SUBMISSION",
+        "submission_id": "a",
+        "entrypoint": "x",
+        "metadata": {"tune_jobs": "run"},
+    }
+
+    async def tail(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        await socket.send_str(log[:-4])
+        await socket.receive()
+        return socket
+
+    def answer(content: object) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def handle(_: web.Request) -> web.Response:
+            return web.json_response(content)
+
+        return handle
+
+    async def serve() -> None:
+        application = web.Application()
+        application.router.add_get(
+            "/api/version", answer({"version": "4", "ray_version": ray.__version__, "ray_commit": ""})
+        )
+        application.router.add_get("/api/jobs/a", answer({**details, "status": "SUCCEEDED"}))
+        application.router.add_get("/api/jobs/a/logs", answer({"logs": log}))
+        application.router.add_get("/api/jobs/a/logs/tail", tail)
+        runner = web.AppRunner(application, shutdown_timeout=1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        addresses.append(runner.addresses[0][1])
+        ready.set()
+        await over.wait()
+        await runner.cleanup()
+
+    addresses: list[int] = []
+    ready, over, loop = threading.Event(), asyncio.Event(), asyncio.new_event_loop()
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread.start()
+    assert ready.wait(30)
+    yield f"http://127.0.0.1:{addresses[0]}"
+    loop.call_soon_threadsafe(over.set)
+    thread.join()
+    loop.close()
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.filterwarnings("ignore:ssl=None is deprecated:DeprecationWarning")  # Ray's own call
+def test_a_log_that_is_followed_where_no_word_comes_any_more_is_asked_for_anew(
+    falls_silent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "SECONDS_OF_SILENCE", 0.3)
+    assert "".join(JobsServer(falls_silent).follow("a")) == "hello\nend\n"

@@ -30,8 +30,10 @@ def run(make_run: Callable[..., RunFolder]) -> RunFolder:
         file.write_bytes(bytes([number]) * 1000)
     if not (folder.holdout / "rows.npz").exists():
         holdout.seal(folder, Rows(np.ones((2, 3), np.float32), np.ones(2)))
-    folder.submitted.mkdir()
-    (folder.submitted / "nets.py").write_text("import torch\n")
+    for home, names in ((folder.submitted, ("nets.py", "rows.csv")), (folder.modules, ("nets.py",))):
+        home.mkdir()
+        for name in names:
+            (home / name).write_text("import torch\n")
     (folder.ray / "state.json").write_text("{}")
     (folder.path / ".table.123.tmp").write_text("half")
     return folder
@@ -43,7 +45,9 @@ def worth(folder: RunFolder) -> dict[str, bytes]:
         name: path.read_bytes()
         for path in folder.path.rglob("*")
         if path.is_file()
-        and not (name := path.relative_to(folder.path).as_posix()).startswith(("ray/", ".table"))
+        and not (name := path.relative_to(folder.path).as_posix()).startswith(
+            ("ray/", ".table", "submitted/")
+        )
         and (not name.startswith("checkpoints/") or name.startswith(f"checkpoints/{BEST}/"))
         and name != "holdout/rows.npz"
     }
@@ -124,7 +128,9 @@ def test_what_is_not_whole_is_not_taken(run: RunFolder) -> None:
 
 
 def test_a_run_that_is_too_large_for_a_log_is_to_be_copied(run: RunFolder) -> None:
-    with pytest.raises(SubmissionError, match=rf"`rsync -a --exclude rows.npz HEAD:{run.path} \.`"):
+    with pytest.raises(
+        SubmissionError, match=rf"`rsync -a --exclude rows.npz --exclude submitted HEAD:{run.path} \.`"
+    ):
         list(send(str(run.path), most=100))
 
 

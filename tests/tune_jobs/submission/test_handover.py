@@ -1,13 +1,17 @@
 """What travels with a submission."""
 
 import io
+import shutil
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from tune_jobs.errors import ClusterError
 from tune_jobs.events import RunStarted, TrialStarted
-from tune_jobs.submission.handover import VARIABLE, Handover, has_begun
+from tune_jobs.folder import RunFolder
+from tune_jobs.submission.handover import VARIABLE, Handover, has_begun, home_of, keep_submitted
+from tune_jobs.user_modules import UserModule
 from tune_jobs.versions import versions_here
 
 
@@ -35,3 +39,22 @@ def test_who_waits_hears_that_the_run_has_begun_and_nothing_else_sounds_like_it(
     assert not has_begun(console.file.getvalue())  # type: ignore[attr-defined]
     tell(RunStarted(name="small", job_folder="", trials=1, rows={}, fingerprints={}, versions={}))
     assert has_begun(console.file.getvalue())  # type: ignore[attr-defined]
+
+
+def test_what_came_with_a_run_is_for_its_owner_and_who_has_only_a_copy_has_the_modules(
+    tmp_path: Path,
+) -> None:
+    came, folder = tmp_path / "came", RunFolder(tmp_path / "run")
+    assert home_of(folder) is None
+    for made in (came, folder.path):
+        made.mkdir(mode=0o755)
+    for name in ("rows.csv", "nets.py", ".hidden"):
+        (came / name).write_text("")
+    keep_submitted(came, folder, [UserModule(came / "nets.py")])
+    for kept in (came, folder.submitted):
+        assert kept.stat().st_mode & 0o077 == 0
+        assert {path.name for path in kept.iterdir()} == {"rows.csv", "nets.py", ".hidden"}
+    assert [path.name for path in folder.modules.iterdir()] == ["nets.py"]
+    assert home_of(folder) == folder.submitted
+    shutil.rmtree(folder.submitted)
+    assert home_of(folder) == folder.modules

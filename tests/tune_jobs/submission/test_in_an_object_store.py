@@ -48,8 +48,12 @@ def test_it_is_resumed_elsewhere_and_fetched_with_and_without_credentials(tmp_pa
                 fetched = open_run(tmp_path / kind / name)
                 assert len(fetched.record.trials) == 3
                 assert fetched.winner.checkpoint.is_file()
-                assert (fetched.path / "submitted" / "rows.csv").is_file()
+                assert not list(fetched.path.rglob("rows.*"))
                 refused = head.call("test", str(fetched.path), **own)
                 assert f"give the command where {place} is seen" in refused.stderr
+            looks = tmp_path / "looks"
+            shown = head.call("show", place, **{**own, "TUNE_JOBS_CACHE": str(looks)})
+            assert name in shown.stdout, shown.stderr
+            assert not list(looks.rglob("rows.*"))
             tested = head.call("test", place, **own)
             assert "test_loss: " in tested.stdout, tested.stderr

@@ -1,5 +1,6 @@
 """The commands of a laptop, against a real head that asks for a token."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,13 +16,17 @@ from tune_jobs.events import Ending
 pytestmark = pytest.mark.slow
 
 NETS = """
-import os, pathlib, time
+import json, os, pathlib, sys, time
 from layers import linear
 
 def make(input_shape, outputs, tell="", gate=""):
     if tell:
-        files = [os.path.join(at, name) for at, _, names in os.walk(".") for name in names]
-        pathlib.Path(tell).write_text(" ".join(files))
+        told_of = {os.path.realpath(at) for at in [".", pathlib.Path(__file__).parent, *sys.path]}
+        installed = tuple({os.path.realpath(at) for at in (sys.prefix, sys.base_prefix)})
+        seen = [os.path.join(at, name) for folder in told_of if not folder.startswith(installed)
+                for at, _, names in os.walk(folder) for name in names]
+        here = [os.path.join(at, name) for at, _, names in os.walk(".") for name in names]
+        pathlib.Path(tell).write_text(json.dumps({"here": here, "seen": seen}))
     while gate and not os.path.exists(gate):
         time.sleep(0.1)
     return linear(input_shape[0], outputs)
@@ -78,13 +83,13 @@ def test_a_job_is_submitted_followed_and_fetched(head: Head, laptop: Path, tmp_p
     run = tmp_path / "shared" / name
     assert followed.stdout.splitlines()[-1] == f"run: {run}"
     assert head.call("logs", name).stdout == followed.stdout
-    assert sorted(seen_by_trials.read_text().split()) == ["./layers.py", "./nets.py"]  # and no data
-    assert {path.name for path in (run / "submitted").iterdir()} == {
-        "job.yaml",
-        "rows.csv",
-        "nets.py",
-        "layers.py",
-    }
+    trial = json.loads(seen_by_trials.read_text())
+    assert sorted(trial["here"]) == ["./layers.py", "./nets.py"]
+    seen = {Path(path).name for path in trial["seen"]}
+    assert ("nets.py" in seen, "rows.csv" in seen) == (True, False)
+    sent = {"job.yaml", "rows.csv", "nets.py", "layers.py"}
+    assert {path.name for path in (run / "submitted").iterdir()} == sent
+    assert (run / "submitted").stat().st_mode & 0o077 == 0
 
     status = head.call("status", name).stdout.splitlines()
     assert status[0] == f"submission: {name}"
@@ -103,24 +108,48 @@ def test_a_job_is_submitted_followed_and_fetched(head: Head, laptop: Path, tmp_p
         best = open_run(copy).winner
         assert {path.name for path in (copy / "checkpoints").iterdir()} == {best.trial_id}
         assert best.checkpoint.is_file()
+        assert not list(copy.rglob("rows.*"))
+    assert on_laptop(
+        head, "from tune_jobs import open_run; print(open_run(sys.argv[1]).load_model())", fetched
+    )
     refused = head.call("test", str(fetched))
     assert (refused.returncode, "the sealed test rows stay with the run" in refused.stderr) == (2, True)
     (tmp_path / "away").rename(run)
     tested = head.call("test", str(run))
     assert "test_loss: " in tested.stdout, tested.stderr
-    assert "fetch-" not in head.call("status", COLUMNS="40").stdout
+    left = on_laptop(head, GIVEN_UP, head.url, run, tmp_path / "given up")
+    assert left.splitlines() == [f"{run}: the cluster did not send it within 0 s", "[]"]
+
+
+GIVEN_UP = """
+from pathlib import Path
+from tune_jobs.errors import ClusterError
+from tune_jobs.submission import fetching
+from tune_jobs.submission.client import JobsServer
+fetching.SECONDS_TO_SEND = 0
+server = JobsServer(sys.argv[1])
+try:
+    fetching.fetch_through(server, sys.argv[2], Path(sys.argv[3]))
+except ClusterError as error:
+    print(error)
+print([one.submission_id for one in server._client.list_jobs() if (one.submission_id or "")[:6] == "fetch-"])
+"""
 
 
 def through_the_server(head: Head, run: Path, output: Path) -> Path:
     """Fetched as by a machine that does not see the run folder."""
     program = (
-        "import sys; from pathlib import Path; from tune_jobs.submission.client import JobsServer; "
+        "from pathlib import Path; from tune_jobs.submission.client import JobsServer; "
         "from tune_jobs.submission.fetching import fetch_through; "
         "print(fetch_through(JobsServer(sys.argv[1]), sys.argv[2], Path(sys.argv[3])))"
     )
-    command = [sys.executable, "-c", program, head.url, str(run), str(output)]
+    return Path(on_laptop(head, program, head.url, run, output).strip())
+
+
+def on_laptop(head: Head, program: str, *arguments: object) -> str:
+    """What a program of Python prints that is given a few arguments."""
     said = subprocess.run(
-        command,
+        [sys.executable, "-c", f"import sys\n{program}", *map(str, arguments)],
         env=head.surroundings,
         cwd=head.home,
         capture_output=True,
@@ -129,7 +158,7 @@ def through_the_server(head: Head, run: Path, output: Path) -> Path:
         check=False,
     )
     assert said.returncode == 0, said.stderr
-    return Path(said.stdout.strip())
+    return said.stdout
 
 
 def test_a_run_is_stopped_and_goes_on_without_the_machine_that_submitted_it(
