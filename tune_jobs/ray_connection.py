@@ -127,8 +127,9 @@ def _watch_servers(over: threading.Event) -> None:
         server = dead_server()
         if server is not None and not over.wait(SECONDS_TO_END):
             print(  # noqa: T201 (the error stream of a command)
-                f"tune-jobs: Ray's process {server} died, and nothing goes on without it; what was reported is on "
-                "disk, and `tune-jobs resume RUN` goes on",
+                f"tune-jobs: Ray's process {server} died, as it does where a signal goes to all processes of a group, "
+                "and nothing goes on without it; what was reported is on disk, and `tune-jobs resume` with the path of "
+                "the run goes on",
                 file=sys.stderr,
                 flush=True,
             )

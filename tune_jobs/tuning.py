@@ -148,7 +148,8 @@ def tune_trials(
                 verbose=0,
             )
         except _Interrupted:
-            return Ending.INTERRUPTED if dead_server() is None else Ending.RAY
+            # A signal to the whole process group ends Ray's servers too, and is what the user knows of.
+            return Ending.INTERRUPTED if interrupted() or dead_server() is None else Ending.RAY
         unfinished = steers.searcher.has_open_trials or not steers.searcher.exhausted
     if unfinished:  # by Ray Tune's own signal, SIGUSR1
         return Ending.INTERRUPTED

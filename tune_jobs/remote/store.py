@@ -329,7 +329,8 @@ def _region(bucket: str) -> str | None:
 def _reason(text: str, place: Location) -> str:
     """Why, in plain words; the client's own words where nobody has met them yet."""
     server = server_of(place)
-    at = f" at {server}" if server else ""
+    own = "at Amazon, since AWS_ENDPOINT_URL is not set" if place.scheme == "s3" else "at Google"
+    at = f" at {server}" if server else f" {own}"
     for pattern, words in _REASONS:
         if re.search(pattern, text):
             return words.format(endpoint=at)

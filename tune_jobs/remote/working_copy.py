@@ -241,7 +241,7 @@ def _update(folder: RunFolder, store: Store, *, whole: bool) -> None:
         if folder.is_run:  # nothing has reached the store yet
             return
         raise RunFolderError(
-            f"{store.place}: no run is kept there; `tune-jobs list {store.place}` shows the runs below a place"
+            f"{store.place}: no run is kept there; `tune-jobs list {store.place.parent}` shows the runs of a place"
         )
     for path in (folder.path, folder.journal.parent, folder.checkpoints, folder.ray):
         path.mkdir(parents=True, exist_ok=True)
