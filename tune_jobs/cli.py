@@ -19,14 +19,6 @@ from rich.console import Console
 
 from search_spaces import Problem, SearchSpaceError
 from trainers.errors import CheckpointError, Diverged, TrainerError
-from tune_jobs.cluster_commands import (
-    NOTHING_LEFT,
-    add_commands,
-    address_to_resume,
-    is_jobs_address,
-    refuse_jobs_address,
-    resume_on_cluster,
-)
 from tune_jobs.display import (
     configuration_text,
     failures_display,
@@ -42,6 +34,14 @@ from tune_jobs.job import Job
 from tune_jobs.job_file import parse_overrides, read_yaml
 from tune_jobs.remote.location import Location, is_uri
 from tune_jobs.remote.working_copy import pull_all, shown
+from tune_jobs.submission.commands import (
+    NOTHING_LEFT,
+    add_commands,
+    address_to_resume,
+    is_jobs_address,
+    refuse_jobs_address,
+    resume_on_cluster,
+)
 from tune_jobs.sweeps import job_from_sweep
 
 Command = Callable[[argparse.Namespace, list[str], Console], None]

@@ -77,7 +77,7 @@ def run(
 
     with interrupts() as signals, importable_from(job.folder):
         prepared = prepare(job)
-        check_store(job)
+        check_store(job, submitted=handover is not None)
         with ray_connection(address, user_modules(job)) as look:
             capacity = Capacity(job.resources, look)
             signals.defer()

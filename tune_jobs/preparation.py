@@ -59,8 +59,12 @@ def prepare(job: Job) -> "PreparedData":
     return prepared
 
 
-def check_store(job: Job) -> None:
+def check_store(job: Job, *, submitted: bool = False) -> None:
     """Finds out whether the object store that the job names takes an object; folders are tried when they are made.
+
+    Args:
+        job: of the run.
+        submitted: it came from another machine, so that the message says whose access is meant.
 
     Raises:
         RunFolderError: it does not; the message says why.
@@ -73,9 +77,13 @@ def check_store(job: Job) -> None:
         store.put(name, name.encode())
         store.delete(name)
     except StoreError as error:
+        where = (
+            ". This is said by the cluster's head, where the driver runs: it has the keys, and the address of the "
+            "store (AWS_ENDPOINT_URL), from its role or from the environment in which `ray start` was called there"
+        )
         raise RunFolderError(
             f"storage: cannot write to {job.storage} ({error.strerror}); give a place that you may write to, with "
-            "`--storage s3://bucket/prefix`, or a folder"
+            f"`--storage s3://bucket/prefix`, or a folder{where if submitted else ''}"
         ) from error
 
 

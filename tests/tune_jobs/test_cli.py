@@ -15,7 +15,6 @@ import pytest
 from tune_jobs import holdout
 from tune_jobs.checkpoint_store import CheckpointStore
 from tune_jobs.cli import main
-from tune_jobs.cluster_commands import ADDRESS_VARIABLE, address_to_resume
 from tune_jobs.driver import conclude
 from tune_jobs.events import (
     CheckpointWritten,
@@ -32,6 +31,7 @@ from tune_jobs.journal import Journal, read_journal
 from tune_jobs.live_run import LiveRun
 from tune_jobs.preparation import make_folder, prepare, run_started, trial_task
 from tune_jobs.records import RunRecord
+from tune_jobs.submission.commands import ADDRESS_VARIABLE, address_to_resume
 from tune_jobs.trainable import make_trainer
 
 MakeRun = Callable[..., RunFolder]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from tune_jobs.cluster.capacity import Node
+from tune_jobs.cluster.probe import Probe
 from tune_jobs.errors import ResourceError
-from tune_jobs.probe import Probe
 from tune_jobs.versions import differences, versions_here
 
 if TYPE_CHECKING:

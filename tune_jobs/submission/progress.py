@@ -171,7 +171,9 @@ def status_lines(
     since = f"for {submission.age()}" if not submission.over else f"after {submission.age()}"
     lines = [f"submission: {submission.id}", f"state: {submission.state.value} ({since})"]
     if submission.over and submission.state is not State.DONE:
-        lines.append(f"reason: {complaint_in(log)}")
+        resume = f"tune-jobs resume {submission.run}"  # as it is said there, and as it is given here
+        reason = complaint_in(log).replace(f"`{resume}`", f"`{resume} --address {address}`")
+        lines.append(f"reason: {reason}")
     elif not submission.over and (last := last_line(log)):
         lines.append(f"last: {last}")
     if submission.state is State.DONE:

@@ -75,8 +75,11 @@ def test_the_status_of_a_run_in_progress() -> None:
         ),
         (
             State.STOPPED,
-            "tune-jobs: interrupted\n",
-            ["reason: interrupted", f"next: tune-jobs resume /shared/a-1-abcd --address {ADDRESS}"],
+            "tune-jobs: interrupted; `tune-jobs resume /shared/a-1-abcd` goes on\n",
+            [
+                f"reason: interrupted; `tune-jobs resume /shared/a-1-abcd --address {ADDRESS}` goes on",
+                f"next: tune-jobs resume /shared/a-1-abcd --address {ADDRESS}",
+            ],
         ),
         (
             State.REFUSED,

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.tune_jobs.remote.object_stores import environment, s3, s3_address
+from tune_jobs.cluster.probe import Probe
 from tune_jobs.errors import ResourceError, RunFolderError
-from tune_jobs.probe import Probe
 from tune_jobs.remote.location import Location
 
 __all__ = ["s3", "s3_address"]

@@ -121,7 +121,8 @@ def _submit(options: argparse.Namespace, rest: list[str], console: Console) -> N
         size = make_package(checked, Path(folder), options.include)
         run = new_run_name(job.name)
         _send(server, job, run, Path(folder))
-    console.print(f"{size / 1e6:.1f} MB sent to {server.address}", markup=False)
+    shown = f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
+    console.print(f"{shown} sent to {server.address}", markup=False)
     try:
         _wait_for_begin(server, run, console)
     except KeyboardInterrupt:
