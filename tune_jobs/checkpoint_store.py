@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 KEEP_BEST_TRIALS = 5
 """Ended trials whose checkpoint stays on disk."""
 KEEP_PER_TRIAL = 2
-"""Checkpoints of a trial in progress: the last, and the one before it in case the last is damaged."""
+"""Checkpoints of a trial: the last, and the one before it in case the last is damaged; in a store, of each driver."""
 DAMAGED_SUFFIX = ".damaged"
 """Added to the name of a checkpoint that could not be read: it is kept for who wants to know, and not read again."""
 

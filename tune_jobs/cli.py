@@ -393,8 +393,6 @@ def _report(options: argparse.Namespace, rest: list[str], console: Console) -> N
     from tune_jobs.report import write_report  # noqa: PLC0415 (imports pandas, Optuna and plotly)
 
     console.print(f"report: {write_report(options.run, options.output)}", markup=False)
-    if is_uri(options.run) and options.output is None:
-        console.print(f"the run has it too: {options.run.rstrip('/')}/report.html", markup=False)
 
 
 def _dashboard(options: argparse.Namespace, rest: list[str], console: Console) -> None:

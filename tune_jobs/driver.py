@@ -37,7 +37,7 @@ from tune_jobs.scheduling import rung_epochs
 from tune_jobs.selection import select_winner, write_selection
 from tune_jobs.signals import Interrupts, interrupts
 from tune_jobs.storage import storage_failures, write_test
-from tune_jobs.submission.handover import Handover, job_of_submission
+from tune_jobs.submission.handover import Handover, job_of_submission, keep_modules
 from tune_jobs.tables import write_tables
 from tune_jobs.tracking import follow, open_trackers
 from tune_jobs.tracking.base import Guest
@@ -146,6 +146,8 @@ def resume(
                 _check_storage(look(), folder)
                 signals.defer()
                 write_job(job, folder)
+                if job.folder == folder.submitted:
+                    keep_modules(folder, user_modules(job))
                 append_openings(journal, folder)
                 begins, data = run_resumed(job, journal), [prepared.for_trials()]
                 del prepared

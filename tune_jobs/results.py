@@ -264,8 +264,9 @@ class Run:
         from trainers.errors import CheckpointError  # noqa: PLC0415
 
         winner = self.winner
-        fetch_checkpoints(self._folder, winner.trial_id, winner.configuration)
-        files = CheckpointStore(self._folder.checkpoints, winner.trial_id).files()
+        files = fetch_checkpoints(self._folder, winner.trial_id, winner.configuration)
+        if files is None:
+            files = CheckpointStore(self._folder.checkpoints, winner.trial_id).files()
         reasons = []
         for path in dict.fromkeys([winner.checkpoint, *files]):
             try:

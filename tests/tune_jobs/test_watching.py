@@ -154,7 +154,9 @@ def test_a_process_that_is_gone_for_a_moment_is_not_taken_for_killed(make_run: M
     assert watched.verdict() is None, "it may just be about to be resumed"
 
 
-def test_a_process_that_was_at_work_just_now_may_have_ended_the_run(make_run: MakeRun) -> None:
+def test_a_process_that_was_at_work_just_now_may_have_ended_the_run(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What it wrote at its end may come later than the news that it is gone."""
     folder = make_run(TRIALS, ending=None)
     by(HERE, folder)
@@ -162,7 +164,9 @@ def test_a_process_that_was_at_work_just_now_may_have_ended_the_run(make_run: Ma
     watched.poll()
     with Journal(folder.journal):
         assert watched.verdict() is None
+    monkeypatch.setattr(watching, "SECONDS_TO_SETTLE", 60.0)
     assert watched.verdict() is None
+    monkeypatch.setattr(watching, "SECONDS_TO_SETTLE", 0.0)
     wait_for(lambda: watched.verdict() is Watched.KILLED)
 
 

@@ -81,15 +81,17 @@ class RemoteCheckpoints(Checkpoints):
     def _name(self, epoch: int) -> str:
         return f"epoch-{epoch:06d}-{self._key}-{self._driver}{CHECKPOINT_SUFFIX}"
 
-    def fetch(self, folder: Path) -> None:
-        """Copies all of them into `folder`, which is made; those that are there stay."""
+    def fetch(self, folder: Path) -> list[Path]:
+        """Copies all of them into `folder`, which is made; those that are there stay. Returns the files."""
         folder.mkdir(parents=True, exist_ok=True)
-        for name in self.names():
+        names = self.names()
+        for name in names:
             part = folder / f".{name}.{os.getpid()}.tmp"
             if not (folder / name).exists():
                 with suppress(FileNotFoundError):  # pruned since
                     self._persistently(partial(self._store.download, name, part))
                     part.replace(folder / name)
+        return [folder / name for name in names]
 
     def _load(self, name: str) -> Mapping[str, Any]:
         from trainers.checkpoints import load_checkpoint  # noqa: PLC0415

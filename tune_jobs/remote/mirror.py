@@ -89,7 +89,7 @@ class Outage:
         self._place, self._here = place, here
         self._lock = threading.Lock()
         self._since: float | None = None
-        self._reason = "it does not answer"
+        self._reason = "it has not answered yet"
         self._told = False
 
     @contextmanager
@@ -101,6 +101,10 @@ class Outage:
             yield
         except StoreError as error:
             self._reason = str(error.strerror)
+            raise
+        except BaseException:  # no matter of the store's
+            with self._lock:
+                self._since = None
             raise
         with self._lock:
             if self._told:
@@ -114,8 +118,8 @@ class Outage:
                 return
             self._told = True
         _LOG.warning(
-            "%s: takes nothing at the moment (%s); the run goes on, all is kept %s%s and sent when it does",
-            self._place, self._reason, HERE, self._here,
+            "%s: has taken nothing for %g s (%s); the run goes on, all is kept %s%s and sent when it does",
+            self._place, SECONDS_UNTOLD, self._reason, HERE, self._here,
         )  # fmt: skip
 
 
@@ -347,7 +351,8 @@ class Mirror:
         for folder, below, names in os.walk(top):
             if Path(folder) == top:
                 below[:] = [name for name in below if name not in _NOT_SENT]
-            users = Path(folder).is_relative_to(self._folder.submitted)  # whose files have any names
+            of_user = (self._folder.submitted, self._folder.modules)  # whose files have any names
+            users = any(Path(folder).is_relative_to(one) for one in of_user)
             below[:] = [n for n in below if n != "__pycache__" and (users or not n.startswith("."))]
             for name in names:
                 path = Path(folder, name)

@@ -34,8 +34,9 @@ HERE = "on this machine, in "
 """Stands before the path of a copy where the copy is meant, and not the run."""
 _PLACE = ".place"
 _NOT_COPIED = ("checkpoints/", f"{segments.FOLDER}/", f"{lease.FOLDER}/", f"{openings.FOLDER}/", "ray/")
-_LATER = ("wandb/", "tensorboard/", "holdout/rows.npz", "submitted/")
-"""What only those who go on with the run have use for; the last two hold test rows."""
+HOLDS_ROWS = ("holdout/rows.npz", "submitted/")
+"""Objects with test rows: for those who go on with the run, or open them, alone."""
+DASHBOARDS = ("wandb/", "tensorboard/")
 
 
 def cache() -> Path:
@@ -93,7 +94,7 @@ def shown(text: str) -> str:
     )
 
 
-def pull(place: Location, *, whole: bool = False) -> RunFolder:
+def pull(place: Location, *, without: tuple[str, ...] = HOLDS_ROWS + DASHBOARDS) -> RunFolder:
     """This machine's copy of the run at `place`, up to date.
 
     A copy that a process of this machine is at work on is left as it is, since it is ahead of the store. So is
@@ -101,7 +102,8 @@ def pull(place: Location, *, whole: bool = False) -> RunFolder:
 
     Args:
         place: the run's.
-        whole: with all but the checkpoints, to go on with the run; else with what is needed to show it.
+        without: what the names of objects begin with that are left out, beside checkpoints; by default what only those
+            who go on with the run have use for.
 
     Raises:
         RunFolderError: there is no run, or the store cannot be asked.
@@ -111,21 +113,26 @@ def pull(place: Location, *, whole: bool = False) -> RunFolder:
     try:
         with _alone(folder):
             if not (folder.is_run and in_use(folder.journal)):
-                _update(folder, Store(place), whole=whole)
+                _update(folder, Store(place), without)
     except StoreError as error:
         has = f"; a copy, maybe an old one, is {HERE}{folder.path}" if folder.is_run else ""
         raise RunFolderError(f"{place}: cannot be read ({error.strerror}){has}") from error
     return folder
 
 
-def complete(folder: RunFolder) -> None:
-    """Brings all of `folder` up to date, if it is a copy; see `pull`."""
+def complete(folder: RunFolder, *, without: tuple[str, ...] = ()) -> None:
+    """Brings all of `folder` but that up to date, if it is a copy; see `pull`."""
     if (place := location_of(folder.path)) is not None:
-        pull(place, whole=True)
+        pull(place, without=without)
 
 
-def fetch_checkpoints(folder: RunFolder, trial_id: str, configuration: Mapping[str, Any]) -> None:
+def fetch_checkpoints(
+    folder: RunFolder, trial_id: str, configuration: Mapping[str, Any]
+) -> list[Path] | None:
     """Copies those of a trial, which has this configuration, into `folder`, if it is a copy.
+
+    Returns:
+        Their files, the latest first: a copy may have others of a trial of that id. None where it is no copy.
 
     Raises:
         RunFolderError: the store cannot be asked.
@@ -133,9 +140,10 @@ def fetch_checkpoints(folder: RunFolder, trial_id: str, configuration: Mapping[s
     place = checkpoints_of(folder)
     if isinstance(place, Location):
         try:
-            RemoteCheckpoints(place, trial_id, configuration).fetch(folder.checkpoints / trial_id)
+            return RemoteCheckpoints(place, trial_id, configuration).fetch(folder.checkpoints / trial_id)
         except StoreError as error:
             raise RunFolderError(f"{place}: cannot be read ({error.strerror})") from error
+    return None
 
 
 def pull_all(place: Location) -> Path:
@@ -234,7 +242,7 @@ class JournalFollower:
             self._known = now
 
 
-def _update(folder: RunFolder, store: Store, *, whole: bool) -> None:
+def _update(folder: RunFolder, store: Store, without: tuple[str, ...]) -> None:
     stored = store.objects()
     journal = segments.read_from(store)
     if not journal:
@@ -248,7 +256,7 @@ def _update(folder: RunFolder, store: Store, *, whole: bool) -> None:
     folder.holdout.mkdir(mode=0o700, exist_ok=True)
     ahead = _update_journal(folder.journal, journal)
     for one in stored:
-        later = one.name.startswith(_LATER) and not whole
+        later = one.name.startswith(without)
         if not later and not one.name.startswith((*_NOT_COPIED, ".")) and one.name != openings.LEDGER:
             _update_file(folder.path / one.name, one, store, keep=ahead)
     openings.update_ledger(folder.path, store, [one.name for one in stored])

@@ -91,7 +91,12 @@ def keep_submitted(job_folder: Path, folder: RunFolder, modules: Iterable[UserMo
     folder.submitted.mkdir(mode=0o700)
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(job_folder, folder.submitted, ignore=ignored, dirs_exist_ok=True)
-    folder.modules.mkdir()
+    keep_modules(folder, modules)
+
+
+def keep_modules(folder: RunFolder, modules: Iterable[UserModule]) -> None:
+    """Keeps the modules of a submitted run; also when it is resumed, since they may not have come along whole."""
+    folder.modules.mkdir(exist_ok=True)
     copy_modules(modules, folder.modules)
 
 

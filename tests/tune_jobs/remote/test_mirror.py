@@ -20,7 +20,7 @@ from tune_jobs.remote import lease, mirror
 from tune_jobs.remote.location import Location
 from tune_jobs.remote.mirror import Mirror, mirrored
 from tune_jobs.remote.segments import read_from
-from tune_jobs.remote.store import Store
+from tune_jobs.remote.store import Store, StoreError
 from tune_jobs.remote.working_copy import pull
 
 __all__ = ["machine", "on_the_first"]
@@ -136,7 +136,7 @@ def test_what_nobody_expected_of_either_thread_ends_the_run(
 
 @pytest.mark.parametrize(
     ("mode", "reason"),
-    [("down", "(it cannot be reached at .*|it does not answer)"), ("silent", "it does not answer")],
+    [("down", "(it cannot be reached at .*|it has not answered yet)"), ("silent", "it has not answered yet")],
 )
 def test_an_outage_delays_and_loses_nothing_and_is_told_while_it_lasts(
     mode: str,
@@ -149,7 +149,7 @@ def test_an_outage_delays_and_loses_nothing_and_is_told_while_it_lasts(
 ) -> None:
     monkeypatch.setattr(mirror, "SECONDS_UNTOLD", 0.1)
     # The copy belongs to the server's own address; the proxy's is another server, so that it is made anew.
-    there = pull(s3 / copy.name, whole=True)
+    there = pull(s3 / copy.name, without=())
     store = Store(s3 / copy.name)
     with Journal(there.journal) as journal, mirrored(there, journal):
         proxy.mode = mode
@@ -159,15 +159,30 @@ def test_an_outage_delays_and_loses_nothing_and_is_told_while_it_lasts(
         proxy.mode = "up"
         wait_for(lambda: read_from(store) == there.journal.read_bytes())
     begun, over = caplog.messages
-    words = f"takes nothing at the moment \\({reason}\\); the run goes on, all is kept on this machine, in "
+    words = f"has taken nothing for 0.1 s \\({reason}\\); the run goes on, all is kept on this machine, in "
     assert re.fullmatch(f"{there.address}: {words}{there.path} and sent when it does", begun)
     assert over == f"{there.address}: takes objects again"
+
+
+def test_what_is_no_matter_of_the_store_is_no_outage(
+    s3: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(mirror, "SECONDS_UNTOLD", 0.0)
+    outage = mirror.Outage(s3, tmp_path)
+    with pytest.raises(KeyError), outage.told():
+        raise KeyError("the lease is lost")
+    outage.look()
+    assert caplog.messages == []
+    with pytest.raises(StoreError), outage.told():
+        raise StoreError("it is closed", str(s3))
+    outage.look()
+    assert "has taken nothing for 0 s (it is closed)" in caplog.text
 
 
 def test_a_short_outage_is_not_told(
     copy: RunFolder, s3: Location, proxy: Proxy, caplog: pytest.LogCaptureFixture
 ) -> None:
-    there = pull(s3 / copy.name, whole=True)
+    there = pull(s3 / copy.name, without=())
     with Journal(there.journal) as journal, mirrored(there, journal):
         proxy.mode = "down"
         journal.append(created(1))
@@ -181,7 +196,7 @@ def test_at_the_end_the_store_has_all_or_it_is_said(
 ) -> None:
     monkeypatch.setattr(mirror, "END_SECONDS", 0.1)
     place = s3 / copy.name
-    there = pull(place, whole=True)
+    there = pull(place, without=())
 
     def go_on() -> None:
         with Journal(there.journal) as journal, mirrored(there, journal):
@@ -213,6 +228,7 @@ def test_files_that_changed_are_sent_and_those_that_went_go(copy: RunFolder, s3:
             "checkpoints/0/x",
             "submitted/.settings/x.tmp",
             "submitted/words.lock",
+            "modules/package/words.lock",
             "submitted/.rows.csv.12.tmp",
             "modules/__pycache__/nets.pyc",
         ):
@@ -223,7 +239,7 @@ def test_files_that_changed_are_sent_and_those_that_went_go(copy: RunFolder, s3:
     names = {one.name for one in store.objects()}
     assert {"report.html", "wandb/run-1/a.wandb"} <= names
     theirs = {name for name in names if name.startswith(("submitted/", "modules/"))}
-    assert theirs == {"submitted/.settings/x.tmp", "submitted/words.lock"}
+    assert theirs == {"submitted/.settings/x.tmp", "submitted/words.lock", "modules/package/words.lock"}
     assert not [
         n
         for n in names - theirs
@@ -344,7 +360,7 @@ def test_who_slept_and_was_taken_over_sends_and_removes_nothing(
 
 def test_a_copy_that_is_behind_may_not_write(copy: RunFolder, s3: Location, machine: Machine) -> None:
     with machine("second"):
-        there = pull(s3 / copy.name, whole=True)
+        there = pull(s3 / copy.name, without=())
         with Journal(there.journal) as journal, mirrored(there, journal):
             journal.append(created(1))
     append(copy, created(7))

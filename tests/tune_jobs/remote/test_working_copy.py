@@ -58,7 +58,7 @@ def test_another_machine_has_the_same_and_the_test_rows_only_where_it_goes_on(
         expected = contents(copy)
         rows = expected.pop("holdout/rows.npz")
         assert contents(there) == expected
-        pull(s3 / copy.name, whole=True)
+        pull(s3 / copy.name, without=())
         assert contents(there)["holdout/rows.npz"] == rows
         assert contents(there)["submitted/rows.csv"] == b"1,2"
         assert (there.holdout / "rows.npz").stat().st_mode & 0o777 == 0o400
@@ -86,7 +86,7 @@ def test_what_a_killed_driver_did_not_send_stays_and_is_sent_later(copy: RunFold
     append(copy, created(2), created(3))
     with copy.journal.open("ab") as file:
         file.write(b"torn")
-    pull(place, whole=True)
+    pull(place, without=())
     assert read_journal(copy.journal)[-1] == created_at(copy, 3)
     with Journal(copy.journal) as journal, mirrored(copy, journal):
         pass
@@ -99,7 +99,7 @@ def created_at(folder: RunFolder, number: int) -> object:
 
 def test_a_run_that_went_on_elsewhere_is_followed(copy: RunFolder, s3: Location, machine: Machine) -> None:
     with machine("second"):
-        there = pull(s3 / copy.name, whole=True)
+        there = pull(s3 / copy.name, without=())
         with Journal(there.journal) as journal, mirrored(there, journal):
             journal.append(created(2))
             there.report.write_text("new")
@@ -117,7 +117,7 @@ def test_of_two_histories_the_stores_holds_and_the_other_is_kept_aside(
     append(copy, created(7))
     mine = copy.journal.read_bytes()
     with machine("second"):
-        there = pull(s3 / copy.name, whole=True)
+        there = pull(s3 / copy.name, without=())
         with Journal(there.journal) as journal, mirrored(there, journal):
             journal.append(created(2))
     pull(s3 / copy.name)

@@ -42,6 +42,7 @@ def test_it_is_resumed_elsewhere_and_fetched_with_and_without_credentials(tmp_pa
             own = {**credentials, "TUNE_JOBS_CACHE": str(tmp_path / "own")}
             direct = head.call("fetch", name, "--output", str(tmp_path / "direct"), **own)
             assert direct.returncode == 0, direct.stderr
+            assert not list((tmp_path / "own").rglob("rows.*"))
             through = head.call(
                 "fetch", name, "--output", str(tmp_path / "through"), AWS_ENDPOINT_URL="http://127.0.0.1:1",
                 **CREDENTIALS, TUNE_JOBS_CACHE=str(tmp_path / "none"),

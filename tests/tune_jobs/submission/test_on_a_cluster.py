@@ -1,6 +1,7 @@
 """The commands of a laptop, against a real head that asks for a token."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -187,6 +188,7 @@ def test_a_run_is_stopped_and_goes_on_without_the_machine_that_submitted_it(
         f"tune-jobs: {name}: is over (stopped, and can be resumed)"
     )
     assert head.call("logs", name, "--follow").returncode == 130
+    shutil.rmtree(run / "modules")  # as in a run that was submitted to an earlier version
 
     again = head.call("resume", name, "--address", head.url)
     assert again.returncode == 0, again.stderr
@@ -216,6 +218,8 @@ def test_a_run_is_stopped_and_goes_on_without_the_machine_that_submitted_it(
     assert head.call("logs", f"{name}-r3", "--follow").returncode == 0
     done = open_run(run)
     assert (done.ending, len(done.record.trials)) == (Ending.ALL_TRIALS, 3)
+    assert {path.name for path in (run / "modules").glob("*.py")} >= {"nets.py", "layers.py"}
+    assert not list((run / "modules").rglob("rows.csv"))
     over = head.call("resume", str(run), "--address", head.url)
     assert over.returncode == 0, over.stderr
     assert over.stdout.startswith("nothing is left to do; `--search.trials N` asks for more trials")
