@@ -73,7 +73,9 @@ class Float:
             return self.at(rng.randrange(self._steps()))
         share = rng.random()
         if self.log:
-            value = math.exp((1 - share) * math.log(self.low) + share * math.log(self.high))
+            low, high = math.log(self.low), math.log(self.high)
+            # Rounding must not lead beyond the end: of the largest numbers, nothing is there any more.
+            value = math.exp(min((1 - share) * low + share * high, high))
         else:
             value = (1 - share) * self.low + share * self.high
         return min(max(value, self.low), self.high)

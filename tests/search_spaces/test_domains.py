@@ -1,5 +1,6 @@
 import copy
 import pickle
+import sys
 from dataclasses import FrozenInstanceError
 from random import Random
 
@@ -62,6 +63,12 @@ def test_a_domain_contains_all_that_it_samples_and_a_seed_repeats_it(domain: Dom
     assert all(domain.contains(value) for value in values)
     rng = Random(seed)
     assert values == [domain.sample(rng) for _ in range(5)]
+
+
+@pytest.mark.parametrize("low", [1.7976931348621712e308, sys.float_info.max])
+def test_logarithms_of_the_largest_numbers_lead_nowhere_else(low: float) -> None:
+    domain = Float(low=low, high=sys.float_info.max, log=True)
+    assert all(domain.contains(domain.sample(rng)) for rng in map(Random, range(1000)))
 
 
 @settings(max_examples=100, deadline=None)
