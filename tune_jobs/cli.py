@@ -56,12 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(highlight=False, soft_wrap=True, emoji=False)
     command: Command = options.command
     try:
-        _refuse_misspelt(options.parser, rest)
-        if rest and not options.overrides:
-            raise JobError(
-                [Problem(rest[0], f"not understood; see `{options.parser.prog} --help`")],
-                name="the command line",
-            )
+        _refuse_leftovers(options.parser, rest, overrides=options.overrides)
         command(options, rest, console)
     except TuneJobsError as error:
         return _complain(str(error), error.exit_code)
@@ -77,11 +72,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _refuse_misspelt(parser: argparse.ArgumentParser, rest: Sequence[str]) -> None:
-    """An argument that is left over, and closer to an option of the command than to a key of a job, is no override.
+def _refuse_leftovers(parser: argparse.ArgumentParser, rest: Sequence[str], *, overrides: bool) -> None:
+    """What is left over is refused where the command takes no overrides, or where it is a misspelt option.
+
+    It is taken for one where it is closer to an option of the command than to a key of a job.
 
     Raises:
-        JobError: there are such arguments; the message names the options.
+        JobError: something is; the message names the options that were meant.
     """
     options = [name.removeprefix("--") for name in parser._option_string_actions if name.startswith("--")]
     options.remove("help")
@@ -96,6 +93,8 @@ def _refuse_misspelt(parser: argparse.ArgumentParser, rest: Sequence[str]) -> No
         for name, found in close.items()
         if found and found[0] in options
     ]
+    if rest and not overrides and not problems:
+        problems = [Problem(rest[0], f"not understood; see `{parser.prog} --help`")]
     if problems:
         raise JobError(problems, name="the command line")
 

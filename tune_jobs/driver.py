@@ -141,13 +141,14 @@ def resume(
         with importable_from(job.folder):
             prepared = prepare(job)
             check_data(folder, journal.past, prepared)
-            with ray_connection(address, user_modules(job)) as look:
+            modules = user_modules(job)
+            with ray_connection(address, modules) as look:
                 capacity = Capacity(job.resources, look)
                 _check_storage(look(), folder)
                 signals.defer()
                 write_job(job, folder)
                 if job.folder == folder.submitted:
-                    keep_modules(folder, user_modules(job))
+                    keep_modules(folder, modules)
                 append_openings(journal, folder)
                 begins, data = run_resumed(job, journal), [prepared.for_trials()]
                 del prepared

@@ -18,11 +18,10 @@ SECONDS_TO_CONNECT = 5.0
 SECONDS_TO_ANSWER = 20.0
 """Importing Ray takes one or two of them."""
 _REFUSED = "refused"
-HOW_TO_BE_LET_IN = (
+_HOW_TO_BE_LET_IN = (
     "export RAY_AUTH_MODE=token, and the cluster's token as RAY_AUTH_TOKEN or in ~/.ray/auth_token "
     "(on its head: `ray get-auth-token`)"
 )
-"""What whoever has not the token of a cluster is told to do."""
 
 
 def token_refused(*, sent: bool) -> str:
@@ -34,7 +33,7 @@ def token_refused(*, sent: bool) -> str:
         why = f"{kept} is not sent, since RAY_AUTH_MODE is not token"
     else:
         why = "none was given"
-    return f"the cluster lets in holders of its token alone, and {why}; {HOW_TO_BE_LET_IN}"
+    return f"the cluster lets in holders of its token alone, and {why}; {_HOW_TO_BE_LET_IN}"
 
 
 def check_address(address: str) -> str:
@@ -119,7 +118,7 @@ def main(address: str) -> None:
         # Without one, the client would end the process.
         authentication_token_setup.ensure_token_if_auth_enabled(create_token_if_missing=False)
     except AuthenticationError:
-        refused = f"RAY_AUTH_MODE is token, and there is no token; {HOW_TO_BE_LET_IN}"
+        refused = f"RAY_AUTH_MODE is token, and there is no token; {_HOW_TO_BE_LET_IN}"
         print(json.dumps({_REFUSED: refused}))  # noqa: T201 (to the asker)
         return
     try:

@@ -71,13 +71,13 @@ def pieces(found: list[Segment]) -> list[Piece]:
     return counting
 
 
-def read_from(store: Store, start: int = 0) -> bytes:
-    """What the journal holds from byte `start` on; none where there is no more.
+def read_from(store: Store) -> bytes:
+    """What the journal holds; none where there is none.
 
     Raises:
         DamagedRun: a segment is missing.
     """
-    return read_pieces(store, pieces(segments(store)), start)
+    return read_pieces(store, pieces(segments(store)))
 
 
 def first_change(known: Sequence[Piece], now: Sequence[Piece]) -> int | None:

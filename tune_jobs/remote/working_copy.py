@@ -186,7 +186,7 @@ def kept_up_to_date(folder: RunFolder) -> Iterator[None]:
         yield
         return
     over = threading.Event()
-    follower = JournalFollower(folder, Store(place))
+    follower = CopyFollower(folder, Store(place))
 
     def follow() -> None:
         due = time.monotonic() + SECONDS_BETWEEN_FILES
@@ -208,7 +208,7 @@ def kept_up_to_date(folder: RunFolder) -> Iterator[None]:
         pull(place)
 
 
-class JournalFollower:
+class CopyFollower:
     """Brings the journal of a copy up to date, again and again, and reads no more of it than what may be new.
 
     Args:
@@ -256,8 +256,7 @@ def _update(folder: RunFolder, store: Store, without: tuple[str, ...]) -> None:
     folder.holdout.mkdir(mode=0o700, exist_ok=True)
     ahead = _update_journal(folder.journal, journal)
     for one in stored:
-        later = one.name.startswith(without)
-        if not later and not one.name.startswith((*_NOT_COPIED, ".")) and one.name != openings.LEDGER:
+        if not one.name.startswith((*_NOT_COPIED, *without, ".")) and one.name != openings.LEDGER:
             _update_file(folder.path / one.name, one, store, keep=ahead)
     openings.update_ledger(folder.path, store, [one.name for one in stored])
 

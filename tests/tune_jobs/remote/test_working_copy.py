@@ -20,7 +20,7 @@ from tune_jobs.remote.mirror import mirrored
 from tune_jobs.remote.segments import read_from, replace_journal
 from tune_jobs.remote.store import Store
 from tune_jobs.remote.working_copy import (
-    JournalFollower,
+    CopyFollower,
     at_work,
     checkpoints_of,
     home_of,
@@ -179,7 +179,7 @@ def test_who_watches_reads_no_more_than_what_is_new(
 
     with machine("second"):
         there = pull(s3 / copy.name)
-        follower = JournalFollower(there, Store(s3 / copy.name))
+        follower = CopyFollower(there, Store(s3 / copy.name))
         follower.look()
 
         def grow(*numbers: int) -> None:
