@@ -6,7 +6,7 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 
 FAULTS := $(CURDIR)/.faults.jsonl
 
-.PHONY: install tune test test-fast chaos lint bench clean
+.PHONY: install tune test test-fast snapshots chaos lint bench clean
 
 tune: $(INSTALLED)  ## tune the example: digits with ASHA and Optuna
 	$(BIN)/tune-jobs run examples/digits.yaml
@@ -16,6 +16,9 @@ install: $(INSTALLED)  ## .venv with the pinned dependencies
 # Most slow tests wait: for processes that start, for a store that is away, for a machine to be missed.
 test: $(INSTALLED_DEV)  ## the whole suite, three files at a time
 	$(BIN)/python -m pytest -n 3 --dist loadfile --durations 20
+
+snapshots: $(INSTALLED_DEV)  ## record what the product says to people, after words were changed
+	UPDATE_SNAPSHOTS=1 $(BIN)/python -m pytest -q tests/messages
 
 test-fast: $(INSTALLED_DEV)  ## the part that takes less than a minute
 	$(BIN)/python -m pytest -m "not slow"
