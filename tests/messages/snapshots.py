@@ -20,7 +20,8 @@ UPDATE = "UPDATE_SNAPSHOTS"
 _VOLATILE = [
     (re.compile(r"(?<=-)\d{8}-\d{6}-[a-z0-9]{4}\b"), "TIME-ID"),
     (re.compile(r"\b20\d\d-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?(\.\d+)?"), "TIME"),
-    (re.compile(r"\b[0-9a-f]{12,64}\b"), "HASH"),
+    (re.compile(r"\b(?=[0-9]*[a-f])[0-9a-f]{12,64}\b"), "HASH"),
+    (re.compile(r"(\d\.\d{6})\d{4,}"), r"\1"),
     (re.compile(rf"\b{re.escape(socket.gethostname())}\b"), "HOST"),
     (re.compile(rf"\b{os.getpid()}\b"), "PID"),
     (re.compile(r"0x[0-9a-f]+"), "ADDRESS"),
