@@ -37,18 +37,12 @@ from benchmarks.runs import ONE_THREAD
 from search_spaces import SearchSpace, parse_space
 from trainers import Trainer
 from trainers.data.prepare import PreparedData, prepare_data
+from trainers.data.settings import DataSettings, SplitSettings
 from trainers.errors import Diverged
 from trainers.evaluation import evaluate
 from trainers.losses import build_loss
 from trainers.plan import plan_training
-from trainers.settings import (
-    BuiltInLoss,
-    DataSettings,
-    ModelSettings,
-    ScoreSettings,
-    SplitSettings,
-    TrainingSettings,
-)
+from trainers.settings import BuiltInLoss, ModelSettings, ScoreSettings, TrainingSettings
 from trainers.tensors import to_tensors
 
 CONFIGURATIONS = 600
@@ -240,7 +234,7 @@ def _training(task: Task, epochs: int) -> TrainingSettings:
 def _data(name: str) -> PreparedData:
     """Read once a process."""
     task = TASKS[name]
-    return prepare_data(task.data, _training(task, EPOCHS), Path())
+    return prepare_data(task.data, task.loss, Path())
 
 
 def _made(given: argparse.Namespace) -> Iterator[tuple[Table, float]]:

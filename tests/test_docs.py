@@ -20,8 +20,9 @@ from pydantic.fields import FieldInfo
 
 from search_spaces import parsing
 from trainers.data import SUFFIXES
+from trainers.data.settings import BuiltInSource
 from trainers.model_arguments import CnnArguments, LinearArguments, MlpArguments
-from trainers.settings import BuiltInLoss, BuiltInMetric, BuiltInModel, BuiltInSource, Hyperparameters
+from trainers.settings import BuiltInLoss, BuiltInMetric, BuiltInModel, Hyperparameters
 from tune_jobs import Job, Run, run
 from tune_jobs.cli import _parser
 from tune_jobs.events import Status

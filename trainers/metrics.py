@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from trainers.data.encode import DataInfo
 from trainers.data.encoding import Number
-from trainers.data.prepare import DataInfo
 from trainers.errors import ModelError
 from trainers.metric_rules import metric_names
 from trainers.models import linear_weights

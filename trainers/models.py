@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trainers import random_state
-from trainers.data.prepare import DataInfo
+from trainers.data.encode import DataInfo
 from trainers.errors import ModelError
 from trainers.model_arguments import (
     Activation,

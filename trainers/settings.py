@@ -1,12 +1,13 @@
 """What a training is made of, as frozen and checked settings.
 
-These are the `data`, `model` and `training` sections of a job file and the hyperparameters that a search
-may propose. Nothing here imports torch: settings can be checked in a fraction of a second.
+These are the `model` and `training` sections of a job file and the hyperparameters that a search may propose.
+The `data` section is in `trainers.data.settings`. Nothing here imports torch: settings can be checked in a
+fraction of a second.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 REFERENCE = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 
@@ -15,8 +16,6 @@ ScheduleName = Literal["constant", "step", "exponential", "cosine", "one_cycle",
 BuiltInLoss = Literal["mse", "mae", "huber", "cross_entropy", "binary_cross_entropy"]
 BuiltInMetric = Literal["accuracy", "f1", "mse", "mae", "rmse", "r2", "param_error"]
 BuiltInModel = Literal["linear", "mlp", "cnn"]
-BuiltInSource = Literal["digits", "breast_cancer", "wine", "diabetes", "linear_gaussian"]
-SplitMethod = Literal["random", "stratified", "group", "time", "column"]
 
 Reference = Annotated[str, Field(pattern=REFERENCE)]
 """A `package.module:function` of the user's."""
@@ -32,48 +31,6 @@ class Settings(BaseModel):
     """Base of all settings: frozen, strict about types, closed to unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
-
-
-class SplitSettings(Settings):
-    """How rows are divided; the shares of `train`, `validation` and `test` add up to 1."""
-
-    train: Positive = 0.6
-    validation: Positive = 0.2
-    test: Positive = 0.2
-    method: SplitMethod = "random"
-    by: str | None = None
-    """Column that `group`, `time` and `column` divide by; it is never a feature."""
-    seed: Annotated[int, Field(ge=0)] = 0
-
-    @model_validator(mode="after")
-    def _shares_and_column(self) -> Self:
-        total = self.train + self.validation + self.test
-        if self.method != "column" and abs(total - 1) > 1e-6:
-            raise ValueError(f"train + validation + test is {total:g}; the three shares must add up to 1")
-        if self.method in {"group", "time", "column"} and self.by is None:
-            raise ValueError(f"method {self.method!r} needs a column: add `by: COLUMN`")
-        if self.method in {"random", "stratified"} and self.by is not None:
-            raise ValueError(
-                f"method {self.method!r} uses no column: remove `by`, or choose group, time or column"
-            )
-        return self
-
-
-class DataSettings(Settings):
-    """Where rows come from and how they are made ready."""
-
-    source: str
-    """A built-in name, a file (.parquet, .csv, .arrow, .npz), or `package.module:function`."""
-    arguments: Arguments = {}
-    target: Annotated[str | Names | None, Field()] = None
-    """Target column or columns, for files."""
-    split: SplitSettings = SplitSettings()
-    standardize: bool = True
-    """Scale numeric features to mean 0 and deviation 1, both taken from the training rows."""
-    missing: Literal["error", "mean"] = "error"
-    """What to do about nulls: refuse them, or put the training rows' mean in their place."""
-    duplicates: Literal["report", "error"] = "report"
-    """What to do about rows that stand in more than one part."""
 
 
 class ModelSettings(Settings):

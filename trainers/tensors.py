@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from trainers.data.prepare import Rows
+from trainers.data.encode import Rows
 from trainers.data.raw import Array
 from trainers.errors import DeviceError
 

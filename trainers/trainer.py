@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from trainers import random_state
 from trainers.batching import Batches
-from trainers.data.prepare import DataInfo, Rows, TrainingData
+from trainers.data.encode import DataInfo, Rows, TrainingData
 from trainers.distribution import ALONE, Distribution
 from trainers.early_stopping import Outcome, Progress, decide, observe
 from trainers.errors import CheckpointError, Diverged, ModelError

@@ -12,7 +12,8 @@ from pydantic import Field, PrivateAttr
 
 from search_spaces import Problem
 from trainers.data.files import SUFFIXES
-from trainers.settings import DataSettings, ModelSettings, ScoreSettings, Settings, TrainingSettings
+from trainers.data.settings import DataSettings
+from trainers.settings import ModelSettings, ScoreSettings, Settings, TrainingSettings
 from tune_jobs.errors import JobError
 from tune_jobs.job_checks import check_surroundings, cross_check, notices
 from tune_jobs.job_file import apply_overrides, dump_yaml, read_yaml

@@ -16,13 +16,12 @@ from pydantic import ValidationError
 
 from search_spaces import Choice, Problem, SearchSpace
 from trainers.data.files import SUFFIXES, is_file
+from trainers.data.settings import BuiltInSource, DataSettings
 from trainers.metric_rules import check_metrics, metric_names
 from trainers.model_arguments import check_model_arguments, model_argument_names
 from trainers.plan import FIXED_TRAINING_KEYS, TrainingPlan, plan_training
 from trainers.references import check_reference, did_you_mean
 from trainers.settings import (
-    BuiltInSource,
-    DataSettings,
     EarlyStoppingSettings,
     Hyperparameters,
     ModelSettings,

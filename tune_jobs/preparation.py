@@ -53,7 +53,7 @@ def prepare(job: Job) -> "PreparedData":
     if problems:
         raise JobError(problems)
     with importable_from(job.folder):
-        prepared = prepare_data(job.data, job.training, job.folder)
+        prepared = prepare_data(job.data, job.training.loss, job.folder)
     if unfit := check_model_input(job.model.name, prepared.info.input_shape):
         raise JobError([Problem("model.name", text) for text in unfit])
     return prepared

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainers.data import duplicates
-from trainers.data.checks import check_features, check_parts, check_target
+from trainers.data.checks import check_features, check_target, check_training_rows
 from trainers.data.duplicates import count_duplicates
 from trainers.data.raw import RawData, TextColumn
 from trainers.data.splits import Split
@@ -132,18 +132,24 @@ PARTS: list[tuple[Any, str, str]] = [
 def test_constant_targets_and_classes_that_training_lacks_are_told(target, loss, message):
     raw = RawData(np.zeros((4, 1)), target, target_names=("y",))
     with pytest.raises(DataError, match=re.escape(message)):
-        check_parts(raw, split([0, 1], [2], [3]), loss=loss)
+        check_training_rows(raw, np.array([0, 1]), np.array([2, 3]), loss)
 
 
 def test_binary_cross_entropy_takes_two_classes_exactly():
     raw = RawData(np.zeros((5, 1)), np.array([0, 1, 2, 0, 1]), target_names=("y",))
     message = "takes two classes, but there are 3 (0, 1, 2); use cross_entropy"
     with pytest.raises(DataError, match=re.escape(message)):
-        check_parts(raw, split([0, 1, 2], [3], [4]), loss="binary_cross_entropy")
+        check_training_rows(raw, np.arange(3), np.array([3, 4]), "binary_cross_entropy")
 
 
 def test_a_regression_target_may_have_values_that_training_lacks():
-    check_parts(RawData(np.zeros((4, 1)), np.array([0, 1, 2, 3])), split([0, 1], [2], [3]), loss="mse")
+    raw = RawData(np.zeros((4, 1)), np.array([0, 1, 2, 3]))
+    check_training_rows(raw, np.array([0, 1]), np.array([2, 3]), "mse")
+
+
+def test_rows_of_neither_training_nor_evaluation_are_not_judged():
+    raw = RawData(np.zeros((5, 1)), np.array([0, 1, 0, 1, 7]), target_names=("y",))
+    check_training_rows(raw, np.array([0, 1]), np.array([2, 3]), "binary_cross_entropy")
 
 
 rows = st.lists(

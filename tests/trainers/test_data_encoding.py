@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 from trainers.data import raw as raw_module
 from trainers.data.encoding import Categories, Encoding, Number, fit_encoding
 from trainers.data.raw import Array, Features, RawData, TextColumn
+from trainers.data.settings import DataSettings
 from trainers.data.tables import to_column
 from trainers.errors import DataError
 
@@ -24,15 +25,15 @@ def text(values: list[str | None]) -> TextColumn:
     return column
 
 
-def fit(features: Features, train: Array, target: Any = None, **options: Any) -> Encoding:
+def fit(
+    features: Features, train: Array, target: Any = None, loss: str = "cross_entropy", **options: Any
+) -> Encoding:
     rows = len(next(iter(features.values())) if isinstance(features, dict) else features)
     names = (
         tuple(features) if isinstance(features, dict) else tuple(f"x{n}" for n in range(features.shape[1]))
     )
     raw = RawData(features, np.arange(rows) % 2 if target is None else target, feature_names=names)
-    return fit_encoding(
-        raw, train, **{"standardize": True, "fill_nulls": False, "loss": "cross_entropy", **options}
-    )
+    return fit_encoding(raw, train, DataSettings(source="unused", **options), loss)
 
 
 tables = hnp.arrays(
@@ -153,9 +154,9 @@ def test_texts_become_one_feature_each_and_unknown_ones_zeros():
 
 def test_nulls_get_the_mean_of_the_training_rows():
     values = np.array([[1, 10], [3, np.nan], [np.nan, 30], [np.nan, 99]])
-    filled = fit(values, np.arange(3), fill_nulls=True, standardize=False).transform(values)
+    filled = fit(values, np.arange(3), missing="mean", standardize=False).transform(values)
     np.testing.assert_array_equal(filled, [[1, 10], [3, 20], [2, 30], [2, 99]])
-    assert fit(values, np.arange(3), fill_nulls=True).transform(values)[3, 0] == 0
+    assert fit(values, np.arange(3), missing="mean").transform(values)[3, 0] == 0
 
 
 @pytest.mark.parametrize(
@@ -184,7 +185,7 @@ def test_nulls_get_the_mean_of_the_training_rows():
 def test_what_cannot_be_fitted_is_told(features, message):
     train = np.arange({3: 2, 600: 600}.get(len(features), 1001))
     with pytest.raises(DataError, match=re.escape(message)):
-        fit(features, train, fill_nulls=True)
+        fit(features, train, missing="mean")
 
 
 def test_numbers_beyond_float32_are_told_by_column():
@@ -277,7 +278,7 @@ TARGETS: list[tuple[str, Any, list[Any], str, tuple[Any, ...]]] = [
 def test_targets_take_the_form_of_the_loss(loss, target, encoded, dtype, classes):
     width = 1 if len(target.shape) == 1 else target.shape[1]
     raw = RawData(np.zeros((4, 1)), target, feature_names=("x",), target_names=tuple("yz"[:width]))
-    encoding = fit_encoding(raw, np.arange(4), standardize=True, fill_nulls=False, loss=loss).target
+    encoding = fit_encoding(raw, np.arange(4), DataSettings(source="unused"), loss).target
     y = encoding.transform(target, np.arange(4))
     assert y.dtype == dtype
     assert y.flags.c_contiguous

@@ -15,12 +15,12 @@ import pytest
 
 import trainers.data
 from trainers.data import DataInfo, PreparedData, prepare_data
+from trainers.data.settings import DataSettings, SplitSettings
 from trainers.errors import DataError, SplitError
-from trainers.settings import DataSettings, SplitSettings, TrainingSettings
 
 
 def prepare(base: Path, source: str, loss: str = "cross_entropy", **options: Any) -> PreparedData:
-    return prepare_data(DataSettings(source=source, **options), TrainingSettings(loss=loss), base)
+    return prepare_data(DataSettings(source=source, **options), loss, base)
 
 
 def save(base: Path, x: Any, y: Any, **more: Any) -> str:
@@ -240,8 +240,8 @@ def test_neither_torch_nor_ray_nor_scikit_learn_is_imported():
 import sys
 from pathlib import Path
 from trainers.data import prepare_data
-from trainers.settings import DataSettings, TrainingSettings
-prepare_data(DataSettings(source="linear_gaussian"), TrainingSettings(loss="mse"), Path("."))
+from trainers.data.settings import DataSettings
+prepare_data(DataSettings(source="linear_gaussian"), "mse", Path("."))
 assert not {"torch", "ray", "optuna", "sklearn", "scipy", "pandas"} & set(sys.modules), sorted(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -14,8 +14,8 @@ import pyarrow.parquet
 import pytest
 
 from trainers.data import RawData, TextColumn, read_source
+from trainers.data.settings import DataSettings, SplitSettings
 from trainers.errors import DataError, ReferenceNotFound
-from trainers.settings import DataSettings, SplitSettings
 
 TABLE = pa.table(
     {

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainers.data.raw import Array, TextColumn
+from trainers.data.settings import SplitSettings
 from trainers.data.splits import Split, allot, split_rows
 from trainers.errors import SplitError
-from trainers.settings import SplitSettings
 
 quick = settings(max_examples=40, deadline=None)
 shares = st.tuples(st.integers(1, 8), st.integers(1, 8), st.integers(1, 8)).map(

@@ -12,9 +12,10 @@ from torch import nn
 from trainers import metrics
 from trainers.data import prepare_data
 from trainers.data.encoding import Number
+from trainers.data.settings import DataSettings
 from trainers.errors import ModelError
 from trainers.metrics import build_metrics, measure
-from trainers.settings import DataSettings, TrainingSettings
+from trainers.settings import TrainingSettings
 from trainers.trainer import Trainer
 
 seeds = st.integers(0, 2**32 - 1)
@@ -102,7 +103,7 @@ def test_param_error_of_prepared_data_falls_to_the_noise(make_plan, standardize)
     )
     data = prepare_data(
         DataSettings(source="linear_gaussian", arguments={"sigma": 0.0}, standardize=standardize),
-        plan.training,
+        plan.training.loss,
         Path(),
     ).for_trials()
     first = build_metrics(plan.training, data.info, Trainer(plan, data, threads=1).model)["param_error"]

@@ -1,14 +1,17 @@
 """Data: sources, splits, checks and encoding, without torch.
 
-`prepare_data` does it all. What it returns holds the test rows; `for_trials` gives what trials may see.
+`prepare_data` does everything for a job. Its result holds the test rows; `for_trials` returns what trials may see.
+Its steps can be called alone: `read_rows`, `split_data`, `fit_encoding`, `encode_rows`.
 """
 
-from trainers.data.encoding import Categories, Encoding, Number
+from trainers.data.encode import DataInfo, Rows, TrainingData, describe_data, encode_rows
+from trainers.data.encoding import Categories, Encoding, Number, fit_encoding
 from trainers.data.files import SUFFIXES
-from trainers.data.prepare import DataInfo, DataReport, PreparedData, Rows, TrainingData, prepare_data
+from trainers.data.prepare import DataReport, PreparedData, prepare_data
 from trainers.data.raw import RawData, TextColumn
+from trainers.data.read import read_rows
 from trainers.data.sources import read_source
-from trainers.data.splits import PARTS, Split, split_rows
+from trainers.data.splits import PARTS, Split, split_data, split_rows
 from trainers.data.targets import TargetEncoding
 
 __all__ = [
@@ -26,7 +29,12 @@ __all__ = [
     "TargetEncoding",
     "TextColumn",
     "TrainingData",
+    "describe_data",
+    "encode_rows",
+    "fit_encoding",
     "prepare_data",
+    "read_rows",
     "read_source",
+    "split_data",
     "split_rows",
 ]

@@ -1,4 +1,4 @@
-"""What must be true of rows before a model is trained on them; all problems of a kind are told at once."""
+"""Checks of rows before a model is trained on them. Each check reports all problems of its kind at once."""
 
 from collections.abc import Mapping
 from typing import get_args
@@ -15,7 +15,6 @@ from trainers.data.raw import (
     row_slices,
     row_width,
 )
-from trainers.data.splits import Split
 from trainers.data.tables import listed
 from trainers.data.targets import CLASS_LOSSES, target_form
 from trainers.errors import DataError
@@ -114,21 +113,22 @@ def _check_classes(target: Column, names: tuple[str, ...], loss: str) -> None:
             )
 
 
-def check_parts(raw: RawData, split: Split, *, loss: str) -> None:
+def check_training_rows(raw: RawData, train: Array, others: Array, loss: str) -> None:
     """Refuse a constant training target and, of classes, one that training rows lack.
 
     Args:
-        raw: all rows.
-        split: how they are divided.
+        raw: The rows. Only those in `train` and `others` are read.
+        train: Numbers of the rows that a model is trained on.
+        others: Numbers of the rows that the model is evaluated on.
         loss: `training.loss`.
 
     Raises:
-        DataError: names the value or the classes.
+        DataError: Names the value or the classes.
     """
     values = numbers_of(raw.target)
-    train = values[split.train]
-    if np.all(train == train[0]):
-        shown = _values(raw.target, np.unique(train)) if values.ndim == 1 else listed(raw.target_names)
+    seen = values[train]
+    if np.all(seen == seen[0]):
+        shown = _values(raw.target, np.unique(seen)) if values.ndim == 1 else listed(raw.target_names)
         raise DataError(
             f"data.target: all {len(train)} training rows have the same value ({shown}); "
             "there is nothing to learn: use another target or split"
@@ -136,8 +136,8 @@ def check_parts(raw: RawData, split: Split, *, loss: str) -> None:
     form = target_form(raw.target, loss)
     if form == "values":
         return
-    known = np.unique(train)
-    lacking = np.setdiff1d(np.unique(values), known)
+    known = np.unique(seen)
+    lacking = np.setdiff1d(values[others], known)
     if len(lacking):
         raise DataError(
             f"data.target: no training row is of class {_values(raw.target, lacking)}, but others are; "

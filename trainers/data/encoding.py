@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from trainers.data.checks import check_features
 from trainers.data.raw import Array, Column, Features, RawData, TextColumn, row_slices, row_width
+from trainers.data.settings import DataSettings
 from trainers.data.tables import check_names, feature_columns, listed
 from trainers.data.targets import TargetEncoding, fit_target
 from trainers.errors import DataError
@@ -204,18 +205,17 @@ class Encoding:
         )
 
 
-def fit_encoding(raw: RawData, train: Array, *, standardize: bool, fill_nulls: bool, loss: str) -> Encoding:
+def fit_encoding(raw: RawData, train: Array, settings: DataSettings, loss: str) -> Encoding:
     """Fit an encoding to the training rows of checked data.
 
     Args:
-        raw: all rows, of which only those in `train` are read.
-        train: numbers of the training rows.
-        standardize: whether numbers are scaled to mean 0 and deviation 1.
-        fill_nulls: whether the mean stands in for nulls.
-        loss: `training.loss`, which decides about the target.
+        raw: The rows. Only those in `train` are read.
+        train: Numbers of the training rows, such as those of a fold.
+        settings: The `data` section, of which `standardize` and `missing` count.
+        loss: `training.loss`. It decides the form of the target.
 
     Raises:
-        DataError: a column has only nulls, too large numbers or too many texts in the training rows.
+        DataError: A column has only nulls, too large numbers or too many texts in the training rows.
     """
     features = raw.features
     if isinstance(features, Mapping):
@@ -229,8 +229,8 @@ def fit_encoding(raw: RawData, train: Array, *, standardize: bool, fill_nulls: b
         shape=shape,
         parts=parts,
         table=isinstance(features, Mapping),
-        standardize=standardize,
-        fill_nulls=fill_nulls,
+        standardize=settings.standardize,
+        fill_nulls=settings.missing == "mean",
         target=fit_target(raw.target, raw.target_names, loss, train),
     )
 

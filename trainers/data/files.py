@@ -14,6 +14,7 @@ import pyarrow.ipc
 import pyarrow.parquet
 
 from trainers.data.raw import RawData, as_column, as_numbers
+from trainers.data.settings import DataSettings
 from trainers.data.tables import (
     check_names,
     division_column,
@@ -25,7 +26,6 @@ from trainers.data.tables import (
 )
 from trainers.errors import DataError
 from trainers.references import did_you_mean
-from trainers.settings import DataSettings
 
 SUFFIXES = (".parquet", ".csv", ".arrow", ".npz")
 

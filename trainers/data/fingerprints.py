@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from trainers.data.raw import Array, Column, RawData, TextColumn, numbers_of, row_slices, row_width
+from trainers.data.settings import DataSettings
 from trainers.data.splits import Split
-from trainers.settings import DataSettings
 
 
 def data_fingerprint(raw: RawData, settings: DataSettings) -> str:

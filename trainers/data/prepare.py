@@ -1,70 +1,27 @@
-"""From the data settings to three parts, of which trials get two."""
+"""The whole data preparation of a job: read, check, divide and encode, in one call.
+
+The steps are functions of their own, for callers that divide rows in another way: `read_rows`, `split_data`,
+`fit_encoding` and `encode_rows`.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any
 
 import pyarrow as pa
 
-from trainers.data.checks import check_features, check_parts, check_target
+from trainers.data.checks import check_training_rows
 from trainers.data.duplicates import count_duplicates
-from trainers.data.encoding import Encoding, channel_names, fit_encoding
+from trainers.data.encode import DataInfo, Rows, TrainingData, describe_data, encode_rows
+from trainers.data.encoding import Encoding, fit_encoding
 from trainers.data.fingerprints import data_fingerprint, split_fingerprint
-from trainers.data.raw import Array, RawData
-from trainers.data.sources import read_source
-from trainers.data.splits import PARTS, Split, split_rows
+from trainers.data.raw import RawData
+from trainers.data.read import read_rows
+from trainers.data.settings import DataSettings, SplitSettings
+from trainers.data.splits import PARTS, Split, split_data
 from trainers.data.tables import listed
-from trainers.data.targets import Class
 from trainers.errors import DataError
-from trainers.settings import DataSettings, SplitSettings, TrainingSettings
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """Encoded rows."""
-
-    x: Array
-    """[n, *shape] float32."""
-    y: Array
-    """[n] int64 classes, or [n, k] float32."""
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-
-@dataclass(frozen=True)
-class DataInfo:
-    """What a model and its metrics need to know of the data; nothing in it comes from test rows."""
-
-    input_shape: tuple[int, ...]
-    """Of one row."""
-    outputs: int
-    """Numbers that a model gives for a row: classes or targets; 1 for binary_cross_entropy."""
-    kind: Literal["classification", "regression"]
-    classes: tuple[Class, ...]
-    """In ascending order, empty for regression."""
-    feature_names: tuple[str, ...]
-    """One a feature; empty for rows of more than one dimension."""
-    target_names: tuple[str, ...]
-    truth: tuple[float, ...] | None
-    """The coefficients that made the target, for features as they are encoded, where they are known."""
-    encoding: Encoding
-
-    def to_mapping(self) -> dict[str, Any]:
-        """As JSON types."""
-        mapping = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        lists = {name: list(value) for name, value in mapping.items() if isinstance(value, tuple)}
-        return {**mapping, **lists, "encoding": self.encoding.to_mapping()}
-
-    @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
-        """From what `to_mapping` gave, also after a way through JSON."""
-        values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in mapping.items()
-        }
-        values["encoding"] = Encoding.from_mapping(mapping["encoding"])
-        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -88,15 +45,6 @@ class DataReport:
 
 
 @dataclass(frozen=True, eq=False)
-class TrainingData:
-    """All that a trial may see."""
-
-    train: Rows
-    validation: Rows
-    info: DataInfo
-
-
-@dataclass(frozen=True, eq=False)
 class PreparedData:
     """The three parts, encoded; arrays are not shared between parts."""
 
@@ -111,34 +59,28 @@ class PreparedData:
         return TrainingData(self.train, self.validation, self.info)
 
 
-def prepare_data(settings: DataSettings, training: TrainingSettings, base: Path) -> PreparedData:
+def prepare_data(settings: DataSettings, loss: str, base: Path) -> PreparedData:
     """Read, check, divide and encode the rows of a job.
 
     Args:
-        settings: the `data` section.
-        training: the `training` section, whose loss decides the form of the target.
-        base: folder of the job file, from which relative file paths count.
+        settings: The `data` section.
+        loss: `training.loss`. It decides the form of the target.
+        base: Folder of the job file. Relative file paths count from here.
 
     Raises:
-        DataError: the rows cannot be read or used as asked.
-        SplitError: the rows cannot be divided as asked.
-        ReferenceNotFound: the function of `data.source` is not there.
+        DataError: The rows cannot be read or used as the settings ask.
+        SplitError: The rows cannot be divided as the settings ask.
+        ReferenceNotFound: The function of `data.source` does not exist.
     """
-    raw = read_source(settings, base)
-    fill_nulls, loss = settings.missing == "mean", training.loss
-    check_target(raw.target, raw.target_names, loss)
-    check_features(raw.features, _column_names(raw), fill_nulls=fill_nulls)
-    by = None if settings.split.by is None else raw.columns[settings.split.by]
-    split = split_rows(settings.split, raw.rows, raw.target, by)
-    check_parts(raw, split, loss=loss)
+    raw = read_rows(settings, loss, base)
+    split = split_data(raw, settings.split)
+    check_training_rows(raw, split.train, split.held_out(), loss)
     duplicates = count_duplicates(raw, split)
     notices = _duplicate_notices(duplicates, split)
     if notices and settings.duplicates == "error":
         raise DataError(f"data.duplicates: {' '.join(notices)} Drop them, or set data.duplicates: report.")
 
-    encoding = fit_encoding(
-        raw, split.train, standardize=settings.standardize, fill_nulls=fill_nulls, loss=loss
-    )
+    encoding = fit_encoding(raw, split.train, settings, loss)
     report = DataReport(
         rows={name: len(rows) for name, rows in split.parts().items()},
         duplicates=duplicates,
@@ -150,34 +92,11 @@ def prepare_data(settings: DataSettings, training: TrainingSettings, base: Path)
         fingerprint=data_fingerprint(raw, settings),
         split_fingerprint=split_fingerprint(split),
     )
-    info = _info(raw, encoding)
-    train, validation, test = (
-        Rows(encoding.transform(raw.features, rows), encoding.target.transform(raw.target, rows))
-        for rows in split.parts().values()
-    )
+    info = describe_data(raw, encoding)
+    train, validation, test = (encode_rows(raw, rows, encoding) for rows in split.parts().values())
     del raw
     pa.default_memory_pool().release_unused()
     return PreparedData(train, validation, test, info, report)
-
-
-def _column_names(raw: RawData) -> tuple[str, ...]:
-    if isinstance(raw.features, Mapping) or raw.features.ndim == 2:
-        return raw.feature_names
-    return channel_names(raw.features.shape[1])
-
-
-def _info(raw: RawData, encoding: Encoding) -> DataInfo:
-    target = encoding.target
-    return DataInfo(
-        input_shape=encoding.shape,
-        outputs=target.outputs,
-        kind="regression" if target.form == "values" else "classification",
-        classes=target.classes,
-        feature_names=encoding.feature_names,
-        target_names=raw.target_names,
-        truth=None if raw.truth is None else encoding.encode_coefficients(raw.truth),
-        encoding=encoding,
-    )
 
 
 def _duplicate_notices(duplicates: Mapping[str, int], split: Split) -> list[str]:

@@ -12,10 +12,11 @@ import pyarrow as pa
 
 from trainers.data.files import SUFFIXES, read_file
 from trainers.data.raw import Array, Column, RawData, as_column, as_numbers
+from trainers.data.settings import BuiltInSource, DataSettings
 from trainers.data.tables import check_names, feature_columns, is_index
 from trainers.errors import DataError
 from trainers.references import did_you_mean, load_reference
-from trainers.settings import REFERENCE, BuiltInSource, DataSettings
+from trainers.settings import REFERENCE
 
 LARGEST_SIGMA = 1e30
 """Of `linear_gaussian`; models compute in single precision."""

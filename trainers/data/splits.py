@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainers.data.raw import Array, Column, TextColumn, numbers_of
+from trainers.data.raw import Array, Column, RawData, TextColumn, numbers_of
+from trainers.data.settings import SplitSettings
 from trainers.data.tables import listed
 from trainers.errors import SplitError
-from trainers.settings import SplitSettings
 
 PARTS = ("train", "validation", "test")
 
@@ -23,6 +23,20 @@ class Split:
     def parts(self) -> dict[str, Array]:
         """The row numbers by the part's name."""
         return {name: getattr(self, name) for name in PARTS}
+
+    def held_out(self) -> Array:
+        """Return the row numbers of validation and test together."""
+        return np.concatenate([self.validation, self.test])
+
+
+def split_data(raw: RawData, settings: SplitSettings) -> Split:
+    """Divide the rows of `raw` as the settings ask.
+
+    Raises:
+        SplitError: The rows cannot be divided in this way, or a part would be empty.
+    """
+    by = None if settings.by is None else raw.columns[settings.by]
+    return split_rows(settings, raw.rows, raw.target, by)
 
 
 def split_rows(

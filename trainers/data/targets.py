@@ -6,7 +6,7 @@ from typing import Any, Literal, Self, get_args
 
 import numpy as np
 
-from trainers.data.raw import Array, Column, TextColumn, numbers_of
+from trainers.data.raw import Array, Column, TextColumn, numbers_of, row_width
 from trainers.settings import BuiltInLoss
 
 Form = Literal["classes", "binary", "values"]
@@ -35,7 +35,7 @@ class TargetEncoding:
         """The target of `rows`: int64 [rows], or float32 [rows, k]."""
         values = numbers_of(target)[rows]
         if self.form == "values":
-            return np.ascontiguousarray(values.reshape(len(rows), -1), np.float32)
+            return np.ascontiguousarray(values.reshape(len(rows), row_width(values)), np.float32)
         known = np.array(
             [target.values.index(str(name)) for name in self.classes]
             if isinstance(target, TextColumn)
