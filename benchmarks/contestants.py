@@ -18,19 +18,19 @@ from ray.tune.search.optuna import OptunaSearch
 
 from benchmarks.curves import Table
 from benchmarks.replay import Contestant, Curve, Results
-from search_spaces import Float, SearchSpace
-from trainers.early_stopping import Outcome
-from trainers.errors import Diverged
-from trainers.results import EpochResult
-from trainers.settings import ScoreSettings
-from tune_jobs.folder import RunFolder
-from tune_jobs.job_sections import LimitSettings, SchedulerSettings, SearchSettings
-from tune_jobs.journal import Journal, Listener
-from tune_jobs.live_run import LiveRun
-from tune_jobs.records import RunRecord
-from tune_jobs.reports import Reporter
-from tune_jobs.steering import SteeringPlan, steering
-from tune_jobs.tuning import JournalCallback
+from tune_jobs.job.settings import LimitSettings, SchedulerSettings, SearchSettings
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import Journal, Listener
+from tune_jobs.record.live import LiveRun
+from tune_jobs.record.run_record import RunRecord
+from tune_jobs.search_spaces import Float, SearchSpace
+from tune_jobs.trainers.early_stopping import Outcome
+from tune_jobs.trainers.errors import Diverged
+from tune_jobs.trainers.results import EpochResult
+from tune_jobs.trainers.settings import ScoreSettings
+from tune_jobs.tuning.components import SteeringPlan, steering
+from tune_jobs.tuning.loop import JournalCallback
+from tune_jobs.worker.reporting import Reporter
 
 REDUCTION_FACTOR = 3
 """Of all rows that do not say otherwise, Ray's own among them."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from search_spaces import Float, Parameter, SearchSpace, SearchSpaceError
+from tune_jobs.search_spaces import Float, Parameter, SearchSpace, SearchSpaceError
 
 Array = NDArray[np.float64]
 

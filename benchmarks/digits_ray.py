@@ -18,11 +18,11 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from search_spaces import Choice, Float, Int, SearchSpace
-from trainers.data import TrainingData
-from tune_jobs.job import Job
-from tune_jobs.preparation import prepare, threads_of
-from tune_jobs.trainable import TrialTask, make_trainer
+from tune_jobs.driver.preparation import prepare, threads_of
+from tune_jobs.job.job import Job
+from tune_jobs.search_spaces import Choice, Float, Int, SearchSpace
+from tune_jobs.trainers.data import TrainingData
+from tune_jobs.worker.trial import TrialTask, make_trainer
 
 
 class EpochReport(NamedTuple):

@@ -33,12 +33,12 @@ from benchmarks.command_line import positive
 from benchmarks.runs import private_folder
 from benchmarks.staircases import Staircase, falls, lowest_finite_so_far, reached, value_at
 from benchmarks.timing import machine_line, machine_shape
-from tune_jobs.driver import run
+from tune_jobs.driver.lifecycle import run
 from tune_jobs.errors import JobError
-from tune_jobs.events import EpochsReported, Event, TrialCreated
-from tune_jobs.job import Job
-from tune_jobs.job_file import parse_overrides
-from tune_jobs.ray_connection import environment, ray_connection
+from tune_jobs.job.file import parse_overrides
+from tune_jobs.job.job import Job
+from tune_jobs.record.events import EpochsReported, Event, TrialCreated
+from tune_jobs.tuning.ray_session import environment, ray_connection
 
 JOB = Path(__file__).resolve().parents[1] / "examples" / "digits.yaml"
 SEEDS = 10

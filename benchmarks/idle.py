@@ -36,7 +36,7 @@ from typing import NamedTuple
 
 from benchmarks.runs import FinishedRun, run_tune_jobs
 from benchmarks.timing import ratio_table, side_by_side
-from tune_jobs.events import EpochsReported, Event, RunStarted, TrialCreated, TrialStarted
+from tune_jobs.record.events import EpochsReported, Event, RunStarted, TrialCreated, TrialStarted
 
 JOB = Path(__file__).resolve().parents[1] / "examples" / "digits.yaml"
 WORKERS = 2

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.runs import DIGITS_JOB, WORKERS, FinishedRun, run_tune_jobs
-from tune_jobs.events import EpochsReported, Event, TrialEnded
+from tune_jobs.record.events import EpochsReported, Event, TrialEnded
 
 TARGET_MILLISECONDS = 60.0
 

@@ -34,16 +34,16 @@ from benchmarks.command_line import at_least, positive
 from benchmarks.curves import Array, Table
 from benchmarks.regret import reachable
 from benchmarks.runs import ONE_THREAD
-from search_spaces import SearchSpace, parse_space
-from trainers import Trainer
-from trainers.data.prepare import PreparedData, prepare_data
-from trainers.data.settings import DataSettings, SplitSettings
-from trainers.errors import Diverged
-from trainers.evaluation import evaluate
-from trainers.losses import build_loss
-from trainers.plan import plan_training
-from trainers.settings import BuiltInLoss, ModelSettings, ScoreSettings, TrainingSettings
-from trainers.tensors import to_tensors
+from tune_jobs.search_spaces import SearchSpace, parse_space
+from tune_jobs.trainers import Trainer
+from tune_jobs.trainers.data.prepare import PreparedData, prepare_data
+from tune_jobs.trainers.data.settings import DataSettings, SplitSettings
+from tune_jobs.trainers.errors import Diverged
+from tune_jobs.trainers.pytorch.evaluation import evaluate
+from tune_jobs.trainers.pytorch.losses import build_loss
+from tune_jobs.trainers.pytorch.plan import plan_training
+from tune_jobs.trainers.pytorch.tensors import to_tensors
+from tune_jobs.trainers.settings import BuiltInLoss, ModelSettings, ScoreSettings, TrainingSettings
 
 CONFIGURATIONS = 600
 EPOCHS = 27

@@ -18,8 +18,8 @@ from benchmarks.runs import (
     tune_jobs_command,
 )
 from benchmarks.timing import ratio_table, side_by_side
-from tune_jobs.events import EpochsReported, Event, RunResumed, TrialEnded
-from tune_jobs.journal import Journal
+from tune_jobs.record.events import EpochsReported, Event, RunResumed, TrialEnded
+from tune_jobs.record.journal import Journal
 
 TARGET_MILLISECONDS = 1.0
 TARGET_SHARE = 0.02

@@ -12,9 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.memory import process_tree
-from tune_jobs.events import Event
-from tune_jobs.folder import RunFolder
-from tune_jobs.journal import read_journal
+from tune_jobs.record.events import Event
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import read_journal
 
 DIGITS_JOB = Path(__file__).with_name("digits64.yaml")
 WORKERS = 2

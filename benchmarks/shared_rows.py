@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.memory import private_set_size, process_tree, proportional_set_size, shared_memory
 from benchmarks.runs import journal_so_far, private_folder, started, tune_jobs_command
-from tune_jobs.events import EpochsReported, Event, RunStarted, TrialEnded
+from tune_jobs.record.events import EpochsReported, Event, RunStarted, TrialEnded
 
 TRIALS = 8
 FEATURES = 1_000

@@ -16,17 +16,17 @@ from ray import tune
 from ray.cluster_utils import Cluster
 
 from benchmarks.scaling import Diary, Load, Sleep
-from trainers.settings import ScoreSettings
 from tune_jobs.cluster.capacity import Capacity
-from tune_jobs.driver import following
-from tune_jobs.events import EpochsReported, Event, TrialEnded, TrialStarted
-from tune_jobs.job import Job
-from tune_jobs.journal import Journal
-from tune_jobs.live_run import LiveRun
-from tune_jobs.preparation import make_folder, prepare, run_started, trial_task
-from tune_jobs.ray_connection import ray_connection
-from tune_jobs.reports import Reporter
-from tune_jobs.tuning import tune_trials
+from tune_jobs.driver.lifecycle import following
+from tune_jobs.driver.preparation import make_folder, prepare, run_started, trial_task
+from tune_jobs.job.job import Job
+from tune_jobs.record.events import EpochsReported, Event, TrialEnded, TrialStarted
+from tune_jobs.record.journal import Journal
+from tune_jobs.record.live import LiveRun
+from tune_jobs.trainers.settings import ScoreSettings
+from tune_jobs.tuning.loop import tune_trials
+from tune_jobs.tuning.ray_session import ray_connection
+from tune_jobs.worker.reporting import Reporter
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial

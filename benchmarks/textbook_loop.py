@@ -4,7 +4,7 @@ All train a 64-32-10 network with plain SGD and cross-entropy on as many rows as
 digits has for training (1,078 of 64 numbers). The first goes through a `DataLoader` and sums up the loss, as
 PyTorch's tutorials "Training with PyTorch" and "Optimizing Model Parameters" have it. The second draws a
 permutation and indexes tensors, and does nothing else: what is left is the gradient steps themselves. Ours is
-`trainers.Trainer`, which evaluates after each epoch; with two validation rows that is next to nothing, and
+`tune_jobs.trainers.Trainer`, which evaluates after each epoch; with two validation rows that is next to nothing, and
 with the 359 of a job on digits it is what a user pays.
 """
 
@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.timing import ratio_table, side_by_side
-from trainers import Trainer, TrainingPlan
-from trainers.data import DataInfo, Encoding, Rows, TrainingData
-from trainers.data.targets import TargetEncoding
-from trainers.settings import Hyperparameters, ModelSettings, TrainingSettings
+from tune_jobs.trainers import Trainer, TrainingPlan
+from tune_jobs.trainers.data import DataInfo, Encoding, Rows, TrainingData
+from tune_jobs.trainers.data.targets import TargetEncoding
+from tune_jobs.trainers.settings import Hyperparameters, ModelSettings, TrainingSettings
 
 BATCH_SIZES = (8, 64)
 SECONDS = 2.0
@@ -86,7 +86,7 @@ def bare_loop_epochs_per_second(batch_size: int, seconds: float) -> float:
 
 
 def trainer_epochs_per_second(batch_size: int, seconds: float, validation_rows: int) -> float:
-    """Measures `trainers.Trainer`, epochs as they come out of it: steps, validation, the best weights kept.
+    """Measures `tune_jobs.trainers.Trainer`, epochs as they come out of it: steps, validation, the best weights kept.
 
     Args:
         batch_size: Rows a batch; the last batch of an epoch may be smaller.

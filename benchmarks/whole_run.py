@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.runs import DIGITS_JOB, FinishedRun, private_folder, run_tune_jobs, started
 from benchmarks.timing import ratio_table, side_by_side
-from tune_jobs.events import EpochsReported
+from tune_jobs.record.events import EpochsReported
 
 TARGET = 10.0
 OURS = "tune-jobs"

@@ -7,8 +7,8 @@ Named in a job file, it follows the run from the driver:
 
 import json
 
-from tune_jobs.events import EpochsReported, Event, TrialEnded
-from tune_jobs.records import RunRecord
+from tune_jobs.record.events import EpochsReported, Event, TrialEnded
+from tune_jobs.record.run_record import RunRecord
 from tune_jobs.tracking import TrackedRun, new_results
 
 

@@ -1,7 +1,7 @@
 """Search spaces: which configurations a search may propose, and which it may not.
 
     from random import Random
-    from search_spaces import parse_space
+    from tune_jobs.search_spaces import parse_space
 
     space = parse_space({
         "optimizer": {"values": ["sgd", "adam"]},
@@ -14,12 +14,12 @@
 Nothing here knows what a parameter does, nor by which method a space is searched.
 """
 
-from search_spaces.catalogue import READY_SPACES, ReadySpace, ready_space
-from search_spaces.domains import Choice, Domain, Float, Int
-from search_spaces.errors import Problem, SearchSpaceError
-from search_spaces.parsing import parse_space
-from search_spaces.space import Parameter, SearchSpace
-from search_spaces.wandb_sweeps import ImportedSweep, import_sweep
+from tune_jobs.search_spaces.catalogue import READY_SPACES, ReadySpace, ready_space
+from tune_jobs.search_spaces.domains import Choice, Domain, Float, Int
+from tune_jobs.search_spaces.errors import Problem, SearchSpaceError
+from tune_jobs.search_spaces.parsing import parse_space
+from tune_jobs.search_spaces.space import Parameter, SearchSpace
+from tune_jobs.search_spaces.wandb_sweeps import ImportedSweep, import_sweep
 
 __all__ = [
     "READY_SPACES",

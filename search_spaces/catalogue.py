@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from search_spaces.errors import Problem, SearchSpaceError, suggestion
-from search_spaces.parsing import parse_space
-from search_spaces.space import SearchSpace
+from tune_jobs.search_spaces.errors import Problem, SearchSpaceError, suggestion
+from tune_jobs.search_spaces.parsing import parse_space
+from tune_jobs.search_spaces.space import SearchSpace
 
 _LR = {"low": 1e-4, "high": 1.0, "log": True}
 _ADAPTIVE_LR = {"low": 1e-5, "high": 1e-1, "log": True}

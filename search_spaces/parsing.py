@@ -15,10 +15,10 @@ A constant that is a mapping is written `{values: [{…}]}`.
 from collections.abc import Mapping
 from typing import Any
 
-from search_spaces.domains import Choice, Domain, Float, Int
-from search_spaces.errors import Problem, SearchSpaceError, suggestion
-from search_spaces.space import Conditions, Parameter, SearchSpace, space_problems
-from search_spaces.values import is_number, is_whole, kind, show
+from tune_jobs.search_spaces.domains import Choice, Domain, Float, Int
+from tune_jobs.search_spaces.errors import Problem, SearchSpaceError, suggestion
+from tune_jobs.search_spaces.space import Conditions, Parameter, SearchSpace, space_problems
+from tune_jobs.search_spaces.values import is_number, is_whole, kind, show
 
 _RANGE_KEYS = ("low", "high", "log", "step", "type")
 _KEYS = (*_RANGE_KEYS, "values", "when")

@@ -13,9 +13,9 @@ from random import Random
 from types import MappingProxyType
 from typing import Any
 
-from search_spaces.domains import Domain
-from search_spaces.errors import Problem, SearchSpaceError, suggestion
-from search_spaces.values import canonical, kind, show
+from tune_jobs.search_spaces.domains import Domain
+from tune_jobs.search_spaces.errors import Problem, SearchSpaceError, suggestion
+from tune_jobs.search_spaces.values import canonical, kind, show
 
 Conditions = Mapping[str, tuple[Any, ...]]
 """Names of other parameters, and the values of theirs of which each must have one."""

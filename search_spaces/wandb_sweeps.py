@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from search_spaces.errors import Problem, SearchSpaceError, suggestion
-from search_spaces.space import Parameter, SearchSpace
-from search_spaces.values import is_whole, kind, show
-from search_spaces.wandb_distributions import read_domain
+from tune_jobs.search_spaces.errors import Problem, SearchSpaceError, suggestion
+from tune_jobs.search_spaces.space import Parameter, SearchSpace
+from tune_jobs.search_spaces.values import is_whole, kind, show
+from tune_jobs.search_spaces.wandb_distributions import read_domain
 
 Method = Literal["tpe", "gp", "random", "grid"]
 

@@ -18,17 +18,17 @@ import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from search_spaces import parsing
-from trainers.data import SUFFIXES
-from trainers.data.settings import BuiltInSource
-from trainers.model_arguments import CnnArguments, LinearArguments, MlpArguments
-from trainers.settings import BuiltInLoss, BuiltInMetric, BuiltInModel, Hyperparameters
 from tune_jobs import Job, Run, run
-from tune_jobs.cli import _parser
-from tune_jobs.events import Status
-from tune_jobs.job_checks import check_configuration, check_surroundings
-from tune_jobs.job_file import apply_overrides, dump_yaml, parse_overrides, parse_yaml, read_yaml
-from tune_jobs.single import split_configuration
+from tune_jobs.cli.main import _parser
+from tune_jobs.driver.train_alone import split_configuration
+from tune_jobs.job.checks import check_configuration, check_surroundings
+from tune_jobs.job.file import apply_overrides, dump_yaml, parse_overrides, parse_yaml, read_yaml
+from tune_jobs.record.events import Status
+from tune_jobs.search_spaces import parsing
+from tune_jobs.trainers.data import SUFFIXES
+from tune_jobs.trainers.data.settings import BuiltInSource
+from tune_jobs.trainers.pytorch.model_arguments import CnnArguments, LinearArguments, MlpArguments
+from tune_jobs.trainers.settings import BuiltInLoss, BuiltInMetric, BuiltInModel, Hyperparameters
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -286,7 +286,7 @@ def test_every_block_of_python_compiles(page: Path) -> None:
 
 
 def test_functions_shown_as_one_s_own_work_in_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tune_jobs.single import train_one
+    from tune_jobs.driver.train_alone import train_one
 
     for page in ("data.md", "training.md"):
         for block in blocks(ROOT / "docs" / page, "python"):

@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from tune_jobs import Job
-from tune_jobs.cli import _parser
-from tune_jobs.job_file import parse_yaml
+from tune_jobs.cli.main import _parser
+from tune_jobs.job.file import parse_yaml
 
 RAYJOB = Path(__file__).resolve().parents[1] / "docs" / "cluster" / "rayjob.yaml"
 

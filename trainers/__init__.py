@@ -6,22 +6,22 @@ Importing this package does not import torch; what needs it is loaded when it is
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from trainers.early_stopping import Outcome
-from trainers.plan import TrainingPlan, plan_training
-from trainers.results import EpochResult
+from tune_jobs.trainers.early_stopping import Outcome
+from tune_jobs.trainers.pytorch.plan import TrainingPlan, plan_training
+from tune_jobs.trainers.results import EpochResult
 
 if TYPE_CHECKING:
-    from trainers.checkpoints import load_checkpoint, save_checkpoint
-    from trainers.evaluation import Evaluation
-    from trainers.trainer import Trainer, best_evaluator, best_model
+    from tune_jobs.trainers.pytorch.checkpoints import load_checkpoint, save_checkpoint
+    from tune_jobs.trainers.pytorch.evaluation import Evaluation
+    from tune_jobs.trainers.pytorch.trainer import Trainer, best_evaluator, best_model
 
 _LAZY = {
-    "Evaluation": "trainers.evaluation",
-    "Trainer": "trainers.trainer",
-    "best_model": "trainers.trainer",
-    "best_evaluator": "trainers.trainer",
-    "load_checkpoint": "trainers.checkpoints",
-    "save_checkpoint": "trainers.checkpoints",
+    "Evaluation": "tune_jobs.trainers.pytorch.evaluation",
+    "Trainer": "tune_jobs.trainers.pytorch.trainer",
+    "best_model": "tune_jobs.trainers.pytorch.trainer",
+    "best_evaluator": "tune_jobs.trainers.pytorch.trainer",
+    "load_checkpoint": "tune_jobs.trainers.pytorch.checkpoints",
+    "save_checkpoint": "tune_jobs.trainers.pytorch.checkpoints",
 }
 
 __all__ = [

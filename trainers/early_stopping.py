@@ -5,7 +5,7 @@ from enum import Enum
 from math import isfinite
 from typing import Literal
 
-from trainers.settings import EarlyStoppingSettings
+from tune_jobs.trainers.settings import EarlyStoppingSettings
 
 Mode = Literal["min", "max"]
 

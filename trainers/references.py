@@ -14,8 +14,8 @@ from importlib.machinery import ModuleSpec, PathFinder
 from typing import Any
 from zipimport import zipimporter
 
-from trainers.errors import ReferenceNotFound
-from trainers.settings import REFERENCE
+from tune_jobs.trainers.errors import ReferenceNotFound
+from tune_jobs.trainers.settings import REFERENCE
 
 
 def did_you_mean(given: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:

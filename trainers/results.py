@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Self
 
-from trainers.metric_rules import RESULT_COLUMNS
+from tune_jobs.trainers.pytorch.metric_rules import RESULT_COLUMNS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainers.settings import ScoreSettings
+from tune_jobs.trainers.settings import ScoreSettings
 
 
 @dataclass(frozen=True)

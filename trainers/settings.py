@@ -1,7 +1,7 @@
 """What a training is made of, as frozen and checked settings.
 
 These are the `model` and `training` sections of a job file and the hyperparameters that a search may propose.
-The `data` section is in `trainers.data.settings`. Nothing here imports torch: settings can be checked in a
+The `data` section is in `tune_jobs.trainers.data.settings`. Nothing here imports torch: settings can be checked in a
 fraction of a second.
 """
 

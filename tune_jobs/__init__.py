@@ -13,16 +13,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tune_jobs.driver import resume, run
-    from tune_jobs.job import Job
+    from tune_jobs.driver.lifecycle import resume, run
+    from tune_jobs.job.job import Job
     from tune_jobs.results import Run, open_run
 
 _LAZY = {
-    "Job": "tune_jobs.job",
+    "Job": "tune_jobs.job.job",
     "Run": "tune_jobs.results",
     "open_run": "tune_jobs.results",
-    "resume": "tune_jobs.driver",
-    "run": "tune_jobs.driver",
+    "resume": "tune_jobs.driver.lifecycle",
+    "run": "tune_jobs.driver.lifecycle",
 }
 
 __all__ = ["Job", "Run", "open_run", "resume", "run"]

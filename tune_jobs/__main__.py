@@ -8,7 +8,7 @@ def main() -> int:
     """Runs the command line; Ctrl-C and SIGTERM end it quietly even while modules are imported."""
     try:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        from tune_jobs.cli import main as command  # noqa: PLC0415
+        from tune_jobs.cli.main import main as command  # noqa: PLC0415
 
         return command()
     except KeyboardInterrupt:

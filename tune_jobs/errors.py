@@ -16,8 +16,8 @@
     │   └── StorageFailed  130    the run folder cannot be written to: stopped, and what was reported is on disk
     └── DamagedRun           1    a file of the run cannot be read: names the file and the place
 
-Beside them the packages below have trees of their own, `search_spaces.SearchSpaceError` and
-`trainers.TrainerError`; the command line ends with 2 on both, since what they name is the user's to mend, but
+Beside them the packages below have trees of their own, `tune_jobs.search_spaces.SearchSpaceError` and
+`tune_jobs.trainers.TrainerError`; the command line ends with 2 on both, since what they name is the user's to mend, but
 with 1 on `Diverged` and `CheckpointError`.
 None of these is worth a retry with the same input; exit code 130 says that `tune-jobs resume` goes on. No user
 sees a traceback for any of them.
@@ -26,7 +26,7 @@ sees a traceback for any of them.
 from collections.abc import Sequence
 from pathlib import Path
 
-from search_spaces import Problem
+from tune_jobs.search_spaces import Problem
 
 
 class TuneJobsError(Exception):

@@ -10,26 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from trainers.data import DataInfo
-from trainers.plan import TrainingPlan, plan_training
-from tune_jobs import holdout
-from tune_jobs.checkpoint_store import CheckpointStore
-from tune_jobs.data_file import read_info
+from tune_jobs.checkpoints.store import CheckpointStore
+from tune_jobs.driver.preparation import job_fingerprint
 from tune_jobs.errors import DamagedRun, JobError, RunFolderError, StorageFailed
-from tune_jobs.events import Ending, Event, HoldoutEvaluated, HoldoutUnsealed, RunStarted, in_force
-from tune_jobs.folder import RunFolder
-from tune_jobs.job import Job
-from tune_jobs.job_checks import importable_from
-from tune_jobs.job_file import read_yaml
-from tune_jobs.journal import Journal, read_journal
-from tune_jobs.preparation import job_fingerprint
-from tune_jobs.records import RunRecord
+from tune_jobs.holdout import rows as holdout
+from tune_jobs.job.checks import importable_from
+from tune_jobs.job.file import read_yaml
+from tune_jobs.job.job import Job
+from tune_jobs.record.data_info import read_info
+from tune_jobs.record.events import Ending, Event, HoldoutEvaluated, HoldoutUnsealed, RunStarted, in_force
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import Journal, read_journal
+from tune_jobs.record.run_record import RunRecord
+from tune_jobs.record.storage_failures import reason_of, write_test
+from tune_jobs.record.tables import epochs_table, trials_table
 from tune_jobs.remote.mirror import mirrored
 from tune_jobs.remote.working_copy import at_work, complete, fetch_checkpoints
-from tune_jobs.selection import read_selection
-from tune_jobs.storage import reason_of, write_test
+from tune_jobs.selection.rule import read_selection
 from tune_jobs.submission.handover import home_of
-from tune_jobs.tables import epochs_table, trials_table
+from tune_jobs.trainers.data import DataInfo
+from tune_jobs.trainers.pytorch.plan import TrainingPlan, plan_training
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -168,7 +168,7 @@ class Run:
         Raises:
             DamagedRun: no checkpoint has these weights any more.
         """
-        from trainers.trainer import best_model  # noqa: PLC0415 (imports torch)
+        from tune_jobs.trainers.pytorch.trainer import best_model  # noqa: PLC0415 (imports torch)
 
         with importable_from(self.job.folder):
             return best_model(self.plan(), self.info, self._winner_state())
@@ -190,7 +190,7 @@ class Run:
             DamagedRun: no checkpoint has the winner's weights any more; the test rows were not read. Or they
                 cannot be read.
         """
-        from trainers.trainer import best_evaluator  # noqa: PLC0415 (imports torch)
+        from tune_jobs.trainers.pytorch.trainer import best_evaluator  # noqa: PLC0415 (imports torch)
 
         complete(self._folder)
         winner, plan, info = self.winner, self.plan(), self.info
@@ -260,8 +260,8 @@ class Run:
 
     def _winner_state(self) -> Mapping[str, Any]:
         """The state of the winner's training, from any of its checkpoints that has the weights of the scoring epoch."""
-        from trainers.checkpoints import load_checkpoint  # noqa: PLC0415 (imports torch)
-        from trainers.errors import CheckpointError  # noqa: PLC0415
+        from tune_jobs.trainers.errors import CheckpointError  # noqa: PLC0415
+        from tune_jobs.trainers.pytorch.checkpoints import load_checkpoint  # noqa: PLC0415 (imports torch)
 
         winner = self.winner
         files = fetch_checkpoints(self._folder, winner.trial_id, winner.configuration)

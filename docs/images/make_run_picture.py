@@ -13,10 +13,10 @@ from pathlib import Path
 from rich.console import Console
 
 from tune_jobs import Job, run
-from tune_jobs.cli import _print_run
-from tune_jobs.events import Event
-from tune_jobs.panel import Panel
-from tune_jobs.standing import Standing
+from tune_jobs.cli.main import _print_run
+from tune_jobs.cli.panel import Panel
+from tune_jobs.cli.progress import Standing
+from tune_jobs.record.events import Event
 
 JOB = Path("examples/digits.yaml").resolve()
 PICTURE = Path(__file__).resolve().with_name("run.svg")

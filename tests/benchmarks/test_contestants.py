@@ -9,8 +9,8 @@ from benchmarks.curves import Table
 from benchmarks.regret import Step
 from benchmarks.replay import replay
 from tests.benchmarks.conftest import MakeTable
-from tune_jobs.events import CheckpointWritten, EpochsReported, Event, Status, TrialCreated, TrialEnded
-from tune_jobs.reports import SCORE, TIME, Report
+from tune_jobs.record.events import CheckpointWritten, EpochsReported, Event, Status, TrialCreated, TrialEnded
+from tune_jobs.worker.reporting import SCORE, TIME, Report
 
 NAN = math.nan
 BUDGET = 120

@@ -14,7 +14,7 @@ from benchmarks.curves import (
     spanned_space,
     unevenness,
 )
-from search_spaces import Float
+from tune_jobs.search_spaces import Float
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "curves"
 

@@ -25,7 +25,7 @@ from benchmarks.digits_search import (
     search_run,
     to_json,
 )
-from tune_jobs.events import EpochsReported, Event, TrialCreated
+from tune_jobs.record.events import EpochsReported, Event, TrialCreated
 
 SCRIPT = Path(main.__code__.co_filename)
 

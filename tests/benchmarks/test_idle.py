@@ -17,7 +17,7 @@ from benchmarks.idle import (
     training_steps,
     training_stretches,
 )
-from tune_jobs.events import EpochsReported, Event, RunStarted, TrialCreated, TrialStarted
+from tune_jobs.record.events import EpochsReported, Event, RunStarted, TrialCreated, TrialStarted
 
 
 def run_started(rows: int = 100) -> RunStarted:

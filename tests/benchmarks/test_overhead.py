@@ -1,7 +1,7 @@
 import pytest
 
 from benchmarks.overhead import measure_overhead, overhead_table
-from tune_jobs.events import EpochsReported, Event, Status, TrialEnded
+from tune_jobs.record.events import EpochsReported, Event, Status, TrialEnded
 
 
 def epochs(time: float, *seconds: float) -> EpochsReported:

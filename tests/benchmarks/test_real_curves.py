@@ -16,12 +16,12 @@ from benchmarks.real_curves import (
     save_table,
     train_curve,
 )
-from search_spaces import Choice
 from tests.benchmarks.conftest import MakeTable
-from trainers import Trainer
-from trainers.data.prepare import prepare_data
-from trainers.plan import plan_training
-from trainers.settings import ScoreSettings, TrainingSettings
+from tune_jobs.search_spaces import Choice
+from tune_jobs.trainers import Trainer
+from tune_jobs.trainers.data.prepare import prepare_data
+from tune_jobs.trainers.pytorch.plan import plan_training
+from tune_jobs.trainers.settings import ScoreSettings, TrainingSettings
 
 
 def small_table(name: str) -> Table:

@@ -4,8 +4,8 @@ import pytest
 
 from benchmarks.reliability import journal_table, repeated, seconds_to_first_epoch, time_appends
 from benchmarks.runs import FinishedRun
-from tune_jobs.events import EpochsReported, Event, RunResumed, TrialStarted
-from tune_jobs.journal import read_journal
+from tune_jobs.record.events import EpochsReported, Event, RunResumed, TrialStarted
+from tune_jobs.record.journal import read_journal
 
 
 def epochs(time: float, *seconds: float) -> EpochsReported:

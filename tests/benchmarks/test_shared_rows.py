@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.shared_rows import FEATURES, Usage, count_copies, training_workers, usage_table, write_rows
-from tune_jobs.events import EpochsReported, Status, TrialEnded
+from tune_jobs.record.events import EpochsReported, Status, TrialEnded
 
 
 def usage(rows: int, proportional: int, shared: int, workers: int) -> Usage:

@@ -3,7 +3,7 @@ import math
 from benchmarks.runs import DIGITS_JOB, WORKERS, FinishedRun
 from benchmarks.whole_run import Totals, totals_of, totals_table
 from tune_jobs import Job
-from tune_jobs.events import EpochsReported
+from tune_jobs.record.events import EpochsReported
 
 
 def test_totals_are_added_up_over_reports_and_a_loss_that_is_no_number_is_not_the_best() -> None:

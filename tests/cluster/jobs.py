@@ -6,11 +6,11 @@ from pathlib import Path
 import yaml
 
 from tests.cluster.hosts import SHARED
-from trainers.settings import ScoreSettings
 from tune_jobs import Job
-from tune_jobs.events import EpochsReported, Event, Status, WorkerLost
-from tune_jobs.journal import read_journal
-from tune_jobs.records import RunRecord
+from tune_jobs.record.events import EpochsReported, Event, Status, WorkerLost
+from tune_jobs.record.journal import read_journal
+from tune_jobs.record.run_record import RunRecord
+from tune_jobs.trainers.settings import ScoreSettings
 
 CODE = f"""
 import pathlib, socket, time

@@ -18,8 +18,8 @@ from tests.cluster.jobs import (
     write_job,
 )
 from tune_jobs import Job, Run, open_run
-from tune_jobs.events import Event, Status, WorkerLost
-from tune_jobs.single import train_one
+from tune_jobs.driver.train_alone import train_one
+from tune_jobs.record.events import Event, Status, WorkerLost
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 

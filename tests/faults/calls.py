@@ -8,7 +8,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
-from tune_jobs.cli import main
+from tune_jobs.cli.main import main
 
 MODULES = ("user_code", "bad_code")
 """Names of modules that the jobs of these tests may bring along; each call reads its own."""

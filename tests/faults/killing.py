@@ -11,9 +11,9 @@ from pathlib import Path
 import pandas as pd
 
 from tune_jobs import Run
-from tune_jobs.events import EpochsReported, Event
-from tune_jobs.folder import RunFolder
-from tune_jobs.journal import read_journal
+from tune_jobs.record.events import EpochsReported, Event
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import read_journal
 
 Results = Mapping[tuple[str, int], float]
 """Validation losses by trial and epoch."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tune_jobs.job_file import dump_yaml
+from tune_jobs.job.file import dump_yaml
 
 Sections = dict[str, Any]
 Draw = Any

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tests.faults.calls import assert_refused, call, files_below
 from tests.faults.data_files import EXECUTED, File, as_file, data_files, data_sections, nearly_usable
 from tests.faults.injection import CHAOS, Tally, examples
-from tune_jobs.job_file import dump_yaml
+from tune_jobs.job.file import dump_yaml
 
 TALLY = Tally("bad data files")
 
@@ -109,7 +109,7 @@ def test_data_that_are_called_usable_are_run_on(ray_running: None, made: File, l
 @pytest.fixture(scope="module")
 def ray_running() -> Iterator[None]:
     """One Ray for all runs of this file: a run uses the one that its process has."""
-    from tune_jobs.ray_connection import ray_connection
+    from tune_jobs.tuning.ray_session import ray_connection
 
     with ray_connection():
         yield

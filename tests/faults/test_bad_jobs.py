@@ -25,8 +25,8 @@ from tests.faults.strategies import (
     sweep_texts,
 )
 from tune_jobs.errors import TuneJobsError
-from tune_jobs.job import Job
-from tune_jobs.job_file import parse_overrides
+from tune_jobs.job.file import parse_overrides
+from tune_jobs.job.job import Job
 
 TALLY = Tally("bad job files")
 
@@ -116,7 +116,7 @@ def test_a_bad_sweep_is_refused_with_one_message(text: bytes) -> None:
 @pytest.fixture(scope="module")
 def ray_running() -> Iterator[None]:
     """One Ray for all runs of this file: a run uses the one that its process has."""
-    from tune_jobs.ray_connection import ray_connection
+    from tune_jobs.tuning.ray_session import ray_connection
 
     with ray_connection():
         yield

@@ -15,10 +15,10 @@ import pytest
 
 from tests.faults.injection import CHAOS, Tally
 from tune_jobs import Job, Run, run
-from tune_jobs.events import Event
-from tune_jobs.folder import RunFolder
-from tune_jobs.journal import read_journal
-from tune_jobs.scheduling import rung_epochs
+from tune_jobs.job.rung_epochs import rung_epochs
+from tune_jobs.record.events import Event
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import read_journal
 from tune_jobs.search.history import SearchHistory
 
 pytestmark = pytest.mark.slow
@@ -316,7 +316,7 @@ SCORED = (
 @pytest.fixture(scope="module", autouse=True)
 def ray_running() -> Iterator[None]:
     """One Ray for all runs of this file; and the line of the table, at the end."""
-    from tune_jobs.ray_connection import ray_connection
+    from tune_jobs.tuning.ray_session import ray_connection
 
     with ray_connection():
         yield

@@ -11,8 +11,8 @@ from tests.faults.injection import CHAOS, Tally
 from tests.faults.killing import CommandLine, Undisturbed, count_lost, reported, same_tables
 from tune_jobs import open_run
 from tune_jobs.errors import DamagedRun
-from tune_jobs.folder import RunFolder
-from tune_jobs.journal import read_journal
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import read_journal
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 

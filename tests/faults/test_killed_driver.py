@@ -9,7 +9,7 @@ import pytest
 from tests.faults.injection import CHAOS, Tally
 from tests.faults.killing import CommandLine, Undisturbed, count_lost, kill_after, reported, same_tables
 from tune_jobs import open_run
-from tune_jobs.events import Ending
+from tune_jobs.record.events import Ending
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 

@@ -19,7 +19,7 @@ from tests.faults.killing import (
     same_tables,
 )
 from tune_jobs import open_run
-from tune_jobs.events import Ending
+from tune_jobs.record.events import Ending
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 

@@ -14,9 +14,17 @@ from tests.faults.injection import CHAOS, Tally
 from tests.faults.killing import count_lost, results_of
 from tests.tune_jobs.runs import events_of, job_in
 from tune_jobs import Run, open_run, resume, run
+from tune_jobs.driver.train_alone import train_one
 from tune_jobs.errors import Interrupted
-from tune_jobs.events import EpochsReported, Event, RunEnded, Status, TrialEnded, TrialWaits, WorkerLost
-from tune_jobs.single import train_one
+from tune_jobs.record.events import (
+    EpochsReported,
+    Event,
+    RunEnded,
+    Status,
+    TrialEnded,
+    TrialWaits,
+    WorkerLost,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -26,7 +34,7 @@ SIGNALS = {"killed (kill -9)": signal.SIGKILL, "segmentation fault": signal.SIGS
 
 @pytest.fixture(scope="module", autouse=True)
 def ray_running() -> Iterator[None]:
-    from tune_jobs.ray_connection import ray_connection
+    from tune_jobs.tuning.ray_session import ray_connection
 
     with ray_connection():
         yield

@@ -13,9 +13,9 @@ from tests.faults.injection import CHAOS, Tally
 from tests.faults.killing import Results, count_lost, reported
 from tests.tune_jobs.runs import events_of, job_in
 from tune_jobs import open_run
-from tune_jobs.events import EpochsReported, WorkerLost
-from tune_jobs.journal import read_journal
-from tune_jobs.single import train_one
+from tune_jobs.driver.train_alone import train_one
+from tune_jobs.record.events import EpochsReported, WorkerLost
+from tune_jobs.record.journal import read_journal
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 

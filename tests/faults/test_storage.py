@@ -16,10 +16,12 @@ from rich.console import Console
 from tests.faults.injection import CHAOS, Tally
 from tests.tune_jobs.runs import assert_curves_are_those_of_training_alone, copy_run
 from tune_jobs import Job, Run, open_run, resume, run
-from tune_jobs.cli import _print_tuned as print_tuned
-from tune_jobs.cli import main
+from tune_jobs.cli.main import _print_tuned as print_tuned
+from tune_jobs.cli.main import main
 from tune_jobs.errors import RunFolderError, StorageFailed
-from tune_jobs.events import (
+from tune_jobs.holdout.rows import read_ledger
+from tune_jobs.job.file import dump_yaml
+from tune_jobs.record.events import (
     CheckpointDamaged,
     CheckpointWritten,
     Ending,
@@ -30,10 +32,8 @@ from tune_jobs.events import (
     TrialCreated,
     TrialWaits,
 )
-from tune_jobs.folder import RunFolder
-from tune_jobs.holdout import read_ledger
-from tune_jobs.job_file import dump_yaml
-from tune_jobs.journal import read_journal
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import read_journal
 
 pytestmark = pytest.mark.slow
 
@@ -50,7 +50,7 @@ def report() -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def ray_running() -> Iterator[None]:
-    from tune_jobs.ray_connection import ray_connection
+    from tune_jobs.tuning.ray_session import ray_connection
 
     with ray_connection():
         yield

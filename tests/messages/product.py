@@ -1,10 +1,11 @@
 """The parts of the packages whose messages are recorded: the one place of these tests that names them."""
 
-import search_spaces
-import search_spaces.errors as space_errors
-import trainers.errors as trainer_errors
 import tune_jobs.errors as run_errors
-from search_spaces import (
+import tune_jobs.search_spaces.errors as space_errors
+import tune_jobs.trainers.errors as trainer_errors
+from tune_jobs import Job, search_spaces
+from tune_jobs.cli.main import main
+from tune_jobs.search_spaces import (
     READY_SPACES,
     Choice,
     Float,
@@ -17,8 +18,6 @@ from search_spaces import (
     parse_space,
     ready_space,
 )
-from tune_jobs import Job
-from tune_jobs.cli import main
 
 __all__ = [
     "READY_SPACES",

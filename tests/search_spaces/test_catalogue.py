@@ -2,7 +2,7 @@ from random import Random
 
 import pytest
 
-from search_spaces import READY_SPACES, SearchSpaceError, parse_space, ready_space
+from tune_jobs.search_spaces import READY_SPACES, SearchSpaceError, parse_space, ready_space
 
 NAMES = {
     "lr", "batch_size", "optimizer", "momentum", "nesterov", "weight_decay", "beta1", "beta2", "eps",

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from search_spaces import Choice, Domain, Float, Int, Problem, SearchSpaceError
+from tune_jobs.search_spaces import Choice, Domain, Float, Int, Problem, SearchSpaceError
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 STEPS = st.sampled_from([0.1, 0.25, 0.05, 1e-3, 2.0, 1 / 3])

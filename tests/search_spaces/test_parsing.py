@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search_spaces import Choice, Domain, Float, Int, SearchSpaceError, parse_space
-from search_spaces.values import plain
+from tune_jobs.search_spaces import Choice, Domain, Float, Int, SearchSpaceError, parse_space
+from tune_jobs.search_spaces.values import plain
 
 KEYS = st.sampled_from(["low", "high", "log", "step", "type", "values", "when", "hihg", "min"])
 ANYTHING = st.recursive(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search_spaces import Choice, Float, Int, Parameter, SearchSpace, SearchSpaceError, parse_space
+from tune_jobs.search_spaces import Choice, Float, Int, Parameter, SearchSpace, SearchSpaceError, parse_space
 
 DISCRETE = st.sampled_from(
     [

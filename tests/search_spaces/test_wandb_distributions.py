@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from search_spaces import Choice, Domain, Float, Int, SearchSpaceError
-from search_spaces.wandb_distributions import read_domain
+from tune_jobs.search_spaces import Choice, Domain, Float, Int, SearchSpaceError
+from tune_jobs.search_spaces.wandb_distributions import read_domain
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search_spaces import SearchSpaceError, import_sweep, parse_space
+from tune_jobs.search_spaces import SearchSpaceError, import_sweep, parse_space
 
 SWEEP: dict[str, Any] = {
     "program": "train.py",

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainers.data import DataInfo, Encoding, Number, Rows, TargetEncoding, TrainingData
-from trainers.plan import TrainingPlan
+from tune_jobs.trainers.data import DataInfo, Encoding, Number, Rows, TargetEncoding, TrainingData
+from tune_jobs.trainers.pytorch.plan import TrainingPlan
 
 MakeData = Callable[..., TrainingData]
 MakePlan = Callable[..., TrainingPlan]

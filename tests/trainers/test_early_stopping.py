@@ -2,8 +2,8 @@ from math import inf, nan
 
 import pytest
 
-from trainers.early_stopping import Outcome, Progress, decide, observe
-from trainers.settings import EarlyStoppingSettings
+from tune_jobs.trainers.early_stopping import Outcome, Progress, decide, observe
+from tune_jobs.trainers.settings import EarlyStoppingSettings
 
 MAX = 8
 

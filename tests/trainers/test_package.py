@@ -3,19 +3,19 @@ import sys
 
 import pytest
 
-import trainers
+from tune_jobs import trainers
 
 TORCH_FREE = [
-    "trainers",
-    "trainers.early_stopping",
-    "trainers.errors",
-    "trainers.metric_rules",
-    "trainers.model_arguments",
-    "trainers.plan",
-    "trainers.references",
-    "trainers.results",
-    "trainers.scores",
-    "trainers.settings",
+    "tune_jobs.trainers",
+    "tune_jobs.trainers.early_stopping",
+    "tune_jobs.trainers.errors",
+    "tune_jobs.trainers.pytorch.metric_rules",
+    "tune_jobs.trainers.pytorch.model_arguments",
+    "tune_jobs.trainers.pytorch.plan",
+    "tune_jobs.trainers.references",
+    "tune_jobs.trainers.results",
+    "tune_jobs.trainers.scores",
+    "tune_jobs.trainers.settings",
 ]
 
 
@@ -29,8 +29,11 @@ def test_what_is_torch_free_imports_neither_torch_nor_ray():
 
 
 def test_training_imports_neither_ray_nor_the_search():
-    code = "import sys, trainers.trainer; print({'ray', 'optuna', 'search_spaces', 'tune_jobs'} & sys.modules.keys())"
-    assert run(code) == "set()\n"
+    code = "import sys, tune_jobs.trainers.pytorch.trainer; print(*sys.modules)"
+    loaded = set(run(code).split())
+    assert not {"ray", "optuna", "tune_jobs.search_spaces"} & loaded
+    ours = {name for name in loaded if name.startswith("tune_jobs.")}
+    assert {name for name in ours if not name.startswith("tune_jobs.trainers")} == set()
 
 
 def test_exports_are_sorted_and_all_there():

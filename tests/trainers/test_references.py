@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from trainers.errors import ReferenceNotFound
-from trainers.references import check_reference, did_you_mean, load_reference
+from tune_jobs.trainers.errors import ReferenceNotFound
+from tune_jobs.trainers.references import check_reference, did_you_mean, load_reference
 
 MODULE = """
 import json as js
@@ -182,7 +182,7 @@ def test_nothing_is_suggested_where_nothing_is_close() -> None:
 
 def test_torch_is_checked_without_being_imported() -> None:
     code = (
-        "import sys; from trainers.references import check_reference; "
+        "import sys; from tune_jobs.trainers.references import check_reference; "
         "assert check_reference('torch.nn.functional:mse_loss') == []; "
         "assert not {'torch', 'ray'} & set(sys.modules)"
     )

@@ -1,4 +1,4 @@
-from trainers.results import EpochResult
+from tune_jobs.trainers.results import EpochResult
 
 RESULT = EpochResult(epoch=2, train_loss=0.5, val_loss=0.25, metrics={"f1": 0.75}, lr=0.1, seconds=1.5)
 

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from tests.tune_jobs.trainings import MakeTrainer, trainer_of
-from trainers.settings import ScoreSettings
 from tune_jobs.errors import JobError
-from tune_jobs.events import (
+from tune_jobs.job.file import dump_yaml
+from tune_jobs.job.job import Job
+from tune_jobs.record.events import (
     CheckpointWritten,
     Ending,
     EpochsReported,
@@ -23,13 +24,12 @@ from tune_jobs.events import (
     TrialStarted,
     WinnerSelected,
 )
-from tune_jobs.folder import RunFolder, replacing
-from tune_jobs.job import Job
-from tune_jobs.job_file import dump_yaml
-from tune_jobs.journal import Journal
-from tune_jobs.records import RunRecord
-from tune_jobs.selection import select_winner, write_selection
-from tune_jobs.tables import write_tables
+from tune_jobs.record.folder import RunFolder, replacing
+from tune_jobs.record.journal import Journal
+from tune_jobs.record.run_record import RunRecord
+from tune_jobs.record.tables import write_tables
+from tune_jobs.selection.rule import select_winner, write_selection
+from tune_jobs.trainers.settings import ScoreSettings
 
 Sections = dict[str, Any]
 TrialSpec = Mapping[str, Any]

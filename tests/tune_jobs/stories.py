@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from tune_jobs.events import (
+from tune_jobs.cli.progress import Standing
+from tune_jobs.job.job import Job
+from tune_jobs.record.events import (
     EpochsReported,
     Event,
     RunStarted,
@@ -11,8 +13,6 @@ from tune_jobs.events import (
     TrialEnded,
     TrialStarted,
 )
-from tune_jobs.job import Job
-from tune_jobs.standing import Standing
 
 BEGUN = 1_000_000.0
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from search_spaces import Problem
 from tune_jobs import errors
 from tune_jobs.errors import Interrupted, JobError, RunFailed, TuneJobsError
+from tune_jobs.search_spaces import Problem
 
 EXIT_CODES = {
     "TrainingFailed": 1,

@@ -43,7 +43,7 @@ def test_reading_a_job_imports_nothing_heavy(tmp_path: Path) -> None:
 def test_validate_imports_neither_torch_nor_ray(tmp_path: Path) -> None:
     example = str(ROOT / "examples" / "digits.yaml")
     code, modules = loaded(
-        f"from tune_jobs.cli import main; code = main(['validate', {example!r}])", tmp_path
+        f"from tune_jobs.cli.main import main; code = main(['validate', {example!r}])", tmp_path
     )
     assert code == 0
     assert "sklearn" in modules  # the data was read
@@ -55,7 +55,7 @@ def test_an_invalid_job_ends_with_2_before_anything_heavy_is_imported_and_leaves
     tmp_path: Path,
 ) -> None:
     (tmp_path / "job.yaml").write_text("name: x\n")
-    code, modules = loaded("from tune_jobs.cli import main; code = main(['run', 'job.yaml'])", tmp_path)
+    code, modules = loaded("from tune_jobs.cli.main import main; code = main(['run', 'job.yaml'])", tmp_path)
     assert code == 2
     assert not modules & HEAVY
     assert [path.name for path in tmp_path.iterdir()] == ["job.yaml"]
@@ -63,7 +63,7 @@ def test_an_invalid_job_ends_with_2_before_anything_heavy_is_imported_and_leaves
 
 def test_showing_a_run_imports_neither_torch_nor_ray(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
-    code, modules = loaded("from tune_jobs.cli import main; code = main(['list'])", tmp_path)
+    code, modules = loaded("from tune_jobs.cli.main import main; code = main(['list'])", tmp_path)
     assert code == 0
     assert not modules & {"torch", "ray", "optuna", "wandb"}
 

@@ -9,11 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from tune_jobs import holdout
-from tune_jobs.checkpoint_store import CheckpointStore
-from tune_jobs.driver import conclude
+from tune_jobs.checkpoints.store import CheckpointStore
+from tune_jobs.driver.lifecycle import conclude
+from tune_jobs.driver.preparation import make_folder, prepare, run_started, trial_task
+from tune_jobs.driver.repair import repair
 from tune_jobs.errors import DamagedRun
-from tune_jobs.events import (
+from tune_jobs.holdout import rows as holdout
+from tune_jobs.job.file import dump_yaml, read_yaml
+from tune_jobs.job.job import Job
+from tune_jobs.record.events import (
     CheckpointWritten,
     Ending,
     EpochsReported,
@@ -23,17 +27,13 @@ from tune_jobs.events import (
     TrialCreated,
     TrialEnded,
 )
-from tune_jobs.folder import RunFolder
-from tune_jobs.job import Job
-from tune_jobs.job_file import dump_yaml, read_yaml
-from tune_jobs.journal import Journal, read_journal
-from tune_jobs.live_run import LiveRun
-from tune_jobs.preparation import make_folder, prepare, run_started, trial_task
-from tune_jobs.records import RunRecord
-from tune_jobs.repair import repair
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import Journal, read_journal
+from tune_jobs.record.live import LiveRun
+from tune_jobs.record.run_record import RunRecord
 from tune_jobs.report import write_report
 from tune_jobs.results import Run, open_run
-from tune_jobs.trainable import make_trainer
+from tune_jobs.worker.trial import make_trainer
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_without_any_checkpoint_one_error_says_what_to_do_and_no_look_is_spent(f
 
 def test_a_checkpoint_of_before_the_scoring_epoch_is_not_taken(folder: RunFolder) -> None:
     """Its best epoch is another."""
-    from trainers.checkpoints import load_checkpoint, save_checkpoint
+    from tune_jobs.trainers.pytorch.checkpoints import load_checkpoint, save_checkpoint
 
     last, before = checkpoints(folder)
     state = load_checkpoint(before)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tune_jobs import open_run
-from tune_jobs.events import Ending
+from tune_jobs.record.events import Ending
 from tune_jobs.signals import Interrupts, handlers_restored, interrupts
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)

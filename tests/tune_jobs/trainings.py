@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
-from trainers.plan import plan_training
-from trainers.trainer import Trainer
-from tune_jobs.job import Job
-from tune_jobs.preparation import prepare
+from tune_jobs.driver.preparation import prepare
+from tune_jobs.job.job import Job
+from tune_jobs.trainers.pytorch.plan import plan_training
+from tune_jobs.trainers.pytorch.trainer import Trainer
 
 MakeTrainer = Callable[..., Trainer]
 

@@ -5,7 +5,7 @@ from typing import get_args
 
 import numpy as np
 
-from trainers.data.raw import (
+from tune_jobs.trainers.data.raw import (
     Array,
     Column,
     Features,
@@ -15,10 +15,10 @@ from trainers.data.raw import (
     row_slices,
     row_width,
 )
-from trainers.data.tables import listed
-from trainers.data.targets import CLASS_LOSSES, target_form
-from trainers.errors import DataError
-from trainers.settings import BuiltInLoss
+from tune_jobs.trainers.data.tables import listed
+from tune_jobs.trainers.data.targets import CLASS_LOSSES, target_form
+from tune_jobs.trainers.errors import DataError
+from tune_jobs.trainers.settings import BuiltInLoss
 
 
 def check_features(features: Features, names: tuple[str, ...], *, fill_nulls: bool) -> None:

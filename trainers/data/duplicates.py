@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from trainers.data.raw import Array, RawData, feature_blocks, numbers_of, row_slices, row_width
-from trainers.data.splits import PARTS, Split
+from tune_jobs.trainers.data.raw import Array, RawData, feature_blocks, numbers_of, row_slices, row_width
+from tune_jobs.trainers.data.splits import PARTS, Split
 
 
 def count_duplicates(raw: RawData, split: Split) -> dict[str, int]:

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from trainers.data.encoding import Encoding
-from trainers.data.raw import Array, RawData
-from trainers.data.targets import Class
+from tune_jobs.trainers.data.encoding import Encoding
+from tune_jobs.trainers.data.raw import Array, RawData
+from tune_jobs.trainers.data.targets import Class
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pyarrow as pa
 
-from trainers.data.checks import check_features
-from trainers.data.raw import Array, Column, Features, RawData, TextColumn, row_slices, row_width
-from trainers.data.settings import DataSettings
-from trainers.data.tables import check_names, feature_columns, listed
-from trainers.data.targets import TargetEncoding, fit_target
-from trainers.errors import DataError
+from tune_jobs.trainers.data.checks import check_features
+from tune_jobs.trainers.data.raw import Array, Column, Features, RawData, TextColumn, row_slices, row_width
+from tune_jobs.trainers.data.settings import DataSettings
+from tune_jobs.trainers.data.tables import check_names, feature_columns, listed
+from tune_jobs.trainers.data.targets import TargetEncoding, fit_target
+from tune_jobs.trainers.errors import DataError
 
 MOST_CATEGORIES = 1000
 

@@ -13,9 +13,9 @@ import pyarrow.csv
 import pyarrow.ipc
 import pyarrow.parquet
 
-from trainers.data.raw import RawData, as_column, as_numbers
-from trainers.data.settings import DataSettings
-from trainers.data.tables import (
+from tune_jobs.trainers.data.raw import RawData, as_column, as_numbers
+from tune_jobs.trainers.data.settings import DataSettings
+from tune_jobs.trainers.data.tables import (
     check_names,
     division_column,
     feature_columns,
@@ -24,8 +24,8 @@ from trainers.data.tables import (
     stack_targets,
     target_column,
 )
-from trainers.errors import DataError
-from trainers.references import did_you_mean
+from tune_jobs.trainers.errors import DataError
+from tune_jobs.trainers.references import did_you_mean
 
 SUFFIXES = (".parquet", ".csv", ".arrow", ".npz")
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from trainers.data.raw import Array, Column, RawData, TextColumn, numbers_of, row_slices, row_width
-from trainers.data.settings import DataSettings
-from trainers.data.splits import Split
+from tune_jobs.trainers.data.raw import Array, Column, RawData, TextColumn, numbers_of, row_slices, row_width
+from tune_jobs.trainers.data.settings import DataSettings
+from tune_jobs.trainers.data.splits import Split
 
 
 def data_fingerprint(raw: RawData, settings: DataSettings) -> str:

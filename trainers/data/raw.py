@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from trainers.errors import DataError
+from tune_jobs.trainers.errors import DataError
 
 Array = npt.NDArray[Any]
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from trainers.data.checks import check_features, check_target
-from trainers.data.encoding import channel_names
-from trainers.data.raw import RawData
-from trainers.data.settings import DataSettings
-from trainers.data.sources import read_source
+from tune_jobs.trainers.data.checks import check_features, check_target
+from tune_jobs.trainers.data.encoding import channel_names
+from tune_jobs.trainers.data.raw import RawData
+from tune_jobs.trainers.data.settings import DataSettings
+from tune_jobs.trainers.data.sources import read_source
 
 
 def read_rows(settings: DataSettings, loss: str, base: Path) -> RawData:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainers.settings import Arguments, Names, Positive, Settings
+from tune_jobs.trainers.settings import Arguments, Names, Positive, Settings
 
 BuiltInSource = Literal["digits", "breast_cancer", "wine", "diabetes", "linear_gaussian"]
 SplitMethod = Literal["random", "stratified", "group", "time", "column"]

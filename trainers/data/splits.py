@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainers.data.raw import Array, Column, RawData, TextColumn, numbers_of
-from trainers.data.settings import SplitSettings
-from trainers.data.tables import listed
-from trainers.errors import SplitError
+from tune_jobs.trainers.data.raw import Array, Column, RawData, TextColumn, numbers_of
+from tune_jobs.trainers.data.settings import SplitSettings
+from tune_jobs.trainers.data.tables import listed
+from tune_jobs.trainers.errors import SplitError
 
 PARTS = ("train", "validation", "test")
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tune_jobs.errors import ResourceError
-from tune_jobs.job_sections import ResourceSettings
+from tune_jobs.job.settings import ResourceSettings
 
 Bundle = Mapping[str, float]
 """Amounts by the name of a resource."""

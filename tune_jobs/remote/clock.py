@@ -6,7 +6,7 @@ import time
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
-from tune_jobs.remote.location import Location
+from tune_jobs.location import Location
 from tune_jobs.remote.store import address_of
 
 SECONDS_TO_ANSWER = 3.0

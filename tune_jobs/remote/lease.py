@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from tune_jobs.errors import RunInUse
+from tune_jobs.location import Location
 from tune_jobs.remote.clock import steady, store_time
-from tune_jobs.remote.location import Location
 from tune_jobs.remote.store import Store, StoreError, persistently
 
 FOLDER = "lease"

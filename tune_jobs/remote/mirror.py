@@ -15,13 +15,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tune_jobs.errors import RunFolderError, StorageFailed
-from tune_jobs.events import Event, HoldoutUnsealed, RunEnded, TrialCreated, TrialEnded
-from tune_jobs.folder import RunFolder
-from tune_jobs.journal import Journal
-from tune_jobs.remote import openings
+from tune_jobs.location import Location
+from tune_jobs.record.events import Event, HoldoutUnsealed, RunEnded, TrialCreated, TrialEnded
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import Journal
+from tune_jobs.remote import claims as openings
 from tune_jobs.remote.lease import FOLDER as LEASE
 from tune_jobs.remote.lease import Lease, LeaseLost
-from tune_jobs.remote.location import Location
 from tune_jobs.remote.segments import FOLDER as SEGMENTS
 from tune_jobs.remote.segments import SegmentWriter, read_from, replace_journal
 from tune_jobs.remote.store import LONGEST_PAUSE, Store, StoreError, persistently

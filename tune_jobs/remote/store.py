@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-from tune_jobs.remote.location import Location
+from tune_jobs.location import Location
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileInfo, FileSystem

@@ -16,12 +16,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tune_jobs.checkpoints.remote import RemoteCheckpoints
 from tune_jobs.errors import RunFolderError, TuneJobsError
-from tune_jobs.folder import RunFolder
-from tune_jobs.journal import in_use
-from tune_jobs.remote import lease, openings, segments
-from tune_jobs.remote.checkpoints import RemoteCheckpoints
-from tune_jobs.remote.location import Location, is_uri
+from tune_jobs.location import Location, is_uri
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import in_use
+from tune_jobs.remote import claims as openings
+from tune_jobs.remote import lease, segments
 from tune_jobs.remote.store import Store, Stored, StoreError, server_of
 
 CACHE_VARIABLE = "TUNE_JOBS_CACHE"

@@ -4,14 +4,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from tune_jobs.errors import RunFolderError
-from tune_jobs.events import in_force
-from tune_jobs.folder import RunFolder, replacing
-from tune_jobs.journal import read_journal
-from tune_jobs.records import RunRecord
+from tune_jobs.record.events import in_force
+from tune_jobs.record.folder import RunFolder, replacing
+from tune_jobs.record.journal import read_journal
+from tune_jobs.record.run_record import RunRecord
+from tune_jobs.record.storage_failures import reason_of
 from tune_jobs.remote.working_copy import at_work
 from tune_jobs.report.page import make_page, render
 from tune_jobs.results import job_of
-from tune_jobs.storage import reason_of
 
 
 def write_report(path: str | Path, output: Path | None = None) -> Path:

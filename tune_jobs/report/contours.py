@@ -12,10 +12,10 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 from optuna.visualization import plot_contour
 
-from search_spaces import Choice, Float, Int, SearchSpace
 from tune_jobs.report.scales import axis_title, range_ticks, rounded, value_axis
-from tune_jobs.report.scored import Scored, hover_text
+from tune_jobs.report.scored_trials import Scored, hover_text
 from tune_jobs.report.style import SCALE, styled
+from tune_jobs.search_spaces import Choice, Float, Int, SearchSpace
 
 FEWEST_TRIALS = 12
 """That have both parameters; with fewer there is nothing to draw lines through."""

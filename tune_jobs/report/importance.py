@@ -9,10 +9,10 @@ import plotly.graph_objects as go
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState, create_trial
 
-from search_spaces import SearchSpace
-from tune_jobs.report.scored import Scored
+from tune_jobs.report.scored_trials import Scored
 from tune_jobs.report.style import MAIN, styled
 from tune_jobs.search.optuna_space import to_optuna
+from tune_jobs.search_spaces import SearchSpace
 
 FEWEST_TRIALS = 20
 """With fewer, importance is mostly chance."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from tune_jobs.events import Status
-from tune_jobs.records import RunRecord, TrialRecord
+from tune_jobs.record.events import Status
+from tune_jobs.record.run_record import RunRecord, TrialRecord
 from tune_jobs.report.scales import FEWEST_TO_CLIP, axis_title, rounded, score_scale, thinned
 from tune_jobs.report.style import COLOURS, FADED, WINNER, styled
 

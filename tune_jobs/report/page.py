@@ -15,17 +15,17 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from tune_jobs.display import counted, number_text, train_command
-from tune_jobs.events import Event, seconds_spent
-from tune_jobs.folder import RunFolder
-from tune_jobs.holdout import read_ledger
-from tune_jobs.job import Job
-from tune_jobs.records import RunRecord, failures
-from tune_jobs.report import words
+from tune_jobs.cli.tables import counted, number_text, train_command
+from tune_jobs.holdout.rows import read_ledger
+from tune_jobs.job.job import Job
+from tune_jobs.record.events import Event, seconds_spent
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.run_record import RunRecord, failures
+from tune_jobs.report import sentences as words
 from tune_jobs.report.scales import value_text
 from tune_jobs.report.sections import Section, make_sections
 from tune_jobs.report.trials_table import TrialsTable, trials_table
-from tune_jobs.selection import RULE, Candidate, select_winner
+from tune_jobs.selection.rule import RULE, Candidate, select_winner
 
 _MOST_NAMED = 12
 """Trials of one kind of failure that are named."""

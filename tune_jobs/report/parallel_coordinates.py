@@ -6,10 +6,10 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from search_spaces import Choice, SearchSpace
 from tune_jobs.report.scales import log_place, range_ticks, rounded, value_text
-from tune_jobs.report.scored import Scored
+from tune_jobs.report.scored_trials import Scored
 from tune_jobs.report.style import SCALE, styled
+from tune_jobs.search_spaces import Choice, SearchSpace
 
 MOST_LINES = 400
 """Where there are more trials, of those behind the best half of these an even share is left out."""

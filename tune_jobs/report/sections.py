@@ -6,20 +6,20 @@ from typing import Literal, get_args
 
 import plotly.graph_objects as go
 
-from trainers.settings import BuiltInLoss, BuiltInMetric
-from tune_jobs.display import counted
-from tune_jobs.events import Event
-from tune_jobs.job import Job
-from tune_jobs.records import RunRecord
+from tune_jobs.cli.tables import counted
+from tune_jobs.job.job import Job
+from tune_jobs.job.rung_epochs import rung_epochs
+from tune_jobs.record.events import Event
+from tune_jobs.record.run_record import RunRecord
 from tune_jobs.report import importance, timeline_figure, tuning_curve
 from tune_jobs.report.contours import contour_figures
 from tune_jobs.report.importance import importance_figure, importances
 from tune_jobs.report.learning_curves import curves_figure
 from tune_jobs.report.parallel_coordinates import MOST_LINES, parallel_figure
-from tune_jobs.report.scored import Scored, scored
+from tune_jobs.report.scored_trials import Scored, scored
 from tune_jobs.report.slices import slice_figure
 from tune_jobs.report.timeline import timeline
-from tune_jobs.scheduling import rung_epochs
+from tune_jobs.trainers.settings import BuiltInLoss, BuiltInMetric
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from search_spaces import Choice, Domain, SearchSpace
-from tune_jobs.records import TrialRecord
+from tune_jobs.record.run_record import TrialRecord
 from tune_jobs.report.scales import axis_title, rounded, value_axis, value_text
-from tune_jobs.report.scored import Scored, hover_text
+from tune_jobs.report.scored_trials import Scored, hover_text
 from tune_jobs.report.style import COLOURS, WINNER, styled
+from tune_jobs.search_spaces import Choice, Domain, SearchSpace
 
 _SPREAD = 0.28
 """Points of one value of a choice are spread to both sides, so that they can be told apart."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from tune_jobs.events import (
+from tune_jobs.record.events import (
     EpochsReported,
     Event,
     HoldoutEvaluated,

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tune_jobs.display import configuration_text, number_text
-from tune_jobs.records import RunRecord, TrialRecord
+from tune_jobs.cli.tables import configuration_text, number_text
+from tune_jobs.record.run_record import RunRecord, TrialRecord
 from tune_jobs.report.scales import value_text
 
 

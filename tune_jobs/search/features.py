@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from search_spaces import Choice, Domain, Float, Int, SearchSpace
 from tune_jobs.search.history import Configuration
+from tune_jobs.search_spaces import Choice, Domain, Float, Int, SearchSpace
 
 INACTIVE = 0.5
 """Where a parameter does not apply, it stands in the middle; the parent's own feature tells the difference."""

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from search_spaces import SearchSpace
-from trainers.early_stopping import Outcome
-from trainers.settings import ScoreSettings
-from tune_jobs.events import EpochsReported, Event, Status, TrialCreated, TrialEnded
-from tune_jobs.rungs import RungTables
+from tune_jobs.record.events import EpochsReported, Event, Status, TrialCreated, TrialEnded
+from tune_jobs.scheduling.rungs import RungTables
+from tune_jobs.search_spaces import SearchSpace
+from tune_jobs.trainers.early_stopping import Outcome
+from tune_jobs.trainers.settings import ScoreSettings
 
 Configuration = Mapping[str, Any]
 Key = tuple[tuple[str, str], ...]

@@ -12,12 +12,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from search_spaces import SearchSpace
-from tune_jobs.job_sections import SearchSettings
+from tune_jobs.job.settings import SearchSettings
 from tune_jobs.search.comparison import Comparison, log_ranks, well_filled
 from tune_jobs.search.features import Features
 from tune_jobs.search.gaussian_process import GaussianProcess, Hyperparameters
 from tune_jobs.search.history import Configuration, Key, Knowledge
+from tune_jobs.search_spaces import SearchSpace
 
 WARM_UP = 10
 """So many first configurations are drawn at random; a model does not know better."""

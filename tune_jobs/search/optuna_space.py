@@ -11,8 +11,8 @@ from optuna.distributions import (
 )
 from optuna.trial import Trial
 
-from search_spaces import Choice, Domain, Float, Int, SearchSpace
 from tune_jobs.search.history import Configuration
+from tune_jobs.search_spaces import Choice, Domain, Float, Int, SearchSpace
 
 
 def distribution(domain: Domain) -> BaseDistribution:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from threadpoolctl import threadpool_limits
 
-from tune_jobs.job_sections import SearchSettings
+from tune_jobs.job.settings import SearchSettings
 from tune_jobs.search.history import Configuration, Knowledge
 from tune_jobs.search.methods import WARM_UP, Method, make_method
 

@@ -9,10 +9,10 @@ from collections import deque
 from collections.abc import Collection, Iterable
 from typing import Protocol
 
-from search_spaces import SearchSpace
-from tune_jobs.events import Event, TrialCreated
+from tune_jobs.record.events import Event, TrialCreated
 from tune_jobs.search.history import Configuration, Knowledge, SearchHistory
 from tune_jobs.search.methods import Method
+from tune_jobs.search_spaces import SearchSpace
 
 REST = 9.0
 """Proposals that are ready are made anew after so many times as long as that took: a tenth of a processor at most."""

@@ -8,10 +8,10 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState, create_trial
 
-from search_spaces import SearchSpace
 from tune_jobs.search.comparison import Comparison
 from tune_jobs.search.history import Configuration, Knowledge
 from tune_jobs.search.optuna_space import suggest, to_optuna
+from tune_jobs.search_spaces import SearchSpace
 
 _ASKED = 3
 """A proposal that was tried before is asked for again so often."""

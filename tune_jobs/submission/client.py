@@ -18,7 +18,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 from urllib3.exceptions import NameResolutionError, ProtocolError
 
-from tune_jobs.cluster.knock import token_refused
+from tune_jobs.cluster.reachability import token_refused
 from tune_jobs.errors import ClusterError, SubmissionError
 from tune_jobs.submission.progress import Submission, submission_of
 

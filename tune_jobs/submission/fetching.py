@@ -15,8 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tune_jobs.errors import ClusterError, RunFolderError, SubmissionError
-from tune_jobs.folder import RunFolder
-from tune_jobs.holdout import ROWS, mark_copy
+from tune_jobs.holdout.rows import ROWS, mark_copy
+from tune_jobs.record.folder import RunFolder
 from tune_jobs.submission.client import OURS, JobsServer
 from tune_jobs.submission.progress import State, complaint_in
 from tune_jobs.submission.sending import BEGIN, END, files_worth_sending

@@ -11,12 +11,12 @@ from typing import Self
 from rich.console import Console
 
 from tune_jobs.errors import ClusterError
-from tune_jobs.events import Event, RunResumed, RunStarted
-from tune_jobs.folder import RunFolder
-from tune_jobs.job import Job
-from tune_jobs.journal import Listener
+from tune_jobs.job.job import Job
+from tune_jobs.job.user_modules import UserModule, copy_modules
+from tune_jobs.record.events import Event, RunResumed, RunStarted
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import Listener
 from tune_jobs.remote.working_copy import complete
-from tune_jobs.user_modules import UserModule, copy_modules
 from tune_jobs.versions import differences, versions_here
 
 VARIABLE = "TUNE_JOBS_SUBMISSION"

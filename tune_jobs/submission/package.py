@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search_spaces import Problem
-from trainers.data.files import SUFFIXES
 from tune_jobs.errors import JobError
-from tune_jobs.job import Job
-from tune_jobs.job_checks import check_surroundings
-from tune_jobs.job_file import apply_overrides, read_yaml
-from tune_jobs.user_modules import copy_modules, user_modules
+from tune_jobs.job.checks import check_surroundings
+from tune_jobs.job.file import apply_overrides, read_yaml
+from tune_jobs.job.job import Job
+from tune_jobs.job.user_modules import copy_modules, user_modules
+from tune_jobs.search_spaces import Problem
+from tune_jobs.trainers.data.files import SUFFIXES
 
 MOST_BYTES = 100 * 1024**2
 """Ray's Jobs server takes no larger package."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
-from tune_jobs.display import duration_text
+from tune_jobs.cli.tables import duration_text
 from tune_jobs.errors import Interrupted, JobError, RunFailed
 
 COMPLAINT = "tune-jobs: "

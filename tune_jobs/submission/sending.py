@@ -14,12 +14,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from tune_jobs import holdout
 from tune_jobs.errors import SubmissionError, TuneJobsError
-from tune_jobs.folder import RunFolder
+from tune_jobs.holdout import rows as holdout
+from tune_jobs.record.folder import RunFolder
 from tune_jobs.remote.working_copy import HOLDS_ROWS, complete, fetch_checkpoints
 from tune_jobs.results import open_run
-from tune_jobs.selection import rank
+from tune_jobs.selection.rule import rank
 
 MOST_BYTES = 64 * 1024**2
 """Compressed; what is larger would be slow through a log."""

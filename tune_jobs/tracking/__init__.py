@@ -7,18 +7,18 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from trainers.references import load_reference
 from tune_jobs.errors import ResourceError
-from tune_jobs.events import Event
-from tune_jobs.folder import RunFolder
-from tune_jobs.job import Job
-from tune_jobs.journal import Journal
+from tune_jobs.job.job import Job
+from tune_jobs.record.events import Event
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import Journal
 from tune_jobs.tracking.base import Guest as Guest
 from tune_jobs.tracking.base import LateTracker
 from tune_jobs.tracking.base import MakeTracker as MakeTracker
 from tune_jobs.tracking.base import TrackedRun as TrackedRun
 from tune_jobs.tracking.base import Tracker as Tracker
 from tune_jobs.tracking.base import new_results as new_results
+from tune_jobs.trainers.references import load_reference
 
 _LOG = logging.getLogger(__name__)
 

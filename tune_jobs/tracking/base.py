@@ -23,9 +23,9 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Protocol, Self
 
-from tune_jobs.events import EpochsReported, Event
-from tune_jobs.job import Job
-from tune_jobs.records import RunRecord
+from tune_jobs.job.job import Job
+from tune_jobs.record.events import EpochsReported, Event
+from tune_jobs.record.run_record import RunRecord
 
 CLOSE_SECONDS = 60.0
 """The end of a run waits at most this long for each tracker to write what it still has."""

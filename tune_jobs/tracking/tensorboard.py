@@ -9,9 +9,9 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event as FileEvent
 from tensorboardX.proto.summary_pb2 import Summary
 
-from tune_jobs.events import EpochsReported, Event, HoldoutEvaluated, TrialCreated, TrialEnded
+from tune_jobs.record.events import EpochsReported, Event, HoldoutEvaluated, TrialCreated, TrialEnded
 from tune_jobs.tracking.base import TrackedRun, new_results
-from tune_jobs.tracking.closed import ClosedParts
+from tune_jobs.tracking.finished_parts import ClosedParts
 from tune_jobs.tracking.tensorboard_hparams import experiment, session_end, session_start
 
 _NO_SCALARS: Final = frozenset({"epoch", "seconds"})

@@ -16,9 +16,9 @@ from tensorboardX.proto.api_pb2 import (
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata
 
-from search_spaces import Choice, Domain
-from trainers.metric_rules import metric_names
-from tune_jobs.job import Job
+from tune_jobs.job.job import Job
+from tune_jobs.search_spaces import Choice, Domain
+from tune_jobs.trainers.pytorch.metric_rules import metric_names
 
 _PLUGIN: Final = "hparams"
 

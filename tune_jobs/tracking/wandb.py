@@ -6,9 +6,16 @@ from typing import Final
 
 import wandb
 
-from tune_jobs.events import EpochsReported, Event, HoldoutEvaluated, TrialCreated, TrialEnded, WinnerSelected
+from tune_jobs.record.events import (
+    EpochsReported,
+    Event,
+    HoldoutEvaluated,
+    TrialCreated,
+    TrialEnded,
+    WinnerSelected,
+)
 from tune_jobs.tracking.base import CLOSE_SECONDS, TrackedRun, new_results
-from tune_jobs.tracking.closed import ClosedParts
+from tune_jobs.tracking.finished_parts import ClosedParts
 from tune_jobs.tracking.wandb_files import not_uploaded
 from tune_jobs.tracking.wandb_runs import WandbRuns, best_values, define_metrics, epoch_times, trial_config
 from tune_jobs.tracking.wandb_summary import (

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 import wandb
 
-from trainers.settings import ScoreSettings
-from tune_jobs.job import Job
-from tune_jobs.job_sections import WandbSettings
-from tune_jobs.records import TrialRecord
+from tune_jobs.job.job import Job
+from tune_jobs.job.settings import WandbSettings
+from tune_jobs.record.run_record import TrialRecord
 from tune_jobs.tracking.wandb_files import remove_run, wandb_run_id
+from tune_jobs.trainers.settings import ScoreSettings
 
 _FLUSH_SECONDS: Final = 5.0
 """Online, records are on the disk so soon, for the process that uploads them."""

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import wandb
 
-from tune_jobs.events import HoldoutEvaluated, WinnerSelected
-from tune_jobs.job import Job
-from tune_jobs.records import RunRecord
-from tune_jobs.tables import trials_table
+from tune_jobs.job.job import Job
+from tune_jobs.record.events import HoldoutEvaluated, WinnerSelected
+from tune_jobs.record.run_record import RunRecord
+from tune_jobs.record.tables import trials_table
 from tune_jobs.tracking.wandb_runs import WandbRuns, job_config
 
 SUMMARY: Final = "summary"

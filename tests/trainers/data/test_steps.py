@@ -8,9 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainers.data import RawData, TextColumn, encode_rows, fit_encoding, prepare_data, read_rows, split_data
-from trainers.data.encode import describe_data
-from trainers.data.settings import DataSettings, SplitSettings
+from tune_jobs.trainers.data import (
+    RawData,
+    TextColumn,
+    encode_rows,
+    fit_encoding,
+    prepare_data,
+    read_rows,
+    split_data,
+)
+from tune_jobs.trainers.data.encode import describe_data
+from tune_jobs.trainers.data.settings import DataSettings, SplitSettings
 
 NUMBERS = st.one_of(st.none(), st.integers(-5, 5).map(float), st.floats(-1e6, 1e6, width=32))
 TEXTS = st.sampled_from(["red", "green", "blue", "a", "zebra"])

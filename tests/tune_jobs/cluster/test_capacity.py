@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tune_jobs.cluster import capacity
 from tune_jobs.cluster.capacity import Capacity, Cluster, Node, NodeGroup, lacking, places_on
 from tune_jobs.errors import ResourceError
-from tune_jobs.job_sections import ResourceSettings
+from tune_jobs.job.settings import ResourceSettings
 
 
 def cluster_of(*nodes: tuple[float, float], groups: tuple[NodeGroup, ...] = ()) -> Cluster:

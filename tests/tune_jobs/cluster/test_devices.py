@@ -15,8 +15,8 @@ from tests.declared_nodes import DeclaredNodes, declared_nodes
 from tests.tune_jobs.runs import events_of, job_in
 from tune_jobs import Run, open_run
 from tune_jobs.cluster import placement
-from tune_jobs.events import EpochsReported, TrialStarted
-from tune_jobs.journal import read_journal
+from tune_jobs.record.events import EpochsReported, TrialStarted
+from tune_jobs.record.journal import read_journal
 
 pytestmark = pytest.mark.slow
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.head_node import Head, head_node
-from tune_jobs.cluster import knock
-from tune_jobs.cluster.knock import check_address
+from tune_jobs.cluster import reachability as knock
+from tune_jobs.cluster.reachability import check_address
 from tune_jobs.errors import ResourceError
 
 pytestmark = pytest.mark.slow

@@ -16,7 +16,7 @@ HEADS = """
 import sys
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
-from tune_jobs.cluster.look import is_head
+from tune_jobs.cluster.view import is_head
 
 ray.init(address=sys.argv[1], log_to_driver=False)
 asked = ray.remote(num_cpus=0)(is_head)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.tune_jobs.remote.object_stores import environment
-from tune_jobs.events import Event, TrialCreated
-from tune_jobs.folder import RunFolder
-from tune_jobs.journal import Journal
-from tune_jobs.remote.location import Location
+from tune_jobs.location import Location
+from tune_jobs.record.events import Event, TrialCreated
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import Journal
 from tune_jobs.remote.mirror import mirrored
 from tune_jobs.remote.working_copy import home_of
 

@@ -13,7 +13,7 @@ from unittest.mock import patch
 import pytest
 from pyarrow import fs
 
-from tune_jobs.remote.location import Location
+from tune_jobs.location import Location
 
 BUCKET = "bucket-of-tests"
 CREDENTIALS = {

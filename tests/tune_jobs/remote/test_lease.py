@@ -13,9 +13,9 @@ import pytest
 
 from tests.tune_jobs.remote.object_stores import Proxy
 from tune_jobs.errors import RunInUse
+from tune_jobs.location import Location
 from tune_jobs.remote import lease
 from tune_jobs.remote.lease import FOLDER, Lease, LeaseLost, Owner, holders
-from tune_jobs.remote.location import Location
 from tune_jobs.remote.store import Store, StoreError
 
 
@@ -59,7 +59,7 @@ def test_a_driver_of_another_machine_is_believed_until_it_is_silent_for_long(
 
 def test_a_dead_process_of_this_machine_is_known_to_be_dead(s3: Location) -> None:
     code = (
-        "from tune_jobs.remote.lease import *; from tune_jobs.remote.location import Location;"
+        "from tune_jobs.remote.lease import *; from tune_jobs.location import Location;"
         f"Lease(Store(Location.parse('{s3}'))).acquire(); import os; os._exit(0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

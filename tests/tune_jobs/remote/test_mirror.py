@@ -13,11 +13,11 @@ import pytest
 from tests.tune_jobs.remote.copies import Machine, append, created, keep, machine, on_the_first
 from tests.tune_jobs.remote.object_stores import Proxy
 from tune_jobs.errors import RunFolderError, StorageFailed
-from tune_jobs.events import Event
-from tune_jobs.folder import RunFolder
-from tune_jobs.journal import Journal, read_journal
+from tune_jobs.location import Location
+from tune_jobs.record.events import Event
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import Journal, read_journal
 from tune_jobs.remote import lease, mirror
-from tune_jobs.remote.location import Location
 from tune_jobs.remote.mirror import Mirror, mirrored
 from tune_jobs.remote.segments import read_from
 from tune_jobs.remote.store import Store, StoreError

@@ -9,11 +9,11 @@ import pytest
 from tests.tune_jobs.remote.copies import Machine, keep, machine, on_the_first
 from tests.tune_jobs.remote.object_stores import Proxy
 from tune_jobs import open_run
-from tune_jobs.cli import main
-from tune_jobs.events import Status
-from tune_jobs.folder import RunFolder
-from tune_jobs.journal import Journal
-from tune_jobs.remote.location import Location
+from tune_jobs.cli.main import main
+from tune_jobs.location import Location
+from tune_jobs.record.events import Status
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import Journal
 from tune_jobs.remote.mirror import mirrored
 from tune_jobs.remote.segments import read_from, segments
 from tune_jobs.remote.store import Store

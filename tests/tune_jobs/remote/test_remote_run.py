@@ -16,8 +16,8 @@ from tests.tune_jobs.remote.object_stores import Proxy, environment
 from tests.tune_jobs.runs import job_in
 from tune_jobs import Run, open_run, resume, run
 from tune_jobs.errors import HoldoutOpened, RunFolderError, RunInUse, StorageFailed
-from tune_jobs.events import Event, TrialEnded
-from tune_jobs.remote.location import Location
+from tune_jobs.location import Location
+from tune_jobs.record.events import Event, TrialEnded
 from tune_jobs.remote.segments import read_from
 from tune_jobs.remote.store import Store
 

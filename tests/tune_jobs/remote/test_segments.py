@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tune_jobs.errors import DamagedRun
+from tune_jobs.location import Location
 from tune_jobs.remote import segments
-from tune_jobs.remote.location import Location
 from tune_jobs.remote.segments import (
     Piece,
     SegmentWriter,

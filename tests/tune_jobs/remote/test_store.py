@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from tests.tune_jobs.remote.object_stores import Proxy, environment, s3_server
-from tune_jobs.remote.location import Location
+from tune_jobs.location import Location
 from tune_jobs.remote.store import Store, StoreError, persistently, server_of
 
 

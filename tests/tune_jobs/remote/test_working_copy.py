@@ -10,12 +10,12 @@ import pytest
 from tests.tune_jobs.remote.copies import Machine, append, created, keep, machine, on_the_first
 from tests.tune_jobs.remote.object_stores import Proxy
 from tune_jobs import open_run
-from tune_jobs.display import ending_text
+from tune_jobs.cli.tables import ending_text
 from tune_jobs.errors import RunFolderError
-from tune_jobs.folder import RunFolder
-from tune_jobs.journal import Journal, in_use, read_journal
+from tune_jobs.location import Location
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import Journal, in_use, read_journal
 from tune_jobs.remote import segments, working_copy
-from tune_jobs.remote.location import Location
 from tune_jobs.remote.mirror import mirrored
 from tune_jobs.remote.segments import read_from, replace_journal
 from tune_jobs.remote.store import Store

@@ -8,18 +8,18 @@ from typing import Any
 import plotly.graph_objects as go
 import pytest
 
-from search_spaces import SearchSpace
 from tests.tune_jobs.report.runs import trials
-from tune_jobs.events import Status
-from tune_jobs.job import Job
-from tune_jobs.records import RunRecord
+from tune_jobs.job.job import Job
+from tune_jobs.record.events import Status
+from tune_jobs.record.run_record import RunRecord
 from tune_jobs.report.contours import CELLS, contour_figures
 from tune_jobs.report.importance import FEWEST_TRIALS, importances
 from tune_jobs.report.learning_curves import curves_figure
 from tune_jobs.report.parallel_coordinates import ABSENT, MOST_LINES, parallel_figure
-from tune_jobs.report.scored import Scored, scored
+from tune_jobs.report.scored_trials import Scored, scored
 from tune_jobs.report.slices import slice_figure
 from tune_jobs.report.style import COLOURS, WINNER
+from tune_jobs.search_spaces import SearchSpace
 
 MakeRecord = Callable[..., RunRecord]
 NAMES = ("lr", "batch_size", "optimizer", "momentum")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.tune_jobs.report.runs import HOSTILE, trials
-from tune_jobs.events import Ending, Status
-from tune_jobs.folder import RunFolder
+from tune_jobs.record.events import Ending, Status
+from tune_jobs.record.folder import RunFolder
 from tune_jobs.report import write_report
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.tune_jobs.report.runs import HOSTILE, trials
-from tune_jobs.cli import main
+from tune_jobs.cli.main import main
 from tune_jobs.errors import RunFolderError
-from tune_jobs.events import Ending, RunResumed, Status, TrialStarted
-from tune_jobs.folder import RunFolder
-from tune_jobs.holdout import LEDGER
-from tune_jobs.journal import Journal
+from tune_jobs.holdout.rows import LEDGER
+from tune_jobs.record.events import Ending, RunResumed, Status, TrialStarted
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import Journal
 from tune_jobs.report import write_report
 
 MakeRun = Callable[..., RunFolder]
@@ -127,7 +127,7 @@ def test_failures_are_grouped_by_reason(make_run: MakeRun) -> None:
 
 
 def test_it_tells_of_trials_after_the_test_rows_were_seen(make_run: MakeRun) -> None:
-    from tune_jobs.events import HoldoutUnsealed
+    from tune_jobs.record.events import HoldoutUnsealed
 
     folder = make_run([{"losses": [0.5]}])
     warning = "Trials were trained after the holdout was opened"

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainers.settings import ScoreSettings
-from tune_jobs.events import (
+from tune_jobs.record.events import (
     Ending,
     EpochsReported,
     Event,
@@ -26,9 +25,10 @@ from tune_jobs.events import (
     WorkerLost,
     in_force,
 )
-from tune_jobs.records import RunRecord
+from tune_jobs.record.run_record import RunRecord
 from tune_jobs.report.timeline import Close, Timeline, timeline
 from tune_jobs.report.timeline_figure import caption, timeline_figure
+from tune_jobs.trainers.settings import ScoreSettings
 
 BEGIN = 1_000_000.0
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tests.tune_jobs.report.runs import trials
-from trainers.settings import ScoreSettings
-from tune_jobs.events import Ending, EpochsReported, Status, TrialCreated, TrialEnded
-from tune_jobs.records import RunRecord
+from tune_jobs.record.events import Ending, EpochsReported, Status, TrialCreated, TrialEnded
+from tune_jobs.record.run_record import RunRecord
 from tune_jobs.report.tuning_curve import MOST_SIMULATED, TuningCurve, caption, curve_figure, tuning_curve
+from tune_jobs.trainers.settings import ScoreSettings
 
 MakeRecord = Callable[..., RunRecord]
 

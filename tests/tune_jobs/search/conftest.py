@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from threadpoolctl import threadpool_limits
 
-from search_spaces import SearchSpace
-from trainers.settings import ScoreSettings
-from tune_jobs.events import EpochsReported, Event, Status, TrialCreated, TrialEnded
-from tune_jobs.job_sections import SearchSettings
+from tune_jobs.job.settings import SearchSettings
+from tune_jobs.record.events import EpochsReported, Event, Status, TrialCreated, TrialEnded
 from tune_jobs.search.history import Configuration, Knowledge, SearchHistory
 from tune_jobs.search.methods import Method, make_method
+from tune_jobs.search_spaces import SearchSpace
+from tune_jobs.trainers.settings import ScoreSettings
 
 
 @pytest.fixture(scope="session", autouse=True)

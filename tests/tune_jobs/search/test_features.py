@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search_spaces import parse_space
 from tests.tune_jobs.search.conftest import FINITE, LOOK_ALIKES, SPACES
 from tune_jobs.search.features import INACTIVE, Features
+from tune_jobs.search_spaces import parse_space
 
 ALL = {**SPACES, **{f"finite {name}": space for name, space in FINITE.items()}}
 

@@ -6,11 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search_spaces import parse_space
 from tests.tune_jobs.search.conftest import created, ended, history_of, reported
-from trainers.early_stopping import Outcome
-from trainers.settings import ScoreSettings
-from tune_jobs.events import (
+from tune_jobs.record.events import (
     EpochsReported,
     Event,
     RunEnded,
@@ -21,6 +18,9 @@ from tune_jobs.events import (
     WorkerLost,
 )
 from tune_jobs.search.history import SearchHistory
+from tune_jobs.search_spaces import parse_space
+from tune_jobs.trainers.early_stopping import Outcome
+from tune_jobs.trainers.settings import ScoreSettings
 
 SPACE = parse_space({"x": {"low": 0.0, "high": 1.0}})
 INF, NAN = math.inf, math.nan

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search_spaces import parse_space
 from tests.tune_jobs.search.conftest import (
     FINITE,
     LOOK_ALIKES,
@@ -23,9 +22,10 @@ from tests.tune_jobs.search.conftest import (
     reported,
     search,
 )
-from tune_jobs.events import Event, Status
+from tune_jobs.record.events import Event, Status
 from tune_jobs.search.history import Configuration, Knowledge
 from tune_jobs.search.methods import MOST_FITTED, WARM_UP, Method, fitted_on, grid_in_order
+from tune_jobs.search_spaces import parse_space
 
 METHODS = ("gp", "tpe", "random", "grid")
 MODELS = ("gp", "tpe")

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FixedTrial, create_trial
 
-from search_spaces import SearchSpace, parse_space
 from tests.tune_jobs.search.conftest import FINITE, LOOK_ALIKES, SPACES
 from tune_jobs.search.optuna_space import distribution, suggest, to_optuna
+from tune_jobs.search_spaces import SearchSpace, parse_space
 
 ALL = {**SPACES, **{f"finite {name}": space for name, space in FINITE.items()}}
 

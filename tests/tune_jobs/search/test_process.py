@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search_spaces import parse_space
 from tests.tune_jobs.search.conftest import SPACES, drive, history_of, search, settings_of
 from tune_jobs.search.history import Configuration, Knowledge
 from tune_jobs.search.process import MethodProcess
+from tune_jobs.search_spaces import parse_space
 
 NAME = "conditional"
 SPACE = parse_space(SPACES[NAME])

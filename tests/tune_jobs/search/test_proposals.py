@@ -10,11 +10,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from search_spaces import SearchSpace, parse_space
 from tests.tune_jobs.search.conftest import SPACES, Space, created, history_of, reported, search, what_follows
 from tune_jobs.search.history import Configuration, Knowledge
 from tune_jobs.search.methods import Method
 from tune_jobs.search.proposals import Ahead, Immediate, OneAhead, Proposals
+from tune_jobs.search_spaces import SearchSpace, parse_space
 
 SPACE: Space = {"x": {"low": 0.0, "high": 1.0}, "y": {"low": 0.0, "high": 1.0}}
 GRID: Space = {"x": {"low": 1, "high": 40}}

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tests.tune_jobs.conftest import changed
-from tune_jobs.job_file import dump_yaml
+from tune_jobs.job.file import dump_yaml
 
 
 def put_job(folder: Path, storage: str, model: str) -> None:

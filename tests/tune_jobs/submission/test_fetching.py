@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainers.data import Rows
-from tune_jobs import holdout, open_run
-from tune_jobs.cli import main as command_line
+from tune_jobs import open_run
+from tune_jobs.cli.main import main as command_line
 from tune_jobs.errors import ClusterError, RunFolderError, SubmissionError
-from tune_jobs.events import Ending, Status
-from tune_jobs.folder import RunFolder
+from tune_jobs.holdout import rows as holdout
+from tune_jobs.record.events import Ending, Status
+from tune_jobs.record.folder import RunFolder
 from tune_jobs.submission.fetching import fetch_seen, unpacked
 from tune_jobs.submission.sending import main, send
+from tune_jobs.trainers.data import Rows
 
 TRIALS = [{"losses": [3.0]}, {"losses": [1.0]}, {"losses": [2.0]}, {"status": Status.FAILED}]
 BEST = "0001"

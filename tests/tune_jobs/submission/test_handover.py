@@ -8,10 +8,10 @@ import pytest
 from rich.console import Console
 
 from tune_jobs.errors import ClusterError
-from tune_jobs.events import RunStarted, TrialStarted
-from tune_jobs.folder import RunFolder
+from tune_jobs.job.user_modules import UserModule
+from tune_jobs.record.events import RunStarted, TrialStarted
+from tune_jobs.record.folder import RunFolder
 from tune_jobs.submission.handover import VARIABLE, Handover, has_begun, home_of, keep_submitted
-from tune_jobs.user_modules import UserModule
 from tune_jobs.versions import versions_here
 
 

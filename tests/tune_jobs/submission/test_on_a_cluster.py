@@ -12,7 +12,7 @@ import pytest
 from tests.head_node import Head, head_node
 from tests.tune_jobs.submission.laptop import put_job
 from tune_jobs import open_run
-from tune_jobs.events import Ending
+from tune_jobs.record.events import Ending
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ import pytest
 from tests.tune_jobs.conftest import changed
 from tune_jobs import Job
 from tune_jobs.errors import JobError
-from tune_jobs.job_file import dump_yaml
+from tune_jobs.job.file import dump_yaml
 from tune_jobs.submission import package
 from tune_jobs.submission.package import JOB_FILE, job_to_submit, make_package
 

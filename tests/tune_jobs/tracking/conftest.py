@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tune_jobs import Job
-from tune_jobs.events import (
+from tune_jobs.record.events import (
     CheckpointWritten,
     Ending,
     EpochsReported,
@@ -21,9 +21,9 @@ from tune_jobs.events import (
     WinnerSelected,
     WorkerLost,
 )
-from tune_jobs.folder import RunFolder
-from tune_jobs.journal import Journal
-from tune_jobs.records import RunRecord
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import Journal
+from tune_jobs.record.run_record import RunRecord
 from tune_jobs.tracking import Guest
 
 CONFIGURATIONS = {

@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tune_jobs import Job
-from tune_jobs.events import in_force
-from tune_jobs.journal import Journal, read_journal
+from tune_jobs.record.events import in_force
+from tune_jobs.record.journal import Journal, read_journal
 from tune_jobs.tracking import Guest, TrackedRun
 from tune_jobs.tracking.wandb import WandbTracker
 

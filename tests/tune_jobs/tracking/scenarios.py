@@ -14,11 +14,11 @@ from functools import partial
 from pathlib import Path
 
 from tests.tune_jobs.tracking.conftest import interrupted, run_events
-from tune_jobs.events import Event, RunResumed, Status, in_force
-from tune_jobs.folder import RunFolder
-from tune_jobs.job import Job
-from tune_jobs.journal import Journal, read_journal
-from tune_jobs.records import RunRecord
+from tune_jobs.job.job import Job
+from tune_jobs.record.events import Event, RunResumed, Status, in_force
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import Journal, read_journal
+from tune_jobs.record.run_record import RunRecord
 from tune_jobs.tracking import Guest, TrackedRun, Tracker
 
 MakeTrackers = Callable[[TrackedRun], dict[str, Tracker]]

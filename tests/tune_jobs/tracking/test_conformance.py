@@ -26,7 +26,7 @@ from tests.tune_jobs.tracking.scenarios import (
 from tests.tune_jobs.tracking.test_tensorboard import ended_well, epochs_in_tensorboard
 from tests.tune_jobs.tracking.wandb_reading import read_runs
 from tests.tune_jobs.tracking.wandb_session import wandb_environment
-from tune_jobs.folder import RunFolder
+from tune_jobs.record.folder import RunFolder
 from tune_jobs.tracking import TrackedRun, Tracker
 from tune_jobs.tracking.tensorboard import TensorboardTracker
 
@@ -143,7 +143,7 @@ def test_a_tracker_whose_place_is_taken_is_switched_off_and_the_run_goes_on(
     kind: Kind, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     from tests.tune_jobs.tracking.conftest import run_events
-    from tune_jobs.journal import read_journal
+    from tune_jobs.record.journal import read_journal
     from tune_jobs.tracking.base import LateTracker
 
     folder = folder_of(tmp_path, "taken")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.tune_jobs.tracking.conftest import WAIT_SECONDS, make_folder, run_events, track
-from tune_jobs.events import Event, WinnerSelected
-from tune_jobs.journal import Journal, read_journal
+from tune_jobs.record.events import Event, WinnerSelected
+from tune_jobs.record.journal import Journal, read_journal
 from tune_jobs.tracking import Guest
 
 

@@ -15,9 +15,9 @@ from tests.faults.killing import CommandLine, wait_until_gone
 from tests.tune_jobs.tracking.test_tensorboard import ended_well, epochs_in_tensorboard
 from tests.tune_jobs.tracking.wandb_reading import read_runs
 from tune_jobs import Run, open_run
-from tune_jobs.events import EpochsReported
-from tune_jobs.folder import RunFolder
-from tune_jobs.journal import read_journal
+from tune_jobs.record.events import EpochsReported
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import read_journal
 
 pytestmark = pytest.mark.slow
 

@@ -11,19 +11,20 @@ import pytest
 from tests.tune_jobs.tracking.conftest import make_folder, make_job
 from tests.tune_jobs.tracking.test_guest import Recorder
 from tests.tune_jobs.tracking.test_tensorboard import ended_well, epochs_in_tensorboard
-from tune_jobs import driver, ray_connection
 from tune_jobs.cluster.capacity import Cluster, Node
+from tune_jobs.driver import lifecycle as driver
 from tune_jobs.errors import ResourceError
-from tune_jobs.events import RunEnded, RunStarted, WinnerSelected
-from tune_jobs.folder import RunFolder
+from tune_jobs.record.events import RunEnded, RunStarted, WinnerSelected
+from tune_jobs.record.folder import RunFolder
 from tune_jobs.tracking import Guest, open_trackers
+from tune_jobs.tuning import ray_session as ray_connection
 
 
 def test_without_tracking_nothing_of_it_is_imported_or_made(tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text(make_job().to_yaml())
     code = (
-        "import sys; from pathlib import Path; import tune_jobs.driver; from tune_jobs import Job;"
-        "from tune_jobs.folder import RunFolder; from tune_jobs.tracking import open_trackers;"
+        "import sys; from pathlib import Path; import tune_jobs.driver.lifecycle; from tune_jobs import Job;"
+        "from tune_jobs.record.folder import RunFolder; from tune_jobs.tracking import open_trackers;"
         "print(open_trackers(Job.from_file('job.yaml'), RunFolder(Path('run'))));"
         "print({'wandb', 'tensorboardX', 'torch', 'ray'} & sys.modules.keys())"
     )

@@ -24,9 +24,9 @@ from tests.tune_jobs.tracking.conftest import (
     track,
     trial_records,
 )
-from tune_jobs.events import HoldoutEvaluated, HoldoutUnsealed
-from tune_jobs.folder import RunFolder
-from tune_jobs.journal import read_journal
+from tune_jobs.record.events import HoldoutEvaluated, HoldoutUnsealed
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import read_journal
 from tune_jobs.tracking import open_trackers
 
 JOB = make_job(tensorboard=True)

@@ -14,9 +14,9 @@ from tests.tune_jobs.tracking.conftest import CONFIGURATIONS, make_folder, make_
 from tests.tune_jobs.tracking.wandb_reading import ReadRun, read_runs
 from tests.tune_jobs.tracking.wandb_server import WandbServer, wandb_server
 from tests.tune_jobs.tracking.wandb_session import wandb_environment
-from tune_jobs.events import Event, HoldoutEvaluated, HoldoutUnsealed, in_force
-from tune_jobs.folder import RunFolder
-from tune_jobs.journal import Journal, read_journal
+from tune_jobs.record.events import Event, HoldoutEvaluated, HoldoutUnsealed, in_force
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import Journal, read_journal
 
 pytestmark = pytest.mark.slow
 
@@ -35,8 +35,8 @@ from pathlib import Path
 
 from tests.tune_jobs.tracking.follow_run import a_report
 from tune_jobs import Job
-from tune_jobs.events import in_force
-from tune_jobs.journal import Journal, read_journal
+from tune_jobs.record.events import in_force
+from tune_jobs.record.journal import Journal, read_journal
 from tune_jobs.tracking import Guest, TrackedRun
 from tune_jobs.tracking.wandb import WandbTracker
 
@@ -221,7 +221,7 @@ def test_the_test_is_a_run_of_its_own_that_is_there_once_the_holdout_was_opened(
 
 def test_a_run_that_is_extended_has_the_same_summary_run_with_its_new_outcome(tmp_path: Path) -> None:
     from tests.tune_jobs.tracking.conftest import reported
-    from tune_jobs.events import (
+    from tune_jobs.record.events import (
         Ending,
         RunEnded,
         RunResumed,

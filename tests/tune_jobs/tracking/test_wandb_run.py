@@ -18,7 +18,7 @@ from tests.tune_jobs.tracking.wandb_reading import read_runs
 from tests.tune_jobs.tracking.wandb_server import WandbServer, wandb_server
 from tests.tune_jobs.tracking.wandb_session import KEY, wandb_environment
 from tune_jobs import Run, open_run
-from tune_jobs.folder import RunFolder
+from tune_jobs.record.folder import RunFolder
 
 pytestmark = pytest.mark.slow
 

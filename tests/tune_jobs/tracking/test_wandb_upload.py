@@ -22,9 +22,9 @@ from tests.tune_jobs.tracking.conftest import (
 from tests.tune_jobs.tracking.wandb_reading import read_runs
 from tests.tune_jobs.tracking.wandb_server import UploadedRun, WandbServer, wandb_server
 from tests.tune_jobs.tracking.wandb_session import KEY, wandb_environment
-from tune_jobs.events import Event, HoldoutEvaluated, HoldoutUnsealed
-from tune_jobs.folder import RunFolder
-from tune_jobs.journal import Journal, read_journal
+from tune_jobs.record.events import Event, HoldoutEvaluated, HoldoutUnsealed
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import Journal, read_journal
 from tune_jobs.tracking.wandb_files import not_uploaded, upload_line
 
 pytestmark = pytest.mark.slow

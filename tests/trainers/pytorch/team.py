@@ -1,0 +1,74 @@
+"""Processes that train together over gloo on loopback, and do as a test tells them."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+SECONDS = 120
+
+
+class Team:
+    """Workers of one torch.distributed process group.
+
+    Args:
+        workers: how many.
+        folder: where they meet, and from where they import modules.
+    """
+
+    def __init__(self, workers: int, folder: Path) -> None:
+        spawn = get_context("spawn")
+        self._pipes: list[Connection] = []
+        self._processes = []
+        for rank in range(workers):
+            here, there = spawn.Pipe()
+            process = spawn.Process(target=_serve, args=(there, rank, workers, folder, sys.path), daemon=True)
+            process.start()
+            there.close()
+            self._pipes.append(here)
+            self._processes.append(process)
+
+    def __call__(self, function: Callable[..., Any], *args: Any) -> list[Any]:
+        """What `function(distribution, *args)` returns in each worker."""
+        for pipe in self._pipes:
+            pipe.send((function, args))
+        answers = []
+        for rank, pipe in enumerate(self._pipes):
+            assert pipe.poll(SECONDS), f"worker {rank} hangs"
+            answers.append(pipe.recv())
+        errors = [error for error, _ in answers if error is not None]
+        assert not errors, "\n".join(errors)
+        return [answer for _, answer in answers]
+
+    def end(self) -> None:
+        for pipe in self._pipes:
+            pipe.close()
+        for process in self._processes:
+            process.join(10)
+            process.kill()
+            process.join()
+
+
+def _serve(pipe: Connection, rank: int, workers: int, folder: Path, path: list[str]) -> None:
+    sys.path[:] = [str(folder), *path]
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    import torch.distributed as dist
+
+    from tune_jobs.trainers.pytorch.data_parallel import Workers
+
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=workers)
+    distribution = Workers()
+    while True:
+        try:
+            function, args = pipe.recv()
+        except EOFError:
+            break
+        try:
+            pipe.send((None, function(distribution, *args)))
+        except BaseException:
+            pipe.send((traceback.format_exc(), None))
+    dist.destroy_process_group()

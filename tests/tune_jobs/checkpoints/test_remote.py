@@ -1,0 +1,171 @@
+"""A trial's checkpoints in a store: what is promised of those in a folder holds, and an outage is waited out."""
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.tune_jobs.remote.object_stores import Proxy, environment
+from tests.tune_jobs.trainings import MakeTrainer, curve, train
+from tune_jobs.checkpoints.remote import RemoteCheckpoints
+from tune_jobs.checkpoints.store import (
+    DAMAGED_SUFFIX,
+    KEEP_PER_TRIAL,
+    CheckpointNotWritten,
+    Restored,
+    epoch_of,
+    open_checkpoints,
+    prune_checkpoints,
+)
+from tune_jobs.location import Location
+from tune_jobs.remote.store import Store, StoreError
+
+CONFIGURATION = {"lr": 0.1}
+
+
+def remote(
+    place: Location, trial_id: str = "0000", driver: str = "a", waiting: Callable[[], None] = lambda: None
+) -> RemoteCheckpoints:
+    return RemoteCheckpoints(place, trial_id, CONFIGURATION, driver, waiting)
+
+
+def epochs(files: Iterable[str]) -> list[int]:
+    return [epoch_of(file.rpartition("/")[2]) for file in files]
+
+
+def names(place: Location) -> list[str]:
+    return [stored.name for stored in Store(place).objects()]
+
+
+def test_few_are_kept_and_the_latest_is_found_again_by_another_worker(
+    place: Location, make_trainer: MakeTrainer
+) -> None:
+    straight = [result.to_mapping() for result in make_trainer().epochs()]
+    assert remote(place, "0007").restore(make_trainer()) == Restored()
+    files = train(make_trainer(), remote(place, "0007"), 3)
+    assert all(re.fullmatch(r"0007/epoch-00000[123]-[0-9a-f]{8}-a\.pt", file) for file in files)
+    assert epochs(files) == [1, 2, 3]
+    assert names(place) == files[-KEEP_PER_TRIAL:]
+    resumed = make_trainer()
+    store = open_checkpoints(place, "0007", CONFIGURATION, "a")
+    restored = store.restore(resumed)
+    assert (restored.file, restored.damaged) == (files[-1], ())
+    after = []
+    for result in resumed.epochs():
+        after.append(result.to_mapping())
+        store.save(resumed)
+    assert curve([*restored.results, *after]) == curve(straight)
+    assert len(names(place)) == KEEP_PER_TRIAL, "those of the first worker go too"
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a checkpoint", None])
+def test_a_damaged_one_is_passed_over_told_of_and_set_aside(
+    s3: Location, make_trainer: MakeTrainer, damage: bytes | None
+) -> None:
+    store = Store(s3)
+    *_, third = train(make_trainer(), remote(s3), 3)
+    content = store.get(third)
+    store.put(third, content[: len(content) // 2] if damage is None else damage)
+    resumed = make_trainer()
+    restored = remote(s3).restore(resumed)
+    assert len(restored.results) == resumed.epoch == 2
+    ((file, reason),) = restored.damaged
+    assert file == third
+    assert reason
+    assert third + DAMAGED_SUFFIX in names(s3)
+    assert remote(s3).restore(make_trainer()).damaged == ()
+
+
+@pytest.mark.parametrize("mode", ["slow", "down"])
+def test_an_outage_is_waited_out(proxy: Proxy, s3: Location, make_trainer: MakeTrainer, mode: str) -> None:
+    waited = []
+
+    def waiting() -> None:
+        waited.append(True)
+        if len(waited) == 2:
+            proxy.mode = "up"
+
+    trainer = make_trainer()
+    store = remote(s3, waiting=waiting)
+    train(trainer, store, 1)
+    proxy.mode = mode
+    train(trainer, store, 1)
+    assert len(waited) >= 2
+    proxy.mode, waited[:] = mode, []
+    resumed = make_trainer()
+    remote(s3, waiting=waiting).restore(resumed)
+    assert resumed.epoch == 2
+    assert len(waited) >= 2
+
+
+def test_a_long_outage_is_the_stores_fault_and_not_that_of_the_training(
+    proxy: Proxy, s3: Location, make_trainer: MakeTrainer
+) -> None:
+    trainer = make_trainer()
+    store = remote(s3)
+    train(trainer, store, 1)
+    proxy.mode = "down"
+    with environment({"TUNE_JOBS_OUTAGE_SECONDS": "0.1"}):
+        with pytest.raises(CheckpointNotWritten) as caught:
+            train(trainer, store, 1)
+        assert epochs([caught.value.file]) == [2]
+        assert caught.value.reason == f"it cannot be reached at {proxy.address}"
+        with pytest.raises(StoreError):
+            store.restore(make_trainer())
+    proxy.mode = "up"
+    assert store.save(trainer) == caught.value.file
+
+
+def test_checkpoints_of_losers_go(place: Location) -> None:
+    store = Store(place)
+    for name in ("0000/a", "0001/a", "0001/b", "0010/a"):
+        store.put(name, b"1")
+    for _ in range(2):
+        prune_checkpoints(place, {"0001", "0002"})
+        assert names(place) == ["0000/a", "0010/a"]
+
+
+def test_copies_for_who_wants_the_model(s3: Location, tmp_path: Path, make_trainer: MakeTrainer) -> None:
+    files = train(make_trainer(), remote(s3), 3)
+    for _ in range(2):
+        remote(s3).fetch(tmp_path / "0000")
+        assert sorted(path.name for path in (tmp_path / "0000").iterdir()) == [
+            file.partition("/")[2] for file in files[-KEEP_PER_TRIAL:]
+        ]
+    assert (tmp_path / files[-1]).read_bytes() == Store(s3).get(files[-1])
+
+
+def test_workers_of_two_drivers_never_write_over_or_remove_each_others(
+    s3: Location, make_trainer: MakeTrainer
+) -> None:
+    """One driver was cut off, and does not know yet that another one has taken over from it."""
+    cut_off = remote(s3, driver="a")
+    *_, last = train(trainer := make_trainer(), cut_off, 2)
+    resumed = make_trainer()
+    assert remote(s3, driver="b").restore(resumed).file == last, "curves are the same, whoever computes them"
+    theirs = remote(s3, driver="b")
+    files = train(resumed, theirs, 1)
+    content = Store(s3).get(files[0])
+    train(trainer, cut_off, 3)
+    assert Store(s3).get(files[0]) == content
+    assert epochs(names(s3)) == [3, 4, 5]
+
+
+def test_a_trial_goes_on_from_checkpoints_of_its_own_configuration_alone(
+    s3: Location, make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    """Where a driver's last words were lost, another one gives the ids of its last trials anew."""
+    train(make_trainer(lr=0.5), RemoteCheckpoints(s3, "0007", {"lr": 0.5}, "a"), 2)
+    other = remote(s3, "0007", "b")
+    assert other.restore(make_trainer(lr=0.1)) == Restored()
+    (file,) = train(make_trainer(lr=0.1), other, 1)
+    remote(s3, "0007").fetch(tmp_path)
+    assert [f"0007/{path.name}" for path in tmp_path.iterdir()] == [file]
+    read_back = {"model.hidden": [32], "lr": 0.1}
+    for number in (0.1, np.float64(0.1)):
+        again = RemoteCheckpoints(s3, "0008", {"lr": number, "model.hidden": (32,)}, "a")
+        train(make_trainer(), again, 1)
+    assert RemoteCheckpoints(s3, "0008", json.loads(json.dumps(read_back))).names() == again.names()

@@ -1,0 +1,262 @@
+"""Checkpoints of a run: few on disk, the latest sound one found again, with a real trainer on small data."""
+
+import resource
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.tune_jobs.trainings import MakeTrainer, curve, train
+from tune_jobs.checkpoints.store import (
+    DAMAGED_SUFFIX,
+    KEEP_BEST_TRIALS,
+    KEEP_PER_TRIAL,
+    CheckpointNotWritten,
+    CheckpointStore,
+    Restored,
+    prune_checkpoints,
+    sync_checkpoints,
+    unneeded,
+)
+from tune_jobs.record.events import Ending, Status
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.run_record import RunRecord
+from tune_jobs.trainers.errors import CheckpointError
+from tune_jobs.trainers.pytorch.checkpoints import load_checkpoint
+
+
+def test_without_a_checkpoint_a_trainer_stays_at_its_start(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer()
+    assert CheckpointStore(tmp_path, "0000").restore(trainer) == Restored()
+    assert trainer.epoch == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_is_named_by_trial_and_epoch_relative_to_the_root(
+    tmp_path: Path, make_trainer: MakeTrainer
+) -> None:
+    files = train(make_trainer(), CheckpointStore(tmp_path, "0007"), 3)
+    assert files == [f"0007/epoch-00000{epoch}.pt" for epoch in (1, 2, 3)]
+    assert load_checkpoint(tmp_path / files[-1])["best"]["epoch"] in {1, 2, 3}
+
+
+def test_only_the_last_few_of_a_trial_stay(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+    store = CheckpointStore(tmp_path, "0000")
+    files = train(make_trainer(), store, 4)
+    assert store.files() == [tmp_path / file for file in reversed(files[-KEEP_PER_TRIAL:])]
+    assert sorted((tmp_path / "0000").iterdir()) == sorted(store.files())
+
+
+def test_a_trainer_goes_on_from_the_last_checkpoint_with_all_results_before_it(
+    tmp_path: Path, make_trainer: MakeTrainer
+) -> None:
+    straight = make_trainer(lr=0.05)
+    expected = curve([result.to_mapping() for result in straight.epochs()])
+    train(make_trainer(lr=0.05), CheckpointStore(tmp_path, "0000"), 3)
+    resumed = make_trainer(lr=0.05)
+    before = CheckpointStore(tmp_path, "0000").restore(resumed)
+    assert before.damaged == ()
+    assert curve(before.results) == expected[:3]
+    assert curve([result.to_mapping() for result in resumed.epochs()]) == expected[3:]
+    assert resumed.best == straight.best
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory, make_trainer: MakeTrainer) -> list[bytes]:
+    """The checkpoints after epochs 2 and 3."""
+    root = tmp_path_factory.mktemp("saved")
+    files = train(make_trainer(), CheckpointStore(root, "0000"), 3)
+    return [(root / file).read_bytes() for file in files[1:]]
+
+
+@pytest.fixture(scope="module")
+def straight(make_trainer: MakeTrainer) -> list[dict[str, Any]]:
+    return curve([result.to_mapping() for result in make_trainer().epochs()])
+
+
+def put(root: Path, contents: Mapping[int, bytes]) -> CheckpointStore:
+    """A trial with these files as its checkpoints, by epoch, and no others."""
+    folder = root / "0000"
+    folder.mkdir(exist_ok=True)
+    for old in folder.iterdir():
+        old.unlink()
+    for epoch, content in contents.items():
+        (folder / f"epoch-{epoch:06d}.pt").write_bytes(content)
+    return CheckpointStore(root, "0000")
+
+
+OTHER_ZIP = b"PK\x05\x06" + bytes(18)
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a checkpoint", OTHER_ZIP, None])
+def test_a_damaged_checkpoint_is_passed_over_and_told_of(
+    tmp_path: Path, make_trainer: MakeTrainer, saved: list[bytes], damage: bytes | None
+) -> None:
+    second, third = saved
+    store = put(tmp_path, {2: second, 3: third[: len(third) // 2] if damage is None else damage})
+    resumed = make_trainer()
+    restored = store.restore(resumed)
+    assert len(restored.results) == resumed.epoch == 2
+    ((file, reason),) = restored.damaged
+    assert file == "0000/epoch-000003.pt"
+    assert reason
+    assert str(tmp_path) not in reason, "the file is named beside it"
+    assert store.restore(make_trainer()).damaged == (), "it is told once"
+
+
+def test_a_damaged_checkpoint_takes_no_place_of_a_sound_one(
+    tmp_path: Path, make_trainer: MakeTrainer, saved: list[bytes]
+) -> None:
+    store = put(tmp_path, {2: saved[0], 3: b"damaged"})
+    resumed = make_trainer()
+    store.restore(resumed)
+    assert [path.name for path in store.files()] == ["epoch-000002.pt"]
+    aside = tmp_path / "0000" / f"epoch-000003.pt{DAMAGED_SUFFIX}"
+    assert aside.read_bytes() == b"damaged"
+    next(resumed.epochs())
+    store.save(resumed)
+    assert [path.name for path in store.files()] == ["epoch-000003.pt", "epoch-000002.pt"]
+    assert store.restore(make_trainer()).damaged == ()
+
+
+def test_with_all_checkpoints_damaged_a_trial_starts_anew_and_says_so(
+    tmp_path: Path, make_trainer: MakeTrainer, straight: list[dict[str, Any]]
+) -> None:
+    store = put(tmp_path, {2: b"gone", 3: b"gone"})
+    resumed = make_trainer()
+    restored = store.restore(resumed)
+    assert (restored.results, resumed.epoch) == ((), 0)
+    assert [file for file, _ in restored.damaged] == ["0000/epoch-000003.pt", "0000/epoch-000002.pt"]
+    assert curve(result.to_mapping() for result in resumed.epochs()) == straight
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(which=st.sets(st.sampled_from([0, 1]), min_size=1), data=st.data())
+def test_whatever_happens_to_the_files_the_curve_is_the_same(
+    tmp_path: Path, make_trainer: MakeTrainer, saved: list[bytes], straight: list[dict[str, Any]],
+    which: set[int], data: st.DataObject,
+) -> None:  # fmt: skip
+    contents = list(saved)
+    for number in which:
+        contents[number] = data.draw(damaged(contents[number]))
+    store = put(tmp_path, dict(zip((2, 3), contents, strict=True)))
+    resumed = make_trainer()
+    restored = store.restore(resumed)
+    told = {file for file, _ in restored.damaged}
+    assert told <= {f"0000/epoch-{number + 2:06d}.pt" for number in which}
+    assert resumed.epoch in {0, 2, 3} - {int(file[-5:-3]) for file in told}
+    after = [result.to_mapping() for result in resumed.epochs()]
+    assert curve([*restored.results, *after]) == straight
+
+
+def damaged(content: bytes) -> st.SearchStrategy[bytes]:
+    """`content` cut, with some bits flipped, or overwritten in part."""
+
+    def flipped(bits: list[int]) -> bytes:
+        changed = bytearray(content)
+        for bit in bits:
+            changed[bit // 8] ^= 1 << bit % 8
+        return bytes(changed)
+
+    places = st.integers(0, len(content) - 1)
+    return st.one_of(
+        places.map(lambda length: content[:length]),
+        st.lists(st.integers(0, 8 * len(content) - 1), min_size=1, max_size=3, unique=True).map(flipped),
+        places.map(lambda start: content[:start] + bytes(len(content) - start)),
+    )
+
+
+def test_a_checkpoint_that_vanished_since_it_was_listed_is_no_damage(
+    tmp_path: Path, make_trainer: MakeTrainer, saved: list[bytes]
+) -> None:
+    store = put(tmp_path, {2: saved[0]})
+    (tmp_path / "0000" / "epoch-000003.pt").symlink_to(tmp_path / "gone")  # listed, and not there
+    resumed = make_trainer()
+    assert store.restore(resumed).damaged == ()
+    assert resumed.epoch == 2
+
+
+def test_a_checkpoint_of_another_configuration_is_an_error_and_not_a_silent_new_start(
+    tmp_path: Path, make_trainer: MakeTrainer
+) -> None:
+    store = CheckpointStore(tmp_path, "0000")
+    train(make_trainer(lr=0.01), store, 2)
+    with pytest.raises(CheckpointError, match="of another plan"):
+        store.restore(make_trainer(lr=0.02))
+
+
+def test_what_a_killed_worker_left_is_no_checkpoint(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+    store = CheckpointStore(tmp_path, "0000")
+    train(make_trainer(), store, 1)
+    (tmp_path / "0000" / ".epoch-000002.pt.123.tmp").write_bytes(b"half")
+    assert [path.name for path in store.files()] == ["epoch-000001.pt"]
+    resumed = make_trainer()
+    store.restore(resumed)
+    assert resumed.epoch == 1
+    assert sorted((tmp_path / "0000").iterdir()) == store.files(), "it is removed"
+
+
+@pytest.mark.parametrize("part", [0.0, 0.3, 0.9])
+def test_a_disk_that_takes_no_more_is_told_from_a_training_that_fails(
+    tmp_path: Path, make_trainer: MakeTrainer, saved: list[bytes], part: float
+) -> None:
+    store = put(tmp_path, {2: saved[0]})
+    trainer = make_trainer()
+    store.restore(trainer)
+    next(trainer.epochs())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(part * len(saved[1])), hard))
+    try:
+        with pytest.raises(CheckpointNotWritten) as caught:
+            store.save(trainer)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (caught.value.file, caught.value.reason) == ("0000/epoch-000003.pt", "File too large")
+    assert [path.name for path in (tmp_path / "0000").iterdir()] == ["epoch-000002.pt"]
+    assert store.save(trainer) == "0000/epoch-000003.pt"
+
+
+def test_a_root_that_is_gone_is_not_made_anew(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+    with pytest.raises(CheckpointNotWritten, match="No such file or directory"):
+        CheckpointStore(tmp_path / "unmounted", "0000").save(make_trainer())
+    assert not list(tmp_path.iterdir())
+
+
+# Over the whole run
+
+
+def test_ended_trials_keep_their_checkpoints_only_among_the_best(
+    folder: RunFolder, make_record: Callable[..., RunRecord]
+) -> None:
+    best = [{"losses": [float(loss)]} for loss in range(KEEP_BEST_TRIALS + 2)]
+    others = [
+        {"losses": [-1.0], "status": Status.FAILED},
+        {"losses": [float("nan")]},
+        {"losses": [99.0], "status": Status.RUNNING},
+        {"losses": [99.0], "status": Status.PENDING},
+        {"losses": [99.0], "status": Status.INTERRUPTED},
+        {"losses": [99.0], "status": Status.STOPPED_EARLY, "reason": Ending.TIME_LIMIT.value},
+    ]
+    record = make_record([*best, *others])
+    for trial_id in record.trials:
+        (folder.checkpoints / trial_id).mkdir()
+        (folder.checkpoints / trial_id / "epoch-000001.pt").touch()
+    prune_checkpoints(folder.checkpoints, unneeded(record))
+    kept = sorted(int(path.name) for path in folder.checkpoints.iterdir())
+    running, pending, interrupted, out_of_time = range(len(best) + 2, len(best) + 6)
+    assert kept == [*range(KEEP_BEST_TRIALS), running, pending, interrupted, out_of_time]
+    prune_checkpoints(folder.checkpoints, unneeded(record))
+    assert sorted(int(path.name) for path in folder.checkpoints.iterdir()) == kept
+
+
+def test_the_checkpoints_of_the_best_are_forced_to_the_disk_where_there_are_any(
+    folder: RunFolder, make_record: Callable[..., RunRecord]
+) -> None:
+    record = make_record([{"losses": [1.0]}, {"losses": [2.0]}, {"losses": [3.0], "status": Status.FAILED}])
+    (folder.checkpoints / "0000").mkdir()
+    (folder.checkpoints / "0000" / "epoch-000001.pt").write_bytes(b"weights")
+    (folder.checkpoints / "0000" / "epoch-000002.pt").symlink_to(folder.path / "gone")
+    sync_checkpoints(folder, record)

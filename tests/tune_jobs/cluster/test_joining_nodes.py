@@ -1,0 +1,162 @@
+"""Machines that join a run are asked once, beside it, and what is wrong with them is told."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from tune_jobs.cluster import joining_nodes as newcomers
+from tune_jobs.cluster.capacity import Cluster, Node
+from tune_jobs.cluster.joining_nodes import Newcomers
+from tune_jobs.cluster.node_checks import SurveyOver, survey
+from tune_jobs.errors import ResourceError, RunFolderError
+
+UNFIT = (
+    "of the machines that have joined (new, odd) not all are fit: odd: torch 2.12.0 there and 2.13.0 here. "
+    "Mend it, or take it out"
+)
+
+
+def node(name: str) -> Node:
+    return Node(f"id-{name}", name, {"CPU": 1.0})
+
+
+class Questioned:
+    """A cluster that grows, and the nodes that were asked."""
+
+    def __init__(self) -> None:
+        self.nodes = [node("head")]
+        self.asked: list[str] = []
+        self.told: list[str] = []
+        self.failures: list[Exception] = []
+        """What becomes of the first questions."""
+        self.held = threading.Event()
+        self.held.set()
+
+    def look(self) -> Cluster:
+        return Cluster(list(self.nodes))
+
+    def ask(self, nodes: Sequence[Node], over: Callable[[], bool]) -> None:
+        while not self.held.wait(0.01):
+            if over():
+                raise SurveyOver
+        self.asked += [node.name for node in nodes]
+        if self.failures:
+            raise self.failures.pop(0)
+        if any(node.name == "odd" for node in nodes):
+            raise ResourceError("odd: torch 2.12.0 there and 2.13.0 here")
+
+    def watch(self) -> Newcomers:
+        return Newcomers(["id-head"], self.look, self.ask, self.told.append)
+
+
+@pytest.fixture
+def questioned(monkeypatch: pytest.MonkeyPatch) -> Questioned:
+    monkeypatch.setattr(newcomers, "SECONDS_BETWEEN_LOOKS", -1.0)
+    monkeypatch.setattr(newcomers, "SECONDS_BEFORE_ASKING_AGAIN", 0.01)
+    return Questioned()
+
+
+def looks_until(watch: Newcomers, seen: Callable[[], object]) -> None:
+    until = time.monotonic() + 20
+    while not seen() and time.monotonic() < until:
+        watch.look()
+        time.sleep(0.01)
+    assert seen()
+
+
+def nobody_asks() -> bool:
+    return not any(thread.name == "newcomers" for thread in threading.enumerate())
+
+
+def test_those_that_were_asked_before_are_not_asked_again(questioned: Questioned) -> None:
+    with questioned.watch() as watch:
+        questioned.nodes += [node("new"), node("odd")]
+        looks_until(watch, lambda: questioned.told)
+        watch.look()
+        questioned.nodes += [node("later")]
+        looks_until(watch, lambda: "later" in questioned.asked)
+    assert questioned.asked == ["new", "odd", "later"]
+    assert questioned.told == [UNFIT]
+
+
+def test_one_that_was_there_and_was_not_asked_is_asked(questioned: Questioned) -> None:
+    questioned.nodes += [node("new"), node("odd")]
+    with questioned.watch() as watch:
+        looks_until(watch, lambda: questioned.told)
+    assert questioned.told == [UNFIT]
+
+
+def test_the_run_does_not_wait_for_the_answer(questioned: Questioned) -> None:
+    with questioned.watch() as watch:
+        questioned.held.clear()
+        questioned.nodes += [node("new"), node("odd")]
+        watch.look()
+        watch.look()
+        assert questioned.asked == questioned.told == []
+        questioned.held.set()
+        looks_until(watch, lambda: questioned.told)
+    assert questioned.told == [UNFIT]
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [RuntimeError("it was lost while it was asked"), OSError("busy"), RunFolderError("out of reach")],
+)
+def test_one_that_could_not_be_asked_is_asked_again(questioned: Questioned, failure: Exception) -> None:
+    questioned.failures = [failure]
+    with questioned.watch() as watch:
+        questioned.nodes += [node("new"), node("odd")]
+        looks_until(watch, lambda: questioned.told)
+    assert questioned.asked == ["new", "odd"] * 2
+    assert questioned.told == [UNFIT]
+
+
+def test_nobody_is_asked_beyond_the_end(questioned: Questioned) -> None:
+    questioned.held.clear()
+    with questioned.watch() as watch:
+        questioned.nodes.append(node("new"))
+        watch.look()
+        assert not nobody_asks()
+    assert nobody_asks()
+    assert questioned.asked == []
+
+
+@pytest.mark.slow
+def test_a_survey_that_outlives_the_run_starts_no_other_ray(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    from tune_jobs.tuning.ray_session import ray_connection
+
+    # A class of the function's own travels to the node with what it does.
+    class Silent:
+        def __init__(self, begun: Path) -> None:
+            self.begun = begun
+
+        def answer(self, node: str) -> str | None:
+            self.begun.touch()
+            time.sleep(600)
+            return None
+
+    monkeypatch.setattr(newcomers, "SECONDS_BETWEEN_LOOKS", -1.0)
+    told: list[str] = []
+    with ray_connection() as look:
+        assert look.asked == {node.node_id for node in look().nodes}
+
+        def ask(nodes: Sequence[Node], over: Callable[[], bool]) -> None:
+            survey(nodes, Silent(tmp_path / "begun"), over)
+
+        with Newcomers((), look, ask, told.append) as watch:
+            looks_until(watch, (tmp_path / "begun").exists)
+            assert not nobody_asks()
+        assert nobody_asks()
+        assert ray.is_initialized()
+    assert not ray.is_initialized()
+    with pytest.raises(SurveyOver):
+        survey([node("late")])
+    assert not ray.is_initialized()
+    assert told == []

@@ -1,0 +1,358 @@
+"""Runs that are resumed, under a real Ray: they end where they would have ended, whenever they were cut off."""
+
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import pytest
+
+from tests.tune_jobs.runs import (
+    assert_curves_are_those_of_training_alone,
+    assert_tables_tell_every_decision,
+    copy_run,
+    events_of,
+    job_in,
+    own_model,
+)
+from tune_jobs import Job, Run, open_run, resume, run
+from tune_jobs.errors import DamagedRun, Interrupted, JobError, RunFolderError, RunInUse
+from tune_jobs.holdout import rows as holdout
+from tune_jobs.record.events import (
+    Ending,
+    EpochsReported,
+    Event,
+    RunEnded,
+    RunResumed,
+    RunStarted,
+    TrialCreated,
+    TrialWaits,
+    WinnerSelected,
+)
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.tracking.optuna_study import STUDY_NAME, study_storage
+
+pytestmark = pytest.mark.slow
+
+MakeJob = Callable[..., Job]
+ONE_WORKER = {"resources/max_concurrent": 1}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_running() -> Iterator[None]:
+    from tune_jobs.tuning.ray_session import ray_connection
+
+    with ray_connection():
+        yield
+
+
+@pytest.fixture
+def make_job(tmp_path: Path) -> MakeJob:
+    return lambda changes: job_in(tmp_path, changes)
+
+
+class Copies:
+    """Copies the run folder as it is after certain events, with what workers are doing meanwhile: killed runs."""
+
+    def __init__(self, folder: Path, wanted: Callable[[int, Event], bool]) -> None:
+        self.paths: list[Path] = []
+        self._folder = folder
+        self._wanted = wanted
+        self._count = 0
+
+    def __call__(self, event: Event) -> None:
+        self._count += 1
+        if self._wanted(self._count, event):
+            (made,) = (self._folder / "runs").iterdir()
+            copy = self._folder / "copies" / f"after-{self._count:03d}-{event.type}"
+            copy_run(made, copy)
+            self.paths.append(copy)
+
+
+def without_clock(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.drop(columns=["seconds", "node"], errors="ignore")
+
+
+def assert_the_same(made: Run, expected: Run) -> None:
+    """Both tables, bit for bit, the winner, and the study."""
+    pd.testing.assert_frame_equal(
+        without_clock(made.trials), without_clock(expected.trials), check_exact=True
+    )
+    pd.testing.assert_frame_equal(
+        without_clock(made.epochs), without_clock(expected.epochs), check_exact=True
+    )
+    assert (made.winner.trial_id, made.winner.epoch, made.winner.score) == (
+        expected.winner.trial_id, expected.winner.epoch, expected.winner.score,
+    )  # fmt: skip
+    assert made.winner.checkpoint.name == expected.winner.checkpoint.name
+    assert made.winner.checkpoint.is_file()
+    assert study_of(made) == study_of(expected)
+
+
+def study_of(made: Run) -> list[Any]:
+    study = optuna.load_study(study_name=STUDY_NAME, storage=study_storage(RunFolder(made.path)))
+    return [(t.user_attrs["trial_id"], t.state, t.params, t.intermediate_values) for t in study.trials]
+
+
+# Killed at any moment
+
+
+@pytest.mark.parametrize(("method", "every"), [("gp", 23), ("random", 41)])
+def test_with_one_worker_a_killed_run_ends_as_it_would_have(
+    method: str, every: int, make_job: MakeJob, tmp_path: Path
+) -> None:
+    """The folder is copied after every few events, and each copy resumed; `make chaos` kills for real, and often."""
+    copies = Copies(tmp_path, lambda count, _: count % every == 5)
+    changes = {**ONE_WORKER, "search/trials": 14, "search/method": method}
+    expected = run(make_job(changes), listeners=[copies])
+    assert len(copies.paths) > 1
+    for path in copies.paths:
+        made = resume(path)
+        assert made.path == path
+        assert made.ending is Ending.ALL_TRIALS
+        assert_the_same(made, expected)
+        assert_tables_tell_every_decision(made)
+
+
+def test_with_two_workers_every_curve_is_what_it_would_have_been(make_job: MakeJob, tmp_path: Path) -> None:
+    copies = Copies(tmp_path, lambda count, _: count in {20, 60})
+    run(make_job({"search/trials": 16}), listeners=[copies])
+    for path in copies.paths:
+        before = open_run(path)
+        made = resume(path)
+        assert len(made.trials) == 16
+        assert list(made.trials["status"].unique()) != ["interrupted"]
+        assert_curves_are_those_of_training_alone(made)
+        assert_tables_tell_every_decision(made)
+        kept = before.epochs.set_index(["trial_id", "epoch"])["val_loss"]
+        assert made.epochs.set_index(["trial_id", "epoch"])["val_loss"].loc[kept.index].equals(kept)
+
+
+def test_a_run_may_be_cut_off_again_while_it_is_resumed(make_job: MakeJob, tmp_path: Path) -> None:
+    copies = Copies(tmp_path, lambda count, _: count == 12)
+    expected = run(make_job({**ONE_WORKER, "search/trials": 14}), listeners=[copies])
+    (path,) = copies.paths
+    for _ in range(2):
+        heard: list[Event] = []
+
+        def interrupt(event: Event, heard: list[Event] = heard) -> None:
+            heard.append(event)
+            if len(heard) == 14:
+                signal.raise_signal(signal.SIGINT)
+
+        with pytest.raises(Interrupted, match=f"`tune-jobs resume {path}` goes on"):
+            resume(path, listeners=[interrupt])
+        assert isinstance(heard[0], RunResumed), "listeners hear what is new"
+        assert open_run(path).ending is Ending.INTERRUPTED
+    assert_the_same(resume(path), expected)
+
+
+def test_a_checkpoint_that_the_driver_never_heard_of_is_known_to_the_next(
+    make_job: MakeJob, tmp_path: Path
+) -> None:
+    """The driver dies between a report and the event of its checkpoint."""
+    copies = Copies(tmp_path, lambda _, event: isinstance(event, EpochsReported))
+    expected = run(make_job({**ONE_WORKER, "search/trials": 3}), listeners=[copies])
+    for path in copies.paths:
+        assert_the_same(resume(path), expected)
+
+
+def test_a_run_that_was_killed_while_it_concluded_is_concluded(make_job: MakeJob, tmp_path: Path) -> None:
+    copies = Copies(tmp_path, lambda _, event: isinstance(event, RunEnded | WinnerSelected))
+    expected = run(make_job({**ONE_WORKER, "search/trials": 6}), listeners=[copies])
+    for path in copies.paths:
+        assert not (path / "selection.json").exists()
+        assert_the_same(resume(path), expected)
+
+
+def test_a_torn_line_is_dropped_with_a_notice(make_job: MakeJob, tmp_path: Path) -> None:
+    copies = Copies(tmp_path, lambda count, _: count == 20)
+    expected = run(make_job({**ONE_WORKER, "search/trials": 10}), listeners=[copies])
+    (path,) = copies.paths
+    journal = RunFolder(path).journal
+    content = journal.read_bytes()
+    journal.write_bytes(content[:-7])
+    made = resume(path)
+    assert_the_same(made, expected)
+    (again,) = [event for event in events_of(made) if isinstance(event, RunResumed)]
+    assert any("the last line of the journal was not finished" in notice for notice in again.notices)
+
+
+def test_checkpoints_that_are_gone_cost_time_and_nothing_else(make_job: MakeJob, tmp_path: Path) -> None:
+    copies = Copies(tmp_path, lambda count, _: count == 40)
+    expected = run(make_job({**ONE_WORKER, "search/trials": 14}), listeners=[copies])
+    (path,) = copies.paths
+    shutil.rmtree(path / "checkpoints")
+    (path / "checkpoints").mkdir()
+    assert_the_same(resume(path), expected)
+
+
+def test_the_driver_is_told_of_the_run_while_it_lasts(make_job: MakeJob, tmp_path: Path) -> None:
+    events = events_of(run(make_job({"search/trials": 1})))
+    assert isinstance(events[0], RunStarted)
+    assert events[0].driver.rpartition(":")[2].isdigit()
+
+
+# More trials, more time
+
+
+def test_a_finished_run_that_is_extended_equals_one_of_that_length(make_job: MakeJob, tmp_path: Path) -> None:
+    """Trials that had waited in vain go on where there are more places now."""
+    changes = {**ONE_WORKER, "search/method": "gp"}
+    expected = run(make_job({**changes, "search/trials": 20}))
+    short = run(make_job({**changes, "search/trials": 8}))
+    assert max(short.trials["epochs"]) == 3
+    made = resume(short.path, [("search.trials", 20)])
+    assert max(made.trials["epochs"]) == 9
+    assert_the_same(made, expected)
+    assert made.job.search.trials == 20
+    assert [event.trials for event in events_of(made) if isinstance(event, RunResumed)] == [20]
+
+
+def test_a_finished_run_is_left_as_it_is(make_job: MakeJob) -> None:
+    made = run(make_job({"search/trials": 3}))
+    journal, trials = RunFolder(made.path).journal.read_bytes(), made.trials
+    RunFolder(made.path).trials.unlink()
+    again = resume(made.path)
+    assert RunFolder(made.path).journal.read_bytes() == journal
+    assert again.trials.equals(trials)
+    assert RunFolder(made.path).trials.is_file(), "what was missing was made anew"
+
+
+def test_a_run_whose_time_was_over_goes_on_when_it_is_given_more(make_job: MakeJob) -> None:
+    trials = own_model(("steady", 0.0))
+    space = {**trials["search/space"], "lr": {"low": 1e-6, "high": 1e-3, "log": True}}
+    changes = {**trials, "search/space": space, "search/trials": 1000, "limits/minutes": 0.1}
+    made = run(make_job(changes))
+    assert made.ending is Ending.TIME_LIMIT
+    before = len(made.record.trials)
+    assert len(resume(made.path).record.trials) == before, "the time is over"
+    ended = resume(made.path, [("limits.minutes", None), ("search.trials", before + 1)])
+    assert ended.ending is Ending.ALL_TRIALS
+    assert len(ended.record.trials) == before + 1
+    assert not ended.trials["reason"].str.contains("time limit").any()
+    assert_curves_are_those_of_training_alone(ended)
+
+
+# What is refused
+
+
+def test_changed_data_are_refused(make_job: MakeJob, tmp_path: Path) -> None:
+    data = tmp_path / "rows.csv"
+    rows = [f"{i / 7},{i % 5},{i * 0.3}" for i in range(60)]
+    data.write_text("\n".join(["a,b,y", *rows]))
+    source = {"data": {"source": "rows.csv", "target": "y"}, "search/trials": 3}
+    copies = Copies(tmp_path, lambda count, _: count == 8)
+    expected = run(make_job({**source, **ONE_WORKER}), listeners=[copies])
+    (path,) = copies.paths
+    before = RunFolder(path).journal.read_bytes()
+    data.write_text("\n".join(["a,b,y", *rows[:-1], "1,2,3"]))
+    with pytest.raises(RunFolderError, match="the data are not what the run began with"):
+        resume(path)
+    assert RunFolder(path).journal.read_bytes() == before
+    moved = tmp_path / "moved.csv"
+    moved.write_text("\n".join(["a,b,y", *rows]))
+    assert_the_same(resume(path, [("data.source", str(moved))]), expected)
+
+
+def test_a_holdout_that_was_changed_is_refused(make_job: MakeJob, tmp_path: Path) -> None:
+    copies = Copies(tmp_path, lambda count, _: count == 8)
+    run(make_job({"search/trials": 3}), listeners=[copies])
+    (path,) = copies.paths
+    sealed = path / "holdout" / "rows.npz"
+    content = sealed.read_bytes()
+    sealed.chmod(0o600)
+    sealed.write_bytes(content[:-30])
+    with pytest.raises(DamagedRun, match="the test rows cannot be read"):
+        resume(path)
+    sealed.write_bytes(content)
+    resume(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["seed", "training.max_epochs", "search.space.lr.high", "resources.cpus_per_trial"]
+)
+def test_what_a_curve_depends_on_cannot_change(name: str, make_job: MakeJob, tmp_path: Path) -> None:
+    copies = Copies(tmp_path, lambda count, _: count == 3)
+    run(make_job({"search/trials": 1}), listeners=[copies])
+    with pytest.raises(JobError, match=f"{name} +no key that can change in a run that has begun"):
+        resume(copies.paths[0], [(name, 1)])
+
+
+def test_fewer_trials_than_were_made_are_refused(make_job: MakeJob) -> None:
+    made = run(make_job({"search/trials": 3}))
+    with pytest.raises(JobError, match="given 2; valid: 3 or more"):
+        resume(made.path, [("search.trials", 2)])
+
+
+def test_a_second_driver_is_refused_while_the_first_lives(make_job: MakeJob, tmp_path: Path) -> None:
+    refused: list[str] = []
+
+    def intrude(event: Event) -> None:
+        if isinstance(event, TrialWaits) and not refused:
+            (path,) = (tmp_path / "runs").iterdir()
+            with pytest.raises(RunInUse) as caught:
+                resume(path)
+            refused.append(str(caught.value))
+
+    run(make_job({"search/trials": 2}), listeners=[intrude])
+    assert "another process is at work on this run" in refused[0]
+
+
+def test_a_run_that_was_killed_before_it_began_says_so(make_job: MakeJob, tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "runs", "small")
+    with pytest.raises(RunFolderError, match="not a run folder"):
+        resume(folder.path)
+    folder.journal.touch()
+    with pytest.raises(DamagedRun, match="run its job anew"):
+        resume(folder.path)
+
+
+def test_trials_after_an_unsealing_mark_the_run(make_job: MakeJob) -> None:
+    made = run(make_job({"search/trials": 2}))
+    made.test()
+    assert not open_run(made.path).record.test_seen
+    longer = resume(made.path, [("search.trials", 4)])
+    assert longer.record.test_seen
+    assert '"test_seen": true' in (made.path / "selection.json").read_text()
+
+
+def test_an_opening_that_the_journal_was_not_told_of_counts(make_job: MakeJob) -> None:
+    """The process died between the ledger's entry and the journal's."""
+    made = run(make_job({"search/trials": 2}))
+    holdout.unseal(RunFolder(made.path), made.winner.trial_id)
+    assert resume(made.path, [("search.trials", 4)]).record.test_seen
+
+
+def test_the_one_look_is_not_spent_on_a_winner_of_yesterday(make_job: MakeJob) -> None:
+    before = run(make_job({"search/trials": 2}))
+    after = resume(before.path, [("search.trials", 4)])
+    with pytest.raises(RunFolderError, match="has gone on since it was opened"):
+        before.test()
+    after.test()
+
+
+def test_a_job_that_was_changed_by_hand_is_refused(make_job: MakeJob) -> None:
+    made = run(make_job({"search/trials": 1}))
+    job = RunFolder(made.path).job
+    job.write_text(job.read_text().replace("max_epochs: 9", "max_epochs: 10"))
+    with pytest.raises(DamagedRun, match="was changed since the run began"):
+        resume(made.path, [("search.trials", 2)])
+
+
+def test_what_was_reported_is_reported_once(make_job: MakeJob, tmp_path: Path) -> None:
+    copies = Copies(tmp_path, lambda count, _: count == 30)
+    run(make_job({**ONE_WORKER, "search/trials": 12}), listeners=[copies])
+    made = resume(copies.paths[0])
+    created = [event.trial_id for event in events_of(made) if isinstance(event, TrialCreated)]
+    assert len(created) == len(set(created)) == 12
+    reports = [
+        (event.trial_id, result["epoch"])
+        for event in events_of(made)
+        if isinstance(event, EpochsReported)
+        for result in event.results
+    ]
+    assert len(set(reports)) == len(made.epochs)

@@ -1,0 +1,114 @@
+"""Whether a run may be resumed, as which job, and whether anything is left to do: answers from events alone."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tune_jobs.driver.preparation import CHANGEABLE, trial_task
+from tune_jobs.driver.resumption import is_over, job_to_resume, run_resumed
+from tune_jobs.errors import JobError
+from tune_jobs.job.job import Job
+from tune_jobs.record.events import Ending, Event, RunEnded, RunResumed, RunStarted, TrialCreated
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import Journal
+
+MakeSections = Callable[..., dict[str, Any]]
+MakeRun = Callable[..., RunFolder]
+
+
+def begun(at: float = 1000.0, versions: dict[str, str] | None = None) -> RunStarted:
+    return RunStarted(
+        time=at, name="small", job_folder="", trials=2, rows={}, fingerprints={}, versions=versions or {}
+    )
+
+
+def created(number: int) -> TrialCreated:
+    return TrialCreated(time=1001.0, trial_id=f"{number:04d}", number=number, configuration={})
+
+
+def ended(how: Ending, at: float = 1060.0) -> RunEnded:
+    return RunEnded(time=at, ending=how)
+
+
+@pytest.fixture
+def job(make_sections: MakeSections) -> Callable[..., Job]:
+    return lambda **changes: Job.from_mapping(
+        make_sections(
+            {"search/trials": 2, **{key.replace("__", "/"): value for key, value in changes.items()}}
+        )
+    )
+
+
+TWO: list[Event] = [begun(), created(0), created(1)]
+
+
+def test_a_run_without_an_end_is_not_over(job: Callable[..., Job]) -> None:
+    assert not is_over(job(), TWO)
+
+
+@pytest.mark.parametrize("ending", Ending)
+def test_only_a_run_whose_trials_have_all_ended_is_over(job: Callable[..., Job], ending: Ending) -> None:
+    assert is_over(job(), [*TWO, ended(ending)]) is (ending is Ending.ALL_TRIALS)
+
+
+def test_a_run_that_is_asked_for_more_trials_is_not_over(job: Callable[..., Job]) -> None:
+    assert not is_over(job(search__trials=3), [*TWO, ended(Ending.ALL_TRIALS)])
+
+
+def test_the_time_of_earlier_drivers_counts(job: Callable[..., Job]) -> None:
+    events = [*TWO, ended(Ending.TIME_LIMIT, at=1060.0)]
+    assert is_over(job(limits__minutes=1), events)
+    assert not is_over(job(limits__minutes=2), events)
+    assert not is_over(job(limits__minutes=None), events)
+    again = [*events, RunResumed(time=9000.0, trials=2, versions={}), ended(Ending.TIME_LIMIT, at=9060.0)]
+    assert is_over(job(limits__minutes=2), again)
+
+
+def test_what_is_left_of_the_time_is_the_deadline(job: Callable[..., Job], folder: RunFolder) -> None:
+    limited = job(limits__minutes=2)
+    left = trial_task(limited, folder, spent=90).deadline
+    assert left is not None
+    assert 25 < left - time.time() < 31
+    assert trial_task(job(), folder, spent=90).deadline is None
+
+
+def test_what_may_change_changes(make_run: MakeRun) -> None:
+    folder = make_run([{"losses": [0.5]}])
+    with Journal(folder.journal) as journal:
+        changed = job_to_resume(
+            folder,
+            journal.past,
+            [("search.trials", 9), ("limits.minutes", 3), ("tracking.wandb.project", "demo")],
+        )
+        assert job_to_resume(folder, journal.past, []).search.trials == 6
+    assert (changed.search.trials, changed.limits.minutes) == (9, 3)
+    assert changed.tracking.wandb is not None
+
+
+@pytest.mark.parametrize(
+    "name", ["seed", "search.method", "search.trialsx", "limit.minutes", "data.split.seed"]
+)
+def test_what_may_not_is_named_with_what_may(make_run: MakeRun, name: str) -> None:
+    folder = make_run([{"losses": [0.5]}])
+    with Journal(folder.journal) as journal, pytest.raises(JobError) as caught:
+        job_to_resume(folder, journal.past, [(name, 1)])
+    assert name in str(caught.value)
+    assert all(key in str(caught.value) for key in CHANGEABLE)
+
+
+def test_a_wrong_value_is_one_problem(make_run: MakeRun) -> None:
+    folder = make_run([{"losses": [0.5]}])
+    with Journal(folder.journal) as journal, pytest.raises(JobError, match=r"search\.trials"):
+        job_to_resume(folder, journal.past, [("search.trials", "many")])
+
+
+def test_other_versions_are_a_notice(job: Callable[..., Job], tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    with Journal(path) as journal:
+        journal.append(begun(versions={"torch": "1.0"}))
+    with Journal(path) as journal:
+        notices = run_resumed(job(), journal).notices
+    assert any(notice.startswith("torch 1.0 is now 2.") for notice in notices)

@@ -1,0 +1,478 @@
+"""Whole runs under a real Ray: what a run leaves, what a trial gets, and what becomes of trials that fail."""
+
+import json
+import pickle
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+
+from tune_jobs import Job, Run, open_run, run
+from tune_jobs.driver.preparation import prepare, trial_task
+from tune_jobs.driver.train_alone import train_one
+from tune_jobs.errors import HoldoutOpened, ResourceError, RunFailed
+from tune_jobs.record.events import Ending, TrialCreated, WorkerLost
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import read_journal
+from tune_jobs.tracking.optuna_study import study_storage
+
+pytestmark = pytest.mark.slow
+
+MakeJob = Callable[..., Job]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_running() -> Iterator[None]:
+    """One Ray for all runs of this file: a run uses the one that its process has."""
+    from tune_jobs.tuning.ray_session import ray_connection
+
+    with ray_connection():
+        yield
+
+
+@pytest.fixture
+def make_job(tmp_path: Path) -> MakeJob:
+    def make(changes: Mapping[str, Any] | None = None, code: str = "") -> Job:
+        """A job on 60 rows, with dotted changes, and `code` as the module `user_code` in its folder."""
+        sections: dict[str, Any] = {
+            "name": "small",
+            "data": {"source": "linear_gaussian", "arguments": {"n": 100, "sigma": 0.1}},
+            "model": {"name": "linear"},
+            "training": {"max_epochs": 9, "loss": "mse", "metrics": ["mae"]},
+            "search": {
+                "space": {
+                    "lr": {"low": 1e-3, "high": 0.5, "log": True},
+                    "batch_size": {"values": [8, "full"]},
+                    "optimizer": {"values": ["sgd", "adam"]},
+                    "momentum": {"low": 0.0, "high": 0.9, "when": {"optimizer": "sgd"}},
+                },
+                "trials": 6,
+            },
+            "storage": str(tmp_path / "runs"),
+        }
+        for path, value in (changes or {}).items():
+            *above, key = path.split("/")
+            below = sections
+            for part in above:
+                below = below.setdefault(part, {})
+            below[key] = value
+        (tmp_path / "user_code.py").write_text(textwrap.dedent(code))
+        return Job.from_mapping(sections, tmp_path)
+
+    return make
+
+
+def only_search(**space: Any) -> dict[str, Any]:
+    return {"search/space": space, "search/method": "grid"}
+
+
+# What a run leaves
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("finished")
+    return run(MAKE(folder))
+
+
+def MAKE(folder: Path) -> Job:  # noqa: N802
+    return Job.from_mapping(
+        {
+            "name": "digits-small",
+            "seed": 3,
+            "data": {"source": "digits", "split": {"method": "stratified"}},
+            "model": {"name": "mlp"},
+            "training": {"max_epochs": 9, "loss": "cross_entropy", "metrics": ["accuracy", "f1"]},
+            "search": {
+                "space": {
+                    "lr": {"low": 1e-3, "high": 0.3, "log": True},
+                    "batch_size": {"values": [64, "full"]},
+                    "optimizer": {"values": ["sgd", "adam"]},
+                    "momentum": {"low": 0.0, "high": 0.9, "when": {"optimizer": "sgd"}},
+                    "model.hidden": {"values": [[16], [32]]},
+                    "model.dropout": {"low": 0.0, "high": 0.5},
+                },
+                "trials": 14,
+                "points": [{"lr": 0.05, "optimizer": "sgd"}],
+            },
+            "storage": str(folder / "runs"),
+        },
+        folder,
+    )
+
+
+def test_the_run_folder_holds_what_design_says(finished: Run) -> None:
+    names = {path.name for path in finished.path.iterdir()}
+    expected = {"job.yaml", "journal", "trials.parquet", "epochs.parquet", "selection.json", "checkpoints"}
+    assert expected | {"study.log", "holdout", "ray"} <= names
+    assert finished.path.name.startswith("digits-small-")
+
+
+def test_every_trial_has_a_row_and_a_final_status(finished: Run) -> None:
+    trials = finished.trials
+    assert list(trials["number"]) == list(range(14))
+    assert set(trials["status"]) <= {"completed", "stopped_early"}
+    assert (trials["status"] == "stopped_early").any()
+    assert (trials["status"] == "completed").any()
+    assert trials["reason"].str.len().gt(0).all()
+
+
+def test_no_epoch_is_missing_between_the_first_and_the_last(finished: Run) -> None:
+    epochs = finished.epochs
+    for trial in finished.trials.itertuples():
+        own = epochs[epochs["trial_id"] == trial.trial_id]
+        assert list(own["epoch"]) == list(range(1, trial.epochs + 1))
+    assert {"trial_id", "epoch", "train_loss", "val_loss", "accuracy", "f1", "lr", "seconds"} == set(epochs)
+
+
+def test_the_winner_is_the_lowest_validation_loss_of_all(finished: Run) -> None:
+    assert finished.winner.score == finished.epochs["val_loss"].min()
+    best = finished.epochs.loc[finished.epochs["val_loss"].idxmin()]
+    assert (finished.winner.trial_id, finished.winner.epoch) == (best["trial_id"], best["epoch"])
+
+
+def test_score_and_checkpoint_are_of_the_same_epoch(finished: Run) -> None:
+    """The loaded model, evaluated on the validation rows, gives the score to the last bit."""
+    import torch
+
+    model = finished.load_model()
+    rows = prepare(finished.job).validation
+    with torch.inference_mode():
+        loss = torch.nn.functional.cross_entropy(model(torch.tensor(rows.x)), torch.tensor(rows.y))
+    assert loss.item() == pytest.approx(finished.winner.score, rel=1e-6)
+
+
+def test_points_are_tried_first(finished: Run) -> None:
+    first = finished.trials.iloc[0]
+    assert (first["config.lr"], first["config.optimizer"]) == (0.05, "sgd")
+
+
+def test_a_trial_under_ray_equals_the_same_training_alone_bit_for_bit(finished: Run) -> None:
+    """Workers were re-used: there are more trials than workers. Also the losses of a fresh process are the same."""
+    epochs = finished.epochs
+    for trial_id, record in finished.record.trials.items():
+        own = epochs[epochs["trial_id"] == trial_id]
+        alone = [
+            result.to_mapping()
+            for result, _ in zip(train_one(finished.job, record.configuration), own.index, strict=False)
+        ]
+        for name in ("train_loss", "val_loss", "accuracy", "f1", "lr"):
+            assert [row[name] for row in alone] == list(own[name]), (trial_id, name)
+    assert len({record.worker for record in finished.record.trials.values()}) < len(finished.record.trials)
+
+
+def test_only_the_best_few_checkpoints_stay(finished: Run) -> None:
+    kept = {path.name for path in (finished.path / "checkpoints").iterdir()}
+    best = finished.trials.sort_values(["score", "number"])["trial_id"].head(5)
+    assert kept == set(best)
+    assert finished.winner.checkpoint.is_file()
+
+
+def test_no_trial_of_the_study_stays_running(finished: Run) -> None:
+    study = optuna.load_study(study_name=None, storage=study_storage(RunFolder(finished.path)))
+    states = {trial.user_attrs["trial_id"]: trial.state.name for trial in study.trials}
+    expected = {"completed": "COMPLETE", "stopped_early": "PRUNED"}
+    assert states == {t.trial_id: expected[t.status] for t in finished.trials.itertuples()}
+    pruned = [trial for trial in study.trials if trial.state.name == "PRUNED"]
+    assert all(trial.intermediate_values for trial in pruned)
+
+
+def test_the_run_can_be_opened_again_from_its_folder(finished: Run) -> None:
+    again = open_run(finished.path)
+    assert again.trials.equals(finished.trials)
+    assert again.job == finished.job
+    assert again.ending is Ending.ALL_TRIALS
+
+
+def test_the_fingerprints_are_recorded(finished: Run) -> None:
+    selection = json.loads((finished.path / "selection.json").read_text())
+    assert {"data", "split", "space", "job"} == set(selection["fingerprints"])
+    assert selection["fingerprints"]["space"] == finished.job.search.space.fingerprint()
+    assert selection["versions"]["torch"].startswith("2.")
+
+
+# The sealed holdout
+
+
+def test_no_test_row_is_in_what_a_trial_receives(make_job: MakeJob) -> None:
+    """Each test row's bytes are looked for in the pickled objects; training rows are found the same way."""
+    job = make_job()
+    prepared = prepare(job)
+    received = pickle.dumps((prepared.for_trials(), trial_task(job, RunFolder(Path("/somewhere")))))
+    assert all(row.tobytes() in received for row in prepared.train.x)
+    assert not any(row.tobytes() in received for row in prepared.test.x)
+    assert not any(row.tobytes() in received for row in prepared.test.y)
+    assert b"holdout" not in received
+
+
+def test_no_test_row_is_in_what_ray_is_given(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same, of the very objects that a run hands to Ray Tune."""
+    from tune_jobs.tuning import loop as tuning
+
+    given: list[bytes] = []
+    share = tuning.share
+
+    def spy(*arguments: Any) -> Any:
+        given.append(pickle.dumps(arguments))
+        return share(*arguments)
+
+    monkeypatch.setattr(tuning, "share", spy)
+    job = make_job({"search/trials": 1})
+    run(job)
+    rows = prepare(job)
+    assert all(row.tobytes() in given[0] for row in rows.train.x)
+    assert not any(row.tobytes() in given[0] for row in rows.test.x)
+
+
+def test_the_sealed_rows_are_the_test_rows_and_no_other_file_holds_them(finished: Run) -> None:
+    rows = prepare(finished.job).test
+    sealed = finished.path / "holdout" / "rows.npz"
+    with np.load(sealed) as arrays:
+        assert np.array_equal(arrays["x"], rows.x)
+        assert np.array_equal(arrays["y"], rows.y)
+    assert sealed.stat().st_mode & 0o077 == 0
+    needles = [row.tobytes() for row in rows.x[:20]]
+    for path in finished.path.rglob("*"):
+        if path.is_file() and path != sealed:
+            content = path.read_bytes()
+            assert not any(needle in content for needle in needles), path
+
+
+def test_the_holdout_is_opened_once_and_again_only_with_a_reason(make_job: MakeJob) -> None:
+    made = run(make_job({"search/trials": 2}))
+    first = made.test()
+    assert set(first) == {"test_loss", "test_mae"}
+    with pytest.raises(HoldoutOpened, match="were read before"):
+        open_run(made.path).test()
+    assert open_run(made.path).test(again=True, reason="a reviewer asked") == first
+    ledger = [json.loads(line) for line in (made.path / "holdout" / "ledger.jsonl").read_text().splitlines()]
+    assert [entry["reason"] for entry in ledger if "reason" in entry] == [None, "a reviewer asked"]
+
+
+def test_the_test_loss_is_that_of_the_winner_on_the_test_rows(make_job: MakeJob) -> None:
+    import torch
+
+    made = run(make_job({"search/trials": 2}))
+    rows = prepare(made.job).test
+    with torch.inference_mode():
+        outputs = made.load_model()(torch.tensor(rows.x))
+    assert made.test()["test_loss"] == pytest.approx(
+        float(((outputs - torch.tensor(rows.y)) ** 2).mean()), rel=1e-5
+    )
+
+
+# Trials that fail
+
+FAILING = """
+    import os, time, signal, pathlib
+    import torch
+    from torch import nn
+
+    def broken(input_shape, outputs, how, folder="."):
+        if how == "raise":
+            raise RuntimeError("the user's own fault")
+        if how == "memory":
+            raise MemoryError("out of memory, in earnest")
+        if how == "shape":
+            return nn.Linear(input_shape[0], outputs + 1)
+        model = nn.Linear(input_shape[0], outputs)
+        if how == "nan":
+            with torch.no_grad():
+                model.weight.fill_(float("nan"))
+        return Dying(model, how, pathlib.Path(folder))
+
+    class Dying(nn.Module):
+        def __init__(self, inner, how, folder):
+            super().__init__()
+            self.inner, self.how, self.folder, self.epochs = inner, how, folder, 0
+
+        def train(self, mode=True):
+            self.epochs += mode
+            once = self.folder / "died"
+            dies = self.how == "die" or (self.how == "die_once" and not once.exists())
+            if mode and self.epochs > 3 and dies:
+                if self.how == "die_once":
+                    once.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            if mode and self.epochs > 3 and self.how == "exit":
+                raise SystemExit(0)
+            if mode and self.epochs > 7 and self.how == "late_nan":
+                with torch.no_grad():
+                    self.inner.weight.fill_(float("nan"))
+            if mode and self.epochs > 3 and self.how == "hang":
+                time.sleep(1000)
+            return super().train(mode)
+
+        def forward(self, x):
+            return self.inner(x)
+"""
+
+
+def failing(*how: str, **changes: Any) -> dict[str, Any]:
+    search = only_search(**{"lr": 0.01, "model.how": {"values": list(how)}})
+    return {
+        "model/name": "user_code:broken",
+        "training/metrics": [],
+        "scheduler/method": "none",
+        **search,
+        **changes,
+    }
+
+
+def test_a_failed_trial_is_one_row_with_its_reason_and_the_others_go_on(make_job: MakeJob) -> None:
+    made = run(make_job(failing("raise", "memory", "shape", "nan", "fine"), FAILING))
+    trials = made.trials.set_index("config.model.how")
+    assert dict(trials["status"]) == {
+        "raise": "failed", "memory": "failed", "shape": "failed", "nan": "failed", "fine": "completed",
+    }  # fmt: skip
+    assert "RuntimeError: the user's own fault" in trials["reason"]["raise"]
+    assert "out of memory, in earnest" in trials["reason"]["memory"]
+    assert "2" in trials["reason"]["shape"]
+    assert "nan at epoch 1" in trials["reason"]["nan"]
+    assert made.winner.configuration["model.how"] == "fine"
+    assert len({record.worker for record in made.record.trials.values()} - {""}) <= 2, "workers were lost"
+
+
+def test_a_training_that_diverges_late_never_wins_though_its_first_epochs_were_good(
+    make_job: MakeJob,
+) -> None:
+    changes = failing("late_nan", "fine")
+    changes["search/space"]["lr"] = {"values": [0.3]}
+    made = run(make_job(changes, FAILING))
+    trials = made.trials.set_index("config.model.how")
+    assert dict(trials["status"]) == {"late_nan": "failed", "fine": "completed"}
+    assert trials["score"]["late_nan"] > 0, "it had finite epochs before"
+    assert made.winner.configuration["model.how"] == "fine"
+
+
+def test_a_trial_that_calls_exit_is_a_failed_one(make_job: MakeJob) -> None:
+    made = run(make_job(failing("exit", "fine"), FAILING))
+    trials = made.trials.set_index("config.model.how")
+    assert dict(trials["status"]) == {"exit": "failed", "fine": "completed"}
+    assert "called sys.exit(0)" in trials["reason"]["exit"]
+
+
+def test_a_killed_worker_goes_on_from_the_last_checkpoint(make_job: MakeJob, tmp_path: Path) -> None:
+    changes = failing("die_once", **{"model/arguments": {"folder": str(tmp_path)}})
+    made = run(make_job(changes, FAILING))
+    assert list(made.trials["status"]) == ["completed"]
+    assert list(made.epochs["epoch"]) == list(range(1, 10))
+    events = read_journal(RunFolder(made.path).journal)
+    assert sum(isinstance(event, WorkerLost) for event in events) == 1
+    straight = [r.val_loss for r in train_one(make_job(changes, FAILING), {"lr": 0.01, "model.how": "fine"})]
+    assert list(made.epochs["val_loss"]) == straight, "the curve of a killed and resumed trial differs"
+
+
+def test_a_worker_that_dies_every_time_fails_after_its_retries(make_job: MakeJob) -> None:
+    made = run(make_job(failing("die", "fine", **{"limits/retries_per_trial": 1}), FAILING))
+    trials = made.trials.set_index("config.model.how")
+    assert dict(trials["status"]) == {"die": "failed", "fine": "completed"}
+    assert "worker died" in trials["reason"]["die"]
+    assert sum(isinstance(e, WorkerLost) for e in read_journal(RunFolder(made.path).journal)) == 1
+
+
+def test_a_trial_that_hangs_loses_its_worker(make_job: MakeJob) -> None:
+    limits = {"limits/retries_per_trial": 0, "limits/minutes_per_epoch": 0.05}
+    made = run(make_job(failing("hang", "fine", **limits), FAILING))
+    trials = made.trials.set_index("config.model.how")
+    assert dict(trials["status"]) == {"hang": "failed", "fine": "completed"}
+    assert "no epoch for" in trials["reason"]["hang"]
+
+
+def test_a_run_without_a_success_fails_with_the_commonest_reason(make_job: MakeJob) -> None:
+    with pytest.raises(RunFailed, match="the user's own fault") as raised:
+        run(make_job(failing("raise", **{"search/trials": 1}), FAILING))
+    failed = open_run(raised.value.path)
+    assert failed.winner_id is None
+    assert list(failed.trials["status"]) == ["failed"]
+    assert "Traceback" in next(iter(failed.record.trials.values())).details
+
+
+# Search, schedulers and limits
+
+
+def test_grid_tries_every_configuration_once(make_job: MakeJob) -> None:
+    space = {
+        "lr": {"values": [0.01, 0.1]},
+        "optimizer": {"values": ["sgd", "adam"]},
+        "momentum": {"values": [0.0, 0.5], "when": {"optimizer": "sgd"}},
+    }
+    job = make_job({**only_search(**space), "search/trials": 100, "training/max_epochs": 2})
+    made = run(job)
+    tried = [dict(record.configuration) for record in made.record.trials.values()]
+    assert len(tried) == job.trials == 6
+    assert all(configuration in tried for configuration in job.search.space.grid())
+
+
+def test_a_grid_tells_equal_looking_values_apart_and_takes_points_first(make_job: MakeJob) -> None:
+    space = {"batch_size": {"values": [8, 16]}, "nesterov": {"values": [True, False]}, "momentum": 0.5}
+    points = [{"batch_size": 16, "nesterov": False}, {"nesterov": False}]
+    made = run(
+        make_job(
+            {**only_search(**space), "search/points": points, "search/trials": 9, "training/max_epochs": 1}
+        )
+    )
+    tried = [
+        (c.configuration["batch_size"], c.configuration["nesterov"]) for c in made.record.trials.values()
+    ]
+    assert tried[:2] == [(16, False), (8, False)]
+    assert sorted(tried) == [(8, False), (8, True), (16, False), (16, True)]
+
+
+@pytest.mark.parametrize("method", ["asha_stopping", "median", "none"])
+def test_schedulers(make_job: MakeJob, method: str) -> None:
+    changes = {"search/method": "random", "search/trials": 16, "search/space/lr/low": 1e-6}
+    made = run(make_job({"scheduler/method": method, **changes}))
+    statuses = set(made.trials["status"])
+    assert statuses == ({"completed"} if method == "none" else {"completed", "stopped_early"})
+
+
+def test_gp_proposes_configurations(make_job: MakeJob) -> None:
+    assert (
+        len(run(make_job({"search/method": "gp", "search/trials": 12, "training/max_epochs": 2})).trials)
+        == 12
+    )
+
+
+def test_the_same_seed_proposes_the_same_with_one_worker(make_job: MakeJob) -> None:
+    changes = {"resources/max_concurrent": 1, "seed": 5, "search/trials": 8}
+    first, second = run(make_job(changes)), run(make_job(changes))
+    columns = ["trial_id", "epoch", "train_loss", "val_loss", "mae", "lr"]
+    assert first.epochs[columns].equals(second.epochs[columns])
+    other = run(make_job({**changes, "seed": 6}))
+    assert not other.epochs[columns].equals(first.epochs[columns])
+
+
+def test_the_time_limit_ends_the_run_in_order(make_job: MakeJob) -> None:
+    code = """
+        import time
+        from torch import nn
+        class Slow(nn.Linear):
+            def train(self, mode=True):
+                time.sleep(0.2 * mode)
+                return super().train(mode)
+        def slow(input_shape, outputs):
+            return Slow(input_shape[0], outputs)
+    """
+    changes = {"model/name": "user_code:slow", "training/max_epochs": 100_000, "limits/minutes": 0.1}
+    made = run(make_job({**changes, "scheduler/method": "none"}, code))
+    assert made.ending is Ending.TIME_LIMIT
+    assert set(made.trials["status"]) == {"stopped_early"}
+    assert set(made.trials["reason"]) == {Ending.TIME_LIMIT.value}
+    assert made.winner.checkpoint.is_file()
+
+
+def test_too_many_gpus_are_refused_before_a_trial_waits(make_job: MakeJob) -> None:
+    with pytest.raises(ResourceError, match=r"resources\.gpus_per_trial: a trial asks for 64"):
+        run(make_job({"resources/gpus_per_trial": 64}))
+
+
+def test_events_are_in_order(finished: Run) -> None:
+    events = read_journal(RunFolder(finished.path).journal)
+    assert [event.type for event in events[:2]] == ["run_started", "trial_created"]
+    assert [event.type for event in events[-2:]] == ["run_ended", "winner_selected"]
+    assert sum(isinstance(event, TrialCreated) for event in events) == 14

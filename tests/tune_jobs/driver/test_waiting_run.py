@@ -1,0 +1,238 @@
+"""Trials that wait, under a real Ray: what goes on, what ends, what is lost, and what the journal tells of it."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+
+from tests.tune_jobs.runs import (
+    assert_curves_are_those_of_training_alone,
+    assert_tables_tell_every_decision,
+    events_of,
+    job_in,
+    own_model,
+)
+from tune_jobs import Job, Run, open_run, run
+from tune_jobs.errors import Interrupted
+from tune_jobs.job.rung_epochs import make_tables
+from tune_jobs.record.events import (
+    Ending,
+    EpochsReported,
+    Event,
+    RunResumed,
+    TrialCreated,
+    TrialPromoted,
+    TrialStarted,
+    TrialWaits,
+    WorkerLost,
+    in_force,
+)
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.tracking.optuna_study import study_storage
+
+pytestmark = pytest.mark.slow
+
+MakeJob = Callable[..., Job]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_running() -> Iterator[None]:
+    from tune_jobs.tuning.ray_session import ray_connection
+
+    with ray_connection():
+        yield
+
+
+@pytest.fixture
+def make_job(tmp_path: Path) -> MakeJob:
+    return lambda changes: job_in(tmp_path, changes)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return run(job_in(tmp_path_factory.mktemp("finished"), {}))
+
+
+# What a run leaves
+
+
+def test_the_share_of_each_rung_goes_on_and_the_others_end_where_they_waited(finished: Run) -> None:
+    """Of 20 trials 6 go on after epoch 1, and 2 after epoch 3."""
+    assert sorted(finished.trials["epochs"]) == [1] * 14 + [3] * 4 + [9] * 2
+    for trial in finished.trials.itertuples():
+        if trial.epochs == 9:
+            assert trial.status == "completed"
+        else:
+            assert trial.status == "stopped_early"
+            assert trial.reason == f"waited at epoch {trial.epochs}: no place among the best 1/3 of its rung"
+    assert finished.ending is Ending.ALL_TRIALS
+
+
+def test_every_epoch_is_in_the_journal_once(finished: Run) -> None:
+    reported = [
+        (event.trial_id, result["epoch"])
+        for event in events_of(finished)
+        if isinstance(event, EpochsReported)
+        for result in event.results
+    ]
+    assert len(reported) == len(set(reported)) == 14 + 4 * 3 + 2 * 9
+
+
+def test_the_study_knows_that_waiting_trials_were_pruned(finished: Run) -> None:
+    study = optuna.load_study(study_name=None, storage=study_storage(RunFolder(finished.path)))
+    expected = {"completed": "COMPLETE", "stopped_early": "PRUNED"}
+    states = {trial.user_attrs["trial_id"]: trial.state.name for trial in study.trials}
+    assert states == {t.trial_id: expected[t.status] for t in finished.trials.itertuples()}
+    rungs = {trial.user_attrs["trial_id"]: list(trial.intermediate_values) for trial in study.trials}
+    for trial in finished.trials.itertuples():
+        assert rungs[trial.trial_id] == [epoch for epoch in (1, 3, 9) if epoch <= trial.epochs]
+
+
+def test_a_promoted_trial_goes_on_bit_for_bit(finished: Run) -> None:
+    waited = {event.trial_id for event in events_of(finished) if isinstance(event, TrialWaits)}
+    went_on = {event.trial_id for event in events_of(finished) if isinstance(event, TrialPromoted)}
+    assert waited & went_on, "no trial waited and went on"
+    assert_curves_are_those_of_training_alone(finished)
+
+
+def test_no_worker_is_started_in_another_s_place(finished: Run) -> None:
+    workers = {event.worker for event in events_of(finished) if isinstance(event, EpochsReported)}
+    assert len(workers) <= 2
+
+
+def test_tables_from_the_journal_tell_every_decision(finished: Run) -> None:
+    assert_tables_tell_every_decision(finished)
+
+
+# Few workers, few trials
+
+
+def test_one_worker_does_it_all(make_job: MakeJob) -> None:
+    made = run(make_job({"resources/max_concurrent": 1}))
+    assert sorted(made.trials["epochs"]) == [1] * 14 + [3] * 4 + [9] * 2
+    assert len({event.worker for event in events_of(made) if isinstance(event, EpochsReported)}) == 1
+    running: set[str] = set()
+    for event in events_of(made):
+        if isinstance(event, TrialStarted):
+            running.add(event.trial_id)
+        elif isinstance(event, TrialWaits) or event.type == "trial_ended":
+            running.discard(event.trial_id)  # type: ignore[attr-defined]
+        assert len(running) <= 1
+    assert_tables_tell_every_decision(made)
+
+
+def test_a_single_trial_waits_for_nobody(make_job: MakeJob) -> None:
+    made = run(make_job({"search/trials": 1}))
+    assert list(made.trials["status"]) == ["stopped_early"]
+    assert list(made.trials["reason"]) == ["waited at epoch 1: no place among the best 1/3 of its rung"]
+    assert made.winner.checkpoint.is_file()
+
+
+def test_a_grid_is_tried_in_full(make_job: MakeJob) -> None:
+    space = {"lr": {"values": [0.001, 0.01, 0.1]}, "batch_size": {"values": [8, 16, 32]}}
+    made = run(make_job({"search/space": space, "search/method": "grid", "search/trials": 100}))
+    assert sorted(made.trials["epochs"]) == [1] * 6 + [3] * 2 + [9]
+    tried = [dict(record.configuration) for record in made.record.trials.values()]
+    assert len(tried) == 9
+    assert all(configuration in tried for configuration in made.job.search.space.grid())
+
+
+def test_a_trial_may_stop_itself_after_it_was_promoted(make_job: MakeJob) -> None:
+    stopping = {"patience": 1, "min_delta": 10.0}
+    made = run(make_job({"training/early_stopping": stopping, "search/trials": 6}))
+    assert set(made.trials["epochs"]) == {1, 2}
+    assert sorted(made.trials["status"]) == ["stopped_early"] * 6
+    assert sum("waited" in reason for reason in made.trials["reason"]) == 4
+
+
+# What goes wrong
+
+
+def test_a_trial_that_waits_goes_on_in_another_worker_when_its_own_was_killed(
+    make_job: MakeJob, tmp_path: Path
+) -> None:
+    trials = own_model(("", 10.0), ("die_once", 20.0), ("", 30.0))
+    made = run(
+        make_job({**trials, "resources/max_concurrent": 1, "model/arguments": {"folder": str(tmp_path)}})
+    )
+    assert list(made.trials["epochs"]) == [3, 1, 1]
+    workers = [
+        event.worker
+        for event in events_of(made)
+        if isinstance(event, EpochsReported) and event.trial_id == "0000"
+    ]
+    assert len(set(workers)) == 2
+    assert sum(isinstance(event, WorkerLost) for event in events_of(made)) == 1
+    assert_curves_are_those_of_training_alone(made)
+    assert_tables_tell_every_decision(made)
+
+
+def test_an_idle_worker_that_is_killed_holds_nothing_up(make_job: MakeJob, tmp_path: Path) -> None:
+    """The trial that takes it up next finds it dead."""
+    waits: list[str] = []
+    workers: dict[str, int] = {}
+
+    def kill_idle(event: Event) -> None:
+        if isinstance(event, EpochsReported):
+            workers[event.trial_id] = int(event.worker.rpartition(":")[2])
+        elif isinstance(event, TrialWaits):
+            waits.append(event.trial_id)
+            if len(waits) == 2:  # the third trial is at work, and none is left to start
+                os.kill(workers[event.trial_id], signal.SIGKILL)
+                (tmp_path / "go").touch()
+
+    trials = own_model(("held", 30.0), ("", 10.0), ("", 20.0))
+    changes = {"resources/max_concurrent": 2, "model/arguments": {"folder": str(tmp_path)}}
+    made = run(make_job({**trials, **changes}), listeners=[kill_idle])
+    assert waits[:2] == ["0001", "0002"]
+    assert list(made.trials["epochs"]) == [1, 3, 1]
+    assert_curves_are_those_of_training_alone(made)
+
+
+def test_an_interruption_leaves_what_waits_as_it_is(make_job: MakeJob) -> None:
+    """In the tables such a trial is interrupted; a resumed run knows that it waits."""
+    waits: list[str] = []
+
+    def interrupt(event: Event) -> None:
+        if isinstance(event, TrialWaits):
+            waits.append(event.trial_id)
+            if len(waits) == 2:
+                signal.raise_signal(signal.SIGINT)
+
+    job = make_job({"resources/max_concurrent": 1})
+    with pytest.raises(Interrupted) as raised:
+        run(job, listeners=[interrupt])
+    made = open_run(raised.value.path)
+    assert list(made.trials["status"])[:2] == ["interrupted"] * 2
+    tables = make_tables(job.scheduler, job.training.max_epochs, job.selection)
+    for event in in_force([*events_of(made), RunResumed(trials=job.trials, versions={})]):
+        tables.apply(event)
+    assert tables.waiting == dict.fromkeys(waits, 1)
+    assert {path.name for path in (made.path / "checkpoints").iterdir()} >= set(waits)
+
+
+def test_failures_are_no_rivals(make_job: MakeJob) -> None:
+    made = run(make_job(own_model(("raise", 10.0), ("", 20.0), ("", 30.0), ("raise", 40.0))))
+    assert list(made.trials["status"]) == ["failed", "stopped_early", "stopped_early", "failed"]
+    assert set(made.trials["epochs"][1:3]) == {1}, "two were compared, and none of two goes on"
+
+
+def test_a_trial_that_diverges_is_one_that_was_beaten(make_job: MakeJob) -> None:
+    made = run(make_job(own_model(("", 10.0), ("", 20.0), ("", 1e30))))
+    assert list(made.trials["status"]) == ["stopped_early", "stopped_early", "failed"]
+    assert list(made.trials["epochs"]) == [3, 1, 1]
+
+
+def test_the_time_limit_ends_what_waits(make_job: MakeJob) -> None:
+    trials = own_model(("steady", 0.0))
+    space = {**trials["search/space"], "lr": {"low": 1e-6, "high": 1e-3, "log": True}}
+    made = run(make_job({**trials, "search/space": space, "search/trials": 1000, "limits/minutes": 0.25}))
+    assert made.ending is Ending.TIME_LIMIT
+    assert set(made.trials["status"]) <= {"stopped_early", "completed"}
+    assert Ending.TIME_LIMIT.value in set(made.trials["reason"])
+    assert not made.trials["reason"].str.contains("waited").any()
+    created = sum(isinstance(event, TrialCreated) for event in events_of(made))
+    assert len(made.trials) == created

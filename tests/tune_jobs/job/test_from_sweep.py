@@ -1,0 +1,96 @@
+"""A W&B sweep file as a job file: what it says is kept, what it cannot say is left to be filled in."""
+
+from typing import Any
+
+import pytest
+
+from tune_jobs.job.file import parse_yaml
+from tune_jobs.job.from_sweep import job_from_sweep
+from tune_jobs.job.job import Job
+from tune_jobs.search_spaces import SearchSpaceError
+
+SWEEP: dict[str, Any] = {
+    "program": "train.py",
+    "name": "my sweep: no 1",
+    "method": "bayes",
+    "run_cap": 40,
+    "metric": {"name": "val/acc", "goal": "maximize"},
+    "parameters": {
+        "learning_rate": {"distribution": "log_uniform_values", "min": 1e-4, "max": 0.1},
+        "batch_size": {"values": [16, 32]},
+        "opt": {"values": ["sgd", "adam"]},
+    },
+}
+
+
+def test_a_sweep_becomes_a_job_with_our_names_and_notices() -> None:
+    text = job_from_sweep(SWEEP)
+    assert text == (
+        "# program was left out: a job names its data, model and training instead\n"
+        "# method: bayes became gp, a Gaussian process too; it compares trials at one epoch\n"
+        "# learning_rate is called lr here\n"
+        "# opt is called optimizer here\n"
+        "# the sweep's metric 'val/acc' (max): set `selection` to its equal here\n"
+        "name: my-sweep--no-1\n"
+        "# To be filled in, since a sweep file does not say it:\n"
+        "data: {source: FILE_OR_NAME, target: COLUMN}\n"
+        "model: {name: mlp}\n"
+        "training: {max_epochs: 27, loss: cross_entropy, metrics: []}\n"
+        "search:\n"
+        "  space:\n"
+        "    lr: {low: 0.0001, high: 0.1, log: true}\n"
+        "    batch_size:\n"
+        "      values: [16, 32]\n"
+        "    optimizer:\n"
+        "      values: [sgd, adam]\n"
+        "  method: gp\n"
+        "  trials: 40\n"
+    )
+
+
+def test_filled_in_it_is_a_valid_job() -> None:
+    sections = parse_yaml(job_from_sweep(SWEEP))
+    job = Job.from_mapping({**sections, "data": {"source": "digits"}})
+    assert (job.name, job.search.method, job.search.trials) == ("my-sweep--no-1", "gp", 40)
+    assert list(job.search.space.parameters) == ["lr", "batch_size", "optimizer"]
+
+
+def test_a_sweep_without_a_limit_leaves_the_number_of_trials_to_the_default() -> None:
+    text = job_from_sweep({"method": "random", "parameters": {"lr": {"min": 0.1, "max": 1.0}}})
+    assert "trials" not in parse_yaml(text)["search"]
+    assert "#" not in text.replace("# To be filled in", "")
+
+
+@pytest.mark.parametrize("taken", ["lr", "learning_rate"])
+def test_two_parameters_never_become_one(taken: str) -> None:
+    parameters = {"learning_rate": {"value": 0.1}, "lr": {"value": 0.2}}
+    ordered = {taken: parameters[taken], **parameters}
+    space = parse_yaml(job_from_sweep({"method": "grid", "parameters": ordered}))["search"]["space"]
+    assert space == {"learning_rate": {"values": [0.1]}, "lr": {"values": [0.2]}}
+    both = {"batch": {"value": 8}, "bs": {"value": 16}}
+    space = parse_yaml(job_from_sweep({"method": "grid", "parameters": both}))["search"]["space"]
+    assert space == {"batch_size": {"values": [8]}, "bs": {"values": [16]}}
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("digits", "digits"),
+        ("größe & more", "gr--e---more"),
+        ("--x", "x"),
+        ("...", "sweep"),
+        ("", "sweep"),
+        (None, "sweep"),
+        ("x" * 200, "x" * 80),
+    ],
+)
+def test_the_name_of_a_sweep_becomes_a_valid_name(name: str | None, ours: str) -> None:
+    sweep = {"method": "random", "parameters": {"lr": {"value": 0.1}}}
+    sections = parse_yaml(job_from_sweep(sweep if name is None else {**sweep, "name": name}))
+    assert sections["name"] == ours
+    assert Job.from_mapping({**sections, "data": {"source": "digits"}}).name == ours
+
+
+def test_what_has_no_equal_is_refused() -> None:
+    with pytest.raises(SearchSpaceError, match="method: bayesian is not a method"):
+        job_from_sweep({"method": "bayesian", "parameters": {"lr": {"value": 0.1}}})

@@ -1,0 +1,90 @@
+"""The epochs at which trials are compared."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tune_jobs.job.rung_epochs import make_tables, ray_scheduler, reach_notices, reach_text, rung_epochs
+from tune_jobs.job.settings import SchedulerSettings
+from tune_jobs.trainers.settings import ScoreSettings
+
+
+@pytest.mark.parametrize(
+    ("grace", "factor", "max_epochs", "rungs"),
+    [
+        (1, 3, 27, (1, 3, 9)),
+        (1, 3, 28, (1, 3, 9, 27)),
+        (1, 2, 8, (1, 2, 4)),
+        (2, 4, 33, (2, 8, 32)),
+        (5, 3, 5, ()),
+        (9, 3, 5, ()),
+        (1, 3, 1, ()),
+        (1, 10, 10**6 + 1, (1, 10, 100, 1000, 10**4, 10**5, 10**6)),
+    ],
+)
+def test_rungs_are_below_the_last_epoch(
+    grace: int, factor: int, max_epochs: int, rungs: tuple[int, ...]
+) -> None:
+    for method in ("asha", "asha_stopping", "median"):
+        settings_ = SchedulerSettings(method=method, grace_epochs=grace, reduction_factor=factor)
+        assert rung_epochs(settings_, max_epochs) == rungs
+
+
+def test_without_a_scheduler_there_are_no_rungs() -> None:
+    assert rung_epochs(SchedulerSettings(method="none"), 27) == ()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 100), st.integers(2, 10), st.integers(1, 10**18))
+def test_each_rung_is_the_factor_times_the_one_before(grace: int, factor: int, max_epochs: int) -> None:
+    rungs = rung_epochs(SchedulerSettings(grace_epochs=grace, reduction_factor=factor), max_epochs)
+    assert rungs == tuple(grace * factor**k for k in range(len(rungs)))
+    assert all(rung < max_epochs for rung in rungs)
+    assert grace * factor ** len(rungs) >= max_epochs
+
+
+def test_how_far_trials_can_come_is_told_in_words() -> None:
+    settings_ = SchedulerSettings()
+    assert reach_text(settings_, 27, 48) == (
+        "of 48 trials at most 16 go on after epoch 2, 5 after epoch 6, 1 after epoch 18"
+    )
+    assert reach_text(settings_, 3, 48) == "of 48 trials at most 16 go on after epoch 2"
+    assert reach_text(settings_, 2, 48) == ""
+
+
+def test_a_job_in_which_no_trial_can_come_to_its_end_is_noticed() -> None:
+    assert reach_notices(SchedulerSettings(), 27, 6) == [
+        "no trial can reach 27 epochs: of 6 trials at most 2 go on after epoch 2, 0 after epoch 6, 0 after epoch "
+        "18; ask for 27 trials or more, a larger `scheduler.grace_epochs` or a smaller `scheduler.reduction_factor`"
+    ]
+    (notice,) = reach_notices(SchedulerSettings(grace_epochs=1, reduction_factor=2), 2, 1)
+    assert notice.endswith("; ask for 2 trials or more, a larger `scheduler.grace_epochs`")
+
+
+@pytest.mark.parametrize(
+    ("method", "max_epochs", "trials"),
+    [("asha", 27, 27), ("asha", 1, 1), ("asha_stopping", 27, 6), ("median", 27, 6), ("none", 27, 1)],
+)
+def test_a_job_in_which_some_trial_can_is_not(method: str, max_epochs: int, trials: int) -> None:
+    settings_ = SchedulerSettings.model_validate({"method": method})
+    assert reach_notices(settings_, max_epochs, trials) == []
+
+
+def test_trials_wait_with_asha_alone() -> None:
+    for method, rungs in {"asha": [2, 6], "asha_stopping": [], "median": [], "none": []}.items():
+        settings_ = SchedulerSettings.model_validate({"method": method})
+        tables = make_tables(settings_, 9, ScoreSettings())
+        assert [rung.epoch for rung in tables.summary()] == rungs
+
+
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        ("asha_stopping", "AsyncHyperBandScheduler"),
+        ("median", "MedianStoppingRule"),
+        ("none", "FIFOScheduler"),
+    ],
+)
+def test_the_others_are_ray_tune_s_own(method: str, name: str) -> None:
+    made = ray_scheduler(SchedulerSettings.model_validate({"method": method}), 9)
+    assert type(made).__name__ == name

@@ -1,0 +1,145 @@
+"""The vocabulary of the journal: every event becomes plain values and comes back."""
+
+import dataclasses
+import json
+
+import pytest
+
+from tune_jobs.record.events import (
+    Ending,
+    Event,
+    HoldoutEvaluated,
+    HoldoutUnsealed,
+    RunEnded,
+    RunResumed,
+    RunStarted,
+    Status,
+    TrialEnded,
+    TrialStarted,
+    WinnerSelected,
+    event_from_mapping,
+    in_force,
+    seconds_spent,
+)
+
+
+def test_only_ended_trials_that_succeeded_may_win() -> None:
+    assert {status for status in Status if status.ended} == {
+        Status.COMPLETED,
+        Status.STOPPED_EARLY,
+        Status.FAILED,
+        Status.INTERRUPTED,
+    }
+    assert {status for status in Status if status.selectable} == {Status.COMPLETED, Status.STOPPED_EARLY}
+
+
+def test_the_final_statuses_are_called_as_the_contract_says() -> None:
+    assert [str(status) for status in Status if status.ended] == [
+        "completed",
+        "stopped_early",
+        "failed",
+        "interrupted",
+    ]
+
+
+def test_every_kind_of_event_has_a_name_of_its_own_and_is_frozen() -> None:
+    kinds = Event.__subclasses__()
+    assert len({kind.type for kind in kinds}) == len(kinds)
+    event = TrialStarted(trial_id="0001")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        event.trial_id = "0002"  # type: ignore[misc]
+
+
+def test_an_event_knows_its_time_and_comes_back_from_json_with_its_enumerations() -> None:
+    event = TrialEnded(trial_id="0001", status=Status.STOPPED_EARLY, reason="at a rung")
+    assert event.time > 1.7e9
+    mapping = json.loads(json.dumps(event.to_mapping()))
+    assert mapping == {
+        "type": "trial_ended",
+        "time": event.time,
+        "trial_id": "0001",
+        "status": "stopped_early",
+        "reason": "at a rung",
+        "details": "",
+        "resumable": False,
+    }
+    again = event_from_mapping(mapping)
+    assert again == event
+    assert isinstance(again, TrialEnded)
+    assert again.status is Status.STOPPED_EARLY
+
+
+def test_an_ending_is_the_sentence_that_users_read() -> None:
+    assert [str(ending) for ending in Ending] == [
+        "all trials have ended",
+        "the time limit `limits.minutes` was reached",
+        "interrupted by a signal",
+        "stopped since the run folder could not be written to",
+        "stopped since a server process of Ray died",
+        "stopped by an error",
+    ]
+
+
+@pytest.mark.parametrize(
+    "mapping",
+    [
+        {},
+        {"type": "trial_forgotten", "trial_id": "1"},
+        {"type": "trial_started"},
+        {"type": "trial_started", "trial_id": "1", "mood": "good"},
+        {"type": "trial_ended", "trial_id": "1", "status": "fine", "reason": ""},
+        {"type": ["trial_started"], "trial_id": "1"},
+    ],
+)
+def test_what_is_no_event_is_refused(mapping: dict[str, object]) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        event_from_mapping(mapping)
+
+
+# A run that was resumed
+
+
+def resumed() -> RunResumed:
+    return RunResumed(trials=3, versions={})
+
+
+def test_what_ended_with_the_run_has_not_ended_once_it_is_resumed() -> None:
+    interrupted = TrialEnded(trial_id="0", status=Status.INTERRUPTED, reason="", resumable=True)
+    failed = TrialEnded(trial_id="1", status=Status.FAILED, reason="its own fault")
+    end = [RunEnded(ending=Ending.INTERRUPTED), WinnerSelected(winner=None)]
+    started = TrialStarted(trial_id="0")
+    assert in_force([started, interrupted, failed, *end]) == [started, interrupted, failed, *end]
+    again = resumed()
+    assert in_force([started, interrupted, failed, *end, again]) == [started, failed, again]
+
+
+def test_each_resumption_takes_back_what_ended_before_it_and_nothing_after() -> None:
+    ends = [
+        TrialEnded(trial_id=str(n), status=Status.INTERRUPTED, reason="", resumable=True) for n in range(3)
+    ]
+    first, second = resumed(), resumed()
+    assert in_force([ends[0], first, ends[1], second, ends[2]]) == [first, second, ends[2]]
+
+
+def test_an_unsealing_and_its_result_are_never_taken_back() -> None:
+    seen = HoldoutUnsealed(trial_id="0")
+    result = HoldoutEvaluated(number=1, trial_id="0", results={"test_loss": 1.0})
+    again = resumed()
+    assert in_force([seen, result, again]) == [seen, result, again]
+
+
+def test_the_time_spent_leaves_out_the_time_between_two_drivers() -> None:
+    def started(time: float) -> TrialStarted:
+        return TrialStarted(time=time, trial_id="0")
+
+    begun = RunStarted(time=100.0, name="a", job_folder="", trials=1, rows={}, fingerprints={}, versions={})
+    resumed = RunResumed(time=500.0, trials=1, versions={})
+    assert seconds_spent([]) == 0
+    assert seconds_spent([begun]) == 0
+    assert seconds_spent([begun, started(130.0)]) == 30
+    assert seconds_spent([begun, started(130.0), resumed, started(512.0)]) == 42
+    looked = [
+        HoldoutUnsealed(time=9999.0, trial_id="0"),
+        HoldoutEvaluated(time=9999.5, number=1, trial_id="0", results={"test_loss": 1.0}),
+    ]
+    assert seconds_spent([begun, started(130.0), *looked]) == 30

@@ -1,0 +1,216 @@
+"""The run folder: its paths, and files that are replaced in one step or not at all."""
+
+import errno
+import re
+import resource
+import subprocess
+import sys
+import threading
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from tune_jobs.errors import RunFolderError
+from tune_jobs.record.folder import RunFolder, replacing
+from tune_jobs.record.storage_failures import PROBE_BYTES
+
+
+def test_a_new_folder_has_name_time_and_letters_and_a_private_holdout(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "some" / "where", "digits.v2")
+    assert folder.path.parent == tmp_path / "some" / "where"
+    assert re.fullmatch(r"digits\.v2-\d{8}T\d{6}Z-[a-z]{4}", folder.name)
+    assert sorted(path.name for path in folder.path.iterdir()) == ["checkpoints", "holdout", "journal", "ray"]
+    assert folder.holdout.stat().st_mode & 0o777 == 0o700
+    assert not folder.is_run  # until its journal is begun
+    assert RunFolder.create(tmp_path / "some" / "where", "digits.v2") != folder
+
+
+def test_the_names_in_the_folder_are_those_of_the_contract(folder: RunFolder) -> None:
+    assert [field.name for field in fields(folder)] == ["path"]
+    names = {
+        "job": "job.yaml",
+        "trials": "trials.parquet",
+        "epochs": "epochs.parquet",
+        "selection": "selection.json",
+        "checkpoints": "checkpoints",
+        "study": "study.log",
+        "holdout": "holdout",
+        "wandb": "wandb",
+        "tensorboard": "tensorboard",
+        "ray": "ray",
+    }
+    for name, relative in names.items():
+        assert getattr(folder, name) == folder.path / relative
+    assert folder.journal.parent == folder.path / "journal"
+
+
+def test_storage_that_cannot_be_written_to_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunFolderError) as caught:
+        RunFolder.create(tmp_path / "file", "digits")
+    assert str(caught.value) == (
+        f"storage: cannot write to {tmp_path / 'file'} (Not a directory); "
+        "give a folder that you may write to, with `--storage FOLDER`"
+    )
+    assert (tmp_path / "file").is_file()
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), OSError("torn"), KeyboardInterrupt()]
+)
+def test_where_a_folder_cannot_be_filled_nothing_of_it_stays(tmp_path: Path, error: BaseException) -> None:
+    def make(storage: Path) -> None:
+        with RunFolder.making(storage, "digits") as folder:
+            (folder.checkpoints / "half").write_bytes(b"made")
+            raise error
+
+    given = RunFolderError if isinstance(error, OSError) else type(error)
+    with pytest.raises(given) as caught:
+        make(tmp_path / "some" / "where")
+    assert list(tmp_path.iterdir()) == []
+    if error.args:
+        assert str(caught.value).startswith(f"storage: cannot write to {tmp_path / 'some' / 'where'} (")
+    (tmp_path / "runs" / "another").mkdir(parents=True)
+    with pytest.raises(given):
+        make(tmp_path / "runs")
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["another"]
+
+
+def test_a_folder_takes_more_than_a_few_bytes_before_it_is_made(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (PROBE_BYTES - 1, hard))
+    try:
+        with pytest.raises(RunFolderError, match=r"cannot write to .* \(File too large\)"):
+            RunFolder.create(tmp_path / "runs", "digits")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_a_folder_with_a_journal_is_a_run(tmp_path: Path, folder: RunFolder) -> None:
+    with pytest.raises(RunFolderError) as caught:
+        RunFolder.open(tmp_path / "gone")
+    assert str(caught.value) == (
+        f"{tmp_path / 'gone'}: no such folder; `tune-jobs list` shows the runs of a folder"
+    )
+    submission = "digits-20261125T101500Z-abcd"
+    with pytest.raises(
+        RunFolderError, match=rf"and `tune-jobs status {submission}` where a submission's is$"
+    ):
+        RunFolder.open(submission)
+    with pytest.raises(RunFolderError) as caught:
+        RunFolder.open(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}: not a run folder (it has no journal); `tune-jobs list {tmp_path}` shows the runs in it"
+    )
+    folder.journal.touch()
+    assert RunFolder.open(folder.path) == folder
+
+
+def test_a_relative_path_and_a_link_lead_to_the_same_folder(
+    tmp_path: Path, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.journal.touch()
+    monkeypatch.chdir(folder.path.parent)
+    assert RunFolder.open(folder.name) == folder
+    (tmp_path / "latest").symlink_to(folder.path)
+    assert RunFolder.open(tmp_path / "latest") == folder
+
+
+def test_paths_are_written_relative_to_the_folder_so_that_it_can_be_moved(folder: RunFolder) -> None:
+    assert (
+        folder.relative(folder.checkpoints / "0001" / "epoch-000003.pt") == "checkpoints/0001/epoch-000003.pt"
+    )
+    with pytest.raises(ValueError, match="not in the subpath"):
+        folder.relative(folder.path.parent / "elsewhere")
+
+
+# Replacing a file
+
+
+def test_the_new_content_takes_the_place_of_the_old_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "table"
+    for content in (b"old", b"new"):
+        with replacing(path) as file:
+            file.write(content)
+        assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_old_content_is_read_until_the_new_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "table"
+    path.write_bytes(b"old")
+    with replacing(path) as file:
+        file.write(b"new" * 100_000)
+        file.flush()
+        assert path.read_bytes() == b"old"
+
+
+def test_an_exception_leaves_the_old_content_and_no_other_file(tmp_path: Path) -> None:
+    path = tmp_path / "table"
+    path.write_bytes(b"old")
+    with pytest.raises(TypeError, match="bytes-like"), replacing(path) as file:
+        file.writelines([b"ne", "w"])  # type: ignore[list-item]  # fails half way
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_neither_counts_nor_hinders(tmp_path: Path) -> None:
+    path = tmp_path / "table"
+    path.write_bytes(b"old")
+    program = (
+        "import os, sys, pathlib\n"
+        "from tune_jobs.record.folder import replacing\n"
+        "with replacing(pathlib.Path(sys.argv[1])) as file:\n"
+        "    file.write(b'ne'); file.flush(); os._exit(9)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", program, str(path)], check=False)
+    assert killed.returncode == 9
+    (left,) = set(tmp_path.iterdir()) - {path}
+    assert left.name.startswith(".table.")
+    assert path.read_bytes() == b"old"
+    other = tmp_path / ".other.123.tmp"
+    other.touch()
+    with replacing(path) as file:
+        file.write(b"new")
+    assert path.read_bytes() == b"new"
+    assert set(tmp_path.iterdir()) == {path, other}, "what was left of the same file is removed"
+
+
+def test_a_leftover_of_the_same_process_id_is_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "table"
+    with replacing(path) as file:
+        temporary = Path(file.name)
+    temporary.write_bytes(b"left over, and longer than the new content")
+    with replacing(path) as file:
+        assert Path(file.name) == temporary
+        file.write(b"new")
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_reader_never_sees_a_part(tmp_path: Path) -> None:
+    path = tmp_path / "table"
+    path.write_bytes(bytes(200_000))
+    seen: set[tuple[int, frozenset[int]]] = set()
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            content = path.read_bytes()
+            seen.add((len(content), frozenset(content)))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for number in range(1, 60):
+            with replacing(path) as file:
+                for _ in range(20):
+                    file.write(bytes([number]) * 10_000)
+                    file.flush()
+    finally:
+        done.set()
+        reader.join()
+    assert seen <= {(200_000, frozenset({number})) for number in range(60)}
+    assert len(seen) > 1

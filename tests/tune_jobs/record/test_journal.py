@@ -1,0 +1,420 @@
+"""The journal: what was appended is read back, whatever a process that died left at its end."""
+
+import json
+import math
+import os
+import resource
+import signal
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tune_jobs.errors import DamagedRun, RunInUse, StorageFailed
+from tune_jobs.record.events import (
+    CheckpointDamaged,
+    CheckpointWritten,
+    Ending,
+    EpochsReported,
+    Event,
+    HoldoutEvaluated,
+    HoldoutUnsealed,
+    Noticed,
+    RunEnded,
+    RunResumed,
+    RunStarted,
+    Status,
+    TrialCreated,
+    TrialEnded,
+    TrialPromoted,
+    TrialStarted,
+    TrialUnplaced,
+    TrialWaits,
+    WinnerSelected,
+    WorkerLost,
+)
+from tune_jobs.record.journal import Journal, in_use, read_journal, sound_lines
+
+MakeEvents = Callable[..., list[Event]]
+
+NUMBERS = st.integers() | st.floats()
+VALUES = st.recursive(
+    st.none() | st.booleans() | NUMBERS | st.text(),
+    lambda below: st.lists(below, max_size=3) | st.dictionaries(st.text(), below, max_size=3),
+    max_leaves=5,
+)
+MAPPINGS = st.dictionaries(st.text(), VALUES, max_size=3)
+TEXT = st.text(st.characters())  # half surrogate pairs too: an error's text may hold anything
+TIMES = st.floats(allow_nan=False)
+EVENTS: dict[type[Event], st.SearchStrategy[Event]] = {
+    RunStarted: st.builds(
+        RunStarted,
+        time=TIMES,
+        name=TEXT,
+        job_folder=TEXT,
+        trials=st.integers(),
+        rows=st.dictionaries(st.text(), st.integers(), max_size=3),
+        fingerprints=st.dictionaries(st.text(), st.text(), max_size=3),
+        versions=st.dictionaries(st.text(), st.text(), max_size=3),
+        notices=st.lists(TEXT, max_size=3).map(tuple),
+    ),
+    RunResumed: st.builds(
+        RunResumed,
+        time=TIMES,
+        trials=st.integers(),
+        versions=st.dictionaries(st.text(), st.text(), max_size=3),
+        notices=st.lists(TEXT, max_size=3).map(tuple),
+        driver=TEXT,
+    ),
+    TrialCreated: st.builds(
+        TrialCreated, time=TIMES, trial_id=TEXT, number=st.integers(), configuration=MAPPINGS
+    ),
+    TrialStarted: st.builds(TrialStarted, time=TIMES, trial_id=TEXT),
+    EpochsReported: st.builds(
+        EpochsReported,
+        time=TIMES,
+        trial_id=TEXT,
+        results=st.lists(st.dictionaries(st.text(), NUMBERS, max_size=3), max_size=3).map(tuple),
+        worker=TEXT,
+    ),
+    CheckpointWritten: st.builds(
+        CheckpointWritten, time=TIMES, trial_id=TEXT, epoch=st.integers(), file=TEXT
+    ),
+    CheckpointDamaged: st.builds(CheckpointDamaged, time=TIMES, trial_id=TEXT, file=TEXT, reason=TEXT),
+    TrialWaits: st.builds(TrialWaits, time=TIMES, trial_id=TEXT, epoch=st.integers()),
+    TrialPromoted: st.builds(TrialPromoted, time=TIMES, trial_id=TEXT, epoch=st.integers()),
+    WorkerLost: st.builds(WorkerLost, time=TIMES, trial_id=TEXT, reason=TEXT),
+    TrialUnplaced: st.builds(TrialUnplaced, time=TIMES, trial_id=TEXT, reason=TEXT),
+    Noticed: st.builds(Noticed, time=TIMES, text=TEXT),
+    TrialEnded: st.builds(
+        TrialEnded, time=TIMES, trial_id=TEXT, status=st.sampled_from(Status), reason=TEXT, details=TEXT
+    ),
+    RunEnded: st.builds(RunEnded, time=TIMES, ending=st.sampled_from(Ending)),
+    WinnerSelected: st.builds(WinnerSelected, time=TIMES, winner=st.none() | TEXT),
+    HoldoutUnsealed: st.builds(HoldoutUnsealed, time=TIMES, trial_id=TEXT, reason=st.none() | TEXT),
+    HoldoutEvaluated: st.builds(
+        HoldoutEvaluated,
+        time=TIMES,
+        number=st.integers(1),
+        trial_id=TEXT,
+        results=st.dictionaries(st.text(), NUMBERS, max_size=3),
+        reason=st.none() | TEXT,
+    ),
+}
+
+
+def write(path: Path, events: list[Event]) -> list[str]:
+    """Writes a journal; returns what each event is, so that NaN can be compared."""
+    with Journal(path) as journal:
+        for event in events:
+            journal.append(event)
+    return list(map(plain, events))
+
+
+def plain(event: Event) -> str:
+    return json.dumps(event.to_mapping())
+
+
+def read(path: Path) -> list[str]:
+    return list(map(plain, read_journal(path)))
+
+
+def test_no_kind_of_event_is_left_out_here() -> None:
+    assert set(EVENTS) == set(Event.__subclasses__())
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.one_of(*EVENTS.values()), max_size=3))
+def test_any_event_comes_back_in_order(tmp_path_factory: pytest.TempPathFactory, events: list[Event]) -> None:
+    path = tmp_path_factory.mktemp("journal") / "events.jsonl"
+    assert write(path, events) == read(path)
+    assert [type(event) for event in read_journal(path)] == [type(event) for event in events]
+
+
+def test_numbers_that_are_not_finite_survive(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    result = {"epoch": 1, "val_loss": math.nan, "train_loss": math.inf, "lr": -math.inf, "seconds": 1e-320}
+    write(path, [EpochsReported(trial_id="1", results=[result], worker="node:1")])
+    (event,) = read_journal(path)
+    assert isinstance(event, EpochsReported)
+    assert repr(event.results) == repr([result])
+
+
+def test_numbers_of_numpy_become_python_s_own(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    with Journal(path) as journal:
+        journal.append(
+            TrialCreated(
+                trial_id="1",
+                number=0,
+                configuration={"a": np.int64(3), "b": np.float32(0.5), "c": np.bool_(True)},
+            )
+        )
+        with pytest.raises(TypeError, match="cannot be written to the journal"):
+            journal.append(TrialCreated(trial_id="2", number=1, configuration={"a": object()}))
+    (event,) = read_journal(path)
+    assert isinstance(event, TrialCreated)
+    assert event.configuration == {"a": 3, "b": 0.5, "c": True}
+
+
+def test_a_line_is_a_checksum_and_json(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    write(path, [TrialStarted(time=1.5, trial_id="0007")])
+    text = b'{"type":"trial_started","time":1.5,"trial_id":"0007"}'
+    assert path.read_bytes() == b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def test_an_event_is_on_disk_before_any_listener_hears_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    heard: list[Any] = []
+
+    def listener(event: Event) -> None:
+        heard.append((event, len(read_journal(path))))
+
+    def failing(event: Event) -> None:
+        raise RuntimeError("out of order")
+
+    first, second = TrialStarted(trial_id="1"), TrialStarted(trial_id="2")
+    with Journal(path, listener, failing) as journal:
+        for event in (first, second):
+            with pytest.raises(RuntimeError, match="out of order"):
+                journal.append(event)
+    assert heard == [(first, 1), (second, 2)]
+    assert read_journal(path) == [first, second]
+
+
+def test_who_follows_hears_of_later_events_after_those_who_have_followed_for_longer(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    heard: list[tuple[str, Event, int]] = []
+
+    def listener(name: str) -> Callable[[Event], None]:
+        return lambda event: heard.append((name, event, len(read_journal(path))))
+
+    first, second, third = (TrialStarted(trial_id=str(number)) for number in range(3))
+    with Journal(path, listener("given")) as journal:
+        journal.append(first)
+        journal.follow(listener("later"))
+        journal.append(second)
+        journal.follow(listener("last"))
+        journal.append(third)
+    assert heard == [
+        ("given", first, 1),
+        *[("given", second, 2), ("later", second, 2)],
+        *[("given", third, 3), ("later", third, 3), ("last", third, 3)],
+    ]
+
+
+def test_all_listeners_hear_of_the_event_at_which_one_of_them_stops_the_run(tmp_path: Path) -> None:
+    """Else it would be open to those who conclude the run, who would end it once more."""
+    path = tmp_path / "events.jsonl"
+    heard: list[Event] = []
+    event = TrialStarted(trial_id="0")
+
+    def stops(why: str) -> Callable[[Event], None]:
+        def listener(_: Event) -> None:
+            raise StorageFailed(why, tmp_path)
+
+        return listener
+
+    with Journal(path, stops("first"), heard.append, stops("second"), heard.append) as journal:
+        with pytest.raises(StorageFailed, match="first") as caught:
+            journal.append(event)
+        assert journal.failure is caught.value
+    assert heard == [event, event]
+    assert read_journal(path) == [event]
+
+
+def test_what_a_listener_appends_comes_after_the_event_that_it_heard_of(tmp_path: Path) -> None:
+    """So a scheduler's decision follows the report that it rests on."""
+    path = tmp_path / "events.jsonl"
+    report, decision = TrialStarted(trial_id="0"), TrialWaits(trial_id="0", epoch=1)
+    with Journal(path) as journal:
+        journal.follow(lambda event: journal.append(decision) if event is report else None)
+        journal.append(report)
+    assert read_journal(path) == [report, decision]
+
+
+# What a process that died may leave
+
+
+def test_a_journal_cut_anywhere_keeps_every_whole_line(tmp_path: Path, make_events: MakeEvents) -> None:
+    path = tmp_path / "events.jsonl"
+    events = make_events([{"losses": [0.5]}])
+    written = write(path, events)
+    content = path.read_bytes()
+    for length in [*range(0, len(content), 7), len(content) - 1, len(content)]:
+        path.write_bytes(content[:length])
+        assert read(path) == written[: content[:length].count(b"\n")]
+
+
+def test_an_empty_journal_has_no_events(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.touch()
+    assert read_journal(path) == []
+
+
+@pytest.mark.parametrize("tail", [b"\0" * 40, b"\0" * 40 + b"\n", b"12345678 {}\n", b"\xff\xfe\n", b"\n"])
+def test_a_damaged_end_is_left_out(tmp_path: Path, make_events: MakeEvents, tail: bytes) -> None:
+    path = tmp_path / "events.jsonl"
+    written = write(path, make_events([{"losses": [0.5]}]))
+    with path.open("ab") as file:
+        file.write(tail)
+    assert read(path) == written
+
+
+@pytest.mark.parametrize("cut", [1, 2, 30])
+def test_what_is_appended_after_a_torn_line_is_not_lost(
+    tmp_path: Path, make_events: MakeEvents, cut: int
+) -> None:
+    path = tmp_path / "events.jsonl"
+    written = write(path, make_events([{"losses": [0.5]}]))
+    path.write_bytes(path.read_bytes()[:-cut])
+    later = write(path, [HoldoutUnsealed(trial_id="0000"), HoldoutUnsealed(trial_id="0000", reason="again")])
+    assert read(path) == [*written[:-1], *later]
+
+
+def test_a_sound_journal_is_appended_to_as_it_is(tmp_path: Path, make_events: MakeEvents) -> None:
+    path = tmp_path / "events.jsonl"
+    written = write(path, make_events([{"losses": [0.5]}]))
+    later = write(path, [HoldoutUnsealed(trial_id="0000")])
+    assert read(path) == written + later
+
+
+def test_damage_before_the_end_is_named_by_its_line(tmp_path: Path, make_events: MakeEvents) -> None:
+    path = tmp_path / "events.jsonl"
+    write(path, make_events([{"losses": [0.5]}]))
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[2] = lines[2].replace(b"trial_started", b"trial_stopped")
+    path.write_bytes(b"".join(lines))
+    with pytest.raises(DamagedRun) as caught:
+        read_journal(path)
+    assert str(caught.value) == (
+        f"{path}: line 3 of {len(lines)} is damaged; restore the file from a copy, "
+        f"or keep the 2 events in front of it with `tune-jobs repair {path.parent.parent} --cut`"
+    )
+
+
+@pytest.mark.parametrize("position", [0, 5, 8, 9, 20, -2])
+def test_any_changed_byte_is_noticed(tmp_path: Path, make_events: MakeEvents, position: int) -> None:
+    path = tmp_path / "events.jsonl"
+    write(path, make_events([{"losses": [0.5]}]))
+    lines = path.read_bytes().splitlines(keepends=True)
+    damaged = bytearray(lines[1])
+    damaged[position] ^= 1
+    path.write_bytes(b"".join([lines[0], bytes(damaged), *lines[2:]]))
+    with pytest.raises(DamagedRun, match="line 2 of"):
+        read_journal(path)
+
+
+@pytest.mark.parametrize("text", [b"[]", b"3", b"null", b"{}", b'{"type": "unheard_of"}', b"{"])
+def test_a_sound_checksum_over_no_event_is_damage_too(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"%08x %s\n" % (zlib.crc32(text), text))
+    write_after = path.read_bytes()
+    assert read_journal(path) == []
+    path.write_bytes(write_after * 2)
+    with pytest.raises(DamagedRun, match="line 1 of 2 is damaged"):
+        read_journal(path)
+
+
+def test_the_lines_before_the_damage_are_known(tmp_path: Path, make_events: MakeEvents) -> None:
+    path = tmp_path / "events.jsonl"
+    write(path, make_events([{"losses": [0.5]}]))
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], b"garbage\n", *lines[3:]]))
+    assert sound_lines(path) == len(lines[0] + lines[1])
+    path.write_bytes(b"".join([*lines[:2], lines[2][:-5]]))
+    assert sound_lines(path) == len(lines[0] + lines[1])
+
+
+# Who writes
+
+
+def test_what_was_there_is_known_to_who_opens_it(tmp_path: Path, make_events: MakeEvents) -> None:
+    path = tmp_path / "events.jsonl"
+    events = make_events([{"losses": [0.5]}])
+    write(path, events)
+    sound = path.read_bytes()
+    path.write_bytes(sound + b"0123abcd {")
+    with Journal(path) as journal:
+        assert list(map(plain, journal.past)) == list(map(plain, events))
+        assert journal.cut == len(b"0123abcd {")
+    assert path.read_bytes() == sound
+
+
+def test_a_second_writer_is_refused_while_the_first_lives(tmp_path: Path, make_events: MakeEvents) -> None:
+    path = tmp_path / "run" / "journal" / "events.jsonl"
+    path.parent.mkdir(parents=True)
+    with Journal(path) as journal:
+        journal.append(RunResumed(trials=1, versions={}, driver="node-1:77"))
+        assert in_use(path)
+        with pytest.raises(RunInUse, match=r"run: another process is at work on this run \(node-1:77\)"):
+            Journal(path)
+        assert read_journal(path), "readers are not held up"
+    assert not in_use(path)
+    Journal(path).close()
+
+
+def test_a_writer_that_is_killed_holds_nobody_up(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    code = f"""
+import os, pathlib, signal
+from tune_jobs.record.events import TrialStarted
+from tune_jobs.record.journal import Journal
+journal = Journal(pathlib.Path({str(path)!r}))
+journal.append(TrialStarted(trial_id="0000"))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    with Journal(path) as journal:
+        assert len(journal.past) == 1
+
+
+def test_a_process_that_the_writer_has_forked_holds_nobody_up(tmp_path: Path) -> None:
+    """Such as a pool of the user's own data function, which may outlive a driver that was killed."""
+    path = tmp_path / "events.jsonl"
+    code = f"""
+import os, pathlib, signal, time
+from tune_jobs.record.journal import Journal
+journal = Journal(pathlib.Path({str(path)!r}))
+child = os.fork()
+if child == 0:
+    os.close(1)
+    time.sleep(600)
+print(child, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], check=False, stdout=subprocess.PIPE, text=True)
+    child = int(ran.stdout)
+    try:
+        Journal(path).close()
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_a_disk_that_takes_no_more_leaves_whole_lines(tmp_path: Path) -> None:
+    """A limit on the size of files, which cuts a line in the middle as a full disk does."""
+    path = tmp_path / "events.jsonl"
+    heard: list[Event] = []
+    with Journal(path, heard.append) as journal:
+        journal.append(TrialStarted(trial_id="0000"))
+        before = path.read_bytes()
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, hard))
+        try:
+            with pytest.raises(StorageFailed, match=r"cannot be written to \(File too large\)") as caught:
+                journal.append(TrialStarted(trial_id="0001"))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert journal.failure is caught.value
+        assert path.read_bytes() == before
+        assert len(heard) == 1, "nobody hears of what is not on disk"
+        journal.append(TrialStarted(trial_id="0002"))
+    assert [event.trial_id for event in read_journal(path)] == ["0000", "0002"]  # type: ignore[attr-defined]

@@ -1,0 +1,103 @@
+"""What a full or read-only disk does to the code is told as one error that says what to do."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from tune_jobs.errors import StorageFailed
+from tune_jobs.record.storage_failures import (
+    PROBE_BYTES,
+    reason_of,
+    storage_failed,
+    storage_failures,
+    write_test,
+)
+
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/runs/x/study.log")
+
+
+class Keeps:
+    def __init__(self, failure: StorageFailed | None) -> None:
+        self.failure = failure
+
+
+def raised(run: Path, error: BaseException | None, *writers: Keeps) -> BaseException | None:
+    def work() -> None:
+        if error is not None:
+            raise error
+
+    try:
+        with storage_failures(run, *writers):
+            work()
+    except BaseException as other:
+        return other
+    return None
+
+
+def test_a_write_test_leaves_nothing(tmp_path: Path) -> None:
+    write_test(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(FileNotFoundError):
+        write_test(tmp_path / "gone")
+    assert PROBE_BYTES == 1_000_000
+
+
+def test_the_room_that_is_left_is_named_where_it_matters(tmp_path: Path) -> None:
+    text = reason_of(FULL, tmp_path)
+    assert text.startswith("No space left on device; ")
+    assert text.endswith(" MB free")
+    assert reason_of(OSError(errno.EROFS, "Read-only file system"), tmp_path) == "Read-only file system"
+    assert reason_of(FULL, tmp_path / "gone") == "No space left on device"
+    assert reason_of(OSError("of some\nlibrary"), tmp_path) == "of some library"
+
+
+def test_the_message_says_what_is_intact_and_what_to_do(tmp_path: Path) -> None:
+    failure = storage_failed("checkpoints/0001/epoch-000003.pt", "Read-only file system", tmp_path)
+    assert str(failure) == (
+        "checkpoints/0001/epoch-000003.pt: cannot be written to (Read-only file system); the run has stopped, and "
+        "what was reported before is on disk. Make room, or make the folder writable; then "
+        f"`tune-jobs resume {tmp_path}` goes on"
+    )
+    assert (failure.path, failure.exit_code) == (tmp_path, 130)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
+def test_an_error_of_the_disk_is_a_failure_of_storage_from_wherever_it_comes(
+    tmp_path: Path, number: int
+) -> None:
+    words = os.strerror(number)
+    error = OSError(number, words, "/runs/x/trials.parquet")
+    found = raised(tmp_path, error)
+    assert isinstance(found, StorageFailed)
+    assert str(found).startswith(f"/runs/x/trials.parquet: cannot be written to ({words}")
+    assert found.__cause__ is error
+    quoted = RuntimeError(
+        f"Traceback (most recent call last):\n  File ...\n{type(error).__name__}: {error}\n"
+    )
+    assert str(raised(tmp_path, quoted)).startswith(f"/runs/x/trials.parquet: cannot be written to ({words})")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("of another kind"),
+        FileNotFoundError(errno.ENOENT, "No such file or directory", "data.csv"),
+        RuntimeError("[Errno 2] No such file or directory: 'x'"),
+        KeyboardInterrupt(),
+    ],
+)
+def test_other_errors_pass_as_they_are(tmp_path: Path, error: BaseException) -> None:
+    assert raised(tmp_path, error) is error
+
+
+def test_what_a_writer_keeps_comes_first(tmp_path: Path) -> None:
+    kept = storage_failed("journal", "Quota exceeded", tmp_path)
+    error = RuntimeError("whatever Ray Tune made of it")
+    assert raised(tmp_path, error, Keeps(None), Keeps(kept)) is kept
+    assert kept.__cause__ is error
+    assert raised(tmp_path, None, Keeps(kept)) is kept, "swallowed on its way"
+    own = storage_failed("table", "Input/output error", tmp_path)
+    assert raised(tmp_path, own, Keeps(kept)) is own
+    assert raised(tmp_path, None, Keeps(None)) is None

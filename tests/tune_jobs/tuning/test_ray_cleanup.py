@@ -1,0 +1,116 @@
+"""What a Ray leaves behind is ended, and nothing else, also when its driver was killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+
+import pytest
+
+from tune_jobs.tuning.ray_cleanup import ended_with_this_process, sessions, writers
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="Ray has its own watch elsewhere"
+)
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(100)"]
+DRIVER = """
+import subprocess, sys, time
+from pathlib import Path
+from tune_jobs.tuning.ray_cleanup import ended_with_this_process
+import os
+folder = Path(sys.argv[1], f"session_1_{os.getpid()}")
+with ended_with_this_process(Path(sys.argv[1])):
+    folder.mkdir()
+    with (folder / "raylet.out").open("w") as log:
+        left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"], stdout=log)
+    print(left.pid, flush=True)
+    time.sleep(100)
+"""
+
+
+class Sleepers:
+    """Processes that sleep, with a file open."""
+
+    def __init__(self) -> None:
+        self._started: list[subprocess.Popen[bytes]] = []
+
+    def start(self, file: Path, mode: str) -> subprocess.Popen[bytes]:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+        with file.open(mode) as opened:
+            stream = {"stdin": opened} if mode == "r" else {"stderr": opened}
+            self._started.append(subprocess.Popen(SLEEP, **stream))  # type: ignore[call-overload]
+        return self._started[-1]
+
+    def close(self) -> None:
+        for process in self._started:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def sleepers() -> Iterator[Sleepers]:
+    with closing(Sleepers()) as started:
+        yield started
+
+
+def is_alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_writers_of_new_sessions_are_ended_and_nobody_else(tmp_path: Path, sleepers: Sleepers) -> None:
+    own = f"_{os.getpid()}"
+    before = sleepers.start(tmp_path / f"session_0{own}" / "logs" / "worker.err", "w")
+    with ended_with_this_process(tmp_path):
+        session = tmp_path / f"session_1{own}"
+        left = sleepers.start(session / "logs" / "agent.err", "w")
+        looks_on = sleepers.start(session / "logs" / "agent.err", "r")
+        foreign = sleepers.start(tmp_path / f"session_1_1{own}0" / "logs" / "worker.err", "w")
+        held = (session / "logs" / "driver.log").open("w")
+    with held:
+        assert left.wait(10) == -signal.SIGKILL
+    assert [process.poll() for process in (before, looks_on, foreign)] == [None, None, None]
+
+
+def test_writers_are_found_by_the_files_that_they_have_open(tmp_path: Path, sleepers: Sleepers) -> None:
+    process = sleepers.start(tmp_path / "session_1_5" / "logs" / "gcs.err", "w")
+    assert writers(sessions(tmp_path, 5)) == [process.pid]
+    assert writers(sessions(tmp_path, 15)) == []
+    assert writers([]) == []
+
+
+def test_a_killed_driver_takes_its_processes_along(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", DRIVER, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as driver, ExitStack() as left_over:
+        assert driver.stdout is not None
+        left = int(driver.stdout.readline())
+        left_over.callback(lambda: is_alive(left) and os.kill(left, signal.SIGKILL))
+        assert is_alive(left)
+        driver.kill()
+        deadline = time.monotonic() + 30
+        while is_alive(left) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not is_alive(left)
+
+
+def test_it_says_nothing_and_ends_when_it_was_ended_itself(tmp_path: Path) -> None:
+    with ended_with_this_process(tmp_path):
+        os.kill(watch_of(tmp_path), signal.SIGKILL)
+
+
+def watch_of(temporary: Path) -> int:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        for process in Path("/proc").iterdir():
+            with suppress(OSError):
+                if str(temporary).encode() in (process / "cmdline").read_bytes().split(b"\0"):
+                    return int(process.name)
+    raise AssertionError("no process watches")

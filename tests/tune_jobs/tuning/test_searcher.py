@@ -1,0 +1,224 @@
+"""The searcher of Ray Tune, without Ray Tune's loop: when it gives a trial, and when it says that it has finished."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+from ray.tune.search import Searcher
+
+from tests.tune_jobs.search.conftest import LOSS, RUNGS, Space, history_of, reported, search
+from tune_jobs.record.events import Event, Status, TrialCreated, TrialEnded, TrialPromoted, TrialWaits
+from tune_jobs.scheduling.rungs import RungTables
+from tune_jobs.search.proposals import Immediate
+from tune_jobs.search_spaces import parse_space
+from tune_jobs.tuning.searcher import JournaledSearcher
+
+SPACE: Space = {"x": {"low": 0.0, "high": 1.0}, "hidden": {"values": [[8], [16]]}}
+
+
+class Run:
+    """A searcher on tables and proposals that follow what it writes."""
+
+    def __init__(
+        self,
+        space: Space = SPACE,
+        trials: int = 6,
+        concurrent: int = 2,
+        rungs: Any = RUNGS,
+        past: Sequence[Event] = (),
+    ) -> None:
+        self.events: list[Event] = []
+        self.out_of_time = False
+        self.tables = RungTables.replay(past, rungs, 3, LOSS)
+        self.proposals = Immediate(search(space), history_of(parse_space(space)), past)
+        self.searcher = JournaledSearcher(
+            self.proposals,
+            self.happen,
+            self.tables,
+            trials=trials,
+            concurrent=lambda: concurrent,
+            out_of_time=lambda: self.out_of_time,
+            created=[event for event in past if isinstance(event, TrialCreated)],
+        )
+
+    def happen(self, event: Event) -> None:
+        self.events.append(event)
+        self.tables.apply(event)
+        self.proposals(event)
+
+    def ask(self) -> Any:
+        given = self.searcher.suggest("Ray's own id")
+        return given["trial_id"] if isinstance(given, Mapping) else given
+
+    def wait(self, number: int, loss: float) -> None:
+        self.happen(reported(number, loss))
+        self.happen(TrialWaits(trial_id=f"{number:04d}", epoch=1))
+
+    def end(self, number: int) -> None:
+        self.happen(TrialEnded(trial_id=f"{number:04d}", status=Status.COMPLETED, reason="it ended"))
+
+
+def test_a_trial_has_our_own_id_and_its_creation_is_an_event() -> None:
+    run = Run()
+    given = run.searcher.suggest("Ray's own id")
+    (event,) = run.events
+    assert isinstance(event, TrialCreated)
+    assert given == {"trial_id": "0000", "configuration": event.configuration}
+    assert (event.trial_id, event.number) == ("0000", 0)
+    assert run.ask() == "0001"
+
+
+def test_none_is_given_while_no_worker_is_free() -> None:
+    run = Run(concurrent=2)
+    assert [run.ask(), run.ask(), run.ask()] == ["0000", "0001", None]
+    run.wait(0, 0.5)
+    assert [run.ask(), run.ask()] == ["0002", None]
+    run.end(1)
+    assert [run.ask(), run.ask()] == ["0003", None]
+
+
+def test_a_promotion_that_is_due_comes_before_a_new_trial() -> None:
+    run = Run(concurrent=1)
+    for number, loss in enumerate((0.5, 0.4, 0.6)):
+        assert run.ask() == f"{number:04d}"
+        run.wait(number, loss)
+    assert run.ask() is None
+    run.happen(TrialPromoted(trial_id="0001", epoch=1))
+    assert run.ask() is None, "the promoted trial has the worker"
+    run.end(1)
+    assert run.ask() == "0003"
+
+
+def test_it_has_finished_when_all_trials_were_created_and_none_waits_or_runs() -> None:
+    run = Run(trials=2)
+    assert [run.ask(), run.ask()] == ["0000", "0001"]
+    assert run.searcher.exhausted
+    assert run.ask() is None, "Ray Tune hears of the end last"
+    run.wait(0, 0.5)
+    run.end(1)
+    assert run.searcher.has_open_trials
+    assert run.ask() is None
+    run.end(0)
+    assert not run.searcher.has_open_trials
+    assert run.ask() == Searcher.FINISHED
+    assert sum(isinstance(event, TrialCreated) for event in run.events) == 2
+
+
+def test_where_nothing_waits_it_has_finished_with_the_last_trial() -> None:
+    run = Run(trials=2, rungs=())
+    assert [run.ask(), run.ask(), run.ask()] == ["0000", "0001", Searcher.FINISHED]
+    assert run.searcher.has_open_trials
+
+
+def test_without_rungs_a_worker_must_be_free_all_the_same() -> None:
+    run = Run(rungs=(), concurrent=1)
+    assert [run.ask(), run.ask()] == ["0000", None]
+    run.end(0)
+    assert run.ask() == "0001"
+
+
+def test_it_has_finished_when_the_space_is_used_up() -> None:
+    run = Run({"x": {"values": [1, True]}}, trials=9, concurrent=9)
+    assert [run.ask(), run.ask()] == ["0000", "0001"]
+    assert not run.searcher.exhausted
+    assert run.ask() is None
+    assert run.searcher.exhausted
+    run.end(0)
+    run.end(1)
+    assert run.ask() == Searcher.FINISHED
+    assert len(run.events) == 4
+
+
+@pytest.mark.parametrize(("rungs", "said"), [(RUNGS, None), ((), Searcher.FINISHED)])
+def test_no_trial_is_created_once_time_is_out(rungs: Any, said: str | None) -> None:
+    run = Run(rungs=rungs)
+    assert not run.searcher.exhausted
+    assert run.ask() == "0000"
+    run.out_of_time = True
+    assert run.searcher.exhausted
+    assert run.ask() == said
+    run.end(0)
+    assert run.ask() == Searcher.FINISHED
+    assert sum(isinstance(event, TrialCreated) for event in run.events) == 1
+
+
+# A run that is resumed
+
+
+def test_trials_that_were_in_progress_come_first_and_are_not_created_again() -> None:
+    before = Run(trials=5, concurrent=2)
+    assert [before.ask(), before.ask()] == ["0000", "0001"]
+    before.end(0)
+    assert before.ask() == "0002"
+    after = Run(trials=5, concurrent=2, past=before.events)
+    assert [after.ask(), after.ask(), after.ask()] == ["0001", "0002", None]
+    assert after.events == []
+    after.end(2)
+    assert after.ask() == "0003"
+    after.end(1)
+    assert [after.ask(), after.ask()] == ["0004", None]
+    given = {event.trial_id: event.configuration for event in after.events if isinstance(event, TrialCreated)}
+    assert list(given) == ["0003", "0004"]
+
+
+def test_a_trial_that_was_in_progress_has_its_own_configuration() -> None:
+    before = Run()
+    before.ask()
+    (created,) = before.events
+    assert isinstance(created, TrialCreated)
+    given = Run(past=before.events).searcher.suggest("Ray's own id")
+    assert given == {"trial_id": "0000", "configuration": created.configuration}
+
+
+def test_trials_that_waited_are_handed_out_at_once_since_they_take_no_worker() -> None:
+    before = Run(concurrent=1)
+    for number in range(2):
+        assert before.ask() == f"{number:04d}"
+        before.wait(number, 0.5)
+    assert before.ask() == "0002"
+    after = Run(concurrent=1, past=before.events)
+    assert [after.ask(), after.ask(), after.ask(), after.ask()] == ["0000", "0001", "0002", None]
+
+
+def test_no_more_trials_are_in_progress_at_a_time_than_there_is_room_for_now() -> None:
+    before = Run(concurrent=3)
+    assert [before.ask(), before.ask(), before.ask()] == ["0000", "0001", "0002"]
+    after = Run(concurrent=1, past=before.events)
+    assert [after.ask(), after.ask()] == ["0000", None]
+    after.end(0)
+    assert [after.ask(), after.ask()] == ["0001", None]
+
+
+def test_a_finished_run_that_is_asked_for_more_trials_creates_the_rest() -> None:
+    before = Run(trials=2)
+    for number in range(2):
+        before.ask()
+        before.end(number)
+    after = Run(trials=3, past=before.events)
+    assert [after.ask(), after.ask()] == ["0002", None]
+
+
+def test_what_ray_tune_is_given_is_not_what_the_journal_keeps() -> None:
+    """Ray Tune may change it."""
+    run = Run()
+    given = run.searcher.suggest("Ray's own id")
+    assert isinstance(given, Mapping)
+    given["configuration"].clear()
+    (event,) = run.events
+    assert isinstance(event, TrialCreated)
+    assert parse_space(SPACE).problems(event.configuration) == ()
+
+
+def test_what_ray_tune_tells_changes_nothing() -> None:
+    run, untold = Run(), Run()
+    for told in (run, untold):
+        assert told.ask() == "0000"
+    run.searcher.on_trial_result("0000", {"score": 0.1})
+    run.searcher.on_trial_complete("0000", {"score": 0.1})
+    run.searcher.on_trial_complete("0000", None, error=True)
+    run.searcher.save("nowhere")
+    run.searcher.restore("nowhere")
+    assert run.ask() == untold.ask() == "0001"
+    assert [vars(event)["configuration"] for event in run.events] == [
+        vars(event)["configuration"] for event in untold.events
+    ]

@@ -1,0 +1,235 @@
+"""Trials whose workers die, crash, run out of memory, hang, or are lost with their machine, under a real Ray."""
+
+import os
+import pickle
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError, RayActorError
+
+from tune_jobs import Job, Run, run
+from tune_jobs.driver.train_alone import train_one
+from tune_jobs.job.file import dump_yaml
+from tune_jobs.record.events import WorkerLost
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import read_journal
+from tune_jobs.tuning.worker_loss import WorkerLoss, WorkerOutOfMemory, failure_after, loss_by
+
+MakeJob = Callable[..., Job]
+
+CODE = """
+import os, pathlib, signal, time
+from torch import nn
+
+def make(input_shape, outputs, how="", folder="."):
+    return Model(nn.Linear(input_shape[0], outputs), how, pathlib.Path(folder))
+
+class Model(nn.Module):
+    def __init__(self, inner, how, folder):
+        super().__init__()
+        self.inner, self.how, self.folder, self.trained = inner, how, folder, 0
+
+    def train(self, mode=True):
+        if mode:
+            self.trained += 1
+            if self.how == "crash":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            if self.how == "crash_once" and self.trained == 3 and not (self.folder / "crashed").exists():
+                (self.folder / "crashed").touch()
+                os.kill(os.getpid(), signal.SIGSEGV)
+            if self.how == "hang_once" and not (self.folder / "hung").exists():
+                (self.folder / "hung").touch()
+                time.sleep(1000)
+            if self.how == "steady":
+                time.sleep(0.2)
+        return super().train(mode)
+
+    def forward(self, x):
+        return self.inner(x)
+"""
+NODE_DIED = """The actor died unexpectedly before finishing this task.
+\tpid: 5815
+The actor died because its node has died. Node Id: 73819f6f
+\tthe actor's node was terminated unexpectedly: health check failed due to missing too many heartbeats"""
+PROCESS_DIED = """The actor died unexpectedly before finishing this task.
+The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: ..."""
+MEMORY = """1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 10.0.0.1, ID: a6)
+was 3.31GB used / 23.54GB limit (0.140784)"""
+
+
+def sections_in(folder: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A job on 60 rows, whose trials differ in `how`, with dotted changes."""
+    sections: dict[str, Any] = {
+        "name": "small",
+        "data": {"source": "linear_gaussian", "arguments": {"n": 100, "sigma": 0.1}},
+        "model": {"name": "user_code:make", "arguments": {"folder": str(folder)}},
+        "training": {"max_epochs": 6, "loss": "mse"},
+        "scheduler": {"grace_epochs": 2, "reduction_factor": 2},
+        "search": {"space": {"lr": 0.01}, "method": "grid"},
+        "storage": str(folder / "runs"),
+    }
+    for path, value in changes.items():
+        *above, key = path.split("/")
+        below = sections
+        for part in above:
+            below = below.setdefault(part, {})
+        below[key] = value
+    (folder / "user_code.py").write_text(textwrap.dedent(CODE))
+    return sections
+
+
+@pytest.fixture
+def make_job(tmp_path: Path) -> MakeJob:
+    def make(*hows: str, **changes: Any) -> Job:
+        space = {"lr": 0.01, "model.how": {"values": list(hows)}}
+        return Job.from_mapping(sections_in(tmp_path, {"search/space": space, **changes}), tmp_path)
+
+    return make
+
+
+def losses_of(made: Run) -> list[WorkerLost]:
+    return [event for event in read_journal(RunFolder(made.path).journal) if isinstance(event, WorkerLost)]
+
+
+# What Ray says
+
+
+@pytest.mark.parametrize(
+    ("error", "loss"),
+    [
+        (
+            NODE_DIED,
+            WorkerLoss(
+                "the machine of the worker was lost (health check failed due to missing too many heartbeats)",
+                of_node=True,
+            ),
+        ),
+        (RayActorError(preempted=True), WorkerLoss("the machine of the worker was lost", of_node=True)),
+        (
+            ActorUnavailableError("RpcError: Socket closed", None),
+            WorkerLoss("the machine of the worker cannot be reached any more", of_node=True),
+        ),
+        (
+            PROCESS_DIED,
+            WorkerLoss("the worker died: it crashed, was killed, or the system ended it for want of memory"),
+        ),
+        (
+            WorkerOutOfMemory(MEMORY),
+            WorkerLoss(
+                "the worker was ended by Ray, since the machine ran out of memory (3.31GB used / 23.54GB limit)"
+            ),
+        ),
+        (OutOfMemoryError(""), WorkerLoss("the worker was ended by Ray, since the machine ran out of memory")),
+        (ActorDiedError(), WorkerLoss("the worker died: The actor died unexpectedly before finishing this task.")),
+        (None, WorkerLoss("the worker died: no reason known")),
+    ],
+)  # fmt: skip
+def test_a_loss_is_told_in_plain_words(error: Exception | str | None, loss: WorkerLoss) -> None:
+    assert loss_by(error) == loss
+
+
+def test_a_failure_says_how_often_it_was_tried() -> None:
+    died = WorkerLoss("it died")
+    after = partial(failure_after, died, machines_lost=0)
+    assert after(workers_lost=0, retries=0) == "it died"
+    assert after(workers_lost=0, retries=1) is None
+    assert after(workers_lost=1, retries=1) == "it died; 1 retry was in vain (`limits.retries_per_trial`)"
+    assert str(after(workers_lost=2, retries=2)).startswith("it died; 2 retries were in vain")
+
+
+def test_machines_that_are_lost_do_not_count_until_they_are_too_many_in_a_row() -> None:
+    after = partial(failure_after, WorkerLoss("it is gone", of_node=True), workers_lost=9, retries=0)
+    assert after(machines_lost=4) is None
+    assert str(after(machines_lost=5)).startswith("it is gone; 6 machines in a row were lost with it")
+
+
+def test_the_error_of_the_memory_monitor_is_one_of_an_actor_and_can_be_kept() -> None:
+    error = pickle.loads(pickle.dumps(WorkerOutOfMemory(MEMORY)))
+    assert isinstance(error, RayActorError)
+    assert str(error) == MEMORY
+    assert not error.preempted
+
+
+# What becomes of the trials
+
+
+@pytest.fixture(scope="module")
+def ray_running() -> Iterator[None]:
+    from tune_jobs.tuning.ray_session import ray_connection
+
+    with ray_connection():
+        yield
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_running")
+class TestUnderRay:
+    def test_a_crash_costs_what_came_after_the_last_checkpoint(self, make_job: MakeJob) -> None:
+        made = run(
+            make_job("crash_once", **{"limits/retries_per_trial": 1, "scheduler/method": "asha_stopping"})
+        )
+        assert list(made.trials["status"]) == ["completed"]
+        (loss,) = losses_of(made)
+        assert not loss.node_lost
+        assert "it crashed, was killed" in loss.reason
+        alone = train_one(made.job, made.winner.configuration)
+        assert [result.val_loss for result in alone] == list(made.epochs["val_loss"])
+
+    @pytest.mark.parametrize("method", ["asha", "median"])
+    def test_a_trial_that_crashes_always_fails_and_frees_its_slot(
+        self, make_job: MakeJob, method: str
+    ) -> None:
+        changes = {"limits/retries_per_trial": 1, "resources/max_concurrent": 1, "scheduler/method": method}
+        made = run(make_job("crash", "", **changes))
+        trials = made.trials.set_index("config.model.how")
+        assert dict(trials["status"] == "failed") == {"crash": True, "": False}
+        assert trials["reason"]["crash"].startswith("the worker died: it crashed")
+        assert trials["reason"]["crash"].endswith("; 1 retry was in vain (`limits.retries_per_trial`)")
+        assert len(losses_of(made)) == 1
+
+    def test_a_trial_that_hangs_in_a_used_worker_before_its_first_report_goes_on_in_another(
+        self, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("tune_jobs.tuning.loop.WORKER_START_SECONDS", 10.0)
+        changes = {
+            "limits/retries_per_trial": 1,
+            "limits/minutes_per_epoch": 0.05,
+            "resources/max_concurrent": 1,
+        }
+        made = run(make_job("", "hang_once", **changes, **{"scheduler/method": "none"}))
+        assert list(made.trials["status"]) == ["completed", "completed"]
+        (loss,) = losses_of(made)
+        assert loss.reason == "no epoch for 3 s (`limits.minutes_per_epoch`), so its worker was ended"
+
+
+# In processes of their own: the Ray of this one has all the memory that it wants, and a single node
+
+
+def command_line(folder: Path, changes: Mapping[str, Any]) -> list[str]:
+    (folder / "job.yaml").write_text(dump_yaml(sections_in(folder, changes)))
+    return [sys.executable, "-m", "tune_jobs", "run", "job.yaml"]
+
+
+@pytest.mark.slow
+def test_a_worker_that_the_memory_monitor_ends_is_a_worker_lost(tmp_path: Path) -> None:
+    changes = {"search/space": {"lr": 0.01, "model.how": "steady"}, "limits/retries_per_trial": 1}
+    environment = {"RAY_memory_usage_threshold": "0.001", "RAY_memory_monitor_refresh_ms": "100"}
+    ran = subprocess.run(
+        command_line(tmp_path, changes),
+        cwd=tmp_path,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert ran.returncode == 1, ran.stderr
+    assert "the worker was ended by Ray, since the machine ran out of memory" in ran.stderr
+    assert "1 retry was in vain" in ran.stderr
+    assert "Traceback" not in ran.stderr

@@ -1,0 +1,1 @@
+"""The built-in epoch loop: the PyTorch kind of training."""

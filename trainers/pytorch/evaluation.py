@@ -1,0 +1,68 @@
+"""Loss and metrics of a model on rows that it is not trained on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import fsum, nan
+
+import torch
+from torch import Tensor, nn
+
+from tune_jobs.trainers.pytorch.batching import block_rows
+from tune_jobs.trainers.pytorch.data_parallel import ALONE, Distribution, window_of
+from tune_jobs.trainers.pytorch.losses import Loss
+from tune_jobs.trainers.pytorch.metrics import Metric, measure
+from tune_jobs.trainers.pytorch.tensors import TensorRows
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How good a model is on some rows."""
+
+    loss: float
+    """Mean over the rows."""
+    metrics: dict[str, float]
+    """Each over all rows at once."""
+
+
+def evaluate(
+    model: nn.Module,
+    rows: TensorRows,
+    loss: Loss,
+    metrics: Mapping[str, Metric],
+    distribution: Distribution = ALONE,
+) -> Evaluation:
+    """Evaluate in chunks, without gradients and in evaluation mode; the model's mode is put back.
+
+    The model and the loss get copies of the rows. Of several workers each computes outputs for some of the rows;
+    the first one measures them and tells the others.
+
+    Args:
+        model: On the device of the rows.
+        rows: x [n, *input_shape] and y, n at least 1.
+        loss: From outputs and targets to their mean loss.
+        metrics: By name.
+        distribution: Of the training among workers.
+    """
+    training = model.training
+    size = block_rows(rows.x)
+    start, count = window_of(len(rows.x), distribution.rank, distribution.workers)
+    distribution.align_buffers(model)
+    model.eval()
+    try:
+        with torch.inference_mode():
+            outputs = [model(x.clone()) for x in torch.split(rows.x[start : start + count], size)]
+            own = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
+            joined = distribution.join_outputs(own, len(rows.x))
+            numbers = [nan] * (1 + len(metrics))
+            if joined is not None:
+                numbers = [_mean_loss(loss, joined, rows.y, size), *measure(metrics, joined, rows.y).values()]
+            mean, *values = distribution.first_tells(numbers)
+    finally:
+        model.train(training)
+    return Evaluation(loss=mean, metrics=dict(zip(metrics, values, strict=True)))
+
+
+def _mean_loss(loss: Loss, outputs: Tensor, targets: Tensor, size: int) -> float:
+    chunks = zip(torch.split(outputs, size), torch.split(targets, size), strict=True)
+    losses = [loss(out, y.clone()) * len(out) for out, y in chunks]
+    return fsum(torch.stack(losses).tolist()) / len(outputs)

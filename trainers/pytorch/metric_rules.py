@@ -1,0 +1,59 @@
+"""Which metrics go with which loss, and what their columns are called; without torch."""
+
+from collections import Counter
+
+from tune_jobs.trainers.references import did_you_mean
+from tune_jobs.trainers.settings import BuiltInLoss, BuiltInMetric, ScoreSettings, TrainingSettings
+
+RESULT_COLUMNS = ("epoch", "train_loss", "val_loss", "lr", "seconds")
+"""Columns of every epoch, which no metric may be called by."""
+
+_CLASSIFICATION: tuple[BuiltInMetric, ...] = ("accuracy", "f1")
+_REGRESSION: tuple[BuiltInMetric, ...] = ("mse", "mae", "rmse", "r2", "param_error")
+
+METRICS_OF_LOSS: dict[BuiltInLoss, tuple[BuiltInMetric, ...]] = {
+    "cross_entropy": _CLASSIFICATION,
+    "binary_cross_entropy": _CLASSIFICATION,
+    "mse": _REGRESSION,
+    "mae": _REGRESSION,
+    "huber": _REGRESSION,
+}
+"""Built-in metrics that mean something under a built-in loss; a loss function of the user's goes with all."""
+
+
+def metric_names(training: TrainingSettings) -> tuple[str, ...]:
+    """Names of the metrics' columns, in the order of `training.metrics`, all different.
+
+    A built-in metric has its own name, `package.module:function` that of the function; where two would be
+    called the same, or like a column that every epoch has, the function goes by its whole reference.
+    """
+    metrics = tuple(dict.fromkeys(training.metrics))
+    short = {metric: metric.rpartition(":")[2] for metric in metrics}
+    taken = Counter([*RESULT_COLUMNS, *short.values()])
+    return tuple(
+        short[metric] if taken[short[metric]] == 1 or ":" not in metric else metric for metric in metrics
+    )
+
+
+def check_metrics(training: TrainingSettings, score: ScoreSettings | None = None) -> list[str]:
+    """Problems of the metrics under the loss and, if given, of the score's metric; one sentence each."""
+    problems = [
+        f"metric {name} is listed twice; name it once"
+        for name, n in Counter(training.metrics).items()
+        if n > 1
+    ]
+    fitting = METRICS_OF_LOSS.get(training.loss)  # type: ignore[call-overload]  # a reference finds nothing
+    if fitting is not None:
+        problems += [
+            f"metric {metric} does not fit loss {training.loss}; {training.loss} goes with "
+            f"{', '.join(fitting)}"
+            for metric in dict.fromkeys(training.metrics)
+            if ":" not in metric and metric not in fitting
+        ]
+    valid = ("val_loss", *metric_names(training))
+    if score is not None and score.metric not in valid:
+        problems.append(
+            f"the score's metric {score.metric!r} is not measured; it can be {', '.join(valid)}"
+            f"{did_you_mean(score.metric, valid)}; other metrics have to be added to training.metrics"
+        )
+    return problems

@@ -1,0 +1,179 @@
+"""Models: the built-in ones, and functions of the user's."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tune_jobs.trainers.data.encode import DataInfo
+from tune_jobs.trainers.errors import ModelError
+from tune_jobs.trainers.pytorch import random_state
+from tune_jobs.trainers.pytorch.model_arguments import (
+    Activation,
+    CnnArguments,
+    LinearArguments,
+    MlpArguments,
+    parse_model_arguments,
+)
+from tune_jobs.trainers.references import load_reference
+from tune_jobs.trainers.settings import ModelSettings
+
+_ACTIVATIONS: dict[Activation, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "gelu": nn.GELU,
+    "sigmoid": nn.Sigmoid,
+}
+
+
+def build_model(settings: ModelSettings, info: DataInfo) -> nn.Module:
+    """A fresh model with random weights, on the CPU, from [n, *input_shape] to [n, outputs].
+
+    - `linear`, `mlp`, `cnn`: see `tune_jobs.trainers.pytorch.model_arguments`.
+    - `package.module:function`: called with the arguments and, if its signature names them and the arguments
+      do not, `input_shape` (a tuple) and `outputs` (an int).
+
+    Args:
+        settings: The model's name and arguments.
+        info: The data that it is for.
+
+    Raises:
+        ModelError: the arguments are wrong, the model is no `torch.nn.Module`, fails, or returns another
+        shape. ReferenceNotFound: the function cannot be loaded.
+    """
+    outputs = info.outputs
+    match settings.name:
+        case "linear" | "mlp" | "cnn":
+            arguments = parse_model_arguments(settings.name, settings.arguments)
+            try:
+                model = _built_in(arguments, info.input_shape, outputs)
+            except (RuntimeError, TypeError, MemoryError) as error:  # PyTorch's words for layers too large
+                raise ModelError(
+                    f"model {settings.name} of {settings.arguments} for rows of shape {list(info.input_shape)} "
+                    "does not fit into memory; choose smaller layers"
+                ) from error
+        case _:
+            model = _from_function(settings, info.input_shape, outputs)
+    _check_outputs(model, settings.name, info.input_shape, outputs)
+    return model
+
+
+def linear_weights(model: nn.Module) -> Tensor | None:
+    """The weights [outputs, features] of a model that is one linear map, else None."""
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    if len(layers) != 1 or {id(p) for p in model.parameters()} != {id(p) for p in layers[0].parameters()}:
+        return None
+    others = [module for module in model.modules() if not list(module.children()) and module is not layers[0]]
+    return (
+        layers[0].weight if all(isinstance(module, nn.Flatten | nn.Identity) for module in others) else None
+    )
+
+
+def _built_in(
+    arguments: LinearArguments | MlpArguments | CnnArguments, input_shape: tuple[int, ...], outputs: int
+) -> nn.Module:
+    if isinstance(arguments, CnnArguments):
+        return _cnn(arguments, input_shape, outputs)
+    width = 1
+    for size in input_shape:
+        width *= size
+    layers: list[nn.Module] = [] if len(input_shape) == 1 else [nn.Flatten()]
+    if isinstance(arguments, LinearArguments):
+        return nn.Sequential(*layers, nn.Linear(width, outputs, bias=arguments.bias))
+    for hidden in arguments.hidden:
+        layers.append(nn.Linear(width, hidden))
+        if arguments.batch_norm:
+            layers.append(nn.BatchNorm1d(hidden))
+        layers.append(_ACTIVATIONS[arguments.activation]())
+        if arguments.dropout:
+            layers.append(nn.Dropout(arguments.dropout))
+        width = hidden
+    return nn.Sequential(*layers, nn.Linear(width, outputs))
+
+
+def _cnn(arguments: CnnArguments, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+    if len(input_shape) != 3:
+        raise ModelError(
+            f"model cnn needs images [channels, height, width], and a row of the data has shape "
+            f"{list(input_shape)}; choose linear or mlp, or data of images"
+        )
+    channels, height, width = input_shape
+    layers: list[nn.Module] = []
+    for wider in arguments.channels:
+        layers += [
+            nn.Conv2d(channels, wider, arguments.kernel_size, padding=arguments.kernel_size // 2),
+            nn.ReLU(),
+        ]
+        if arguments.pool > 1:
+            layers.append(nn.MaxPool2d(arguments.pool))
+        channels, height, width = wider, height // arguments.pool, width // arguments.pool
+    if min(height, width) < 1:
+        raise ModelError(
+            f"model cnn: an image of {input_shape[1]} x {input_shape[2]} is too small to be pooled by "
+            f"{arguments.pool} after each of {len(arguments.channels)} convolutions; choose fewer channels, "
+            "or pool: 1"
+        )
+    layers += [nn.Flatten(), nn.Linear(channels * height * width, arguments.hidden), nn.ReLU()]
+    if arguments.dropout:
+        layers.append(nn.Dropout(arguments.dropout))
+    return nn.Sequential(*layers, nn.Linear(arguments.hidden, outputs))
+
+
+def _from_function(settings: ModelSettings, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+    function = load_reference(settings.name)
+    given = {"input_shape": tuple(input_shape), "outputs": outputs}
+    arguments = {**_named_by(function, given), **settings.arguments}
+    try:
+        inspect.signature(function).bind(**arguments)
+    except TypeError as error:
+        raise ModelError(
+            f"model {settings.name} cannot be called with arguments {sorted(arguments)}: {error}; its "
+            f"signature is {inspect.signature(function)}"
+        ) from error
+    try:
+        model = function(**arguments)
+    except (Exception, SystemExit) as error:  # the user's code may do anything
+        raise ModelError(
+            f"model {settings.name} could not be built with {arguments}: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise ModelError(
+            f"model {settings.name} returned a {type(model).__name__}; it must return a torch.nn.Module"
+        )
+    return model
+
+
+def _named_by(function: Callable[..., object], given: dict[str, Any]) -> dict[str, Any]:
+    parameters = inspect.signature(function).parameters.values()
+    takes = {p.name for p in parameters if p.kind in {p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY}}
+    return {name: value for name, value in given.items() if name in takes}
+
+
+def _check_outputs(model: nn.Module, name: str, input_shape: tuple[int, ...], outputs: int) -> None:
+    first = next(model.parameters(), None)
+    device = torch.device("cpu") if first is None else first.device
+    training, state = model.training, random_state.capture(device, user_code=True)
+    x = torch.zeros(2, *input_shape, device=device)
+    try:
+        with torch.no_grad():
+            got = model.eval()(x)
+    except (Exception, SystemExit) as error:  # the user's code may do anything
+        raise ModelError(
+            f"model {name} fails on two rows, an input of shape {[2, *input_shape]}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    finally:
+        model.train(training)
+        random_state.restore(state, device)
+    if not isinstance(got, Tensor):
+        raise ModelError(
+            f"model {name} returned a {type(got).__name__}; it must return a tensor [n, {outputs}]"
+        )
+    if got.shape != (2, outputs):
+        raise ModelError(
+            f"model {name} turned an input of shape {[2, *input_shape]} into an output of shape "
+            f"{list(got.shape)}; the data and the loss need {[2, outputs]}: a row of {outputs} number(s) "
+            "for each row"
+        )

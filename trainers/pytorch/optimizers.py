@@ -1,0 +1,70 @@
+"""Optimizers of torch.optim, set up from the hyperparameters."""
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from tune_jobs.trainers.errors import ModelError
+from tune_jobs.trainers.settings import Hyperparameters
+
+_FUSED_DEVICES = {"cpu", "cuda", "mps"}
+
+
+def build_optimizer(model: nn.Module, hyperparameters: Hyperparameters, device: torch.device) -> Optimizer:
+    """The optimizer of the model's trainable parameters, which already are on `device`.
+
+    A hyperparameter that an optimizer does not have is not used. `lbfgs` has no weight decay of its own:
+    whoever calls it adds the decay to the gradients.
+
+    Raises:
+        ModelError: the model has nothing to train.
+    """
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not parameters:
+        raise ModelError(
+            "the model has no parameter that can be trained; give it at least one that requires a gradient"
+        )
+    h = hyperparameters
+    # One fused call for all parameters, which `FusedUpdate` can make by itself. rmsprop and lbfgs have no fused
+    # form.
+    fused = device.type in _FUSED_DEVICES and all(parameter.is_floating_point() for parameter in parameters)
+    match h.optimizer:
+        case "sgd":
+            return torch.optim.SGD(
+                parameters,
+                lr=h.lr,
+                momentum=h.momentum,
+                nesterov=h.nesterov and h.momentum > 0,
+                weight_decay=h.weight_decay,
+                fused=fused,
+            )
+        case "adam" | "adamw":
+            kind = torch.optim.Adam if h.optimizer == "adam" else torch.optim.AdamW
+            return kind(
+                parameters,
+                lr=h.lr,
+                betas=(h.beta1, h.beta2),
+                eps=h.eps,
+                weight_decay=h.weight_decay,
+                fused=fused,
+            )
+        case "rmsprop":
+            return torch.optim.RMSprop(
+                parameters,
+                lr=h.lr,
+                alpha=h.alpha,
+                eps=h.eps,
+                weight_decay=h.weight_decay,
+                momentum=h.momentum,
+            )
+        case "adagrad":
+            # Adagrad is fused on CPUs only.
+            return torch.optim.Adagrad(
+                parameters,
+                lr=h.lr,
+                eps=h.eps,
+                weight_decay=h.weight_decay,
+                fused=fused and device.type == "cpu",
+            )
+        case "lbfgs":
+            return torch.optim.LBFGS(parameters, lr=h.lr, max_iter=h.max_iter, history_size=h.history_size)

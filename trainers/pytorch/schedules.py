@@ -1,0 +1,119 @@
+"""Learning rate schedules of torch.optim.lr_scheduler."""
+
+from typing import Any, Literal
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    ExponentialLR,
+    LRScheduler,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    StepLR,
+)
+
+from tune_jobs.trainers.settings import ScheduleSettings
+
+
+class Schedule:
+    """Sets the learning rate of an optimizer, after each epoch or, for `one_cycle`, after each batch.
+
+    With `lr` the optimizer's rate and epochs e from 0:
+    - `constant`: lr.
+    - `step`: lr * gamma ** (e // step_size).
+    - `exponential`: lr * gamma ** e.
+    - `cosine`: from lr at e = 0 down half a cosine to min_lr at e = max_epochs (Loshchilov and Hutter, 2017).
+    - `one_cycle`: from lr / 25 up to lr in the share `warmup` of all steps, then down to lr / 250000 (Smith,
+      2018).
+    - `plateau`: times gamma whenever the score has not improved for more than `patience` epochs.
+
+    A `min_lr` above lr leaves lr as it is.
+
+    Args:
+        optimizer: Its groups are changed.
+        settings: The schedule's section of the training settings.
+        lr: The rate that the schedule starts from or, for `one_cycle`, rises to.
+        max_epochs: Epochs of the whole training.
+        steps_per_epoch: Batches an epoch.
+        mode: Whether a lower or a higher score is better, for `plateau`.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        settings: ScheduleSettings,
+        *,
+        lr: float,
+        max_epochs: int,
+        steps_per_epoch: int,
+        mode: Literal["min", "max"],
+    ) -> None:
+        self.every_batch = settings.name == "one_cycle"
+        self._scheduler = _build(
+            optimizer, settings, lr=lr, max_epochs=max_epochs, steps=max_epochs * steps_per_epoch, mode=mode
+        )
+
+    def after_batch(self) -> None:
+        """Move on by one batch; does nothing unless `every_batch`."""
+        if self.every_batch and self._scheduler is not None:
+            self._scheduler.step()
+
+    def after_epoch(self, score: float) -> None:
+        """Move on by one epoch, which had this score."""
+        if isinstance(self._scheduler, ReduceLROnPlateau):
+            self._scheduler.step(score)
+        elif self._scheduler is not None and not self.every_batch:
+            self._scheduler.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that `load_state_dict` needs; the rate itself is part of the optimizer's state."""
+        return {} if self._scheduler is None else self._scheduler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a `state_dict()` of the same settings."""
+        if self._scheduler is not None:
+            self._scheduler.load_state_dict(state)
+
+
+def _build(
+    optimizer: Optimizer,
+    settings: ScheduleSettings,
+    *,
+    lr: float,
+    max_epochs: int,
+    steps: int,
+    mode: Literal["min", "max"],
+) -> LRScheduler | None:
+    match settings.name:
+        case "step":
+            return StepLR(optimizer, settings.step_size, settings.gamma)
+        case "exponential":
+            return ExponentialLR(optimizer, settings.gamma)
+        case "cosine":
+            return CosineAnnealingLR(optimizer, max_epochs, eta_min=min(settings.min_lr, lr))
+        case "one_cycle":
+            # Momentum stays what the configuration says; PyTorch would cycle it too.
+            return OneCycleLR(
+                optimizer,
+                lr,
+                total_steps=steps,
+                pct_start=_warmup(settings.warmup, steps),
+                cycle_momentum=False,
+            )
+        case "plateau" if settings.gamma < 1:
+            return ReduceLROnPlateau(
+                optimizer,
+                mode,
+                settings.gamma,
+                settings.patience,
+                threshold=0.0,
+                min_lr=settings.min_lr,
+                eps=0.0,
+            )
+        case _:
+            return None
+
+
+def _warmup(share: float, steps: int) -> float:
+    # A warm-up of exactly one step is 0 / 0 in OneCycleLR; a hair less starts at the peak, as its limit does.
+    return share * (1 - 1e-9) if share * steps == 1 else share

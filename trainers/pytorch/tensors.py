@@ -1,0 +1,80 @@
+"""Rows as tensors: without a copy on a CPU, moved once to an accelerator."""
+
+import warnings
+from collections import OrderedDict
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tune_jobs.trainers.data.encode import Rows
+from tune_jobs.trainers.data.raw import Array
+from tune_jobs.trainers.errors import DeviceError
+
+_CACHED_ARRAYS = 8
+_CACHED_BYTES = 2 * 1024**3
+
+
+class TensorRows(NamedTuple):
+    """Rows as the trainer holds them. They may lie in read-only shared memory: nothing may write to them."""
+
+    x: Tensor
+    """float32 [n, *input_shape]"""
+    y: Tensor
+    """int64 [n] or float32 [n, k]"""
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of this name; `auto` takes cuda, else mps, else cpu.
+
+    Raises:
+        DeviceError: the device is not there.
+    """
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+    device = torch.device(name)
+    there = {"cpu": True, "cuda": cuda, "mps": mps}.get(device.type, False)
+    if not there:
+        raise DeviceError(
+            f"device {name!r} was asked for, and PyTorch finds no {device.type} device in this process; "
+            "choose device: auto or cpu, or give the trial a GPU (resources.gpus_per_trial)"
+        )
+    if device.type == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
+        raise DeviceError(
+            f"device {name!r} was asked for, and this process sees {torch.cuda.device_count()} cuda "
+            "device(s), numbered from 0; choose device: cuda"
+        )
+    return device
+
+
+def to_tensors(rows: Rows, device: torch.device) -> TensorRows:
+    """The rows on `device`: on a CPU the arrays' own memory, elsewhere a copy."""
+    return TensorRows(_on_device(rows.x, device), _on_device(rows.y, device))
+
+
+_copies: OrderedDict[tuple[object, ...], tuple[Array, Tensor]] = OrderedDict()
+
+
+def _on_device(array: Array, device: torch.device) -> Tensor:
+    if device.type == "cpu":
+        return _from_numpy(array)
+    if array.flags.writeable:
+        return _from_numpy(array).to(device)
+    # Trials that follow each other in a process share one copy. The array is kept as well, so that no other
+    # can come to lie at its address.
+    key = (array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.str, str(device))
+    if key not in _copies:
+        _copies[key] = array, _from_numpy(array).to(device)
+    _copies.move_to_end(key)
+    while len(_copies) > _CACHED_ARRAYS or (
+        len(_copies) > 1 and sum(kept.nbytes for kept, _ in _copies.values()) > _CACHED_BYTES
+    ):
+        _copies.popitem(last=False)
+    return next(reversed(_copies.values()))[1]
+
+
+def _from_numpy(array: Array) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        return torch.from_numpy(array)

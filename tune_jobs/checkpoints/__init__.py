@@ -1,0 +1,1 @@
+"""Checkpoints of trials, in a folder or an object store."""

@@ -1,0 +1,362 @@
+"""The commands for a cluster that is somewhere else: they ask the Jobs server of its Ray over HTTP."""
+
+import argparse
+import os
+import shlex
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeGuard
+
+from rich.console import Console
+
+from tune_jobs.cli.tables import counted
+from tune_jobs.errors import (
+    ClusterError,
+    DamagedRun,
+    RunFolderError,
+    SubmissionEnded,
+    SubmissionError,
+)
+from tune_jobs.job.file import parse_overrides
+from tune_jobs.job.job import Job
+from tune_jobs.location import is_uri
+from tune_jobs.record.folder import RunFolder, new_run_name
+
+if TYPE_CHECKING:
+    from tune_jobs.submission.client import JobsServer
+    from tune_jobs.submission.progress import Submission
+
+ADDRESS_VARIABLE = "RAY_API_SERVER_ADDRESS"
+DEFAULT_ADDRESS = "http://127.0.0.1:8265"
+SECONDS_TO_BEGIN = 180.0
+"""So long `submit` waits until the driver has taken the run up, or refused it."""
+SECONDS_TO_STOP = 150.0
+NOTHING_LEFT = (
+    "nothing is left to do; `--search.trials N` asks for more trials, `--limits.minutes M` for more time"
+)
+"""What who resumes a run that is over is told."""
+SECONDS_BETWEEN_LOOKS = 0.5
+
+Add = Callable[..., argparse.ArgumentParser]
+
+
+def add_commands(add: Add, job: tuple[str, str]) -> None:
+    """Adds them to the command line.
+
+    Args:
+        add: adds one, from its name, its function, a text and its positional arguments.
+        job: the positional argument for a job file.
+    """
+    submission = ("ID", "submission, as `tune-jobs submit` prints it")
+    submit = add("submit", _submit, "Run a job on a cluster, through Ray Jobs.", job)
+    submit.set_defaults(overrides=True)
+    submit.add_argument(
+        "--include", action="append", default=[], metavar="PATH",
+        help="send this file or folder too, from beside the job file; may be given several times",
+    )  # fmt: skip
+    status = add("status", _status, "How a submission stands; without ID, all of them.")
+    status.add_argument("id", nargs="?", metavar="ID", help=submission[1])
+    logs = add("logs", _logs, "What the run on the cluster has printed.", submission)
+    logs.add_argument(
+        "--follow", action="store_true", help="go on to the run's end, and end with its exit code"
+    )
+    stop = add("stop", _stop, "Stop a run on the cluster; it can be resumed.", submission)
+    fetch = add(
+        "fetch", _fetch, "Copy a run folder here, with the best trial's checkpoints alone.",
+        ("RUN", "submission, or the run folder as the cluster sees it"),
+    )  # fmt: skip
+    fetch.add_argument(
+        "--output", type=Path, default=Path("runs"), metavar="FOLDER", help="where to put it (default runs)"
+    )
+    for parser in (submit, status, logs, stop, fetch):
+        parser.add_argument(
+            "--address", metavar="URL", default=os.environ.get(ADDRESS_VARIABLE, DEFAULT_ADDRESS),
+            help=f"dashboard of the cluster's head (default ${ADDRESS_VARIABLE}, else {DEFAULT_ADDRESS})",
+        )  # fmt: skip
+
+
+def refuse_jobs_address(address: str | None) -> None:
+    """Where a Ray is to be joined.
+
+    Raises:
+        ClusterError: the address is that of a Jobs server.
+    """
+    if is_jobs_address(address):
+        raise ClusterError(
+            f"--address {address}: `run` joins the Ray at HOST:PORT, from a machine of the cluster; "
+            f"`tune-jobs submit JOB --address {address}` sends the job there"
+        )
+
+
+def address_to_resume(run: str, address: str | None) -> str | None:
+    """Where `run` is resumed: at the address that was given; else what is no run here is a submission's, if any is."""
+    if address is not None or is_uri(run) or os.sep in run or Path(run).exists():
+        return address
+    return os.environ.get(ADDRESS_VARIABLE)
+
+
+def is_jobs_address(address: str | None) -> TypeGuard[str]:
+    """Is it that of a Jobs server, rather than of a Ray to join?"""
+    return address is not None and "://" in address
+
+
+def _submit(options: argparse.Namespace, rest: list[str], console: Console) -> None:
+    from tune_jobs.driver.preparation import prepare  # noqa: PLC0415
+    from tune_jobs.submission.package import job_to_submit, make_package  # noqa: PLC0415
+
+    checked = job_to_submit(Path(options.job), parse_overrides(rest))
+    job = checked.job
+    server = _server(options.address)
+    if checked.data_here:
+        prepare(job)
+        console.print(f"{job.name}: valid; {counted(job.trials, 'trial')}", markup=False)
+    else:
+        console.print(
+            f"{job.name}: valid but for the data, which the cluster checks: {job.data.source}", markup=False
+        )
+    with tempfile.TemporaryDirectory(prefix="tune-jobs-") as folder:
+        size = make_package(checked, Path(folder), options.include)
+        run = new_run_name(job.name)
+        _send(server, job, run, Path(folder))
+    shown = f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
+    console.print(f"{shown} sent to {server.address}", markup=False)
+    try:
+        _wait_for_begin(server, run, console)
+    except KeyboardInterrupt:
+        console.print(
+            f"no longer waited for; `tune-jobs stop {run} --address {server.address}` ends it", markup=False
+        )
+    except SubmissionEnded as error:
+        if Path(job.data.source).is_absolute() and job.data.source in str(error):
+            raise SubmissionEnded(
+                f"{error}. An absolute path is one of the cluster; a path relative to the job file is sent along",
+                error.exit_code,
+            ) from error
+        raise
+    console.print(f"run: {job.storage.rstrip('/')}/{run}", markup=False)
+    console.print(f"submission: {run}", markup=False)
+
+
+def _send(server: "JobsServer", job: Job, run: str, package: Path) -> None:
+    from tune_jobs.submission.handover import Handover  # noqa: PLC0415
+    from tune_jobs.submission.package import JOB_FILE  # noqa: PLC0415
+    from tune_jobs.versions import versions_here  # noqa: PLC0415
+
+    server.submit(
+        f"tune_jobs run {JOB_FILE} --address auto",
+        run,
+        metadata={"run": f"{job.storage.rstrip('/')}/{run}", "name": job.name},
+        environment=Handover(run, versions_here()).to_environment(),
+        package=package,
+    )
+
+
+def _status(options: argparse.Namespace, rest: list[str], console: Console) -> None:
+    from tune_jobs.submission.progress import status_lines, table_lines  # noqa: PLC0415
+
+    server = _server(options.address)
+    if options.id is not None:
+        submission, later = _found(server, options.id)
+        try:
+            log = server.log(submission.id)
+        except ClusterError:  # the machine with the log is gone
+            log = ""
+        for line in status_lines(submission, log, server.address, later):
+            console.print(line, markup=False)
+        return
+    submissions = server.submissions()
+    if not submissions:
+        console.print(f"no submissions at {server.address}", markup=False)
+        return
+    for line in table_lines(submissions):
+        console.print(line, markup=False)
+
+
+def _logs(options: argparse.Namespace, rest: list[str], console: Console) -> None:
+    server = _server(options.address)
+    submission, later = _found(server, options.id)
+    if not options.follow:
+        console.print(server.log(submission.id), markup=False, end="")
+        _say_later(later, server)
+        return
+    try:
+        for text in server.follow(submission.id):
+            console.print(text, markup=False, end="")
+    except KeyboardInterrupt:
+        at = f"--address {server.address}"
+        console.print("\nno longer followed; the run goes on", markup=False)
+        console.print(f"tune-jobs stop {submission.id} {at} ends it", markup=False)
+        return
+    submission, later = _found(server, submission.id)
+    _say_later(later, server)
+    _raise_ending(server, submission)
+
+
+def _stop(options: argparse.Namespace, rest: list[str], console: Console) -> None:
+    from tune_jobs.submission.handover import has_begun  # noqa: PLC0415
+
+    server = _server(options.address)
+    submission, later = _found(server, options.id)
+    if later is not None:
+        console.print(f"{later.id} has gone on with the run of {submission.id}", markup=False)
+        submission = later
+    if submission.over:
+        raise SubmissionError(
+            f"{submission.id}: is over ({submission.state.value}); there is nothing to stop"
+        )
+    server.stop(submission.id)
+    deadline = time.monotonic() + SECONDS_TO_STOP
+    while not (submission := server.submission(submission.id)).over:
+        if time.monotonic() > deadline:
+            raise ClusterError(
+                f"{submission.id}: was asked to stop, and has not yet; `tune-jobs status {submission.id} --address "
+                f"{server.address}` shows how it stands"
+            )
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    if not has_begun(server.log(submission.id)):
+        console.print("stopped before the run had begun; there is nothing to resume", markup=False)
+        return
+    console.print("stopped; what was reported is kept", markup=False)
+    console.print(f"resume: tune-jobs resume {submission.run} --address {server.address}", markup=False)
+
+
+def resume_on_cluster(run: str, address: str, rest: Sequence[str], console: Console) -> None:
+    """Goes on with a run on a cluster: `run` is its submission, or its place as the cluster sees it."""
+    from tune_jobs.driver.resumption import check_changeable  # noqa: PLC0415
+    from tune_jobs.submission.handover import Handover  # noqa: PLC0415
+
+    check_changeable(parse_overrides(rest), _id_in(run))  # what can be seen from here is said at once
+    server = _server(address)
+    submissions = server.submissions()
+    place = _place_of(run, submissions, server)
+    name = place.rstrip("/").rpartition("/")[2]
+    for one in submissions:
+        if one.run == place and not one.over:
+            shows = f"tune-jobs logs {one.id} --follow --address {server.address}"
+            raise SubmissionError(f"{one.id}: is {one.state.value}; `{shows}` shows it")
+    known = {one.id for one in submissions}
+    number = next(n for n in range(2, len(known) + 3) if f"{name}-r{n}" not in known)
+    words = " ".join(map(shlex.quote, rest))
+    server.submit(
+        f"tune_jobs resume {shlex.quote(place)} --address auto {words}".rstrip(),
+        f"{name}-r{number}",
+        metadata={"run": place, "name": name.rsplit("-", 2)[0]},
+        environment=Handover(name).to_environment(),
+    )
+    _wait_for_begin(server, f"{name}-r{number}", console)
+    console.print(f"run: {place}", markup=False)
+    console.print(f"submission: {name}-r{number}", markup=False)
+
+
+def _fetch(options: argparse.Namespace, rest: list[str], console: Console) -> None:
+    from tune_jobs.results import open_run  # noqa: PLC0415
+    from tune_jobs.submission.fetching import fetch_seen, fetch_through  # noqa: PLC0415
+
+    folder = _seen(options.run, console)
+    if folder is None:
+        server = _server(options.address)
+        place = _place_of(options.run, server.submissions(), server)
+        folder = _seen(place, console) if place != options.run else None
+    path = fetch_seen(folder, options.output) if folder else fetch_through(server, place, options.output)
+    with suppress(DamagedRun):  # whoever opens it is told
+        if open_run(path).ending is None:
+            console.print(
+                "the run has not ended: this is how it stood; later, fetch it once more, with another --output",
+                markup=False,
+            )
+    console.print(f"run: {path}", markup=False)
+
+
+def _server(address: str) -> "JobsServer":
+    from tune_jobs.submission.client import JobsServer, checked_url  # noqa: PLC0415 (imports Ray)
+
+    return JobsServer(checked_url(address))
+
+
+def _wait_for_begin(server: "JobsServer", submission_id: str, console: Console) -> None:
+    """Waits until the driver has taken the run up, for a while.
+
+    Raises:
+        SubmissionEnded: it has refused it, or failed.
+    """
+    from tune_jobs.submission.handover import has_begun  # noqa: PLC0415
+
+    deadline = time.monotonic() + SECONDS_TO_BEGIN
+    while time.monotonic() < deadline:
+        submission = server.submission(submission_id)
+        begun = has_begun(server.log(submission_id))
+        if submission.over:
+            _raise_ending(server, submission)
+        if begun or submission.over:
+            console.print("the run has begun" if begun else NOTHING_LEFT, markup=False)
+            return
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    console.print(
+        f"the run has not begun within {SECONDS_TO_BEGIN:g} s; it is not waited for any longer, and may begin yet: "
+        f"tune-jobs status {submission_id} --address {server.address}",
+        markup=False,
+    )
+
+
+def _raise_ending(server: "JobsServer", submission: "Submission") -> None:
+    """Raises `SubmissionEnded` unless the run has come to its end."""
+    from tune_jobs.submission.progress import State, complaint_in, exit_code_of  # noqa: PLC0415
+
+    if submission.state is State.DONE:
+        return
+    raise SubmissionEnded(
+        f"{submission.id}: {submission.state.value}: {complaint_in(server.log(submission.id))}",
+        exit_code_of(submission),
+    )
+
+
+def _place_of(run: str, submissions: Sequence["Submission"], server: "JobsServer") -> str:
+    """Where the cluster has the run that a submission, or a path, names."""
+    for one in submissions:
+        if run in {one.id, one.name, one.run}:
+            return one.run
+    if run.startswith("/") or "://" in run:
+        return run.rstrip("/")
+    return server.submission(run).run  # which says that there is none
+
+
+def _seen(place: str, console: Console) -> RunFolder | None:
+    """The folder of a run that this machine sees, in a store among others; None where only the cluster has it."""
+    from tune_jobs.submission.sending import whole_run  # noqa: PLC0415
+
+    if not is_uri(place) and not RunFolder(Path(place).resolve()).is_run:
+        return None
+    try:
+        return whole_run(place)
+    except RunFolderError as error:
+        if not is_uri(place):
+            raise
+        console.print(f"{error}; the cluster is asked for it", markup=False)
+        return None
+
+
+def _found(server: "JobsServer", text: str) -> tuple["Submission", "Submission | None"]:
+    """The submission that a text names, and the latest one that has gone on with the same run since, if any."""
+    from tune_jobs.submission.progress import later_than, named  # noqa: PLC0415
+
+    submissions = server.submissions()
+    name = _id_in(text)
+    submission = named(name, submissions) or server.submission(name)  # which says that there is none
+    return submission, later_than(submission, submissions)
+
+
+def _say_later(later: "Submission | None", server: "JobsServer") -> None:
+    """Beside the log, which may go into a file."""
+    if later is not None:
+        shows = f"tune-jobs logs {later.id} --follow --address {server.address}"
+        Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(
+            f"{later.id} has gone on with the run ({later.state.value}): {shows}", markup=False
+        )
+
+
+def _id_in(text: str) -> str:
+    """A submission is named like its run folder, so that the path of that is understood too."""
+    return text.rstrip("/").rpartition("/")[2]

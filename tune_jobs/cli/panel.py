@@ -1,0 +1,220 @@
+"""The standing of a run as a few lines of a terminal, at any width, with and without colour."""
+
+from collections.abc import Iterator, Sequence
+
+from rich.cells import cell_len, chop_cells
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.text import Text
+
+from tune_jobs.cli.progress import Standing, one_line
+from tune_jobs.cli.sparkline import BLOCKS, sparkline
+from tune_jobs.cli.tables import configuration_text, duration_text, number_text
+from tune_jobs.record.events import Status
+
+COLOURS = {
+    Status.RUNNING: "cyan",
+    Status.WAITING: "blue",
+    Status.COMPLETED: "green",
+    Status.STOPPED_EARLY: "yellow",
+    Status.FAILED: "red",
+    Status.INTERRUPTED: "magenta",
+}
+LABEL = 8
+"""Columns in front of the facts."""
+BAR = 40
+CURVE = 30
+FAILURES = 3
+"""Reasons that are shown."""
+CONFIGURATION = 3
+"""Lines of a configuration that are shown."""
+
+
+class Panel:
+    """Draws a standing, in the state in which it is when it is drawn.
+
+    A line is never longer than the terminal is wide: what does not fit is cut, or goes on in a further line.
+    """
+
+    def __init__(self, standing: Standing) -> None:
+        self._standing = standing
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """See rich's console protocol."""
+        width = options.max_width
+        with self._standing.lock:
+            lines = _Lines(self._standing, width, options.encoding)
+            yield lines.bar(min(BAR, width))
+            for label, facts in (
+                ("trials", lines.trials()),
+                ("rungs", lines.rungs()),
+                ("best", lines.best()),
+                ("failed", lines.failures()),
+                ("lost", lines.losses()),
+                ("no room", lines.unplaced()),
+                ("time", lines.time()),
+                ("note", lines.note()),
+            ):
+                for number, fact in enumerate(facts):
+                    yield Text.assemble((f"{'' if number else label:<{LABEL}}", "dim"), fact, no_wrap=True)
+
+
+class _Lines:
+    """The facts of a standing, each as lines of at most `width` less the label."""
+
+    def __init__(self, standing: Standing, width: int, encoding: str) -> None:
+        self._standing = standing
+        self._room = max(width - LABEL, 8)
+        self._unicode = shows_blocks(encoding)
+
+    def bar(self, width: int) -> Text:
+        done = min(self._standing.passed / max(self._standing.asked, 1), 1.0)
+        full = int(done * width)
+        past, rest = ("━", "─") if self._unicode else ("=", "-")
+        return Text.assemble((past * full, "green"), (rest * (width - full), "dim"))
+
+    def trials(self) -> Iterator[Text]:
+        standing = self._standing
+        parts = [Text.assemble((f"{standing.ended}", "bold"), f" of {standing.asked} ended")]
+        parts += [
+            Text.assemble((f"{count}", COLOURS[status]), f" {name}")
+            for status, name, count in standing.counts()
+        ]
+        yield from _joined(parts, self._room)
+
+    def time(self) -> Iterator[Text]:
+        standing = self._standing
+        parts = [duration_text(standing.seconds)]
+        started = standing.seconds_of_training is not None
+        parts.append(standing.speed_text() if started else "workers are starting")
+        left = standing.seconds_left
+        if left is not None:
+            parts.append(f"about {duration_text(left)} left")
+        yield from _joined(list(map(Text, parts)), self._room)
+
+    def rungs(self) -> Iterator[Text]:
+        rungs, passages = self._standing.rungs, self._standing.passages
+        rows: dict[str, list[int]] = {}
+        if rungs:
+            rows = {
+                "epoch": [rung.epoch for rung in rungs],
+                "came to it": [rung.entries for rung in rungs],
+                "wait there": [rung.waiting for rung in rungs],
+                "promoted": [rung.promoted for rung in rungs],
+            }
+        elif passages:
+            rows = {
+                "epoch": [passage.epoch for passage in passages],
+                "came to it": [passage.reached for passage in passages],
+                "went on": [passage.went_on for passage in passages],
+                "ended there": [passage.ended for passage in passages],
+            }
+        yield from _table(rows, self._room)
+
+    def best(self) -> Iterator[Text]:
+        standing, best = self._standing, self._standing.best
+        if best is None:
+            yield Text("no score yet")
+            return
+        yield self._cut(standing.best_text() or "")
+        spark = sparkline(standing.curve, min(CURVE, self._room), unicode=self._unicode)
+        if spark is not None and len(standing.curve) > 1:
+            scale = ", log scale" if spark.log else ""
+            about = f"val_loss {number_text(spark.low)} to {number_text(spark.high)}{scale}"
+            parts = [Text(spark.text, "cyan"), self._cut(about)]
+            yield from _joined(parts, self._room)
+        text = configuration_text(best.trial.configuration)
+        configuration = one_line(text[: (CONFIGURATION + 1) * self._room])  # folding a very long text is slow
+        yield from self._folded(configuration, CONFIGURATION)
+
+    def failures(self) -> Iterator[Text]:
+        groups = self._standing.failures
+        digits = max((len(str(group.count)) for group in groups), default=1)
+        for group in groups[:FAILURES]:
+            count = f"{group.count:>{digits}}"
+            text = self._cut(f"{count}, such as trial {group.example}: {one_line(group.reason)}")
+            text.stylize("red", 0, digits)
+            yield text
+        rest = groups[FAILURES:]
+        if rest:
+            yield self._cut(
+                f"{sum(group.count for group in rest):>{digits}} for {len(rest)} further "
+                f"reason{'' if len(rest) == 1 else 's'}"
+            )
+
+    def losses(self) -> Iterator[Text]:
+        loss, count = self._standing.last_loss, self._standing.workers_lost
+        if loss is not None:
+            plural = "" if count == 1 else "s"
+            yield self._cut(f"{count} worker{plural}, last of trial {loss.trial_id}: {one_line(loss.reason)}")
+
+    def unplaced(self) -> Iterator[Text]:
+        for trial_id, reason in list(self._standing.unplaced.items())[:1]:
+            others = len(self._standing.unplaced) - 1
+            more = f" (and {others} more)" if others else ""
+            for text in self._folded(f"trial {trial_id}{more} {one_line(reason)}", CONFIGURATION):
+                text.stylize("yellow")
+                yield text
+
+    def note(self) -> Iterator[Text]:
+        for text in self._folded(one_line(self._standing.note), CONFIGURATION):
+            text.stylize("yellow")
+            yield text
+
+    def _cut(self, text: str) -> Text:
+        """`text` in one line, with dots where it is too long."""
+        if cell_len(text) <= self._room:
+            return Text(text)
+        dots = "…" if self._unicode else "..."
+        return Text(chop_cells(text, self._room - len(dots))[0] + dots)
+
+    def _folded(self, text: str, most: int) -> Iterator[Text]:
+        """`text` in at most `most` lines, broken at blanks where there are any."""
+        lines = list(Text(text).wrap(_WIDE, self._room)) if text else []
+        for number, line in enumerate(lines):
+            if number == most - 1 and len(lines) > most:
+                yield self._cut(" ".join(later.plain.strip() for later in lines[number:]))
+                return
+            line.rstrip()
+            yield line
+
+
+_WIDE = Console(width=1000, color_system=None)
+"""For folding, which asks for a console and takes nothing of it but its tab size."""
+
+
+def shows_blocks(encoding: str) -> bool:
+    """Can text in `encoding` draw curves of blocks?"""
+    try:
+        (BLOCKS + "…━─").encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def _joined(parts: Sequence[Text], room: int) -> Iterator[Text]:
+    """`parts` side by side, in as many lines as they need."""
+    line = Text()
+    for part in parts:
+        if line and line.cell_len + 3 + part.cell_len > room:
+            yield line
+            line = Text()
+        line = Text.assemble(line, "   ", part) if line else part
+    yield line
+
+
+def _table(rows: dict[str, list[int]], room: int) -> Iterator[Text]:
+    """Rows of numbers below each other; columns that do not fit are left out, those in the middle first."""
+    if not rows:
+        return
+    names, columns = list(rows), list(zip(*rows.values(), strict=True))
+    head = max(map(len, names))
+    width = 2 + max(len(f"{value}") for column in columns for value in column)
+    fit = max((room - head) // width, 1)
+    cells: list[Sequence[str]] = [list(map(str, column)) for column in columns]
+    if len(cells) > fit:
+        first = max((fit - 1) // 2, 1)
+        last = max(fit - 1 - first, 0)
+        cells = [*cells[:first], [".."] * len(names), *(cells[-last:] if last else [])][:fit]
+    for row, name in enumerate(names):
+        numbers = "".join(f"{cell[row]:>{width}}" for cell in cells)
+        yield Text(f"{name:<{head}}{numbers}", "bold" if row == 0 else "")

@@ -1,0 +1,264 @@
+"""Numbers, configurations and tables as a person reads them."""
+
+import json
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from tune_jobs.errors import TuneJobsError
+from tune_jobs.holdout.rows import read_ledger
+from tune_jobs.job.rung_epochs import reach_text, rung_epochs
+from tune_jobs.record.events import Ending, Status
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.run_record import RunRecord, TrialRecord, failures
+from tune_jobs.selection.rule import rank
+from tune_jobs.tracking.wandb_files import upload_line
+
+if TYPE_CHECKING:
+    from tune_jobs.job.job import Job
+    from tune_jobs.results import Run
+    from tune_jobs.trainers.data import PreparedData
+
+
+def number_text(value: object) -> str:
+    """Four significant digits; lists and text as they are written in a job file."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.4g}" if math.isfinite(value) else str(value)
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def duration_text(seconds: float) -> str:
+    """`48 s`, `3 min 20 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def counted(number: int, what: str) -> str:
+    """`1 trial`, `2,000 trials`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def configuration_text(configuration: Mapping[str, Any]) -> str:
+    """`lr=0.012 batch_size=64`."""
+    return " ".join(f"{name}={number_text(value)}" for name, value in configuration.items())
+
+
+def trials_display(record: RunRecord, most: int | None = None) -> Table:
+    """The trials of a run as a table, best first: those that may win, then the others, without a score last.
+
+    `epoch` is the best epoch, of how many.
+    """
+    ranked = [candidate.trial for candidate in rank(record)]
+
+    def standing(trial: TrialRecord) -> float:
+        best = record.best(trial.trial_id)
+        return math.inf if best is None else record.score.cost(best.score)
+
+    others = sorted((trial for trial in record.trials.values() if trial not in ranked), key=standing)
+    shown = [*ranked, *others][:most]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("trial", "status"):
+        table.add_column(heading, no_wrap=True)
+    for heading in (record.score.metric, "epoch"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("configuration", overflow="fold")
+    for trial in shown:
+        _add_row(table, *_cells(trial, record), configuration_text(trial.configuration))
+    return table
+
+
+def _add_row(table: Table, *cells: str) -> None:
+    """Text as it is: in a plain `str` rich would take `[red]` for a colour."""
+    table.add_row(*map(Text, cells))
+
+
+def _cells(trial: TrialRecord, record: RunRecord) -> Sequence[str]:
+    best = record.best(trial.trial_id)
+    return (
+        trial.trial_id,
+        str(trial.status),
+        number_text(best.score) if best else "",
+        f"{best.epoch if best else '-'} of {len(trial.epochs)}",
+    )
+
+
+def trial_display(opened: "Run", trial_id: str) -> list[str | Table]:
+    """One trial in full: how it ended, its epochs, and the command that trains it again without Ray."""
+    trial = opened.record.trials[trial_id]
+    rows = [trial.epochs[epoch] for epoch in sorted(trial.epochs)]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in rows[0] if rows else ():
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(*(number_text(value) for value in row.values()))
+    damaged = [
+        f"notice: {event.file} was damaged ({event.reason}), so that the trial went on from the checkpoint before "
+        "it, or from its start; the epochs are the same"
+        for event in trial.damaged
+    ]
+    parts: list[str | Table] = [
+        f"trial {trial_id}: {trial.status}: {trial.reason}",
+        f"configuration: {configuration_text(trial.configuration)}",
+        *damaged,
+        table,
+    ]
+    if trial.details:
+        parts.append(trial.details)
+    where = f"cd {shlex.quote(str(opened.job.folder))} && "
+    return [
+        *parts,
+        f"again, alone: {where}{train_command(RunFolder(opened.path).job, trial.configuration)}",
+    ]
+
+
+def train_command(job: Path, configuration: Mapping[str, Any]) -> str:
+    """The command that trains `configuration` of the job file, without Ray."""
+    flags = " ".join(f"--{name} {shlex.quote(_exact(value))}" for name, value in configuration.items())
+    return f"tune-jobs train {shlex.quote(str(job))} {flags}".rstrip()
+
+
+def _exact(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def failures_display(record: RunRecord) -> list[str]:
+    """One line for each different reason, the commonest first: how often, and an example."""
+    return [
+        f"{len(trials)} failed (such as trial {trials[0].trial_id}): {reason}"
+        for reason, trials in failures(record.trials.values())
+    ]
+
+
+def standing_lines(opened: "Run") -> list[str]:
+    """How a run ended, who won, and whether the holdout was opened."""
+    record = opened.record
+    cut_off = len(record.with_status(Status.INTERRUPTED))
+    ended = sum(trial.status.ended for trial in record.trials.values()) - cut_off
+    in_middle = f", {cut_off} in their middle" if cut_off else ""
+    lines = [f"{counted(ended, 'trial')} ended{in_middle}; {ending_text(opened)}"]
+    if record.ending and opened.winner_id is None:
+        why = "no trial had ended before the run stopped" if record.ending.cut_off else "no trial succeeded"
+        lines.append(f"winner: none, since {why}")
+    elif record.ending:
+        winner = opened.winner
+        lines.append(
+            f"winner: trial {winner.trial_id}, {record.score.metric} {number_text(winner.score)} at epoch "
+            f"{winner.epoch}: {configuration_text(winner.configuration)}"
+        )
+    openings = read_ledger(RunFolder(opened.path))
+    for opening in openings:
+        results = ", ".join(f"{name} {number_text(value)}" for name, value in (opening.results or {}).items())
+        why = f" ({opening.reason})" if opening.reason else ""
+        lines.append(
+            f"holdout: opened for trial {opening.trial_id}{why}: {results or 'no result was recorded'}"
+        )
+    if record.ending and opened.winner_id is not None and not openings:
+        then = "when the run has come to its end, " if record.ending.cut_off else ""
+        lines.append(f"holdout: sealed; {then}`tune-jobs test {opened.address}` opens it, once")
+    if record.test_seen:
+        lines.append(
+            "test seen: trials were trained after the holdout was opened, so that its result is no honest estimate"
+        )
+    to_upload = upload_line(RunFolder(opened.path).wandb) if record.ending else None
+    return [*lines, to_upload] if to_upload else lines
+
+
+def ending_text(opened: "Run") -> str:
+    """How the run ended, and what goes on with it where it did not come to its end."""
+    if opened.ending is None and opened.in_progress:
+        return "in progress"
+    text = "its process was killed" if opened.ending is None else opened.ending.value
+    if opened.ending is None or opened.ending.cut_off:
+        return f"{text}; `tune-jobs resume {opened.address}` goes on"
+    return text
+
+
+def plan_lines(job: "Job", prepared: "PreparedData") -> list[str]:
+    """What a run of `job` would do, for `tune-jobs validate`."""
+    info, report = prepared.info, prepared.report
+    rungs = rung_epochs(job.scheduler, job.training.max_epochs)
+    rows = ", ".join(f"{count} {part}" for part, count in report.rows.items())
+    what = f"{len(info.classes)} classes" if info.classes else f"{info.outputs} target(s)"
+    lines = [
+        f"{job.name}: valid",
+        f"data       {job.data.source}: {rows} rows; a row is {list(info.input_shape)}; {what}",
+        f"search     {job.search.method}, {job.trials} trials, {len(job.search.space.parameters)} parameters:",
+    ]
+    for name, parameter in job.search.space.parameters.items():
+        when = " and ".join(
+            f"{parent} is {' or '.join(map(number_text, values))}"
+            for parent, values in parameter.when.items()
+        )
+        lines.append(f"             {name}: {parameter.domain.describe()}{f' (when {when})' if when else ''}")
+    compared = (
+        f"trials are compared after {', '.join(map(str, rungs))} epochs"
+        if rungs
+        else "every trial runs its course"
+    )
+    lines.append(
+        f"training   at most {job.training.max_epochs} epochs a trial, {job.trials * job.training.max_epochs} in all"
+    )
+    lines.append(f"scheduler  {job.scheduler.method}: {compared}")
+    if rungs and job.scheduler.waits:
+        lines.append(f"           {reach_text(job.scheduler, job.training.max_epochs, job.trials)}")
+    lines.append(f"selection  {job.selection.mode} {job.selection.metric} on validation rows")
+    return [*lines, *(f"notice     {notice}" for notice in (*report.notices, *job.notices()))]
+
+
+_ENDED = {
+    Ending.ALL_TRIALS: "done",
+    Ending.TIME_LIMIT: "time limit",
+    Ending.INTERRUPTED: "interrupted",
+    Ending.STORAGE: "storage",
+    Ending.RAY: "Ray died",
+    Ending.FAILED: "error",
+}
+
+
+def _ended(opened: "Run") -> str:
+    if opened.ending is None:
+        return "not yet" if opened.in_progress else "killed"
+    return _ENDED[opened.ending]
+
+
+def runs_display(folder: Path) -> Table:
+    """The runs in `folder`, the newest last, one row each."""
+    from tune_jobs.results import open_run  # noqa: PLC0415 (it imports this package's data layer)
+
+    runs = sorted(
+        (path for path in folder.iterdir() if RunFolder(path).is_run), key=lambda p: p.stat().st_mtime
+    )
+    longest = max((len(path.name) for path in runs), default=3)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("run", overflow="fold", width=max(min(longest, 36), len("run")))
+    for heading in ("ended", "trials", "metric", "best", "holdout"):
+        table.add_column(heading, no_wrap=True, justify="right" if heading in {"trials", "best"} else "left")
+    for path in runs:
+        try:
+            opened = open_run(path)
+            best = rank(opened.record)[:1]
+            _add_row(
+                table,
+                path.name,
+                _ended(opened),
+                str(len(opened.record.trials)),
+                opened.record.score.metric,
+                number_text(best[0].best.score) if best else "",
+                "opened" if read_ledger(RunFolder(path)) else "sealed",
+            )
+        except TuneJobsError:
+            _add_row(table, path.name, "damaged", "", "", "", "")
+    return table

@@ -1,0 +1,143 @@
+"""What a person sees of a run in progress: a live view in a terminal, plain lines elsewhere."""
+
+import time
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console
+from rich.live import Live
+
+from tune_jobs.cli.panel import Panel
+from tune_jobs.cli.progress import Standing, one_line
+from tune_jobs.record.events import (
+    EpochsReported,
+    Event,
+    Noticed,
+    RunEnded,
+    RunResumed,
+    RunStarted,
+    TrialEnded,
+    TrialUnplaced,
+    TrialWaits,
+)
+
+SECONDS_BETWEEN_LINES = 5.0
+"""Plain output says how the run stands at most this often."""
+
+SECONDS_WITHOUT_A_LINE = 60.0
+"""So long plain output waits for the end of a trial, before epochs are enough for a line."""
+
+DRAWS_PER_SECOND = 4
+
+KINDS_OF_FAILURE = 10
+"""Plain output tells of the first failure of each kind, as long as there are no more kinds than these."""
+
+
+class View(Protocol):
+    """Shows the events of a run while it lasts."""
+
+    def __call__(self, event: Event, /) -> None: ...
+    def notice(self, text: str, /) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+
+
+class LiveView:
+    """A few lines at the foot of a terminal that are kept up to date.
+
+    Args:
+        standing: of the run; the view passes the events on to it.
+        console: a terminal.
+    """
+
+    def __init__(self, standing: Standing, console: Console) -> None:
+        self._standing = standing
+        panel = Panel(standing)
+        self._live = Live(
+            console=console,
+            get_renderable=lambda: panel,
+            refresh_per_second=DRAWS_PER_SECOND,
+        )
+
+    def __call__(self, event: Event) -> None:
+        self._standing.apply(event)
+        for notice in _notices(event):
+            self._live.console.print(f"notice: {notice}", style="yellow", markup=False, soft_wrap=True)
+
+    def notice(self, text: str) -> None:
+        """Says something beside the events, until it says something else; empty for nothing."""
+        self._standing.note = text
+
+    def __enter__(self) -> Self:
+        self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.__exit__(kind, error, trace)
+
+
+class PlainView:
+    """A line now and then, for files and logs.
+
+    Args:
+        standing: of the run; the view passes the events on to it.
+        console: where the lines go.
+        beginning: the first line.
+    """
+
+    def __init__(self, standing: Standing, console: Console, beginning: str) -> None:
+        self._standing = standing
+        self._console = console
+        self._beginning = beginning
+        self._printed = time.monotonic()
+        self._told = len(standing.failures)
+
+    def __call__(self, event: Event) -> None:
+        self._standing.apply(event)
+        silent = time.monotonic() - self._printed
+        due = (isinstance(event, TrialEnded | TrialWaits) and silent > SECONDS_BETWEEN_LINES) or (
+            isinstance(event, EpochsReported) and silent > SECONDS_WITHOUT_A_LINE
+        )
+        for notice in _notices(event):
+            self._print(f"notice: {notice}")
+        if due or isinstance(event, RunEnded):
+            self._print(self._standing.line())
+        if isinstance(event, TrialEnded) and self._told < len(self._standing.failures) <= KINDS_OF_FAILURE:
+            self._told = len(self._standing.failures)
+            self._print(f"trial {event.trial_id} failed: {one_line(event.reason)}")
+
+    def notice(self, text: str) -> None:
+        """Says something beside the events, once; empty for nothing."""
+        if text and text != self._standing.note:
+            self._print(f"notice: {text}")
+        self._standing.note = text
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, soft_wrap=True, markup=False, highlight=False)
+        self._printed = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._print(self._beginning)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+
+def _notices(event: Event) -> tuple[str, ...]:
+    if isinstance(event, Noticed):
+        return (event.text,)
+    if isinstance(event, TrialUnplaced):
+        return (f"trial {event.trial_id} {event.reason}",)
+    return tuple(event.notices) if isinstance(event, RunStarted | RunResumed) else ()
+
+
+def make_view(standing: Standing, console: Console, beginning: str) -> View:
+    """The view that suits where `console` writes to; `beginning` is the first line where it is no terminal."""
+    if console.is_terminal and not console.is_dumb_terminal:
+        return LiveView(standing, console)
+    return PlainView(standing, console, beginning)

@@ -1,0 +1,195 @@
+"""Nodes are asked, before they take trials or as they join, whether they have the same software and see the storage.
+
+Whoever asks may find that Ray is gone in the meantime. Most calls would then start another one: none is made.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from tune_jobs.cluster.capacity import Node
+from tune_jobs.cluster.storage_check import Probe
+from tune_jobs.errors import ResourceError
+from tune_jobs.versions import differences, versions_here
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ray import ObjectRef
+
+    from tune_jobs.location import Location
+
+SECONDS_TO_ANSWER = 120.0
+"""A node may first have to start a process, and to fetch the user's modules."""
+SECONDS_BETWEEN_LOOKS = 0.5
+"""Whether the survey is to end is asked this often."""
+
+
+class SurveyOver(Exception):
+    """The survey has ended before all nodes have answered, since its answers are not wanted any more."""
+
+
+def _never() -> bool:
+    return False
+
+
+class Question(Protocol):
+    """What a node is asked beside its versions; it travels there."""
+
+    def answer(self, node: str) -> str | None:
+        """Asked on the node of that name: what is wrong in one line, or None."""
+        ...
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a node says."""
+
+    versions: Mapping[str, str]
+    wrong: str | None
+
+
+def survey(
+    nodes: Sequence[Node], question: Question | None = None, over: Callable[[], bool] = _never
+) -> dict[str, str | None]:
+    """Asks all nodes at once.
+
+    Args:
+        nodes: to be asked.
+        question: what they are asked beside their versions.
+        over: it is to end at once.
+
+    Returns:
+        What each answers to the question, by its name.
+
+    Raises:
+        ResourceError: a node does not answer, or has other versions than this process; the message names all such.
+        SurveyOver: `over` said so, or Ray has ended.
+    """
+    if not nodes:
+        return {}
+    answers = _ask(nodes, question, over)
+    here = versions_here()
+    refuse_unfit({node.name: problem_of(answer, here) for node, answer in zip(nodes, answers, strict=True)})
+    return {
+        node.name: answer.wrong
+        for node, answer in zip(nodes, answers, strict=True)
+        if not isinstance(answer, str)
+    }
+
+
+def refuse_unfit(problems: Mapping[str, str | None]) -> None:
+    """Makes sure that no node has a problem.
+
+    Raises:
+        ResourceError: some have; the message names them all.
+    """
+    unfit = [f"{name}: {problem}" for name, problem in problems.items() if problem is not None]
+    if unfit:
+        raise ResourceError(
+            f"{len(unfit)} of {len(problems)} nodes cannot take trials of this run: {'; '.join(unfit)}"
+        )
+
+
+def check_storage(nodes: Sequence[Node], place: "Path | Location", over: Callable[[], bool] = _never) -> None:
+    """Has nodes write and read where the checkpoints of a run go, which this process may do.
+
+    Raises:
+        ResourceError: some nodes cannot, or see another place of that name.
+        RunFolderError, OSError: nor can this process.
+        SurveyOver: see `survey`.
+    """
+    probe = Probe.put(place)
+    try:
+        probe.check(survey(nodes, probe, over))
+    finally:
+        probe.remove()
+
+
+def problem_of(answer: Answer | str, here: Mapping[str, str]) -> str | None:
+    """What is wrong with a node that gave this answer, or of which a sentence says why it gave none."""
+    if isinstance(answer, str):
+        return answer
+    if differing := differences(here, answer.versions):
+        return f"{differing}; install the same on every node, with the project's constraints.txt"
+    return None
+
+
+def _answer(question: Question | None, node: str) -> Answer:
+    """Runs on the node."""
+    return Answer(versions_here(), None if question is None else question.answer(node))
+
+
+def _ask(nodes: Sequence[Node], question: Question | None, over: Callable[[], bool]) -> list[Answer | str]:
+    import ray  # noqa: PLC0415
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: PLC0415
+
+    task = ray.remote(_answer)
+    asked: list[ObjectRef[Answer]] = []
+    try:
+        for node in nodes:
+            _go_on_unless(over)
+            there = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
+            how = task.options(num_cpus=0, max_retries=1, scheduling_strategy=there)
+            asked.append(how.remote(question, node.name))
+        answered = _that_answer(asked, over)
+    except BaseException:  # whoever interrupts this does not wait for those that are silent
+        _cancel(asked)
+        raise
+    _cancel([one for one in asked if one not in answered])
+    return [
+        _answered(one) if one in answered else f"did not answer within {SECONDS_TO_ANSWER:g} s"
+        for one in asked
+    ]
+
+
+def _that_answer(
+    asked: "Sequence[ObjectRef[Answer]]", over: Callable[[], bool]
+) -> "Sequence[ObjectRef[Answer]]":
+    import ray  # noqa: PLC0415
+
+    until = time.monotonic() + SECONDS_TO_ANSWER
+    while True:
+        left = until - time.monotonic()
+        answered, silent = ray.wait(
+            list(asked), num_returns=len(asked), timeout=max(0.0, min(left, SECONDS_BETWEEN_LOOKS))
+        )
+        _go_on_unless(over)
+        if not silent or left <= 0:
+            return answered
+
+
+def _go_on_unless(over: Callable[[], bool]) -> None:
+    import ray  # noqa: PLC0415
+
+    if over() or not ray.is_initialized():
+        raise SurveyOver
+
+
+def _cancel(asked: "Sequence[ObjectRef[Answer]]") -> None:
+    import ray  # noqa: PLC0415
+
+    for one in asked:
+        if ray.is_initialized():
+            ray.cancel(one, force=True)
+
+
+def _answered(asked: "ObjectRef[Answer]") -> Answer | str:
+    import ray  # noqa: PLC0415
+    from ray.exceptions import RayError  # noqa: PLC0415
+
+    try:
+        return ray.get(asked)
+    except RayError as error:
+        return _failure(error)
+
+
+def _failure(error: Exception) -> str:
+    text = str(error)
+    if "No module named 'tune_jobs" in text:
+        return "tune-jobs is not installed there, or for another Python; install it in the same way on every node"
+    if "Can't get attribute" in text:
+        return "another state of tune-jobs is installed there; install the same on every node"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return f"could not be asked ({lines[-1][:300] if lines else type(error).__name__})"

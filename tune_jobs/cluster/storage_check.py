@@ -1,0 +1,122 @@
+"""Do all nodes of a cluster see the place where checkpoints go? Each is asked to read and write there, beforehand.
+
+The driver puts a token there; each node reads it and leaves a file of its own; the driver looks for those files.
+A folder that only one machine has, or that each has one of its own, is found out by one of the two.
+"""
+
+import secrets
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+from urllib.parse import quote
+
+from tune_jobs.errors import ResourceError, RunFolderError
+from tune_jobs.location import Location
+from tune_jobs.remote.store import Store
+
+_TOKEN = "token"  # noqa: S105 (no secret)
+_SHOWN = 5
+"""Nodes that a message names."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One question to all nodes; it is sent to them as it is."""
+
+    place: Path | Location
+    """Where the checkpoints of a run go."""
+    name: str
+    """Of the folder in it that is used, which begins with a dot."""
+
+    @classmethod
+    def put(cls, place: Path | Location) -> Self:
+        """Asks the question: leaves a token at `place`.
+
+        Raises:
+            RunFolderError: nothing can be written there.
+        """
+        probe = cls(place, f".probe-{secrets.token_hex(8)}")
+        try:
+            probe._store.put(_TOKEN, probe.name.encode())
+        except OSError as error:
+            raise RunFolderError(f"{place}: cannot be written to ({_reason(error)})") from error
+        return probe
+
+    def answer(self, node: str) -> str | None:
+        """Called on a node: reads the token and leaves a file.
+
+        Args:
+            node: its name, as the driver knows it.
+
+        Returns:
+            None, or why not, in one line.
+        """
+        try:
+            if self._store.get(_TOKEN) != self.name.encode():
+                return "something else is there"
+            self._store.put(quote(node, safe=""), node.encode())
+        except FileNotFoundError:
+            return "what the driver wrote is not there"
+        except (
+            Exception
+        ) as error:  # a node may lack a package, or its own disk may be at fault: all are answers
+            return _reason(error)
+        return None
+
+    def missing(self, nodes: Iterable[str]) -> list[str]:
+        """Those of the nodes whose file is not seen from here, in the order given.
+
+        Raises:
+            StoreError, OSError: nothing can be read from here.
+        """
+        seen = {stored.name for stored in self._store.objects()}
+        return [node for node in nodes if quote(node, safe="") not in seen]
+
+    def check(self, answers: Mapping[str, str | None]) -> None:
+        """Makes sure that all nodes see one and the same place.
+
+        Args:
+            answers: of `answer`, by node.
+
+        Raises:
+            ResourceError: some do not; the message names them and says what to do.
+        """
+        failed = {node: reason for node, reason in answers.items() if reason is not None}
+        for node in self.missing(node for node in answers if node not in failed):
+            failed[node] = "what it wrote is not seen from here"
+        if not failed:
+            return
+        named = [f"{node} ({reason})" for node, reason in list(failed.items())[:_SHOWN]]
+        if len(failed) > _SHOWN:
+            named.append(f"{len(failed) - _SHOWN} more")
+        number = f"{len(failed)} of {len(answers)} nodes"
+        if isinstance(self.place, Location):
+            raise ResourceError(
+                f"storage: {self.place} cannot be used on {number}: {', '.join(named)}. Give these machines "
+                "credentials or a role that may read and write there, and a way through the network"
+            )
+        raise ResourceError(
+            f"storage: {self.place} is not one folder for all: {number} do not share it: {', '.join(named)}. A path "
+            "that is local to one node cannot be used on several; give a folder that all of them mount at the same "
+            "path, or an object store, with `--storage s3://bucket/prefix` or gs://"
+        )
+
+    def remove(self) -> None:
+        """Takes away all that was left; what cannot be is left."""
+        with suppress(OSError):
+            self._parent.delete_all(self.name)
+
+    @property
+    def _parent(self) -> Store:
+        return Store(self.place)
+
+    @property
+    def _store(self) -> Store:
+        return Store(self.place / self.name)
+
+
+def _reason(error: Exception) -> str:
+    words = error.strerror if isinstance(error, OSError) else None
+    return words or " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,1 @@
+"""A run from job to winner: start, resume, repair."""

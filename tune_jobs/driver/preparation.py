@@ -1,0 +1,180 @@
+"""What comes before the trials: the data, the run folder, and what all trials have in common."""
+
+import hashlib
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tune_jobs.errors import JobError, RunFolderError
+from tune_jobs.holdout import rows as holdout
+from tune_jobs.job.checks import check_surroundings, importable_from, module_path
+from tune_jobs.job.job import Job
+from tune_jobs.job.rung_epochs import rung_epochs
+from tune_jobs.job.user_modules import user_modules
+from tune_jobs.location import Location, is_uri
+from tune_jobs.record.data_info import write_info
+from tune_jobs.record.events import RunStarted
+from tune_jobs.record.folder import RunFolder, replacing
+from tune_jobs.remote.store import Store, StoreError
+from tune_jobs.remote.working_copy import checkpoints_of, storage_folder
+from tune_jobs.search_spaces import Problem
+from tune_jobs.submission.handover import Handover, keep_submitted
+from tune_jobs.trainers.pytorch.model_arguments import check_model_input
+from tune_jobs.versions import versions_here
+from tune_jobs.worker.trial import TrialTask
+
+if TYPE_CHECKING:
+    from tune_jobs.trainers.data import DataReport, PreparedData
+
+RECORDED = ("tune-jobs", "torch", "ray", "optuna", "numpy")
+"""Packages whose versions are recorded with a run."""
+CHANGEABLE = ("search.trials", "limits", "tracking", "resources.max_concurrent", "data.source")
+"""Keys of a job, with all below them, that may change in a run that has begun: no trial's curve depends on them.
+
+The data may have moved; that they are the same is seen from their fingerprint.
+"""
+
+
+def prepare(job: Job) -> "PreparedData":
+    """The job's data: read, checked, divided and encoded.
+
+    Raises:
+        JobError: a file or function that the job names is not there.
+        TrainerError: the data cannot be used as the job asks.
+    """
+    from tune_jobs.trainers.data import prepare_data  # noqa: PLC0415 (imports pyarrow)
+
+    sections = {name: getattr(job, name) for name in Job.model_fields}
+    problems = check_surroundings(sections, job.folder)
+    if problems:
+        raise JobError(problems)
+    with importable_from(job.folder):
+        prepared = prepare_data(job.data, job.training.loss, job.folder)
+    if unfit := check_model_input(job.model.name, prepared.info.input_shape):
+        raise JobError([Problem("model.name", text) for text in unfit])
+    return prepared
+
+
+def check_store(job: Job, *, submitted: bool = False) -> None:
+    """Finds out whether the object store that the job names takes an object; folders are tried when they are made.
+
+    Args:
+        job: of the run.
+        submitted: it came from another machine, so that the message says whose access is meant.
+
+    Raises:
+        RunFolderError: it does not; the message says why.
+    """
+    if not is_uri(job.storage):
+        return
+    store = Store(Location.parse(job.storage))
+    name = f".write-test-{secrets.token_hex(8)}"
+    try:
+        store.put(name, name.encode())
+        store.delete(name)
+    except StoreError as error:
+        where = (
+            ". This is said by the cluster's head, where the driver runs: it has the keys, and the address of the "
+            "store (AWS_ENDPOINT_URL), from its role or from the environment in which `ray start` was called there"
+        )
+        raise RunFolderError(
+            f"storage: cannot write to {job.storage} ({error.strerror}); give a place that you may write to, with "
+            f"`--storage s3://bucket/prefix`, or a folder{where if submitted else ''}"
+        ) from error
+
+
+def make_folder(
+    job: Job,
+    prepared: "PreparedData",
+    check: Callable[[RunFolder], None] = lambda _: None,
+    handover: Handover | None = None,
+) -> RunFolder:
+    """The run's folder, with the resolved job, how rows are encoded, and the sealed test rows.
+
+    Args:
+        job: of the run.
+        prepared: its data.
+        check: may refuse the folder, by an error; nothing of it stays then either.
+        handover: of a job that was submitted, whose folder is then kept too.
+
+    Raises:
+        RunFolderError: it cannot be made or written to; nothing of it stays.
+    """
+    with RunFolder.making(
+        storage_folder(job.storage), job.name, handover.run if handover else None
+    ) as folder:
+        check(folder)
+        if handover is not None:
+            keep_submitted(job.folder, folder, user_modules(job))
+        else:
+            job = job.with_absolute_source()
+        with replacing(folder.job) as file:
+            file.write(job.to_yaml().encode())
+        write_info(prepared.info, folder.data_info)
+        holdout.seal(folder, prepared.test)
+    return folder
+
+
+def job_fingerprint(job: Job) -> str:
+    """SHA-256 (hexadecimal) of all keys of a job that may not change in a run that has begun."""
+    sections = job.to_mapping()
+    for key in (*CHANGEABLE, "name", "storage"):
+        section, _, name = key.partition(".")
+        (sections[section] if name else sections).pop(name or section)
+    return hashlib.sha256(json.dumps(sections, sort_keys=True).encode()).hexdigest()
+
+
+def this_process() -> str:
+    """As `host:pid`."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def run_started(job: Job, report: "DataReport") -> RunStarted:
+    """The first event of a run's journal."""
+    return RunStarted(
+        name=job.name,
+        job_folder=str(job.folder),
+        trials=job.trials,
+        rows=report.rows,
+        fingerprints={
+            "data": report.fingerprint,
+            "split": report.split_fingerprint,
+            "space": job.search.space.fingerprint(),
+            "job": job_fingerprint(job),
+        },
+        versions=versions_here(RECORDED),
+        notices=(*report.notices, *job.notices()),
+        driver=this_process(),
+    )
+
+
+def trial_task(job: Job, folder: RunFolder, spent: float = 0.0) -> TrialTask:
+    """What all trials of the job have in common.
+
+    Of the run folder it names the checkpoints alone, and the modules where the job was submitted: with them, the job's
+    own folder holds the data file.
+
+    The seconds that the run has `spent` before it was resumed count against its limit.
+    """
+    minutes = job.limits.minutes
+    return TrialTask(
+        model=job.model,
+        training=job.training,
+        score=job.selection,
+        seed=job.seed,
+        rungs=rung_epochs(job.scheduler, job.training.max_epochs),
+        threads=threads_of(job),
+        checkpoints=checkpoints_of(folder),
+        module_path=(str(folder.modules),) if job.folder == folder.submitted else module_path(job.folder),
+        deadline=None if minutes is None else time.time() + 60 * minutes - spent,
+        resources=job.resources,
+    )
+
+
+def threads_of(job: Job) -> int:
+    """Threads that a trial computes with: one for each of its CPUs."""
+    return max(1, int(job.resources.cpus_per_trial))

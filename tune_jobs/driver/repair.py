@@ -1,0 +1,233 @@
+"""Makes anew everything of a run that is made from its journal: tables, selection, study, dashboards.
+
+The journal itself is the one thing that nothing else can replace. Where a line in its middle is damaged, the lines
+before it are kept only when that is asked for, and the file as it was stays beside it.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tune_jobs.cli.tables import counted
+from tune_jobs.driver.resumption import append_openings
+from tune_jobs.errors import DamagedRun, ResourceError, RunFolderError
+from tune_jobs.job.job import Job
+from tune_jobs.job.rung_epochs import rung_epochs
+from tune_jobs.job.settings import TrackingSettings
+from tune_jobs.record.events import Event, HoldoutUnsealed, TrialCreated, in_force
+from tune_jobs.record.folder import RunFolder, replacing
+from tune_jobs.record.journal import Journal, lock, scan_journal, sound_lines
+from tune_jobs.record.run_record import RunRecord
+from tune_jobs.record.storage_failures import reason_of
+from tune_jobs.record.tables import write_tables
+from tune_jobs.remote.mirror import mirrored
+from tune_jobs.remote.working_copy import complete
+from tune_jobs.results import job_of
+from tune_jobs.selection.rule import select_winner, write_selection
+from tune_jobs.tracking import TrackedRun, file_trackers
+from tune_jobs.tracking.optuna_study import StudyMirror
+from tune_jobs.tracking.wandb_files import upload_command
+
+STAGING = ".repair"
+"""Folder in the run folder where the dashboards' files are made, before they take the place of the old ones."""
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What was done."""
+
+    path: Path
+    """The run folder."""
+    lines: Sequence[str]
+    """In plain words, the journal first."""
+
+
+def repair(path: str | Path, *, cut: bool = False) -> Repaired:
+    """Makes anew what is made from the journal of the run in the folder at `path`.
+
+    Done a second time, it changes nothing. Checkpoints stay as they are; but where the journal is cut, those of
+    trials that it does not know any more are set aside, since a resumed run makes other trials of their names.
+
+    Args:
+        path: the run folder.
+        cut: where the journal is damaged, drop the damaged line and all behind it; the file is kept as it was.
+
+    Raises:
+        RunFolderError: it is no run folder, or it cannot be written to.
+        RunInUse: another process is at work on the run.
+        DamagedRun: the journal is damaged, and `cut` was not given or nothing would be left; or the job's file or
+            the ledger of the holdout is damaged.
+    """
+    folder = RunFolder.open(path)
+    complete(folder)
+    with _unwritable(folder):
+        lines = _cut_damage(folder) if cut else []
+        with Journal(folder.journal) as journal, mirrored(folder, journal, replace=cut):
+            try:
+                job = job_of(folder, journal.past)
+                openings = append_openings(journal, folder)
+            except DamagedRun as error:
+                raise DamagedRun("; ".join([str(error), *lines])) from error
+            lines += _about_journal(journal, openings)
+            lines += _rebuild(folder, job, in_force(journal.past))
+    return Repaired(folder.path, tuple(lines))
+
+
+def went_on(record: RunRecord, rungs: Sequence[int]) -> str:
+    """`of 48 trials 16 went on after epoch 2, 5 after epoch 6`; empty without rungs."""
+    epochs = [max(trial.epochs, default=0) for trial in record.trials.values()]
+    counts = [(sum(last > rung for last in epochs), rung) for rung in rungs]
+    if not counts:
+        return ""
+    (first, rung), *others = counts
+    rest = "".join(f", {count} after epoch {epoch}" for count, epoch in others)
+    return f"of {counted(len(epochs), 'trial')} {first} went on after epoch {rung}{rest}"
+
+
+def _cut_damage(folder: RunFolder) -> list[str]:
+    """Cuts the journal in front of its first damaged line, unless that is the last; says so.
+
+    The cut itself comes last, so that whatever stops this before can be begun anew.
+    """
+    path = folder.journal
+    with path.open("r+b") as file:
+        lock(file.fileno(), path)
+        try:
+            scan_journal(path)
+        except DamagedRun:
+            sound = sound_lines(path)
+        else:
+            return []
+        if sound == 0:
+            raise DamagedRun(
+                f"{path}: line 1 is damaged, so that nothing can be kept; restore it from a copy"
+            )
+        content = file.read()
+        kept = _unused(path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"))
+        with replacing(kept) as copy:
+            copy.write(content)
+        aside = _set_aside(folder, _trials_in(content[:sound]), kept.suffix)
+        file.truncate(sound)
+        os.fsync(file.fileno())
+    first, dropped = content[:sound].count(b"\n") + 1, content[sound:].rstrip(b"\n").count(b"\n") + 1
+    lines = [
+        f"journal: cut in front of line {first}, so that {counted(dropped, 'line')} dropped out; as it was, it is in "
+        f"{folder.relative(kept)}. `tune-jobs resume {folder.address}` trains on from the checkpoints, which bring "
+        "back the epochs that those lines held"
+    ]
+    if aside:
+        lines.append(f"checkpoints: those of {counted(aside, 'trial')} that dropped out are set aside")
+    return lines
+
+
+def _trials_in(content: bytes) -> set[str]:
+    """Ids of the trials that sound lines of a journal create."""
+    events = [json.loads(line.partition(b" ")[2]) for line in content.splitlines()]
+    return {event["trial_id"] for event in events if event["type"] == TrialCreated.type}
+
+
+def _set_aside(folder: RunFolder, known: Collection[str], suffix: str) -> int:
+    """Adds `suffix` to the names of checkpoint folders whose trial is not among the known; counts them."""
+    strangers = [
+        path for path in folder.checkpoints.glob("*") if path.name.isdecimal() and path.name not in known
+    ]
+    for path in strangers:
+        path.rename(path.with_name(path.name + suffix))
+    return len(strangers)
+
+
+def _unused(path: Path) -> Path:
+    """`path`, or the same with a number where that is taken."""
+    numbered = (path.with_name(f"{path.name}-{number}") for number in range(2, 10_000))
+    return path if not path.exists() else next(other for other in numbered if not other.exists())
+
+
+def _about_journal(journal: Journal, openings: Sequence[Event]) -> Iterator[str]:
+    if journal.cut:
+        yield f"journal: the last line was not finished ({counted(journal.cut, 'byte')}), and was dropped"
+    opened = sum(isinstance(event, HoldoutUnsealed) for event in openings)
+    if opened:
+        yield f"journal: {counted(opened, 'opening')} of the holdout added, from its ledger"
+    if len(openings) > opened:
+        yield f"journal: {counted(len(openings) - opened, 'result')} of the holdout added, from its ledger"
+    yield f"journal: {counted(len(journal.past), 'event')}, all of them sound"
+
+
+def _rebuild(folder: RunFolder, job: Job, events: Sequence[Event]) -> Iterator[str]:
+    """Makes everything from the events that are in force; says what it has made."""
+    record = RunRecord.replay(events, job.selection)
+    write_tables(record, folder)
+    trials, epochs = len(record.trials), sum(len(trial.epochs) for trial in record.trials.values())
+    yield f"tables: {counted(trials, 'trial')}, {counted(epochs, 'epoch')}"
+    rungs = rung_epochs(job.scheduler, job.training.max_epochs)
+    if rungs:
+        yield f"rungs: {went_on(record, rungs)}"
+    yield _select(folder, record)
+    StudyMirror.on(folder, job.search.space, job.selection, (*rungs, job.training.max_epochs), events)
+    yield f"study: {counted(trials, 'trial')}"
+    yield from _track(folder, job, events)
+
+
+def _select(folder: RunFolder, record: RunRecord) -> str:
+    if record.ended is None:
+        folder.selection.unlink(missing_ok=True)
+        return f"selection: none, since the run has not ended; `tune-jobs resume {folder.address}` goes on with it"
+    winner = select_winner(record)
+    write_selection(record, winner, folder)
+    return (
+        f"selection: trial {winner.trial.trial_id}" if winner else "selection: none, since no trial succeeded"
+    )
+
+
+def _track(folder: RunFolder, job: Job, events: Sequence[Event]) -> Iterator[str]:
+    """Makes the files of the dashboards anew, each as a whole; a dashboard that fails keeps those it had."""
+    if job.tracking.tensorboard:
+        made = _replace(folder, folder.tensorboard, TrackingSettings(tensorboard=True), job, events)
+        yield f"TensorBoard: {made}"
+    if job.tracking.wandb is not None:
+        offline = job.tracking.wandb.model_copy(update={"mode": "offline"})
+        made = _replace(folder, folder.wandb, TrackingSettings(wandb=offline), job, events)
+        yield f"W&B: {made}; `{upload_command(folder.wandb)}` uploads what is there"
+
+
+def _replace(
+    folder: RunFolder, files: Path, tracking: TrackingSettings, job: Job, events: Sequence[Event]
+) -> str:
+    """Tracks all events once more, into a folder that takes the place of `files`."""
+    staging = RunFolder(folder.path / STAGING / folder.name)  # W&B's ids have the name of the run folder
+    shutil.rmtree(staging.path.parent, ignore_errors=True)
+    staging.path.mkdir(parents=True)
+    try:
+        staged = TrackedRun(job.model_copy(update={"tracking": tracking}), staging.path, events)
+        for make in file_trackers(staged, folder.path).values():
+            make().close()  # it writes what it finds missing, which is everything
+        made = staging.path / files.name
+        made.mkdir(exist_ok=True)  # without a trial there are no files
+        if files.exists():
+            files.rename(staging.path / "old")
+        made.rename(files)
+    except ResourceError as error:
+        return f"not made anew: {error}"
+    except (Exception, SystemExit) as error:  # a guest: whatever it raises, the rest is done
+        text = " ".join(str(error).split()) or "no reason given"
+        return f"not made anew: {type(error).__name__}: {text}"
+    finally:
+        shutil.rmtree(staging.path.parent, ignore_errors=True)
+    return f"{files.name}/ was made anew"
+
+
+@contextmanager
+def _unwritable(folder: RunFolder) -> Iterator[None]:
+    """Has a full or read-only disk end in one message."""
+    try:
+        yield
+    except OSError as error:
+        raise RunFolderError(
+            f"{error.filename or folder.path}: cannot be written to ({reason_of(error, folder.path)}); nothing "
+            "that was reported is lost. Make room, or make the folder writable; then repair the run once more"
+        ) from error

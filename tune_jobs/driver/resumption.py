@@ -1,0 +1,176 @@
+"""May a run be resumed, as which job, and is there anything left to do: small answers from its journal."""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from tune_jobs.driver.preparation import CHANGEABLE, RECORDED, this_process
+from tune_jobs.errors import JobError, RunFolderError
+from tune_jobs.holdout import rows as holdout
+from tune_jobs.holdout.rows import read_ledger
+from tune_jobs.job.file import apply_overrides
+from tune_jobs.job.job import Job
+from tune_jobs.record.events import (
+    Ending,
+    Event,
+    HoldoutEvaluated,
+    HoldoutUnsealed,
+    RunEnded,
+    RunResumed,
+    RunStarted,
+    TrialCreated,
+    in_force,
+    seconds_spent,
+)
+from tune_jobs.record.folder import RunFolder, replacing
+from tune_jobs.record.journal import Journal
+from tune_jobs.results import job_of
+from tune_jobs.search_spaces import Problem
+from tune_jobs.versions import versions_here
+
+if TYPE_CHECKING:
+    from tune_jobs.trainers.data import PreparedData
+
+
+def job_to_resume(folder: RunFolder, events: Sequence[Event], overrides: Sequence[tuple[str, Any]]) -> Job:
+    """The job of the run, with what is to change.
+
+    Raises:
+        DamagedRun: its file cannot be read, or is not what the run began with.
+        JobError: an override is wrong, or of what cannot change.
+    """
+    job = job_of(folder, events)
+    if not overrides:
+        return job
+    check_changeable(overrides, folder.name)
+    changed = Job.from_mapping(apply_overrides(job.to_mapping(), overrides), job.folder)
+    created = number_created(events)
+    if changed.trials < created:
+        problem = (
+            f"given {changed.search.trials}; valid: {created} or more, since so many trials were made before"
+        )
+        raise JobError([Problem("search.trials", problem)], name=f"resume {folder.name}")
+    return changed
+
+
+def check_changeable(overrides: Iterable[tuple[str, Any]], run: str) -> None:
+    """Makes sure that a run may be resumed with these keys, whatever the values; nothing of the run is read.
+
+    Raises:
+        JobError: some cannot change, or do not exist.
+    """
+    valid = f"no key that can change in a run that has begun; those are {', '.join(CHANGEABLE)}"
+    close = partial(get_close_matches, n=1, cutoff=0.8)
+    known = [key for section in CHANGEABLE for key in _keys_of(section)]
+    problems = [
+        Problem(name, valid + "".join(f"; did you mean {key!r}?" for key in close(name, known)))
+        for name, _ in overrides
+        if name not in CHANGEABLE and not any(name == key or name.startswith(f"{key}.") for key in known)
+    ]
+    if problems:
+        raise JobError(problems, name=f"resume {run}")
+
+
+def _keys_of(name: str) -> list[str]:
+    """A key by itself; of a whole section, all that it has."""
+    field = Job.model_fields.get(name)
+    section: Any = None if field is None else field.annotation
+    return [name] if section is None else [f"{name}.{key}" for key in section.model_fields]
+
+
+def is_over(job: Job, events: Iterable[Event]) -> bool:
+    """Has the run ended, with nothing left to do for `job`?"""
+    events = list(events)
+    endings = [event.ending for event in in_force(events) if isinstance(event, RunEnded)]
+    if endings == [Ending.ALL_TRIALS]:
+        return number_created(events) >= job.trials
+    if endings == [Ending.TIME_LIMIT]:
+        return job.limits.minutes is not None and seconds_spent(events) >= 60 * job.limits.minutes
+    return False
+
+
+def number_created(events: Iterable[Event]) -> int:
+    """How many trials were made."""
+    return sum(isinstance(event, TrialCreated) for event in events)
+
+
+def check_data(folder: RunFolder, events: Sequence[Event], prepared: "PreparedData") -> None:
+    """Makes sure that rows, split and holdout are those that the run began with.
+
+    Raises:
+        RunFolderError: they are not.
+        DamagedRun: the sealed rows are gone or damaged.
+    """
+    started = next(event for event in events if isinstance(event, RunStarted))
+    now = {"data": prepared.report.fingerprint, "split": prepared.report.split_fingerprint}
+    for name, what in (("data", "the data are"), ("split", "the division of the rows is")):
+        if started.fingerprints[name] != now[name]:
+            raise RunFolderError(
+                f"{folder.path}: {what} not what the run began with (fingerprint {now[name][:12]}, then "
+                f"{started.fingerprints[name][:12]}), so that its trials could not be compared with further ones; "
+                "put the data of then back, or start a new run"
+            )
+    holdout.check_sealed(folder, prepared.test)
+
+
+def append_openings(journal: Journal, folder: RunFolder) -> list[Event]:
+    """Openings of the holdout, and their results, that its ledger knows of and the journal does not; they are appended.
+
+    A process may have died between the two. They belong to the journal's past from then on.
+    """
+    known = sum(isinstance(event, HoldoutUnsealed) for event in journal.past)
+    evaluated = {event.number for event in journal.past if isinstance(event, HoldoutEvaluated)}
+    missing: list[Event] = []
+    for entry in read_ledger(folder):
+        if entry.number > known:
+            missing.append(HoldoutUnsealed(time=entry.time, trial_id=entry.trial_id, reason=entry.reason))
+        if entry.results is not None and entry.number not in evaluated:
+            missing.append(
+                HoldoutEvaluated(
+                    time=entry.time, number=entry.number, trial_id=entry.trial_id, results=entry.results,
+                    reason=entry.reason,
+                )
+            )  # fmt: skip
+    for event in missing:
+        journal.append(event)
+    journal.past = (*journal.past, *missing)
+    return missing
+
+
+def run_resumed(job: Job, journal: Journal) -> RunResumed:
+    """The event that a resumed run begins with."""
+    return RunResumed(
+        trials=job.trials,
+        versions=versions_here(RECORDED),
+        notices=(*_cut_notices(journal), *_version_notices(journal.past), *job.notices()),
+        driver=this_process(),
+    )
+
+
+def write_job(job: Job, folder: RunFolder) -> None:
+    """Keeps the job as it is run from here on."""
+    kept = job if job.folder == folder.submitted else job.with_absolute_source()
+    with replacing(folder.job) as file:
+        file.write(kept.to_yaml().encode())
+
+
+def _cut_notices(journal: Journal) -> list[str]:
+    if not journal.cut:
+        return []
+    return [
+        f"the last line of the journal was not finished ({journal.cut} bytes), and was dropped; what it said "
+        "is done again"
+    ]
+
+
+def _version_notices(events: Sequence[Event]) -> list[str]:
+    before = [event.versions for event in events if isinstance(event, RunStarted | RunResumed)][-1]
+    changed = [
+        f"{name} {before[name]} is now {version}"
+        for name, version in versions_here(RECORDED).items()
+        if before.get(name, version) != version
+    ]
+    if not changed:
+        return []
+    return [f"{', '.join(changed)}: losses may differ in their last digits from those of the trials before"]

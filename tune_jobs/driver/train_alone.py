@@ -1,0 +1,90 @@
+"""One configuration, trained in this process without Ray: for debugging, and for other programs to call."""
+
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import tune_jobs
+from tune_jobs.driver.preparation import prepare, threads_of
+from tune_jobs.errors import JobError, TrainingFailed
+from tune_jobs.job.checks import check_configuration, importable_from
+from tune_jobs.job.job import Job
+from tune_jobs.search_spaces import Problem
+from tune_jobs.trainers.errors import TrainerError
+from tune_jobs.trainers.pytorch.plan import plan_training
+from tune_jobs.trainers.results import EpochResult
+from tune_jobs.trainers.settings import ModelSettings
+from tune_jobs.worker.reporting import failure_reason
+
+_SECTIONS = frozenset(Job.model_fields)
+
+
+def split_configuration(pairs: Iterable[tuple[str, Any]]) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
+    """What `tune-jobs train` is given: the configuration, and the rest as overrides of the job.
+
+    Names without a section (`lr`) and arguments of the model (`model.hidden`) belong to the configuration;
+    `model.name` and `model.arguments` do not.
+    """
+    configuration: dict[str, Any] = {}
+    overrides: list[tuple[str, Any]] = []
+    for name, value in pairs:
+        section, _, key = name.partition(".")
+        of_job = section in _SECTIONS and (
+            section != "model" or key.split(".")[0] in ModelSettings.model_fields
+        )
+        if of_job:
+            overrides.append((name, value))
+        else:
+            configuration[name] = value
+    return configuration, overrides
+
+
+def train_one(job: Job, configuration: Mapping[str, Any]) -> Iterator[EpochResult]:
+    """Trains `configuration`, and yields the same results as the same trial of a run.
+
+    Parameters of the search space that `configuration` leaves out take the trainer's defaults. Nothing is
+    written, and the test rows are dropped unread.
+
+    Raises:
+        JobError: a value is of no known name, of the wrong type or out of the trainer's range.
+        TrainerError: the data cannot be used, the model not be built, or the loss is no longer a number.
+        TrainingFailed: the user's own code raised while training; the message shows where.
+    """
+    problems: list[Problem] = check_configuration(configuration, job.model, job.training, job.selection)
+    if problems:
+        raise JobError(problems, name="the configuration")
+    with importable_from(job.folder):
+        data = prepare(job).for_trials()
+        from tune_jobs.trainers.pytorch.trainer import Trainer  # noqa: PLC0415 (imports torch)
+
+        plan = plan_training(job.model, job.training, job.selection, configuration, job.seed)
+        with _faults_told():
+            trainer = Trainer(plan, data, threads=threads_of(job))
+        return _guarded(trainer.epochs())
+
+
+def _guarded(results: Iterator[EpochResult]) -> Iterator[EpochResult]:
+    with _faults_told():
+        yield from results
+
+
+@contextmanager
+def _faults_told() -> Iterator[None]:
+    """What the user's code raises becomes one message, with the place in that code."""
+    try:
+        yield
+    except (TrainerError, KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        place = "".join(
+            f"\n{line.rstrip()}" for line in traceback.format_list([f for f in frames if _is_users(f)])
+        )
+        raise TrainingFailed(f"the training failed: {failure_reason(error)}{place}") from error
+
+
+def _is_users(frame: traceback.FrameSummary) -> bool:
+    path = Path(frame.filename)
+    return "site-packages" not in path.parts and not path.is_relative_to(Path(tune_jobs.__file__).parent)

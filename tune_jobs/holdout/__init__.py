@@ -1,0 +1,1 @@
+"""The sealed test rows, and the ledger of who opened them."""

@@ -1,0 +1,64 @@
+"""A W&B sweep file as the text of a job file."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tune_jobs.job.file import dump_yaml
+from tune_jobs.search_spaces import import_sweep
+
+_OUR_NAMES = {
+    "learning_rate": "lr",
+    "batch": "batch_size",
+    "bs": "batch_size",
+    "opt": "optimizer",
+    "optim": "optimizer",
+    "wd": "weight_decay",
+    "beta_1": "beta1",
+    "beta_2": "beta2",
+    "epsilon": "eps",
+}
+"""Names that sweeps commonly give to the hyperparameters of a job."""
+
+_TO_FILL_IN = """\
+# To be filled in, since a sweep file does not say it:
+data: {source: FILE_OR_NAME, target: COLUMN}
+model: {name: mlp}
+training: {max_epochs: 27, loss: cross_entropy, metrics: []}
+"""
+
+
+def job_from_sweep(sweep: Mapping[str, Any]) -> str:
+    """The text of a job file that searches what `sweep` does; what it cannot say is left to be filled in.
+
+    Raises:
+        SearchSpaceError: with everything in the sweep that has no equal in a job.
+    """
+    imported = import_sweep(sweep)
+    given = imported.space.to_mapping()
+    space: dict[str, Any] = {}
+    renamed = []
+    for name, entry in given.items():
+        ours = _OUR_NAMES.get(name, name)
+        if ours != name and (ours in given or ours in space):
+            ours = name
+        if ours != name:
+            renamed.append(f"{name} is called {ours} here")
+        space[ours] = entry
+    if imported.metric:
+        renamed.append(
+            f"the sweep's metric {imported.metric!r} ({imported.mode}): set `selection` to its equal here"
+        )
+    search: dict[str, Any] = {"space": space, "method": imported.method}
+    if imported.trials is not None:
+        search["trials"] = imported.trials
+    notices = "".join(f"# {notice}\n" for notice in (*imported.notices, *renamed))
+    return (
+        notices + dump_yaml({"name": _job_name(imported.name)}) + _TO_FILL_IN + dump_yaml({"search": search})
+    )
+
+
+def _job_name(name: str | None) -> str:
+    kept = "".join(
+        letter if letter.isascii() and (letter.isalnum() or letter in "-_.") else "-" for letter in name or ""
+    )
+    return kept.lstrip("-_.")[:80] or "sweep"

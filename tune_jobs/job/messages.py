@@ -1,0 +1,175 @@
+"""Pydantic's errors in the words of the job file: dotted path, what was given, what is valid."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from tune_jobs.search_spaces import Problem
+from tune_jobs.trainers.references import did_you_mean
+
+_STRICT = ConfigDict(strict=True)
+_VALID = {
+    "bool_type": "true or false",
+    "dict_type": "a section of `key: value` lines",
+    "finite_number": "a finite number",
+    "float_type": "a number",
+    "greater_than": "a number above {gt:.12g}",
+    "greater_than_equal": "a number of at least {ge:.12g}",
+    "int_from_float": "a whole number",
+    "int_type": "a whole number",
+    "invalid_key": "keys that are text",
+    "less_than": "a number below {lt:.12g}",
+    "less_than_equal": "a number of at most {le:.12g}",
+    "literal_error": "{expected}",
+    "model_type": "a section of `key: value` lines",
+    "none_required": "null",
+    "string_too_long": "text of at most {max_length} characters",
+    "string_type": "text",
+    "tuple_type": "a list",
+}
+_PATTERNS = {
+    ":[A-Za-z_]": "`package.module:function`",
+    "^[A-Za-z0-9][": "letters, digits, - _ and . with a letter or digit first",
+    "auto|cpu": "auto, cpu, mps, cuda or cuda:N",
+}
+
+
+def find_problems(model: type[BaseModel], given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """Checks each section by itself, so that one bad section does not hide the problems of another.
+
+    Returns:
+        The sections that are valid, parsed, defaults included; and the problems of the others.
+    """
+    valid: dict[str, Any] = {}
+    problems: list[Problem] = []
+    problems += [
+        Problem(key, unknown_key(key, list(model.model_fields)))
+        for key in given
+        if key not in model.model_fields
+    ]
+    for name, field in model.model_fields.items():
+        if name not in given:
+            if field.is_required():
+                problems.append(Problem(name, "missing; this section is required"))
+            else:
+                valid[name] = field.get_default()
+            continue
+        annotation: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+        adapter: TypeAdapter[Any] = TypeAdapter(
+            annotation, config=None if _settings_class(annotation) else _STRICT
+        )
+        try:
+            valid[name] = adapter.validate_python(given[name])
+        except ValidationError as error:
+            problems += problems_of(error, given[name], _settings_class(annotation), name)
+    return valid, problems
+
+
+def problems_of(
+    error: ValidationError, given: object, model: type[BaseModel] | None, prefix: str = ""
+) -> list[Problem]:
+    """The problems that `error` found in `given`, one for each place in it.
+
+    Args:
+        error: what `model` raised on `given`.
+        given: the raw value, as read from the file.
+        model: the settings class; closest keys are looked for in it.
+        prefix: dotted path of `given` in the job file, such as `training`.
+    """
+    grouped: dict[str, list[ErrorDetails]] = {}
+    for details in error.errors(include_url=False):
+        grouped.setdefault(_path(details, given), []).append(details)
+    problems: list[Problem] = []
+    for path, errors in grouped.items():
+        if any(other.startswith(f"{path}.") for other in grouped):
+            continue  # another branch of the union got further: its problem is the one to mend
+        if errors[0]["type"] == "search_space":
+            problems += [
+                Problem(f"{prefix}.{path}.{p.path}", p.message) for p in errors[0]["ctx"]["problems"]
+            ]
+        else:
+            problems.append(_problem(path, errors, model, prefix))
+    return problems
+
+
+def unknown_key(key: str, valid: Sequence[str]) -> str:
+    """The message about a key that does not exist: the closest one, or all where none is close."""
+    return "unknown key" + (did_you_mean(key, valid) or f"; valid: {', '.join(sorted(valid))}")
+
+
+def _path(details: ErrorDetails, given: object) -> str:
+    """The part of pydantic's location that exists in `given`: the names of union branches are left out."""
+    location = details["loc"]
+    if details["type"] in {"missing", "extra_forbidden"}:
+        return ".".join(str(part) for part in location if not str(part).startswith("function-"))
+    path: list[str] = []
+    for part in location:
+        below = dict(given) if isinstance(given, Mapping) else {}
+        if isinstance(given, list | tuple):
+            below = dict(enumerate(given))
+        if part not in below:
+            continue
+        given = below[part]
+        path.append(str(part))
+    return ".".join(path)
+
+
+def _problem(
+    path: str, errors: Sequence[ErrorDetails], model: type[BaseModel] | None, prefix: str
+) -> Problem:
+    first = errors[0]
+    dotted = ".".join(part for part in (prefix, path) if part)
+    if first["type"] == "missing":
+        return Problem(dotted, "missing; this key is required")
+    if first["type"] == "extra_forbidden":
+        return Problem(dotted, unknown_key(str(first["loc"][-1]), _keys_at(model, first["loc"][:-1])))
+    if first["type"] == "value_error":
+        return Problem(dotted, str(first["ctx"]["error"]))
+    *others, valid = dict.fromkeys(_valid(details) for details in errors)
+    if others:
+        valid = f"{', '.join(others).replace(' or ', ', ')} or {valid}"
+    hint = did_you_mean(first["input"], _literals(errors)) if isinstance(first["input"], str) else ""
+    return Problem(dotted, f"given {_shown(first['input'])}; valid: {valid}{hint}")
+
+
+def _valid(details: ErrorDetails) -> str:
+    context: Mapping[str, Any] = details.get("ctx", {})
+    if details["type"] == "string_pattern_mismatch":
+        pattern = context["pattern"]
+        return next((text for part, text in _PATTERNS.items() if part in pattern), f"text like {pattern}")
+    text = _VALID.get(details["type"])
+    if text is None:
+        return details["msg"][:1].lower() + details["msg"][1:]
+    return text.format(**context).replace("'", "")
+
+
+def _literals(errors: Iterable[ErrorDetails]) -> list[str]:
+    expected = [str(e["ctx"]["expected"]) for e in errors if e["type"] == "literal_error"]
+    return [name for text in expected for name in text.split("'")[1::2]]
+
+
+def _shown(value: object) -> str:
+    text = repr(value) if isinstance(value, str) else str(value)
+    text = {"None": "null", "True": "true", "False": "false"}.get(text, text)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _keys_at(model: type[BaseModel] | None, location: Sequence[int | str]) -> list[str]:
+    """Valid keys of the settings class that `location` leads to from `model`."""
+    if model is None:
+        return []
+    for part in location:
+        field = model.model_fields.get(str(part))
+        if field is None:
+            break
+        below = _settings_class(field.annotation)
+        if below is not None:
+            model = below
+    return list(model.model_fields)
+
+
+def _settings_class(annotation: Any) -> type[BaseModel] | None:
+    candidates = (annotation, *getattr(annotation, "__args__", ()))
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)

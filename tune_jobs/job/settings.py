@@ -1,0 +1,158 @@
+"""The sections of a job file that are about the search; those about data and training belong to the trainers."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, model_validator
+from pydantic_core import PydanticCustomError
+
+from tune_jobs.search_spaces import SearchSpace, SearchSpaceError, parse_space
+from tune_jobs.trainers.settings import Count, NonNegative, Positive, Reference, Settings
+
+SearchMethod = Literal["gp", "tpe", "random", "grid"]
+SchedulerMethod = Literal["asha", "asha_stopping", "median", "none"]
+
+
+def _parse_space(given: object) -> SearchSpace:
+    if isinstance(given, SearchSpace):
+        return given
+    if not isinstance(given, Mapping):
+        raise PydanticCustomError("dict_type", "a section of parameters")
+    try:
+        return parse_space(given)
+    except SearchSpaceError as error:
+        raise PydanticCustomError("search_space", "search space", {"problems": error.problems}) from error
+
+
+Space = Annotated[
+    SearchSpace, PlainValidator(_parse_space), PlainSerializer(lambda space: space.to_mapping())
+]
+
+
+class SearchSettings(Settings):
+    """What is searched, how, and how much of it."""
+
+    space: Space
+    method: SearchMethod = "gp"
+    trials: Count = 48
+    """Configurations to try; none is tried twice, so a finite space is tried once at most."""
+    points: Annotated[tuple[dict[str, Any], ...], Field(strict=False)] = ()
+    """Configurations to try first; parameters that a point leaves out are drawn at random."""
+
+    @property
+    def thinks(self) -> bool:
+        """Does the method have a model, whose proposals take time?"""
+        return self.method in {"gp", "tpe"}
+
+
+class SchedulerSettings(Settings):
+    """Which trials go on to `max_epochs`.
+
+    Rungs are `grace_epochs * reduction_factor ** k` epochs; at each one trial in `reduction_factor` goes on
+    (successive halving: Jamieson and Talwalkar 2016; asynchronous: Li et al. 2020).
+    """
+
+    method: SchedulerMethod = "asha"
+    grace_epochs: Count = 2
+    """The first epoch often tells how a training began, not where it leads."""
+    reduction_factor: Annotated[int, Field(ge=2)] = 3
+
+    @property
+    def waits(self) -> bool:
+        """Do trials wait at their rungs?"""
+        return self.method == "asha"
+
+
+SMALLEST_SHARE = 1e-4
+"""Ray divides a CPU or a GPU no further."""
+
+
+def _gpus(count: float) -> float:
+    """Refuses what Ray would refuse when the first trial is due to start."""
+    if 0 < count < SMALLEST_SHARE or (count > 1 and count % 1):
+        raise ValueError(
+            f"given {count:g}; valid: 0, a share of a GPU from {SMALLEST_SHARE:g} to 1, or a whole number"
+        )
+    return count
+
+
+class ResourceSettings(Settings):
+    """What one trial takes, and how many run at a time."""
+
+    workers_per_trial: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Processes that train one trial together, on one machine or several; each has its share of every batch."""
+    cpus_per_trial: Annotated[float, Field(ge=SMALLEST_SHARE, le=4096, allow_inf_nan=False)] = 1
+    """CPUs of a trial, or of each of its workers where it has several; each computes with as many threads.
+
+    With more threads than it can have, a process dies without a word, so that there is a limit.
+    """
+    gpus_per_trial: Annotated[NonNegative, AfterValidator(_gpus)] = 0
+    """GPUs of a trial, or of each of its workers where it has several, which use one at most."""
+    max_concurrent: Count | None = None
+    """Trials at a time; null takes as many as the machine or cluster has room for."""
+
+    @model_validator(mode="after")
+    def _one_gpu_a_worker(self) -> Self:
+        if self.workers_per_trial > 1 and self.gpus_per_trial not in {0, 1}:
+            raise ValueError(
+                f"gpus_per_trial is {self.gpus_per_trial:g} for each of {self.workers_per_trial} workers; a worker "
+                "of several trains on a GPU of its own: set gpus_per_trial to 1, or to 0 for CPUs"
+            )
+        return self
+
+    @property
+    def bundles(self) -> tuple[dict[str, float], ...]:
+        """What Ray sets aside for one trial: a bundle is on one node, and the first is of the trial's own process.
+
+        With several workers that process takes nothing, and each worker has a bundle. Resources of which none
+        is asked for are left out.
+        """
+        asked = {"CPU": self.cpus_per_trial, "GPU": self.gpus_per_trial}
+        worker = {name: float(amount) for name, amount in asked.items() if amount}
+        if self.workers_per_trial == 1:
+            return (worker,)
+        return ({}, *(dict(worker) for _ in range(self.workers_per_trial)))
+
+
+class LimitSettings(Settings):
+    """When to give up."""
+
+    minutes: Positive | None = None
+    """Wall clock of the search; when it is over, the best of what is there is selected."""
+    minutes_per_epoch: Positive | None = None
+    """A trial that reports nothing for this long is ended and counts as a lost worker."""
+    retries_per_trial: Annotated[int, Field(ge=0)] = 2
+    """How often a trial whose worker was lost goes on from its last checkpoint."""
+
+
+def _project(name: str) -> str:
+    """Refuses what W&B would refuse when the first trial is due to start."""
+    if not 1 <= len(name) <= 128 or set(name) & set("/\\#?%:"):
+        raise ValueError(f"given {name!r}; valid: 1 to 128 characters, none of them / \\ # ? % :")
+    return name
+
+
+def _tag(tag: str) -> str:
+    if not 1 <= len(tag) <= 64:
+        raise ValueError(f"given {tag!r}; valid: 1 to 64 characters")
+    return tag
+
+
+class WandbSettings(Settings):
+    """Where W&B runs go."""
+
+    project: Annotated[str, AfterValidator(_project)]
+    entity: str | None = None
+    mode: Literal["offline", "online"] = "offline"
+    """Either way everything is written into the run folder; online, a process beside the run uploads it."""
+    tags: Annotated[tuple[Annotated[str, AfterValidator(_tag)], ...], Field(strict=False)] = ()
+    """In addition to the search method and the scheduler's."""
+
+
+class TrackingSettings(Settings):
+    """Dashboards beside the run folder; they never hold up a trial."""
+
+    wandb: WandbSettings | None = None
+    tensorboard: bool = False
+    trackers: Annotated[tuple[Reference, ...], Field(strict=False)] = ()
+    """The user's own: functions that are called with a `TrackedRun` and return a `Tracker`."""

@@ -1,0 +1,149 @@
+"""The user's own modules of a job: which files they are, so that other machines get them too.
+
+Found by reading, not by importing: the modules that the job names, and those beside them that these import. What a
+module imports by other means (`importlib`, a name made at run time) is not seen.
+"""
+
+import ast
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+from tune_jobs.errors import JobError
+from tune_jobs.job.checks import module_path
+from tune_jobs.job.job import Job
+from tune_jobs.search_spaces import Problem
+
+MOST_BYTES = 100_000_000
+"""Of all modules together; Ray takes no more than a few hundred."""
+_LEFT_OUT = {"__pycache__", "runs"}
+"""Folders within a package; hidden files and folders, which may hold keys, are left out too."""
+_INSTALLED = {"tune_jobs"}
+"""Are on every node, even where a job lies beside their source."""
+
+
+@dataclass(frozen=True)
+class UserModule:
+    """A module or package that stands in one of the folders of a job."""
+
+    path: Path
+    """A file, or a package's folder."""
+
+    @property
+    def files(self) -> list[Path]:
+        """All files that belong to it."""
+        if self.path.is_file():
+            return [self.path]
+        return [
+            path
+            for path in sorted(self.path.rglob("*"))
+            if path.is_file() and not any(map(_is_left_out, path.relative_to(self.path).parts))
+        ]
+
+
+def user_modules(job: Job) -> list[UserModule]:
+    """The modules that the job names, with those beside them that they import; installed packages are left out."""
+    return _with_imports(_named(job), [Path(folder) for folder in module_path(job.folder)])
+
+
+def copy_modules(modules: Iterable[UserModule], folder: Path) -> None:
+    """Copies them into `folder`, from where they can be imported.
+
+    Raises:
+        JobError: they are too large to be sent to other machines.
+    """
+    files = [(path, path.relative_to(module.path.parent)) for module in modules for path in module.files]
+    sizes = {path: path.stat().st_size for path, _ in files}
+    if sum(sizes.values()) > MOST_BYTES:
+        largest = max(sizes, key=lambda path: sizes[path])
+        raise JobError(
+            [
+                Problem(
+                    str(largest.parent),
+                    f"the job's own modules have {sum(sizes.values()) / 1e6:.0f} MB, and at most "
+                    f"{MOST_BYTES / 1e6:.0f} MB are sent to other machines; the largest file is {largest.name} with "
+                    f"{sizes[largest] / 1e6:.0f} MB: move data out of the package",
+                )
+            ]
+        )
+    for path, name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, folder / name)
+
+
+@dataclass(frozen=True)
+class ModulesArrived:
+    """A question to the nodes of a cluster: can what they were sent be imported there?"""
+
+    names: tuple[str, ...]
+    folders: tuple[str, ...] = ()
+    """Where else than among what was sent they may be."""
+
+    def answer(self, node: str) -> str | None:
+        """Asked on the node; nothing is imported."""
+        missing = [
+            name for name in self.names if PathFinder.find_spec(name, [*self.folders, *sys.path]) is None
+        ]
+        if not missing:
+            return None
+        return (
+            f"the job's modules {', '.join(missing)} cannot be imported there, although they were sent; where "
+            "PYTHONPATH is set on that machine, have it extend what is there: PYTHONPATH=FOLDER:$PYTHONPATH"
+        )
+
+
+def _is_left_out(name: str) -> bool:
+    return name in _LEFT_OUT or name.startswith(".")
+
+
+def _named(job: Job) -> list[str]:
+    """Top-level names of the modules that the job refers to."""
+    texts = [
+        job.data.source,
+        job.model.name,
+        job.training.loss,
+        *job.training.metrics,
+        *job.tracking.trackers,
+    ]
+    return [text.partition(":")[0].partition(".")[0] for text in texts if ":" in text]
+
+
+def _with_imports(names: Iterable[str], folders: Sequence[Path]) -> list[UserModule]:
+    found: dict[str, UserModule] = {}
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        module = None if name in found or name in _INSTALLED else _find(name, folders)
+        if module is not None:
+            found[name] = module
+            waiting += [other for path in module.files if path.suffix == ".py" for other in _imported(path)]
+    return [found[name] for name in sorted(found)]
+
+
+def _find(name: str, folders: Sequence[Path]) -> UserModule | None:
+    """As Python would find it: a folder's package before its module, the first folder before the second."""
+    for folder in folders:
+        package, module = folder / name, folder / f"{name}.py"
+        if (package / "__init__.py").is_file():
+            return UserModule(package)
+        if module.is_file():
+            return UserModule(module)
+        if package.is_dir() and any(package.glob("*.py")):
+            return UserModule(package)
+    return None
+
+
+def _imported(path: Path) -> Iterator[str]:
+    """Top-level names of what a source file imports; none where it cannot be read, which its import will tell."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]

@@ -1,0 +1,238 @@
+"""Where everything of a run lies: one object names every path of the run folder."""
+
+import os
+import re
+import secrets
+import shutil
+import string
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from tune_jobs.errors import RunFolderError
+from tune_jobs.location import Location, is_uri
+from tune_jobs.record.storage_failures import reason_of, write_test
+
+CHECKPOINT_SUFFIX = ".pt"
+_RUN = re.compile(r".+-\d{8}T\d{6}Z-[a-z]{4}")
+"""What `new_run_name` makes."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder that one run leaves."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, storage: Path, name: str) -> Self:
+        """A new folder `<name>-<UTC time>-<4 letters>` in `storage`, which is made where it is missing.
+
+        Raises:
+            RunFolderError: the folder cannot be made or written to; nothing of it stays.
+        """
+        with cls.making(storage, name) as folder:
+            return folder
+
+    @classmethod
+    @contextmanager
+    def making(cls, storage: Path, name: str, run: str | None = None) -> Iterator[Self]:
+        """A new folder to be filled in the block; where that fails, nothing of it stays.
+
+        What it is to hold may be large, so that there is a write test before and after.
+
+        Args:
+            storage: is made where it is missing.
+            name: of the job.
+            run: name of the folder; None makes one up.
+
+        Raises:
+            RunFolderError: the folder is there, cannot be made or written to; so is any `OSError` of the block.
+        """
+        storage = storage.resolve()
+        folder = cls(storage / (run or new_run_name(name)))
+        if folder.path.exists():
+            raise RunFolderError(
+                f"{folder.path}: is there already; `tune-jobs resume RUN` goes on with a run"
+            )
+        made: list[Path] = []
+        try:
+            made = [path for path in (folder.path, storage, *storage.parents) if not path.exists()]
+            for path in (folder.path, folder.journal.parent, folder.checkpoints, folder.ray):
+                path.mkdir(parents=True)
+            folder.holdout.mkdir(mode=0o700)
+            write_test(folder.path)
+            yield folder
+            write_test(folder.path)
+        except BaseException as error:
+            reason = reason_of(error, storage) if isinstance(error, OSError) else ""  # before it is tidied up
+            shutil.rmtree(folder.path, ignore_errors=True)
+            for path in made:
+                with suppress(OSError):  # another run may use it by now
+                    path.rmdir()
+            if not isinstance(error, OSError):
+                raise
+            raise RunFolderError(
+                f"storage: cannot write to {storage} ({reason}); "
+                "give a folder that you may write to, with `--storage FOLDER`"
+            ) from error
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """The run folder at `path`, or this machine's copy of the run at `s3://bucket/prefix/run`, up to date.
+
+        Raises:
+            RunFolderError: there is no folder, or it is not that of a run; or the store cannot be asked.
+        """
+        if is_uri(path):
+            from tune_jobs.remote.working_copy import pull  # noqa: PLC0415 (it builds on this module)
+
+            try:
+                place = Location.parse(str(path))
+            except ValueError as error:
+                raise RunFolderError(f"RUN: {error}") from error
+            return cls(pull(place).path)
+        folder = cls(Path(path).resolve())
+        if folder.path.is_file():
+            raise RunFolderError(
+                f"{path}: a file, not a run folder; `tune-jobs list` shows the runs of a folder"
+            )
+        if not folder.path.is_dir():
+            submission = (
+                f", and `tune-jobs status {path}` where a submission's is"
+                if _RUN.fullmatch(str(path))
+                else ""
+            )
+            raise RunFolderError(
+                f"{path}: no such folder; `tune-jobs list` shows the runs of a folder{submission}"
+            )
+        if not folder.is_run:
+            raise RunFolderError(
+                f"{path}: not a run folder (it has no journal); `tune-jobs list {path}` shows the runs in it"
+            )
+        return folder
+
+    @property
+    def address(self) -> str:
+        """Where the run is kept: this folder, or `s3://bucket/prefix/run`, of which it is a copy."""
+        from tune_jobs.remote.working_copy import location_of  # noqa: PLC0415 (it builds on this module)
+
+        return str(location_of(self.path) or self.path)
+
+    @property
+    def is_run(self) -> bool:
+        return self.journal.is_file()
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def job(self) -> Path:
+        return self.path / "job.yaml"
+
+    @property
+    def journal(self) -> Path:
+        return self.path / "journal" / "events.jsonl"
+
+    @property
+    def trials(self) -> Path:
+        return self.path / "trials.parquet"
+
+    @property
+    def epochs(self) -> Path:
+        return self.path / "epochs.parquet"
+
+    @property
+    def selection(self) -> Path:
+        return self.path / "selection.json"
+
+    @property
+    def data_info(self) -> Path:
+        return self.path / "data.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def study(self) -> Path:
+        return self.path / "study.log"
+
+    @property
+    def holdout(self) -> Path:
+        return self.path / "holdout"
+
+    @property
+    def wandb(self) -> Path:
+        return self.path / "wandb"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def submitted(self) -> Path:
+        """What came with a run that was submitted: its job, data file and modules; for the driver alone."""
+        return self.path / "submitted"
+
+    @property
+    def modules(self) -> Path:
+        """The modules alone of a run that was submitted: what its trials import, and who reads the run."""
+        return self.path / "modules"
+
+    @property
+    def ray(self) -> Path:
+        return self.path / "ray"
+
+    def relative(self, path: Path) -> str:
+        """`path` as it is written in the run's own files, so that the folder can be moved."""
+        return path.resolve().relative_to(self.path).as_posix()
+
+
+def new_run_name(name: str) -> str:
+    """`<name>-<UTC time>-<4 letters>`, for a run of the job of that name."""
+    time = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    letters = "".join(secrets.choice(string.ascii_lowercase) for _ in range(4))
+    return f"{name}-{time}-{letters}"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes the place of `path` at the end: readers see the old or the new one, never a part.
+
+    Only one process at a time writes a file of a run, so that temporary files of others were left by such as
+    were killed, and are removed.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        if error.filename in {None, str(temporary)}:  # a write or a sync that fails names no file
+            error.filename = str(path)
+        raise
+    finally:
+        with suppress(OSError):  # else a disk that has become read-only would hide what has happened
+            for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+                leftover.unlink(missing_ok=True)
+
+
+def sync_folder(path: Path) -> None:
+    """Has the disk know of a new file in the folder."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

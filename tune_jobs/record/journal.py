@@ -1,0 +1,266 @@
+"""The run's journal: an append-only file of events, one checked line each, written by the driver alone.
+
+A line is the CRC-32 of the event's JSON in eight hexadecimal digits, a space, and the JSON. Everything else
+that a run shows (tables, selection, progress) is made from it.
+"""
+
+import fcntl
+import json
+import os
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+from weakref import WeakSet
+
+from tune_jobs.errors import DamagedRun, RunInUse, StorageFailed
+from tune_jobs.record.events import Event, RunResumed, RunStarted, event_from_mapping
+from tune_jobs.record.folder import sync_folder
+from tune_jobs.record.storage_failures import reason_of, storage_failed
+
+Listener = Callable[[Event], None]
+
+SECONDS_FOR_THE_LOCK = 1.0
+"""A lock is asked for this long: whoever looks whether a run is in progress holds it for a moment."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a journal's file holds."""
+
+    events: Sequence[Event]
+    sound: int
+    """Bytes of whole lines, from the start."""
+    torn: int
+    """Bytes after them: a line that was not finished."""
+
+
+class Journal:
+    """Appends events and then tells its listeners of them, in this order; no other process can do so meanwhile.
+
+    What a process that died left unfinished at the end of the file is cut off first. A listener that fails is
+    the run's failure: guests that may fail, such as trackers, guard themselves.
+
+    Args:
+        path: of the file, which is made where it is missing.
+        listeners: called with every event that is appended.
+
+    Raises:
+        RunInUse: another process writes to it.
+        DamagedRun: a line before the last is damaged.
+    """
+
+    def __init__(self, path: Path, *listeners: Listener) -> None:
+        self.failure: StorageFailed | None = None
+        """Why the last event could not be written."""
+        self._listeners = list(listeners)
+        self._path = path
+        new = not path.exists()
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            lock(self._file, path)
+            content = scan_journal(path)
+            if content.torn:
+                os.truncate(self._file, content.sound)
+            if new:
+                sync_folder(path.parent)
+        except BaseException:
+            os.close(self._file)
+            raise
+        self.past = content.events
+        """What was in it when it was opened."""
+        self.cut = content.torn
+        """Bytes that were cut off its end."""
+        self._size = content.sound
+        self._torn = False
+        _OPEN.add(self)
+
+    def follow(self, listener: Listener) -> None:
+        """Tells `listener` of every event from now on, after those who have followed for longer."""
+        self._listeners.append(listener)
+
+    def append(self, event: Event) -> None:
+        """Writes `event` to the disk itself, and only then tells the listeners.
+
+        Raises:
+            StorageFailed: the disk is full, or cannot be written to; the file ends with the event before. Or a
+                listener is of the opinion that the run must end, for a like reason; all have been told by then, so
+                that none knows less than the file.
+        """
+        text = json.dumps(event.to_mapping(), separators=(",", ":"), default=_plain).encode()
+        self._write(b"%08x %s\n" % (zlib.crc32(text), text))
+        failure: StorageFailed | None = None
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except StorageFailed as error:
+                failure = self.failure = failure or error
+        if failure is not None:
+            raise failure
+
+    @property
+    def size(self) -> int:
+        """Bytes that are on the disk, all of them of whole lines."""
+        return self._size
+
+    def close(self) -> None:
+        """Lets another process write to it."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _write(self, line: bytes) -> None:
+        try:
+            if self._torn:
+                self._cut()
+            rest = memoryview(line)
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+            os.fdatasync(self._file)
+        except OSError as error:
+            self._torn = True
+            with suppress(OSError):  # else before the next line, which would be written onto a torn one
+                self._cut()
+            run = self._path.parent.parent
+            self.failure = storage_failed(self._path, reason_of(error, run), run)
+            raise self.failure from error
+        self._size += len(line)
+
+    def _cut(self) -> None:
+        os.truncate(self._file, self._size)
+        self._torn = False
+
+
+_OPEN: WeakSet[Journal] = WeakSet()
+
+
+def _close_copies() -> None:
+    """In a process that was forked off: else it would hold the lock, should it outlive the writer."""
+    for journal in _OPEN:
+        journal.close()
+
+
+os.register_at_fork(after_in_child=_close_copies)
+
+
+def refuse_if_in_use(path: Path) -> None:
+    """Looks whether a process writes to the journal at `path`, for whoever has something to say before it opens it.
+
+    Raises:
+        RunInUse: one does.
+    """
+    if in_use(path):
+        raise _in_use_error(path)
+
+
+def lock(file: int, path: Path) -> None:
+    """Has this process be the only one that writes to the journal at `path`, until `file`, which it is, is closed.
+
+    Raises:
+        RunInUse: another process writes to it.
+    """
+    until = time.monotonic() + SECONDS_FOR_THE_LOCK
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > until:
+                raise _in_use_error(path) from error
+            time.sleep(0.05)
+        else:
+            return
+
+
+def _in_use_error(path: Path) -> RunInUse:
+    return RunInUse(
+        f"{path.parent.parent}: another process is at work on this run{_writer(path)}; wait for its end, or stop "
+        "it with Ctrl-C or SIGTERM"
+    )
+
+
+def _writer(path: Path) -> str:
+    with suppress(DamagedRun):
+        events = scan_journal(path).events
+        drivers = [event.driver for event in events if isinstance(event, RunStarted | RunResumed)]
+        return f" ({drivers[-1]})" if drivers else ""
+    return ""
+
+
+def read_journal(path: Path) -> list[Event]:
+    """All events in the order in which they happened; a torn last line is left out.
+
+    Raises:
+        DamagedRun: a line before the last is damaged; the message names it.
+    """
+    return list(scan_journal(path).events)
+
+
+def in_use(path: Path) -> bool:
+    """Does a process write to the journal at `path`?"""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def scan_journal(path: Path) -> Content:
+    """What the file at `path` holds; its last line is torn where it is not finished or not sound.
+
+    Raises:
+        DamagedRun: a line before the last is damaged; the message names it.
+    """
+    content = path.read_bytes()
+    *lines, rest = content.split(b"\n")
+    events: list[Event] = []
+    sound = 0
+    for number, line in enumerate(lines, start=1):
+        event = parse_line(line)
+        if event is None:
+            if number == len(lines) and not rest:
+                break
+            raise DamagedRun(
+                f"{path}: line {number} of {len(lines)} is damaged; restore the file from a copy, or keep the "
+                f"{number - 1} events in front of it with `tune-jobs repair {path.parent.parent} --cut`"
+            )
+        events.append(event)
+        sound += len(line) + 1
+    return Content(events, sound, len(content) - sound)
+
+
+def sound_lines(path: Path) -> int:
+    """Bytes of the lines in front of the first damaged one."""
+    sound = 0
+    for line in path.read_bytes().splitlines(keepends=True):
+        if not line.endswith(b"\n") or parse_line(line[:-1]) is None:
+            break
+        sound += len(line)
+    return sound
+
+
+def parse_line(line: bytes) -> Event | None:
+    """The event that a line of the journal, without its end, tells of; None where it is not sound."""
+    checksum, _, text = line.partition(b" ")
+    try:
+        if checksum != b"%08x" % zlib.crc32(text):
+            return None
+        return event_from_mapping(json.loads(text))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of numpy as Python's own."""
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"{value!r} of {type(value)} cannot be written to the journal")

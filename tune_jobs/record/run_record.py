@@ -1,0 +1,187 @@
+"""What is known of a run: the events of its journal, folded into one record a trial."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tune_jobs.record.events import (
+    CheckpointDamaged,
+    CheckpointWritten,
+    Ending,
+    EpochsReported,
+    Event,
+    HoldoutUnsealed,
+    RunEnded,
+    RunResumed,
+    RunStarted,
+    Status,
+    TrialCreated,
+    TrialEnded,
+    TrialPromoted,
+    TrialStarted,
+    TrialWaits,
+    WorkerLost,
+)
+from tune_jobs.trainers.scores import BestEpoch, better
+from tune_jobs.trainers.settings import ScoreSettings
+
+_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?")
+
+
+@dataclass
+class TrialRecord:
+    """One trial, as far as the journal tells."""
+
+    trial_id: str
+    number: int
+    configuration: Mapping[str, Any]
+    created: float
+    status: Status = Status.PENDING
+    reason: str = ""
+    details: str = ""
+    """Traceback of a failure."""
+    worker: str = ""
+    started: float | None = None
+    ended: float | None = None
+    workers_lost: int = 0
+    """Those that it lost by itself, and not with their machine."""
+    machines_lost: int = 0
+    """Machines that were lost with its worker since it last came further by an epoch."""
+    checkpoint: str | None = None
+    checkpoint_epoch: int = 0
+    damaged: list[CheckpointDamaged] = field(default_factory=list)
+    """Checkpoints that could not be read when the trial was taken up again."""
+    epochs: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    """Epoch numbers and their results; an epoch that was done again replaces itself."""
+
+    def apply(self, event: Event) -> None:
+        """Takes one event of the trial into account; its epochs are the run's business."""
+        match event:
+            case TrialStarted():
+                self.status = Status.RUNNING
+                self.started = self.started or event.time
+            case CheckpointWritten():
+                self.checkpoint, self.checkpoint_epoch = event.file, event.epoch
+            case CheckpointDamaged():
+                self.damaged.append(event)
+            case TrialWaits():
+                self.status = Status.WAITING
+            case TrialPromoted() if self.status is Status.WAITING:  # else its worker just goes on
+                self.status = Status.PENDING
+            case WorkerLost():
+                self.status = Status.PENDING
+                self.workers_lost += not event.node_lost
+                self.machines_lost += event.node_lost
+            case TrialEnded():
+                self.status, self.ended = event.status, event.time
+                self.reason, self.details = event.reason, event.details
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether it ended in its middle, with the run: a resumed run is sure to take it up again."""
+        return self.status is Status.INTERRUPTED or self.reason == Ending.TIME_LIMIT.value
+
+    @property
+    def node(self) -> str:
+        """Host on which it ran last."""
+        return self.worker.rpartition(":")[0]
+
+    @property
+    def seconds(self) -> float:
+        """Time spent training and validating."""
+        return sum(float(result["seconds"]) for result in self.epochs.values())
+
+
+def failures(trials: Iterable[TrialRecord]) -> list[tuple[str, list[TrialRecord]]]:
+    """Failed trials by reason, the commonest first; reasons that differ in numbers alone are one."""
+    kinds: dict[str, list[TrialRecord]] = {}
+    for trial in trials:
+        if trial.status is Status.FAILED:
+            kinds.setdefault(_NUMBER.sub("#", trial.reason), []).append(trial)
+    groups = sorted(kinds.values(), key=len, reverse=True)
+    return [(group[0].reason, group) for group in groups]
+
+
+class RunRecord:
+    """The state of a run; `apply` takes its events one by one, live or those in force of its journal."""
+
+    def __init__(self, score: ScoreSettings) -> None:
+        self.score = score
+        self.started: RunStarted | None = None
+        self.ended: RunEnded | None = None
+        self.unsealed = False
+        """The test rows were read."""
+        self.test_seen = False
+        """A trial was trained after that, so that the search may know of them."""
+        self.trials: dict[str, TrialRecord] = {}
+        self._best: dict[str, BestEpoch] = {}
+
+    @classmethod
+    def replay(cls, events: Iterable[Event], score: ScoreSettings) -> "RunRecord":
+        """The record that `events` lead to."""
+        record = cls(score)
+        for event in events:
+            record.apply(event)
+        return record
+
+    def apply(self, event: Event) -> None:
+        """Takes one event into account."""
+        match event:
+            case RunStarted() | RunResumed():
+                self._begin(event)
+            case RunEnded():
+                self.ended = event
+            case HoldoutUnsealed():
+                self.unsealed = True
+            case TrialCreated():
+                self.trials[event.trial_id] = TrialRecord(
+                    event.trial_id, event.number, event.configuration, event.time
+                )
+            case EpochsReported():
+                self.trials[event.trial_id].worker = event.worker
+                self._add_epochs(self.trials[event.trial_id], event.results)
+            case TrialStarted():
+                self.test_seen = self.test_seen or self.unsealed
+                self.trials[event.trial_id].apply(event)
+            case (
+                CheckpointWritten()
+                | CheckpointDamaged()
+                | TrialWaits()
+                | TrialPromoted()
+                | WorkerLost()
+                | TrialEnded()
+            ):
+                self.trials[event.trial_id].apply(event)
+
+    def best(self, trial_id: str) -> BestEpoch | None:
+        """The epoch that gives the trial its score so far."""
+        return self._best.get(trial_id)
+
+    def with_status(self, *statuses: Status) -> list[TrialRecord]:
+        """Trials in any of `statuses`, in the order of their creation."""
+        return [trial for trial in self.trials.values() if trial.status in statuses]
+
+    @property
+    def ending(self) -> Ending | None:
+        return None if self.ended is None else self.ended.ending
+
+    def _begin(self, event: RunStarted | RunResumed) -> None:
+        if isinstance(event, RunStarted):
+            self.started = event
+        for trial in self.with_status(Status.RUNNING):  # its worker was lost with the driver
+            trial.status = Status.PENDING
+
+    def _add_epochs(self, trial: TrialRecord, results: Sequence[Mapping[str, Any]]) -> None:
+        known = self._best.pop(trial.trial_id, None)
+        if any(int(result["epoch"]) not in trial.epochs for result in results):
+            trial.machines_lost = 0
+        if any(int(result["epoch"]) in trial.epochs for result in results):
+            # Epochs that were done again replace themselves, and need not be the same on another machine.
+            trial.epochs |= {int(result["epoch"]): result for result in results}
+            known, results = None, [trial.epochs[epoch] for epoch in sorted(trial.epochs)]
+        for result in results:
+            trial.epochs[int(result["epoch"])] = result
+            known = better(known, result, self.score)
+        if known is not None:
+            self._best[trial.trial_id] = known

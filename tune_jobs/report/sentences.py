@@ -1,0 +1,136 @@
+"""What a report says in words: what was asked, what came out, and what the test rows said."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from tune_jobs.cli.tables import counted, duration_text, number_text
+from tune_jobs.holdout.rows import LedgerEntry
+from tune_jobs.job.job import Job
+from tune_jobs.job.rung_epochs import rung_epochs
+from tune_jobs.record.events import Ending, Status
+from tune_jobs.record.run_record import RunRecord
+from tune_jobs.selection.rule import Candidate
+
+_METHODS = {
+    "gp": "a Gaussian process",
+    "tpe": "TPE",
+    "random": "random search",
+    "grid": "the grid",
+}
+_SCHEDULERS = {
+    "asha": "ASHA let the best go on",
+    "asha_stopping": "ASHA stopped the worse ones",
+    "median": "the median rule stopped the worse ones",
+}
+
+
+@dataclass(frozen=True)
+class State:
+    """How far the run is, as the head of the page shows it."""
+
+    text: str
+    kind: str
+    """`done`, `running` or `broken`: its colour."""
+
+
+def run_state(record: RunRecord, *, in_progress: bool) -> State:
+    """How far the run is."""
+    if record.ending is None:
+        return State("in progress", "running") if in_progress else State("its process was killed", "broken")
+    if record.ending.cut_off:
+        return State(record.ending.value, "broken")
+    return State("done" if record.ending is Ending.ALL_TRIALS else record.ending.value, "done")
+
+
+def outcome(job: Job, record: RunRecord, best: Candidate | None, *, won: bool) -> str:
+    """What came out, in a sentence; `best` has `won` where the run has ended and it may be the winner."""
+    tried = f"{counted(len(record.trials), 'configuration')} of {job.model.name} on {source_name(job)}"
+    if best is None:
+        nothing = "none has a score yet" if record.ending is None else "none succeeded"
+        return f"Of {tried}, {nothing}."
+    superlative = "lowest" if record.score.mode == "min" else "highest"
+    verb = "has" if won else "has had" if record.ending else "so far has"
+    return (
+        f"Of {tried}, trial {best.trial.trial_id} {verb} the {superlative} {record.score.metric}: "
+        f"{number_text(best.best.score)}, at epoch {best.best.epoch}."
+        f"{'' if won or record.ending is None else ' No trial has ended that may win.'}"
+    )
+
+
+def request(job: Job, record: RunRecord) -> str:
+    """What was asked for, in a sentence."""
+    rungs = rung_epochs(job.scheduler, job.training.max_epochs)
+    compared = (
+        f"{_SCHEDULERS[job.scheduler.method]} after {listed(rungs)} epochs"
+        if rungs
+        else "every trial was to run its course"
+    )
+    superlative = "lowest" if record.score.mode == "min" else "highest"
+    rows = record.started.rows.get("validation") if record.started else None
+    where = f"{rows:,} validation rows" if rows is not None else "the validation rows"
+    return (
+        f"Asked for: {counted(job.trials, 'trial')} of at most {counted(job.training.max_epochs, 'epoch')}, "
+        f"proposed by {_METHODS[job.search.method]} in a space of "
+        f"{counted(len(job.search.space.parameters), 'parameter')}; "
+        f"{compared}; the {superlative} {record.score.metric} on {where} chooses."
+    )
+
+
+def effort(record: RunRecord, seconds: float) -> str:
+    """What was done for it, in a sentence."""
+    counts = [f"{number:,} {status.text}" for status in Status if (number := len(record.with_status(status)))]
+    epochs = sum(len(trial.epochs) for trial in record.trials.values())
+    lost = sum(trial.workers_lost for trial in record.trials.values())
+    losses = f"; {counted(lost, 'worker')} lost" if lost else ""
+    return f"{', '.join(counts) or 'No trial yet'}; {counted(epochs, 'epoch')} in {duration_text(seconds)}{losses}."
+
+
+def optimism(record: RunRecord) -> str:
+    """What to think of the winner's score."""
+    scores = sum(record.best(trial_id) is not None for trial_id in record.trials)
+    epochs = sum(len(trial.epochs) for trial in record.trials.values())
+    return (
+        f"It was chosen as the best of {counted(scores, 'trial')} and {counted(epochs, 'epoch')} on the same "
+        "validation rows, so that it is better than what to expect on new rows."
+    )
+
+
+@dataclass(frozen=True)
+class Opening:
+    """One look at the test rows."""
+
+    when: str
+    trial_id: str
+    reason: str
+    results: Sequence[tuple[str, str]]
+    """Names and values; empty where the evaluation failed."""
+
+
+def openings(ledger: Sequence[LedgerEntry]) -> list[Opening]:
+    """All looks at the test rows, the first one first."""
+    return [
+        Opening(
+            when=time_text(entry.time),
+            trial_id=entry.trial_id,
+            reason=entry.reason or "",
+            results=[(name, number_text(value)) for name, value in (entry.results or {}).items()],
+        )
+        for entry in ledger
+    ]
+
+
+def source_name(job: Job) -> str:
+    """The data source as the job names it, without the folders of a file."""
+    return job.data.source.replace("\\", "/").rpartition("/")[2]
+
+
+def time_text(time: float) -> str:
+    """`2026-11-25 08:14 UTC`."""
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def listed(numbers: Sequence[int]) -> str:
+    """`2, 6 and 18`."""
+    *first, last = map(str, numbers)
+    return f"{', '.join(first)} and {last}" if first else last

@@ -1,0 +1,1 @@
+"""Decisions at rungs: which trials are promoted."""

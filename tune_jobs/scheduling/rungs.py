@@ -1,0 +1,263 @@
+"""Which trials go on: the rungs of a run as tables, and ASHA's rule as functions of them.
+
+A trial that reaches a rung waits there until it is among the best 1/factor of the trials that have reached it:
+asynchronous successive halving as published (Li et al. 2020, "A System for Massively Parallel Hyperparameter
+Tuning", algorithm 2). One thing is stricter: of n trials at most floor(n / factor) are ever promoted. As
+published, trials that were promoted early and have fallen behind since do not count, so that under a search
+that improves more than that share of a rung goes on.
+
+Everything here follows from the events of the journal; so a scheduler is rebuilt by replaying them.
+"""
+
+import heapq
+import math
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum, auto
+from typing import Any, Self
+
+from tune_jobs.record.events import (
+    EpochsReported,
+    Event,
+    TrialCreated,
+    TrialEnded,
+    TrialPromoted,
+    TrialWaits,
+)
+from tune_jobs.trainers.scores import BestEpoch, better
+from tune_jobs.trainers.settings import ScoreSettings
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A trial in the table of a rung."""
+
+    score: float
+    """The best up to the rung's epoch, turned so that lower is better; infinite where the trial is lost."""
+    number: int
+    """Of equals the trial that was created first is better."""
+
+    @property
+    def order(self) -> tuple[float, int]:
+        return self.score, self.number
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """A trial goes on from a rung."""
+
+    trial_id: str
+    epoch: int
+
+
+class Decision(StrEnum):
+    """What becomes of a trial that reports."""
+
+    GO_ON = auto()
+    """It is at no rung, or was promoted from it before."""
+    PROMOTE = auto()
+    WAIT = auto()
+    STOP = auto()
+    """It has no finite score at its rung, so it would wait in vain."""
+
+
+@dataclass(frozen=True)
+class RungSummary:
+    """How full a rung is, for views."""
+
+    epoch: int
+    entries: int
+    waiting: int
+    promoted: int
+
+
+def best_to_promote(
+    entries: Mapping[str, Entry], gone_on: Collection[str], candidates: Container[str], factor: int
+) -> str | None:
+    """The trial of a rung that goes on next, or None.
+
+    Args:
+        entries: all trials that were compared at the rung, those that have ended since included.
+        gone_on: those of them that went on from it.
+        candidates: those that stand at the rung and may go on.
+        factor: one in so many goes on.
+    """
+    places = len(entries) // factor
+    if len(gone_on) >= places:
+        return None
+    for trial_id in heapq.nsmallest(places, entries, key=lambda trial_id: entries[trial_id].order):
+        if trial_id in candidates and trial_id not in gone_on and math.isfinite(entries[trial_id].score):
+            return trial_id
+    return None
+
+
+def reach(trials: int, rungs: int, factor: int) -> tuple[int, ...]:
+    """How many of `trials` go on from each of `rungs` rungs at most."""
+    counts = []
+    for _ in range(rungs):
+        trials //= factor
+        counts.append(trials)
+    return tuple(counts)
+
+
+@dataclass
+class _Rung:
+    epoch: int
+    entries: dict[str, Entry] = field(default_factory=dict)
+    standing: set[str] = field(default_factory=set)
+    """Trials that have reported this rung last and not been promoted: those that wait or are about to."""
+    promoted: set[str] = field(default_factory=set)
+    gone_on: set[str] = field(default_factory=set)
+    """The promoted, and trials that were heard of beyond the rung before they were asked to wait there."""
+
+
+@dataclass
+class _Trial:
+    number: int
+    heard: int = 0
+    """The last epoch that was reported; what is reported again changes nothing."""
+    best: BestEpoch | None = None
+    lost: bool = False
+    """It has diverged."""
+    stands_at: _Rung | None = None
+
+
+class RungTables:
+    """The tables of all rungs, and where each trial stands; `apply` takes the run's events one by one.
+
+    What counts at a rung:
+    - The first report of it: a trial whose worker was lost and that does the epochs again is not entered twice.
+    - A trial that diverges is entered at the next rung with an infinite score: it was tried, and has lost.
+      A trial that fails in another way, or ends by itself before a rung, is not entered there.
+    - An entry stays when its trial has ended; the trial can then not be promoted, and no other takes its rank.
+    - A trial whose report jumps over a rung is entered there with its best score up to it, and takes a place
+      of those that go on.
+
+    Args:
+        epochs: of the rungs, ascending; with none, nothing waits.
+        factor: one in so many goes on.
+        score: which number judges an epoch.
+    """
+
+    def __init__(self, epochs: Sequence[int], factor: int, score: ScoreSettings) -> None:
+        self.epochs = tuple(epochs)
+        self.factor = factor
+        self.open: set[str] = set()
+        """Trials that take a worker, or will as soon as there is one."""
+        self.waiting: dict[str, int] = {}
+        """Trials that wait, and the epochs of their rungs."""
+        self._score = score
+        self._rungs = {epoch: _Rung(epoch) for epoch in epochs}
+        self._trials: dict[str, _Trial] = {}
+
+    @classmethod
+    def replay(
+        cls, events: Iterable[Event], epochs: Sequence[int], factor: int, score: ScoreSettings
+    ) -> Self:
+        """The tables that `events` lead to."""
+        tables = cls(epochs, factor, score)
+        for event in events:
+            tables.apply(event)
+        return tables
+
+    def apply(self, event: Event) -> None:
+        """Takes one event into account, of those in force (`events.in_force`)."""
+        match event:
+            case TrialCreated():
+                self._trials[event.trial_id] = _Trial(event.number)
+                self.open.add(event.trial_id)
+            case EpochsReported():
+                for result in event.results:
+                    self._enter(event.trial_id, result)
+            case TrialWaits():
+                self.open.discard(event.trial_id)
+                self.waiting[event.trial_id] = event.epoch
+            case TrialPromoted():
+                self._rungs[event.epoch].promoted.add(event.trial_id)
+                self._rungs[event.epoch].gone_on.add(event.trial_id)
+                self._leave(event.trial_id)
+                self.waiting.pop(event.trial_id, None)
+                self.open.add(event.trial_id)
+            case TrialEnded():
+                self.open.discard(event.trial_id)
+                self.waiting.pop(event.trial_id, None)
+                self._leave(event.trial_id)
+
+    def enter_beyond(self, trial_id: str) -> None:
+        """Enters a trial that has ended with its score at all rungs that it did not come to."""
+        for rung in self._rungs.values():
+            if rung.epoch >= self._trials[trial_id].heard:
+                self._compare(trial_id, rung)
+
+    def decide(self, trial_id: str, epoch: int) -> Decision:
+        """What becomes of a trial that reports `epoch` as a rung; its report has been applied."""
+        rung = self._trials[trial_id].stands_at
+        if rung is None or rung.epoch != epoch:
+            return Decision.GO_ON
+        if not math.isfinite(rung.entries[trial_id].score):
+            return Decision.STOP
+        promotes = self.next_promotion() == Promotion(trial_id, epoch)
+        return Decision.PROMOTE if promotes else Decision.WAIT
+
+    def next_promotion(self) -> Promotion | None:
+        """The trial that a free worker takes up next, from the highest rung down; None where all must wait."""
+        for rung in reversed(self._rungs.values()):
+            trial_id = best_to_promote(rung.entries, rung.gone_on, rung.standing, self.factor)
+            if trial_id is not None:
+                return Promotion(trial_id, rung.epoch)
+        return None
+
+    def may_promote(self, concurrent: int) -> Promotion | None:
+        """The trial to promote now, if fewer than `concurrent` take a worker."""
+        return self.next_promotion() if len(self.open) < concurrent else None
+
+    def may_start(self, concurrent: int) -> bool:
+        """May a new trial be started? Promotions come first."""
+        return len(self.open) < concurrent and self.next_promotion() is None
+
+    def entries(self, epoch: int) -> Mapping[str, Entry]:
+        """The table of the rung at `epoch`."""
+        return self._rungs[epoch].entries
+
+    def summary(self) -> list[RungSummary]:
+        """How full each rung is."""
+        waiting = list(self.waiting.values())
+        return [
+            RungSummary(rung.epoch, len(rung.entries), waiting.count(rung.epoch), len(rung.promoted))
+            for rung in self._rungs.values()
+        ]
+
+    def _enter(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """Takes one epoch of a trial into account: at its rung, and at rungs before it that were jumped over."""
+        trial = self._trials[trial_id]
+        epoch = int(result["epoch"])
+        if epoch <= trial.heard or trial.lost:
+            return
+        self._leave(trial_id)
+        for rung in self._rungs.values():
+            if rung.epoch < epoch:
+                self._compare(trial_id, rung)
+                rung.gone_on.add(trial_id)
+        trial.heard = epoch
+        trial.best = better(trial.best, result, self._score)
+        trial.lost = not (math.isfinite(result["train_loss"]) and math.isfinite(result["val_loss"]))
+        ahead = next((rung for rung in self._rungs.values() if rung.epoch >= epoch), None)
+        if ahead is not None and trial.lost:
+            self._compare(trial_id, ahead)
+        elif ahead is not None and ahead.epoch == epoch:
+            self._compare(trial_id, ahead)
+            ahead.standing.add(trial_id)
+            trial.stands_at = ahead
+
+    def _leave(self, trial_id: str) -> None:
+        trial = self._trials[trial_id]
+        if trial.stands_at is not None:
+            trial.stands_at.standing.discard(trial_id)
+            trial.stands_at = None
+
+    def _compare(self, trial_id: str, rung: _Rung) -> None:
+        trial = self._trials[trial_id]
+        score = math.inf
+        if trial.best is not None and not trial.lost:
+            score = self._score.cost(trial.best.score)
+        rung.entries.setdefault(trial_id, Entry(score, trial.number))

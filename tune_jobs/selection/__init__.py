@@ -1,0 +1,1 @@
+"""How the winner is chosen, by validation alone."""

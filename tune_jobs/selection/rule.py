@@ -1,0 +1,96 @@
+"""Which trial wins: one rule, applied to the journal's records, by validation alone."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from tune_jobs.errors import DamagedRun, RunFolderError
+from tune_jobs.record.folder import RunFolder, replacing
+from tune_jobs.record.run_record import RunRecord, TrialRecord
+from tune_jobs.trainers.scores import BestEpoch
+
+RULE = (
+    "The winner is the completed or early-stopped trial with the best score; the score of a trial is the best "
+    "value of the selection metric over its epochs, on validation rows; trials without a finite score are left "
+    "out; of equals the one created first wins. Its weights are those of the scoring epoch."
+)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trial that may win, and the epoch that it is judged by."""
+
+    trial: TrialRecord
+    best: BestEpoch
+
+
+def rank(record: RunRecord) -> list[Candidate]:
+    """All trials that may win, best first."""
+    candidates = [
+        Candidate(trial, best)
+        for trial in record.trials.values()
+        if trial.status.selectable and (best := record.best(trial.trial_id)) is not None
+    ]
+    return sorted(
+        candidates, key=lambda candidate: (record.score.cost(candidate.best.score), candidate.trial.number)
+    )
+
+
+def select_winner(record: RunRecord) -> Candidate | None:
+    """The winner, or None where no trial succeeded."""
+    ranked = rank(record)
+    return ranked[0] if ranked else None
+
+
+def winner_mapping(winner: Candidate) -> dict[str, Any]:
+    """The winner as it stands in `selection.json`."""
+    return {
+        "trial_id": winner.trial.trial_id,
+        "number": winner.trial.number,
+        "configuration": winner.trial.configuration,
+        "score": winner.best.score,
+        "epoch": winner.best.epoch,
+        "checkpoint": winner.trial.checkpoint,
+    }
+
+
+def write_selection(record: RunRecord, winner: Candidate | None, folder: RunFolder) -> None:
+    """Writes the rule, its outcome and all that it rests on to `selection.json`."""
+    started = record.started
+    selection = {
+        "rule": {"metric": record.score.metric, "mode": record.score.mode, "text": RULE},
+        "ending": record.ending,
+        "trials": Counter(trial.status for trial in record.trials.values()),
+        "winner": winner and winner_mapping(winner),
+        "test_seen": record.test_seen,
+        "fingerprints": started.fingerprints if started else {},
+        "versions": started.versions if started else {},
+    }
+    with replacing(folder.selection) as file:
+        file.write(json.dumps(selection, indent=2).encode())
+
+
+def read_selection(record: RunRecord, folder: RunFolder) -> dict[str, Any] | None:
+    """The winner in `selection.json`; None where no trial succeeded.
+
+    Raises:
+        RunFolderError: the run has not ended.
+        DamagedRun: the file is damaged, or does not say what follows from the journal.
+    """
+    if record.ended is None:
+        raise RunFolderError(f"{folder.path}: the run has not ended, so nothing is selected yet")
+    winner = select_winner(record)
+    expected = None if winner is None else winner_mapping(winner)
+    reason = "it does not say what the journal says"
+    try:
+        if json.loads(folder.selection.read_bytes())["winner"] == expected:
+            return expected
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except (ValueError, KeyError, TypeError) as error:
+        reason = str(error)
+    raise DamagedRun(
+        f"{folder.selection}: cannot be read ({reason}); `tune-jobs repair {folder.path}` makes it anew from the "
+        "journal"
+    )

@@ -1,0 +1,141 @@
+"""The study of a run, served with optuna-dashboard on loopback, for reading alone.
+
+The dashboard could rename and delete studies, write notes and tell results. Here it cannot: requests that would
+change something are refused, and so is whatever would be written to the study's file.
+"""
+
+import json
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from tune_jobs.errors import ResourceError, RunFolderError
+from tune_jobs.record.folder import RunFolder
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+HOST = "127.0.0.1"
+PAGE = "/dashboard/studies/0"
+"""Of the run's only study."""
+NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
+"""Under which the server answers: the page of another site cannot have a browser read the run by a name of its own."""
+
+
+class ReadOnlyStudy(JournalFileBackend):
+    """The study's file, which is never written to; it must be there."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Refuses.
+
+        Raises:
+            PermissionError: always.
+        """
+        raise PermissionError(f"{self._file_path} is served for reading alone")
+
+
+class StudyPages:
+    """The WSGI application: optuna-dashboard on the study of a run, which may go on meanwhile.
+
+    The file grows with the run, and is replaced where the run is resumed or repaired; then it is opened anew.
+
+    Args:
+        study: the study's file.
+
+    Raises:
+        ResourceError: optuna-dashboard is not installed.
+    """
+
+    def __init__(self, study: Path) -> None:
+        self._study = study
+        self._lock = threading.Lock()
+        self._identity = self._identify()
+        self._pages = _open(study)
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """See PEP 3333."""
+        if _host(environ.get("HTTP_HOST", HOST)) not in NAMES:
+            return _refuse(start_response, "403 Forbidden", "open it as http://localhost:PORT")
+        if environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
+            return _refuse(
+                start_response, "405 Method Not Allowed", "this dashboard shows the run, and cannot change it"
+            )
+        return self._current()(environ, start_response)
+
+    def _current(self) -> "WSGIApplication":
+        with self._lock:
+            identity = self._identify()
+            if identity != self._identity and self._study.is_file():
+                self._identity, self._pages = identity, _open(self._study)
+            return self._pages
+
+    def _identify(self) -> tuple[int, int] | None:
+        try:
+            status = self._study.stat()
+        except OSError:  # while it is put back from a copy
+            return None
+        return status.st_dev, status.st_ino
+
+
+def _open(study: Path) -> "WSGIApplication":
+    try:
+        from optuna_dashboard import wsgi  # type: ignore[import-untyped]  # noqa: PLC0415 (an extra)
+    except ImportError as error:
+        raise ResourceError(
+            "optuna-dashboard is not installed; `pip install 'tune-jobs[dashboard]'` installs it. "
+            "`tune-jobs report RUN` needs nothing more"
+        ) from error
+    pages: WSGIApplication = wsgi(JournalStorage(ReadOnlyStudy(str(study))))
+    return pages
+
+
+def _host(header: str) -> str | None:
+    with suppress(ValueError):
+        return urlsplit(f"//{header}").hostname
+    return None
+
+
+def _refuse(start_response: "StartResponse", status: str, reason: str) -> Iterable[bytes]:
+    start_response(status, [("Content-Type", "application/json")])
+    return [json.dumps({"reason": reason}).encode()]
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (its name in the base class)
+        """Says nothing of requests."""
+
+
+def study_server(folder: RunFolder, port: int = 0) -> WSGIServer:
+    """A server of the study of the run in `folder`; `serve_forever` begins to answer.
+
+    Args:
+        folder: of the run.
+        port: to listen on, on loopback; 0 takes a free one, which `server_port` tells.
+
+    Raises:
+        ResourceError: optuna-dashboard is not installed, or the port is taken.
+        RunFolderError: the run has no study.
+    """
+    if not folder.study.is_file():
+        raise RunFolderError(
+            f"{folder.study}: no such file; `tune-jobs repair {folder.path}` makes the study anew, from the journal"
+        )
+    pages = StudyPages(folder.study)
+    try:
+        return make_server(HOST, port, pages, server_class=_Server, handler_class=_Quiet)
+    except OSError as error:
+        raise ResourceError(
+            f"--port {port}: cannot be listened on ({error.strerror}); give another, or none for a free one"
+        ) from error

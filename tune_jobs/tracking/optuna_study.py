@@ -1,0 +1,239 @@
+"""The trials of a run as an Optuna study: what optuna-dashboard and Optuna's plots show.
+
+The study follows the journal as a guest: nothing of the run depends on it. A trial is running while a worker
+has it, and waiting at a rung or for a worker. Every trial ends in an honest state: complete at full length, pruned
+with its steps where it was stopped, failed where it failed or was interrupted. Where a run is resumed, the study is
+made anew from the events that are in force, so that the trials which go on are waiting or running again.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+from optuna.trial import TrialState, create_trial
+
+from tune_jobs.record.events import (
+    EpochsReported,
+    Event,
+    RunResumed,
+    Status,
+    TrialCreated,
+    TrialEnded,
+    TrialStarted,
+    TrialWaits,
+    WorkerLost,
+)
+from tune_jobs.record.folder import RunFolder, replacing
+from tune_jobs.search.optuna_space import to_optuna
+from tune_jobs.search_spaces import SearchSpace
+from tune_jobs.trainers.scores import BestEpoch, better
+from tune_jobs.trainers.settings import ScoreSettings
+
+STUDY_NAME = "tune-jobs"
+_STATES = {
+    Status.COMPLETED: TrialState.COMPLETE,
+    Status.STOPPED_EARLY: TrialState.PRUNED,
+    Status.FAILED: TrialState.FAIL,
+    Status.INTERRUPTED: TrialState.FAIL,
+}
+
+
+def study_storage(folder: RunFolder) -> BaseStorage:
+    """The study's journal file, which optuna-dashboard opens."""
+    return JournalStorage(JournalFileBackend(str(folder.study)))
+
+
+class _StudyFile(BaseJournalBackend):
+    """The study's file, which is written in one go: Optuna would force each of the past's entries to the disk.
+
+    Args:
+        path: of the file; until `write` it stays as it is.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.time: float | None = None
+        """When what is appended happened; None is now."""
+        self._path = path
+        self._entries: list[dict[str, Any]] = []
+        self._begun: dict[int, str] = {}
+        self._file: JournalFileBackend | None = None
+
+    def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
+        """See `BaseJournalBackend`."""
+        if self._file is None:
+            return self._entries[log_number_from:]
+        return self._file.read_logs(log_number_from)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """See `BaseJournalBackend`."""
+        entries = [self._dated(entry) for entry in logs]
+        if self._file is None:
+            self._entries += entries
+        else:
+            self._file.append_logs(entries)
+
+    def write(self) -> None:
+        """Replaces the file by what was appended; from here on Optuna itself appends to it."""
+        for lock in self._path.parent.glob(f"{self._path.name}.lock*"):
+            lock.unlink(missing_ok=True)  # of a process that died: Optuna would wait half a minute for it
+        with replacing(self._path) as file:
+            for entry in self._entries:
+                # Who wrote an entry matters to that process alone; so the same events give the same file.
+                text = json.dumps({**entry, "worker_id": STUDY_NAME}, separators=(",", ":"))
+                file.write(text.encode() + b"\n")
+        self._file = JournalFileBackend(str(self._path))
+        self._entries.clear()
+        self.time = None
+
+    def _dated(self, entry: dict[str, Any]) -> dict[str, Any]:
+        """`entry` with the time of the event that it tells of; a trial begins when it is taken up first."""
+        if "state" not in entry or "trial_id" not in entry:
+            return entry  # it is no change of a trial's state
+        dates: dict[str, Any] = {
+            key: entry[key] for key in ("datetime_start", "datetime_complete") if key in entry
+        }
+        if self.time is not None:
+            now = datetime.fromtimestamp(self.time, UTC).isoformat(timespec="microseconds")
+            dates = dict.fromkeys(dates, now)
+        if "datetime_start" in dates:
+            dates["datetime_start"] = self._begun.setdefault(entry["trial_id"], dates["datetime_start"])
+        return {**entry, **dates}
+
+
+@dataclass
+class _Mirrored:
+    storage_id: int
+    state: TrialState = TrialState.WAITING
+    heard: int = 0
+    reported: int = 0
+    """The last epoch that is a step of the trial."""
+    best: BestEpoch | None = None
+
+
+class StudyMirror:
+    """Writes the events of a run into a new study: a tracker (see `tracking.base`).
+
+    `StudyMirror.on` makes the one of a run folder.
+
+    Args:
+        storage: where the study is kept; it has none yet.
+        space: what is searched.
+        score: which number judges an epoch; the study has it as it is, and its direction.
+        epochs: at which trials are compared; a trial's best score up to these, and its last, are its steps.
+    """
+
+    def __init__(
+        self, storage: BaseStorage, space: SearchSpace, score: ScoreSettings, epochs: Sequence[int]
+    ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._storage = storage
+        self._space = space
+        self._score = score
+        self._epochs = frozenset(epochs)
+        self._study = optuna.create_study(
+            study_name=STUDY_NAME,
+            storage=storage,
+            direction="minimize" if score.mode == "min" else "maximize",
+        )
+        self._study_id = storage.get_study_id_from_name(STUDY_NAME)
+        # What `Study.set_metric_names` does, which warns that it may change.
+        storage.set_study_system_attr(self._study_id, "study:metric_names", [score.metric])
+        self._trials: dict[str, _Mirrored] = {}
+
+    @classmethod
+    def on(
+        cls,
+        folder: RunFolder,
+        space: SearchSpace,
+        score: ScoreSettings,
+        epochs: Sequence[int],
+        events: Iterable[Event] = (),
+    ) -> Self:
+        """The mirror of the run in `folder`; its study is written anew, as a whole, and then appended to.
+
+        Args:
+            folder: of the run; no other process writes to it.
+            space: what is searched.
+            score: which number judges an epoch.
+            epochs: at which trials are compared.
+            events: of the run so far, without those that were taken back (`in_force`).
+        """
+        backend = _StudyFile(folder.study)
+        mirror = cls(JournalStorage(backend), space, score, epochs)
+        for event in events:
+            backend.time = event.time
+            mirror(event)
+        backend.write()
+        return mirror
+
+    def __call__(self, event: Event) -> None:
+        """Takes one event into account."""
+        match event:
+            case TrialCreated():
+                self._create(event)
+            case TrialStarted():
+                self._turn(self._trials[event.trial_id], TrialState.RUNNING)
+            case TrialWaits() | WorkerLost():
+                self._turn(self._trials[event.trial_id], TrialState.WAITING)
+            case RunResumed():  # no worker of the driver before is there any more
+                for trial in self._trials.values():
+                    self._turn(trial, TrialState.WAITING)
+            case EpochsReported():
+                for result in event.results:
+                    self._hear(event.trial_id, result)
+            case TrialEnded():
+                self._end(event)
+            case _:
+                return
+
+    def close(self) -> None:
+        """Does nothing: each event is written at once."""
+
+    def _create(self, event: TrialCreated) -> None:
+        parameters, distributions = to_optuna(self._space, event.configuration)
+        trial = create_trial(
+            state=TrialState.WAITING,
+            params=parameters,
+            distributions=distributions,
+            user_attrs={"trial_id": event.trial_id},
+        )
+        self._study.add_trial(trial)
+        self._trials[event.trial_id] = _Mirrored(
+            self._storage.get_trial_id_from_study_id_trial_number(self._study_id, len(self._trials))
+        )
+
+    def _turn(self, trial: _Mirrored, state: TrialState, value: float | None = None) -> None:
+        """Has `trial` be in `state`, unless it has ended or is in it."""
+        if trial.state is not state and not trial.state.is_finished():
+            trial.state = state
+            self._storage.set_trial_state_values(trial.storage_id, state, None if value is None else [value])
+
+    def _hear(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        trial, epoch = self._trials[trial_id], int(result["epoch"])
+        if epoch <= trial.heard:
+            return  # a trial that was taken up again does epochs twice
+        trial.heard = epoch
+        trial.best = better(trial.best, result, self._score)
+        if epoch in self._epochs:
+            self._report(trial)
+
+    def _report(self, trial: _Mirrored) -> None:
+        if trial.best is not None and trial.heard > trial.reported:
+            trial.reported = trial.heard
+            self._storage.set_trial_intermediate_value(trial.storage_id, trial.heard, trial.best.score)
+
+    def _end(self, event: TrialEnded) -> None:
+        trial = self._trials[event.trial_id]
+        state = _STATES[event.status]
+        if trial.best is None:
+            state = TrialState.FAIL
+        if state is not TrialState.FAIL:
+            self._report(trial)
+        value = None if state is TrialState.FAIL or trial.best is None else trial.best.score
+        self._turn(trial, state, value)

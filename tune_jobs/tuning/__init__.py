@@ -1,0 +1,1 @@
+"""Ray Tune runs the trials: scheduler, searcher and callback on the journal."""

@@ -1,0 +1,331 @@
+"""Ray Tune runs the trials: its callbacks become the events of the run's journal."""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray import cloudpickle, tune
+from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
+
+from tune_jobs.cluster.capacity import Capacity, Node
+from tune_jobs.cluster.joining_nodes import Newcomers
+from tune_jobs.cluster.node_checks import check_storage, refuse_unfit, survey
+from tune_jobs.cluster.placement import PlacementWatch
+from tune_jobs.cluster.view import Look, free_resources
+from tune_jobs.job.job import Job
+from tune_jobs.job.settings import LimitSettings, ResourceSettings
+from tune_jobs.job.user_modules import ModulesArrived, user_modules
+from tune_jobs.record.events import (
+    Ending,
+    Noticed,
+    Status,
+    TrialEnded,
+    TrialStarted,
+    TrialUnplaced,
+    WorkerLost,
+)
+from tune_jobs.record.live import LiveRun
+from tune_jobs.record.storage_failures import storage_failures
+from tune_jobs.tuning.components import Steering, SteeringPlan, steering
+from tune_jobs.tuning.promotion_scheduler import trial_id_of
+from tune_jobs.tuning.ray_patches import trainables_remembered
+from tune_jobs.tuning.ray_session import dead_server, environment
+from tune_jobs.tuning.worker_loss import WorkerLoss, failure_after, loss_by, memory_kills_end_actors
+from tune_jobs.worker.group import SECONDS_TO_START, train_together
+from tune_jobs.worker.reporting import Report
+from tune_jobs.worker.trial import TrialTask, train_trial
+
+if TYPE_CHECKING:
+    from tune_jobs.trainers.data import TrainingData
+
+WORKER_START_SECONDS = 60.0
+"""Before its first report, a trial's worker may take this long to start and to import torch."""
+MOST_PENDING = 100_000
+"""Trials that may wait for a worker: no limit."""
+STOPPED_BY_SCHEDULER = "stopped by the scheduler at epoch {epoch}"
+NOT_PROMOTED = "waited at epoch {epoch}: no place among the best 1/{factor} of its rung"
+
+
+Trainable = Callable[[dict[str, Any]], None]
+
+
+def share(task: TrialTask, data: "TrainingData") -> Trainable:
+    """The trainable function of a run; `data` go into Ray's object store once, for all trials of a node."""
+    if task.resources.workers_per_trial == 1:
+        trainable: Trainable = tune.with_parameters(train_trial, task=task, data=data)
+    else:  # a trial's process passes the rows on, and fetches none
+        trainable = tune.with_parameters(train_together, task=task, rows=[ray.put(data)])
+    return trainable
+
+
+def seconds_to_start(resources: ResourceSettings) -> float:
+    """How long a trial's workers may take before its limits count."""
+    return WORKER_START_SECONDS if resources.workers_per_trial == 1 else SECONDS_TO_START
+
+
+def _check_newcomers(job: Job, task: TrialTask, nodes: Sequence[Node], over: Callable[[], bool]) -> None:
+    modules = ModulesArrived(tuple(module.path.stem for module in user_modules(job)), task.module_path)
+    refuse_unfit(survey(nodes, modules, over))
+    check_storage(nodes, task.checkpoints, over)
+
+
+def tune_trials(
+    job: Job,
+    task: TrialTask,
+    trainable: Trainable,
+    capacity: Capacity,
+    look: Look,
+    run: LiveRun,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> Ending:
+    """Trains as many trials at a time as there is room for until the search has no more; the journal has every event.
+
+    It goes on from the run's past. As soon as `interrupted` says so, it ends all workers and returns.
+
+    Raises:
+        StorageFailed: the run folder cannot be written to any more.
+    """
+    plan = SteeringPlan(
+        search=job.search,
+        scheduler=job.scheduler,
+        score=job.selection,
+        max_epochs=job.training.max_epochs,
+        trials=job.trials,
+        seed=job.seed,
+        concurrent=capacity.first,
+        capacity=capacity,
+    )
+    placement = PlacementWatch(
+        job.resources.bundles,
+        free_resources,
+        lambda trial_id, reason: run.journal.append(TrialUnplaced(trial_id=trial_id, reason=reason)),
+    )
+    newcomers = Newcomers(
+        look.asked,
+        look,
+        partial(_check_newcomers, job, task),
+        lambda text: run.journal.append(Noticed(text=text)),
+    )
+    # As many workers as there is room for are started at once, and the searcher knows how many those are now.
+    # Ray Tune would start one after the other, or not more than there was room for at the beginning.
+    pending = environment({"TUNE_MAX_PENDING_TRIALS_PG": str(MOST_PENDING)})
+    with (
+        steering(plan, run, lambda: task.out_of_time) as steers,
+        storage_failures(run.folder.path, run.journal, steers.reports),
+        pending,
+        memory_kills_end_actors(),
+        trainables_remembered(),
+        newcomers,
+    ):
+        callback = JournalCallback(
+            run,
+            steers,
+            job.limits,
+            interrupted,
+            placement,
+            newcomers,
+            seconds_to_start=seconds_to_start(job.resources),
+        )
+        try:
+            tune.run(
+                trainable,
+                name=run.folder.ray.name,
+                storage_path=str(run.folder.path),
+                trial_dirname_creator=lambda trial: str(trial.config["trial_id"]),
+                num_samples=-1,  # until the searcher says that it has finished
+                search_alg=steers.searcher,
+                scheduler=steers.scheduler,
+                callbacks=[callback],
+                resources_per_trial=tune.PlacementGroupFactory(list(job.resources.bundles)),
+                max_failures=-1,  # the callback counts, since Ray Tune counts machines that were lost too
+                reuse_actors=True,
+                raise_on_failed_trial=False,
+                verbose=0,
+            )
+        except _Interrupted:
+            # A signal to the whole process group ends Ray's servers too, and is what the user knows of.
+            return Ending.INTERRUPTED if interrupted() or dead_server() is None else Ending.RAY
+        unfinished = steers.searcher.has_open_trials or not steers.searcher.exhausted
+    if unfinished:  # by Ray Tune's own signal, SIGUSR1
+        return Ending.INTERRUPTED
+    return Ending.TIME_LIMIT if task.out_of_time else Ending.ALL_TRIALS
+
+
+class _Interrupted(Exception):
+    """Has Ray Tune end all workers, and does not leave this module."""
+
+
+class JournalCallback(TrialProgressCallback):
+    """Writes what Ray Tune tells of trials into the journal, and ends trials that hang.
+
+    It takes the place of Ray Tune's own progress callback, which would print trials that it has no result of.
+
+    Args:
+        run: whose record follows the journal.
+        steers: writes the reports that the scheduler was not told of, and knows which trials wait.
+        limits: how long a trial may report nothing, and how often it may lose its worker.
+        interrupted: the run is to end.
+        placement: is told of the trials that have no worker; None where all find one.
+        newcomers: looks at machines that join; None where none do.
+        seconds_to_start: before its first report, a trial may take so much longer.
+    """
+
+    def __init__(
+        self,
+        run: LiveRun,
+        steers: Steering,
+        limits: LimitSettings,
+        interrupted: Callable[[], bool] = lambda: False,
+        placement: PlacementWatch | None = None,
+        newcomers: Newcomers | None = None,
+        *,
+        seconds_to_start: float = WORKER_START_SECONDS,
+    ) -> None:
+        self._journal = run.journal
+        self._record = run.record
+        self._retries = limits.retries_per_trial
+        self._interrupted = interrupted
+        self._tables = steers.tables
+        self._reports = steers.reports
+        self._out_of_time = steers.out_of_time
+        self._patience = None if limits.minutes_per_epoch is None else 60 * limits.minutes_per_epoch
+        self._seconds_to_start = seconds_to_start
+        self._heard: dict[Trial, float] = {}
+        self._hung: set[Trial] = set()
+        self._placement = placement
+        self._newcomers = newcomers
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Ends the workers of trials that hang, which then go on in others; and the run, if it is interrupted."""
+        if self._run_is_over():
+            raise _Interrupted
+        for trial in trials:
+            if trial.status == Trial.ERROR and not self._has_ended(trial):
+                self._fail(trial, loss_by(_error_of(trial)).reason)  # Ray Tune could not hand it to a worker
+        if self._newcomers is not None:
+            self._newcomers.look()
+        if self._placement is not None:
+            self._placement.look(lambda: self._unplaced(trials))
+        if self._patience is None:
+            return
+        for trial, heard in self._heard.items():
+            actor = trial.temporary_state.ray_actor
+            hangs = trial.status == Trial.RUNNING and time.monotonic() > heard + self._patience
+            if hangs and actor is not None and trial not in self._hung:
+                self._hung.add(trial)
+                ray.kill(actor)
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A worker takes the trial up."""
+        self._heard[trial] = time.monotonic() + self._seconds_to_start
+        self._journal.append(TrialStarted(trial_id=trial_id_of(trial)))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Epochs and checkpoints of a report."""
+        self._heard[trial] = time.monotonic()
+        self._reports.write(trial_id_of(trial), result)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """The trial ended by itself, or the scheduler stopped it."""
+        self._heard.pop(trial, None)
+        if self._has_ended(trial):  # it had lost its last worker
+            return
+        waiting_ended = self._why_waiting_ended(trial)
+        status, reason, details = trial_ending(Report.of_result(trial.last_result), waiting_ended)
+        self._journal.append(
+            TrialEnded(
+                trial_id=trial_id_of(trial),
+                status=status,
+                reason=reason,
+                details=details,
+                resumable=waiting_ended is not None or reason == Ending.TIME_LIMIT.value,
+            )
+        )
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """The trial's worker died; the trial goes on in another one, or the scheduler stops it."""
+        self._heard.pop(trial, None)
+        if self._run_is_over():
+            return
+        loss = self._loss_of(trial)
+        known = self._record.trials[trial_id_of(trial)]
+        failure = failure_after(
+            loss, workers_lost=known.workers_lost, machines_lost=known.machines_lost, retries=self._retries
+        )
+        if failure is not None:
+            self._fail(trial, failure)
+            return
+        self._journal.append(
+            WorkerLost(trial_id=trial_id_of(trial), reason=loss.reason, node_lost=loss.of_node)
+        )
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Ray Tune gives the trial up."""
+        self._heard.pop(trial, None)
+        if not self._has_ended(trial) and not self._run_is_over():
+            self._fail(trial, self._loss_of(trial).reason)
+
+    def _unplaced(self, trials: list[Trial]) -> set[str]:
+        """Trials that are to be trained now, and have no worker."""
+        waiting = (trial_id_of(trial) for trial in trials if trial.status in {Trial.PENDING, Trial.PAUSED})
+        return {trial_id for trial_id in waiting if trial_id in self._tables.open}
+
+    def _run_is_over(self) -> bool:
+        """Whether the run ends in its middle: then a worker that dies does so for it, and not for its trial."""
+        return self._interrupted() or dead_server() is not None
+
+    def _has_ended(self, trial: Trial) -> bool:
+        return self._record.trials[trial_id_of(trial)].status.ended
+
+    def _fail(self, trial: Trial, reason: str) -> None:
+        self._journal.append(TrialEnded(trial_id=trial_id_of(trial), status=Status.FAILED, reason=reason))
+
+    def _why_waiting_ended(self, trial: Trial) -> str | None:
+        epoch = self._tables.waiting.get(trial_id_of(trial))
+        if epoch is None:
+            return None
+        if self._out_of_time():
+            return Ending.TIME_LIMIT.value
+        return NOT_PROMOTED.format(epoch=epoch, factor=self._tables.factor)
+
+    def _loss_of(self, trial: Trial) -> WorkerLoss:
+        if trial in self._hung:
+            self._hung.discard(trial)
+            limit = f"{self._patience:g} s (`limits.minutes_per_epoch`)"
+            return WorkerLoss(f"no epoch for {limit}, so its worker was ended")
+        return loss_by(_error_of(trial))
+
+
+def trial_ending(report: Report | None, waiting_ended: str | None = None) -> tuple[Status, str, str]:
+    """Status, reason and details of a trial whose last report is `report`: one place decides.
+
+    Args:
+        report: None where there was none.
+        waiting_ended: why a trial that waited goes on no more; None for all others.
+    """
+    if waiting_ended is not None:  # it has a score, and may have reported it to an earlier driver
+        return Status.STOPPED_EARLY, waiting_ended, ""
+    if report is None:
+        return Status.FAILED, "ended before its first report", ""
+    if report.failure is not None:
+        return Status.FAILED, report.failure, report.details
+    if report.score is None:
+        return Status.FAILED, "no epoch had a finite score", ""
+    if report.outcome is None:
+        return Status.STOPPED_EARLY, STOPPED_BY_SCHEDULER.format(epoch=report.epoch), ""
+    return (Status.COMPLETED if report.full_length else Status.STOPPED_EARLY), report.outcome, ""
+
+
+def _error_of(trial: Trial) -> Exception | str | None:
+    """What Ray Tune has kept of the trial's last failure, in a file that it copies to the run folder much later."""
+    with suppress(Exception):  # whatever the error of somebody else's code needs may be missing here
+        error: Exception = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+        return error
+    return trial.error_file and Path(trial.error_file).read_text(errors="replace")

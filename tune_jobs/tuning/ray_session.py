@@ -1,0 +1,203 @@
+"""Ray, started for one run or joined at an address, with what it would say and write kept down."""
+
+import logging
+import os
+import secrets
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from tune_jobs.cluster.node_checks import refuse_unfit, survey
+from tune_jobs.cluster.reachability import check_address
+from tune_jobs.cluster.view import Look, groups_at, is_head
+from tune_jobs.errors import ResourceError
+from tune_jobs.job.user_modules import ModulesArrived, UserModule, copy_modules
+from tune_jobs.signals import end_at_once, handlers_restored
+from tune_jobs.tuning.ray_cleanup import ended_with_this_process
+
+RAY = "2.60"
+"""The only version that is known to have the private parts on which runs are built; `pyproject.toml` says it too."""
+_FOR_WORKERS = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
+"""A trial that was given no GPU sees none; the processes of a cluster have not this one's environment."""
+_ENVIRONMENT = {
+    **_FOR_WORKERS,
+    "RAY_usage_stats_enabled": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the old output engine is the one that `verbose=0` silences
+    "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",  # a run that was submitted has the modules of its submission
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths of the user's modules stay as they are
+    "RAY_timeout_ms_task_wait_for_death_info": "30000",  # longer than it takes to notice that a node has died
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the run's journal is the log
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # see `signals`
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a failure report has no score
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # else a worker whose last trial ends slowly fails the next one
+    "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),  # the run's journal is the state
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_THRESHOLD_S": "60",
+}
+SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_TO_END = 5.0
+"""A run whose Ray has died may take this long to end in order."""
+_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Whatever its name says: Ray then keeps to 127.0.0.1. It is read when Ray is imported for the first time."""
+_SERVERS = ("gcs_server", "raylet")
+"""Processes of Ray without which nothing goes on."""
+_AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
+_TOKEN = secrets.token_hex(32)
+"""One for all runs of a process, since Ray remembers the first that it sees."""
+
+
+@contextmanager
+def ray_connection(address: str | None = None, modules: Sequence[UserModule] = ()) -> Iterator[Look]:
+    """Ray for the length of a run: this machine's own instance, or the cluster at `address`; gives a look at it.
+
+    A Ray that this process had started before is used and left running. An own instance has no dashboard and
+    accepts only holders of a token that is made for this process and kept in memory; it listens on loopback
+    alone, unless the process had imported Ray before. The nodes of a cluster are sent the user's `modules`.
+
+    Raises:
+        ResourceError: there is no Ray at `address`, it does not let us in, or its nodes are not of our versions; or
+            another Ray is installed than runs are built on.
+    """
+    with environment({**_ENVIRONMENT, **(_LOOPBACK if address is None else {})}), _quiet("ray"):
+        import ray  # noqa: PLC0415 (a third of a second, and a job may be wrong)
+
+        _check_version(ray.__version__)
+        with _started(address, modules) if not ray.is_initialized() else nullcontext():
+            # A machine may have been the head of another cluster, whose file would speak of other machines.
+            look = Look(groups_at(Path.home()) if address and is_head() else (), joined=address is not None)
+            nodes = look().nodes
+            if address is not None:
+                question = ModulesArrived(tuple(module.path.stem for module in modules))
+                refuse_unfit(survey(nodes, question))
+            yield replace(look, asked=frozenset(node.node_id for node in nodes))
+
+
+def _check_version(installed: str) -> None:
+    if not installed.startswith(f"{RAY}."):
+        raise ResourceError(
+            f"Ray {installed} is installed, and runs are built on Ray {RAY}; install that one, with the project's "
+            f"constraints.txt or by `pip install 'ray[default,tune]=={RAY}.*'`"
+        )
+
+
+@contextmanager
+def _started(address: str | None, modules: Sequence[UserModule]) -> Iterator[None]:
+    import ray  # noqa: PLC0415
+
+    with nullcontext() if address else ended_with_this_process(_temporary_folder()):
+        try:
+            with handlers_restored():
+                if address is None:
+                    _start()
+                else:
+                    _join(address, modules)
+        except BaseException:
+            with suppress(Exception):  # it is half made
+                ray.shutdown()
+            raise
+        over = threading.Event()
+        threading.Thread(target=_watch_servers, args=(over,), name="Ray's servers", daemon=True).start()
+        try:
+            yield
+        finally:
+            ray.shutdown()
+            over.set()
+
+
+def dead_server() -> str | None:
+    """The name of a server of this process's own Ray that has died; Ray itself would end the process for it."""
+    from ray._private import worker  # noqa: PLC0415 (Ray has no public way to ask)
+
+    node = worker._global_node
+    dead: list[str] = [] if node is None else [name for name, _ in node.dead_processes()]
+    return next((name for name in _SERVERS if name in dead), None)
+
+
+def _watch_servers(over: threading.Event) -> None:
+    """Ends this process where a server of Ray has died and nothing else does: a call to Ray may wait for a minute.
+
+    Ray would then end it by itself. Nothing is lost by it: what was reported is on disk.
+    """
+    while not over.wait(SECONDS_BETWEEN_LOOKS):
+        server = dead_server()
+        if server is not None and not over.wait(SECONDS_TO_END):
+            print(  # noqa: T201 (the error stream of a command)
+                f"tune-jobs: Ray's process {server} died, as it does where a signal goes to all processes of a group, "
+                "and nothing goes on without it; what was reported is on disk, and `tune-jobs resume` with the path of "
+                "the run goes on",
+                file=sys.stderr,
+                flush=True,
+            )
+            end_at_once()
+
+
+def _temporary_folder() -> Path:
+    """Where Ray keeps the files of its own instances, as it would choose by itself."""
+    named = os.environ.get("RAY_TMPDIR", os.environ.get("TMPDIR") if sys.platform == "linux" else None)
+    return Path(named or "/tmp", "ray").absolute()  # noqa: S108 (Ray makes folders of its own in it)
+
+
+def _start() -> None:
+    # Ray turns token authentication on by itself, and would keep a token of its own in a file for all to read.
+    os.environ.setdefault("RAY_AUTH_TOKEN", _TOKEN)
+    _init(address="local", include_dashboard=False, _temp_dir=str(_temporary_folder()))
+
+
+def _join(address: str, modules: Sequence[UserModule]) -> None:
+    found = check_address(address)
+    with TemporaryDirectory(prefix="tune-jobs-") as folder:
+        copy_modules(modules, Path(folder))
+        # Also where it is empty: the folder of a submission holds the data file, test rows included.
+        _init_at(address, found, {"env_vars": _FOR_WORKERS, "working_dir": folder})
+
+
+def _init_at(address: str, found: str, for_workers: dict[str, Any]) -> None:
+    try:
+        _init(address=found, runtime_env=for_workers)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ResourceError(
+            f"--address {address}: Ray answers there, and cannot be joined ({reason}); run this on a machine of the "
+            "cluster, or send the job there with `tune-jobs submit`"
+        ) from error
+
+
+def _init(**how: Any) -> None:
+    import ray  # noqa: PLC0415
+
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **how)
+    except SystemExit as error:  # what Ray makes of SIGTERM
+        raise KeyboardInterrupt from error
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keeps a logger still: what Ray would say of trials is in the run's journal."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Sets variables for Ray and its processes, and puts back what was there, authentication included."""
+    before = {name: os.environ.get(name) for name in (*variables, *_AUTHENTICATION)}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

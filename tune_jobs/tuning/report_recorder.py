@@ -1,0 +1,65 @@
+"""Reports of trials on their way into the journal."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tune_jobs.errors import StorageFailed
+from tune_jobs.record.events import CheckpointDamaged, CheckpointWritten, EpochsReported, Event
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.run_record import RunRecord
+from tune_jobs.record.storage_failures import storage_failed
+from tune_jobs.worker.reporting import Report
+
+
+class ReportLog:
+    """Writes each report to the journal once, whoever hears of it first.
+
+    Ray Tune tells the scheduler of a result before it tells callbacks, and some results only callbacks. A
+    scheduler whose decisions are to follow from the journal has the report written before it decides.
+
+    Args:
+        append: of the journal.
+        record: of the run; it follows the journal.
+        folder: of the run.
+    """
+
+    def __init__(self, append: Callable[[Event], None], record: RunRecord, folder: RunFolder) -> None:
+        self.failure: StorageFailed | None = None
+        """Why a worker could not write a checkpoint."""
+        self._append = append
+        self._record = record
+        self._folder = folder
+        self._last: dict[str, Report] = {}
+
+    def write(self, trial_id: str, result: Mapping[str, Any]) -> Report | None:
+        """Writes the report in `result`, unless that was done; None where there is none.
+
+        What the record knows is left out: a trial that a worker takes up again reports all that it has.
+
+        Raises:
+            StorageFailed: the journal cannot be written to, or a worker could not write a checkpoint: without it
+                the trial would lose epochs, or fail for no fault of its own.
+        """
+        report = Report.of_result(result)
+        if report is None or report is self._last.get(trial_id):
+            return report
+        self._last[trial_id] = report
+        for name, reason in report.damaged:
+            self._append(CheckpointDamaged(trial_id=trial_id, file=self._named(name), reason=reason))
+        known = self._record.trials[trial_id]
+        new = [epoch for epoch in report.results if known.epochs.get(int(epoch["epoch"])) != epoch]
+        if new:
+            worker = f"{result['hostname']}:{result['pid']}"
+            self._append(EpochsReported(trial_id=trial_id, results=new, worker=worker))
+        file = None if report.checkpoint is None else self._named(report.checkpoint)
+        if file is not None and file != known.checkpoint:
+            self._append(CheckpointWritten(trial_id=trial_id, epoch=report.epoch, file=file))
+        if report.unwritten is not None:
+            name, why = report.unwritten
+            reason = f"{why}, on {result['hostname']}"
+            self.failure = storage_failed(self._folder.checkpoints / name, reason, self._folder.path)
+            raise self.failure
+        return report
+
+    def _named(self, checkpoint: str) -> str:
+        return self._folder.relative(self._folder.checkpoints / checkpoint)

@@ -1,0 +1,159 @@
+"""Ray Tune's own schedulers, made to rest on the run's journal.
+
+What such a scheduler has compared lives in its object alone, under ids that Ray Tune makes anew for each
+`tune.run`; a resumed run would compare its trials with nothing. So it is shown what the journal tells, and nothing
+else: trials under our ids, and the scores at their rungs. Shown the events of a run that was interrupted, it is in
+the state that it had then, bit for bit.
+"""
+
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from tune_jobs.record.events import EpochsReported, Event, Status, TrialCreated, TrialEnded
+from tune_jobs.trainers.scores import BestEpoch, better
+from tune_jobs.trainers.settings import ScoreSettings
+from tune_jobs.tuning.promotion_scheduler import mend_handover, stop_ended, trial_id_of
+from tune_jobs.tuning.report_recorder import ReportLog
+from tune_jobs.worker.reporting import SCORE, TIME
+
+
+@dataclass(frozen=True)
+class ShownTrial:
+    """A trial as the schedulers of Ray Tune see it; the same again when the run is resumed."""
+
+    trial_id: str
+
+
+class ShownController:
+    """The controller that they see: no other trial waits for a worker, so none is paused to make room for it."""
+
+    def get_live_trials(self) -> Collection[Trial]:
+        return ()
+
+
+@dataclass
+class _Course:
+    """How far a trial has come."""
+
+    heard: int = 0
+    """The last epoch that was reported; what is reported again changes nothing."""
+    best: BestEpoch | None = None
+    lost: bool = False
+    """It has diverged."""
+
+
+class ReplayedRule:
+    """A scheduler of Ray Tune as a function of the run's events; `apply` takes them one by one.
+
+    It is shown what it would have been shown by Ray Tune: each rung once, when it is first reported, and the last
+    epoch of a trial that ended well. An interruption ends a run and decides nothing about a trial.
+
+    Args:
+        scheduler: a fresh one, on the results of `reports.Report`.
+        rungs: epochs at which trials are compared before the last one.
+        score: which number judges an epoch.
+    """
+
+    def __init__(self, scheduler: TrialScheduler, rungs: Sequence[int], score: ScoreSettings) -> None:
+        self.stopped: set[str] = set()
+        """Trials that the scheduler has stopped, those included that have not ended yet."""
+        self._scheduler: Any = scheduler  # its methods want Ray Tune's own trials and controller
+        self._controller = ShownController()
+        self._rungs = frozenset(rungs)
+        self._score = score
+        self._courses: dict[str, _Course] = {}
+
+    def apply(self, event: Event) -> None:
+        """Takes one event into account."""
+        match event:
+            case TrialCreated():
+                self._courses[event.trial_id] = _Course()
+                self._scheduler.on_trial_add(self._controller, ShownTrial(event.trial_id))
+            case EpochsReported():
+                for result in event.results:
+                    self._hear(event.trial_id, result)
+            case TrialEnded(status=Status.COMPLETED | Status.STOPPED_EARLY):
+                self._show(event.trial_id, self._scheduler.on_trial_complete)
+
+    def _hear(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        course, epoch = self._courses[trial_id], int(result["epoch"])
+        if epoch <= course.heard or course.lost:
+            return
+        course.heard = epoch
+        course.best = better(course.best, result, self._score)
+        course.lost = not (math.isfinite(result["train_loss"]) and math.isfinite(result["val_loss"]))
+        if epoch in self._rungs and not course.lost and trial_id not in self.stopped:
+            decision = self._show(trial_id, self._scheduler.on_trial_result)
+            if decision == TrialScheduler.STOP:
+                self.stopped.add(trial_id)
+
+    def _show(self, trial_id: str, method: Any) -> Any:
+        """Calls a method of the scheduler with how the trial stands, if it has a score."""
+        course = self._courses[trial_id]
+        if course.best is None:
+            return None
+        score = self._score.cost(course.best.score)
+        with np.errstate(over="ignore"):  # means of scores that are finite and huge
+            return method(self._controller, ShownTrial(trial_id), {TIME: course.heard, SCORE: score})
+
+
+class ReplayedScheduler(FIFOScheduler):
+    """Stops the trials that a rule stops; the others run in the order of their creation.
+
+    Args:
+        rule: follows the journal.
+        reports: writes a report, of which the rule hears so, before the decision on it.
+        ended: whether a trial has ended; such a one takes no further worker.
+    """
+
+    def __init__(
+        self, rule: ReplayedRule, reports: ReportLog, ended: Callable[[str], bool] = lambda _: False
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Ray is typed in parts
+        self._rule = rule
+        self._reports = reports
+        self._ended = ended
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """The first that is new or has lost its worker."""
+        stop_ended(tune_controller, self._ended)
+        return super().choose_trial_to_run(tune_controller)
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Mends a trial whose worker was dead."""
+        mend_handover(tune_controller, trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Writes the report, and stops the trial if that, or an earlier one, was not good enough.
+
+        An earlier one: where the driver died before the trial had ended, its worker reports the rung again.
+        """
+        trial_id = trial_id_of(trial)
+        self._reports.write(trial_id, result)
+        return self.STOP if trial_id in self._rule.stopped else self.CONTINUE
+
+    def debug_string(self) -> str:
+        """How many trials were stopped, in one line."""
+        return f"Stopped at rungs: {len(self._rule.stopped)}"
+
+    def save(self, checkpoint_path: str) -> None:
+        """Does nothing: the journal is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Does nothing; see `save`."""
+
+
+def replayed(
+    scheduler: TrialScheduler, rungs: Sequence[int], score: ScoreSettings, events: Iterable[Event]
+) -> ReplayedRule:
+    """`scheduler` as a rule that knows of `events`, without those that were taken back (`in_force`)."""
+    rule = ReplayedRule(scheduler, rungs, score)
+    for event in events:
+        rule.apply(event)
+    return rule

@@ -1,0 +1,1 @@
+"""What runs in a worker process: one trial, and its reports to the driver."""
