@@ -24,8 +24,8 @@ from tune_jobs.record.journal import Journal, Listener
 from tune_jobs.record.live import LiveRun
 from tune_jobs.record.run_record import RunRecord
 from tune_jobs.search_spaces import Float, SearchSpace
-from tune_jobs.trainers.early_stopping import Outcome
 from tune_jobs.trainers.errors import Diverged
+from tune_jobs.trainers.interface import StopReason
 from tune_jobs.trainers.results import EpochResult
 from tune_jobs.trainers.settings import ScoreSettings
 from tune_jobs.tuning.components import SteeringPlan, steering
@@ -183,7 +183,7 @@ def as_a_run(config: Mapping[str, Any], curve: Curve, *, max_epochs: int, rungs:
         if not math.isfinite(val_loss):
             reporter.fail(Diverged(f"the validation loss of epoch {epoch} is {val_loss}"))
         elif epoch == max_epochs:
-            reporter.end(Outcome.MAX_EPOCHS.value, full_length=True)
+            reporter.end(StopReason.MAX_EPOCHS.sentence, full_length=True)
         else:
             if epoch in rungs:
                 reporter.checkpoint = f"{config['trial_id']}/{epoch}"

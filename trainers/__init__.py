@@ -6,7 +6,7 @@ Importing this package does not import torch; what needs it is loaded when it is
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from tune_jobs.trainers.early_stopping import Outcome
+from tune_jobs.trainers.interface import StopReason
 from tune_jobs.trainers.pytorch.plan import TrainingPlan, plan_training
 from tune_jobs.trainers.results import EpochResult
 
@@ -27,7 +27,7 @@ _LAZY = {
 __all__ = [
     "EpochResult",
     "Evaluation",
-    "Outcome",
+    "StopReason",
     "Trainer",
     "TrainingPlan",
     "best_evaluator",

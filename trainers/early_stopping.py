@@ -1,21 +1,13 @@
 """When a training is over: a pure decision on a frozen state."""
 
 from dataclasses import dataclass, replace
-from enum import Enum
 from math import isfinite
 from typing import Literal
 
+from tune_jobs.trainers.interface import StopReason
 from tune_jobs.trainers.settings import EarlyStoppingSettings
 
 Mode = Literal["min", "max"]
-
-
-class Outcome(Enum):
-    """How a training ended; the value is a sentence for the user."""
-
-    MAX_EPOCHS = "All epochs were trained."
-    PATIENCE = "Stopped early: the score did not improve for as many epochs as patience allows."
-    THRESHOLD = "Stopped early: the score is as good as the threshold."
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +44,17 @@ def decide(
     max_epochs: int,
     settings: EarlyStoppingSettings,
     mode: Mode,
-) -> Outcome | None:
+) -> StopReason | None:
     """Whether the training is over after `epoch` (from 1), whose score this is, and why.
 
     A training that got to its last epoch was not stopped early, whatever its score.
     """
     if epoch >= max_epochs:
-        return Outcome.MAX_EPOCHS
+        return StopReason.MAX_EPOCHS
     threshold = settings.threshold
     reached = threshold is not None and (score <= threshold if mode == "min" else score >= threshold)
     if reached and isfinite(score):
-        return Outcome.THRESHOLD
+        return StopReason.THRESHOLD
     if settings.patience is not None and progress.stale_epochs >= settings.patience:
-        return Outcome.PATIENCE
+        return StopReason.PATIENCE
     return None

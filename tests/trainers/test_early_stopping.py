@@ -2,7 +2,8 @@ from math import inf, nan
 
 import pytest
 
-from tune_jobs.trainers.early_stopping import Outcome, Progress, decide, observe
+from tune_jobs.trainers.early_stopping import Progress, decide, observe
+from tune_jobs.trainers.interface import StopReason
 from tune_jobs.trainers.settings import EarlyStoppingSettings
 
 MAX = 8
@@ -52,7 +53,7 @@ def test_when_a_training_ends(scores, settings, expected):
 
 
 def test_outcomes_are_sentences():
-    assert all(outcome.value[0].isupper() and outcome.value.endswith(".") for outcome in Outcome)
-    assert Outcome.PATIENCE.value == (
+    assert all(outcome.sentence[0].isupper() and outcome.sentence.endswith(".") for outcome in StopReason)
+    assert StopReason.PATIENCE.sentence == (
         "Stopped early: the score did not improve for as many epochs as patience allows."
     )

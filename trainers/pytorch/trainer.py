@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from tune_jobs.trainers.data.encode import DataInfo, Rows, TrainingData
-from tune_jobs.trainers.early_stopping import Outcome, Progress, decide, observe
+from tune_jobs.trainers.early_stopping import Progress, decide, observe
 from tune_jobs.trainers.errors import CheckpointError, Diverged, ModelError
+from tune_jobs.trainers.interface import StopReason
 from tune_jobs.trainers.pytorch import random_state
 from tune_jobs.trainers.pytorch.batching import Batches
 from tune_jobs.trainers.pytorch.data_parallel import ALONE, Distribution
@@ -59,7 +60,7 @@ class Trainer:
         trainer = Trainer(plan, data, threads=1)
         for result in trainer.epochs():
             print(result.epoch, result.val_loss)
-        print(trainer.finished.value, trainer.best)
+        print(trainer.finished.sentence, trainer.best)
 
     Several workers that make a trainer each, of the same plan and data, train one model together. The first of
     them is saved and loaded, and `align`s the others. It begins epochs until it leaves its trainer, which is a
@@ -135,7 +136,7 @@ class Trainer:
         return len(self.history)
 
     @property
-    def finished(self) -> Outcome | None:
+    def finished(self) -> StopReason | None:
         """How the training ended; None while it goes on, and if it diverged."""
         if not self.history or not self.history[-1].is_finite:
             return None

@@ -7,14 +7,14 @@ from typing import Any, Self
 from tune_jobs.record.events import EpochsReported, Event, Status, TrialCreated, TrialEnded
 from tune_jobs.scheduling.rungs import RungTables
 from tune_jobs.search_spaces import SearchSpace
-from tune_jobs.trainers.early_stopping import Outcome
+from tune_jobs.trainers.interface import StopReason
 from tune_jobs.trainers.settings import ScoreSettings
 
 Configuration = Mapping[str, Any]
 Key = tuple[tuple[str, str], ...]
 """`SearchSpace.key` of a configuration."""
 
-_ENDED_BY_ITSELF = frozenset(outcome.value for outcome in Outcome)
+_ENDED_BY_ITSELF = frozenset(reason.sentence for reason in StopReason)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from tune_jobs.job.settings import ResourceSettings
 from tune_jobs.location import Location
 from tune_jobs.record.events import Ending
 from tune_jobs.remote.store import StoreError
-from tune_jobs.trainers.early_stopping import Outcome
+from tune_jobs.trainers.interface import StopReason
 from tune_jobs.trainers.pytorch.plan import plan_training
 from tune_jobs.trainers.settings import ModelSettings, ScoreSettings, TrainingSettings
 from tune_jobs.worker.reporting import Reporter
@@ -115,8 +115,8 @@ def train_configuration(
                     reporter.send(rung=rung)
             reporter.checkpoint = store.save(trainer)
             reporter.end(
-                trainer.finished.value if trainer.finished else Ending.TIME_LIMIT.value,
-                full_length=trainer.finished is Outcome.MAX_EPOCHS,
+                trainer.finished.sentence if trainer.finished else Ending.TIME_LIMIT.value,
+                full_length=trainer.finished is StopReason.MAX_EPOCHS,
             )
     except CheckpointNotWritten as error:
         reporter.give_up(error.file, error.reason)

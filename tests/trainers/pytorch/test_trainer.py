@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from tune_jobs.trainers.data import Rows, TrainingData
-from tune_jobs.trainers.early_stopping import Outcome
 from tune_jobs.trainers.errors import CheckpointError, Diverged, ModelError
+from tune_jobs.trainers.interface import StopReason
 from tune_jobs.trainers.pytorch.checkpoints import load_checkpoint, save_checkpoint
 from tune_jobs.trainers.pytorch.trainer import Trainer, best_evaluator, best_model
 
@@ -176,7 +176,7 @@ def test_without_a_score_that_is_a_number_there_is_no_best_epoch(make_plan, make
     data = make_data()
     trainer = Trainer(plan, data, threads=1)
     list(trainer.epochs())
-    assert trainer.finished is Outcome.MAX_EPOCHS
+    assert trainer.finished is StopReason.MAX_EPOCHS
     assert trainer.best is trainer.best_weights is None
     with pytest.raises(CheckpointError, match="no epoch's score was a finite number"):
         best_evaluator(plan, data.info, trainer.state_dict())
@@ -227,9 +227,9 @@ def test_outcomes(make_plan, make_data):
         assert list(trainer.epochs()) == []
         return trainer.epoch, trainer.finished
 
-    assert train() == (5, Outcome.MAX_EPOCHS)
-    assert train(patience=2, min_delta=1.0) == (3, Outcome.PATIENCE)
-    assert train(threshold=1e6) == (1, Outcome.THRESHOLD)
+    assert train() == (5, StopReason.MAX_EPOCHS)
+    assert train(patience=2, min_delta=1.0) == (3, StopReason.PATIENCE)
+    assert train(threshold=1e6) == (1, StopReason.THRESHOLD)
 
 
 def test_epochs_go_on_where_an_earlier_iterator_stopped(make_plan, make_data):

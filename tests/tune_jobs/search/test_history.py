@@ -19,7 +19,7 @@ from tune_jobs.record.events import (
 )
 from tune_jobs.search.history import SearchHistory
 from tune_jobs.search_spaces import parse_space
-from tune_jobs.trainers.early_stopping import Outcome
+from tune_jobs.trainers.interface import StopReason
 from tune_jobs.trainers.settings import ScoreSettings
 
 SPACE = parse_space({"x": {"low": 0.0, "high": 1.0}})
@@ -86,10 +86,10 @@ def test_no_score_is_ever_nan(losses: list[float], mode: str, trained: bool) -> 
         assert entries["0000"] in {best, INF}
 
 
-@pytest.mark.parametrize("outcome", Outcome)
-def test_a_trial_that_ended_by_itself_keeps_its_score_for_later_comparisons(outcome: Outcome) -> None:
-    status = Status.COMPLETED if outcome is Outcome.MAX_EPOCHS else Status.STOPPED_EARLY
-    end = ended(0, status, outcome.value)
+@pytest.mark.parametrize("outcome", StopReason)
+def test_a_trial_that_ended_by_itself_keeps_its_score_for_later_comparisons(outcome: StopReason) -> None:
+    status = Status.COMPLETED if outcome is StopReason.MAX_EPOCHS else Status.STOPPED_EARLY
+    end = ended(0, status, outcome.sentence)
     assert scores(reported(0, 0.5, 0.4), end) == {1: {"0000": 0.5}, 3: {"0000": 0.4}, 9: {"0000": 0.4}}
     assert scores(reported(0, 0.5), end) == {1: {"0000": 0.5}, 3: {"0000": 0.5}, 9: {"0000": 0.5}}
 
@@ -100,7 +100,7 @@ def test_a_trial_that_ended_by_itself_keeps_its_score_for_later_comparisons(outc
         (Status.STOPPED_EARLY, "stopped by the scheduler at epoch 2"),
         (Status.STOPPED_EARLY, "waited at epoch 1: no place among the best 1/3 of its rung"),
         (Status.FAILED, "the worker died: no reason known"),
-        (Status.FAILED, Outcome.PATIENCE.value),
+        (Status.FAILED, StopReason.PATIENCE.sentence),
         (Status.INTERRUPTED, "interrupted by a signal"),
     ],
 )
@@ -192,7 +192,7 @@ def test_a_history_that_is_replayed_knows_the_same_at_every_event() -> None:
         reported(0, 0.5, 0.4, 0.3),
         reported(1, NAN),
         ended(1, Status.FAILED),
-        ended(0, Status.STOPPED_EARLY, Outcome.PATIENCE.value),
+        ended(0, Status.STOPPED_EARLY, StopReason.PATIENCE.sentence),
         reported(2, 0.1),
     ]
     live = SearchHistory(SPACE, (1, 3), 9, ScoreSettings())

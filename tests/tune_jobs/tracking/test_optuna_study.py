@@ -44,7 +44,7 @@ from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal
 from tune_jobs.search_spaces import parse_space
 from tune_jobs.tracking.optuna_study import STUDY_NAME, StudyMirror, study_storage
-from tune_jobs.trainers.early_stopping import Outcome
+from tune_jobs.trainers.interface import StopReason
 from tune_jobs.trainers.settings import ScoreSettings
 
 SPACE: Space = {"x": {"low": 0.0, "high": 1.0}}
@@ -119,9 +119,9 @@ def test_a_trial_that_was_stopped_is_pruned_with_its_steps() -> None:
 
 
 def test_a_trial_that_ended_by_itself_has_its_last_epoch_as_a_step() -> None:
-    trial = story(reported(0, 0.9, 0.8), ended(0, Status.STOPPED_EARLY, Outcome.PATIENCE.value))
+    trial = story(reported(0, 0.9, 0.8), ended(0, Status.STOPPED_EARLY, StopReason.PATIENCE.sentence))
     assert (trial.state.name, trial.intermediate_values) == ("PRUNED", {1: 0.9, 2: 0.8})
-    completed = story(reported(0, 0.9, 0.8), ended(0, Status.COMPLETED, Outcome.THRESHOLD.value))
+    completed = story(reported(0, 0.9, 0.8), ended(0, Status.COMPLETED, StopReason.THRESHOLD.sentence))
     assert (completed.state.name, completed.value) == ("COMPLETE", 0.8)
 
 

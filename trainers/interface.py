@@ -1,0 +1,268 @@
+"""The one interface for kinds of training: what tune-jobs asks of a training, whatever does it.
+
+The sections of a job choose its kind of training (see `tune_jobs.trainers.kinds`). The driver asks the kind for
+names, checks and data. Workers ask it for trainings:
+
+    with kind.start(request, data) as training:
+        training.load(file)                      # only to continue
+        for result in training.epochs():
+            training.save(file)                  # after any epoch
+        print(training.stop_reason)
+
+Everything is pulled: a training computes an epoch when the next one is asked for, and nothing in between. So a
+scheduler can hold a training at any epoch, and a host can take turns among several.
+
+This module imports neither torch nor any other framework of training.
+"""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, Self
+
+from tune_jobs.trainers.settings import ScoreSettings
+
+if TYPE_CHECKING:
+    from tune_jobs.trainers.data import DataInfo, PreparedData, Rows, TrainingData
+
+DIVERGED = "diverged"
+"""Key of `EpochResult.to_mapping` that is present, and true, only if the training diverged in that epoch."""
+RESERVED_COLUMNS = frozenset({"epoch", "seconds", DIVERGED})
+"""Keys of `EpochResult.to_mapping` that no metric may be called by."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochResult:
+    """One epoch of a training."""
+
+    epoch: int
+    """From 1."""
+    metrics: Mapping[str, float]
+    """Numbers by name, in the order of the tables' columns. The selection metric is among them."""
+    seconds: float
+    """Wall-clock time of the epoch: training and evaluation."""
+    diverged: bool = False
+    """The training cannot continue, because its numbers are no longer finite. It never derives from names."""
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return a flat row: epoch, the metrics in order, seconds, and `diverged` only if it is true."""
+        row = {"epoch": self.epoch, **self.metrics, "seconds": self.seconds}
+        return {**row, DIVERGED: True} if self.diverged else row
+
+    @classmethod
+    def from_mapping(cls, row: Mapping[str, Any]) -> Self:
+        """Return the result that `to_mapping` made the row of."""
+        return cls(
+            epoch=int(row["epoch"]),
+            metrics={name: value for name, value in row.items() if name not in RESERVED_COLUMNS},
+            seconds=row["seconds"],
+            diverged=bool(row.get(DIVERGED, False)),
+        )
+
+
+class StopReason(StrEnum):
+    """Why a training ended by itself: a code that is stored and compared, with a sentence for people."""
+
+    MAX_EPOCHS = "max_epochs"
+    PATIENCE = "patience"
+    THRESHOLD = "threshold"
+    USER = "user"
+
+    @property
+    def sentence(self) -> str:
+        """The reason in words. No decision depends on it."""
+        return STOP_SENTENCES[self]
+
+
+STOP_SENTENCES = {
+    StopReason.MAX_EPOCHS: "All epochs were trained.",
+    StopReason.PATIENCE: "Stopped early: the score did not improve for as many epochs as patience allows.",
+    StopReason.THRESHOLD: "Stopped early: the score is as good as the threshold.",
+    StopReason.USER: "Stopped early: the training code asked for it.",
+}
+"""A sentence for each reason, for people alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRank:
+    """The place of this process among the workers that train one model together."""
+
+    rank: int = 0
+    """From 0. The first worker reports, saves and loads; the others follow it."""
+    workers: int = 1
+    device: str | None = None
+    """The GPU that is this worker's own, such as `cuda:0`; None computes on the CPU."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRequest:
+    """All that fixes one training beside its kind and its data."""
+
+    configuration: Mapping[str, Any]
+    """Values by the names of parameters, as a search proposes them."""
+    seed: int
+    max_epochs: int
+    """Epochs of the whole training; schedules depend on it. A training that ends earlier says why."""
+    score: ScoreSettings
+    """The number that judges an epoch. The training keeps what its best epoch's evaluation needs."""
+    threads: int | None = None
+    """CPU threads to compute with; None leaves the process as it is."""
+    worker: WorkerRank = field(default_factory=WorkerRank)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """How good the best epoch of a training is on some rows."""
+
+    metrics: Mapping[str, float]
+    """Numbers by name without a prefix, such as `loss` and `accuracy`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What trainings of a kind can do. The table in docs/trainers.md is printed from these."""
+
+    resumes: bool
+    """A training continues from its saved state."""
+    exact: bool
+    """The same request and data give the same curve, bit for bit, straight through or saved and loaded."""
+    seals_test: bool
+    """tune-jobs keeps the test rows; no training can read them."""
+    data_parallel: bool
+    """Several workers can train one model together."""
+    vectorises: bool
+    """Several seeds or folds of one configuration can be trained at once in one model."""
+    inherits: bool
+    """A training can continue from the state of another configuration."""
+
+
+class Training(Protocol):
+    """One training in progress, made by `TrainerKind.start`.
+
+    It is a context: leaving it ends what the training started, whether it finished or not, and leaves neither a
+    process nor a thread.
+    """
+
+    @property
+    def epoch(self) -> int:
+        """Epochs trained so far, those before a loaded state included."""
+
+    @property
+    def stop_reason(self) -> StopReason | None:
+        """Why the training ended by itself; None while epochs are left, and if it diverged."""
+
+    def epochs(self) -> Generator[EpochResult, None, None]:
+        """Train from the current epoch to the end, and yield each epoch's result when it is over.
+
+        It is called once. Closing it ends the training, which then trains no further epoch. A training that has
+        ended already yields nothing. Results of kinds that save rarely may repeat epochs that were yielded
+        before the state was loaded; the same epoch has the same numbers then.
+
+        Raises:
+            Diverged: when an epoch is asked for after a result that is `diverged`.
+            Exception: the training failed; whatever the training code raised.
+        """
+
+    def save(self, file: BinaryIO) -> bool:
+        """Write the whole state after the last epoch, all that `load` and the evaluator need, to the end of `file`.
+
+        Returns:
+            False if there is nothing to continue from; `file` may then hold anything.
+        """
+
+    def load(self, file: BinaryIO, *, inherit: bool = False) -> None:
+        """Continue from a saved state; called before `epochs`.
+
+        Args:
+            file: What `save` wrote, from its first byte to its end. It can seek.
+            inherit: The state may be of another configuration. The training takes over what was learnt and
+                the epoch, and keeps its own configuration.
+
+        Raises:
+            CheckpointError: the state is damaged, of another training, or of no training of this kind.
+        """
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+class TrainerKind(Protocol):
+    """How the trainings of a job are done.
+
+    It is made from the sections of the job that are its own, as keyword arguments by their names. It is a small
+    frozen value that can be pickled, and travels to the workers. Only `start`, `evaluator` and `load_model` may
+    import a framework of training.
+    """
+
+    @property
+    def name(self) -> str:
+        """The kind by name, as `tune_jobs.trainers.kinds` knows it."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    @property
+    def max_epochs(self) -> int:
+        """Epochs of a full training."""
+
+    # In the driver, before anything starts
+
+    def parameter_names(self) -> Sequence[str] | None:
+        """Names that a configuration may set; None if any name can be set."""
+
+    def problems(self, configuration: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+        """What is wrong with the names and values of a configuration: pairs of a parameter's name and a message."""
+
+    def metric_names(self) -> Sequence[str] | None:
+        """Metrics of every epoch that a run can be judged by; None if only the first epoch tells."""
+
+    def direction(self, metric: str) -> Literal["min", "max"] | None:
+        """Whether low or high values of a metric are good; None if unknown."""
+
+    def prepare(self, base: Path) -> "PreparedData | None":
+        """Read, check, divide and encode the rows; None if the training code reads its own data.
+
+        Args:
+            base: Folder of the job file, from which relative paths count.
+
+        Raises:
+            TrainerError: the data cannot be used as the job asks.
+        """
+
+    # In a worker, and for the winner
+
+    def start(self, request: TrainingRequest, data: "TrainingData | None") -> Training:
+        """Return a training before its first epoch.
+
+        Args:
+            request: What to train.
+            data: Training and validation rows, as `prepare` made them. They are never written to.
+
+        Raises:
+            TrainerError: the request and the data do not go together.
+        """
+
+    def evaluator(
+        self, request: TrainingRequest, file: BinaryIO, info: "DataInfo | None"
+    ) -> "Callable[[Rows], Evaluation]":
+        """Return a function that evaluates the best epoch of a saved training on encoded rows.
+
+        All that can fail without the rows fails here, before anyone reads them. The file may be closed then.
+
+        Args:
+            request: Of the saved training.
+            file: What `Training.save` wrote, from its first byte to its end. It can seek.
+            info: How the rows were encoded.
+
+        Raises:
+            CheckpointError: the state is damaged, of another training, or has no best epoch.
+            TrainerError: the model cannot be built, or its device is missing.
+        """
+
+    def load_model(self, request: TrainingRequest, file: BinaryIO, info: "DataInfo | None") -> Any:
+        """Return the model with the weights of its best epoch, in the form of the kind's framework.
+
+        Arguments and errors are those of `evaluator`.
+        """

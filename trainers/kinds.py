@@ -1,0 +1,80 @@
+"""Kinds of training by name; each is imported when it is first asked for.
+
+The sections of a job choose its kind: every kind has sections of its own, and a job has those of one kind.
+
+A further kind is one more entry: its name, the names of its sections, and where its class is. Code that has a kind
+of its own registers it before it makes a job:
+
+    register(KindEntry("walk", ("walk",), "my_package.walk:Walk"))
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol, cast
+
+from tune_jobs.trainers.interface import TrainerKind
+from tune_jobs.trainers.settings import Settings
+
+
+class KindClass(Protocol):
+    """The class of a kind: it is called with the valid sections, by their names."""
+
+    sections: Mapping[str, type[Settings]]
+    """The sections of the job that are the kind's own, in the order of a job file; all may be left out that have
+    a default for every key."""
+
+    def __call__(self, **sections: Any) -> TrainerKind: ...
+
+
+@dataclass(frozen=True)
+class KindEntry:
+    """Where a kind is found, and which sections choose it."""
+
+    name: str
+    sections: tuple[str, ...]
+    """As `KindClass.sections`, known without importing the class."""
+    reference: str
+    """`package.module:Class`"""
+
+    def load(self) -> KindClass:
+        """Import the class of the kind; torch and its like are imported later, when a training starts."""
+        module, _, name = self.reference.partition(":")
+        return cast("KindClass", getattr(import_module(module), name))
+
+
+_entries: dict[str, KindEntry] = {}
+
+
+def register(entry: KindEntry) -> None:
+    """Make a kind known in this process. Workers need no call: the kind of a job travels to them.
+
+    Raises:
+        ValueError: another kind has the name or one of the sections.
+    """
+    for other in _entries.values():
+        if other != entry and (other.name == entry.name or set(other.sections) & set(entry.sections)):
+            raise ValueError(
+                f"kind {entry.name!r} with {', '.join(entry.sections)}: {other.name!r} with "
+                f"{', '.join(other.sections)} is registered; choose another name and other sections"
+            )
+    _entries[entry.name] = entry
+
+
+def known_kinds() -> tuple[KindEntry, ...]:
+    """All kinds, in the order of their registration."""
+    return tuple(_entries.values())
+
+
+def kind_of(sections: Collection[str]) -> KindEntry:
+    """The kind that the names of a job's sections choose; the PyTorch kind if they choose none.
+
+    If they name several, it is the first one, and the sections of the others are unknown keys to it.
+    """
+    chosen = [entry for entry in _entries.values() if set(entry.sections) & set(sections)]
+    return chosen[0] if chosen else _entries["pytorch"]
+
+
+register(
+    KindEntry("pytorch", ("data", "model", "training"), f"{__package__}.pytorch.kind:PyTorchKind"),
+)
