@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from rich.console import Console
 
-from tune_jobs.cli.tables import counted
 from tune_jobs.errors import (
     ClusterError,
     DamagedRun,
@@ -24,6 +23,7 @@ from tune_jobs.job.file import parse_overrides
 from tune_jobs.job.job import Job
 from tune_jobs.location import is_uri
 from tune_jobs.record.folder import RunFolder, new_run_name
+from tune_jobs.text import counted
 
 if TYPE_CHECKING:
     from tune_jobs.submission.client import JobsServer

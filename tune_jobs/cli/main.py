@@ -26,7 +26,6 @@ from tune_jobs.cli.cluster_commands import (
     resume_on_cluster,
 )
 from tune_jobs.cli.tables import (
-    configuration_text,
     failures_display,
     plan_lines,
     runs_display,
@@ -42,6 +41,7 @@ from tune_jobs.location import Location, is_uri
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.remote.working_copy import pull_all, shown
 from tune_jobs.search_spaces import Problem, SearchSpaceError
+from tune_jobs.text import configuration_text, readable
 from tune_jobs.trainers.errors import CheckpointError, Diverged, TrainerError
 
 Command = Callable[[argparse.Namespace, list[str], Console], None]
@@ -112,15 +112,8 @@ def _port(text: str) -> int:
 
 
 def _complain(message: str, exit_code: int) -> int:
-    print(f"tune-jobs: {_readable(shown(message))}", file=sys.stderr)  # noqa: T201 (the error stream of a command)
+    print(f"tune-jobs: {readable(shown(message))}", file=sys.stderr)  # noqa: T201 (the error stream of a command)
     return exit_code
-
-
-def _readable(text: str) -> str:
-    """`text` with escapes for letters that no one sees: a message may quote a file, and a terminal obeys some."""
-    return "".join(
-        letter if letter.isprintable() or letter in "\n\t" else ascii(letter)[1:-1] for letter in text
-    )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,10 +6,10 @@ from rich.cells import cell_len, chop_cells
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from tune_jobs.cli.progress import Standing, one_line
+from tune_jobs.cli.progress import Standing
 from tune_jobs.cli.sparkline import BLOCKS, sparkline
-from tune_jobs.cli.tables import configuration_text, duration_text, number_text
 from tune_jobs.record.events import Status
+from tune_jobs.text import configuration_text, duration_text, number_text, one_line
 
 COLOURS = {
     Status.RUNNING: "cyan",

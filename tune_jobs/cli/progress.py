@@ -5,9 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from tune_jobs.cli.tables import configuration_text, duration_text, number_text
 from tune_jobs.job.job import Job
 from tune_jobs.job.rung_epochs import make_tables, rung_epochs
 from tune_jobs.record.events import (
@@ -24,6 +22,7 @@ from tune_jobs.record.events import (
 )
 from tune_jobs.record.run_record import RunRecord, TrialRecord, failures
 from tune_jobs.scheduling.rungs import RungSummary
+from tune_jobs.text import configuration_text, duration_text, number_text
 from tune_jobs.trainers.scores import BestEpoch
 
 STATES = (
@@ -319,9 +318,3 @@ class Standing:
         trial, best = self._best.trial, self._best.epoch
         where = f"(trial {trial.trial_id}, epoch {best.epoch})"
         return f"{self.record.score.metric} {number_text(best.score)} {where}"
-
-
-def one_line(value: Any) -> str:
-    """`value` as one line of letters that a terminal shows and does not obey."""
-    text = " ".join(str(value).split())
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

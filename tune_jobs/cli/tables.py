@@ -1,11 +1,10 @@
-"""Numbers, configurations and tables as a person reads them."""
+"""The tables and lines that commands print of runs, trials and plans."""
 
-import json
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
@@ -17,43 +16,13 @@ from tune_jobs.record.events import Ending, Status
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.run_record import RunRecord, TrialRecord, failures
 from tune_jobs.selection.rule import rank
+from tune_jobs.text import configuration_text, counted, number_text, train_command
 from tune_jobs.tracking.wandb_files import upload_line
 
 if TYPE_CHECKING:
     from tune_jobs.job.job import Job
     from tune_jobs.results import Run
     from tune_jobs.trainers.data import PreparedData
-
-
-def number_text(value: object) -> str:
-    """Four significant digits; lists and text as they are written in a job file."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:.4g}" if math.isfinite(value) else str(value)
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def duration_text(seconds: float) -> str:
-    """`48 s`, `3 min 20 s`, `2 h 5 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def counted(number: int, what: str) -> str:
-    """`1 trial`, `2,000 trials`."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
-def configuration_text(configuration: Mapping[str, Any]) -> str:
-    """`lr=0.012 batch_size=64`."""
-    return " ".join(f"{name}={number_text(value)}" for name, value in configuration.items())
 
 
 def trials_display(record: RunRecord, most: int | None = None) -> Table:
@@ -122,16 +91,6 @@ def trial_display(opened: "Run", trial_id: str) -> list[str | Table]:
         *parts,
         f"again, alone: {where}{train_command(RunFolder(opened.path).job, trial.configuration)}",
     ]
-
-
-def train_command(job: Path, configuration: Mapping[str, Any]) -> str:
-    """The command that trains `configuration` of the job file, without Ray."""
-    flags = " ".join(f"--{name} {shlex.quote(_exact(value))}" for name, value in configuration.items())
-    return f"tune-jobs train {shlex.quote(str(job))} {flags}".rstrip()
-
-
-def _exact(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def failures_display(record: RunRecord) -> list[str]:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.live import Live
 
 from tune_jobs.cli.panel import Panel
-from tune_jobs.cli.progress import Standing, one_line
+from tune_jobs.cli.progress import Standing
 from tune_jobs.record.events import (
     EpochsReported,
     Event,
@@ -20,6 +20,7 @@ from tune_jobs.record.events import (
     TrialUnplaced,
     TrialWaits,
 )
+from tune_jobs.text import one_line
 
 SECONDS_BETWEEN_LINES = 5.0
 """Plain output says how the run stands at most this often."""

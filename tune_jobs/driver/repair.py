@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tune_jobs.cli.tables import counted
 from tune_jobs.driver.resumption import append_openings
 from tune_jobs.errors import DamagedRun, ResourceError, RunFolderError
 from tune_jobs.job.job import Job
@@ -29,6 +28,7 @@ from tune_jobs.remote.mirror import mirrored
 from tune_jobs.remote.working_copy import complete
 from tune_jobs.results import job_of
 from tune_jobs.selection.rule import select_winner, write_selection
+from tune_jobs.text import counted
 from tune_jobs.tracking import TrackedRun, file_trackers
 from tune_jobs.tracking.optuna_study import StudyMirror
 from tune_jobs.tracking.wandb_files import upload_command

@@ -15,7 +15,6 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from tune_jobs.cli.tables import counted, number_text, train_command
 from tune_jobs.holdout.rows import read_ledger
 from tune_jobs.job.job import Job
 from tune_jobs.record.events import Event, seconds_spent
@@ -26,6 +25,7 @@ from tune_jobs.report.scales import value_text
 from tune_jobs.report.sections import Section, make_sections
 from tune_jobs.report.trials_table import TrialsTable, trials_table
 from tune_jobs.selection.rule import RULE, Candidate, select_winner
+from tune_jobs.text import counted, number_text, time_text, train_command
 
 _MOST_NAMED = 12
 """Trials of one kind of failure that are named."""
@@ -135,7 +135,7 @@ def make_page(
         provenance=_provenance(folder, record),
         job_text=folder.job.read_text(encoding="utf-8"),
         version=version("tune-jobs"),
-        written=words.time_text(time.time()),
+        written=time_text(time.time()),
     )
 
 
@@ -223,8 +223,8 @@ def _provenance(folder: RunFolder, record: RunRecord) -> list[tuple[str, str]]:
     rows = ", ".join(f"{count:,} {part}" for part, count in started.rows.items())
     return [
         ("run folder", folder.address),
-        ("started", words.time_text(started.time)),
-        *([("ended", words.time_text(record.ended.time))] if record.ended else []),
+        ("started", time_text(started.time)),
+        *([("ended", time_text(record.ended.time))] if record.ended else []),
         ("rows", rows),
         *((f"fingerprint of the {name}", value) for name, value in started.fingerprints.items()),
         ("software", ", ".join(f"{name} {value}" for name, value in started.versions.items())),

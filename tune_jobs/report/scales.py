@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tune_jobs.cli.tables import number_text
+from tune_jobs.text import number_text
 
 DIGITS = 5
 """Significant digits of a number in a figure: more than anyone sees, and half the size of all digits."""

@@ -6,7 +6,6 @@ from typing import Literal, get_args
 
 import plotly.graph_objects as go
 
-from tune_jobs.cli.tables import counted
 from tune_jobs.job.job import Job
 from tune_jobs.job.rung_epochs import rung_epochs
 from tune_jobs.record.events import Event
@@ -19,6 +18,7 @@ from tune_jobs.report.parallel_coordinates import MOST_LINES, parallel_figure
 from tune_jobs.report.scored_trials import Scored, scored
 from tune_jobs.report.slices import slice_figure
 from tune_jobs.report.timeline import timeline
+from tune_jobs.text import counted
 from tune_jobs.trainers.settings import BuiltInLoss, BuiltInMetric
 
 

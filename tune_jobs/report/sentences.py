@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
-from tune_jobs.cli.tables import counted, duration_text, number_text
 from tune_jobs.holdout.rows import LedgerEntry
 from tune_jobs.job.job import Job
 from tune_jobs.job.rung_epochs import rung_epochs
 from tune_jobs.record.events import Ending, Status
 from tune_jobs.record.run_record import RunRecord
 from tune_jobs.selection.rule import Candidate
+from tune_jobs.text import counted, duration_text, listed, number_text, time_text
 
 _METHODS = {
     "gp": "a Gaussian process",
@@ -123,14 +122,3 @@ def openings(ledger: Sequence[LedgerEntry]) -> list[Opening]:
 def source_name(job: Job) -> str:
     """The data source as the job names it, without the folders of a file."""
     return job.data.source.replace("\\", "/").rpartition("/")[2]
-
-
-def time_text(time: float) -> str:
-    """`2026-11-25 08:14 UTC`."""
-    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def listed(numbers: Sequence[int]) -> str:
-    """`2, 6 and 18`."""
-    *first, last = map(str, numbers)
-    return f"{', '.join(first)} and {last}" if first else last

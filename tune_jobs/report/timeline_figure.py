@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from tune_jobs.cli.tables import counted, duration_text
 from tune_jobs.record.events import Status
 from tune_jobs.record.run_record import RunRecord
 from tune_jobs.report.scales import rounded
 from tune_jobs.report.style import COLOURS, WINNER, styled
 from tune_jobs.report.timeline import Close, Stretch, Timeline
+from tune_jobs.text import counted, duration_text
 
 _LANE = 26
 """Pixels of a worker."""

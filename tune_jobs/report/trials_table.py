@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tune_jobs.cli.tables import configuration_text, number_text
 from tune_jobs.record.run_record import RunRecord, TrialRecord
 from tune_jobs.report.scales import value_text
+from tune_jobs.text import configuration_text, number_text
 
 
 @dataclass(frozen=True)

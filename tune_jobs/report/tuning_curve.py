@@ -15,10 +15,10 @@ import numpy as np
 import plotly.graph_objects as go
 from opda.nonparametric import EmpiricalDistribution
 
-from tune_jobs.cli.tables import counted
 from tune_jobs.record.run_record import RunRecord
 from tune_jobs.report.scales import Scale, axis_title, rounded, score_scale, value_axis
 from tune_jobs.report.style import GRID, MAIN, WINNER, styled, translucent
+from tune_jobs.text import counted
 
 CONFIDENCE = 0.8
 """Of the band, for the whole curve at once; at least, since it is exact for the scores' distribution, of which the

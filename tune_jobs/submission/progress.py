@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
-from tune_jobs.cli.tables import duration_text
 from tune_jobs.errors import Interrupted, JobError, RunFailed
+from tune_jobs.text import duration_text
 
 COMPLAINT = "tune-jobs: "
 """How the message begins that a command ends with."""

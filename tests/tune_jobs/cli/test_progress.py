@@ -17,7 +17,7 @@ from tests.tune_jobs.stories import (
     epochs,
     standing_after,
 )
-from tune_jobs.cli.progress import Best, Failure, Passage, Standing, one_line
+from tune_jobs.cli.progress import Best, Failure, Passage, Standing
 from tune_jobs.job.job import Job
 from tune_jobs.record.events import (
     Ending,
@@ -292,10 +292,3 @@ def test_counts_that_are_kept_up_are_those_of_the_records(clock: Clock, job: Job
         assert sum(failure.count for failure in standing.failures) == sum(
             len(group) for _, group in failures(record.trials.values())
         )
-
-
-@pytest.mark.parametrize(
-    ("value", "line"), [("a\n  b\tc", "a b c"), ("\x1b[2J", "\\x1b[2J"), ("", ""), (3, "3"), ("é ▁", "é ▁")]
-)
-def test_text_of_others_is_one_line_that_a_terminal_does_not_obey(value: object, line: str) -> None:
-    assert one_line(value) == line

@@ -1,7 +1,6 @@
 """What a person reads: numbers, durations, and the tables of a run at the width of a terminal."""
 
 import io
-import json
 import math
 import os
 import re
@@ -11,15 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from rich.console import Console
 
 from tune_jobs.cli.tables import (
-    configuration_text,
-    duration_text,
     failures_display,
-    number_text,
     plan_lines,
     runs_display,
     standing_lines,
@@ -49,59 +43,6 @@ def shown(*parts: Any) -> list[str]:
     lines = console.file.getvalue().splitlines()
     assert all(len(line) <= 80 for line in lines)
     return [line.rstrip() for line in lines]
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.0123456, "0.01235"),
-        (1234567.0, "1.235e+06"),
-        (1e-9, "1e-09"),
-        (0.5, "0.5"),
-        (math.nan, "nan"),
-        (-math.inf, "-inf"),
-        (64, "64"),
-        (10**20, "100000000000000000000"),
-        (True, "true"),
-        (None, ""),
-        ("full", "full"),
-        ([32, 64], "[32, 64]"),
-        ({"a": "b"}, '{"a": "b"}'),
-    ],
-)
-def test_numbers_have_four_digits_and_other_values_their_form_in_a_job(value: object, text: str) -> None:
-    assert number_text(value) == text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0 s"),
-        (0.4, "0 s"),
-        (59.4, "59 s"),
-        (59.6, "1 min 0 s"),
-        (200, "3 min 20 s"),
-        (3599.7, "1 h 0 min"),
-        (7530, "2 h 5 min"),
-        (360_000, "100 h 0 min"),
-    ],
-)
-def test_durations_are_rounded_before_they_are_divided(seconds: float, text: str) -> None:
-    assert duration_text(seconds) == text
-
-
-def test_a_configuration_is_one_line() -> None:
-    configuration = {
-        "lr": 0.0123456,
-        "batch_size": 64,
-        "model.hidden": [8, 8],
-        "nesterov": True,
-        "optimizer": "sgd",
-    }
-    assert configuration_text(configuration) == (
-        "lr=0.01235 batch_size=64 model.hidden=[8, 8] nesterov=true optimizer=sgd"
-    )
-    assert configuration_text({}) == ""
 
 
 TRIALS: list[dict[str, Any]] = [
@@ -284,10 +225,3 @@ def test_a_plan_tells_what_would_run(make_sections: Callable[..., dict[str, Any]
 def test_a_plan_without_rungs_says_so(make_sections: Callable[..., dict[str, Any]]) -> None:
     job = Job.from_mapping(make_sections({"scheduler": {"method": "none"}}))
     assert "scheduler  none: every trial runs its course" in plan_lines(job, prepare(job))
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.floats(-1e300, 1e300) | st.integers() | st.booleans() | st.lists(st.integers()))
-def test_a_number_is_shown_within_a_thousandth(value: Any) -> None:
-    read = json.loads(number_text(value))
-    assert read == pytest.approx(value, rel=1e-3) if isinstance(value, float) else read == value

@@ -1,0 +1,119 @@
+"""Values as a person reads them, and text of others that a terminal does not obey."""
+
+import json
+import math
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tune_jobs.text import (
+    configuration_text,
+    counted,
+    duration_text,
+    listed,
+    number_text,
+    one_line,
+    readable,
+    time_text,
+    train_command,
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0123456, "0.01235"),
+        (1234567.0, "1.235e+06"),
+        (1e-9, "1e-09"),
+        (0.5, "0.5"),
+        (math.nan, "nan"),
+        (-math.inf, "-inf"),
+        (64, "64"),
+        (10**20, "100000000000000000000"),
+        (True, "true"),
+        (None, ""),
+        ("full", "full"),
+        ([32, 64], "[32, 64]"),
+        ({"a": "b"}, '{"a": "b"}'),
+    ],
+)
+def test_numbers_have_four_digits_and_other_values_their_form_in_a_job(value: object, text: str) -> None:
+    assert number_text(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.4, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 0 s"),
+        (200, "3 min 20 s"),
+        (3599.7, "1 h 0 min"),
+        (7530, "2 h 5 min"),
+        (360_000, "100 h 0 min"),
+    ],
+)
+def test_durations_are_rounded_before_they_are_divided(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text
+
+
+def test_a_configuration_is_one_line() -> None:
+    configuration = {
+        "lr": 0.0123456,
+        "batch_size": 64,
+        "model.hidden": [8, 8],
+        "nesterov": True,
+        "optimizer": "sgd",
+    }
+    assert configuration_text(configuration) == (
+        "lr=0.01235 batch_size=64 model.hidden=[8, 8] nesterov=true optimizer=sgd"
+    )
+    assert configuration_text({}) == ""
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 trials"), (1, "1 trial"), (2000, "2,000 trials")])
+def test_one_is_singular(number: int, text: str) -> None:
+    assert counted(number, "trial") == text
+
+
+@pytest.mark.parametrize(("numbers", "text"), [([2], "2"), ([2, 6], "2 and 6"), ([2, 6, 18], "2, 6 and 18")])
+def test_the_last_of_several_numbers_comes_after_and(numbers: list[int], text: str) -> None:
+    assert listed(numbers) == text
+
+
+def test_a_time_is_told_in_utc_to_the_minute() -> None:
+    assert time_text(1795594440.9) == "2026-11-25 08:14 UTC"
+
+
+def test_a_shell_reads_the_exact_configuration_from_its_command() -> None:
+    command = train_command(
+        Path("a job's.yaml"), {"lr": 0.1 + 0.2, "act": "$HOME", "hidden": [8, 8], "full": True}
+    )
+    assert shlex.split(command) == [
+        *("tune-jobs", "train", "a job's.yaml"),
+        *("--lr", "0.30000000000000004", "--act", "$HOME", "--hidden", "[8, 8]", "--full", "true"),
+    ]
+    assert train_command(Path("job.yaml"), {}) == "tune-jobs train job.yaml"
+
+
+def test_lines_and_tabs_stay_and_what_a_terminal_obeys_is_spelled_out() -> None:
+    assert readable("é\t▁\n\x1b[2J\r\u202e") == "é\t▁\n\\x1b[2J\\r\\u202e"
+
+
+@pytest.mark.parametrize(
+    ("value", "line"), [("a\n  b\tc", "a b c"), ("\x1b[2J", "\\x1b[2J"), ("", ""), (3, "3"), ("é ▁", "é ▁")]
+)
+def test_text_of_others_is_one_line_that_a_terminal_does_not_obey(value: object, line: str) -> None:
+    assert one_line(value) == line
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.floats(-1e300, 1e300) | st.integers() | st.booleans() | st.lists(st.integers()))
+def test_a_number_is_shown_within_a_thousandth(value: Any) -> None:
+    read = json.loads(number_text(value))
+    assert read == pytest.approx(value, rel=1e-3) if isinstance(value, float) else read == value

@@ -1,0 +1,73 @@
+"""Values as a person reads them: numbers, times, configurations, commands, and the text of others."""
+
+import json
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+
+def number_text(value: object) -> str:
+    """Four significant digits; lists and text as a job file writes them."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.4g}" if math.isfinite(value) else str(value)
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def duration_text(seconds: float) -> str:
+    """`48 s`, `3 min 20 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def time_text(time: float) -> str:
+    """`2026-11-25 08:14 UTC`; `time` is in seconds since the epoch."""
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def counted(number: int, what: str) -> str:
+    """`1 trial`, `2,000 trials`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def listed(numbers: Sequence[int]) -> str:
+    """`2, 6 and 18`."""
+    *first, last = map(str, numbers)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def configuration_text(configuration: Mapping[str, Any]) -> str:
+    """`lr=0.012 batch_size=64`."""
+    return " ".join(f"{name}={number_text(value)}" for name, value in configuration.items())
+
+
+def train_command(job: Path, configuration: Mapping[str, Any]) -> str:
+    """The command that trains `configuration` of the job file, without Ray."""
+    flags = " ".join(f"--{name} {shlex.quote(_exact(value))}" for name, value in configuration.items())
+    return f"tune-jobs train {shlex.quote(str(job))} {flags}".rstrip()
+
+
+def _exact(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def readable(text: str) -> str:
+    """`text` with escapes in place of the letters that a terminal obeys or does not show; lines and tabs stay."""
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else ascii(letter)[1:-1] for letter in text
+    )
+
+
+def one_line(value: object) -> str:
+    """`value` as one line of `readable` text."""
+    return readable(" ".join(str(value).split()))
