@@ -61,7 +61,7 @@ def tune_as_shipped(job: Job, workers: int) -> list[EpochReport]:
                 scheduler=ASHAScheduler(
                     metric="val_loss",
                     mode="min",
-                    max_t=job.training.max_epochs,
+                    max_t=job.max_epochs,
                     grace_period=job.scheduler.grace_epochs,
                     reduction_factor=job.scheduler.reduction_factor,
                 ),

@@ -33,5 +33,5 @@ def test_the_table_shows_medians_over_the_rounds() -> None:
 def test_the_job_is_valid_and_trains_as_many_trials_at_a_time_as_the_measurements_take_for_granted() -> None:
     job = Job.from_file(DIGITS_JOB)
 
-    assert (job.trials, job.training.max_epochs) == (64, 27)
+    assert (job.trials, job.max_epochs) == (64, 27)
     assert job.resources.max_concurrent == WORKERS

@@ -56,7 +56,7 @@ def short_training(folder: Path, arguments: Sequence[str]) -> bool:
         job = Job.from_file(folder / "job.yaml", parse_overrides(arguments))
     except TuneJobsError:
         return True
-    return job.training.max_epochs <= LONG_TRAINING
+    return job.max_epochs <= LONG_TRAINING
 
 
 @pytest.mark.timeout(3600)

@@ -15,7 +15,6 @@ import pytest
 
 from tests.faults.injection import CHAOS, Tally
 from tune_jobs import Job, Run, run
-from tune_jobs.job.rung_epochs import rung_epochs
 from tune_jobs.record.events import Event
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import read_journal
@@ -394,8 +393,8 @@ def _no_number(name: str) -> None:
 def assert_never_a_value(made: Run, events: list[Event]) -> None:
     """The search has finite scores of epochs that had them, and for the rest infinite ones or none."""
     job = made.job
-    rungs = rung_epochs(job.scheduler, job.training.max_epochs)
-    history = SearchHistory.replay(events, job.search.space, rungs, job.training.max_epochs, job.selection)
+    rungs = job.rungs
+    history = SearchHistory.replay(events, job.search.space, rungs, job.max_epochs, job.selection)
     known = history.snapshot()
     assert not known.running
     sign = 1 if job.selection.mode == "min" else -1
@@ -409,7 +408,7 @@ def assert_never_a_value(made: Run, events: list[Event]) -> None:
             assert score == math.inf or (seen and score == min(seen)), (trial_id, epoch, score)
     for trial in made.record.with_status(*{t.status for t in made.record.trials.values()}):
         if trial.status == "failed":
-            last = known.scores[job.training.max_epochs].get(trial.trial_id, math.inf)
+            last = known.scores[job.max_epochs].get(trial.trial_id, math.inf)
             assert last == math.inf, (trial.trial_id, "failed, and has a score at the last epoch")
 
 

@@ -129,7 +129,7 @@ def assert_tables_tell_every_decision(made: Run) -> None:
     for number, event in enumerate(events):
         if not isinstance(event, TrialWaits | TrialPromoted):
             continue
-        empty = make_tables(job.scheduler, job.training.max_epochs, job.selection)
+        empty = make_tables(job.scheduler, job.max_epochs, job.selection)
         tables = RungTables.replay(
             events[:number], [rung.epoch for rung in empty.summary()], empty.factor, job.selection
         )

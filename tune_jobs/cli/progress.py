@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from tune_jobs.job.job import Job
-from tune_jobs.job.rung_epochs import make_tables, rung_epochs
+from tune_jobs.job.rung_epochs import make_tables
 from tune_jobs.record.events import (
     EpochsReported,
     Event,
@@ -143,9 +143,9 @@ class Standing:
         self.last_loss: WorkerLost | None = None
         self.unplaced: dict[str, str] = {}
         """Trials that no machine has room for, and why."""
-        settings, last = self._job.scheduler, self._job.training.max_epochs
-        self._tables = make_tables(settings, last, self._job.selection)
-        self._passages = () if settings.waits else rung_epochs(settings, last)
+        job = self._job
+        self._tables = make_tables(job.scheduler, job.max_epochs, job.selection)
+        self._passages = () if job.scheduler.waits else job.rungs
         self._heard: Counter[str] = Counter()
         self._counts: Counter[Status] = Counter()
         self._best: Best | None = None

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from tune_jobs.errors import TuneJobsError
 from tune_jobs.holdout.rows import read_ledger
-from tune_jobs.job.rung_epochs import reach_text, rung_epochs
+from tune_jobs.job.rung_epochs import reach_text
 from tune_jobs.record.events import Ending, Status
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.run_record import RunRecord, TrialRecord, failures
@@ -148,7 +148,6 @@ def ending_text(opened: "Run") -> str:
 def plan_lines(job: "Job", prepared: "PreparedData") -> list[str]:
     """What a run of `job` would do, for `tune-jobs validate`."""
     info, report = prepared.info, prepared.report
-    rungs = rung_epochs(job.scheduler, job.training.max_epochs)
     rows = ", ".join(f"{count} {part}" for part, count in report.rows.items())
     what = f"{len(info.classes)} classes" if info.classes else f"{info.outputs} target(s)"
     lines = [
@@ -163,16 +162,14 @@ def plan_lines(job: "Job", prepared: "PreparedData") -> list[str]:
         )
         lines.append(f"             {name}: {parameter.domain.describe()}{f' (when {when})' if when else ''}")
     compared = (
-        f"trials are compared after {', '.join(map(str, rungs))} epochs"
-        if rungs
+        f"trials are compared after {', '.join(map(str, job.rungs))} epochs"
+        if job.rungs
         else "every trial runs its course"
     )
-    lines.append(
-        f"training   at most {job.training.max_epochs} epochs a trial, {job.trials * job.training.max_epochs} in all"
-    )
+    lines.append(f"training   at most {job.max_epochs} epochs a trial, {job.trials * job.max_epochs} in all")
     lines.append(f"scheduler  {job.scheduler.method}: {compared}")
-    if rungs and job.scheduler.waits:
-        lines.append(f"           {reach_text(job.scheduler, job.training.max_epochs, job.trials)}")
+    if job.rungs and job.scheduler.waits:
+        lines.append(f"           {reach_text(job.scheduler, job.max_epochs, job.trials)}")
     lines.append(f"selection  {job.selection.mode} {job.selection.metric} on validation rows")
     return [*lines, *(f"notice     {notice}" for notice in (*report.notices, *job.notices()))]
 

@@ -20,7 +20,6 @@ from tune_jobs.driver.resumption import (
 from tune_jobs.errors import Interrupted, RunFailed, StorageFailed
 from tune_jobs.job.checks import importable_from
 from tune_jobs.job.job import Job
-from tune_jobs.job.rung_epochs import rung_epochs
 from tune_jobs.job.user_modules import user_modules
 from tune_jobs.record.events import (
     Ending,
@@ -219,7 +218,7 @@ def following(job: Job, run: LiveRun, listeners: Sequence[Listener]) -> Iterator
     """Has the run's record, the listeners and the job's trackers follow the journal."""
     from tune_jobs.tracking.optuna_study import StudyMirror  # noqa: PLC0415 (imports Optuna)
 
-    epochs = (*rung_epochs(job.scheduler, job.training.max_epochs), job.training.max_epochs)
+    epochs = (*job.rungs, job.max_epochs)
     study = StudyMirror.on(run.folder, job.search.space, job.selection, epochs, run.past)
     with ExitStack() as open_:
         guests = [Guest(study, "the Optuna study"), *open_trackers(job, run.folder, run.past)]

@@ -13,7 +13,6 @@ from tune_jobs.errors import JobError, RunFolderError
 from tune_jobs.holdout import rows as holdout
 from tune_jobs.job.checks import check_surroundings, importable_from, module_path
 from tune_jobs.job.job import Job
-from tune_jobs.job.rung_epochs import rung_epochs
 from tune_jobs.job.user_modules import user_modules
 from tune_jobs.location import Location, is_uri
 from tune_jobs.record.data_info import write_info
@@ -166,7 +165,7 @@ def trial_task(job: Job, folder: RunFolder, spent: float = 0.0) -> TrialTask:
         training=job.training,
         score=job.selection,
         seed=job.seed,
-        rungs=rung_epochs(job.scheduler, job.training.max_epochs),
+        rungs=job.rungs,
         threads=threads_of(job),
         checkpoints=checkpoints_of(folder),
         module_path=(str(folder.modules),) if job.folder == folder.submitted else module_path(job.folder),

@@ -16,7 +16,6 @@ from pathlib import Path
 from tune_jobs.driver.resumption import append_openings
 from tune_jobs.errors import DamagedRun, ResourceError, RunFolderError
 from tune_jobs.job.job import Job
-from tune_jobs.job.rung_epochs import rung_epochs
 from tune_jobs.job.settings import TrackingSettings
 from tune_jobs.record.events import Event, HoldoutUnsealed, TrialCreated, in_force
 from tune_jobs.record.folder import RunFolder, replacing
@@ -164,11 +163,10 @@ def _rebuild(folder: RunFolder, job: Job, events: Sequence[Event]) -> Iterator[s
     write_tables(record, folder)
     trials, epochs = len(record.trials), sum(len(trial.epochs) for trial in record.trials.values())
     yield f"tables: {counted(trials, 'trial')}, {counted(epochs, 'epoch')}"
-    rungs = rung_epochs(job.scheduler, job.training.max_epochs)
-    if rungs:
-        yield f"rungs: {went_on(record, rungs)}"
+    if job.rungs:
+        yield f"rungs: {went_on(record, job.rungs)}"
     yield _select(folder, record)
-    StudyMirror.on(folder, job.search.space, job.selection, (*rungs, job.training.max_epochs), events)
+    StudyMirror.on(folder, job.search.space, job.selection, (*job.rungs, job.max_epochs), events)
     yield f"study: {counted(trials, 'trial')}"
     yield from _track(folder, job, events)
 

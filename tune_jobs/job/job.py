@@ -14,7 +14,7 @@ from tune_jobs.errors import JobError
 from tune_jobs.job.checks import check_surroundings, cross_check, notices
 from tune_jobs.job.file import apply_overrides, dump_yaml, read_yaml
 from tune_jobs.job.messages import find_problems
-from tune_jobs.job.rung_epochs import reach_notices
+from tune_jobs.job.rung_epochs import reach_notices, rung_epochs
 from tune_jobs.job.settings import (
     LimitSettings,
     ResourceSettings,
@@ -73,9 +73,19 @@ class Job(Settings):
         size = self.search.space.grid_size()
         return self.search.trials if size is None else min(self.search.trials, size)
 
+    @property
+    def max_epochs(self) -> int:
+        """Return the epochs of a full training."""
+        return self.training.max_epochs
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Return the epochs below `max_epochs` at which trials are compared, ascending."""
+        return rung_epochs(self.scheduler, self.max_epochs)
+
     def notices(self) -> list[str]:
         """What is allowed and probably not meant."""
-        unreached = reach_notices(self.scheduler, self.training.max_epochs, self.trials)
+        unreached = reach_notices(self.scheduler, self.max_epochs, self.trials)
         return [*notices(self.search.space), *unreached]
 
     @classmethod

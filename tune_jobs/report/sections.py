@@ -7,7 +7,6 @@ from typing import Literal, get_args
 import plotly.graph_objects as go
 
 from tune_jobs.job.job import Job
-from tune_jobs.job.rung_epochs import rung_epochs
 from tune_jobs.record.events import Event
 from tune_jobs.record.run_record import RunRecord
 from tune_jobs.report import importance, timeline_figure, tuning_curve
@@ -91,11 +90,10 @@ def _tuning_curve(job: Job, record: RunRecord) -> list[Part]:
 
 
 def _learning_curves(job: Job, record: RunRecord, winner: str | None) -> list[Part]:
-    rungs = rung_epochs(job.scheduler, job.training.max_epochs)
-    figure = curves_figure(record, rungs, winner)
+    figure = curves_figure(record, job.rungs, winner)
     if figure is None:
         return []
-    compared = " Dashed lines are the epochs at which trials were compared." if rungs else ""
+    compared = " Dashed lines are the epochs at which trials were compared." if job.rungs else ""
     caption = (
         f"{record.score.metric} of each trial after each epoch; trials that were stopped are faded.{compared} "
         "Values that are far worse than the rest lie beyond the axis."

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from tune_jobs.holdout.rows import LedgerEntry
 from tune_jobs.job.job import Job
-from tune_jobs.job.rung_epochs import rung_epochs
 from tune_jobs.record.events import Ending, Status
 from tune_jobs.record.run_record import RunRecord
 from tune_jobs.selection.rule import Candidate
@@ -59,17 +58,16 @@ def outcome(job: Job, record: RunRecord, best: Candidate | None, *, won: bool) -
 
 def request(job: Job, record: RunRecord) -> str:
     """What was asked for, in a sentence."""
-    rungs = rung_epochs(job.scheduler, job.training.max_epochs)
     compared = (
-        f"{_SCHEDULERS[job.scheduler.method]} after {listed(rungs)} epochs"
-        if rungs
+        f"{_SCHEDULERS[job.scheduler.method]} after {listed(job.rungs)} epochs"
+        if job.rungs
         else "every trial was to run its course"
     )
     superlative = "lowest" if record.score.mode == "min" else "highest"
     rows = record.started.rows.get("validation") if record.started else None
     where = f"{rows:,} validation rows" if rows is not None else "the validation rows"
     return (
-        f"Asked for: {counted(job.trials, 'trial')} of at most {counted(job.training.max_epochs, 'epoch')}, "
+        f"Asked for: {counted(job.trials, 'trial')} of at most {counted(job.max_epochs, 'epoch')}, "
         f"proposed by {_METHODS[job.search.method]} in a space of "
         f"{counted(len(job.search.space.parameters), 'parameter')}; "
         f"{compared}; the {superlative} {record.score.metric} on {where} chooses."

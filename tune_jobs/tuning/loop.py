@@ -94,7 +94,7 @@ def tune_trials(
         search=job.search,
         scheduler=job.scheduler,
         score=job.selection,
-        max_epochs=job.training.max_epochs,
+        max_epochs=job.max_epochs,
         trials=job.trials,
         seed=job.seed,
         concurrent=capacity.first,

@@ -207,7 +207,7 @@ def test_an_interruption_leaves_what_waits_as_it_is(make_job: MakeJob) -> None:
         run(job, listeners=[interrupt])
     made = open_run(raised.value.path)
     assert list(made.trials["status"])[:2] == ["interrupted"] * 2
-    tables = make_tables(job.scheduler, job.training.max_epochs, job.selection)
+    tables = make_tables(job.scheduler, job.max_epochs, job.selection)
     for event in in_force([*events_of(made), RunResumed(trials=job.trials, versions={})]):
         tables.apply(event)
     assert tables.waiting == dict.fromkeys(waits, 1)

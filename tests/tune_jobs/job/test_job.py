@@ -38,7 +38,7 @@ def test_the_smallest_job_has_all_defaults(make_sections: MakeSections) -> None:
     assert (job.seed, job.storage, job.trials) == (0, "runs", 48)
     assert job.folder == Path.cwd()
     assert (job.data.split.train, job.data.split.validation, job.data.split.test) == (0.6, 0.2, 0.2)
-    assert job.training.max_epochs == 27
+    assert (job.max_epochs, job.rungs) == (27, (2, 6, 18))
     assert (job.selection.metric, job.selection.mode) == ("val_loss", "min")
 
 

@@ -12,7 +12,7 @@ from tests.tune_jobs.runs import events_of, job_in
 from tune_jobs import Run, resume, run
 from tune_jobs.driver.repair import repair
 from tune_jobs.errors import DamagedRun
-from tune_jobs.job.rung_epochs import ray_scheduler, rung_epochs
+from tune_jobs.job.rung_epochs import ray_scheduler
 from tune_jobs.record.events import EpochsReported, TrialEnded, in_force
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.tuning.loop import STOPPED_BY_SCHEDULER
@@ -34,9 +34,9 @@ def ray_running() -> Iterator[None]:
 
 def stopped_by_rule(made: Run) -> set[str]:
     """Trials that the scheduler stops when it is shown the run's journal."""
-    job, epochs = made.job, made.job.training.max_epochs
+    job, epochs = made.job, made.job.max_epochs
     scheduler = ray_scheduler(job.scheduler, epochs)
-    rungs = rung_epochs(job.scheduler, epochs)
+    rungs = job.rungs
     return replayed(scheduler, rungs, job.selection, in_force(events_of(made))).stopped
 
 
