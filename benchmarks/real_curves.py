@@ -42,8 +42,9 @@ from tune_jobs.trainers.errors import Diverged
 from tune_jobs.trainers.pytorch.evaluation import evaluate
 from tune_jobs.trainers.pytorch.losses import build_loss
 from tune_jobs.trainers.pytorch.plan import plan_training
+from tune_jobs.trainers.pytorch.settings import ModelSettings, TrainingSettings
 from tune_jobs.trainers.pytorch.tensors import to_tensors
-from tune_jobs.trainers.settings import BuiltInLoss, ModelSettings, ScoreSettings, TrainingSettings
+from tune_jobs.trainers.settings import BuiltInLoss, ScoreSettings
 
 CONFIGURATIONS = 600
 EPOCHS = 27

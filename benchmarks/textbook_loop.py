@@ -23,7 +23,7 @@ from benchmarks.timing import ratio_table, side_by_side
 from tune_jobs.trainers import Trainer, TrainingPlan
 from tune_jobs.trainers.data import DataInfo, Encoding, Rows, TrainingData
 from tune_jobs.trainers.data.targets import TargetEncoding
-from tune_jobs.trainers.settings import Hyperparameters, ModelSettings, TrainingSettings
+from tune_jobs.trainers.pytorch.settings import Hyperparameters, ModelSettings, TrainingSettings
 
 BATCH_SIZES = (8, 64)
 SECONDS = 2.0

@@ -28,7 +28,8 @@ from tune_jobs.search_spaces import parsing
 from tune_jobs.trainers.data import SUFFIXES
 from tune_jobs.trainers.data.settings import BuiltInSource
 from tune_jobs.trainers.pytorch.model_arguments import CnnArguments, LinearArguments, MlpArguments
-from tune_jobs.trainers.settings import BuiltInLoss, BuiltInMetric, BuiltInModel, Hyperparameters
+from tune_jobs.trainers.pytorch.settings import BuiltInMetric, BuiltInModel, Hyperparameters
+from tune_jobs.trainers.settings import BuiltInLoss
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -1,8 +1,7 @@
-"""What a training is made of, as frozen and checked settings.
+"""Settings that every kind of training shares: their base class, scalar types, the score, early stopping.
 
-These are the `model` and `training` sections of a job file and the hyperparameters that a search may propose.
-The `data` section is in `tune_jobs.trainers.data.settings`. Nothing here imports torch: settings can be checked in a
-fraction of a second.
+The sections of a job that belong to a kind stand beside it: `data.settings`, `pytorch.settings`. Importing settings
+imports no framework of training, so a job is checked in a fraction of a second.
 """
 
 from typing import Annotated, Any, Literal
@@ -10,15 +9,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 REFERENCE = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+"""Regular expression of a reference to the user's code, `package.module:function`."""
 
-Optimizer = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad", "lbfgs"]
-ScheduleName = Literal["constant", "step", "exponential", "cosine", "one_cycle", "plateau"]
 BuiltInLoss = Literal["mse", "mae", "huber", "cross_entropy", "binary_cross_entropy"]
-BuiltInMetric = Literal["accuracy", "f1", "mse", "mae", "rmse", "r2", "param_error"]
-BuiltInModel = Literal["linear", "mlp", "cnn"]
+"""Losses by name. Data preparation knows them too, since they decide the form of the target."""
 
 Reference = Annotated[str, Field(pattern=REFERENCE)]
-"""A `package.module:function` of the user's."""
+"""A function of the user, as `package.module:function`."""
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -33,85 +30,24 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
-class ModelSettings(Settings):
-    """A built-in model or `package.module:function`, and its arguments."""
-
-    name: BuiltInModel | Reference
-    arguments: Arguments = {}
-
-
-class ScheduleSettings(Settings):
-    """How the learning rate changes over the `max_epochs` of a training."""
-
-    name: ScheduleName = "constant"
-    step_size: Count = 10
-    """step: epochs between two reductions."""
-    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """step, exponential: factor of a reduction. plateau: factor too."""
-    patience: Annotated[int, Field(ge=0)] = 5
-    """plateau: epochs without improvement before a reduction."""
-    min_lr: NonNegative = 0.0
-    """cosine, plateau: the rate is never below this."""
-    warmup: Annotated[float, Field(gt=0, lt=1)] = 0.3
-    """one_cycle: share of the steps in which the rate rises."""
-
-
 class EarlyStoppingSettings(Settings):
     """When a training ends by itself, judged by the selection metric on validation rows."""
 
     patience: Count | None = None
-    """Epochs without an improvement of more than `min_delta`; null never stops."""
+    """End the training after this many epochs without an improvement of more than `min_delta`; null never does."""
     min_delta: NonNegative = 0.0
+    """A smaller improvement of the metric does not count as one."""
     threshold: Annotated[float, Field(allow_inf_nan=False)] | None = None
-    """Stop once the metric is as good as this."""
-
-
-class TrainingSettings(Settings):
-    """The epoch loop: how long, on what loss, and what is measured."""
-
-    max_epochs: Count = 27
-    loss: BuiltInLoss | Reference
-    metrics: Annotated[tuple[BuiltInMetric | Reference, ...], Field(strict=False)] = ()
-    schedule: ScheduleSettings = ScheduleSettings()
-    early_stopping: EarlyStoppingSettings = EarlyStoppingSettings()
-    batching: Literal["shuffle", "replacement", "sequential"] = "shuffle"
-    clip_grad_norm: Positive | None = None
-    """Gradients whose joint 2-norm is above this are scaled down to it."""
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,2})?)$")] = "auto"
-    """PyTorch takes the number of a device modulo 256, so that cuda:256 would be cuda:0."""
-
-
-class Hyperparameters(Settings):
-    """What a configuration may set beside `model.X` and `training.X`; defaults apply where it does not."""
-
-    optimizer: Optimizer = "sgd"
-    lr: Positive = 0.01
-    batch_size: Count | Literal["full"] = 32
-    """Rows a step; `full` is gradient descent on all training rows."""
-    weight_decay: NonNegative = 0.0
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """sgd, rmsprop."""
-    nesterov: bool = False
-    """sgd with momentum."""
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """adam, adamw."""
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """adam, adamw."""
-    alpha: Annotated[float, Field(ge=0, lt=1)] = 0.99
-    """rmsprop: smoothing of the squared gradient."""
-    eps: Positive = 1e-8
-    """adam, adamw, rmsprop, adagrad."""
-    max_iter: Count = 20
-    """lbfgs: inner iterations a step."""
-    history_size: Count = 10
-    """lbfgs."""
+    """End the training as soon as the metric is as good as this; null never does."""
 
 
 class ScoreSettings(Settings):
-    """The number that judges an epoch: `val_loss`, or one of the training's metrics on validation rows."""
+    """The number that judges an epoch: one of the metrics that the training measures on validation rows."""
 
     metric: str = "val_loss"
+    """The name of the metric."""
     mode: Literal["min", "max"] = "min"
+    """Whether low or high values are good."""
 
     def cost(self, score: float) -> float:
         """`score`, turned so that lower is better."""

@@ -21,7 +21,8 @@ from tune_jobs.search_spaces import Choice
 from tune_jobs.trainers import Trainer
 from tune_jobs.trainers.data.prepare import prepare_data
 from tune_jobs.trainers.pytorch.plan import plan_training
-from tune_jobs.trainers.settings import ScoreSettings, TrainingSettings
+from tune_jobs.trainers.pytorch.settings import TrainingSettings
+from tune_jobs.trainers.settings import ScoreSettings
 
 
 def small_table(name: str) -> Table:

@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812  # PyTorch's own customary name
 from torch import Tensor, nn
 
 from tune_jobs.trainers.pytorch.losses import Loss, build_loss
-from tune_jobs.trainers.settings import ModelSettings
+from tune_jobs.trainers.pytorch.settings import ModelSettings
 
 aten = torch.ops.aten
 

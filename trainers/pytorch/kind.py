@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from tune_jobs.trainers.data.settings import DataSettings
 from tune_jobs.trainers.interface import Capabilities
-from tune_jobs.trainers.settings import ModelSettings, Settings, TrainingSettings
+from tune_jobs.trainers.pytorch.settings import ModelSettings, TrainingSettings
+from tune_jobs.trainers.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)

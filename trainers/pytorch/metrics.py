@@ -10,8 +10,8 @@ from tune_jobs.trainers.data.encoding import Number
 from tune_jobs.trainers.errors import ModelError
 from tune_jobs.trainers.pytorch.metric_rules import metric_names
 from tune_jobs.trainers.pytorch.models import linear_weights
+from tune_jobs.trainers.pytorch.settings import TrainingSettings
 from tune_jobs.trainers.references import load_reference
-from tune_jobs.trainers.settings import TrainingSettings
 
 Metric = Callable[[Tensor, Tensor], float]
 """From outputs [n, k] and targets of all rows, both on the CPU, to a number."""

@@ -17,8 +17,8 @@ from tune_jobs.trainers.pytorch.model_arguments import (
     MlpArguments,
     parse_model_arguments,
 )
+from tune_jobs.trainers.pytorch.settings import ModelSettings
 from tune_jobs.trainers.references import load_reference
-from tune_jobs.trainers.settings import ModelSettings
 
 _ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     "relu": nn.ReLU,

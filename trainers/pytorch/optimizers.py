@@ -5,7 +5,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from tune_jobs.trainers.errors import ModelError
-from tune_jobs.trainers.settings import Hyperparameters
+from tune_jobs.trainers.pytorch.settings import Hyperparameters
 
 _FUSED_DEVICES = {"cpu", "cuda", "mps"}
 

@@ -8,13 +8,8 @@ with further dots (`training.schedule.name`).
 from collections.abc import Mapping
 from typing import Any
 
-from tune_jobs.trainers.settings import (
-    Hyperparameters,
-    ModelSettings,
-    ScoreSettings,
-    Settings,
-    TrainingSettings,
-)
+from tune_jobs.trainers.pytorch.settings import Hyperparameters, ModelSettings, TrainingSettings
+from tune_jobs.trainers.settings import ScoreSettings, Settings
 
 FIXED_TRAINING_KEYS = frozenset({"max_epochs", "loss", "metrics", "device"})
 """Training keys that a configuration may not set: trials would no longer be comparable."""

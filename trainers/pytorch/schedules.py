@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
-from tune_jobs.trainers.settings import ScheduleSettings
+from tune_jobs.trainers.pytorch.settings import ScheduleSettings
 
 
 class Schedule:

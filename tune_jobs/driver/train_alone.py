@@ -14,8 +14,8 @@ from tune_jobs.job.job import Job
 from tune_jobs.search_spaces import Problem
 from tune_jobs.trainers.errors import TrainerError
 from tune_jobs.trainers.pytorch.plan import plan_training
+from tune_jobs.trainers.pytorch.settings import ModelSettings
 from tune_jobs.trainers.results import EpochResult
-from tune_jobs.trainers.settings import ModelSettings
 from tune_jobs.worker.reporting import failure_reason
 
 _SECTIONS = frozenset(Job.model_fields)

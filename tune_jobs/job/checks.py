@@ -23,16 +23,14 @@ from tune_jobs.trainers.data.settings import BuiltInSource, DataSettings
 from tune_jobs.trainers.pytorch.metric_rules import check_metrics, metric_names
 from tune_jobs.trainers.pytorch.model_arguments import check_model_arguments, model_argument_names
 from tune_jobs.trainers.pytorch.plan import FIXED_TRAINING_KEYS, TrainingPlan, plan_training
-from tune_jobs.trainers.references import check_reference, did_you_mean
-from tune_jobs.trainers.settings import (
-    EarlyStoppingSettings,
+from tune_jobs.trainers.pytorch.settings import (
     Hyperparameters,
     ModelSettings,
     ScheduleSettings,
-    ScoreSettings,
-    Settings,
     TrainingSettings,
 )
+from tune_jobs.trainers.references import check_reference, did_you_mean
+from tune_jobs.trainers.settings import EarlyStoppingSettings, ScoreSettings, Settings
 
 LOWER_IS_BETTER = {"val_loss", "mse", "mae", "rmse", "param_error"}
 HIGHER_IS_BETTER = {"accuracy", "f1", "r2"}

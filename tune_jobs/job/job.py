@@ -25,7 +25,8 @@ from tune_jobs.job.settings import (
 from tune_jobs.search_spaces import Problem
 from tune_jobs.trainers.data.files import SUFFIXES
 from tune_jobs.trainers.data.settings import DataSettings
-from tune_jobs.trainers.settings import ModelSettings, ScoreSettings, Settings, TrainingSettings
+from tune_jobs.trainers.pytorch.settings import ModelSettings, TrainingSettings
+from tune_jobs.trainers.settings import ScoreSettings, Settings
 
 
 class Job(Settings):

@@ -18,7 +18,8 @@ from tune_jobs.report.scored_trials import Scored, scored
 from tune_jobs.report.slices import slice_figure
 from tune_jobs.report.timeline import timeline
 from tune_jobs.text import counted
-from tune_jobs.trainers.settings import BuiltInLoss, BuiltInMetric
+from tune_jobs.trainers.pytorch.settings import BuiltInMetric
+from tune_jobs.trainers.settings import BuiltInLoss
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from tune_jobs.record.events import Ending
 from tune_jobs.remote.store import StoreError
 from tune_jobs.trainers.interface import StopReason
 from tune_jobs.trainers.pytorch.plan import plan_training
-from tune_jobs.trainers.settings import ModelSettings, ScoreSettings, TrainingSettings
+from tune_jobs.trainers.pytorch.settings import ModelSettings, TrainingSettings
+from tune_jobs.trainers.settings import ScoreSettings
 from tune_jobs.worker.reporting import Reporter
 
 if TYPE_CHECKING:

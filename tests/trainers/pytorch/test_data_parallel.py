@@ -16,9 +16,9 @@ from tune_jobs.trainers.errors import DeviceError, Diverged, ModelError
 from tune_jobs.trainers.pytorch.batching import Batches
 from tune_jobs.trainers.pytorch.checkpoints import load_checkpoint, save_checkpoint
 from tune_jobs.trainers.pytorch.data_parallel import ALONE, Alone, share_of, unite_windows, window_of
+from tune_jobs.trainers.pytorch.settings import Optimizer, ScheduleName
 from tune_jobs.trainers.pytorch.tensors import TensorRows
 from tune_jobs.trainers.pytorch.trainer import Trainer, best_model
-from tune_jobs.trainers.settings import Optimizer, ScheduleName
 
 ROWS = st.integers(1, 200)
 WORKERS = st.integers(1, 9)

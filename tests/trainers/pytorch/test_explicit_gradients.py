@@ -11,8 +11,8 @@ from tune_jobs.trainers.errors import ModelError
 from tune_jobs.trainers.pytorch.explicit_gradients import explicit_gradients
 from tune_jobs.trainers.pytorch.losses import build_loss
 from tune_jobs.trainers.pytorch.models import build_model
+from tune_jobs.trainers.pytorch.settings import ModelSettings
 from tune_jobs.trainers.pytorch.trainer import Trainer
-from tune_jobs.trainers.settings import ModelSettings
 
 LOSSES = ["mse", "mae", "huber", "cross_entropy", "binary_cross_entropy"]
 ACTIVATIONS = ["relu", "tanh", "gelu", "sigmoid"]

@@ -8,7 +8,7 @@ from torch import nn
 
 from tune_jobs.trainers.pytorch.fused_updates import FusedUpdate
 from tune_jobs.trainers.pytorch.optimizers import build_optimizer
-from tune_jobs.trainers.settings import Hyperparameters
+from tune_jobs.trainers.pytorch.settings import Hyperparameters
 
 CPU = torch.device("cpu")
 STEPS = 20

@@ -6,8 +6,9 @@ from tune_jobs.trainers.pytorch.metric_rules import (
     check_metrics,
     metric_names,
 )
+from tune_jobs.trainers.pytorch.settings import BuiltInMetric, TrainingSettings
 from tune_jobs.trainers.results import EpochResult
-from tune_jobs.trainers.settings import BuiltInLoss, BuiltInMetric, ScoreSettings, TrainingSettings
+from tune_jobs.trainers.settings import BuiltInLoss, ScoreSettings
 
 
 def training(*metrics, loss="mse"):

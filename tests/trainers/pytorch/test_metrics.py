@@ -15,8 +15,8 @@ from tune_jobs.trainers.data.settings import DataSettings
 from tune_jobs.trainers.errors import ModelError
 from tune_jobs.trainers.pytorch import metrics
 from tune_jobs.trainers.pytorch.metrics import build_metrics, measure
+from tune_jobs.trainers.pytorch.settings import TrainingSettings
 from tune_jobs.trainers.pytorch.trainer import Trainer
-from tune_jobs.trainers.settings import TrainingSettings
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from tune_jobs.trainers.errors import ModelError
 from tune_jobs.trainers.pytorch.models import build_model, linear_weights
-from tune_jobs.trainers.settings import ModelSettings
+from tune_jobs.trainers.pytorch.settings import ModelSettings
 
 
 def build(info, name, **arguments):

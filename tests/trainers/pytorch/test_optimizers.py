@@ -6,8 +6,8 @@ from torch import nn
 
 from tune_jobs.trainers.errors import ModelError
 from tune_jobs.trainers.pytorch.optimizers import build_optimizer
+from tune_jobs.trainers.pytorch.settings import Hyperparameters, Optimizer
 from tune_jobs.trainers.pytorch.trainer import Trainer
-from tune_jobs.trainers.settings import Hyperparameters, Optimizer
 
 CPU = torch.device("cpu")
 

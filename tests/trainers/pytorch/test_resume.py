@@ -12,8 +12,8 @@ import torch
 
 from tune_jobs.trainers.errors import CheckpointError
 from tune_jobs.trainers.pytorch.checkpoints import load_checkpoint, save_checkpoint
+from tune_jobs.trainers.pytorch.settings import Optimizer, ScheduleName
 from tune_jobs.trainers.pytorch.trainer import Trainer
-from tune_jobs.trainers.settings import Optimizer, ScheduleName
 
 MAX_EPOCHS = 4
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tune_jobs.trainers.pytorch.schedules import Schedule
+from tune_jobs.trainers.pytorch.settings import ScheduleSettings
 from tune_jobs.trainers.pytorch.trainer import Trainer
-from tune_jobs.trainers.settings import ScheduleSettings
 
 LR = 0.4
 

@@ -12,7 +12,8 @@ from tune_jobs.job.checks import check_configuration, module_path, notices, para
 from tune_jobs.job.job import Job
 from tune_jobs.search_spaces import parse_space
 from tune_jobs.trainers.data import SUFFIXES
-from tune_jobs.trainers.settings import ModelSettings, ScoreSettings, TrainingSettings
+from tune_jobs.trainers.pytorch.settings import ModelSettings, TrainingSettings
+from tune_jobs.trainers.settings import ScoreSettings
 
 Problems = Callable[[Mapping[str, Any]], list[str]]
 WriteJob = Callable[..., Path]
