@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,8 @@ from tune_jobs.remote.mirror import mirrored
 from tune_jobs.remote.working_copy import at_work, complete, fetch_checkpoints
 from tune_jobs.selection.rule import read_selection
 from tune_jobs.submission.handover import home_of
+from tune_jobs.tracking.base import TrackedRun
+from tune_jobs.tracking.opening import feed_trackers
 from tune_jobs.trainers.data import DataInfo
 from tune_jobs.trainers.pytorch.plan import TrainingPlan, plan_training
 
@@ -223,14 +225,13 @@ class Run:
 
     def _append_result(self, journal: Journal, past: Sequence[Event], evaluated: HoldoutEvaluated) -> None:
         """Adds to the journal what the ledger holds by now, for the trackers too; neither may lose the result."""
-        from tune_jobs.tracking import follow  # noqa: PLC0415 (they know of runs)
-
-        with ExitStack() as guests:
-            lost = "the result of the test is not tracked"
-            follow(journal, self.job, self._folder, in_force(past), guests, lost)
-            with suppress(StorageFailed):  # a resumption or a repair adds it from the ledger
-                journal.append(evaluated)
-                self._events += 1
+        tracked = TrackedRun(self.job, self.path, in_force(past))
+        with (
+            feed_trackers(journal, tracked, lost="the result of the test is not tracked"),
+            suppress(StorageFailed),  # a resumption or a repair adds it from the ledger
+        ):
+            journal.append(evaluated)
+            self._events += 1
 
     @contextmanager
     def _results_kept(self) -> Iterator[None]:

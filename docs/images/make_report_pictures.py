@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from tune_jobs.report import write_report
+from tune_jobs.report.writing import write_report
 
 IMAGES = Path(__file__).resolve().parent
 PARTS = {

@@ -31,7 +31,7 @@ from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal, read_journal
 from tune_jobs.record.live import LiveRun
 from tune_jobs.record.run_record import RunRecord
-from tune_jobs.report import write_report
+from tune_jobs.report.writing import write_report
 from tune_jobs.results import Run, open_run
 from tune_jobs.worker.trial import make_trainer
 

@@ -40,8 +40,10 @@ from tune_jobs.job.job import Job
 from tune_jobs.location import Location, is_uri
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.remote.working_copy import pull_all, shown
+from tune_jobs.report.writing import write_report
 from tune_jobs.search_spaces import Problem, SearchSpaceError
 from tune_jobs.text import configuration_text, readable
+from tune_jobs.tracking.opening import reminders
 from tune_jobs.trainers.errors import CheckpointError, Diverged, TrainerError
 
 Command = Callable[[argparse.Namespace, list[str], Console], None]
@@ -301,7 +303,8 @@ def _print_run(path: Path, console: Console, most: int) -> None:
         console.print(more, style="dim", markup=False)
     for line in failures_display(opened.record):
         console.print(line, style="red", markup=False)
-    for line in standing_lines(opened):
+    left = reminders(RunFolder(opened.path)) if opened.ending else []
+    for line in (*standing_lines(opened), *left):
         console.print(line, markup=False)
     if opened.ending is not None and opened.record.trials:
         console.print(f"report: tune-jobs report {address}", style="dim", markup=False)
@@ -382,8 +385,6 @@ def _test(options: argparse.Namespace, rest: list[str], console: Console) -> Non
 
 
 def _report(options: argparse.Namespace, rest: list[str], console: Console) -> None:
-    from tune_jobs.report import write_report  # noqa: PLC0415 (imports pandas, Optuna and plotly)
-
     console.print(f"report: {write_report(options.run, options.output)}", markup=False)
 
 

@@ -15,13 +15,12 @@ from tune_jobs.job.rung_epochs import reach_text
 from tune_jobs.record.events import Ending, Status
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.run_record import RunRecord, TrialRecord, failures
+from tune_jobs.results import Run, open_run
 from tune_jobs.selection.rule import rank
 from tune_jobs.text import configuration_text, counted, number_text, train_command
-from tune_jobs.tracking.wandb_files import upload_line
 
 if TYPE_CHECKING:
     from tune_jobs.job.job import Job
-    from tune_jobs.results import Run
     from tune_jobs.trainers.data import PreparedData
 
 
@@ -64,7 +63,7 @@ def _cells(trial: TrialRecord, record: RunRecord) -> Sequence[str]:
     )
 
 
-def trial_display(opened: "Run", trial_id: str) -> list[str | Table]:
+def trial_display(opened: Run, trial_id: str) -> list[str | Table]:
     """One trial in full: how it ended, its epochs, and the command that trains it again without Ray."""
     trial = opened.record.trials[trial_id]
     rows = [trial.epochs[epoch] for epoch in sorted(trial.epochs)]
@@ -101,7 +100,7 @@ def failures_display(record: RunRecord) -> list[str]:
     ]
 
 
-def standing_lines(opened: "Run") -> list[str]:
+def standing_lines(opened: Run) -> list[str]:
     """How a run ended, who won, and whether the holdout was opened."""
     record = opened.record
     cut_off = len(record.with_status(Status.INTERRUPTED))
@@ -131,11 +130,10 @@ def standing_lines(opened: "Run") -> list[str]:
         lines.append(
             "test seen: trials were trained after the holdout was opened, so that its result is no honest estimate"
         )
-    to_upload = upload_line(RunFolder(opened.path).wandb) if record.ending else None
-    return [*lines, to_upload] if to_upload else lines
+    return lines
 
 
-def ending_text(opened: "Run") -> str:
+def ending_text(opened: Run) -> str:
     """How the run ended, and what goes on with it where it did not come to its end."""
     if opened.ending is None and opened.in_progress:
         return "in progress"
@@ -184,7 +182,7 @@ _ENDED = {
 }
 
 
-def _ended(opened: "Run") -> str:
+def _ended(opened: Run) -> str:
     if opened.ending is None:
         return "not yet" if opened.in_progress else "killed"
     return _ENDED[opened.ending]
@@ -192,8 +190,6 @@ def _ended(opened: "Run") -> str:
 
 def runs_display(folder: Path) -> Table:
     """The runs in `folder`, the newest last, one row each."""
-    from tune_jobs.results import open_run  # noqa: PLC0415 (it imports this package's data layer)
-
     runs = sorted(
         (path for path in folder.iterdir() if RunFolder(path).is_run), key=lambda p: p.stat().st_mtime
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,12 +43,13 @@ from tune_jobs.record.storage_failures import storage_failures, write_test
 from tune_jobs.record.tables import write_tables
 from tune_jobs.remote.mirror import AfterUpload, mirrored
 from tune_jobs.remote.working_copy import checkpoints_of, complete
+from tune_jobs.report.writing import write_report
 from tune_jobs.results import Run, open_run
 from tune_jobs.selection.rule import select_winner, write_selection
 from tune_jobs.signals import Interrupts, interrupts
 from tune_jobs.submission.handover import Handover, job_of_submission, keep_modules
-from tune_jobs.tracking import follow, open_trackers
-from tune_jobs.tracking.base import Guest
+from tune_jobs.tracking.base import Guest, TrackedRun
+from tune_jobs.tracking.opening import feed_trackers, open_trackers
 
 if TYPE_CHECKING:
     from tune_jobs.cluster.view import Look
@@ -221,7 +223,7 @@ def following(job: Job, run: LiveRun, listeners: Sequence[Listener]) -> Iterator
     epochs = (*job.rungs, job.max_epochs)
     study = StudyMirror.on(run.folder, job.search.space, job.selection, epochs, run.past)
     with ExitStack() as open_:
-        guests = [Guest(study, "the Optuna study"), *open_trackers(job, run.folder, run.past)]
+        guests = [Guest(study, "the Optuna study"), *open_trackers(_tracked(job, run.folder, run.past))]
         for guest in guests:
             open_.enter_context(guest)
         for listener in (run.record.apply, *listeners):
@@ -229,6 +231,10 @@ def following(job: Job, run: LiveRun, listeners: Sequence[Listener]) -> Iterator
         for guest in guests:
             run.journal.follow(guest)
         yield
+
+
+def _tracked(job: Job, folder: RunFolder, events: Sequence[Event]) -> TrackedRun:
+    return TrackedRun(job, folder.path, events, write_report=partial(write_report, folder.path))
 
 
 def conclude(run: LiveRun, ending: Ending) -> None:
@@ -247,8 +253,7 @@ def _conclude_again(job: Job, folder: RunFolder, journal: Journal) -> None:
     """Does what is left where a run was killed while it was concluded, or its trackers while they wrote."""
     past = in_force(journal.past)
     selected = any(isinstance(event, WinnerSelected) for event in past)
-    with ExitStack() as guests:
-        follow(journal, job, folder, past, guests, "what trackers may lack is not made good")
+    with feed_trackers(journal, _tracked(job, folder, past), lost="what trackers may lack is not made good"):
         _select(RunRecord.replay(past, job.selection), folder, None if selected else journal)
 
 

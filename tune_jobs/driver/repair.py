@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from tune_jobs.driver.resumption import append_openings
@@ -25,10 +26,12 @@ from tune_jobs.record.storage_failures import reason_of
 from tune_jobs.record.tables import write_tables
 from tune_jobs.remote.mirror import mirrored
 from tune_jobs.remote.working_copy import complete
+from tune_jobs.report.writing import write_report
 from tune_jobs.results import job_of
 from tune_jobs.selection.rule import select_winner, write_selection
 from tune_jobs.text import counted
-from tune_jobs.tracking import TrackedRun, file_trackers
+from tune_jobs.tracking.base import TrackedRun
+from tune_jobs.tracking.opening import file_trackers
 from tune_jobs.tracking.optuna_study import StudyMirror
 from tune_jobs.tracking.wandb_files import upload_command
 
@@ -201,8 +204,13 @@ def _replace(
     shutil.rmtree(staging.path.parent, ignore_errors=True)
     staging.path.mkdir(parents=True)
     try:
-        staged = TrackedRun(job.model_copy(update={"tracking": tracking}), staging.path, events)
-        for make in file_trackers(staged, folder.path).values():
+        staged = TrackedRun(
+            job.model_copy(update={"tracking": tracking}),
+            staging.path,
+            events,
+            write_report=partial(write_report, folder.path),
+        )
+        for make in file_trackers(staged).values():
             make().close()  # it writes what it finds missing, which is everything
         made = staging.path / files.name
         made.mkdir(exist_ok=True)  # without a trial there are no files

@@ -54,6 +54,8 @@ class TrackedRun:
 
     Where the run is resumed the last of them is the `RunResumed`, of which the tracker is told as well.
     """
+    write_report: Callable[[], Path] | None = None
+    """Writes the run's report anew and returns its file; None if the one who opens the trackers cannot write it."""
 
     def record(self) -> RunRecord:
         """What `events` lead to."""

@@ -20,10 +20,8 @@ from tune_jobs.tracking.wandb_files import not_uploaded
 from tune_jobs.tracking.wandb_runs import WandbRuns, best_values, define_metrics, epoch_times, trial_config
 from tune_jobs.tracking.wandb_summary import (
     SUMMARY,
-    WriteReport,
     made_report,
     test_part,
-    write_report,
     write_summary,
     write_test,
 )
@@ -46,23 +44,13 @@ class WandbTracker:
     that what is uploaded once more changes nothing.
 
     Args:
-        run: what is tracked.
-        home: the run folder, where `run.path` only stands in for it.
-        report: makes the report that the summary holds.
-        patience: seconds that `close` waits for the upload at most.
+        run: What is tracked; the summary holds the report that it can write.
+        patience: Seconds that `close` waits for the upload at most.
     """
 
-    def __init__(
-        self,
-        run: TrackedRun,
-        *,
-        home: Path | None = None,
-        report: WriteReport = write_report,
-        patience: float = UPLOAD_SECONDS,
-    ) -> None:
+    def __init__(self, run: TrackedRun, *, patience: float = UPLOAD_SECONDS) -> None:
         assert run.job.tracking.wandb is not None
-        self._run, self._home = run, home or run.path
-        self._report, self._patience = report, patience
+        self._run, self._patience = run, patience
         self._record = run.record()
         self._files = run.path / "wandb"
         self._closed = ClosedParts(self._files)
@@ -172,9 +160,11 @@ class WandbTracker:
         """Writes the summary, and what was measured on the test rows, unless that has been done."""
         job, selected = self._run.job, self._selected
         if selected is not None and not self._closed.holds(SUMMARY, selected.time):
-            report = made_report(self._home, self._report)
+            write_report = self._run.write_report
+            report = None if write_report is None else made_report(write_report)
             self._send(write_summary(self._wandb, job, self._record, selected, report))
-            self._closed.add(SUMMARY, selected.time)
+            if write_report is not None:  # else a later driver writes the summary once more, with the report
+                self._closed.add(SUMMARY, selected.time)
         for test in self._tests:
             if not self._closed.holds(test_part(test), test.time):
                 self._send(write_test(self._wandb, job, self._record, test))

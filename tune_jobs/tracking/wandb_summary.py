@@ -16,17 +16,7 @@ from tune_jobs.tracking.wandb_runs import WandbRuns, job_config
 
 SUMMARY: Final = "summary"
 
-WriteReport = Callable[[Path], Path]
-"""Writes the report of the run in a folder, and returns its file."""
-
 _LOG = logging.getLogger(__name__)
-
-
-def write_report(path: Path) -> Path:
-    """The report of the run folder at `path`, made anew."""
-    from tune_jobs.report import write_report as write  # noqa: PLC0415 (plotly, seconds after the run's end)
-
-    return write(path)
 
 
 def write_summary(
@@ -98,10 +88,10 @@ def test_part(test: HoldoutEvaluated) -> str:
     return f"test-{test.number}"
 
 
-def made_report(path: Path, write: WriteReport) -> Path | None:
-    """The report of the run folder at `path`; None where it cannot be made: the summary goes without."""
+def made_report(write_report: Callable[[], Path]) -> Path | None:
+    """Return the file of the report; None if it cannot be written: the summary goes without."""
     try:
-        return write(path)
+        return write_report()
     except Exception as error:
         _LOG.warning(
             "W&B: the summary has no report: %s: %s", type(error).__name__, " ".join(str(error).split())

@@ -39,7 +39,8 @@ from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal, read_journal
 from tune_jobs.record.live import LiveRun
 from tune_jobs.record.run_record import RunRecord
-from tune_jobs.tracking import open_trackers
+from tune_jobs.tracking.base import TrackedRun
+from tune_jobs.tracking.opening import open_trackers
 from tune_jobs.tracking.optuna_study import StudyMirror, study_storage
 
 SPACE = {
@@ -83,7 +84,7 @@ def made_live(path: Path, *, place: int | None = None, ended: bool = True, **tra
             for follower in (
                 record.apply,
                 study,
-                *map(stack.enter_context, open_trackers(job, folder, past)),
+                *map(stack.enter_context, open_trackers(TrackedRun(job, folder.path, past))),
             ):
                 journal.follow(follower)
             for event in part:

@@ -30,7 +30,7 @@ from tune_jobs.remote.working_copy import (
     pull_all,
     shown,
 )
-from tune_jobs.report import write_report
+from tune_jobs.report.writing import write_report
 
 __all__ = ["machine", "on_the_first"]
 

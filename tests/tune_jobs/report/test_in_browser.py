@@ -12,7 +12,7 @@ import pytest
 from tests.tune_jobs.report.runs import HOSTILE, trials
 from tune_jobs.record.events import Ending, Status
 from tune_jobs.record.folder import RunFolder
-from tune_jobs.report import write_report
+from tune_jobs.report.writing import write_report
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -16,7 +16,7 @@ from tune_jobs.holdout.rows import LEDGER
 from tune_jobs.record.events import Ending, RunResumed, Status, TrialStarted
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal
-from tune_jobs.report import write_report
+from tune_jobs.report.writing import write_report
 
 MakeRun = Callable[..., RunFolder]
 MEGABYTE = 1_000_000

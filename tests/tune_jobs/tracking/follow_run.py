@@ -5,6 +5,7 @@ It stops in the middle, says so, and goes on with the next line that it reads.
 
 import sys
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from tune_jobs import Job
@@ -14,7 +15,7 @@ from tune_jobs.tracking import Guest, TrackedRun
 from tune_jobs.tracking.wandb import WandbTracker
 
 
-def a_report(path: Path) -> Path:
+def write_report(path: Path) -> Path:
     report = path / "report.html"
     report.write_text("<!doctype html><title>A report</title>")
     return report
@@ -30,7 +31,7 @@ def main() -> None:
     coming = read_journal(events)
     with ExitStack() as stack, Journal(path / "journal" / "events.jsonl") as journal:
         past = in_force([*journal.past, *coming[:1]]) if journal.past else []
-        tracker = WandbTracker(TrackedRun(job, path, past), report=a_report, patience=patience)
+        tracker = WandbTracker(TrackedRun(job, path, past, partial(write_report, path)), patience=patience)
         journal.follow(stack.enter_context(Guest(tracker, "W&B")))
         for number, event in enumerate(coming):
             if number == len(coming) // 2:

@@ -16,7 +16,8 @@ from tune_jobs.driver import lifecycle as driver
 from tune_jobs.errors import ResourceError
 from tune_jobs.record.events import RunEnded, RunStarted, WinnerSelected
 from tune_jobs.record.folder import RunFolder
-from tune_jobs.tracking import Guest, open_trackers
+from tune_jobs.tracking.base import Guest, TrackedRun
+from tune_jobs.tracking.opening import open_trackers
 from tune_jobs.tuning import ray_session as ray_connection
 
 
@@ -24,8 +25,8 @@ def test_without_tracking_nothing_of_it_is_imported_or_made(tmp_path: Path) -> N
     (tmp_path / "job.yaml").write_text(make_job().to_yaml())
     code = (
         "import sys; from pathlib import Path; import tune_jobs.driver.lifecycle; from tune_jobs import Job;"
-        "from tune_jobs.record.folder import RunFolder; from tune_jobs.tracking import open_trackers;"
-        "print(open_trackers(Job.from_file('job.yaml'), RunFolder(Path('run'))));"
+        "from tune_jobs.tracking.base import TrackedRun; from tune_jobs.tracking.opening import open_trackers;"
+        "print(open_trackers(TrackedRun(Job.from_file('job.yaml'), Path('run'))));"
         "print({'wandb', 'tensorboardX', 'torch', 'ray'} & sys.modules.keys())"
     )
     output = subprocess.run(
@@ -44,7 +45,7 @@ def test_a_missing_package_is_one_clear_message(
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ResourceError) as caught:
-        open_trackers(make_job(**tracking), make_folder(tmp_path))
+        open_trackers(TrackedRun(make_job(**tracking), make_folder(tmp_path).path))
     (key,) = tracking
     assert str(caught.value) == (
         f"tracking.{key}: the package {package} is not installed; install it with `pip install {package}`, or leave "

@@ -14,7 +14,8 @@ from tune_jobs import Job, run
 from tune_jobs.errors import JobError
 from tune_jobs.job.checks import importable_from
 from tune_jobs.record.journal import read_journal
-from tune_jobs.tracking import open_trackers
+from tune_jobs.tracking.base import TrackedRun
+from tune_jobs.tracking.opening import open_trackers
 
 ROOT = Path(__file__).resolve().parents[3]
 CODE = """
@@ -53,7 +54,7 @@ def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
 def follow(home: Path, *names: str) -> Path:
     folder = make_folder(home / "runs")
     with importable_from(home):
-        track(folder, run_events(), open_trackers(make_job(trackers=list(names)), folder))
+        track(folder, run_events(), open_trackers(TrackedRun(make_job(trackers=list(names)), folder.path)))
     assert len(read_journal(folder.journal)) == len(run_events())
     return folder.path
 

@@ -27,7 +27,8 @@ from tests.tune_jobs.tracking.conftest import (
 from tune_jobs.record.events import HoldoutEvaluated, HoldoutUnsealed
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import read_journal
-from tune_jobs.tracking import open_trackers
+from tune_jobs.tracking.base import TrackedRun
+from tune_jobs.tracking.opening import open_trackers
 
 JOB = make_job(tensorboard=True)
 
@@ -105,7 +106,7 @@ class HParamsTab:
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     folder = make_folder(tmp_path_factory.mktemp("runs"))
-    track(folder, run_events(), open_trackers(JOB, folder))
+    track(folder, run_events(), open_trackers(TrackedRun(JOB, folder.path)))
     return folder
 
 
@@ -176,7 +177,7 @@ def test_the_tab_has_a_row_for_every_trial_with_its_configuration_and_its_score(
 
 def test_the_result_of_the_test_is_there_once_the_holdout_was_opened(tmp_path: Path) -> None:
     folder = make_folder(tmp_path)
-    track(folder, run_events(), open_trackers(JOB, folder))
+    track(folder, run_events(), open_trackers(TrackedRun(JOB, folder.path)))
     ended = [
         path for trial_id in ("0000", "0001", "0002") for path in (folder.tensorboard / trial_id).iterdir()
     ]
@@ -188,7 +189,7 @@ def test_the_result_of_the_test_is_there_once_the_holdout_was_opened(tmp_path: P
         HoldoutUnsealed(trial_id="0000"),
         HoldoutEvaluated(number=1, trial_id="0000", results=results),
     ]
-    track(folder, opened, open_trackers(JOB, folder, past))
+    track(folder, opened, open_trackers(TrackedRun(JOB, folder.path, past)))
     assert scalars_of(folder, "test-1") == {("test_loss", 3): 0.5, ("test_accuracy", 3): 0.75}
     assert {path: path.read_bytes() for path in ended} == before
     assert len(HParamsTab(folder).rows()) == len(CONFIGURATIONS)

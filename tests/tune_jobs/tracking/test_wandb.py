@@ -31,9 +31,10 @@ import os
 import subprocess
 import sys
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
-from tests.tune_jobs.tracking.follow_run import a_report
+from tests.tune_jobs.tracking.follow_run import write_report
 from tune_jobs import Job
 from tune_jobs.record.events import in_force
 from tune_jobs.record.journal import Journal, read_journal
@@ -43,7 +44,8 @@ from tune_jobs.tracking.wandb import WandbTracker
 job, path, events = Job.from_file(sys.argv[1]), Path(sys.argv[2]), read_journal(Path(sys.argv[3]))
 with ExitStack() as stack, Journal(path / "journal" / "events.jsonl") as journal:
     past = in_force([*journal.past, *events[:1]]) if journal.past else []
-    tracker = WandbTracker(TrackedRun(job, path, past), report=a_report if len(sys.argv) < 5 else lambda _: 1 / 0)
+    writers = {"written": partial(write_report, path), "failing": lambda: 1 / 0, "none": None}
+    tracker = WandbTracker(TrackedRun(job, path, past, writers[sys.argv[4]]))
     journal.follow(stack.enter_context(Guest(tracker, "W&B")))
     for event in events:
         journal.append(event)
@@ -63,7 +65,7 @@ class Tracked:
 
 
 def follow(
-    root: Path, folder: RunFolder, events: list[Event], *, report: bool = True, url: str = ""
+    root: Path, folder: RunFolder, events: list[Event], *, report: str = "written", url: str = ""
 ) -> Tracked:
     coming = root / "coming.jsonl"
     coming.unlink(missing_ok=True)
@@ -71,9 +73,8 @@ def follow(
         for event in events:
             journal.append(event)
     (root / "job.yaml").write_text(JOB.to_yaml())
-    more = [] if report else ["without"]
     process = subprocess.run(
-        [sys.executable, "-c", TRACK, root / "job.yaml", folder.path, coming, *more],
+        [sys.executable, "-c", TRACK, root / "job.yaml", folder.path, coming, report],
         cwd=ROOT,
         env=wandb_environment(root / "home", **({"WANDB_BASE_URL": url} if url else {})),
         stdin=subprocess.DEVNULL,
@@ -198,10 +199,17 @@ def test_the_summary_has_the_winner_the_counts_the_table_and_the_report(tracked:
 
 
 def test_a_summary_without_its_report_is_written_and_the_reason_is_said(tmp_path: Path) -> None:
-    tracked = follow(tmp_path, make_folder(tmp_path / "runs"), run_events(), report=False)
+    tracked = follow(tmp_path, make_folder(tmp_path / "runs"), run_events(), report="failing")
     assert tracked.runs["summary"].summary["winner"]["id"] == "0000"
     assert "report" not in tracked.runs["summary"].summary
     assert tracked.process.stderr == "W&B: the summary has no report: ZeroDivisionError: division by zero\n"
+
+
+def test_a_summary_by_who_cannot_write_the_report_gets_it_from_a_later_driver(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "runs")
+    assert "report" not in follow(tmp_path, folder, run_events(), report="none").runs["summary"].summary
+    opened: list[Event] = [HoldoutUnsealed(trial_id="0000", reason="to know"), TEST]
+    assert "report" in follow(tmp_path, folder, opened).runs["summary"].summary
 
 
 def test_the_test_is_a_run_of_its_own_that_is_there_once_the_holdout_was_opened(

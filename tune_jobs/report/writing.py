@@ -1,0 +1,58 @@
+"""Write the report of a run into its folder, or to another file."""
+
+from contextlib import suppress
+from pathlib import Path
+
+from tune_jobs.errors import RunFolderError
+from tune_jobs.record.events import in_force
+from tune_jobs.record.folder import RunFolder, replacing
+from tune_jobs.record.journal import read_journal
+from tune_jobs.record.run_record import RunRecord
+from tune_jobs.record.storage_failures import reason_of
+from tune_jobs.remote.working_copy import at_work
+from tune_jobs.results import job_of
+
+
+def write_report(path: str | Path, output: Path | None = None) -> Path:
+    """Writes the report of the run in the folder at `path`, whether the run has ended or is in progress.
+
+    Args:
+        path: the run folder.
+        output: the file; None is `report.html` in the run folder.
+
+    Returns:
+        The file, which was replaced as a whole.
+
+    Raises:
+        RunFolderError: it is no run folder, or the file cannot be written.
+        DamagedRun: the journal, the job or the ledger of the holdout is damaged.
+    """
+    from tune_jobs.report.page import make_page, render  # noqa: PLC0415 (plotly, Optuna and pandas: seconds)
+
+    folder = RunFolder.open(path)
+    in_progress = at_work(folder)  # asked first: a run that ends in between has its end in the journal
+    events = read_journal(folder.journal)
+    job = job_of(folder, events)
+    record = RunRecord.replay(in_force(events), job.selection)
+    page = make_page(folder, job, record, events, in_progress=in_progress)
+    target = folder.report if output is None else output
+    if target.exists() and not target.is_file():
+        raise RunFolderError(
+            f"{target}: not a file, so that it cannot be replaced; give another with `--output FILE`"
+        )
+    content = render(page).encode()
+    try:
+        with suppress(FileNotFoundError):
+            _write(target, content)
+            return target
+        _write(target, content)  # of two that write at once, one takes the other's file for a leftover
+    except OSError as error:
+        raise RunFolderError(
+            f"{target}: cannot be written ({reason_of(error, target.parent)}); give another file with `--output FILE`"
+        ) from error
+    return target
+
+
+def _write(target: Path, content: bytes) -> None:
+    with replacing(target) as file:
+        file.write(content)
