@@ -28,7 +28,7 @@ from tune_jobs.trainers.errors import Diverged
 from tune_jobs.trainers.interface import StopReason
 from tune_jobs.trainers.results import EpochResult
 from tune_jobs.trainers.settings import ScoreSettings
-from tune_jobs.tuning.components import SteeringPlan, steering
+from tune_jobs.tuning.components import TuningPlan, open_components
 from tune_jobs.tuning.loop import JournalCallback
 from tune_jobs.worker.reporting import Reporter
 
@@ -102,7 +102,7 @@ def tune_jobs(
         proposals: made when they are asked for, or one trial before, as for a worker that must not wait.
         listeners: told of every event of the journal.
     """
-    plan = SteeringPlan(
+    plan = TuningPlan(
         search=SearchSettings(space=table.space, trials=table.configurations, **search),
         scheduler=SchedulerSettings(**{"reduction_factor": REDUCTION_FACTOR, **scheduler}),
         score=ScoreSettings(),
@@ -117,15 +117,15 @@ def tune_jobs(
         record = RunRecord(ScoreSettings())
         with (
             Journal(folder.journal, record.apply, *listeners) as journal,
-            steering(plan, run := LiveRun(folder, journal, record)) as steers,
+            open_components(plan, run := LiveRun(folder, journal, record)) as components,
         ):
             yield Contestant(
-                scheduler=steers.scheduler,
-                searcher=steers.searcher,
+                scheduler=components.scheduler,
+                searcher=components.searcher,
                 most_pending=workers,
                 train=partial(as_a_run, max_epochs=table.steps, rungs=plan.rungs),
                 configuration=lambda config: config["configuration"],
-                callback=JournalCallback(run, steers, LimitSettings()),
+                callback=JournalCallback(run, components, LimitSettings()),
             )
 
 

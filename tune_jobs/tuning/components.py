@@ -1,4 +1,4 @@
-"""What steers a run under Ray Tune: its scheduler and its searcher, put together on the run's journal."""
+"""The parts of a run that Ray Tune is given: its scheduler and its searcher, built on the run's journal."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -25,7 +25,7 @@ from tune_jobs.tuning.stopping_scheduler import ReplayedScheduler, replayed
 
 
 @dataclass(frozen=True, kw_only=True)
-class SteeringPlan:
+class TuningPlan:
     """What the scheduler and the searcher of a run are to do."""
 
     search: SearchSettings
@@ -54,7 +54,7 @@ class SteeringPlan:
 
 
 @dataclass(frozen=True)
-class Steering:
+class Components:
     """The objects that Ray Tune is given, and what they rest on."""
 
     scheduler: TrialScheduler
@@ -66,9 +66,9 @@ class Steering:
 
 
 @contextmanager
-def steering(
-    plan: SteeringPlan, run: LiveRun, out_of_time: Callable[[], bool] = lambda: False
-) -> Iterator[Steering]:
+def open_components(
+    plan: TuningPlan, run: LiveRun, out_of_time: Callable[[], bool] = lambda: False
+) -> Iterator[Components]:
     """Scheduler and searcher, which go on from the run's past and follow its journal.
 
     Args:
@@ -102,11 +102,11 @@ def steering(
             scheduler = _waiting(plan, journal, tables, reports, searcher, out_of_time, ended)
         else:
             scheduler = _replayed(plan, run, reports, ended)
-        yield Steering(scheduler, searcher, reports, tables, out_of_time)
+        yield Components(scheduler, searcher, reports, tables, out_of_time)
 
 
 @contextmanager
-def make_proposals(plan: SteeringPlan, events: Iterable[Event] = ()) -> Iterator[Proposals]:
+def make_proposals(plan: TuningPlan, events: Iterable[Event] = ()) -> Iterator[Proposals]:
     """The proposals of a run whose journal holds `events`; a method that thinks does so in a process of its own."""
     history = SearchHistory(plan.search.space, plan.rungs, plan.max_epochs, plan.score)
     arguments = (plan.search, plan.scheduler.reduction_factor, plan.seed)
@@ -128,7 +128,7 @@ def make_proposals(plan: SteeringPlan, events: Iterable[Event] = ()) -> Iterator
 
 
 def _replayed(
-    plan: SteeringPlan, run: LiveRun, reports: ReportLog, ended: Callable[[str], bool]
+    plan: TuningPlan, run: LiveRun, reports: ReportLog, ended: Callable[[str], bool]
 ) -> TrialScheduler:
     rule = replayed(ray_scheduler(plan.scheduler, plan.max_epochs), plan.rungs, plan.score, run.past)
     run.journal.follow(rule.apply)
@@ -136,7 +136,7 @@ def _replayed(
 
 
 def _waiting(
-    plan: SteeringPlan,
+    plan: TuningPlan,
     journal: Journal,
     tables: RungTables,
     reports: ReportLog,

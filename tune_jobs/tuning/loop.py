@@ -31,7 +31,7 @@ from tune_jobs.record.events import (
 )
 from tune_jobs.record.live import LiveRun
 from tune_jobs.record.storage_failures import storage_failures
-from tune_jobs.tuning.components import Steering, SteeringPlan, steering
+from tune_jobs.tuning.components import Components, TuningPlan, open_components
 from tune_jobs.tuning.promotion_scheduler import trial_id_of
 from tune_jobs.tuning.ray_patches import trainables_remembered
 from tune_jobs.tuning.ray_session import dead_server, environment
@@ -90,7 +90,7 @@ def tune_trials(
     Raises:
         StorageFailed: the run folder cannot be written to any more.
     """
-    plan = SteeringPlan(
+    plan = TuningPlan(
         search=job.search,
         scheduler=job.scheduler,
         score=job.selection,
@@ -115,8 +115,8 @@ def tune_trials(
     # Ray Tune would start one after the other, or not more than there was room for at the beginning.
     pending = environment({"TUNE_MAX_PENDING_TRIALS_PG": str(MOST_PENDING)})
     with (
-        steering(plan, run, lambda: task.out_of_time) as steers,
-        storage_failures(run.folder.path, run.journal, steers.reports),
+        open_components(plan, run, lambda: task.out_of_time) as components,
+        storage_failures(run.folder.path, run.journal, components.reports),
         pending,
         memory_kills_end_actors(),
         trainables_remembered(),
@@ -124,7 +124,7 @@ def tune_trials(
     ):
         callback = JournalCallback(
             run,
-            steers,
+            components,
             job.limits,
             interrupted,
             placement,
@@ -138,8 +138,8 @@ def tune_trials(
                 storage_path=str(run.folder.path),
                 trial_dirname_creator=lambda trial: str(trial.config["trial_id"]),
                 num_samples=-1,  # until the searcher says that it has finished
-                search_alg=steers.searcher,
-                scheduler=steers.scheduler,
+                search_alg=components.searcher,
+                scheduler=components.scheduler,
                 callbacks=[callback],
                 resources_per_trial=tune.PlacementGroupFactory(list(job.resources.bundles)),
                 max_failures=-1,  # the callback counts, since Ray Tune counts machines that were lost too
@@ -150,7 +150,7 @@ def tune_trials(
         except _Interrupted:
             # A signal to the whole process group ends Ray's servers too, and is what the user knows of.
             return Ending.INTERRUPTED if interrupted() or dead_server() is None else Ending.RAY
-        unfinished = steers.searcher.has_open_trials or not steers.searcher.exhausted
+        unfinished = components.searcher.has_open_trials or not components.searcher.exhausted
     if unfinished:  # by Ray Tune's own signal, SIGUSR1
         return Ending.INTERRUPTED
     return Ending.TIME_LIMIT if task.out_of_time else Ending.ALL_TRIALS
@@ -167,7 +167,7 @@ class JournalCallback(TrialProgressCallback):
 
     Args:
         run: whose record follows the journal.
-        steers: writes the reports that the scheduler was not told of, and knows which trials wait.
+        components: writes the reports that the scheduler was not told of, and knows which trials wait.
         limits: how long a trial may report nothing, and how often it may lose its worker.
         interrupted: the run is to end.
         placement: is told of the trials that have no worker; None where all find one.
@@ -178,7 +178,7 @@ class JournalCallback(TrialProgressCallback):
     def __init__(
         self,
         run: LiveRun,
-        steers: Steering,
+        components: Components,
         limits: LimitSettings,
         interrupted: Callable[[], bool] = lambda: False,
         placement: PlacementWatch | None = None,
@@ -190,9 +190,9 @@ class JournalCallback(TrialProgressCallback):
         self._record = run.record
         self._retries = limits.retries_per_trial
         self._interrupted = interrupted
-        self._tables = steers.tables
-        self._reports = steers.reports
-        self._out_of_time = steers.out_of_time
+        self._tables = components.tables
+        self._reports = components.reports
+        self._out_of_time = components.out_of_time
         self._patience = None if limits.minutes_per_epoch is None else 60 * limits.minutes_per_epoch
         self._seconds_to_start = seconds_to_start
         self._heard: dict[Trial, float] = {}

@@ -40,7 +40,7 @@ from tune_jobs.search.methods import make_method
 from tune_jobs.search.proposals import Ahead, Immediate, OneAhead
 from tune_jobs.tracking.optuna_study import STUDY_NAME, StudyMirror
 from tune_jobs.trainers.settings import ScoreSettings
-from tune_jobs.tuning.components import SteeringPlan, make_proposals, steering
+from tune_jobs.tuning.components import TuningPlan, make_proposals, open_components
 from tune_jobs.tuning.loop import JournalCallback
 from tune_jobs.tuning.promotion_scheduler import WaitingScheduler
 from tune_jobs.tuning.stopping_scheduler import ReplayedScheduler
@@ -49,8 +49,8 @@ METHODS = ("gp", "tpe", "random")
 make_table, one_thread = curves.make_table, search.one_thread  # fixtures
 
 
-def plan_of(table: Table, method: str = "random", scheduler: str = "asha", **changes: Any) -> SteeringPlan:
-    plan = SteeringPlan(
+def plan_of(table: Table, method: str = "random", scheduler: str = "asha", **changes: Any) -> TuningPlan:
+    plan = TuningPlan(
         search=SearchSettings(space=table.space, trials=table.configurations, method=method),  # type: ignore[arg-type]
         scheduler=SchedulerSettings(method=scheduler, grace_epochs=1, reduction_factor=3),  # type: ignore[arg-type]
         score=ScoreSettings(),
@@ -65,7 +65,7 @@ def plan_of(table: Table, method: str = "random", scheduler: str = "asha", **cha
 
 @contextmanager
 def contestant(
-    plan: SteeringPlan, folder: RunFolder, storage: InMemoryStorage | None = None
+    plan: TuningPlan, folder: RunFolder, storage: InMemoryStorage | None = None
 ) -> Iterator[Contestant]:
     record = RunRecord(plan.score)
     study = StudyMirror(
@@ -73,19 +73,19 @@ def contestant(
     )
     with (
         Journal(folder.journal, record.apply, study) as journal,
-        steering(plan, run := LiveRun(folder, journal, record)) as steers,
+        open_components(plan, run := LiveRun(folder, journal, record)) as components,
     ):
         yield Contestant(
-            scheduler=steers.scheduler,
-            searcher=steers.searcher,
+            scheduler=components.scheduler,
+            searcher=components.searcher,
             most_pending=plan.concurrent,
             train=partial(as_a_run, max_epochs=plan.max_epochs, rungs=plan.rungs),
             configuration=lambda config: config["configuration"],
-            callback=JournalCallback(run, steers, LimitSettings()),
+            callback=JournalCallback(run, components, LimitSettings()),
         )
 
 
-def run(plan: SteeringPlan, table: Table, folder: RunFolder, steps: int = 10_000) -> tuple[list[Event], Any]:
+def run(plan: TuningPlan, table: Table, folder: RunFolder, steps: int = 10_000) -> tuple[list[Event], Any]:
     """The journal of a run on the table, and its study."""
     storage = InMemoryStorage()
     with contestant(plan, folder, storage) as objects:
@@ -96,7 +96,7 @@ def run(plan: SteeringPlan, table: Table, folder: RunFolder, steps: int = 10_000
 class Rebuilt:
     """Searcher and scheduler as far as they decide, made anew from a part of a journal."""
 
-    def __init__(self, plan: SteeringPlan, events: list[Event]) -> None:
+    def __init__(self, plan: TuningPlan, events: list[Event]) -> None:
         self.tables = make_tables(plan.scheduler, plan.max_epochs, plan.score)
         for event in events:
             self.tables.apply(event)
@@ -180,11 +180,11 @@ def test_a_run_that_is_taken_up_from_its_journal_creates_the_same_trial_next(
         record = RunRecord.replay(events[:place], plan.score)
         with (
             Journal(again.journal, record.apply) as journal,
-            steering(plan, LiveRun(again, journal, record, events[:place])) as steers,
+            open_components(plan, LiveRun(again, journal, record, events[:place])) as components,
         ):
-            unfinished = {*steers.tables.open, *steers.tables.waiting}
-            first = [steers.searcher.suggest("")["trial_id"] for _ in unfinished]  # type: ignore[index, call-overload]
-            given: Any = steers.searcher.suggest("")
+            unfinished = {*components.tables.open, *components.tables.waiting}
+            first = [components.searcher.suggest("")["trial_id"] for _ in unfinished]  # type: ignore[index, call-overload]
+            given: Any = components.searcher.suggest("")
         assert set(first) == unfinished, "what has not ended comes first"
         assert (given["trial_id"], given["configuration"]) == (event.trial_id, event.configuration)
         taken_up += 1
@@ -324,21 +324,21 @@ def test_a_run_whose_time_is_out_creates_and_promotes_no_more(
     out = False
     with (
         Journal(folder.journal, record.apply) as journal,
-        steering(plan, LiveRun(folder, journal, record), lambda: out) as steers,
+        open_components(plan, LiveRun(folder, journal, record), lambda: out) as components,
     ):
         for number in range(3):
-            given: Any = steers.searcher.suggest("")
+            given: Any = components.searcher.suggest("")
             journal.append(TrialStarted(trial_id=given["trial_id"]))
             result = {"epoch": 1, "train_loss": 1.0, "val_loss": 1.0 + number}
             journal.append(EpochsReported(trial_id=given["trial_id"], results=[result], worker="node:1"))
             journal.append(TrialWaits(trial_id=given["trial_id"], epoch=1))
-        assert steers.tables.may_promote(4) == Promotion("0000", 1)
+        assert components.tables.may_promote(4) == Promotion("0000", 1)
         out = True
 
         class Controller:
             def get_trials(self) -> list[Any]:
                 return []
 
-        assert steers.searcher.suggest("") is None
-        assert steers.scheduler.choose_trial_to_run(Controller()) is None
+        assert components.searcher.suggest("") is None
+        assert components.scheduler.choose_trial_to_run(Controller()) is None
     assert not any(isinstance(event, TrialPromoted) for event in read_journal(folder.journal))

@@ -35,7 +35,7 @@ from tune_jobs.record.journal import Journal, read_journal
 from tune_jobs.record.live import LiveRun
 from tune_jobs.record.run_record import RunRecord
 from tune_jobs.trainers.settings import ScoreSettings
-from tune_jobs.tuning.components import SteeringPlan, steering
+from tune_jobs.tuning.components import TuningPlan, open_components
 from tune_jobs.tuning.loop import STOPPED_BY_SCHEDULER, JournalCallback
 from tune_jobs.tuning.stopping_scheduler import ReplayedRule, replayed
 from tune_jobs.worker.reporting import Report
@@ -90,23 +90,23 @@ def test_scores_that_are_finite_and_huge_are_compared_without_a_warning(method: 
 
 
 def simulated(
-    plan: SteeringPlan, table: Table, folder: RunFolder, scheduler: TrialScheduler | None = None
+    plan: TuningPlan, table: Table, folder: RunFolder, scheduler: TrialScheduler | None = None
 ) -> tuple[list[Event], list[str]]:
     """The journal of a run, and the scheduler's state after each event; or one with Ray's scheduler as it is."""
     record, states = RunRecord(plan.score), []
     with (
         Journal(folder.journal, record.apply) as journal,
-        steering(plan, run := LiveRun(folder, journal, record)) as steers,
+        open_components(plan, run := LiveRun(folder, journal, record)) as components,
     ):
-        rule: ReplayedRule = steers.scheduler._rule  # type: ignore[attr-defined]
+        rule: ReplayedRule = components.scheduler._rule  # type: ignore[attr-defined]
         journal.follow(lambda event: states.append(state(rule)))
         contestant = Contestant(
-            scheduler=scheduler or steers.scheduler,
-            searcher=steers.searcher,
+            scheduler=scheduler or components.scheduler,
+            searcher=components.searcher,
             most_pending=plan.concurrent,
             train=partial(as_a_run, max_epochs=plan.max_epochs, rungs=plan.rungs),
             configuration=lambda config: config["configuration"],
-            callback=JournalCallback(run, steers, LimitSettings()),
+            callback=JournalCallback(run, components, LimitSettings()),
         )
         replay(contestant, table, steps=10_000, seed=7)
     return read_journal(folder.journal), states
@@ -240,11 +240,11 @@ def test_a_trial_that_was_to_be_stopped_when_the_driver_died_is_stopped_when_it_
         report = Report(epoch=epoch, results=results[number : number + 1], score=loss, rung=True)
         trial = Trial("made up", config={"trial_id": f"{number:04d}"}, stub=True)
         result = {**report.to_result(), "hostname": "node", "pid": 1}
-        return steers.scheduler.on_trial_result(None, trial, result)  # type: ignore[arg-type]
+        return components.scheduler.on_trial_result(None, trial, result)  # type: ignore[arg-type]
 
     with (
         Journal(folder.journal, record.apply) as journal,
-        steering(plan, LiveRun(folder, journal, record, past)) as steers,
+        open_components(plan, LiveRun(folder, journal, record, past)) as components,
     ):
         assert [decision(number, 1, loss) for number, loss in enumerate((0.1, 0.2, 0.9))] == [
             TrialScheduler.CONTINUE, TrialScheduler.STOP, TrialScheduler.STOP,
