@@ -138,6 +138,6 @@ def assert_tables_tell_every_decision(made: Run) -> None:
             assert isinstance(event, TrialPromoted)
             assert tables.next_promotion() == Promotion(event.trial_id, event.epoch)
         else:
-            expected = Decision.WAIT if isinstance(event, TrialWaits) else Decision.PROMOTE
+            expected = Decision.PAUSE if isinstance(event, TrialWaits) else Decision.PROMOTE
             assert tables.decide(event.trial_id, event.epoch) is expected
     assert decisions > 0

@@ -1,8 +1,8 @@
 """When trials are compared, and what compares them.
 
 Rungs follow successive halving (Jamieson and Talwalkar 2016); ASHA decides at each as soon as a trial arrives
-(Li et al. 2020). Our own has a trial wait at its rung until it is among the best (see `waiting_scheduler`). Ray
-Tune's stops a trial that is below the cutoff of its rung and lets the others go on (see `replayed_scheduler`).
+(Li et al. 2020). Our own has a trial wait at its rung until it is among the best (see `promotion_scheduler`). Ray
+Tune's stops a trial that is below the cutoff of its rung and lets the others go on (see `stopping_scheduler`).
 """
 
 from typing import TYPE_CHECKING
@@ -61,7 +61,7 @@ def make_tables(settings: SchedulerSettings, max_epochs: int, score: ScoreSettin
 
 
 def ray_scheduler(settings: SchedulerSettings, max_epochs: int) -> "TrialScheduler":
-    """Ray Tune's own scheduler for `settings`, on the results of `reports.Report`; see `replayed_scheduler`.
+    """Ray Tune's own scheduler for `settings`, on the results of `reports.Report`; see `stopping_scheduler`.
 
     One bracket: further brackets of Ray's ASHA are chosen by an unseeded generator, and may have no rung.
     """
@@ -85,4 +85,4 @@ def ray_scheduler(settings: SchedulerSettings, max_epochs: int) -> "TrialSchedul
         case "none":
             return FIFOScheduler()  # type: ignore[no-untyped-call]  # Ray is typed in parts
         case "asha":
-            raise ValueError("`asha` is no scheduler of Ray Tune's: see WaitingScheduler")
+            raise ValueError("`asha` is no scheduler of Ray Tune's: see PromotionScheduler")

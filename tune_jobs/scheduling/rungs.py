@@ -53,10 +53,10 @@ class Promotion:
 class Decision(StrEnum):
     """What becomes of a trial that reports."""
 
-    GO_ON = auto()
+    CONTINUE = auto()
     """It is at no rung, or was promoted from it before."""
     PROMOTE = auto()
-    WAIT = auto()
+    PAUSE = auto()
     STOP = auto()
     """It has no finite score at its rung, so it would wait in vain."""
 
@@ -193,11 +193,11 @@ class RungTables:
         """What becomes of a trial that reports `epoch` as a rung; its report has been applied."""
         rung = self._trials[trial_id].stands_at
         if rung is None or rung.epoch != epoch:
-            return Decision.GO_ON
+            return Decision.CONTINUE
         if not math.isfinite(rung.entries[trial_id].score):
             return Decision.STOP
         promotes = self.next_promotion() == Promotion(trial_id, epoch)
-        return Decision.PROMOTE if promotes else Decision.WAIT
+        return Decision.PROMOTE if promotes else Decision.PAUSE
 
     def next_promotion(self) -> Promotion | None:
         """The trial that a free worker takes up next, from the highest rung down; None where all must wait."""

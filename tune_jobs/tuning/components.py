@@ -18,7 +18,7 @@ from tune_jobs.search.methods import make_method
 from tune_jobs.search.process import MethodProcess
 from tune_jobs.search.proposals import Ahead, Immediate, OneAhead, Proposals
 from tune_jobs.trainers.settings import ScoreSettings
-from tune_jobs.tuning.promotion_scheduler import WaitingScheduler
+from tune_jobs.tuning.promotion_scheduler import PromotionScheduler
 from tune_jobs.tuning.report_recorder import ReportLog
 from tune_jobs.tuning.searcher import JournaledSearcher
 from tune_jobs.tuning.stopping_scheduler import ReplayedScheduler, replayed
@@ -144,7 +144,7 @@ def _waiting(
     out_of_time: Callable[[], bool],
     ended: Callable[[str], bool],
 ) -> TrialScheduler:
-    return WaitingScheduler(
+    return PromotionScheduler(
         tables,
         reports,
         journal.append,

@@ -15,7 +15,7 @@ from tune_jobs.scheduling.rungs import Decision, RungTables
 from tune_jobs.tuning.report_recorder import ReportLog
 
 
-class WaitingScheduler(TrialScheduler):
+class PromotionScheduler(TrialScheduler):
     """Pauses trials at their rungs, and has them go on when they are among the best there.
 
     Checkpoints are the trainable's own: it has written one before it reports a rung, and goes on from it in
@@ -59,14 +59,14 @@ class WaitingScheduler(TrialScheduler):
             return self.CONTINUE
         decision = self._tables.decide(trial_id, report.epoch)
         if decision is Decision.PROMOTE and self._out_of_time():
-            decision = Decision.WAIT
+            decision = Decision.PAUSE
         match decision:
-            case Decision.GO_ON:
+            case Decision.CONTINUE:
                 return self.CONTINUE
             case Decision.PROMOTE:
                 self._append(TrialPromoted(trial_id=trial_id, epoch=report.epoch))
                 return self.CONTINUE
-            case Decision.WAIT:
+            case Decision.PAUSE:
                 self._append(TrialWaits(trial_id=trial_id, epoch=report.epoch))
                 tune_controller.pause_trial(trial, should_checkpoint=False)
                 return self.NOOP

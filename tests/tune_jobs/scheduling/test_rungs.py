@@ -135,7 +135,7 @@ class Play:
         epoch = first + len(values) - 1
         self.epochs[trial_id] = max(epoch, self.epochs[trial_id])
         decision = self.tables.decide(trial_id, epoch)
-        if decision is Decision.WAIT:
+        if decision is Decision.PAUSE:
             self.happen(TrialWaits(trial_id=trial_id, epoch=epoch))
         elif decision is Decision.PROMOTE:
             self.happen(TrialPromoted(trial_id=trial_id, epoch=epoch))
@@ -189,15 +189,15 @@ def test_a_trial_that_arrives_among_the_best_goes_on_at_once() -> None:
     trial = play.create()
     assert play.report(trial, 0.3) is Decision.PROMOTE
     assert trial in play.tables.open
-    assert play.report(trial, 0.2) is Decision.GO_ON, "it is at no rung"
-    assert play.report(trial, 0.1) is Decision.WAIT, "it is the first at its rung"
+    assert play.report(trial, 0.2) is Decision.CONTINUE, "it is at no rung"
+    assert play.report(trial, 0.1) is Decision.PAUSE, "it is the first at its rung"
 
 
 def test_a_better_one_that_waits_goes_first() -> None:
     play = Play(workers=1)
     a, *_ = play.arrive(0.1, 0.5, 0.6)
     trial = play.create()  # before the scheduler promoted `a`
-    assert play.report(trial, 0.2) is Decision.WAIT
+    assert play.report(trial, 0.2) is Decision.PAUSE
     assert play.promote() == Promotion(a, 1)
 
 
@@ -207,7 +207,7 @@ def test_the_highest_rung_comes_first() -> None:
     first = sorted(play.tables.open)
     assert len(first) == 3
     for trial, value in zip(first[:2], (0.3, 0.2), strict=True):
-        assert play.report(trial, 0.9, value) is Decision.WAIT
+        assert play.report(trial, 0.9, value) is Decision.PAUSE
     play.arrive(0.001, 0.002)
     waiting = play.create()
     play.happen(
@@ -255,7 +255,7 @@ def test_the_score_is_the_best_so_far_and_low_is_better_whatever_the_metric() ->
     play = Play(rungs=(2,), factor=2, score=accuracy)
     a, b = play.create(), play.create()
     play.report(a, 0.9, 0.1)
-    assert play.report(b, 0.5, 0.8) is Decision.WAIT
+    assert play.report(b, 0.5, 0.8) is Decision.PAUSE
     assert play.promote() == Promotion(a, 2)
 
 
@@ -347,10 +347,10 @@ def test_a_rung_that_is_reported_again_changes_nothing() -> None:
     *_, best = play.arrive(0.5, 0.4, 0.3)
     play.happen(WorkerLost(trial_id=best, reason="killed"))
     before = play.summary()
-    assert play.report(best, 0.3, since=0) is Decision.GO_ON, "it was promoted"
+    assert play.report(best, 0.3, since=0) is Decision.CONTINUE, "it was promoted"
     assert play.summary() == before
     assert best in play.tables.open
-    assert play.report(best, 0.3, 0.2) is Decision.WAIT
+    assert play.report(best, 0.3, 0.2) is Decision.PAUSE
 
 
 def test_a_repeated_epoch_that_came_out_differently_does_not_change_the_table() -> None:
@@ -358,7 +358,7 @@ def test_a_repeated_epoch_that_came_out_differently_does_not_change_the_table() 
     *_, best = play.arrive(0.5, 0.4, 0.3)
     play.report(best, 0.2)
     play.report(best, 9.0, 8.0, since=0)
-    assert play.report(best, 0.9) is Decision.WAIT
+    assert play.report(best, 0.9) is Decision.PAUSE
     play.tables.factor = 1
     assert play.tables.next_promotion() == Promotion(best, 3)
 
@@ -367,7 +367,7 @@ def test_a_trial_that_waits_and_reports_its_rung_again_is_asked_again() -> None:
     """So it is after an interruption: its worker takes it up without knowing that it waits."""
     play = Play()
     a, b = play.arrive(0.5, 0.4)
-    assert play.report(b, 0.4, since=0) is Decision.WAIT
+    assert play.report(b, 0.4, since=0) is Decision.PAUSE
     assert play.tables.waiting == {a: 1, b: 1}
     play.happen(TrialCreated(trial_id="c", number=2, configuration={}))
     play.epochs["c"] = 0
@@ -378,13 +378,13 @@ def test_a_trial_that_waits_and_reports_its_rung_again_is_asked_again() -> None:
 def test_a_late_report_enters_the_rungs_that_it_jumps_over_and_takes_a_place_there() -> None:
     play = Play()
     trial = play.create()
-    assert play.report(trial, 0.5, 0.4, 0.3, 0.2) is Decision.GO_ON  # at epoch 4
+    assert play.report(trial, 0.5, 0.4, 0.3, 0.2) is Decision.CONTINUE  # at epoch 4
     assert play.summary() == [(1, 1, 0, 0), (3, 1, 0, 0), (9, 0, 0, 0)]
     play.arrive(0.6, 0.7)
     assert play.promote() is None, "the place of three is taken"
     play.arrive(0.9, 0.9, 0.9)
     assert play.promote() == Promotion("0001", 1)
-    assert play.report(trial, *[0.1] * 5) is Decision.WAIT  # at epoch 9
+    assert play.report(trial, *[0.1] * 5) is Decision.PAUSE  # at epoch 9
 
 
 def test_a_report_with_a_gap_counts_with_what_was_known_up_to_the_rung() -> None:
@@ -541,5 +541,5 @@ def test_tables_that_are_rebuilt_decide_the_same_after_every_event(
 
 def test_a_summary_is_empty_without_rungs() -> None:
     play = Play(rungs=())
-    assert play.report(play.create(), 0.5) is Decision.GO_ON
+    assert play.report(play.create(), 0.5) is Decision.CONTINUE
     assert play.tables.summary() == []

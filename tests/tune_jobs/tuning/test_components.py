@@ -42,7 +42,7 @@ from tune_jobs.tracking.optuna_study import STUDY_NAME, StudyMirror
 from tune_jobs.trainers.settings import ScoreSettings
 from tune_jobs.tuning.components import TuningPlan, make_proposals, open_components
 from tune_jobs.tuning.loop import JournalCallback
-from tune_jobs.tuning.promotion_scheduler import WaitingScheduler
+from tune_jobs.tuning.promotion_scheduler import PromotionScheduler
 from tune_jobs.tuning.stopping_scheduler import ReplayedScheduler
 
 METHODS = ("gp", "tpe", "random")
@@ -132,7 +132,7 @@ def test_what_is_rebuilt_after_any_event_decides_what_the_run_decided_next(
             case TrialPromoted():
                 assert before.tables.next_promotion() == Promotion(event.trial_id, event.epoch)
             case TrialWaits():
-                assert before.tables.decide(event.trial_id, event.epoch) == "wait"
+                assert before.tables.decide(event.trial_id, event.epoch) == "pause"
         if type(event) in seen:
             seen[type(event)] += 1
     assert min(seen.values()) >= 8
@@ -281,7 +281,7 @@ def test_a_model_finds_better_configurations_than_chance_in_the_same_number_of_s
 
 @pytest.mark.parametrize(
     ("scheduler", "kind"),
-    [("asha", WaitingScheduler), ("asha_stopping", ReplayedScheduler), ("none", ReplayedScheduler)],
+    [("asha", PromotionScheduler), ("asha_stopping", ReplayedScheduler), ("none", ReplayedScheduler)],
 )
 def test_the_scheduler_is_the_one_that_was_asked_for(
     scheduler: str, kind: type, make_table: MakeTable, folder: RunFolder

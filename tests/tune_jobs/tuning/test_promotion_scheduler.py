@@ -21,7 +21,7 @@ from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.run_record import RunRecord
 from tune_jobs.scheduling.rungs import RungTables
 from tune_jobs.trainers.settings import ScoreSettings
-from tune_jobs.tuning.promotion_scheduler import WaitingScheduler
+from tune_jobs.tuning.promotion_scheduler import PromotionScheduler
 from tune_jobs.tuning.report_recorder import ReportLog
 from tune_jobs.worker.reporting import Report
 
@@ -46,7 +46,7 @@ class Run:
         self.exhausted = self.out_of_time = False
         self.trials: list[Any] = []
         self._resetting_trials: set[Any] = set()
-        self.scheduler = WaitingScheduler(
+        self.scheduler = PromotionScheduler(
             self.tables,
             ReportLog(self.happen, self.record, folder),
             self.happen,
