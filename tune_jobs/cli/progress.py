@@ -145,7 +145,7 @@ class Standing:
         """Trials that no machine has room for, and why."""
         job = self._job
         self._tables = make_tables(job.scheduler, job.max_epochs, job.selection)
-        self._passages = () if job.scheduler.waits else job.rungs
+        self._passages = () if job.scheduler.pauses_trials else job.rungs
         self._heard: Counter[str] = Counter()
         self._counts: Counter[Status] = Counter()
         self._best: Best | None = None

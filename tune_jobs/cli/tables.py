@@ -166,7 +166,7 @@ def plan_lines(job: "Job", prepared: "PreparedData") -> list[str]:
     )
     lines.append(f"training   at most {job.max_epochs} epochs a trial, {job.trials * job.max_epochs} in all")
     lines.append(f"scheduler  {job.scheduler.method}: {compared}")
-    if job.rungs and job.scheduler.waits:
+    if job.rungs and job.scheduler.pauses_trials:
         lines.append(f"           {reach_text(job.scheduler, job.max_epochs, job.trials)}")
     lines.append(f"selection  {job.selection.mode} {job.selection.metric} on validation rows")
     return [*lines, *(f"notice     {notice}" for notice in (*report.notices, *job.notices()))]

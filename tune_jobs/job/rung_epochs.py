@@ -45,7 +45,7 @@ def reach_text(settings: SchedulerSettings, max_epochs: int, trials: int) -> str
 def reach_notices(settings: SchedulerSettings, max_epochs: int, trials: int) -> list[str]:
     """That no trial can come to `max_epochs`, if it is so, and what would change that."""
     factor, rungs = settings.reduction_factor, rung_epochs(settings, max_epochs)
-    if not settings.waits or not rungs or reach(trials, len(rungs), factor)[-1] > 0:
+    if not settings.pauses_trials or not rungs or reach(trials, len(rungs), factor)[-1] > 0:
         return []
     smaller = " or a smaller `scheduler.reduction_factor`" if factor > 2 else ""
     return [
@@ -56,7 +56,7 @@ def reach_notices(settings: SchedulerSettings, max_epochs: int, trials: int) -> 
 
 def make_tables(settings: SchedulerSettings, max_epochs: int, score: ScoreSettings) -> RungTables:
     """The run's rung tables, still empty; without rungs where trials do not wait."""
-    epochs = rung_epochs(settings, max_epochs) if settings.waits else ()
+    epochs = rung_epochs(settings, max_epochs) if settings.pauses_trials else ()
     return RungTables(epochs, settings.reduction_factor, score)
 
 

@@ -40,8 +40,8 @@ class SearchSettings(Settings):
     """Configurations to try first; parameters that a point leaves out are drawn at random."""
 
     @property
-    def thinks(self) -> bool:
-        """Does the method have a model, whose proposals take time?"""
+    def is_model_based(self) -> bool:
+        """Whether the method asks a model, which takes time for each proposal."""
         return self.method in {"gp", "tpe"}
 
 
@@ -58,8 +58,8 @@ class SchedulerSettings(Settings):
     reduction_factor: Annotated[int, Field(ge=2)] = 3
 
     @property
-    def waits(self) -> bool:
-        """Do trials wait at their rungs?"""
+    def pauses_trials(self) -> bool:
+        """Whether trials are paused at their rungs until they are promoted."""
         return self.method == "asha"
 
 

@@ -1,6 +1,6 @@
 """Proposals ahead of need: the method works beside the run, and a worker never waits for it.
 
-Threads here wait for a method; it thinks in a process of its own (see `process`).
+Threads here wait for a method; it runs in a process of its own (see `process`).
 """
 
 import threading

@@ -98,7 +98,7 @@ def open_components(
             return record.trials[trial_id].status.ended
 
         scheduler: TrialScheduler
-        if plan.scheduler.waits:
+        if plan.scheduler.pauses_trials:
             scheduler = _waiting(plan, journal, tables, reports, searcher, out_of_time, ended)
         else:
             scheduler = _replayed(plan, run, reports, ended)
@@ -107,11 +107,11 @@ def open_components(
 
 @contextmanager
 def make_proposals(plan: TuningPlan, events: Iterable[Event] = ()) -> Iterator[Proposals]:
-    """The proposals of a run whose journal holds `events`; a method that thinks does so in a process of its own."""
+    """The proposals of a run whose journal holds `events`; a model runs in a process of its own."""
     history = SearchHistory(plan.search.space, plan.rungs, plan.max_epochs, plan.score)
     arguments = (plan.search, plan.scheduler.reduction_factor, plan.seed)
     with ExitStack() as open_:
-        if plan.proposals == "immediate" or not plan.search.thinks:
+        if plan.proposals == "immediate" or not plan.search.is_model_based:
             yield Immediate(make_method(*arguments), history, events)
         elif plan.proposals == "one_ahead":
             yield open_.enter_context(closing(OneAhead(make_method(*arguments), history, events)))

@@ -24,7 +24,7 @@ PATIENCE = 30.0
 
 
 class Slow:
-    """A method that thinks as long as a generator says, in seconds; it fills in at once."""
+    """A method that takes as long as a generator says, in seconds; it fills in at once."""
 
     def __init__(self, method: Method, seconds: Iterator[float]) -> None:
         self.method = method
@@ -39,7 +39,7 @@ class Slow:
 
 
 class Held:
-    """A method that thinks until it is let go, once for each proposal."""
+    """A method that blocks until it is let go, once for each proposal."""
 
     def __init__(self, method: Method) -> None:
         self.method = method
@@ -59,7 +59,7 @@ class Held:
         return self.method.fill_in(knowledge, number)
 
     def wait_asked(self, times: int) -> None:
-        """Returns once it thinks about its proposal number `times`, counted from 1."""
+        """Returns once it works on its proposal number `times`, counted from 1."""
         with self.changed:
             assert self.changed.wait_for(lambda: len(self.asked) >= times, PATIENCE)
 
