@@ -33,7 +33,7 @@ class Entry:
     """A trial in the table of a rung."""
 
     score: float
-    """The best up to the rung's epoch, turned so that lower is better; infinite where the trial is lost."""
+    """The best up to the rung's epoch, turned so that lower is better; infinite if the trial has diverged."""
     number: int
     """Of equals the trial that was created first is better."""
 
@@ -72,21 +72,21 @@ class RungSummary:
 
 
 def best_to_promote(
-    entries: Mapping[str, Entry], gone_on: Collection[str], candidates: Container[str], factor: int
+    entries: Mapping[str, Entry], advanced: Collection[str], candidates: Container[str], factor: int
 ) -> str | None:
     """The trial of a rung that goes on next, or None.
 
     Args:
         entries: all trials that were compared at the rung, those that have ended since included.
-        gone_on: those of them that went on from it.
+        advanced: those of them that have advanced beyond it.
         candidates: those that stand at the rung and may go on.
         factor: one in so many goes on.
     """
     places = len(entries) // factor
-    if len(gone_on) >= places:
+    if len(advanced) >= places:
         return None
     for trial_id in heapq.nsmallest(places, entries, key=lambda trial_id: entries[trial_id].order):
-        if trial_id in candidates and trial_id not in gone_on and math.isfinite(entries[trial_id].score):
+        if trial_id in candidates and trial_id not in advanced and math.isfinite(entries[trial_id].score):
             return trial_id
     return None
 
@@ -104,21 +104,20 @@ def reach(trials: int, rungs: int, factor: int) -> tuple[int, ...]:
 class _Rung:
     epoch: int
     entries: dict[str, Entry] = field(default_factory=dict)
-    standing: set[str] = field(default_factory=set)
+    at_rung: set[str] = field(default_factory=set)
     """Trials that have reported this rung last and not been promoted: those that wait or are about to."""
     promoted: set[str] = field(default_factory=set)
-    gone_on: set[str] = field(default_factory=set)
-    """The promoted, and trials that were heard of beyond the rung before they were asked to wait there."""
+    advanced: set[str] = field(default_factory=set)
+    """The promoted, and trials that reported an epoch beyond the rung before they were paused there."""
 
 
 @dataclass
 class _Trial:
     number: int
-    heard: int = 0
-    """The last epoch that was reported; what is reported again changes nothing."""
+    last_epoch: int = 0
+    """The last epoch that was reported. A repeated epoch changes nothing."""
     best: BestEpoch | None = None
-    lost: bool = False
-    """It has diverged."""
+    diverged: bool = False
     stands_at: _Rung | None = None
 
 
@@ -174,7 +173,7 @@ class RungTables:
                 self.waiting[event.trial_id] = event.epoch
             case TrialPromoted():
                 self._rungs[event.epoch].promoted.add(event.trial_id)
-                self._rungs[event.epoch].gone_on.add(event.trial_id)
+                self._rungs[event.epoch].advanced.add(event.trial_id)
                 self._leave(event.trial_id)
                 self.waiting.pop(event.trial_id, None)
                 self.open.add(event.trial_id)
@@ -186,7 +185,7 @@ class RungTables:
     def enter_beyond(self, trial_id: str) -> None:
         """Enters a trial that has ended with its score at all rungs that it did not come to."""
         for rung in self._rungs.values():
-            if rung.epoch >= self._trials[trial_id].heard:
+            if rung.epoch >= self._trials[trial_id].last_epoch:
                 self._compare(trial_id, rung)
 
     def decide(self, trial_id: str, epoch: int) -> Decision:
@@ -202,7 +201,7 @@ class RungTables:
     def next_promotion(self) -> Promotion | None:
         """The trial that a free worker takes up next, from the highest rung down; None where all must wait."""
         for rung in reversed(self._rungs.values()):
-            trial_id = best_to_promote(rung.entries, rung.gone_on, rung.standing, self.factor)
+            trial_id = best_to_promote(rung.entries, rung.advanced, rung.at_rung, self.factor)
             if trial_id is not None:
                 return Promotion(trial_id, rung.epoch)
         return None
@@ -231,33 +230,33 @@ class RungTables:
         """Takes one epoch of a trial into account: at its rung, and at rungs before it that were jumped over."""
         trial = self._trials[trial_id]
         epoch = int(result["epoch"])
-        if epoch <= trial.heard or trial.lost:
+        if epoch <= trial.last_epoch or trial.diverged:
             return
         self._leave(trial_id)
         for rung in self._rungs.values():
             if rung.epoch < epoch:
                 self._compare(trial_id, rung)
-                rung.gone_on.add(trial_id)
-        trial.heard = epoch
+                rung.advanced.add(trial_id)
+        trial.last_epoch = epoch
         trial.best = better(trial.best, result, self._score)
-        trial.lost = not (math.isfinite(result["train_loss"]) and math.isfinite(result["val_loss"]))
+        trial.diverged = not (math.isfinite(result["train_loss"]) and math.isfinite(result["val_loss"]))
         ahead = next((rung for rung in self._rungs.values() if rung.epoch >= epoch), None)
-        if ahead is not None and trial.lost:
+        if ahead is not None and trial.diverged:
             self._compare(trial_id, ahead)
         elif ahead is not None and ahead.epoch == epoch:
             self._compare(trial_id, ahead)
-            ahead.standing.add(trial_id)
+            ahead.at_rung.add(trial_id)
             trial.stands_at = ahead
 
     def _leave(self, trial_id: str) -> None:
         trial = self._trials[trial_id]
         if trial.stands_at is not None:
-            trial.stands_at.standing.discard(trial_id)
+            trial.stands_at.at_rung.discard(trial_id)
             trial.stands_at = None
 
     def _compare(self, trial_id: str, rung: _Rung) -> None:
         trial = self._trials[trial_id]
         score = math.inf
-        if trial.best is not None and not trial.lost:
+        if trial.best is not None and not trial.diverged:
             score = self._score.cost(trial.best.score)
         rung.entries.setdefault(trial_id, Entry(score, trial.number))

@@ -41,11 +41,10 @@ class ShownController:
 class _Course:
     """How far a trial has come."""
 
-    heard: int = 0
-    """The last epoch that was reported; what is reported again changes nothing."""
+    last_epoch: int = 0
+    """The last epoch that was reported. A repeated epoch changes nothing."""
     best: BestEpoch | None = None
-    lost: bool = False
-    """It has diverged."""
+    diverged: bool = False
 
 
 class ReplayedRule:
@@ -83,12 +82,12 @@ class ReplayedRule:
 
     def _hear(self, trial_id: str, result: Mapping[str, Any]) -> None:
         course, epoch = self._courses[trial_id], int(result["epoch"])
-        if epoch <= course.heard or course.lost:
+        if epoch <= course.last_epoch or course.diverged:
             return
-        course.heard = epoch
+        course.last_epoch = epoch
         course.best = better(course.best, result, self._score)
-        course.lost = not (math.isfinite(result["train_loss"]) and math.isfinite(result["val_loss"]))
-        if epoch in self._rungs and not course.lost and trial_id not in self.stopped:
+        course.diverged = not (math.isfinite(result["train_loss"]) and math.isfinite(result["val_loss"]))
+        if epoch in self._rungs and not course.diverged and trial_id not in self.stopped:
             decision = self._show(trial_id, self._scheduler.on_trial_result)
             if decision == TrialScheduler.STOP:
                 self.stopped.add(trial_id)
@@ -100,7 +99,7 @@ class ReplayedRule:
             return None
         score = self._score.cost(course.best.score)
         with np.errstate(over="ignore"):  # means of scores that are finite and huge
-            return method(self._controller, ShownTrial(trial_id), {TIME: course.heard, SCORE: score})
+            return method(self._controller, ShownTrial(trial_id), {TIME: course.last_epoch, SCORE: score})
 
 
 class ReplayedScheduler(FIFOScheduler):

@@ -40,14 +40,14 @@ LOSS = ScoreSettings()
 # The rule, on plain tables
 
 
-def promoted_next(scores: Iterable[float], gone_on: Iterable[str] = (), without: str = "", **how: int) -> Any:
+def promoted_next(scores: Iterable[float], advanced: Iterable[str] = (), without: str = "", **how: int) -> Any:
     """Trials `a`, `b`, … with these scores, created in this order; all are candidates but those in `without`."""
     entries = {chr(97 + number): Entry(score, number) for number, score in enumerate(scores)}
-    return best_to_promote(entries, set(gone_on), entries.keys() - set(without), how.get("factor", 3))
+    return best_to_promote(entries, set(advanced), entries.keys() - set(without), how.get("factor", 3))
 
 
 @pytest.mark.parametrize(
-    ("scores", "gone_on", "without", "expected"),
+    ("scores", "advanced", "without", "expected"),
     [
         ([], "", "", None),
         ([0.1], "", "", None),
@@ -71,8 +71,8 @@ def promoted_next(scores: Iterable[float], gone_on: Iterable[str] = (), without:
         ([INF, INF, INF, INF, INF, 0.5], "f", "", None),
     ],
 )
-def test_one_in_three_goes_on(scores: list[float], gone_on: str, without: str, expected: str | None) -> None:
-    assert promoted_next(scores, gone_on, without) == expected
+def test_one_in_three_goes_on(scores: list[float], advanced: str, without: str, expected: str | None) -> None:
+    assert promoted_next(scores, advanced, without) == expected
 
 
 def test_one_in_two_goes_on() -> None:
