@@ -36,7 +36,7 @@ from tune_jobs.tuning.promotion_scheduler import trial_id_of
 from tune_jobs.tuning.ray_patches import trainables_remembered
 from tune_jobs.tuning.ray_session import dead_server, environment
 from tune_jobs.tuning.worker_loss import WorkerLoss, failure_after, loss_by, memory_kills_end_actors
-from tune_jobs.worker.group import SECONDS_TO_START, train_together
+from tune_jobs.worker.group import SECONDS_TO_START, train_data_parallel
 from tune_jobs.worker.reporting import Report
 from tune_jobs.worker.trial import TrialTask, train_trial
 
@@ -59,7 +59,7 @@ def share(task: TrialTask, data: "TrainingData") -> Trainable:
     if task.resources.workers_per_trial == 1:
         trainable: Trainable = tune.with_parameters(train_trial, task=task, data=data)
     else:  # a trial's process passes the rows on, and fetches none
-        trainable = tune.with_parameters(train_together, task=task, rows=[ray.put(data)])
+        trainable = tune.with_parameters(train_data_parallel, task=task, rows=[ray.put(data)])
     return trainable
 
 

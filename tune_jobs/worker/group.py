@@ -95,7 +95,7 @@ class Mailbox:
 # In a worker
 
 
-def work(config: Mapping[str, Any]) -> None:
+def worker_loop(config: Mapping[str, Any]) -> None:
     """What a worker does as long as it lives: it trains its part of one trial after the other."""
     import torch.distributed as dist  # noqa: PLC0415 (not where no worker is)
     from ray.train.torch import get_device  # noqa: PLC0415
@@ -151,7 +151,7 @@ def follow(
 # In the trial's process
 
 
-def train_together(config: Mapping[str, Any], *, task: TrialTask, rows: list[Any]) -> None:
+def train_data_parallel(config: Mapping[str, Any], *, task: TrialTask, rows: list[Any]) -> None:
     """Has the workers of this process train one configuration, and reports to Ray Tune.
 
     Args:
@@ -164,21 +164,21 @@ def train_together(config: Mapping[str, Any], *, task: TrialTask, rows: list[Any
     """
     from ray import tune  # noqa: PLC0415
 
-    global _crew  # noqa: PLW0603 (it outlives the trial)
-    if _crew is not None and not _crew.free():
-        _crew.end()
-        _crew = None
-    if _crew is None:
-        _crew = Crew(task, rows)
+    global _group  # noqa: PLW0603 (it outlives the trial)
+    if _group is not None and not _group.free():
+        _group.end()
+        _group = None
+    if _group is None:
+        _group = WorkerGroup(task, rows)
     try:
-        _crew.train(config, tune.report)
+        _group.train(config, tune.report)
     finally:
-        if _crew.broken:
-            _crew.end()
-            _crew = None
+        if _group.broken:
+            _group.end()
+            _group = None
 
 
-class Crew:
+class WorkerGroup:
     """The workers of a process, for one trial after the other.
 
     Args:
@@ -194,7 +194,7 @@ class Crew:
         self._workers = task.resources.workers_per_trial
         self._mailbox: Any = Mailbox.remote(self._workers)  # type: ignore[attr-defined]  # added by Ray
         config = {"mailbox": self._mailbox, "task": task, "rows": rows}
-        self._group = TrainGroup(task.resources, work, config)
+        self._group = TrainGroup(task.resources, worker_loop, config)
         self._actors: dict[int, Any] = {}
         self._idle: set[int] = set()
         self._hearing: Any = None
@@ -343,4 +343,4 @@ def _death_of(actor: Any) -> Exception | None:
             return None
 
 
-_crew: Crew | None = None
+_group: WorkerGroup | None = None
