@@ -109,7 +109,7 @@ def tune_jobs(
         max_epochs=table.steps,
         trials=table.configurations,
         seed=seed,
-        concurrent=workers,
+        max_running=workers,
         proposals=proposals,
     )
     with TemporaryDirectory(prefix="replay") as storage:

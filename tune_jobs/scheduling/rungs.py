@@ -206,13 +206,13 @@ class RungTables:
                 return Promotion(trial_id, rung.epoch)
         return None
 
-    def may_promote(self, concurrent: int) -> Promotion | None:
-        """The trial to promote now, if fewer than `concurrent` take a worker."""
-        return self.next_promotion() if len(self.open) < concurrent else None
+    def may_promote(self, max_running: int) -> Promotion | None:
+        """The trial to promote now, if fewer than `max_running` take a worker."""
+        return self.next_promotion() if len(self.open) < max_running else None
 
-    def may_start(self, concurrent: int) -> bool:
+    def may_start(self, max_running: int) -> bool:
         """May a new trial be started? Promotions come first."""
-        return len(self.open) < concurrent and self.next_promotion() is None
+        return len(self.open) < max_running and self.next_promotion() is None
 
     def entries(self, epoch: int) -> Mapping[str, Entry]:
         """The table of the rung at `epoch`."""

@@ -34,7 +34,7 @@ class TuningPlan:
     max_epochs: int
     trials: int
     seed: int
-    concurrent: int
+    max_running: int
     """Trials at a time, at the beginning."""
     capacity: Callable[[], int] | None = None
     """Trials at a time, from moment to moment; None where that does not change."""
@@ -46,7 +46,7 @@ class TuningPlan:
 
     def room(self) -> int:
         """Trials at a time, now."""
-        return self.concurrent if self.capacity is None else self.capacity()
+        return self.max_running if self.capacity is None else self.capacity()
 
     @property
     def rungs(self) -> tuple[int, ...]:
@@ -89,7 +89,7 @@ def open_components(
             journal.append,
             tables,
             trials=plan.trials,
-            concurrent=plan.room,
+            max_running=plan.room,
             created=[event for event in run.past if isinstance(event, TrialCreated)],
             out_of_time=out_of_time,
         )
@@ -119,8 +119,8 @@ def make_proposals(plan: TuningPlan, events: Iterable[Event] = ()) -> Iterator[P
             method = MethodProcess(*arguments)
             proposals: OneAhead | Ahead = (
                 OneAhead(method, history, events)
-                if plan.concurrent == 1
-                else Ahead(method, history, plan.search.space, plan.concurrent, events)
+                if plan.max_running == 1
+                else Ahead(method, history, plan.search.space, plan.max_running, events)
             )
             open_.enter_context(closing(proposals))
             open_.enter_context(closing(method))  # first, so that no thread waits for it
@@ -148,7 +148,7 @@ def _waiting(
         tables,
         reports,
         journal.append,
-        concurrent=plan.room,
+        max_running=plan.room,
         exhausted=lambda: searcher.exhausted,
         out_of_time=out_of_time,
         ended=ended,

@@ -97,7 +97,7 @@ def tune_trials(
         max_epochs=job.max_epochs,
         trials=job.trials,
         seed=job.seed,
-        concurrent=capacity.first,
+        max_running=capacity.first,
         capacity=capacity,
     )
     placement = PlacementWatch(

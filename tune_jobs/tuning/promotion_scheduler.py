@@ -25,7 +25,7 @@ class PromotionScheduler(TrialScheduler):
         tables: of the run's rungs; they follow the journal.
         reports: writes a report before the decision on it.
         append: of the journal.
-        concurrent: so many trials take a worker at a time, from moment to moment.
+        max_running: so many trials take a worker at a time, from moment to moment.
         exhausted: no new trial will come.
         out_of_time: no trial is promoted any more.
         ended: whether a trial has ended; such a one takes no further worker.
@@ -37,7 +37,7 @@ class PromotionScheduler(TrialScheduler):
         reports: ReportLog,
         append: Callable[[Event], None],
         *,
-        concurrent: Callable[[], int],
+        max_running: Callable[[], int],
         exhausted: Callable[[], bool],
         out_of_time: Callable[[], bool] = lambda: False,
         ended: Callable[[str], bool] = lambda _: False,
@@ -46,7 +46,7 @@ class PromotionScheduler(TrialScheduler):
         self._tables = tables
         self._reports = reports
         self._append = append
-        self._concurrent = concurrent
+        self._max_running = max_running
         self._exhausted = exhausted
         self._out_of_time = out_of_time
         self._ended = ended
@@ -77,7 +77,7 @@ class PromotionScheduler(TrialScheduler):
         """A promoted trial, else one that is new or has lost its worker; where none can come, waiting ends."""
         stop_ended(tune_controller, self._ended)
         trials: list[Trial] = tune_controller.get_trials()
-        promotion = None if self._out_of_time() else self._tables.may_promote(self._concurrent())
+        promotion = None if self._out_of_time() else self._tables.may_promote(self._max_running())
         if promotion is not None:
             self._append(TrialPromoted(trial_id=promotion.trial_id, epoch=promotion.epoch))
         for trial in trials:

@@ -24,7 +24,7 @@ class JournaledSearcher(Searcher):
         append: of the journal, which the proposals and the tables follow.
         tables: say which trials are in progress.
         trials: how many are created at most.
-        concurrent: so many trials take a worker at a time, from moment to moment.
+        max_running: so many trials take a worker at a time, from moment to moment.
         created: trials that were created before; those of them that have not ended are handed out first.
         out_of_time: no trial is created once this is true.
     """
@@ -36,7 +36,7 @@ class JournaledSearcher(Searcher):
         tables: RungTables,
         *,
         trials: int,
-        concurrent: Callable[[], int],
+        max_running: Callable[[], int],
         created: Sequence[TrialCreated] = (),
         out_of_time: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -45,7 +45,7 @@ class JournaledSearcher(Searcher):
         self._append = append
         self._tables = tables
         self._trials = trials
-        self._concurrent = concurrent
+        self._max_running = max_running
         self._created = len(created)
         self._none_left = False
         self._out_of_time = out_of_time
@@ -71,7 +71,7 @@ class JournaledSearcher(Searcher):
             return self._hand_out(self._unfinished.popleft()) if self._has_room else None
         if self.exhausted:
             return self._finished()
-        if not self._tables.may_start(self._concurrent()):
+        if not self._tables.may_start(self._max_running()):
             return None
         configuration = self._proposals.take(self._created)
         if configuration is None:
@@ -91,7 +91,7 @@ class JournaledSearcher(Searcher):
     @property
     def _has_room(self) -> bool:
         """Is a worker free for a trial that was in progress when the run was interrupted?"""
-        return len(self._handed_out & self._tables.open) < self._concurrent()
+        return len(self._handed_out & self._tables.open) < self._max_running()
 
     def _hand_out(self, trial: TrialCreated) -> dict[str, Any]:
         self._handed_out.add(trial.trial_id)

@@ -57,7 +57,7 @@ def plan_of(table: Table, method: str = "random", scheduler: str = "asha", **cha
         max_epochs=table.steps,
         trials=table.configurations,
         seed=5,
-        concurrent=4,
+        max_running=4,
         proposals="immediate",
     )
     return replace(plan, **changes)
@@ -78,7 +78,7 @@ def contestant(
         yield Contestant(
             scheduler=components.scheduler,
             searcher=components.searcher,
-            most_pending=plan.concurrent,
+            most_pending=plan.max_running,
             train=partial(as_a_run, max_epochs=plan.max_epochs, rungs=plan.rungs),
             configuration=lambda config: config["configuration"],
             callback=JournalCallback(run, components, LimitSettings()),
@@ -127,7 +127,7 @@ def test_what_is_rebuilt_after_any_event_decides_what_the_run_decided_next(
         before = Rebuilt(plan, events[:place])
         match event:
             case TrialCreated():
-                assert before.tables.may_start(plan.concurrent)
+                assert before.tables.may_start(plan.max_running)
                 assert before.proposal(event.number) == event.configuration
             case TrialPromoted():
                 assert before.tables.next_promotion() == Promotion(event.trial_id, event.epoch)
@@ -247,7 +247,7 @@ def test_no_more_trials_are_open_than_there_are_workers(
     workers: int, make_table: MakeTable, folder: RunFolder
 ) -> None:
     table = make_table(configurations=30)
-    events, _ = run(plan_of(table, concurrent=workers), table, folder)
+    events, _ = run(plan_of(table, max_running=workers), table, folder)
     tables = RungTables((1, 3), 3, ScoreSettings())
     most = 0
     for event in events:
@@ -296,10 +296,10 @@ def test_the_scheduler_is_the_one_that_was_asked_for(
     [
         ("gp", {"proposals": "immediate"}, Immediate),
         ("gp", {"proposals": "one_ahead"}, OneAhead),
-        ("gp", {"proposals": "beside", "concurrent": 1}, OneAhead),
-        ("gp", {"proposals": "beside", "concurrent": 2}, Ahead),
-        ("random", {"proposals": "beside", "concurrent": 2}, Immediate),
-        ("grid", {"proposals": "beside", "concurrent": 2}, Immediate),
+        ("gp", {"proposals": "beside", "max_running": 1}, OneAhead),
+        ("gp", {"proposals": "beside", "max_running": 2}, Ahead),
+        ("random", {"proposals": "beside", "max_running": 2}, Immediate),
+        ("grid", {"proposals": "beside", "max_running": 2}, Immediate),
     ],
 )
 def test_proposals_are_made_ahead_where_time_is_real(

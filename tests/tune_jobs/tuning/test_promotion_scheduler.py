@@ -50,7 +50,7 @@ class Run:
             self.tables,
             ReportLog(self.happen, self.record, folder),
             self.happen,
-            concurrent=lambda: 2,
+            max_running=lambda: 2,
             exhausted=lambda: self.exhausted,
             out_of_time=lambda: self.out_of_time,
         )

@@ -23,7 +23,7 @@ class Run:
         self,
         space: Space = SPACE,
         trials: int = 6,
-        concurrent: int = 2,
+        max_running: int = 2,
         rungs: Any = RUNGS,
         past: Sequence[Event] = (),
     ) -> None:
@@ -36,7 +36,7 @@ class Run:
             self.happen,
             self.tables,
             trials=trials,
-            concurrent=lambda: concurrent,
+            max_running=lambda: max_running,
             out_of_time=lambda: self.out_of_time,
             created=[event for event in past if isinstance(event, TrialCreated)],
         )
@@ -69,7 +69,7 @@ def test_a_trial_has_our_own_id_and_its_creation_is_an_event() -> None:
 
 
 def test_none_is_given_while_no_worker_is_free() -> None:
-    run = Run(concurrent=2)
+    run = Run(max_running=2)
     assert [run.ask(), run.ask(), run.ask()] == ["0000", "0001", None]
     run.wait(0, 0.5)
     assert [run.ask(), run.ask()] == ["0002", None]
@@ -78,7 +78,7 @@ def test_none_is_given_while_no_worker_is_free() -> None:
 
 
 def test_a_promotion_that_is_due_comes_before_a_new_trial() -> None:
-    run = Run(concurrent=1)
+    run = Run(max_running=1)
     for number, loss in enumerate((0.5, 0.4, 0.6)):
         assert run.ask() == f"{number:04d}"
         run.wait(number, loss)
@@ -111,14 +111,14 @@ def test_where_nothing_waits_it_has_finished_with_the_last_trial() -> None:
 
 
 def test_without_rungs_a_worker_must_be_free_all_the_same() -> None:
-    run = Run(rungs=(), concurrent=1)
+    run = Run(rungs=(), max_running=1)
     assert [run.ask(), run.ask()] == ["0000", None]
     run.end(0)
     assert run.ask() == "0001"
 
 
 def test_it_has_finished_when_the_space_is_used_up() -> None:
-    run = Run({"x": {"values": [1, True]}}, trials=9, concurrent=9)
+    run = Run({"x": {"values": [1, True]}}, trials=9, max_running=9)
     assert [run.ask(), run.ask()] == ["0000", "0001"]
     assert not run.searcher.exhausted
     assert run.ask() is None
@@ -146,11 +146,11 @@ def test_no_trial_is_created_once_time_is_out(rungs: Any, said: str | None) -> N
 
 
 def test_trials_that_were_in_progress_come_first_and_are_not_created_again() -> None:
-    before = Run(trials=5, concurrent=2)
+    before = Run(trials=5, max_running=2)
     assert [before.ask(), before.ask()] == ["0000", "0001"]
     before.end(0)
     assert before.ask() == "0002"
-    after = Run(trials=5, concurrent=2, past=before.events)
+    after = Run(trials=5, max_running=2, past=before.events)
     assert [after.ask(), after.ask(), after.ask()] == ["0001", "0002", None]
     assert after.events == []
     after.end(2)
@@ -171,19 +171,19 @@ def test_a_trial_that_was_in_progress_has_its_own_configuration() -> None:
 
 
 def test_trials_that_waited_are_handed_out_at_once_since_they_take_no_worker() -> None:
-    before = Run(concurrent=1)
+    before = Run(max_running=1)
     for number in range(2):
         assert before.ask() == f"{number:04d}"
         before.wait(number, 0.5)
     assert before.ask() == "0002"
-    after = Run(concurrent=1, past=before.events)
+    after = Run(max_running=1, past=before.events)
     assert [after.ask(), after.ask(), after.ask(), after.ask()] == ["0000", "0001", "0002", None]
 
 
 def test_no_more_trials_are_in_progress_at_a_time_than_there_is_room_for_now() -> None:
-    before = Run(concurrent=3)
+    before = Run(max_running=3)
     assert [before.ask(), before.ask(), before.ask()] == ["0000", "0001", "0002"]
-    after = Run(concurrent=1, past=before.events)
+    after = Run(max_running=1, past=before.events)
     assert [after.ask(), after.ask()] == ["0000", None]
     after.end(0)
     assert [after.ask(), after.ask()] == ["0001", None]

@@ -103,7 +103,7 @@ def simulated(
         contestant = Contestant(
             scheduler=scheduler or components.scheduler,
             searcher=components.searcher,
-            most_pending=plan.concurrent,
+            most_pending=plan.max_running,
             train=partial(as_a_run, max_epochs=plan.max_epochs, rungs=plan.rungs),
             configuration=lambda config: config["configuration"],
             callback=JournalCallback(run, components, LimitSettings()),
