@@ -113,7 +113,7 @@ def run_ours(load: Load, folder: Path) -> Diary:
             diary.ended.append(time.time())
 
     folder_of_run = make_folder(job, prepared)
-    with ray_connection() as look, Journal(folder_of_run.journal) as journal:
+    with ray_connection() as view, Journal(folder_of_run.journal) as journal:
         begins = run_started(job, prepared.report)
         run = LiveRun.begun(folder_of_run, journal, begins, job.selection)
         trainable = tune.with_parameters(
@@ -122,7 +122,7 @@ def run_ours(load: Load, folder: Path) -> Diary:
         with following(job, run, [note]):
             journal.append(begins)
             task = trial_task(job, run.folder)
-            tune_trials(job, task, trainable, Capacity(job.resources, look), look, run)
+            tune_trials(job, task, trainable, Capacity(job.resources, view), view, run)
     return diary
 
 

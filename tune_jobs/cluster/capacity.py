@@ -89,26 +89,26 @@ class Capacity:
 
     Args:
         resources: of the job.
-        look: at the cluster; it is called once a second at most.
+        view: of the cluster; it is called once a second at most.
 
     Raises:
         ResourceError: there never is room for a single trial.
     """
 
-    def __init__(self, resources: ResourceSettings, look: Callable[[], Cluster]) -> None:
-        self.first = look().concurrent_trials(resources)
+    def __init__(self, resources: ResourceSettings, view: Callable[[], Cluster]) -> None:
+        self.first = view().concurrent_trials(resources)
         """At the beginning."""
         self._resources = resources
-        self._look = look
+        self._view = view
         self._now = self.first
-        self._looked = time.monotonic()
+        self._viewed = time.monotonic()
 
     def __call__(self) -> int:
         """At least one, since nodes that were lost may come back."""
-        if time.monotonic() - self._looked > SECONDS_BETWEEN_LOOKS:
-            self._looked = time.monotonic()
+        if time.monotonic() - self._viewed > SECONDS_BETWEEN_LOOKS:
+            self._viewed = time.monotonic()
             try:
-                self._now = self._look().concurrent_trials(self._resources)
+                self._now = self._view().concurrent_trials(self._resources)
             except ResourceError:
                 self._now = 1
         return self._now

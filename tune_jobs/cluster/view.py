@@ -19,8 +19,8 @@ DEFAULT_WORKERS = 2
 
 
 @dataclass(frozen=True)
-class Look:
-    """A look at the cluster that this process is connected to, whenever it is called."""
+class ClusterView:
+    """The cluster that this process is connected to; each call returns its present state."""
 
     groups: Sequence[NodeGroup] = ()
     """What its autoscaler may start."""

@@ -52,7 +52,7 @@ from tune_jobs.tracking.base import Guest, TrackedRun
 from tune_jobs.tracking.opening import feed_trackers, open_trackers
 
 if TYPE_CHECKING:
-    from tune_jobs.cluster.view import Look
+    from tune_jobs.cluster.view import ClusterView
     from tune_jobs.location import Location
     from tune_jobs.trainers.data import TrainingData
 
@@ -86,10 +86,10 @@ def run(
     with interrupts() as signals, importable_from(job.folder):
         prepared = prepare(job)
         check_store(job, submitted=handover is not None)
-        with ray_connection(address, user_modules(job)) as look:
-            capacity = Capacity(job.resources, look)
+        with ray_connection(address, user_modules(job)) as view:
+            capacity = Capacity(job.resources, view)
             signals.defer()
-            folder = make_folder(job, prepared, lambda made: _check_storage(look(), made), handover)
+            folder = make_folder(job, prepared, lambda made: _check_storage(view(), made), handover)
             job = job_of_submission(job, folder) if handover else job
             begins, data = run_started(job, prepared.report), [prepared.for_trials()]
             del prepared  # `data` gives up the last copy of the rows outside of Ray
@@ -100,7 +100,7 @@ def run(
             ):
                 live = LiveRun.begun(folder, journal, begins, job.selection)
                 pruning = _pruning(live, after_upload)
-                _tune(job, live, begins, data, capacity, look, [pruning, *listeners], signals)
+                _tune(job, live, begins, data, capacity, view, [pruning, *listeners], signals)
     return judged(open_run(folder.path))
 
 
@@ -150,9 +150,9 @@ def resume(
             prepared = prepare(job)
             check_data(folder, journal.past, prepared)
             modules = user_modules(job)
-            with ray_connection(address, modules) as look:
-                capacity = Capacity(job.resources, look)
-                _check_storage(look(), folder)
+            with ray_connection(address, modules) as view:
+                capacity = Capacity(job.resources, view)
+                _check_storage(view(), folder)
                 signals.defer()
                 write_job(job, folder)
                 if job.folder == folder.submitted:
@@ -162,7 +162,7 @@ def resume(
                 del prepared
                 live = LiveRun.begun(folder, journal, begins, job.selection)
                 pruning = _pruning(live, after_upload)
-                _tune(job, live, begins, data, capacity, look, [pruning, *listeners], signals)
+                _tune(job, live, begins, data, capacity, view, [pruning, *listeners], signals)
     return judged(open_run(folder.path))
 
 
@@ -172,7 +172,7 @@ def _tune(
     begins: RunStarted | RunResumed,
     data: list["TrainingData"],
     capacity: Capacity,
-    look: "Look",
+    view: "ClusterView",
     listeners: Sequence[Listener],
     signals: Interrupts,
 ) -> None:
@@ -182,11 +182,11 @@ def _tune(
     with following(job, run, listeners):
         run.journal.append(begins)
         try:
-            for text in notices_on(look(), checkpoints_of(run.folder)):
+            for text in notices_on(view(), checkpoints_of(run.folder)):
                 run.journal.append(Noticed(text=text))
             task = trial_task(job, run.folder, seconds_spent(run.journal.past))
             trainable = share(task, data.pop())
-            ending = tune_trials(job, task, trainable, capacity, look, run, lambda: signals.requested)
+            ending = tune_trials(job, task, trainable, capacity, view, run, lambda: signals.requested)
         except BaseException as error:
             with suppress(StorageFailed, OSError):  # what ended the run comes first
                 conclude(run, _ending_by(error))

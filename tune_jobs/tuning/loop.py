@@ -16,7 +16,7 @@ from tune_jobs.cluster.capacity import Capacity, Node
 from tune_jobs.cluster.joining_nodes import Newcomers
 from tune_jobs.cluster.node_checks import check_storage, refuse_unfit, survey
 from tune_jobs.cluster.placement import PlacementWatch
-from tune_jobs.cluster.view import Look, free_resources
+from tune_jobs.cluster.view import ClusterView, free_resources
 from tune_jobs.job.job import Job
 from tune_jobs.job.settings import LimitSettings, ResourceSettings
 from tune_jobs.job.user_modules import ModulesArrived, user_modules
@@ -79,7 +79,7 @@ def tune_trials(
     task: TrialTask,
     trainable: Trainable,
     capacity: Capacity,
-    look: Look,
+    view: ClusterView,
     run: LiveRun,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> Ending:
@@ -106,8 +106,8 @@ def tune_trials(
         lambda trial_id, reason: run.journal.append(TrialUnplaced(trial_id=trial_id, reason=reason)),
     )
     newcomers = Newcomers(
-        look.asked,
-        look,
+        view.asked,
+        view,
         partial(_check_newcomers, job, task),
         lambda text: run.journal.append(Noticed(text=text)),
     )

@@ -14,7 +14,7 @@ from typing import Any
 
 from tune_jobs.cluster.node_checks import refuse_unfit, survey
 from tune_jobs.cluster.reachability import check_address
-from tune_jobs.cluster.view import Look, groups_at, is_head
+from tune_jobs.cluster.view import ClusterView, groups_at, is_head
 from tune_jobs.errors import ResourceError
 from tune_jobs.job.user_modules import ModulesArrived, UserModule, copy_modules
 from tune_jobs.signals import end_at_once, handlers_restored
@@ -52,8 +52,8 @@ _TOKEN = secrets.token_hex(32)
 
 
 @contextmanager
-def ray_connection(address: str | None = None, modules: Sequence[UserModule] = ()) -> Iterator[Look]:
-    """Ray for the length of a run: this machine's own instance, or the cluster at `address`; gives a look at it.
+def ray_connection(address: str | None = None, modules: Sequence[UserModule] = ()) -> Iterator[ClusterView]:
+    """Ray for the length of a run: this machine's own instance, or the cluster at `address`; gives a view of it.
 
     A Ray that this process had started before is used and left running. An own instance has no dashboard and
     accepts only holders of a token that is made for this process and kept in memory; it listens on loopback
@@ -69,12 +69,12 @@ def ray_connection(address: str | None = None, modules: Sequence[UserModule] = (
         _check_version(ray.__version__)
         with _started(address, modules) if not ray.is_initialized() else nullcontext():
             # A machine may have been the head of another cluster, whose file would speak of other machines.
-            look = Look(groups_at(Path.home()) if address and is_head() else (), joined=address is not None)
-            nodes = look().nodes
+            view = ClusterView(groups_at(Path.home()) if address and is_head() else (), joined=address is not None)
+            nodes = view().nodes
             if address is not None:
                 question = ModulesArrived(tuple(module.path.stem for module in modules))
                 refuse_unfit(survey(nodes, question))
-            yield replace(look, asked=frozenset(node.node_id for node in nodes))
+            yield replace(view, asked=frozenset(node.node_id for node in nodes))
 
 
 def _check_version(installed: str) -> None:

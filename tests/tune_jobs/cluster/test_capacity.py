@@ -110,11 +110,11 @@ def test_capacity_follows_the_cluster_and_is_never_none(monkeypatch: pytest.Monk
 def test_capacity_looks_once_a_second_at_most() -> None:
     looks = []
 
-    def look() -> Cluster:
+    def view() -> Cluster:
         looks.append(1)
         return cluster_of((2, 0))
 
-    now = Capacity(ResourceSettings(), look)
+    now = Capacity(ResourceSettings(), view)
     assert [now() for _ in range(1000)] == [2] * 1000
     assert len(looks) < 10
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.head_node import Head, head_node
-from tune_jobs.cluster import reachability as knock
+from tune_jobs.cluster import reachability
 from tune_jobs.cluster.reachability import check_address
 from tune_jobs.errors import ResourceError
 
@@ -71,7 +71,7 @@ def test_other_versions_are_named(let_in: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_what_is_no_ray_is_told_so(no_token: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(knock, "SECONDS_TO_ANSWER", 6.0)
+    monkeypatch.setattr(reachability, "SECONDS_TO_ANSWER", 6.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(ResourceError, match="something listens, and does not answer as a head node does"):
