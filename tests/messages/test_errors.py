@@ -50,7 +50,7 @@ INTERNAL = {
     "LeaseLost": "becomes RunInUse",
     "Restarted": "the watching begins once more",
     "StoreError": "an OSError; shown with `storage_failures.txt`",
-    "SurveyOver": "ends a thread",
+    "ChecksCancelled": "ends a thread",
     "WorkerOutOfMemory": "becomes the reason of a trial",
     "_Interrupted": "ends the loop of Ray Tune",
 }

@@ -10,7 +10,7 @@ from typing import Self
 from ray.exceptions import RayError
 
 from tune_jobs.cluster.capacity import Cluster, Node
-from tune_jobs.cluster.node_checks import SurveyOver
+from tune_jobs.cluster.node_checks import ChecksCancelled
 from tune_jobs.errors import ResourceError, TuneJobsError
 
 SECONDS_BETWEEN_LOOKS = 2.0
@@ -77,7 +77,7 @@ class Newcomers:
     def _question(self, nodes: Sequence[Node]) -> None:
         try:
             self._ask(nodes, self._over.is_set)
-        except SurveyOver:
+        except ChecksCancelled:
             return
         except ResourceError as error:
             names = ", ".join(node.name for node in nodes)

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 SECONDS_TO_ANSWER = 120.0
 """A node may first have to start a process, and to fetch the user's modules."""
 SECONDS_BETWEEN_LOOKS = 0.5
-"""Whether the survey is to end is asked this often."""
+"""Seconds between two looks whether the checks are cancelled."""
 
 
-class SurveyOver(Exception):
-    """The survey has ended before all nodes have answered, since its answers are not wanted any more."""
+class ChecksCancelled(Exception):
+    """The checks ended before all nodes had answered, because nobody needs the answers any more."""
 
 
 def _never() -> bool:
@@ -50,7 +50,7 @@ class Answer:
     wrong: str | None
 
 
-def survey(
+def check_nodes(
     nodes: Sequence[Node], question: Question | None = None, over: Callable[[], bool] = _never
 ) -> dict[str, str | None]:
     """Asks all nodes at once.
@@ -65,7 +65,7 @@ def survey(
 
     Raises:
         ResourceError: a node does not answer, or has other versions than this process; the message names all such.
-        SurveyOver: `over` said so, or Ray has ended.
+        ChecksCancelled: `over` said so, or Ray has ended.
     """
     if not nodes:
         return {}
@@ -98,11 +98,11 @@ def check_storage(nodes: Sequence[Node], place: "Path | Location", over: Callabl
     Raises:
         ResourceError: some nodes cannot, or see another place of that name.
         RunFolderError, OSError: nor can this process.
-        SurveyOver: see `survey`.
+        ChecksCancelled: see `check_nodes`.
     """
     probe = Probe.put(place)
     try:
-        probe.check(survey(nodes, probe, over))
+        probe.check(check_nodes(nodes, probe, over))
     finally:
         probe.remove()
 
@@ -164,7 +164,7 @@ def _go_on_unless(over: Callable[[], bool]) -> None:
     import ray  # noqa: PLC0415
 
     if over() or not ray.is_initialized():
-        raise SurveyOver
+        raise ChecksCancelled
 
 
 def _cancel(asked: "Sequence[ObjectRef[Answer]]") -> None:

@@ -14,7 +14,7 @@ from ray.tune.progress_reporter import TrialProgressCallback
 
 from tune_jobs.cluster.capacity import Capacity, Node
 from tune_jobs.cluster.joining_nodes import Newcomers
-from tune_jobs.cluster.node_checks import check_storage, refuse_unfit, survey
+from tune_jobs.cluster.node_checks import check_nodes, check_storage, refuse_unfit
 from tune_jobs.cluster.placement import PlacementWatch
 from tune_jobs.cluster.view import ClusterView, free_resources
 from tune_jobs.job.job import Job
@@ -70,7 +70,7 @@ def seconds_to_start(resources: ResourceSettings) -> float:
 
 def _check_newcomers(job: Job, task: TrialTask, nodes: Sequence[Node], over: Callable[[], bool]) -> None:
     modules = ModulesArrived(tuple(module.path.stem for module in user_modules(job)), task.module_path)
-    refuse_unfit(survey(nodes, modules, over))
+    refuse_unfit(check_nodes(nodes, modules, over))
     check_storage(nodes, task.checkpoints, over)
 
 

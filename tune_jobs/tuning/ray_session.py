@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tune_jobs.cluster.node_checks import refuse_unfit, survey
+from tune_jobs.cluster.node_checks import check_nodes, refuse_unfit
 from tune_jobs.cluster.reachability import check_address
 from tune_jobs.cluster.view import ClusterView, groups_at, is_head
 from tune_jobs.errors import ResourceError
@@ -69,11 +69,13 @@ def ray_connection(address: str | None = None, modules: Sequence[UserModule] = (
         _check_version(ray.__version__)
         with _started(address, modules) if not ray.is_initialized() else nullcontext():
             # A machine may have been the head of another cluster, whose file would speak of other machines.
-            view = ClusterView(groups_at(Path.home()) if address and is_head() else (), joined=address is not None)
+            view = ClusterView(
+                groups_at(Path.home()) if address and is_head() else (), joined=address is not None
+            )
             nodes = view().nodes
             if address is not None:
                 question = ModulesArrived(tuple(module.path.stem for module in modules))
-                refuse_unfit(survey(nodes, question))
+                refuse_unfit(check_nodes(nodes, question))
             yield replace(view, asked=frozenset(node.node_id for node in nodes))
 
 

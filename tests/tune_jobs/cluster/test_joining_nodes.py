@@ -10,7 +10,7 @@ import pytest
 from tune_jobs.cluster import joining_nodes as newcomers
 from tune_jobs.cluster.capacity import Cluster, Node
 from tune_jobs.cluster.joining_nodes import Newcomers
-from tune_jobs.cluster.node_checks import SurveyOver, survey
+from tune_jobs.cluster.node_checks import ChecksCancelled, check_nodes
 from tune_jobs.errors import ResourceError, RunFolderError
 
 UNFIT = (
@@ -41,7 +41,7 @@ class Questioned:
     def ask(self, nodes: Sequence[Node], over: Callable[[], bool]) -> None:
         while not self.held.wait(0.01):
             if over():
-                raise SurveyOver
+                raise ChecksCancelled
         self.asked += [node.name for node in nodes]
         if self.failures:
             raise self.failures.pop(0)
@@ -125,7 +125,7 @@ def test_nobody_is_asked_beyond_the_end(questioned: Questioned) -> None:
 
 
 @pytest.mark.slow
-def test_a_survey_that_outlives_the_run_starts_no_other_ray(
+def test_checks_that_outlive_the_run_start_no_other_ray(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import ray
@@ -148,7 +148,7 @@ def test_a_survey_that_outlives_the_run_starts_no_other_ray(
         assert look.asked == {node.node_id for node in look().nodes}
 
         def ask(nodes: Sequence[Node], over: Callable[[], bool]) -> None:
-            survey(nodes, Silent(tmp_path / "begun"), over)
+            check_nodes(nodes, Silent(tmp_path / "begun"), over)
 
         with Newcomers((), look, ask, told.append) as watch:
             looks_until(watch, (tmp_path / "begun").exists)
@@ -156,7 +156,7 @@ def test_a_survey_that_outlives_the_run_starts_no_other_ray(
         assert nobody_asks()
         assert ray.is_initialized()
     assert not ray.is_initialized()
-    with pytest.raises(SurveyOver):
-        survey([node("late")])
+    with pytest.raises(ChecksCancelled):
+        check_nodes([node("late")])
     assert not ray.is_initialized()
     assert told == []

@@ -40,7 +40,9 @@ LOSS = ScoreSettings()
 # The rule, on plain tables
 
 
-def promoted_next(scores: Iterable[float], advanced: Iterable[str] = (), without: str = "", **how: int) -> Any:
+def promoted_next(
+    scores: Iterable[float], advanced: Iterable[str] = (), without: str = "", **how: int
+) -> Any:
     """Trials `a`, `b`, … with these scores, created in this order; all are candidates but those in `without`."""
     entries = {chr(97 + number): Entry(score, number) for number, score in enumerate(scores)}
     return best_to_promote(entries, set(advanced), entries.keys() - set(without), how.get("factor", 3))
