@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from tune_jobs.cluster.capacity import Node
-from tune_jobs.cluster.storage_check import Probe
+from tune_jobs.cluster.storage_check import StorageCheck
 from tune_jobs.errors import ResourceError
 from tune_jobs.versions import differences, versions_here
 
@@ -100,11 +100,11 @@ def check_storage(nodes: Sequence[Node], place: "Path | Location", over: Callabl
         RunFolderError, OSError: nor can this process.
         ChecksCancelled: see `check_nodes`.
     """
-    probe = Probe.put(place)
+    check = StorageCheck.put(place)
     try:
-        probe.check(check_nodes(nodes, probe, over))
+        check.raise_unless_shared(check_nodes(nodes, check, over))
     finally:
-        probe.remove()
+        check.remove()
 
 
 def problem_of(answer: Answer | str, here: Mapping[str, str]) -> str | None:

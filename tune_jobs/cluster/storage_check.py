@@ -22,7 +22,7 @@ _SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Probe:
+class StorageCheck:
     """One question to all nodes; it is sent to them as it is."""
 
     place: Path | Location
@@ -37,12 +37,12 @@ class Probe:
         Raises:
             RunFolderError: nothing can be written there.
         """
-        probe = cls(place, f".probe-{secrets.token_hex(8)}")
+        check = cls(place, f".storage-check-{secrets.token_hex(8)}")
         try:
-            probe._store.put(_TOKEN, probe.name.encode())
+            check._store.put(_TOKEN, check.name.encode())
         except OSError as error:
             raise RunFolderError(f"{place}: cannot be written to ({_reason(error)})") from error
-        return probe
+        return check
 
     def answer(self, node: str) -> str | None:
         """Called on a node: reads the token and leaves a file.
@@ -74,7 +74,7 @@ class Probe:
         seen = {stored.name for stored in self._store.objects()}
         return [node for node in nodes if quote(node, safe="") not in seen]
 
-    def check(self, answers: Mapping[str, str | None]) -> None:
+    def raise_unless_shared(self, answers: Mapping[str, str | None]) -> None:
         """Makes sure that all nodes see one and the same place.
 
         Args:

@@ -6,47 +6,47 @@ from pathlib import Path
 import pytest
 
 from tests.tune_jobs.remote.object_stores import environment, s3, s3_address
-from tune_jobs.cluster.storage_check import Probe
+from tune_jobs.cluster.storage_check import StorageCheck
 from tune_jobs.errors import ResourceError, RunFolderError
 from tune_jobs.location import Location
 
 __all__ = ["s3", "s3_address"]
 
 
-def sent(probe: Probe) -> Probe:
+def sent(check: StorageCheck) -> StorageCheck:
     """As it arrives on another node."""
-    return pickle.loads(pickle.dumps(probe))
+    return pickle.loads(pickle.dumps(check))
 
 
 def test_a_folder_that_all_share(tmp_path: Path) -> None:
-    probe = Probe.put(tmp_path)
+    check = StorageCheck.put(tmp_path)
     nodes = ["10.0.0.1", "10.0.0.2", "node/with:odd name"]
-    answers = {node: sent(probe).answer(node) for node in nodes}
+    answers = {node: sent(check).answer(node) for node in nodes}
     assert set(answers.values()) == {None}
-    assert probe.missing(nodes) == []
-    probe.check(answers)
-    probe.remove()
+    assert check.missing(nodes) == []
+    check.raise_unless_shared(answers)
+    check.remove()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_bucket(s3: Location) -> None:
-    probe = Probe.put(s3)
-    answers = {node: sent(probe).answer(node) for node in ("a", "b")}
-    probe.check(answers)
-    probe.remove()
+    check = StorageCheck.put(s3)
+    answers = {node: sent(check).answer(node) for node in ("a", "b")}
+    check.raise_unless_shared(answers)
+    check.remove()
     with pytest.raises(ResourceError, match="what the driver wrote is not there"):
-        probe.check({"a": probe.answer("a")})
+        check.raise_unless_shared({"a": check.answer("a")})
 
 
 def test_a_folder_of_another_machine(tmp_path: Path) -> None:
     """The same path leads to another disk: nothing of the driver's is there, and nothing is left there."""
     (tmp_path / "here").mkdir()
     (tmp_path / "there").mkdir()
-    probe = Probe.put(tmp_path / "here")
-    elsewhere = Probe(tmp_path / "there", probe.name)
-    answers = {"head": probe.answer("head"), "far": elsewhere.answer("far")}
+    check = StorageCheck.put(tmp_path / "here")
+    elsewhere = StorageCheck(tmp_path / "there", check.name)
+    answers = {"head": check.answer("head"), "far": elsewhere.answer("far")}
     with pytest.raises(ResourceError) as caught:
-        probe.check(answers)
+        check.raise_unless_shared(answers)
     text = str(caught.value)
     assert "1 of 2 nodes do not share it: far (what the driver wrote is not there)" in text
     assert "local to one node" in text
@@ -59,33 +59,33 @@ def test_a_node_that_reads_and_writes_elsewhere(tmp_path: Path) -> None:
     import shutil
 
     (tmp_path / "here").mkdir()
-    probe = Probe.put(tmp_path / "here")
+    check = StorageCheck.put(tmp_path / "here")
     shutil.copytree(tmp_path / "here", tmp_path / "copy")
-    assert Probe(tmp_path / "copy", probe.name).answer("far") is None
-    assert probe.missing(["far"]) == ["far"]
+    assert StorageCheck(tmp_path / "copy", check.name).answer("far") is None
+    assert check.missing(["far"]) == ["far"]
     with pytest.raises(ResourceError, match="what it wrote is not seen from here"):
-        probe.check({"far": None})
+        check.raise_unless_shared({"far": None})
 
 
 def test_many_nodes_are_not_all_named(tmp_path: Path) -> None:
-    probe = Probe.put(tmp_path)
+    check = StorageCheck.put(tmp_path)
     with pytest.raises(ResourceError) as caught:
-        probe.check({f"node-{number}": "no way" for number in range(40)})
+        check.raise_unless_shared({f"node-{number}": "no way" for number in range(40)})
     assert "40 of 40 nodes" in str(caught.value)
     assert "node-4 (no way), 35 more" in str(caught.value)
 
 
 def test_a_store_that_a_node_cannot_reach(s3: Location) -> None:
-    probe = Probe.put(s3)
+    check = StorageCheck.put(s3)
     with environment({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}):
-        answer = sent(probe).answer("far")
+        answer = sent(check).answer("far")
     assert answer == "it cannot be reached at http://127.0.0.1:9"
     with pytest.raises(ResourceError, match=r"cannot be used on 1 of 1 nodes: far \(it cannot be reached"):
-        probe.check({"far": answer})
+        check.raise_unless_shared({"far": answer})
 
 
 def test_a_place_that_the_driver_cannot_write_to(s3: Location) -> None:
     with pytest.raises(RunFolderError, match="there is no such bucket"):
-        Probe.put(Location("s3", "no-such-bucket"))
+        StorageCheck.put(Location("s3", "no-such-bucket"))
     with pytest.raises(RunFolderError, match="cannot be written to"):
-        Probe.put(Path("/proc/nowhere"))
+        StorageCheck.put(Path("/proc/nowhere"))
