@@ -22,7 +22,7 @@ SECONDS_TO_END = 3.0
 Ask = Callable[[Sequence[Node], Callable[[], bool]], object]
 
 
-class Newcomers:
+class JoiningNodes:
     """Asks nodes that were not there before, beside the run, and tells what is wrong with them.
 
     Ray may give a trial to such a node all the same; what is told here says why it fails there. To be used as a
@@ -30,22 +30,22 @@ class Newcomers:
 
     Args:
         known: ids of the nodes that have been asked before.
-        look: at the cluster.
+        view: of the cluster.
         ask: some nodes whatever they must be asked; it takes its time, and raises `ResourceError` where one is not
             fit. Its second argument says whether it is to end.
-        tell: is called with what is wrong, in one line, out of `look`.
+        tell: is called with what is wrong, in one line, by `check`.
     """
 
     def __init__(
-        self, known: Collection[str], look: Callable[[], Cluster], ask: Ask, tell: Callable[[str], None]
+        self, known: Collection[str], view: Callable[[], Cluster], ask: Ask, tell: Callable[[str], None]
     ) -> None:
         self._known = set(known)
-        self._look = look
+        self._view = view
         self._ask = ask
         self._tell = tell
         self._wrong: queue.Queue[str] = queue.Queue()
         self._not_asked: queue.Queue[str] = queue.Queue()
-        self._looked = float("-inf")
+        self._checked = float("-inf")
         self._over = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -58,17 +58,17 @@ class Newcomers:
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Begins to ask those that are new, and tells what others have answered; every two seconds at most."""
-        if time.monotonic() < self._looked + SECONDS_BETWEEN_LOOKS:
+        if time.monotonic() < self._checked + SECONDS_BETWEEN_LOOKS:
             return
-        self._looked = time.monotonic()
+        self._checked = time.monotonic()
         self._known -= set(_all_in(self._not_asked))
-        new = [node for node in self._look().nodes if node.node_id not in self._known]
+        new = [node for node in self._view().nodes if node.node_id not in self._known]
         self._known |= {node.node_id for node in new}
         self._threads = [thread for thread in self._threads if thread.is_alive()]
         if new:
-            thread = threading.Thread(target=self._question, args=(new,), name="newcomers", daemon=True)
+            thread = threading.Thread(target=self._question, args=(new,), name="joining nodes", daemon=True)
             self._threads.append(thread)
             thread.start()
         for wrong in _all_in(self._wrong):

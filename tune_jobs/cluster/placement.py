@@ -36,14 +36,14 @@ class PlacementWatch:
         self._clock = clock
         self._since: dict[str, float] = {}
         self._told: set[str] = set()
-        self._looked = float("-inf")
+        self._checked = float("-inf")
 
-    def look(self, unplaced: Callable[[], Collection[str]]) -> None:
+    def check(self, unplaced: Callable[[], Collection[str]]) -> None:
         """Takes note of the trials that wait for a place now; once a second at most."""
         now = self._clock()
-        if now < self._looked + SECONDS_BETWEEN_LOOKS:
+        if now < self._checked + SECONDS_BETWEEN_LOOKS:
             return
-        self._looked = now
+        self._checked = now
         waiting = set(unplaced())
         self._since = {trial_id: self._since.get(trial_id, now) for trial_id in waiting}
         self._told &= waiting

@@ -13,7 +13,7 @@ from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
 from tune_jobs.cluster.capacity import Capacity, Node
-from tune_jobs.cluster.joining_nodes import Newcomers
+from tune_jobs.cluster.joining_nodes import JoiningNodes
 from tune_jobs.cluster.node_checks import check_nodes, check_storage, refuse_unfit
 from tune_jobs.cluster.placement import PlacementWatch
 from tune_jobs.cluster.view import ClusterView, free_resources
@@ -68,7 +68,7 @@ def seconds_to_start(resources: ResourceSettings) -> float:
     return WORKER_START_SECONDS if resources.workers_per_trial == 1 else SECONDS_TO_START
 
 
-def _check_newcomers(job: Job, task: TrialTask, nodes: Sequence[Node], over: Callable[[], bool]) -> None:
+def _check_joining_nodes(job: Job, task: TrialTask, nodes: Sequence[Node], over: Callable[[], bool]) -> None:
     modules = ModulesArrived(tuple(module.path.stem for module in user_modules(job)), task.module_path)
     refuse_unfit(check_nodes(nodes, modules, over))
     check_storage(nodes, task.checkpoints, over)
@@ -105,10 +105,10 @@ def tune_trials(
         free_resources,
         lambda trial_id, reason: run.journal.append(TrialUnplaced(trial_id=trial_id, reason=reason)),
     )
-    newcomers = Newcomers(
+    joining = JoiningNodes(
         view.asked,
         view,
-        partial(_check_newcomers, job, task),
+        partial(_check_joining_nodes, job, task),
         lambda text: run.journal.append(Noticed(text=text)),
     )
     # As many workers as there is room for are started at once, and the searcher knows how many those are now.
@@ -120,7 +120,7 @@ def tune_trials(
         pending,
         memory_kills_end_actors(),
         trainables_remembered(),
-        newcomers,
+        joining,
     ):
         callback = JournalCallback(
             run,
@@ -128,7 +128,7 @@ def tune_trials(
             job.limits,
             interrupted,
             placement,
-            newcomers,
+            joining,
             seconds_to_start=seconds_to_start(job.resources),
         )
         try:
@@ -171,7 +171,7 @@ class JournalCallback(TrialProgressCallback):
         limits: how long a trial may report nothing, and how often it may lose its worker.
         interrupted: the run is to end.
         placement: is told of the trials that have no worker; None where all find one.
-        newcomers: looks at machines that join; None where none do.
+        joining: looks at machines that join; None where none do.
         seconds_to_start: before its first report, a trial may take so much longer.
     """
 
@@ -182,7 +182,7 @@ class JournalCallback(TrialProgressCallback):
         limits: LimitSettings,
         interrupted: Callable[[], bool] = lambda: False,
         placement: PlacementWatch | None = None,
-        newcomers: Newcomers | None = None,
+        joining: JoiningNodes | None = None,
         *,
         seconds_to_start: float = WORKER_START_SECONDS,
     ) -> None:
@@ -198,7 +198,7 @@ class JournalCallback(TrialProgressCallback):
         self._heard: dict[Trial, float] = {}
         self._hung: set[Trial] = set()
         self._placement = placement
-        self._newcomers = newcomers
+        self._joining = joining
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Ends the workers of trials that hang, which then go on in others; and the run, if it is interrupted."""
@@ -207,10 +207,10 @@ class JournalCallback(TrialProgressCallback):
         for trial in trials:
             if trial.status == Trial.ERROR and not self._has_ended(trial):
                 self._fail(trial, loss_by(_error_of(trial)).reason)  # Ray Tune could not hand it to a worker
-        if self._newcomers is not None:
-            self._newcomers.look()
+        if self._joining is not None:
+            self._joining.check()
         if self._placement is not None:
-            self._placement.look(lambda: self._unplaced(trials))
+            self._placement.check(lambda: self._unplaced(trials))
         if self._patience is None:
             return
         for trial, heard in self._heard.items():

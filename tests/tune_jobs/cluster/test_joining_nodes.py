@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tune_jobs.cluster import joining_nodes as newcomers
+from tune_jobs.cluster import joining_nodes
 from tune_jobs.cluster.capacity import Cluster, Node
-from tune_jobs.cluster.joining_nodes import Newcomers
+from tune_jobs.cluster.joining_nodes import JoiningNodes
 from tune_jobs.cluster.node_checks import ChecksCancelled, check_nodes
 from tune_jobs.errors import ResourceError, RunFolderError
 
@@ -35,7 +35,7 @@ class Questioned:
         self.held = threading.Event()
         self.held.set()
 
-    def look(self) -> Cluster:
+    def view(self) -> Cluster:
         return Cluster(list(self.nodes))
 
     def ask(self, nodes: Sequence[Node], over: Callable[[], bool]) -> None:
@@ -48,36 +48,36 @@ class Questioned:
         if any(node.name == "odd" for node in nodes):
             raise ResourceError("odd: torch 2.12.0 there and 2.13.0 here")
 
-    def watch(self) -> Newcomers:
-        return Newcomers(["id-head"], self.look, self.ask, self.told.append)
+    def watch(self) -> JoiningNodes:
+        return JoiningNodes(["id-head"], self.view, self.ask, self.told.append)
 
 
 @pytest.fixture
 def questioned(monkeypatch: pytest.MonkeyPatch) -> Questioned:
-    monkeypatch.setattr(newcomers, "SECONDS_BETWEEN_LOOKS", -1.0)
-    monkeypatch.setattr(newcomers, "SECONDS_BEFORE_ASKING_AGAIN", 0.01)
+    monkeypatch.setattr(joining_nodes, "SECONDS_BETWEEN_LOOKS", -1.0)
+    monkeypatch.setattr(joining_nodes, "SECONDS_BEFORE_ASKING_AGAIN", 0.01)
     return Questioned()
 
 
-def looks_until(watch: Newcomers, seen: Callable[[], object]) -> None:
+def check_until(watch: JoiningNodes, seen: Callable[[], object]) -> None:
     until = time.monotonic() + 20
     while not seen() and time.monotonic() < until:
-        watch.look()
+        watch.check()
         time.sleep(0.01)
     assert seen()
 
 
 def nobody_asks() -> bool:
-    return not any(thread.name == "newcomers" for thread in threading.enumerate())
+    return not any(thread.name == "joining nodes" for thread in threading.enumerate())
 
 
 def test_those_that_were_asked_before_are_not_asked_again(questioned: Questioned) -> None:
     with questioned.watch() as watch:
         questioned.nodes += [node("new"), node("odd")]
-        looks_until(watch, lambda: questioned.told)
-        watch.look()
+        check_until(watch, lambda: questioned.told)
+        watch.check()
         questioned.nodes += [node("later")]
-        looks_until(watch, lambda: "later" in questioned.asked)
+        check_until(watch, lambda: "later" in questioned.asked)
     assert questioned.asked == ["new", "odd", "later"]
     assert questioned.told == [UNFIT]
 
@@ -85,7 +85,7 @@ def test_those_that_were_asked_before_are_not_asked_again(questioned: Questioned
 def test_one_that_was_there_and_was_not_asked_is_asked(questioned: Questioned) -> None:
     questioned.nodes += [node("new"), node("odd")]
     with questioned.watch() as watch:
-        looks_until(watch, lambda: questioned.told)
+        check_until(watch, lambda: questioned.told)
     assert questioned.told == [UNFIT]
 
 
@@ -93,11 +93,11 @@ def test_the_run_does_not_wait_for_the_answer(questioned: Questioned) -> None:
     with questioned.watch() as watch:
         questioned.held.clear()
         questioned.nodes += [node("new"), node("odd")]
-        watch.look()
-        watch.look()
+        watch.check()
+        watch.check()
         assert questioned.asked == questioned.told == []
         questioned.held.set()
-        looks_until(watch, lambda: questioned.told)
+        check_until(watch, lambda: questioned.told)
     assert questioned.told == [UNFIT]
 
 
@@ -109,7 +109,7 @@ def test_one_that_could_not_be_asked_is_asked_again(questioned: Questioned, fail
     questioned.failures = [failure]
     with questioned.watch() as watch:
         questioned.nodes += [node("new"), node("odd")]
-        looks_until(watch, lambda: questioned.told)
+        check_until(watch, lambda: questioned.told)
     assert questioned.asked == ["new", "odd"] * 2
     assert questioned.told == [UNFIT]
 
@@ -118,7 +118,7 @@ def test_nobody_is_asked_beyond_the_end(questioned: Questioned) -> None:
     questioned.held.clear()
     with questioned.watch() as watch:
         questioned.nodes.append(node("new"))
-        watch.look()
+        watch.check()
         assert not nobody_asks()
     assert nobody_asks()
     assert questioned.asked == []
@@ -142,16 +142,16 @@ def test_checks_that_outlive_the_run_start_no_other_ray(
             time.sleep(600)
             return None
 
-    monkeypatch.setattr(newcomers, "SECONDS_BETWEEN_LOOKS", -1.0)
+    monkeypatch.setattr(joining_nodes, "SECONDS_BETWEEN_LOOKS", -1.0)
     told: list[str] = []
-    with ray_connection() as look:
-        assert look.asked == {node.node_id for node in look().nodes}
+    with ray_connection() as view:
+        assert view.asked == {node.node_id for node in view().nodes}
 
         def ask(nodes: Sequence[Node], over: Callable[[], bool]) -> None:
             check_nodes(nodes, Silent(tmp_path / "begun"), over)
 
-        with Newcomers((), look, ask, told.append) as watch:
-            looks_until(watch, (tmp_path / "begun").exists)
+        with JoiningNodes((), view, ask, told.append) as watch:
+            check_until(watch, (tmp_path / "begun").exists)
             assert not nobody_asks()
         assert nobody_asks()
         assert ray.is_initialized()

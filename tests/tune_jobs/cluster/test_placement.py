@@ -26,10 +26,10 @@ def test_a_trial_is_named_after_a_minute_and_once() -> None:
     clock = Clock()
     watch = watched(told, clock)
     for clock.now in range(60):
-        watch.look(lambda: {"0001"})
+        watch.check(lambda: {"0001"})
     assert told == []
     for clock.now in range(60, 300):
-        watch.look(lambda: {"0001"})
+        watch.check(lambda: {"0001"})
     assert [trial_id for trial_id, _ in told] == ["0001"]
     assert "it asks for 1 CPU and 0.5 GPU, and what is missing is GPU" in told[0][1]
 
@@ -39,7 +39,7 @@ def test_a_trial_that_was_placed_in_between_starts_anew() -> None:
     clock = Clock()
     watch = watched(told, clock)
     for clock.now in range(200):
-        watch.look(lambda: set() if clock.now % 50 == 49 else {"0001"})
+        watch.check(lambda: set() if clock.now % 50 == 49 else {"0001"})
     assert told == []
 
 
@@ -47,7 +47,7 @@ def test_it_looks_once_a_second_at_most() -> None:
     looks = []
     watch = watched([], Clock())
     for _ in range(100):
-        watch.look(lambda: looks.append(1) or set())
+        watch.check(lambda: looks.append(1) or set())
     assert len(looks) == 1
 
 
