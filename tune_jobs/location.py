@@ -1,4 +1,4 @@
-"""Where a run is kept in an object store: `s3://bucket/prefix`, read without asking any server."""
+"""The place of a run in an object store, `s3://bucket/prefix`; nothing here asks a server."""
 
 import re
 from dataclasses import dataclass
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Self
 
 SCHEMES = ("s3", "gs")
+PLACE_FILE = ".place"
+"""Name of the file beside the copies of runs that holds the place of the originals."""
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
 
 
@@ -67,3 +69,11 @@ class Location:
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.path}"
+
+
+def location_of(run: Path) -> Location | None:
+    """The place of the run that the folder `run` is a copy of; None if the folder is the run itself."""
+    try:
+        return Location.parse((run.parent / PLACE_FILE).read_text(encoding="utf-8")) / run.name
+    except (OSError, ValueError):
+        return None

@@ -13,6 +13,7 @@ import pyarrow as pa
 from tune_jobs.checkpoints.store import CheckpointStore
 from tune_jobs.driver.preparation import job_fingerprint
 from tune_jobs.errors import DamagedRun, JobError, RunFolderError, StorageFailed
+from tune_jobs.files import probe_writable, reason_of
 from tune_jobs.holdout import rows as holdout
 from tune_jobs.job.checks import importable_from
 from tune_jobs.job.file import read_yaml
@@ -22,10 +23,9 @@ from tune_jobs.record.events import Ending, Event, HoldoutEvaluated, HoldoutUnse
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal, read_journal
 from tune_jobs.record.run_record import RunRecord
-from tune_jobs.record.storage_failures import reason_of, write_test
 from tune_jobs.record.tables import epochs_table, trials_table
 from tune_jobs.remote.mirror import mirrored
-from tune_jobs.remote.working_copy import at_work, complete, fetch_checkpoints
+from tune_jobs.remote.working_copy import at_work, complete, fetch_checkpoints, open_folder
 from tune_jobs.selection.rule import read_selection
 from tune_jobs.submission.handover import home_of
 from tune_jobs.tracking.base import TrackedRun
@@ -59,7 +59,7 @@ def open_run(path: str | Path) -> "Run":
         RunFolderError: it is no run folder.
         DamagedRun: the journal or the job is damaged.
     """
-    return Run(RunFolder.open(path))
+    return Run(open_folder(path))
 
 
 def job_of(folder: RunFolder, events: Sequence[Event]) -> Job:
@@ -252,7 +252,7 @@ class Run:
 
     def _check_writable(self) -> None:
         try:
-            write_test(self.path)
+            probe_writable(self.path)
         except OSError as error:
             raise RunFolderError(
                 f"{self.path}: cannot be written to ({reason_of(error, self.path)}), so that the look at the test rows "

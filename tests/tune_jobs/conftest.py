@@ -9,6 +9,7 @@ import pytest
 
 from tests.tune_jobs.trainings import MakeTrainer, trainer_of
 from tune_jobs.errors import JobError
+from tune_jobs.files import replacing
 from tune_jobs.job.file import dump_yaml
 from tune_jobs.job.job import Job
 from tune_jobs.record.events import (
@@ -24,7 +25,7 @@ from tune_jobs.record.events import (
     TrialStarted,
     WinnerSelected,
 )
-from tune_jobs.record.folder import RunFolder, replacing
+from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal
 from tune_jobs.record.run_record import RunRecord
 from tune_jobs.record.tables import write_tables

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tune_jobs.checkpoints.store import DAMAGED_SUFFIX, Checkpoints, epoch_of
+from tune_jobs.files import reason_of
 from tune_jobs.location import Location
 from tune_jobs.record.folder import CHECKPOINT_SUFFIX
-from tune_jobs.record.storage_failures import reason_of
 from tune_jobs.remote.store import Store, persistently
 
 T = TypeVar("T")

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tune_jobs.files import reason_of, sync_folder
 from tune_jobs.location import Location
-from tune_jobs.record.folder import CHECKPOINT_SUFFIX, RunFolder, sync_folder
+from tune_jobs.record.folder import CHECKPOINT_SUFFIX, RunFolder
 from tune_jobs.record.run_record import RunRecord
-from tune_jobs.record.storage_failures import reason_of
 from tune_jobs.remote.store import Store
 from tune_jobs.selection.rule import rank
 

@@ -39,7 +39,7 @@ from tune_jobs.job.from_sweep import job_from_sweep
 from tune_jobs.job.job import Job
 from tune_jobs.location import Location, is_uri
 from tune_jobs.record.folder import RunFolder
-from tune_jobs.remote.working_copy import pull_all, shown
+from tune_jobs.remote.working_copy import open_folder, pull_all, shown
 from tune_jobs.report.writing import write_report
 from tune_jobs.search_spaces import Problem, SearchSpaceError
 from tune_jobs.text import configuration_text, readable
@@ -230,7 +230,7 @@ def _resume(options: argparse.Namespace, rest: list[str], console: Console) -> N
     handover = Handover.from_environment()
     announcing = [] if handover is None else [handover.announcing(console)]
     overrides = parse_overrides(rest)
-    folder = RunFolder.open(options.run)
+    folder = open_folder(options.run)
     refuse_copy(folder)
     if handover is not None:
         handover.enter(folder)
@@ -256,7 +256,7 @@ def _watch(options: argparse.Namespace, rest: list[str], console: Console) -> No
     from tune_jobs.driver.lifecycle import judged  # noqa: PLC0415
     from tune_jobs.results import open_run  # noqa: PLC0415
 
-    folder = RunFolder.open(options.run)
+    folder = open_folder(options.run)
     watched = watch(folder, console)
     if watched is Watched.LEFT:
         console.print(
@@ -337,7 +337,7 @@ def _train(options: argparse.Namespace, rest: list[str], console: Console) -> No
 
 def _show(options: argparse.Namespace, rest: list[str], console: Console) -> None:
     if options.trial is None:
-        _print_run(RunFolder.open(options.run).path, console, options.most)
+        _print_run(open_folder(options.run).path, console, options.most)
         return
     from tune_jobs.results import open_run  # noqa: PLC0415
 
@@ -391,7 +391,7 @@ def _report(options: argparse.Namespace, rest: list[str], console: Console) -> N
 def _dashboard(options: argparse.Namespace, rest: list[str], console: Console) -> None:
     from tune_jobs.tracking.optuna_dashboard import HOST, PAGE, study_server  # noqa: PLC0415 (imports Optuna)
 
-    with study_server(RunFolder.open(options.run), options.port) as server:
+    with study_server(open_folder(options.run), options.port) as server:
         console.print(f"dashboard: http://{HOST}:{server.server_port}{PAGE}", markup=False)
         console.print("Ctrl-C ends it; the run is not touched", style="dim")
         with suppress(KeyboardInterrupt):

@@ -19,6 +19,7 @@ from tune_jobs.driver.resumption import (
     write_job,
 )
 from tune_jobs.errors import Interrupted, RunFailed, StorageFailed
+from tune_jobs.files import probe_writable
 from tune_jobs.job.checks import importable_from
 from tune_jobs.job.job import Job
 from tune_jobs.job.user_modules import user_modules
@@ -39,10 +40,10 @@ from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal, Listener
 from tune_jobs.record.live import LiveRun
 from tune_jobs.record.run_record import RunRecord, failures
-from tune_jobs.record.storage_failures import storage_failures, write_test
+from tune_jobs.record.storage_failures import storage_failures
 from tune_jobs.record.tables import write_tables
 from tune_jobs.remote.mirror import AfterUpload, mirrored
-from tune_jobs.remote.working_copy import checkpoints_of, complete
+from tune_jobs.remote.working_copy import checkpoints_of, complete, open_folder
 from tune_jobs.report.writing import write_report
 from tune_jobs.results import Run, open_run
 from tune_jobs.selection.rule import select_winner, write_selection
@@ -129,7 +130,7 @@ def resume(
         JobError: an override is wrong, or of what cannot change.
         TrainerError, ResourceError, RunFailed, Interrupted, StorageFailed: see `run`.
     """
-    folder = RunFolder.open(path)
+    folder = open_folder(path)
     complete(folder)
     with (
         interrupts() as signals,
@@ -137,7 +138,7 @@ def resume(
         Journal(folder.journal) as journal,
         mirrored(folder, journal) as after_upload,
     ):
-        write_test(folder.path)
+        probe_writable(folder.path)
         job = job_to_resume(folder, journal.past, overrides)
         if is_over(job, journal.past):
             append_openings(journal, folder)

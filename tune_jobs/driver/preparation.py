@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tune_jobs.errors import JobError, RunFolderError
+from tune_jobs.files import replacing
 from tune_jobs.holdout import rows as holdout
 from tune_jobs.job.checks import check_surroundings, importable_from, module_path
 from tune_jobs.job.job import Job
@@ -17,7 +18,7 @@ from tune_jobs.job.user_modules import user_modules
 from tune_jobs.location import Location, is_uri
 from tune_jobs.record.data_info import write_info
 from tune_jobs.record.events import RunStarted
-from tune_jobs.record.folder import RunFolder, replacing
+from tune_jobs.record.folder import RunFolder
 from tune_jobs.remote.store import Store, StoreError
 from tune_jobs.remote.working_copy import checkpoints_of, storage_folder
 from tune_jobs.search_spaces import Problem

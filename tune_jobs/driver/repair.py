@@ -16,16 +16,16 @@ from pathlib import Path
 
 from tune_jobs.driver.resumption import append_openings
 from tune_jobs.errors import DamagedRun, ResourceError, RunFolderError
+from tune_jobs.files import reason_of, replacing
 from tune_jobs.job.job import Job
 from tune_jobs.job.settings import TrackingSettings
 from tune_jobs.record.events import Event, HoldoutUnsealed, TrialCreated, in_force
-from tune_jobs.record.folder import RunFolder, replacing
+from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal, lock, scan_journal, sound_lines
 from tune_jobs.record.run_record import RunRecord
-from tune_jobs.record.storage_failures import reason_of
 from tune_jobs.record.tables import write_tables
 from tune_jobs.remote.mirror import mirrored
-from tune_jobs.remote.working_copy import complete
+from tune_jobs.remote.working_copy import complete, open_folder
 from tune_jobs.report.writing import write_report
 from tune_jobs.results import job_of
 from tune_jobs.selection.rule import select_winner, write_selection
@@ -65,7 +65,7 @@ def repair(path: str | Path, *, cut: bool = False) -> Repaired:
         DamagedRun: the journal is damaged, and `cut` was not given or nothing would be left; or the job's file or
             the ledger of the holdout is damaged.
     """
-    folder = RunFolder.open(path)
+    folder = open_folder(path)
     complete(folder)
     with _unwritable(folder):
         lines = _cut_damage(folder) if cut else []

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tune_jobs.driver.preparation import CHANGEABLE, RECORDED, this_process
 from tune_jobs.errors import JobError, RunFolderError
+from tune_jobs.files import replacing
 from tune_jobs.holdout import rows as holdout
 from tune_jobs.holdout.rows import read_ledger
 from tune_jobs.job.file import apply_overrides
@@ -23,7 +24,7 @@ from tune_jobs.record.events import (
     in_force,
     seconds_spent,
 )
-from tune_jobs.record.folder import RunFolder, replacing
+from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal
 from tune_jobs.results import job_of
 from tune_jobs.search_spaces import Problem

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from tune_jobs.errors import DamagedRun, HoldoutOpened, RunFolderError
-from tune_jobs.record.folder import RunFolder, replacing
-from tune_jobs.record.storage_failures import reason_of
+from tune_jobs.files import reason_of, replacing
+from tune_jobs.location import location_of
+from tune_jobs.record.folder import RunFolder
 from tune_jobs.remote import claims as openings
 from tune_jobs.remote.store import Store, StoreError
-from tune_jobs.remote.working_copy import location_of
 
 if TYPE_CHECKING:
     from tune_jobs.trainers.data import Rows

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tune_jobs.errors import DamagedRun
-from tune_jobs.record.folder import replacing
+from tune_jobs.files import replacing
 
 if TYPE_CHECKING:
     from tune_jobs.trainers.data import DataInfo

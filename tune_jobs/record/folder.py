@@ -1,6 +1,5 @@
 """Where everything of a run lies: one object names every path of the run folder."""
 
-import os
 import re
 import secrets
 import shutil
@@ -10,11 +9,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Self
 
 from tune_jobs.errors import RunFolderError
-from tune_jobs.location import Location, is_uri
-from tune_jobs.record.storage_failures import reason_of, write_test
+from tune_jobs.files import probe_writable, reason_of
+from tune_jobs.location import location_of
 
 CHECKPOINT_SUFFIX = ".pt"
 _RUN = re.compile(r".+-\d{8}T\d{6}Z-[a-z]{4}")
@@ -64,9 +63,9 @@ class RunFolder:
             for path in (folder.path, folder.journal.parent, folder.checkpoints, folder.ray):
                 path.mkdir(parents=True)
             folder.holdout.mkdir(mode=0o700)
-            write_test(folder.path)
+            probe_writable(folder.path)
             yield folder
-            write_test(folder.path)
+            probe_writable(folder.path)
         except BaseException as error:
             reason = reason_of(error, storage) if isinstance(error, OSError) else ""  # before it is tidied up
             shutil.rmtree(folder.path, ignore_errors=True)
@@ -82,19 +81,11 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """The run folder at `path`, or this machine's copy of the run at `s3://bucket/prefix/run`, up to date.
+        """The run folder at `path`; see `remote.working_copy.open_folder` for the address of a run in a store.
 
         Raises:
-            RunFolderError: there is no folder, or it is not that of a run; or the store cannot be asked.
+            RunFolderError: There is no folder, or it is not that of a run.
         """
-        if is_uri(path):
-            from tune_jobs.remote.working_copy import pull  # noqa: PLC0415 (it builds on this module)
-
-            try:
-                place = Location.parse(str(path))
-            except ValueError as error:
-                raise RunFolderError(f"RUN: {error}") from error
-            return cls(pull(place).path)
         folder = cls(Path(path).resolve())
         if folder.path.is_file():
             raise RunFolderError(
@@ -118,8 +109,6 @@ class RunFolder:
     @property
     def address(self) -> str:
         """Where the run is kept: this folder, or `s3://bucket/prefix/run`, of which it is a copy."""
-        from tune_jobs.remote.working_copy import location_of  # noqa: PLC0415 (it builds on this module)
-
         return str(location_of(self.path) or self.path)
 
     @property
@@ -202,37 +191,3 @@ def new_run_name(name: str) -> str:
     time = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     letters = "".join(secrets.choice(string.ascii_lowercase) for _ in range(4))
     return f"{name}-{time}-{letters}"
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of `path` at the end: readers see the old or the new one, never a part.
-
-    Only one process at a time writes a file of a run, so that temporary files of others were left by such as
-    were killed, and are removed.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_folder(path.parent)
-    except OSError as error:
-        if error.filename in {None, str(temporary)}:  # a write or a sync that fails names no file
-            error.filename = str(path)
-        raise
-    finally:
-        with suppress(OSError):  # else a disk that has become read-only would hide what has happened
-            for leftover in path.parent.glob(f".{path.name}.*.tmp"):
-                leftover.unlink(missing_ok=True)
-
-
-def sync_folder(path: Path) -> None:
-    """Has the disk know of a new file in the folder."""
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -17,9 +17,9 @@ from typing import Any, Self
 from weakref import WeakSet
 
 from tune_jobs.errors import DamagedRun, RunInUse, StorageFailed
+from tune_jobs.files import reason_of, sync_folder
 from tune_jobs.record.events import Event, RunResumed, RunStarted, event_from_mapping
-from tune_jobs.record.folder import sync_folder
-from tune_jobs.record.storage_failures import reason_of, storage_failed
+from tune_jobs.record.storage_failures import storage_failed
 
 Listener = Callable[[Event], None]
 

@@ -1,64 +1,29 @@
-"""Disks that are full, read-only or gone: noticed before a run begins, and told as what they are during it."""
+"""Errors of full, read-only or missing disks, reported as one `StorageFailed`."""
 
 import errno
-import os
 import re
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
 from tune_jobs.errors import StorageFailed
+from tune_jobs.files import DISK_FULL, reason_of
+from tune_jobs.location import location_of
 
-PROBE_BYTES = 1_000_000
-"""What a write test writes: about what a small run leaves."""
-
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-_UNWRITABLE = {*_FULL, errno.EROFS, errno.EIO, errno.ESTALE}
-"""Errors that are a disk's fault wherever they come from."""
+_UNWRITABLE = {*DISK_FULL, errno.EROFS, errno.EIO, errno.ESTALE}
+"""Numbers of the errors that are a disk's fault, whatever code raises them."""
 _IN_TEXT = re.compile(r"\[Errno (\d+)\] ([^:\n\[]+)(?:: '([^'\n]+)')?")
 
 
 class Writer(Protocol):
-    """Something that keeps why it could not write."""
+    """A writer that keeps the error that stopped it."""
 
     failure: StorageFailed | None
 
 
-def write_test(folder: Path) -> None:
-    """Finds out whether `folder` takes a file, by writing one to the disk itself; it is removed again.
-
-    Raises:
-        OSError: it does not.
-    """
-    path = folder / f".write-test.{os.getpid()}.tmp"
-    try:
-        with path.open("wb") as file:
-            file.write(bytes(PROBE_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-    finally:
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
-
-
-def reason_of(error: OSError, folder: Path) -> str:
-    """Why `folder` could not be written to: the system's words, and the room that is left where that matters."""
-    words = error.strerror or " ".join(str(error).split())
-    if error.errno not in _FULL:
-        return words
-    try:
-        free = shutil.disk_usage(folder).free
-    except OSError:
-        return words
-    return f"{words}; {free / 1e6:.1f} MB free"
-
-
 def storage_failed(what: str | Path, reason: str, run: Path) -> StorageFailed:
-    """The error that ends a run in whose folder, or object store, `what` cannot be written."""
-    from tune_jobs.remote.working_copy import location_of  # noqa: PLC0415 (it builds on this module)
-
+    """The error that ends `run`, since `what` cannot be written in its folder or object store."""
     place = location_of(run)
     if place is not None and "checkpoints" in Path(what).parts:
         return StorageFailed(
@@ -75,13 +40,13 @@ def storage_failed(what: str | Path, reason: str, run: Path) -> StorageFailed:
 
 @contextmanager
 def storage_failures(run: Path, *writers: Writer) -> Iterator[None]:
-    """Has all that a full or read-only disk does to the code inside end in one `StorageFailed`.
+    """Turn every error that a full or read-only disk causes inside the block into `StorageFailed`.
 
-    Ray Tune turns what its callbacks raise into text, so that what `writers` keep is asked first.
+    Ray Tune turns the errors of its callbacks into text. The errors that the writers keep therefore come first.
 
     Args:
-        run: the run folder.
-        writers: the run's own.
+        run: The run folder.
+        writers: All that write to it.
     """
     try:
         yield
@@ -101,7 +66,7 @@ def _kept(writers: tuple[Writer, ...]) -> StorageFailed | None:
 
 
 def _failure_in(error: Exception, run: Path) -> StorageFailed | None:
-    """The failure that `error` is, or whose text it quotes; None where it is of another kind."""
+    """The disk's failure that `error` is or quotes; None if `error` is of another kind."""
     if isinstance(error, OSError) and error.errno in _UNWRITABLE:
         return storage_failed(error.filename or run, reason_of(error, run), run)
     for number, words, path in reversed(_IN_TEXT.findall(str(error))):

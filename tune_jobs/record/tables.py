@@ -8,7 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tune_jobs.record.folder import RunFolder, replacing
+from tune_jobs.files import replacing
+from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.run_record import RunRecord
 
 _TRIAL_COLUMNS = (

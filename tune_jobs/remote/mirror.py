@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tune_jobs.errors import RunFolderError, StorageFailed
-from tune_jobs.location import Location
+from tune_jobs.location import Location, location_of
 from tune_jobs.record.events import Event, HoldoutUnsealed, RunEnded, TrialCreated, TrialEnded
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal
@@ -25,7 +25,7 @@ from tune_jobs.remote.lease import Lease, LeaseLost
 from tune_jobs.remote.segments import FOLDER as SEGMENTS
 from tune_jobs.remote.segments import SegmentWriter, read_from, replace_journal
 from tune_jobs.remote.store import LONGEST_PAUSE, Store, StoreError, persistently
-from tune_jobs.remote.working_copy import HERE, location_of
+from tune_jobs.remote.working_copy import HERE
 
 GROUP_SECONDS = 1.0
 """Events of so long a time are sent together."""

@@ -18,7 +18,7 @@ from typing import Any
 
 from tune_jobs.checkpoints.remote import RemoteCheckpoints
 from tune_jobs.errors import RunFolderError, TuneJobsError
-from tune_jobs.location import Location, is_uri
+from tune_jobs.location import PLACE_FILE, Location, is_uri, location_of
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import in_use
 from tune_jobs.remote import claims as openings
@@ -33,7 +33,6 @@ SECONDS_BETWEEN_FILES = 30.0
 """How often all its files are; its journal alone tells how it goes on."""
 HERE = "on this machine, in "
 """Stands before the path of a copy where the copy is meant, and not the run."""
-_PLACE = ".place"
 _NOT_COPIED = ("checkpoints/", f"{segments.FOLDER}/", f"{lease.FOLDER}/", f"{openings.FOLDER}/", "ray/")
 HOLDS_ROWS = ("holdout/rows.npz", "submitted/")
 """Objects with test rows: for those who go on with the run, or open them, alone."""
@@ -57,10 +56,10 @@ def home_of(place: Location) -> Path:
     home = cache() / key
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not (home / _PLACE).exists():
-            temporary = home / f"{_PLACE}.{os.getpid()}"
+        if not (home / PLACE_FILE).exists():
+            temporary = home / f"{PLACE_FILE}.{os.getpid()}"
             temporary.write_text(str(place), encoding="utf-8")
-            temporary.replace(home / _PLACE)
+            temporary.replace(home / PLACE_FILE)
     except OSError as error:
         raise RunFolderError(
             f"{home}: cannot be written to ({error.strerror}); this machine's copies of the runs at {place} go there. "
@@ -74,14 +73,6 @@ def storage_folder(storage: str) -> Path:
     return home_of(Location.parse(storage)) if is_uri(storage) else Path(storage)
 
 
-def location_of(run: Path) -> Location | None:
-    """Where the run is kept that the folder `run` is a copy of; None where the folder is the run itself."""
-    try:
-        return Location.parse((run.parent / _PLACE).read_text(encoding="utf-8")) / run.name
-    except (OSError, ValueError):
-        return None
-
-
 def checkpoints_of(folder: RunFolder) -> Path | Location:
     """Where workers write the checkpoints of a run to."""
     place = location_of(folder.path)
@@ -93,6 +84,22 @@ def shown(text: str) -> str:
     return re.sub(
         f"(?<!{HERE})" + re.escape(f"{cache()}{os.sep}") + r"[0-9a-f]{16}(?![0-9a-f])", _shown_home, text
     )
+
+
+def open_folder(address: str | Path) -> RunFolder:
+    """Open a run: the folder at `address`, or an up-to-date copy of the run at `s3://bucket/prefix/run`.
+
+    Raises:
+        RunFolderError: There is no such run, or the store cannot be reached.
+        DamagedRun: An object of the journal is missing in the store.
+    """
+    if not is_uri(address):
+        return RunFolder.open(address)
+    try:
+        place = Location.parse(str(address))
+    except ValueError as error:
+        raise RunFolderError(f"RUN: {error}") from error
+    return pull(place)
 
 
 def pull(place: Location, *, without: tuple[str, ...] = HOLDS_ROWS + DASHBOARDS) -> RunFolder:
@@ -332,6 +339,6 @@ def _alone(folder: RunFolder) -> Iterator[None]:
 
 def _shown_home(found: "re.Match[str]") -> str:
     try:
-        return (Path(found[0]) / _PLACE).read_text(encoding="utf-8")
+        return (Path(found[0]) / PLACE_FILE).read_text(encoding="utf-8")
     except OSError:
         return found[0]

@@ -4,12 +4,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from tune_jobs.errors import RunFolderError
+from tune_jobs.files import reason_of, replacing
 from tune_jobs.record.events import in_force
-from tune_jobs.record.folder import RunFolder, replacing
 from tune_jobs.record.journal import read_journal
 from tune_jobs.record.run_record import RunRecord
-from tune_jobs.record.storage_failures import reason_of
-from tune_jobs.remote.working_copy import at_work
+from tune_jobs.remote.working_copy import at_work, open_folder
 from tune_jobs.results import job_of
 
 
@@ -29,7 +28,7 @@ def write_report(path: str | Path, output: Path | None = None) -> Path:
     """
     from tune_jobs.report.page import make_page, render  # noqa: PLC0415 (plotly, Optuna and pandas: seconds)
 
-    folder = RunFolder.open(path)
+    folder = open_folder(path)
     in_progress = at_work(folder)  # asked first: a run that ends in between has its end in the journal
     events = read_journal(folder.journal)
     job = job_of(folder, events)

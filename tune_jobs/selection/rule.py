@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tune_jobs.errors import DamagedRun, RunFolderError
-from tune_jobs.record.folder import RunFolder, replacing
+from tune_jobs.files import replacing
+from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.run_record import RunRecord, TrialRecord
 from tune_jobs.trainers.scores import BestEpoch
 

@@ -17,7 +17,7 @@ from typing import IO
 from tune_jobs.errors import SubmissionError, TuneJobsError
 from tune_jobs.holdout import rows as holdout
 from tune_jobs.record.folder import RunFolder
-from tune_jobs.remote.working_copy import HOLDS_ROWS, complete, fetch_checkpoints
+from tune_jobs.remote.working_copy import HOLDS_ROWS, complete, fetch_checkpoints, open_folder
 from tune_jobs.results import open_run
 from tune_jobs.selection.rule import rank
 
@@ -30,7 +30,7 @@ _PIECE = 3 * 16384
 
 def whole_run(run: str | Path) -> RunFolder:
     """The folder of a run, with what is sent of it; of a run in an object store, this machine's copy."""
-    folder = RunFolder.open(run)
+    folder = open_folder(run)
     complete(folder, without=HOLDS_ROWS)
     for candidate in rank(open_run(folder.path).record)[:1]:
         fetch_checkpoints(folder, candidate.trial.trial_id, candidate.trial.configuration)

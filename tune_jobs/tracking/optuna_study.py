@@ -18,6 +18,7 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
+from tune_jobs.files import replacing
 from tune_jobs.record.events import (
     EpochsReported,
     Event,
@@ -29,7 +30,7 @@ from tune_jobs.record.events import (
     TrialWaits,
     WorkerLost,
 )
-from tune_jobs.record.folder import RunFolder, replacing
+from tune_jobs.record.folder import RunFolder
 from tune_jobs.search.optuna_space import to_optuna
 from tune_jobs.search_spaces import SearchSpace
 from tune_jobs.trainers.scores import BestEpoch, better

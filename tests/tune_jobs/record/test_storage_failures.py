@@ -7,13 +7,7 @@ from pathlib import Path
 import pytest
 
 from tune_jobs.errors import StorageFailed
-from tune_jobs.record.storage_failures import (
-    PROBE_BYTES,
-    reason_of,
-    storage_failed,
-    storage_failures,
-    write_test,
-)
+from tune_jobs.record.storage_failures import storage_failed, storage_failures
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/runs/x/study.log")
 
@@ -34,23 +28,6 @@ def raised(run: Path, error: BaseException | None, *writers: Keeps) -> BaseExcep
     except BaseException as other:
         return other
     return None
-
-
-def test_a_write_test_leaves_nothing(tmp_path: Path) -> None:
-    write_test(tmp_path)
-    assert list(tmp_path.iterdir()) == []
-    with pytest.raises(FileNotFoundError):
-        write_test(tmp_path / "gone")
-    assert PROBE_BYTES == 1_000_000
-
-
-def test_the_room_that_is_left_is_named_where_it_matters(tmp_path: Path) -> None:
-    text = reason_of(FULL, tmp_path)
-    assert text.startswith("No space left on device; ")
-    assert text.endswith(" MB free")
-    assert reason_of(OSError(errno.EROFS, "Read-only file system"), tmp_path) == "Read-only file system"
-    assert reason_of(FULL, tmp_path / "gone") == "No space left on device"
-    assert reason_of(OSError("of some\nlibrary"), tmp_path) == "of some library"
 
 
 def test_the_message_says_what_is_intact_and_what_to_do(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tune_jobs.record.journal import Journal
 from tune_jobs.remote.mirror import mirrored
 from tune_jobs.remote.segments import read_from, segments
 from tune_jobs.remote.store import Store
+from tune_jobs.remote.working_copy import open_folder
 
 __all__ = ["machine", "on_the_first"]
 
@@ -130,7 +131,7 @@ def test_a_killed_run_and_one_in_progress(
         code, output, errors = call("watch", unfinished)
         assert (code, output[-1]) == (130, f"run: {unfinished}")
         assert f"`tune-jobs resume {unfinished}` goes on" in errors
-    folder = RunFolder.open(str(unfinished))
+    folder = open_folder(str(unfinished))
     with Journal(folder.journal) as journal, mirrored(folder, journal), machine("second"):
         code, output, _ = call("show", unfinished)
         assert "in progress" in output[-2]

@@ -12,7 +12,7 @@ from tests.tune_jobs.remote.object_stores import Proxy
 from tune_jobs import open_run
 from tune_jobs.cli.tables import ending_text
 from tune_jobs.errors import RunFolderError
-from tune_jobs.location import Location
+from tune_jobs.location import Location, location_of
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal, in_use, read_journal
 from tune_jobs.remote import segments, working_copy
@@ -25,7 +25,7 @@ from tune_jobs.remote.working_copy import (
     checkpoints_of,
     home_of,
     kept_up_to_date,
-    location_of,
+    open_folder,
     pull,
     pull_all,
     shown,
@@ -262,11 +262,11 @@ def test_all_runs_of_a_place(
 
 def test_no_run_and_no_store(copy: RunFolder, s3: Location, proxy: Proxy, machine: Machine) -> None:
     with pytest.raises(RunFolderError, match=rf"^{s3}/nothing: no run is kept there; `tune-jobs list"):
-        RunFolder.open(f"{s3}/nothing")
+        open_folder(f"{s3}/nothing")
     with pytest.raises(RunFolderError, match="there is no such bucket"):
-        RunFolder.open("s3://no-such-bucket/x/y")
+        open_folder("s3://no-such-bucket/x/y")
     with pytest.raises(RunFolderError, match="RUN: given 's3://B/x'"):
-        RunFolder.open("s3://B/x")
+        open_folder("s3://B/x")
     home_of(s3)  # of this server's address
     proxy.mode = "down"
     with machine("second"), pytest.raises(RunFolderError, match=r"cannot be read .it cannot be reached"):

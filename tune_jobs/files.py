@@ -1,0 +1,77 @@
+"""Write files in one step, force them to the disk, and say why a disk refuses them."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+PROBE_BYTES = 1_000_000
+"""Bytes that a probe of a disk writes: about what a small run leaves."""
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Numbers of the errors that say that a disk, or a user's share of it, is full."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that replaces `path` at the end of the block. Readers see the old or the new file, never a part.
+
+    Only one process at a time writes a file of a run. Temporary files of other processes were therefore left by
+    killed ones, and are removed.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        if error.filename in {None, str(temporary)}:  # a failed write or sync names no file
+            error.filename = str(path)
+        raise
+    finally:
+        with suppress(OSError):  # on a disk that became read-only, this error would hide the first one
+            for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+                leftover.unlink(missing_ok=True)
+
+
+def sync_folder(path: Path) -> None:
+    """Force the folder's list of files to the disk."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def probe_writable(folder: Path) -> None:
+    """Write a file to the disk of `folder`, and remove it again.
+
+    Raises:
+        OSError: The folder cannot be written to.
+    """
+    path = folder / f".write-test.{os.getpid()}.tmp"
+    try:
+        with path.open("wb") as file:
+            file.write(bytes(PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def reason_of(error: OSError, folder: Path) -> str:
+    """Say why `folder` could not be written to: the system's words and, if the disk is full, the space left."""
+    words = error.strerror or " ".join(str(error).split())
+    if error.errno not in DISK_FULL:
+        return words
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError:
+        return words
+    return f"{words}; {free / 1e6:.1f} MB free"
