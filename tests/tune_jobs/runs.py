@@ -8,11 +8,10 @@ from typing import Any
 
 from tune_jobs import Job, Run
 from tune_jobs.driver.train_alone import train_one
-from tune_jobs.job.rung_epochs import make_tables
 from tune_jobs.record.events import Event, TrialPromoted, TrialWaits
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import read_journal
-from tune_jobs.scheduling.rungs import Decision, Promotion, RungTables
+from tune_jobs.scheduling.rungs import Decision, Promotion, RungTables, make_tables
 
 CODE = """
     import os, pathlib, signal, time

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from tune_jobs.job.job import Job
-from tune_jobs.job.rung_epochs import make_tables
 from tune_jobs.record.events import (
     EpochsReported,
     Event,
@@ -21,7 +20,7 @@ from tune_jobs.record.events import (
     in_force,
 )
 from tune_jobs.record.run_record import RunRecord, TrialRecord, failures
-from tune_jobs.scheduling.rungs import RungSummary
+from tune_jobs.scheduling.rungs import RungSummary, make_tables
 from tune_jobs.text import configuration_text, duration_text, number_text
 from tune_jobs.trainers.scores import BestEpoch
 

@@ -1,19 +1,12 @@
-"""When trials are compared, and what compares them.
+"""The epochs at which trials are compared, and how many trials can advance beyond each.
 
-Rungs follow successive halving (Jamieson and Talwalkar 2016); ASHA decides at each as soon as a trial arrives
-(Li et al. 2020). Our own has a trial wait at its rung until it is among the best (see `promotion_scheduler`). Ray
-Tune's stops a trial that is below the cutoff of its rung and lets the others go on (see `stopping_scheduler`).
+Rungs follow successive halving (Jamieson and Talwalkar 2016). ASHA decides at a rung as soon as a trial arrives there
+(Li et al. 2020). Our own scheduler pauses a trial at its rung until it is among the best
+(`tuning.promotion_scheduler`). Ray Tune's stops a trial that is below the cutoff of its rung
+(`tuning.stopping_scheduler`).
 """
 
-from typing import TYPE_CHECKING
-
 from tune_jobs.job.settings import SchedulerSettings
-from tune_jobs.scheduling.rungs import RungTables, reach
-from tune_jobs.trainers.settings import ScoreSettings
-from tune_jobs.worker.reporting import SCORE, TIME
-
-if TYPE_CHECKING:
-    from ray.tune.schedulers import TrialScheduler
 
 
 def rung_epochs(settings: SchedulerSettings, max_epochs: int) -> tuple[int, ...]:
@@ -30,6 +23,15 @@ def rung_epochs(settings: SchedulerSettings, max_epochs: int) -> tuple[int, ...]
         rungs.append(epoch)
         epoch *= settings.reduction_factor
     return tuple(rungs)
+
+
+def reach(trials: int, rungs: int, factor: int) -> tuple[int, ...]:
+    """Return how many of `trials` can advance beyond each of `rungs` rungs at most."""
+    counts = []
+    for _ in range(rungs):
+        trials //= factor
+        counts.append(trials)
+    return tuple(counts)
 
 
 def reach_text(settings: SchedulerSettings, max_epochs: int, trials: int) -> str:
@@ -52,37 +54,3 @@ def reach_notices(settings: SchedulerSettings, max_epochs: int, trials: int) -> 
         f"no trial can reach {max_epochs} epochs: {reach_text(settings, max_epochs, trials)}; ask for "
         f"{factor ** len(rungs)} trials or more, a larger `scheduler.grace_epochs`{smaller}"
     ]
-
-
-def make_tables(settings: SchedulerSettings, max_epochs: int, score: ScoreSettings) -> RungTables:
-    """The run's rung tables, still empty; without rungs where trials do not wait."""
-    epochs = rung_epochs(settings, max_epochs) if settings.pauses_trials else ()
-    return RungTables(epochs, settings.reduction_factor, score)
-
-
-def ray_scheduler(settings: SchedulerSettings, max_epochs: int) -> "TrialScheduler":
-    """Ray Tune's own scheduler for `settings`, on the results of `reports.Report`; see `stopping_scheduler`.
-
-    One bracket: further brackets of Ray's ASHA are chosen by an unseeded generator, and may have no rung.
-    """
-    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule  # noqa: PLC0415
-
-    match settings.method:
-        case "asha_stopping":
-            return ASHAScheduler(
-                time_attr=TIME,
-                metric=SCORE,
-                mode="min",
-                max_t=max_epochs,
-                grace_period=min(settings.grace_epochs, max_epochs),
-                reduction_factor=settings.reduction_factor,
-                brackets=1,
-            )
-        case "median":
-            return MedianStoppingRule(
-                time_attr=TIME, metric=SCORE, mode="min", grace_period=settings.grace_epochs
-            )
-        case "none":
-            return FIFOScheduler()  # type: ignore[no-untyped-call]  # Ray is typed in parts
-        case "asha":
-            raise ValueError("`asha` is no scheduler of Ray Tune's: see PromotionScheduler")

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from typing import Any, Self
 
+from tune_jobs.job.rung_epochs import rung_epochs
+from tune_jobs.job.settings import SchedulerSettings
 from tune_jobs.record.events import (
     EpochsReported,
     Event,
@@ -89,15 +91,6 @@ def best_to_promote(
         if trial_id in candidates and trial_id not in advanced and math.isfinite(entries[trial_id].score):
             return trial_id
     return None
-
-
-def reach(trials: int, rungs: int, factor: int) -> tuple[int, ...]:
-    """How many of `trials` go on from each of `rungs` rungs at most."""
-    counts = []
-    for _ in range(rungs):
-        trials //= factor
-        counts.append(trials)
-    return tuple(counts)
 
 
 @dataclass
@@ -260,3 +253,9 @@ class RungTables:
         if trial.best is not None and not trial.diverged:
             score = self._score.cost(trial.best.score)
         rung.entries.setdefault(trial_id, Entry(score, trial.number))
+
+
+def make_tables(settings: SchedulerSettings, max_epochs: int, score: ScoreSettings) -> RungTables:
+    """Return the empty rung tables of a run; they have no rungs unless its scheduler pauses trials."""
+    epochs = rung_epochs(settings, max_epochs) if settings.pauses_trials else ()
+    return RungTables(epochs, settings.reduction_factor, score)

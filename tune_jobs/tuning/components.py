@@ -7,12 +7,12 @@ from typing import Literal
 
 from ray.tune.schedulers import TrialScheduler
 
-from tune_jobs.job.rung_epochs import make_tables, ray_scheduler, rung_epochs
+from tune_jobs.job.rung_epochs import rung_epochs
 from tune_jobs.job.settings import SchedulerSettings, SearchSettings
 from tune_jobs.record.events import Event, TrialCreated
 from tune_jobs.record.journal import Journal
 from tune_jobs.record.live import LiveRun
-from tune_jobs.scheduling.rungs import RungTables
+from tune_jobs.scheduling.rungs import RungTables, make_tables
 from tune_jobs.search.history import SearchHistory
 from tune_jobs.search.methods import make_method
 from tune_jobs.search.process import MethodProcess
@@ -21,7 +21,7 @@ from tune_jobs.trainers.settings import ScoreSettings
 from tune_jobs.tuning.promotion_scheduler import PromotionScheduler
 from tune_jobs.tuning.report_recorder import ReportLog
 from tune_jobs.tuning.searcher import JournaledSearcher
-from tune_jobs.tuning.stopping_scheduler import ReplayedScheduler, replayed
+from tune_jobs.tuning.stopping_scheduler import ReplayedScheduler, ray_scheduler, replayed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
+from tune_jobs.job.settings import SchedulerSettings
 from tune_jobs.record.events import EpochsReported, Event, Status, TrialCreated, TrialEnded
 from tune_jobs.trainers.scores import BestEpoch, better
 from tune_jobs.trainers.settings import ScoreSettings
@@ -156,3 +157,29 @@ def replayed(
     for event in events:
         rule.apply(event)
     return rule
+
+
+def ray_scheduler(settings: SchedulerSettings, max_epochs: int) -> TrialScheduler:
+    """Return Ray Tune's own scheduler for `settings`, which reads the results of `reporting.Report`.
+
+    It has one bracket: Ray's ASHA chooses further brackets by an unseeded generator, and they may have no rung.
+    """
+    match settings.method:
+        case "asha_stopping":
+            return ASHAScheduler(
+                time_attr=TIME,
+                metric=SCORE,
+                mode="min",
+                max_t=max_epochs,
+                grace_period=min(settings.grace_epochs, max_epochs),
+                reduction_factor=settings.reduction_factor,
+                brackets=1,
+            )
+        case "median":
+            return MedianStoppingRule(
+                time_attr=TIME, metric=SCORE, mode="min", grace_period=settings.grace_epochs
+            )
+        case "none":
+            return FIFOScheduler()  # type: ignore[no-untyped-call]  # Ray is typed in parts
+        case "asha":
+            raise ValueError("`asha` is no scheduler of Ray Tune's: see PromotionScheduler")

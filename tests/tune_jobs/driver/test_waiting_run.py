@@ -17,7 +17,6 @@ from tests.tune_jobs.runs import (
 )
 from tune_jobs import Job, Run, open_run, run
 from tune_jobs.errors import Interrupted
-from tune_jobs.job.rung_epochs import make_tables
 from tune_jobs.record.events import (
     Ending,
     EpochsReported,
@@ -31,6 +30,7 @@ from tune_jobs.record.events import (
     in_force,
 )
 from tune_jobs.record.folder import RunFolder
+from tune_jobs.scheduling.rungs import make_tables
 from tune_jobs.tracking.optuna_study import study_storage
 
 pytestmark = pytest.mark.slow

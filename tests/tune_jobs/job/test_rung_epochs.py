@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tune_jobs.job.rung_epochs import make_tables, ray_scheduler, reach_notices, reach_text, rung_epochs
+from tune_jobs.job.rung_epochs import reach, reach_notices, reach_text, rung_epochs
 from tune_jobs.job.settings import SchedulerSettings
-from tune_jobs.trainers.settings import ScoreSettings
 
 
 @pytest.mark.parametrize(
@@ -70,21 +69,16 @@ def test_a_job_in_which_some_trial_can_is_not(method: str, max_epochs: int, tria
     assert reach_notices(settings_, max_epochs, trials) == []
 
 
-def test_trials_wait_with_asha_alone() -> None:
-    for method, rungs in {"asha": [2, 6], "asha_stopping": [], "median": [], "none": []}.items():
-        settings_ = SchedulerSettings.model_validate({"method": method})
-        tables = make_tables(settings_, 9, ScoreSettings())
-        assert [rung.epoch for rung in tables.summary()] == rungs
-
-
 @pytest.mark.parametrize(
-    ("method", "name"),
+    ("trials", "rungs", "factor", "counts"),
     [
-        ("asha_stopping", "AsyncHyperBandScheduler"),
-        ("median", "MedianStoppingRule"),
-        ("none", "FIFOScheduler"),
+        (48, 3, 3, (16, 5, 1)),
+        (27, 3, 3, (9, 3, 1)),
+        (6, 2, 3, (2, 0)),
+        (1, 2, 3, (0, 0)),
+        (8, 3, 2, (4, 2, 1)),
+        (48, 0, 3, ()),
     ],
 )
-def test_the_others_are_ray_tune_s_own(method: str, name: str) -> None:
-    made = ray_scheduler(SchedulerSettings.model_validate({"method": method}), 9)
-    assert type(made).__name__ == name
+def test_how_many_go_on_at_most(trials: int, rungs: int, factor: int, counts: tuple[int, ...]) -> None:
+    assert reach(trials, rungs, factor) == counts

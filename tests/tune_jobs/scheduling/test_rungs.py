@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tune_jobs.job.settings import SchedulerSettings
 from tune_jobs.record.events import (
     EpochsReported,
     Event,
@@ -28,7 +29,7 @@ from tune_jobs.scheduling.rungs import (
     Promotion,
     RungTables,
     best_to_promote,
-    reach,
+    make_tables,
 )
 from tune_jobs.trainers.settings import ScoreSettings
 
@@ -81,21 +82,6 @@ def test_one_in_two_goes_on() -> None:
     assert promoted_next([0.2, 0.1], factor=2) == "b"
     assert promoted_next([0.2, 0.1, 0.3], "b", factor=2) is None
     assert promoted_next([0.2, 0.1, 0.3, 0.4], "b", factor=2) == "a"
-
-
-@pytest.mark.parametrize(
-    ("trials", "rungs", "factor", "counts"),
-    [
-        (48, 3, 3, (16, 5, 1)),
-        (27, 3, 3, (9, 3, 1)),
-        (6, 2, 3, (2, 0)),
-        (1, 2, 3, (0, 0)),
-        (8, 3, 2, (4, 2, 1)),
-        (48, 0, 3, ()),
-    ],
-)
-def test_how_many_go_on_at_most(trials: int, rungs: int, factor: int, counts: tuple[int, ...]) -> None:
-    assert reach(trials, rungs, factor) == counts
 
 
 # A run in small
@@ -545,3 +531,10 @@ def test_a_summary_is_empty_without_rungs() -> None:
     play = Play(rungs=())
     assert play.report(play.create(), 0.5) is Decision.CONTINUE
     assert play.tables.summary() == []
+
+
+def test_trials_wait_with_asha_alone() -> None:
+    for method, rungs in {"asha": [2, 6], "asha_stopping": [], "median": [], "none": []}.items():
+        settings_ = SchedulerSettings.model_validate({"method": method})
+        tables = make_tables(settings_, 9, ScoreSettings())
+        assert [rung.epoch for rung in tables.summary()] == rungs

@@ -18,7 +18,6 @@ from benchmarks.replay import Contestant, replay
 from tests.benchmarks import conftest as curves
 from tests.benchmarks.conftest import MakeTable
 from tests.tune_jobs.search import conftest as search
-from tune_jobs.job.rung_epochs import make_tables
 from tune_jobs.job.settings import LimitSettings, SchedulerSettings, SearchSettings
 from tune_jobs.record.events import (
     EpochsReported,
@@ -34,7 +33,7 @@ from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal, read_journal
 from tune_jobs.record.live import LiveRun
 from tune_jobs.record.run_record import RunRecord
-from tune_jobs.scheduling.rungs import Promotion, RungTables
+from tune_jobs.scheduling.rungs import Promotion, RungTables, make_tables
 from tune_jobs.search.history import SearchHistory
 from tune_jobs.search.methods import make_method
 from tune_jobs.search.proposals import Ahead, Immediate, OneAhead

@@ -12,11 +12,10 @@ from tests.tune_jobs.runs import events_of, job_in
 from tune_jobs import Run, resume, run
 from tune_jobs.driver.repair import repair
 from tune_jobs.errors import DamagedRun
-from tune_jobs.job.rung_epochs import ray_scheduler
 from tune_jobs.record.events import EpochsReported, TrialEnded, in_force
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.tuning.loop import STOPPED_BY_SCHEDULER
-from tune_jobs.tuning.stopping_scheduler import replayed
+from tune_jobs.tuning.stopping_scheduler import ray_scheduler, replayed
 
 pytestmark = pytest.mark.slow
 

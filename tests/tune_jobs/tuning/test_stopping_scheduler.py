@@ -18,7 +18,6 @@ from tests.benchmarks.conftest import MakeTable
 from tests.tune_jobs.search import conftest as search
 from tests.tune_jobs.search.conftest import created, ended, reported
 from tests.tune_jobs.tuning.test_components import plan_of
-from tune_jobs.job.rung_epochs import ray_scheduler
 from tune_jobs.job.settings import LimitSettings, SchedulerSettings
 from tune_jobs.record.events import (
     Ending,
@@ -37,7 +36,7 @@ from tune_jobs.record.run_record import RunRecord
 from tune_jobs.trainers.settings import ScoreSettings
 from tune_jobs.tuning.components import TuningPlan, open_components
 from tune_jobs.tuning.loop import STOPPED_BY_SCHEDULER, JournalCallback
-from tune_jobs.tuning.stopping_scheduler import ReplayedRule, replayed
+from tune_jobs.tuning.stopping_scheduler import ReplayedRule, ray_scheduler, replayed
 from tune_jobs.worker.reporting import Report
 
 METHODS = ("asha_stopping", "median")
@@ -250,3 +249,19 @@ def test_a_trial_that_was_to_be_stopped_when_the_driver_died_is_stopped_when_it_
             TrialScheduler.CONTINUE, TrialScheduler.STOP, TrialScheduler.STOP,
         ]  # fmt: skip
     assert read_journal(folder.journal) == [], "all of it was known"
+
+
+# Which scheduler a job gets
+
+
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        ("asha_stopping", "AsyncHyperBandScheduler"),
+        ("median", "MedianStoppingRule"),
+        ("none", "FIFOScheduler"),
+    ],
+)
+def test_the_others_are_ray_tune_s_own(method: str, name: str) -> None:
+    made = ray_scheduler(SchedulerSettings.model_validate({"method": method}), 9)
+    assert type(made).__name__ == name

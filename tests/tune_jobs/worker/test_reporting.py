@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from tune_jobs.job.rung_epochs import SCORE, TIME
 from tune_jobs.trainers.errors import Diverged
 from tune_jobs.trainers.settings import ScoreSettings
-from tune_jobs.worker.reporting import Report, Reporter, failure_reason
+from tune_jobs.worker.reporting import SCORE, TIME, Report, Reporter, failure_reason
 
 
 def epoch(number: int, loss: float, **metrics: float) -> dict[str, Any]:
