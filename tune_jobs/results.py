@@ -10,24 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from tune_jobs.checkpoints.remote import fetch_checkpoints
 from tune_jobs.checkpoints.store import CheckpointStore
-from tune_jobs.driver.preparation import job_fingerprint
-from tune_jobs.errors import DamagedRun, JobError, RunFolderError, StorageFailed
+from tune_jobs.errors import DamagedRun, RunFolderError, StorageFailed
 from tune_jobs.files import probe_writable, reason_of
 from tune_jobs.holdout import rows as holdout
 from tune_jobs.job.checks import importable_from
-from tune_jobs.job.file import read_yaml
-from tune_jobs.job.job import Job
 from tune_jobs.record.data_info import read_info
-from tune_jobs.record.events import Ending, Event, HoldoutEvaluated, HoldoutUnsealed, RunStarted, in_force
+from tune_jobs.record.events import Ending, Event, HoldoutEvaluated, HoldoutUnsealed, in_force
 from tune_jobs.record.folder import RunFolder
-from tune_jobs.record.journal import Journal, read_journal
-from tune_jobs.record.run_record import RunRecord
+from tune_jobs.record.journal import Journal
+from tune_jobs.record.reading import read_run
 from tune_jobs.record.tables import epochs_table, trials_table
 from tune_jobs.remote.mirror import mirrored
-from tune_jobs.remote.working_copy import at_work, complete, fetch_checkpoints, open_folder
+from tune_jobs.remote.working_copy import at_work, complete, open_folder
 from tune_jobs.selection.rule import read_selection
-from tune_jobs.submission.handover import home_of
 from tune_jobs.tracking.base import TrackedRun
 from tune_jobs.tracking.opening import feed_trackers
 from tune_jobs.trainers.data import DataInfo
@@ -62,41 +59,15 @@ def open_run(path: str | Path) -> "Run":
     return Run(open_folder(path))
 
 
-def job_of(folder: RunFolder, events: Sequence[Event]) -> Job:
-    """The job of the run whose journal holds `events`.
-
-    Raises:
-        DamagedRun: the journal or the job is damaged, the job was changed by hand, or the run was killed before
-            its first event.
-    """
-    if not events or not isinstance(events[0], RunStarted):
-        raise DamagedRun(
-            f"{folder.journal}: does not begin with the start of a run. If checkpoints/ is empty, the run was killed "
-            "that early, and nothing is lost: run its job anew; else restore the journal from a copy"
-        )
-    try:
-        home = home_of(folder) or Path(events[0].job_folder)
-        job = Job.from_mapping(read_yaml(folder.job), home)
-    except JobError as error:
-        text = "; ".join(p.message for p in error.problems)
-        raise DamagedRun(f"{folder.job}: {text}; restore it from a copy") from error
-    if events[0].fingerprints.get("job") not in {None, job_fingerprint(job)}:
-        raise DamagedRun(
-            f"{folder.job}: was changed since the run began, so that it is not the job of these trials; put it back as "
-            "it was. What may change is changed with `tune-jobs resume RUN --key value`"
-        )
-    return job
-
-
 class Run:
     """A run folder, read; made by `open_run`."""
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
-        events = read_journal(folder.journal)
-        self._events = len(events)
-        self.job = job_of(folder, events)
-        self.record = RunRecord.replay(in_force(events), self.job.selection)
+        stored = read_run(folder)
+        self._events = len(stored.events)
+        self.job = stored.job
+        self.record = stored.record
 
     @property
     def path(self) -> Path:

@@ -20,10 +20,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tune_jobs.checkpoints.store import DAMAGED_SUFFIX, Checkpoints, epoch_of
+from tune_jobs.errors import RunFolderError
 from tune_jobs.files import reason_of
 from tune_jobs.location import Location
-from tune_jobs.record.folder import CHECKPOINT_SUFFIX
-from tune_jobs.remote.store import Store, persistently
+from tune_jobs.record.folder import CHECKPOINT_SUFFIX, RunFolder
+from tune_jobs.remote.store import Store, StoreError, persistently
+from tune_jobs.remote.working_copy import checkpoints_of
 
 T = TypeVar("T")
 
@@ -133,6 +135,31 @@ class RemoteCheckpoints(Checkpoints):
 
     def _reason(self, error: OSError) -> str:
         return reason_of(error, Path(tempfile.gettempdir()))
+
+
+def fetch_checkpoints(
+    folder: RunFolder, trial_id: str, configuration: Mapping[str, Any]
+) -> list[Path] | None:
+    """Copy the checkpoints of a trial from the store into `folder`, if `folder` is the copy of a run.
+
+    Args:
+        folder: A run folder, or a copy of one.
+        trial_id: Whose checkpoints.
+        configuration: Of the trial: a store may keep checkpoints of another configuration under the same id.
+
+    Returns:
+        Their files, the latest first. None if `folder` is no copy.
+
+    Raises:
+        RunFolderError: The store cannot be reached.
+    """
+    place = checkpoints_of(folder)
+    if isinstance(place, Location):
+        try:
+            return RemoteCheckpoints(place, trial_id, configuration).fetch(folder.checkpoints / trial_id)
+        except StoreError as error:
+            raise RunFolderError(f"{place}: cannot be read ({error.strerror})") from error
+    return None
 
 
 def _key(configuration: Mapping[str, Any]) -> str:

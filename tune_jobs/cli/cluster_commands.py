@@ -225,7 +225,7 @@ def _stop(options: argparse.Namespace, rest: list[str], console: Console) -> Non
 
 def resume_on_cluster(run: str, address: str, rest: Sequence[str], console: Console) -> None:
     """Goes on with a run on a cluster: `run` is its submission, or its place as the cluster sees it."""
-    from tune_jobs.driver.resumption import check_changeable  # noqa: PLC0415
+    from tune_jobs.job.fingerprint import check_changeable  # noqa: PLC0415
     from tune_jobs.submission.handover import Handover  # noqa: PLC0415
 
     check_changeable(parse_overrides(rest), _id_in(run))  # what can be seen from here is said at once

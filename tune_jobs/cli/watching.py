@@ -18,8 +18,8 @@ from tune_jobs.location import location_of
 from tune_jobs.record.events import Event, RunEnded, RunResumed, RunStarted, WinnerSelected, in_force
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import parse_line, read_journal
+from tune_jobs.record.reading import job_of
 from tune_jobs.remote.working_copy import at_work, kept_up_to_date
-from tune_jobs.results import job_of
 from tune_jobs.text import duration_text
 
 SECONDS_BETWEEN_READS = 0.5

@@ -1,7 +1,5 @@
 """What comes before the trials: the data, the run folder, and what all trials have in common."""
 
-import hashlib
-import json
 import os
 import secrets
 import socket
@@ -13,6 +11,7 @@ from tune_jobs.errors import JobError, RunFolderError
 from tune_jobs.files import replacing
 from tune_jobs.holdout import rows as holdout
 from tune_jobs.job.checks import check_surroundings, importable_from, module_path
+from tune_jobs.job.fingerprint import job_fingerprint
 from tune_jobs.job.job import Job
 from tune_jobs.job.user_modules import user_modules
 from tune_jobs.location import Location, is_uri
@@ -32,11 +31,6 @@ if TYPE_CHECKING:
 
 RECORDED = ("tune-jobs", "torch", "ray", "optuna", "numpy")
 """Packages whose versions are recorded with a run."""
-CHANGEABLE = ("search.trials", "limits", "tracking", "resources.max_concurrent", "data.source")
-"""Keys of a job, with all below them, that may change in a run that has begun: no trial's curve depends on them.
-
-The data may have moved; that they are the same is seen from their fingerprint.
-"""
 
 
 def prepare(job: Job) -> "PreparedData":
@@ -117,15 +111,6 @@ def make_folder(
         write_info(prepared.info, folder.data_info)
         holdout.seal(folder, prepared.test)
     return folder
-
-
-def job_fingerprint(job: Job) -> str:
-    """SHA-256 (hexadecimal) of all keys of a job that may not change in a run that has begun."""
-    sections = job.to_mapping()
-    for key in (*CHANGEABLE, "name", "storage"):
-        section, _, name = key.partition(".")
-        (sections[section] if name else sections).pop(name or section)
-    return hashlib.sha256(json.dumps(sections, sort_keys=True).encode()).hexdigest()
 
 
 def this_process() -> str:

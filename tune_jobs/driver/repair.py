@@ -22,12 +22,12 @@ from tune_jobs.job.settings import TrackingSettings
 from tune_jobs.record.events import Event, HoldoutUnsealed, TrialCreated, in_force
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal, lock, scan_journal, sound_lines
+from tune_jobs.record.reading import job_of
 from tune_jobs.record.run_record import RunRecord
 from tune_jobs.record.tables import write_tables
 from tune_jobs.remote.mirror import mirrored
 from tune_jobs.remote.working_copy import complete, open_folder
 from tune_jobs.report.writing import write_report
-from tune_jobs.results import job_of
 from tune_jobs.selection.rule import select_winner, write_selection
 from tune_jobs.text import counted
 from tune_jobs.tracking.base import TrackedRun

@@ -1,16 +1,15 @@
 """May a run be resumed, as which job, and is there anything left to do: small answers from its journal."""
 
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tune_jobs.driver.preparation import CHANGEABLE, RECORDED, this_process
+from tune_jobs.driver.preparation import RECORDED, this_process
 from tune_jobs.errors import JobError, RunFolderError
 from tune_jobs.files import replacing
 from tune_jobs.holdout import rows as holdout
 from tune_jobs.holdout.rows import read_ledger
 from tune_jobs.job.file import apply_overrides
+from tune_jobs.job.fingerprint import check_changeable
 from tune_jobs.job.job import Job
 from tune_jobs.record.events import (
     Ending,
@@ -26,7 +25,7 @@ from tune_jobs.record.events import (
 )
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal
-from tune_jobs.results import job_of
+from tune_jobs.record.reading import job_of
 from tune_jobs.search_spaces import Problem
 from tune_jobs.versions import versions_here
 
@@ -53,31 +52,6 @@ def job_to_resume(folder: RunFolder, events: Sequence[Event], overrides: Sequenc
         )
         raise JobError([Problem("search.trials", problem)], name=f"resume {folder.name}")
     return changed
-
-
-def check_changeable(overrides: Iterable[tuple[str, Any]], run: str) -> None:
-    """Makes sure that a run may be resumed with these keys, whatever the values; nothing of the run is read.
-
-    Raises:
-        JobError: some cannot change, or do not exist.
-    """
-    valid = f"no key that can change in a run that has begun; those are {', '.join(CHANGEABLE)}"
-    close = partial(get_close_matches, n=1, cutoff=0.8)
-    known = [key for section in CHANGEABLE for key in _keys_of(section)]
-    problems = [
-        Problem(name, valid + "".join(f"; did you mean {key!r}?" for key in close(name, known)))
-        for name, _ in overrides
-        if name not in CHANGEABLE and not any(name == key or name.startswith(f"{key}.") for key in known)
-    ]
-    if problems:
-        raise JobError(problems, name=f"resume {run}")
-
-
-def _keys_of(name: str) -> list[str]:
-    """A key by itself; of a whole section, all that it has."""
-    field = Job.model_fields.get(name)
-    section: Any = None if field is None else field.annotation
-    return [name] if section is None else [f"{name}.{key}" for key in section.model_fields]
 
 
 def is_over(job: Job, events: Iterable[Event]) -> bool:

@@ -1,5 +1,6 @@
 """Where everything of a run lies: one object names every path of the run folder."""
 
+import os
 import re
 import secrets
 import shutil
@@ -176,6 +177,16 @@ class RunFolder:
     def modules(self) -> Path:
         """The modules alone of a run that was submitted: what its trials import, and who reads the run."""
         return self.path / "modules"
+
+    @property
+    def submitted_home(self) -> Path | None:
+        """Where a submitted run keeps its job's files, or the modules alone; None if the run was not submitted.
+
+        Copies of the run, and users other than its owner, have the modules alone.
+        """
+        if os.access(self.submitted, os.R_OK | os.X_OK):
+            return self.submitted
+        return self.modules if self.modules.is_dir() else None
 
     @property
     def ray(self) -> Path:

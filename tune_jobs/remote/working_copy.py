@@ -10,13 +10,11 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from tune_jobs.checkpoints.remote import RemoteCheckpoints
 from tune_jobs.errors import RunFolderError, TuneJobsError
 from tune_jobs.location import PLACE_FILE, Location, is_uri, location_of
 from tune_jobs.record.folder import RunFolder
@@ -132,26 +130,6 @@ def complete(folder: RunFolder, *, without: tuple[str, ...] = ()) -> None:
     """Brings all of `folder` but that up to date, if it is a copy; see `pull`."""
     if (place := location_of(folder.path)) is not None:
         pull(place, without=without)
-
-
-def fetch_checkpoints(
-    folder: RunFolder, trial_id: str, configuration: Mapping[str, Any]
-) -> list[Path] | None:
-    """Copies those of a trial, which has this configuration, into `folder`, if it is a copy.
-
-    Returns:
-        Their files, the latest first: a copy may have others of a trial of that id. None where it is no copy.
-
-    Raises:
-        RunFolderError: the store cannot be asked.
-    """
-    place = checkpoints_of(folder)
-    if isinstance(place, Location):
-        try:
-            return RemoteCheckpoints(place, trial_id, configuration).fetch(folder.checkpoints / trial_id)
-        except StoreError as error:
-            raise RunFolderError(f"{place}: cannot be read ({error.strerror})") from error
-    return None
 
 
 def pull_all(place: Location) -> Path:

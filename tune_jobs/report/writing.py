@@ -5,11 +5,8 @@ from pathlib import Path
 
 from tune_jobs.errors import RunFolderError
 from tune_jobs.files import reason_of, replacing
-from tune_jobs.record.events import in_force
-from tune_jobs.record.journal import read_journal
-from tune_jobs.record.run_record import RunRecord
+from tune_jobs.record.reading import read_run
 from tune_jobs.remote.working_copy import at_work, open_folder
-from tune_jobs.results import job_of
 
 
 def write_report(path: str | Path, output: Path | None = None) -> Path:
@@ -30,10 +27,8 @@ def write_report(path: str | Path, output: Path | None = None) -> Path:
 
     folder = open_folder(path)
     in_progress = at_work(folder)  # asked first: a run that ends in between has its end in the journal
-    events = read_journal(folder.journal)
-    job = job_of(folder, events)
-    record = RunRecord.replay(in_force(events), job.selection)
-    page = make_page(folder, job, record, events, in_progress=in_progress)
+    stored = read_run(folder)
+    page = make_page(folder, stored.job, stored.record, stored.events, in_progress=in_progress)
     target = folder.report if output is None else output
     if target.exists() and not target.is_file():
         raise RunFolderError(

@@ -103,13 +103,3 @@ def keep_modules(folder: RunFolder, modules: Iterable[UserModule]) -> None:
 def job_of_submission(job: Job, folder: RunFolder) -> Job:
     """The same job, from what was kept of it in the run folder."""
     return Job.from_mapping(job.to_mapping(), folder.submitted)
-
-
-def home_of(folder: RunFolder) -> Path | None:
-    """Where in its run folder a submitted job has its files, or its modules alone; None where it was not submitted.
-
-    Copies of the run, and others than its owner, have the modules alone.
-    """
-    if os.access(folder.submitted, os.R_OK | os.X_OK):
-        return folder.submitted
-    return folder.modules if folder.modules.is_dir() else None

@@ -14,10 +14,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from tune_jobs.checkpoints.remote import fetch_checkpoints
 from tune_jobs.errors import SubmissionError, TuneJobsError
 from tune_jobs.holdout import rows as holdout
 from tune_jobs.record.folder import RunFolder
-from tune_jobs.remote.working_copy import HOLDS_ROWS, complete, fetch_checkpoints, open_folder
+from tune_jobs.remote.working_copy import HOLDS_ROWS, complete, open_folder
 from tune_jobs.results import open_run
 from tune_jobs.selection.rule import rank
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from tune_jobs.driver.preparation import CHANGEABLE, trial_task
+from tune_jobs.driver.preparation import trial_task
 from tune_jobs.driver.resumption import is_over, job_to_resume, run_resumed
 from tune_jobs.errors import JobError
+from tune_jobs.job.fingerprint import CHANGEABLE
 from tune_jobs.job.job import Job
 from tune_jobs.record.events import Ending, Event, RunEnded, RunResumed, RunStarted, TrialCreated
 from tune_jobs.record.folder import RunFolder

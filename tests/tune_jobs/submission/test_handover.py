@@ -11,7 +11,7 @@ from tune_jobs.errors import ClusterError
 from tune_jobs.job.user_modules import UserModule
 from tune_jobs.record.events import RunStarted, TrialStarted
 from tune_jobs.record.folder import RunFolder
-from tune_jobs.submission.handover import VARIABLE, Handover, has_begun, home_of, keep_submitted
+from tune_jobs.submission.handover import VARIABLE, Handover, has_begun, keep_submitted
 from tune_jobs.versions import versions_here
 
 
@@ -45,7 +45,7 @@ def test_what_came_with_a_run_is_for_its_owner_and_who_has_only_a_copy_has_the_m
     tmp_path: Path,
 ) -> None:
     came, folder = tmp_path / "came", RunFolder(tmp_path / "run")
-    assert home_of(folder) is None
+    assert folder.submitted_home is None
     for made in (came, folder.path):
         made.mkdir(mode=0o755)
     for name in ("rows.csv", "nets.py", ".hidden"):
@@ -55,6 +55,6 @@ def test_what_came_with_a_run_is_for_its_owner_and_who_has_only_a_copy_has_the_m
         assert kept.stat().st_mode & 0o077 == 0
         assert {path.name for path in kept.iterdir()} == {"rows.csv", "nets.py", ".hidden"}
     assert [path.name for path in folder.modules.iterdir()] == ["nets.py"]
-    assert home_of(folder) == folder.submitted
+    assert folder.submitted_home == folder.submitted
     shutil.rmtree(folder.submitted)
-    assert home_of(folder) == folder.modules
+    assert folder.submitted_home == folder.modules

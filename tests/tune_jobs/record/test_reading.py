@@ -1,0 +1,73 @@
+"""A run is read back from its folder alone: its events, its job, and the record that follows."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from tune_jobs.errors import DamagedRun
+from tune_jobs.job.fingerprint import job_fingerprint
+from tune_jobs.record.events import Event, RunStarted
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import read_journal
+from tune_jobs.record.reading import job_of, read_run
+
+MakeRun = Callable[..., RunFolder]
+
+
+@pytest.fixture
+def made(make_run: MakeRun) -> RunFolder:
+    return make_run([{"losses": [0.5, 0.25]}, {"losses": [0.75]}])
+
+
+def begun(folder: RunFolder, job: str | None) -> Sequence[Event]:
+    """The events of a run that began with the job of this fingerprint."""
+    fingerprints = {} if job is None else {"job": job}
+    return [
+        RunStarted(
+            name="small",
+            job_folder=str(folder.path.parent),
+            trials=2,
+            rows={},
+            fingerprints=fingerprints,
+            versions={},
+        )
+    ]
+
+
+def test_events_job_and_record_are_those_of_the_folder(made: RunFolder) -> None:
+    read = read_run(made)
+    assert read.folder == made
+    assert list(read.events) == list(read_journal(made.journal))
+    assert read.job.name == "small"
+    assert list(read.record.trials) == ["0000", "0001"]
+    best = read.record.best("0000")
+    assert best is not None
+    assert (best.epoch, best.score) == (2, 0.25)
+
+
+def test_a_job_is_checked_against_the_fingerprint_that_the_run_began_with(made: RunFolder) -> None:
+    job = job_of(made, begun(made, None))
+    assert job_of(made, begun(made, job_fingerprint(job))) == job
+    with pytest.raises(DamagedRun, match="was changed since the run began"):
+        job_of(made, begun(made, "another"))
+
+
+def test_the_files_of_a_job_are_found_where_it_was_or_where_a_submission_keeps_them(made: RunFolder) -> None:
+    assert job_of(made, begun(made, None)).folder == made.path.parent
+    made.modules.mkdir()
+    assert job_of(made, begun(made, None)).folder == made.modules
+    made.submitted.mkdir()
+    assert job_of(made, begun(made, None)).folder == made.submitted
+
+
+def test_a_journal_without_its_first_event_is_damaged(made: RunFolder) -> None:
+    for events in ([], list(read_journal(made.journal))[1:]):
+        with pytest.raises(DamagedRun, match="does not begin with the start of a run"):
+            job_of(made, events)
+
+
+def test_a_damaged_job_is_named(made: RunFolder, tmp_path: Path) -> None:
+    made.job.write_text("search: [")
+    with pytest.raises(DamagedRun, match=rf"^{made.job}: .*; restore it from a copy$"):
+        read_run(made)

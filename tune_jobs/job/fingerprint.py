@@ -1,0 +1,56 @@
+"""Which keys of a job may change in a run that has begun, and a fingerprint of all others."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from difflib import get_close_matches
+from functools import partial
+from typing import Any
+
+from tune_jobs.errors import JobError
+from tune_jobs.job.job import Job
+from tune_jobs.search_spaces import Problem
+
+CHANGEABLE = ("search.trials", "limits", "tracking", "resources.max_concurrent", "data.source")
+"""Keys of a job, with all below them, that may change in a run that has begun: no trial's curve depends on them.
+
+The data may have moved; their fingerprint shows that they are the same.
+"""
+
+
+def job_fingerprint(job: Job) -> str:
+    """Digest all keys of a job that may not change in a run that has begun: SHA-256, hexadecimal."""
+    sections = job.to_mapping()
+    for key in (*CHANGEABLE, "name", "storage"):
+        section, _, name = key.partition(".")
+        (sections[section] if name else sections).pop(name or section)
+    return hashlib.sha256(json.dumps(sections, sort_keys=True).encode()).hexdigest()
+
+
+def check_changeable(overrides: Iterable[tuple[str, Any]], run: str) -> None:
+    """Refuse overrides of keys that cannot change in a run that has begun. Nothing of the run is read.
+
+    Args:
+        overrides: Pairs of a dotted name and its value; the values do not matter here.
+        run: Name of the run, for the message.
+
+    Raises:
+        JobError: Some keys cannot change, or do not exist.
+    """
+    valid = f"no key that can change in a run that has begun; those are {', '.join(CHANGEABLE)}"
+    close = partial(get_close_matches, n=1, cutoff=0.8)
+    known = [key for section in CHANGEABLE for key in _keys_of(section)]
+    problems = [
+        Problem(name, valid + "".join(f"; did you mean {key!r}?" for key in close(name, known)))
+        for name, _ in overrides
+        if name not in CHANGEABLE and not any(name == key or name.startswith(f"{key}.") for key in known)
+    ]
+    if problems:
+        raise JobError(problems, name=f"resume {run}")
+
+
+def _keys_of(name: str) -> list[str]:
+    """The key itself or, if `name` is a whole section, all its keys."""
+    field = Job.model_fields.get(name)
+    section: Any = None if field is None else field.annotation
+    return [name] if section is None else [f"{name}.{key}" for key in section.model_fields]

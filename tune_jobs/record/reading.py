@@ -1,0 +1,63 @@
+"""Read a run back from its folder: its events, its job, and the record that follows from both."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tune_jobs.errors import DamagedRun, JobError
+from tune_jobs.job.file import read_yaml
+from tune_jobs.job.fingerprint import job_fingerprint
+from tune_jobs.job.job import Job
+from tune_jobs.record.events import Event, RunStarted, in_force
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import read_journal
+from tune_jobs.record.run_record import RunRecord
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run as its folder holds it at one moment."""
+
+    folder: RunFolder
+    events: Sequence[Event]
+    """All events of the journal, in order."""
+    job: Job
+    record: RunRecord
+    """Follows from the events in force."""
+
+
+def read_run(folder: RunFolder) -> StoredRun:
+    """Read the run in `folder`, whether it has ended or is in progress.
+
+    Raises:
+        DamagedRun: The journal or the job is damaged; see `job_of`.
+    """
+    events = read_journal(folder.journal)
+    job = job_of(folder, events)
+    return StoredRun(folder, events, job, RunRecord.replay(in_force(events), job.selection))
+
+
+def job_of(folder: RunFolder, events: Sequence[Event]) -> Job:
+    """Read the job of the run whose journal holds `events`.
+
+    Raises:
+        DamagedRun: The journal or the job is damaged, the job was changed by hand, or the run was killed before
+            its first event.
+    """
+    if not events or not isinstance(events[0], RunStarted):
+        raise DamagedRun(
+            f"{folder.journal}: does not begin with the start of a run. If checkpoints/ is empty, the run was killed "
+            "that early, and nothing is lost: run its job anew; else restore the journal from a copy"
+        )
+    try:
+        home = folder.submitted_home or Path(events[0].job_folder)
+        job = Job.from_mapping(read_yaml(folder.job), home)
+    except JobError as error:
+        text = "; ".join(p.message for p in error.problems)
+        raise DamagedRun(f"{folder.job}: {text}; restore it from a copy") from error
+    if events[0].fingerprints.get("job") not in {None, job_fingerprint(job)}:
+        raise DamagedRun(
+            f"{folder.job}: was changed since the run began, so that it is not the job of these trials; put it back as "
+            "it was. What may change is changed with `tune-jobs resume RUN --key value`"
+        )
+    return job
