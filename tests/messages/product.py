@@ -5,6 +5,31 @@ import tune_jobs.search_spaces.errors as space_errors
 import tune_jobs.trainers.errors as trainer_errors
 from tune_jobs import Job, search_spaces
 from tune_jobs.cli.main import main
+from tune_jobs.cli.panel import Panel
+from tune_jobs.cli.progress import Standing
+from tune_jobs.cli.views import LiveView, PlainView
+from tune_jobs.holdout.rows import LEDGER
+from tune_jobs.record.events import (
+    CheckpointDamaged,
+    CheckpointWritten,
+    Ending,
+    EpochsReported,
+    Event,
+    Noticed,
+    RunEnded,
+    RunResumed,
+    RunStarted,
+    Status,
+    TrialCreated,
+    TrialEnded,
+    TrialPromoted,
+    TrialStarted,
+    TrialUnplaced,
+    TrialWaits,
+    WorkerLost,
+)
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import Journal
 from tune_jobs.search_spaces import (
     READY_SPACES,
     Choice,
@@ -20,21 +45,44 @@ from tune_jobs.search_spaces import (
 )
 
 __all__ = [
+    "LEDGER",
     "READY_SPACES",
+    "CheckpointDamaged",
+    "CheckpointWritten",
     "Choice",
+    "Ending",
+    "EpochsReported",
+    "Event",
     "Float",
     "Int",
     "Job",
+    "Journal",
+    "LiveView",
+    "Noticed",
+    "Panel",
     "Parameter",
+    "PlainView",
     "Problem",
+    "RunEnded",
+    "RunFolder",
+    "RunResumed",
+    "RunStarted",
     "SearchSpace",
     "SearchSpaceError",
+    "Standing",
+    "Status",
+    "TrialCreated",
+    "TrialEnded",
+    "TrialPromoted",
+    "TrialStarted",
+    "TrialUnplaced",
+    "TrialWaits",
+    "WorkerLost",
     "import_sweep",
     "main",
     "parse_space",
     "ready_space",
     "run_errors",
-    "search_spaces",
     "space_errors",
     "trainer_errors",
 ]
