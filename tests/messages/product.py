@@ -3,7 +3,8 @@
 import tune_jobs.errors as run_errors
 import tune_jobs.search_spaces.errors as space_errors
 import tune_jobs.trainers.errors as trainer_errors
-from tune_jobs import Job, search_spaces
+from tune_jobs import Job
+from tune_jobs.cli import views
 from tune_jobs.cli.main import main
 from tune_jobs.cli.panel import Panel
 from tune_jobs.cli.progress import Standing
@@ -26,6 +27,7 @@ from tune_jobs.record.events import (
     TrialStarted,
     TrialUnplaced,
     TrialWaits,
+    WinnerSelected,
     WorkerLost,
 )
 from tune_jobs.record.folder import RunFolder
@@ -77,6 +79,7 @@ __all__ = [
     "TrialStarted",
     "TrialUnplaced",
     "TrialWaits",
+    "WinnerSelected",
     "WorkerLost",
     "import_sweep",
     "main",
@@ -85,4 +88,5 @@ __all__ = [
     "run_errors",
     "space_errors",
     "trainer_errors",
+    "views",
 ]

@@ -1,5 +1,7 @@
 """Runs that were recorded: journals event by event, with what a driver leaves beside them."""
 
+import os
+import socket
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,8 +10,11 @@ from tests.messages import product
 from tests.messages.jobs import JOB, write_job
 from tests.messages.product import Ending, Event, Status
 
-BEGUN = 1_790_000_000.0
+BEGUN = 1_760_000_000.0
 """Unix time of the first event."""
+
+HERE = f"{socket.gethostname()}:7"
+"""A process of this machine: it is seen at once that it has gone."""
 
 CONFIGURATIONS: Sequence[dict[str, Any]] = (
     {"lr": 0.1, "batch_size": 8, "optimizer": "sgd", "momentum": 0.5},
@@ -19,7 +24,7 @@ CONFIGURATIONS: Sequence[dict[str, Any]] = (
 )
 
 
-def started(job: product.Job, *, notices: Sequence[str] = (), driver: str = "elsewhere:7") -> Event:
+def started(job: product.Job, *, notices: Sequence[str] = (), driver: str = HERE) -> Event:
     return product.RunStarted(
         name=job.name,
         job_folder=str(job.folder),
@@ -87,8 +92,8 @@ def noticed(text: str) -> Event:
     return product.Noticed(text=text)
 
 
-def over(ending: Ending) -> Event:
-    return product.RunEnded(ending=ending)
+def over(ending: Ending, winner: str | None = "0000") -> list[Event]:
+    return [product.RunEnded(ending=ending), product.WinnerSelected(winner=winner)]
 
 
 def whole(job: product.Job) -> list[Event]:
@@ -133,7 +138,7 @@ def finished(job: product.Job, ending: Ending = Ending.ALL_TRIALS) -> list[Event
         ended(5, Status.FAILED, "the user's code called sys.exit(1)"),
         ended(1, Status.STOPPED_EARLY, "waited at epoch 2"),
         ended(2, Status.STOPPED_EARLY, "waited at epoch 2"),
-        over(ending),
+        *over(ending),
     ]
 
 
@@ -142,8 +147,13 @@ def interrupted(job: product.Job, ending: Ending) -> list[Event]:
     return [
         *whole(job),
         *(ended(n, Status.INTERRUPTED, str(ending), resumable=True) for n in (1, 2)),
-        over(ending),
+        *over(ending),
     ]
+
+
+def without_waiting(events: Iterable[Event]) -> list[Event]:
+    """The same under a scheduler that lets no trial wait."""
+    return [event for event in events if not isinstance(event, product.TrialWaits | product.TrialPromoted)]
 
 
 def without_success(job: product.Job, ending: Ending = Ending.ALL_TRIALS) -> list[Event]:
@@ -152,7 +162,7 @@ def without_success(job: product.Job, ending: Ending = Ending.ALL_TRIALS) -> lis
         created(0),
         begun(0),
         *([ended(0, Status.FAILED, "out of memory")] if ending is Ending.ALL_TRIALS else []),
-        over(ending),
+        *over(ending, None),
     ]
 
 
@@ -166,6 +176,12 @@ def record(place: Path, name: str, events: Iterable[Event], job: str = JOB) -> P
         for event in timed(events):
             journal.append(event)
     return Path(folder.path)
+
+
+def in_order(place: Path) -> None:
+    """Give the runs times of change in the order of their names, for a list of them."""
+    for number, path in enumerate(sorted((place / "runs").iterdir())):
+        os.utime(path, (BEGUN + number, BEGUN + number))
 
 
 def timed(events: Iterable[Event]) -> list[Event]:

@@ -18,7 +18,8 @@ UPDATE = "UPDATE_SNAPSHOTS"
 """Environment variable: `1` rewrites the files in place of comparing with them."""
 
 _VOLATILE = [
-    (re.compile(r"(?<=-)\d{8}-\d{6}-[a-z0-9]{4}\b"), "TIME-ID"),
+    (re.compile(r"\b\d{8}T\d{6}Z-[a-z]{4}\b"), "TIME-ID"),
+    (re.compile(r"\b\d{8}T\d{6}Z\b"), "TIME"),
     (re.compile(r"\b20\d\d-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?(\.\d+)?"), "TIME"),
     (re.compile(r"\b(?=[0-9]*[a-f])[0-9a-f]{12,64}\b"), "HASH"),
     (re.compile(r"(\d\.\d{6})\d{4,}"), r"\1"),

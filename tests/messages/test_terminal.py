@@ -90,6 +90,7 @@ def test_every_ending(place: Path, say: Say) -> None:
             say(f"repair runs/{name}")
             said[name.replace("_", " ")] = say(f"show runs/{name}")
             said[name.replace("_", " ") + ", watched"] = say(f"watch runs/{name}")
+    runs.in_order(place)
     said["listed"] = say("list")
     check("endings", said, {place: "FOLDER"})
 
@@ -110,7 +111,6 @@ def test_runs_that_were_killed_or_damaged(place: Path, say: Say) -> None:
     for name, line in {
         "a damaged line": "show runs/killed",
         "a damaged line, repaired": "repair runs/killed",
-        "a damaged line, watched": "watch runs/killed",
         "a damaged line, listed": "list",
         "a damaged line, cut": "repair runs/killed --cut",
         "after the cut": "repair runs/killed --cut",
@@ -133,6 +133,7 @@ def test_runs_that_were_killed_or_damaged(place: Path, say: Say) -> None:
     with Journal(killed.journal) as journal:
         journal.append(runs.timed([runs.started(job)])[0])
         said["a run in progress"] = say("show runs/killed")
+        runs.in_order(place)
         said["a run in progress, listed"] = say("list")
         said["a run in progress, repaired"] = say("repair runs/killed")
     check("damaged_runs", said, {place: "FOLDER"})
