@@ -1,4 +1,4 @@
-"""How many of the packages' texts the snapshots show; the others are listed, and the list does not get longer."""
+"""How many of the packages' texts the snapshots show; the others are listed, and are not to become more."""
 
 import os
 
@@ -6,17 +6,18 @@ from tests.messages.sites import shown, template, texts
 from tests.messages.snapshots import FOLDER, UPDATE
 
 NOT_SHOWN = FOLDER / "not_shown.list"
-"""Texts that no snapshot shows yet, one a line. Those that were reworded or removed since may still be listed."""
+"""Texts that no snapshot shows yet, one a line, names of threads and the like among them."""
+MOST_NOT_SHOWN = 385
+"""Lower it as cases are added; a new message needs a case."""
 
 
-def test_no_further_text_is_left_out() -> None:
+def test_few_texts_are_left_out() -> None:
     said = " ".join(word for path in sorted(FOLDER.glob("*.txt")) for word in path.read_text("utf-8").split())
     every = texts()
     missing = sorted({template(parts) for parts in every if not shown(parts, said)})
-    listed = NOT_SHOWN.read_text("utf-8").splitlines() if NOT_SHOWN.exists() else missing
     print(f"{len(every) - len(missing)} of {len(every)} texts are shown")
-    if os.environ.get(UPDATE) == "1" and len(missing) <= len(listed):
+    if os.environ.get(UPDATE) == "1":
         NOT_SHOWN.write_text("".join(f"{text}\n" for text in missing), encoding="utf-8")
-        return
+    listed = NOT_SHOWN.read_text("utf-8").splitlines()
     new = "\n".join(text for text in missing if text not in listed)
-    assert len(missing) <= len(listed), f"no snapshot shows these texts; add cases to tests/messages:\n{new}"
+    assert len(missing) <= MOST_NOT_SHOWN, f"no snapshot shows these; add cases to tests/messages:\n{new}"
