@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from tune_jobs import Job, Run, run
-from tune_jobs.cli.main import _parser
+from tune_jobs.cli.main import make_parser
 from tune_jobs.driver.train_alone import split_configuration
 from tune_jobs.job.checks import check_configuration, check_surroundings
 from tune_jobs.job.file import apply_overrides, dump_yaml, parse_overrides, parse_yaml, read_yaml
@@ -217,7 +217,7 @@ def _anchor(heading: str) -> str:
 
 
 def _commands() -> Mapping[str, ArgumentParser]:
-    (commands,) = (action for action in _parser()._actions if isinstance(action, _SubParsersAction))
+    (commands,) = (action for action in make_parser()._actions if isinstance(action, _SubParsersAction))
     return commands.choices
 
 
@@ -249,7 +249,7 @@ def _parse(command: str, arguments: list[str]) -> tuple[Any, list[str]]:
     if arguments[1:] == []:  # a command spoken of, not called
         arguments = [*arguments, *("X" for a in _commands()[arguments[0]]._actions if _is_needed(a))]
     try:
-        return _parser().parse_known_args(arguments)
+        return make_parser().parse_known_args(arguments)
     except SystemExit:
         pytest.fail(f"not understood: {command}")
 

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from tune_jobs import Job
-from tune_jobs.cli.main import _parser
+from tune_jobs.cli.main import make_parser
 from tune_jobs.job.file import parse_yaml
 
 RAYJOB = Path(__file__).resolve().parents[1] / "docs" / "cluster" / "rayjob.yaml"
@@ -197,7 +197,7 @@ def test_what_it_runs_is_a_command_and_a_job_of_ours() -> None:
     config_map, ray_job = documents()
     program, *words = ray_job["spec"]["entrypoint"].split()
     assert program == "tune-jobs"
-    call = _parser().parse_args(words)
+    call = make_parser().parse_args(words)
     head = ray_job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
     (mount,) = head["containers"][0]["volumeMounts"]
     (volume,) = head["volumes"]

@@ -13,9 +13,9 @@ from pathlib import Path
 from rich.console import Console
 
 from tune_jobs import Job, run
-from tune_jobs.cli.main import _print_run
 from tune_jobs.cli.panel import Panel
 from tune_jobs.cli.progress import Standing
+from tune_jobs.cli.summary import print_run
 from tune_jobs.record.events import Event
 
 JOB = Path("examples/digits.yaml").resolve()
@@ -53,7 +53,7 @@ def _draw() -> None:
     finished = run(job, listeners=[standing.apply])
     console.print("$ tune-jobs run examples/digits.yaml", style="bold")
     console.print(Panel(standing))
-    _print_run(finished.path, console, most=5)
+    print_run(finished.path, console, most=5)
     _save(console, PICTURE)
     _draw_the_middle()
 

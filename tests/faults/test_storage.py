@@ -16,8 +16,8 @@ from rich.console import Console
 from tests.faults.injection import CHAOS, Tally
 from tests.tune_jobs.runs import assert_curves_are_those_of_training_alone, copy_run
 from tune_jobs import Job, Run, open_run, resume, run
-from tune_jobs.cli.main import _print_tuned as print_tuned
 from tune_jobs.cli.main import main
+from tune_jobs.cli.summary import print_tuned
 from tune_jobs.errors import RunFolderError, StorageFailed
 from tune_jobs.holdout.rows import read_ledger
 from tune_jobs.job.file import dump_yaml

@@ -5,13 +5,15 @@ import os
 import shlex
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
 from rich.console import Console
 
+from tune_jobs.cli.parser import JOB, Commands
+from tune_jobs.driver.preparation import prepare
 from tune_jobs.errors import (
     ClusterError,
     DamagedRun,
@@ -20,14 +22,29 @@ from tune_jobs.errors import (
     SubmissionError,
 )
 from tune_jobs.job.file import parse_overrides
+from tune_jobs.job.fingerprint import check_changeable
 from tune_jobs.job.job import Job
 from tune_jobs.location import is_uri
 from tune_jobs.record.folder import RunFolder, new_run_name
+from tune_jobs.results import open_run
+from tune_jobs.submission.handover import Handover, has_begun
+from tune_jobs.submission.package import JOB_FILE, job_to_submit, make_package
+from tune_jobs.submission.progress import (
+    State,
+    Submission,
+    complaint_in,
+    exit_code_of,
+    later_than,
+    named,
+    status_lines,
+    table_lines,
+)
+from tune_jobs.submission.sending import whole_run
 from tune_jobs.text import counted
+from tune_jobs.versions import versions_here
 
 if TYPE_CHECKING:
     from tune_jobs.submission.client import JobsServer
-    from tune_jobs.submission.progress import Submission
 
 ADDRESS_VARIABLE = "RAY_API_SERVER_ADDRESS"
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
@@ -40,31 +57,23 @@ NOTHING_LEFT = (
 """What who resumes a run that is over is told."""
 SECONDS_BETWEEN_LOOKS = 0.5
 
-Add = Callable[..., argparse.ArgumentParser]
 
-
-def add_commands(add: Add, job: tuple[str, str]) -> None:
-    """Adds them to the command line.
-
-    Args:
-        add: adds one, from its name, its function, a text and its positional arguments.
-        job: the positional argument for a job file.
-    """
+def add_commands(commands: Commands) -> None:
+    """Add the commands to the command line."""
     submission = ("ID", "submission, as `tune-jobs submit` prints it")
-    submit = add("submit", _submit, "Run a job on a cluster, through Ray Jobs.", job)
-    submit.set_defaults(overrides=True)
+    submit = commands.add("submit", _submit, "Run a job on a cluster, through Ray Jobs.", JOB, overrides=True)
     submit.add_argument(
         "--include", action="append", default=[], metavar="PATH",
         help="send this file or folder too, from beside the job file; may be given several times",
     )  # fmt: skip
-    status = add("status", _status, "How a submission stands; without ID, all of them.")
+    status = commands.add("status", _status, "How a submission stands; without ID, all of them.")
     status.add_argument("id", nargs="?", metavar="ID", help=submission[1])
-    logs = add("logs", _logs, "What the run on the cluster has printed.", submission)
+    logs = commands.add("logs", _logs, "What the run on the cluster has printed.", submission)
     logs.add_argument(
         "--follow", action="store_true", help="go on to the run's end, and end with its exit code"
     )
-    stop = add("stop", _stop, "Stop a run on the cluster; it can be resumed.", submission)
-    fetch = add(
+    stop = commands.add("stop", _stop, "Stop a run on the cluster; it can be resumed.", submission)
+    fetch = commands.add(
         "fetch", _fetch, "Copy a run folder here, with the best trial's checkpoints alone.",
         ("RUN", "submission, or the run folder as the cluster sees it"),
     )  # fmt: skip
@@ -104,9 +113,6 @@ def is_jobs_address(address: str | None) -> TypeGuard[str]:
 
 
 def _submit(options: argparse.Namespace, rest: list[str], console: Console) -> None:
-    from tune_jobs.driver.preparation import prepare  # noqa: PLC0415
-    from tune_jobs.submission.package import job_to_submit, make_package  # noqa: PLC0415
-
     checked = job_to_submit(Path(options.job), parse_overrides(rest))
     job = checked.job
     server = _server(options.address)
@@ -141,10 +147,6 @@ def _submit(options: argparse.Namespace, rest: list[str], console: Console) -> N
 
 
 def _send(server: "JobsServer", job: Job, run: str, package: Path) -> None:
-    from tune_jobs.submission.handover import Handover  # noqa: PLC0415
-    from tune_jobs.submission.package import JOB_FILE  # noqa: PLC0415
-    from tune_jobs.versions import versions_here  # noqa: PLC0415
-
     server.submit(
         f"tune_jobs run {JOB_FILE} --address auto",
         run,
@@ -155,8 +157,6 @@ def _send(server: "JobsServer", job: Job, run: str, package: Path) -> None:
 
 
 def _status(options: argparse.Namespace, rest: list[str], console: Console) -> None:
-    from tune_jobs.submission.progress import status_lines, table_lines  # noqa: PLC0415
-
     server = _server(options.address)
     if options.id is not None:
         submission, later = _found(server, options.id)
@@ -196,8 +196,6 @@ def _logs(options: argparse.Namespace, rest: list[str], console: Console) -> Non
 
 
 def _stop(options: argparse.Namespace, rest: list[str], console: Console) -> None:
-    from tune_jobs.submission.handover import has_begun  # noqa: PLC0415
-
     server = _server(options.address)
     submission, later = _found(server, options.id)
     if later is not None:
@@ -225,9 +223,6 @@ def _stop(options: argparse.Namespace, rest: list[str], console: Console) -> Non
 
 def resume_on_cluster(run: str, address: str, rest: Sequence[str], console: Console) -> None:
     """Goes on with a run on a cluster: `run` is its submission, or its place as the cluster sees it."""
-    from tune_jobs.job.fingerprint import check_changeable  # noqa: PLC0415
-    from tune_jobs.submission.handover import Handover  # noqa: PLC0415
-
     check_changeable(parse_overrides(rest), _id_in(run))  # what can be seen from here is said at once
     server = _server(address)
     submissions = server.submissions()
@@ -252,8 +247,7 @@ def resume_on_cluster(run: str, address: str, rest: Sequence[str], console: Cons
 
 
 def _fetch(options: argparse.Namespace, rest: list[str], console: Console) -> None:
-    from tune_jobs.results import open_run  # noqa: PLC0415
-    from tune_jobs.submission.fetching import fetch_seen, fetch_through  # noqa: PLC0415
+    from tune_jobs.submission.fetching import fetch_seen, fetch_through  # noqa: PLC0415 (imports Ray)
 
     folder = _seen(options.run, console)
     if folder is None:
@@ -282,8 +276,6 @@ def _wait_for_begin(server: "JobsServer", submission_id: str, console: Console) 
     Raises:
         SubmissionEnded: it has refused it, or failed.
     """
-    from tune_jobs.submission.handover import has_begun  # noqa: PLC0415
-
     deadline = time.monotonic() + SECONDS_TO_BEGIN
     while time.monotonic() < deadline:
         submission = server.submission(submission_id)
@@ -301,10 +293,8 @@ def _wait_for_begin(server: "JobsServer", submission_id: str, console: Console) 
     )
 
 
-def _raise_ending(server: "JobsServer", submission: "Submission") -> None:
+def _raise_ending(server: "JobsServer", submission: Submission) -> None:
     """Raises `SubmissionEnded` unless the run has come to its end."""
-    from tune_jobs.submission.progress import State, complaint_in, exit_code_of  # noqa: PLC0415
-
     if submission.state is State.DONE:
         return
     raise SubmissionEnded(
@@ -313,7 +303,7 @@ def _raise_ending(server: "JobsServer", submission: "Submission") -> None:
     )
 
 
-def _place_of(run: str, submissions: Sequence["Submission"], server: "JobsServer") -> str:
+def _place_of(run: str, submissions: Sequence[Submission], server: "JobsServer") -> str:
     """Where the cluster has the run that a submission, or a path, names."""
     for one in submissions:
         if run in {one.id, one.name, one.run}:
@@ -325,8 +315,6 @@ def _place_of(run: str, submissions: Sequence["Submission"], server: "JobsServer
 
 def _seen(place: str, console: Console) -> RunFolder | None:
     """The folder of a run that this machine sees, in a store among others; None where only the cluster has it."""
-    from tune_jobs.submission.sending import whole_run  # noqa: PLC0415
-
     if not is_uri(place) and not RunFolder(Path(place).resolve()).is_run:
         return None
     try:
@@ -338,17 +326,15 @@ def _seen(place: str, console: Console) -> RunFolder | None:
         return None
 
 
-def _found(server: "JobsServer", text: str) -> tuple["Submission", "Submission | None"]:
+def _found(server: "JobsServer", text: str) -> tuple[Submission, Submission | None]:
     """The submission that a text names, and the latest one that has gone on with the same run since, if any."""
-    from tune_jobs.submission.progress import later_than, named  # noqa: PLC0415
-
     submissions = server.submissions()
     name = _id_in(text)
     submission = named(name, submissions) or server.submission(name)  # which says that there is none
     return submission, later_than(submission, submissions)
 
 
-def _say_later(later: "Submission | None", server: "JobsServer") -> None:
+def _say_later(later: Submission | None, server: "JobsServer") -> None:
     """Beside the log, which may go into a file."""
     if later is not None:
         shows = f"tune-jobs logs {later.id} --follow --address {server.address}"

@@ -1,0 +1,121 @@
+"""The commands that tune, and the one that watches it: `run`, `resume`, `watch`."""
+
+import argparse
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from tune_jobs.cli.commands.cluster import (
+    NOTHING_LEFT,
+    address_to_resume,
+    is_jobs_address,
+    refuse_jobs_address,
+    resume_on_cluster,
+)
+from tune_jobs.cli.parser import JOB, RUN, Commands
+from tune_jobs.cli.progress import Standing
+from tune_jobs.cli.summary import print_tuned
+from tune_jobs.cli.views import make_view
+from tune_jobs.cli.watching import Watched, watch
+from tune_jobs.driver.lifecycle import judged, resume, run
+from tune_jobs.driver.resumption import is_over, job_to_resume
+from tune_jobs.errors import Interrupted
+from tune_jobs.holdout.rows import refuse_copy
+from tune_jobs.job.file import parse_overrides
+from tune_jobs.job.job import Job
+from tune_jobs.record.journal import read_journal, refuse_if_in_use
+from tune_jobs.remote.working_copy import open_folder, shown
+from tune_jobs.results import open_run
+from tune_jobs.submission.handover import Handover
+
+
+def add_commands(commands: Commands) -> None:
+    """Add the commands to the command line."""
+    tune = commands.add(
+        "run", _run, "Tune: search, select a winner, leave a run folder.", JOB, overrides=True
+    )
+    go_on = commands.add(
+        "resume", _resume, "Go on with a run that was interrupted, or extend it: `--search.trials 100`.", RUN,
+        overrides=True,
+    )  # fmt: skip
+    for parser in (tune, go_on):
+        parser.add_argument(
+            "--address", metavar="HOST:PORT", help="head of a running Ray cluster; `auto`: this machine's"
+        )
+    commands.add(
+        "watch", _watch, "Show a run in progress, from another terminal or machine; Ctrl-C leaves the run alone.",
+        RUN,
+    )  # fmt: skip
+
+
+def _run(options: argparse.Namespace, rest: list[str], console: Console) -> None:
+    refuse_jobs_address(options.address)
+    handover = Handover.from_environment()
+    announcing = [] if handover is None else [handover.announcing(console)]
+    if handover is not None:
+        handover.check_versions()
+    job = Job.from_file(options.job, parse_overrides(rest))
+    beginning = f"{job.name}: {job.trials} trials; {_preparing(options.address)}"
+
+    def tune() -> Path:
+        with make_view(Standing(job, asked_at=time.time()), console, beginning) as view:
+            return run(job, address=options.address, listeners=[view, *announcing], handover=handover).path
+
+    print_tuned(tune, console)
+
+
+def _preparing(address: str | None) -> str:
+    ray = "starting Ray and its workers" if address is None else "joining the cluster"
+    return f"reading the data, {ray}"
+
+
+def _resume(options: argparse.Namespace, rest: list[str], console: Console) -> None:
+    address = address_to_resume(options.run, options.address)
+    if is_jobs_address(address):
+        resume_on_cluster(options.run, address, rest, console)
+        return
+    handover = Handover.from_environment()
+    announcing = [] if handover is None else [handover.announcing(console)]
+    overrides = parse_overrides(rest)
+    folder = open_folder(options.run)
+    refuse_copy(folder)
+    if handover is not None:
+        handover.enter(folder)
+    refuse_if_in_use(folder.journal)  # before anything is announced
+    past = read_journal(folder.journal)
+    job = job_to_resume(folder, past, overrides)
+
+    def tune() -> Path:
+        if is_over(job, past):
+            console.print(NOTHING_LEFT, markup=False)
+            return resume(folder.path, overrides).path
+        standing = Standing(job, past, asked_at=time.time())
+        made = len(standing.record.trials)
+        beginning = f"{job.name}: {job.trials} trials, of which {made} were made before; {_preparing(options.address)}"
+        with make_view(standing, console, beginning) as view:
+            return resume(folder.path, overrides, address=options.address, listeners=[view, *announcing]).path
+
+    print_tuned(tune, console)
+
+
+def _watch(options: argparse.Namespace, rest: list[str], console: Console) -> None:
+    folder = open_folder(options.run)
+    watched = watch(folder, console)
+    if watched is Watched.LEFT:
+        console.print(
+            f"no longer watched; the run goes on: tune-jobs watch {shown(str(folder.path))}", markup=False
+        )
+        console.print(f"run: {shown(str(folder.path))}", markup=False)
+        return
+
+    def ended() -> Path:
+        if watched is Watched.KILLED:
+            raise Interrupted(
+                f"the run's process was killed; what was reported is on disk, and `tune-jobs resume {folder.path}` "
+                "goes on",
+                folder.path,
+            )
+        return judged(open_run(folder.path)).path
+
+    print_tuned(ended, console)
