@@ -1,10 +1,11 @@
-"""Optimizers of torch.optim, set up from the hyperparameters."""
+"""Optimizers, set up from the hyperparameters: those of torch.optim, and L-BFGS with a line search."""
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from tune_jobs.trainers.errors import ModelError
+from tune_jobs.trainers.pytorch.lbfgs import LBFGS
 from tune_jobs.trainers.pytorch.settings import Hyperparameters
 
 _FUSED_DEVICES = {"cpu", "cuda", "mps"}
@@ -67,4 +68,4 @@ def build_optimizer(model: nn.Module, hyperparameters: Hyperparameters, device: 
                 fused=fused and device.type == "cpu",
             )
         case "lbfgs":
-            return torch.optim.LBFGS(parameters, lr=h.lr, max_iter=h.max_iter, history_size=h.history_size)
+            return LBFGS(parameters, lr=h.lr, max_iter=h.max_iter, history_size=h.history_size)

@@ -21,6 +21,7 @@ from tune_jobs.trainers.pytorch.data_parallel import ALONE, Distribution
 from tune_jobs.trainers.pytorch.evaluation import Evaluation, evaluate
 from tune_jobs.trainers.pytorch.explicit_gradients import explicit_gradients
 from tune_jobs.trainers.pytorch.fused_updates import FusedUpdate
+from tune_jobs.trainers.pytorch.lbfgs import LBFGS
 from tune_jobs.trainers.pytorch.losses import Loss, build_loss, check_targets
 from tune_jobs.trainers.pytorch.metric_rules import check_metrics
 from tune_jobs.trainers.pytorch.metrics import build_metrics
@@ -295,7 +296,7 @@ class Trainer:
     def _train(self) -> tuple[float, float]:
         """Train an epoch; its mean loss over the samples, and the rate of its last step."""
         self.model.train()
-        step = self._lbfgs_step if isinstance(self._optimizer, torch.optim.LBFGS) else self._step
+        step = self._lbfgs_step if isinstance(self._optimizer, LBFGS) else self._step
         group, schedule = self._optimizer.param_groups[0], self._schedule
         lr = group["lr"]
         losses: list[Tensor] = []
@@ -318,20 +319,41 @@ class Trainer:
         return loss
 
     def _lbfgs_step(self, x: Tensor, y: Tensor, share: float) -> Tensor:
+        """Lower the loss of one batch, and return its mean before.
+
+        The line search compares losses. So every evaluation finds the random generators and the model's buffers
+        (running means, for example) as the first one found them, and the step leaves them as the first one did.
+        """
         decay = self.plan.hyperparameters.weight_decay
         losses: list[Tensor] = []
+        random, before = self._capture_random(), self._copy_buffers()
+        after = before
 
         def closure() -> float:
+            nonlocal after
+            if losses:
+                random_state.restore(random, self.device)
+                self._restore_buffers(before)
             losses.append(self._clipped_gradients(x.clone(), y.clone(), share))
+            if len(losses) == 1:
+                after = self._copy_buffers()
+            total = float(self._distribution.join_losses(losses[-1].unsqueeze(0), (share,)))
             for parameter in self._parameters if decay else ():
+                total += 0.5 * decay * float(parameter.detach().square().sum())
                 if parameter.grad is not None:
                     parameter.grad.add_(parameter.detach(), alpha=decay)
-            return float(
-                self._distribution.join_losses(losses[-1].unsqueeze(0), (share,))
-            )  # it decides on it
+            return total
 
         self._optimizer.step(closure)
+        self._restore_buffers(after)
         return losses[0]
+
+    def _copy_buffers(self) -> list[Tensor]:
+        return [buffer.clone() for buffer in self.model.buffers()]
+
+    def _restore_buffers(self, buffers: list[Tensor]) -> None:
+        for buffer, value in zip(self.model.buffers(), buffers, strict=True):
+            buffer.copy_(value)
 
     def _clipped_gradients(self, x: Tensor, y: Tensor, share: float) -> Tensor:
         """Mean loss of a share of a batch; the batch's gradients are then in the parameters, limited in norm."""
