@@ -33,7 +33,7 @@ def did_you_mean(given: str, known: Iterable[str], *, cutoff: float = 0.6) -> st
 def load_reference(text: str) -> Callable[..., Any]:
     """Import the module of a `package.module:function` and return the function.
 
-    `sys.path` is taken as it is: whoever wants the job's folder to be importable puts it there before.
+    The caller makes the job's folder importable before.
 
     Raises:
         ReferenceNotFound: the text is no reference, the module cannot be imported, or the name is not there
@@ -66,7 +66,7 @@ def load_reference(text: str) -> Callable[..., Any]:
 def _forget_namesake(root: str) -> None:
     """Drops a loaded module that is not the one that `sys.path` leads to now: another job's file of that name."""
     loaded = getattr(sys.modules.get(root), "__file__", None)
-    spec = PathFinder.find_spec(root)
+    spec = _find_top(root)
     if (
         loaded is None
         or spec is None
@@ -114,16 +114,20 @@ def _form_problem(text: str) -> str | None:
 
 def _find(segment: str, search: list[str] | None) -> ModuleSpec | None:
     """Where a segment lies below its parent's folders; finding `a.b` by its whole name would import `a`."""
-    spec = PathFinder.find_spec(segment, search)
-    if spec is None and search is None:  # built in, frozen, or of an editable install
-        try:
-            spec = importlib.util.find_spec(segment)
-        except ValueError:  # a module without a spec, such as __main__
-            spec = None
-    return spec
+    return _find_top(segment) if search is None else PathFinder.find_spec(segment, search)
+
+
+def _find_top(name: str) -> ModuleSpec | None:
+    """Where a top-level module would be imported from now, whatever is loaded under its name."""
+    finders = (getattr(finder, "find_spec", None) for finder in sys.meta_path)
+    return next(
+        (spec for find in finders if find is not None and (spec := find(name, None)) is not None), None
+    )
 
 
 def _missing_module(text: str, passed: list[str], segment: str, search: list[str] | None) -> str:
+    if search is None:
+        search = [*(path for finder in sys.meta_path for path in getattr(finder, "folders", ())), *sys.path]
     hint = did_you_mean(segment, (module.name for module in pkgutil.iter_modules(search)), cutoff=0.7)
     if passed:
         return f"{text}: package {'.'.join(passed)!r} has no module {segment!r}{hint}"

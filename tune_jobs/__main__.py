@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from pathlib import Path
 
 
 def main() -> int:
@@ -17,4 +18,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    if (
+        sys.path and Path(sys.path[0]) == Path.cwd()
+    ):  # a file `ray.py` there would be imported in place of Ray
+        del sys.path[0]
     sys.exit(main())

@@ -15,7 +15,7 @@ from tune_jobs.checkpoints.store import CheckpointStore
 from tune_jobs.errors import DamagedRun, RunFolderError, StorageFailed
 from tune_jobs.files import probe_writable, reason_of
 from tune_jobs.holdout import rows as holdout
-from tune_jobs.job.checks import importable_from
+from tune_jobs.job.user_code import importable_from
 from tune_jobs.record.data_info import read_info
 from tune_jobs.record.events import Ending, Event, HoldoutEvaluated, HoldoutUnsealed, in_force
 from tune_jobs.record.folder import RunFolder

@@ -65,6 +65,7 @@ OVERRIDES = {
         "--model.name nowhere:make --training.loss own:nothing --training.metrics '[own:loss, own.part:x]' "
         "--data.source broken:load --tracking.trackers '[folder:x, own:los]'"
     ),
+    "a module with the name of a library": "--model.name torch:Net --training.loss profile:loss",
     "references of another form": "--model.name 'own:' --tracking.trackers '[own]'",
     "arguments of a model": "--model.arguments '{hiden: [4], dropout: 2, activation: swish}'",
     "arguments of a model that has few": "--model.name linear --model.arguments '{depth: 3}'",
@@ -116,6 +117,8 @@ def test_jobs_that_are_wrong(place: Path, say: Say) -> None:
     write_job(place)
     (place / "own.py").write_text("import nothing_of_this_name\n\ndef loss(): ...\n")
     (place / "broken.py").write_text("def load(:\n")
+    for name in ("torch.py", "profile.py"):
+        (place / name).write_text("def loss(): ...\n")
     (place / "folder").mkdir()
     said = {name: say(f"validate job.yaml {overrides}") for name, overrides in OVERRIDES.items()}
     check("job_checks", said, {place: "FOLDER"})

@@ -20,8 +20,8 @@ from tune_jobs.driver.resumption import (
 )
 from tune_jobs.errors import Interrupted, RunFailed, StorageFailed
 from tune_jobs.files import probe_writable
-from tune_jobs.job.checks import importable_from
 from tune_jobs.job.job import Job
+from tune_jobs.job.user_code import importable_from
 from tune_jobs.job.user_modules import user_modules
 from tune_jobs.record.events import (
     Ending,

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from tune_jobs.errors import JobError, RunFolderError
 from tune_jobs.files import replacing
 from tune_jobs.holdout import rows as holdout
-from tune_jobs.job.checks import check_surroundings, importable_from, module_path
+from tune_jobs.job.checks import check_surroundings
 from tune_jobs.job.fingerprint import job_fingerprint
 from tune_jobs.job.job import Job
+from tune_jobs.job.user_code import importable_from, module_path
 from tune_jobs.job.user_modules import user_modules
 from tune_jobs.location import Location, is_uri
 from tune_jobs.record.data_info import write_info

@@ -9,8 +9,9 @@ from typing import Any
 import tune_jobs
 from tune_jobs.driver.preparation import prepare, threads_of
 from tune_jobs.errors import JobError, TrainingFailed
-from tune_jobs.job.checks import check_configuration, importable_from
+from tune_jobs.job.checks import check_configuration
 from tune_jobs.job.job import Job
+from tune_jobs.job.user_code import importable_from
 from tune_jobs.search_spaces import Problem
 from tune_jobs.trainers.errors import TrainerError
 from tune_jobs.trainers.pytorch.plan import plan_training

@@ -6,9 +6,7 @@ at are valid, so that one bad section does not hide what is wrong between the ot
 
 import importlib.util
 import math
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,6 +14,7 @@ from pydantic import ValidationError
 
 from tune_jobs.job.messages import problems_of
 from tune_jobs.job.settings import ResourceSettings, SchedulerSettings, SearchSettings, TrackingSettings
+from tune_jobs.job.user_code import hidden_by_reserved_name, importable_from
 from tune_jobs.location import Location, is_uri
 from tune_jobs.search_spaces import Choice, Problem, SearchSpace
 from tune_jobs.trainers.data.files import SUFFIXES, is_file
@@ -66,23 +65,6 @@ def check_surroundings(sections: Mapping[str, Any], folder: Path) -> list[Proble
     if "tracking" in sections:
         problems += _trackers(sections["tracking"])
     return problems
-
-
-@contextmanager
-def importable_from(folder: Path) -> Iterator[None]:
-    """Has Python find modules in `folder`, and in the current folder, for a while."""
-    added = module_path(folder)
-    sys.path[:0] = added
-    try:
-        yield
-    finally:
-        for path in added:
-            sys.path.remove(path)
-
-
-def module_path(folder: Path) -> tuple[str, ...]:
-    """Where a job's own modules are looked for: its folder, then the current one."""
-    return tuple(dict.fromkeys((str(folder), str(Path.cwd()))))
 
 
 def _trackers(tracking: TrackingSettings) -> list[Problem]:
@@ -319,7 +301,14 @@ def _storage(storage: str) -> list[Problem]:
 
 
 def _reference(path: str, text: str) -> list[Problem]:
-    return [Problem(path, message) for message in check_reference(text)] if ":" in text else []
+    if ":" not in text:
+        return []
+    name = text.partition(":")[0].partition(".")[0]
+    if hidden := hidden_by_reserved_name(name):
+        return [
+            Problem(path, f"{text}: {hidden} has the name of a module that tune-jobs needs; rename the file")
+        ]
+    return [Problem(path, message) for message in check_reference(text)]
 
 
 Check = Callable[..., Sequence[Problem]]

@@ -13,16 +13,14 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 from tune_jobs.errors import JobError
-from tune_jobs.job.checks import module_path
 from tune_jobs.job.job import Job
+from tune_jobs.job.user_code import is_reserved, module_path
 from tune_jobs.search_spaces import Problem
 
 MOST_BYTES = 100_000_000
 """Of all modules together; Ray takes no more than a few hundred."""
 _LEFT_OUT = {"__pycache__", "runs"}
 """Folders within a package; hidden files and folders, which may hold keys, are left out too."""
-_INSTALLED = {"tune_jobs"}
-"""Are on every node, even where a job lies beside their source."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,8 @@ def _with_imports(names: Iterable[str], folders: Sequence[Path]) -> list[UserMod
     waiting = list(names)
     while waiting:
         name = waiting.pop()
-        module = None if name in found or name in _INSTALLED else _find(name, folders)
+        reserved = is_reserved(name, [str(folder) for folder in folders])
+        module = None if name in found or reserved else _find(name, folders)
         if module is not None:
             found[name] = module
             waiting += [other for path in module.files if path.suffix == ".py" for other in _imported(path)]

@@ -147,7 +147,12 @@ def _temporary_folder() -> Path:
 def _start() -> None:
     # Ray turns token authentication on by itself, and would keep a token of its own in a file for all to read.
     os.environ.setdefault("RAY_AUTH_TOKEN", _TOKEN)
-    _init(address="local", include_dashboard=False, _temp_dir=str(_temporary_folder()))
+    from ray.job_config import JobConfig  # noqa: PLC0415
+
+    # Ray would put the current folder in front of what its workers import from: a file `torch.py` there would take
+    # the place of PyTorch. It leaves that to the clients of a job server, and takes this one for such.
+    job_config = JobConfig(_client_job=True)
+    _init(address="local", include_dashboard=False, _temp_dir=str(_temporary_folder()), job_config=job_config)
 
 
 def _join(address: str, modules: Sequence[UserModule]) -> None:

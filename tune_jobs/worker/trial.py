@@ -5,7 +5,6 @@ Where several workers train a trial together, it runs in each of them: see `dist
 """
 
 import secrets
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tune_jobs.checkpoints.store import CheckpointNotWritten, open_checkpoints
 from tune_jobs.job.settings import ResourceSettings
+from tune_jobs.job.user_code import import_from
 from tune_jobs.location import Location
 from tune_jobs.record.events import Ending
 from tune_jobs.remote.store import StoreError
@@ -138,7 +138,7 @@ def make_trainer(
     distribution: "Distribution | None" = None,
 ) -> "Trainer":
     """The trainer of one configuration, in a worker or without Ray."""
-    sys.path[:] = [*task.module_path, *(path for path in sys.path if path not in task.module_path)]
+    import_from(task.module_path)
     from tune_jobs.trainers.pytorch.data_parallel import ALONE  # noqa: PLC0415 (torch is imported by workers alone)
     from tune_jobs.trainers.pytorch.trainer import Trainer  # noqa: PLC0415
 

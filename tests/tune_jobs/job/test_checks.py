@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from tune_jobs.errors import JobError
-from tune_jobs.job.checks import check_configuration, module_path, notices, parameter_names
+from tune_jobs.job.checks import check_configuration, notices, parameter_names
 from tune_jobs.job.job import Job
+from tune_jobs.job.user_code import module_path
 from tune_jobs.search_spaces import parse_space
 from tune_jobs.trainers.data import SUFFIXES
 from tune_jobs.trainers.pytorch.settings import ModelSettings, TrainingSettings

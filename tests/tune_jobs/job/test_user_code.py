@@ -1,0 +1,88 @@
+"""Where a job's own modules are found, and which names they cannot have."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+from tune_jobs.job.user_code import UserModuleFinder, import_from, importable_from, is_reserved, module_path
+from tune_jobs.trainers.references import load_reference
+
+
+def write(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+@pytest.fixture
+def finders_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+
+
+@pytest.mark.parametrize(
+    "name", ["profile", "types", "ray", "torch", "numpy", "yaml", "pydantic", "tune_jobs", "requests"]
+)
+def test_names_that_a_run_needs_are_reserved(name: str) -> None:
+    assert is_reserved(name)
+
+
+@pytest.mark.parametrize("name", ["trainers", "search_spaces", "utils", "models", "data", "nets", "train"])
+def test_names_that_people_use_are_free(name: str, tmp_path: Path) -> None:
+    folder = write(tmp_path, {f"{name}.py": ""})
+    assert not is_reserved(name, [str(folder)])
+    spec = UserModuleFinder([str(folder)]).find_spec(name)
+    assert spec is not None
+    assert spec.origin == str(folder / f"{name}.py")
+
+
+def test_a_job_imports_its_own_module_before_an_installed_one(tmp_path: Path, finders_restored: None) -> None:
+    site, folder = tmp_path / "site", tmp_path / "job"
+    write(site, {"helpers_of_both.py": "PLACE = 'site'"})
+    write(folder, {"helpers_of_both.py": "PLACE = 'job'"})
+    sys.path.append(str(site))
+    try:
+        with importable_from(folder):
+            assert importlib.import_module("helpers_of_both").PLACE == "job"
+    finally:
+        sys.path.remove(str(site))
+        sys.modules.pop("helpers_of_both", None)
+
+
+def test_reserved_names_lead_to_the_installed_modules(tmp_path: Path) -> None:
+    folder = write(tmp_path, dict.fromkeys(["profile.py", "ray.py", "torch/__init__.py"], "raise SystemExit"))
+    finder = UserModuleFinder([str(folder)])
+    assert [finder.find_spec(name) for name in ("profile", "ray", "torch")] == [None] * 3
+
+
+def test_nothing_stays_importable_after_the_block(tmp_path: Path) -> None:
+    before = list(sys.meta_path), list(sys.path)
+    with importable_from(write(tmp_path, {"only_inside.py": ""})):
+        importlib.import_module("only_inside")
+    del sys.modules["only_inside"]
+    assert (sys.meta_path, sys.path) == before
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("only_inside")
+
+
+def test_a_worker_forgets_the_folders_of_the_run_before(tmp_path: Path, finders_restored: None) -> None:
+    first = write(tmp_path / "first", {"nets_of_a_run.py": "def make(): return 1"})
+    second = write(tmp_path / "second", {"nets_of_a_run.py": "def make(): return 2"})
+    made = []
+    for folder in (first, second):
+        import_from([str(folder)])
+        made.append(load_reference("nets_of_a_run:make")())
+    sys.modules.pop("nets_of_a_run", None)
+    assert made == [1, 2]
+    assert sum(isinstance(finder, UserModuleFinder) for finder in sys.meta_path) == 1
+
+
+def test_the_jobs_folder_comes_before_the_current_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert module_path(tmp_path / "job") == (str(tmp_path / "job"), str(tmp_path))
+    assert module_path(tmp_path) == (str(tmp_path),)

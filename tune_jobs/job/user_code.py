@@ -1,0 +1,125 @@
+"""Where Python finds the modules of a job, and which names they cannot have.
+
+A job's own modules come before installed ones of the same name: a folder `utils` beside the job is the job's,
+whatever is installed. A few names are out of reach: those of Python's standard library, of tune-jobs, and of the
+packages that tune-jobs is built on. A file `torch.py` beside a job is never imported in place of PyTorch.
+"""
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.metadata import Distribution, PackageNotFoundError, distribution, packages_distributions
+from pathlib import Path
+from types import ModuleType
+
+_REQUIREMENT = re.compile(r"[A-Za-z0-9._-]+")
+"""The name at the start of a requirement such as `ray[default,tune]>=2.60`."""
+
+
+class UserModuleFinder:
+    """Finds top-level modules in the folders of a job, before anything that is installed.
+
+    Args:
+        folders: Folders of the job's own modules, the first one first.
+    """
+
+    def __init__(self, folders: Sequence[str]) -> None:
+        self.folders = list(folders)
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return the job's own module of this name, or None if there is none or the name is out of reach."""
+        if path is not None or name in sys.stdlib_module_names:
+            return None
+        spec = PathFinder.find_spec(name, self.folders)
+        return None if spec is None or is_reserved(name, self.folders) else spec
+
+
+def is_reserved(name: str, folders: Sequence[str] = ()) -> bool:
+    """Tell whether a top-level module name belongs to Python, to tune-jobs or to a package that it is built on.
+
+    Args:
+        name: Name of a module without a dot.
+        folders: Folders of the job's own modules, which cannot make a name reserved.
+    """
+    if name in sys.stdlib_module_names or name == __name__.partition(".")[0]:
+        return True
+    installed = PathFinder.find_spec(name, [path for path in sys.path if path not in folders])
+    return installed is not None and name in _needed_modules()
+
+
+@cache
+def _needed_modules() -> frozenset[str]:
+    """Top-level modules of tune-jobs and of all packages that it requires, directly or not."""
+    needed = {
+        "tune-jobs",
+        "ray",
+        "torch",
+        "optuna",
+    }  # the last three also if tune-jobs runs without being installed
+    waiting = list(needed)
+    while waiting:
+        for name in _requirements(waiting.pop()) - needed:
+            needed.add(name)
+            waiting.append(name)
+    modules = {
+        module
+        for module, packages in packages_distributions().items()
+        if any(_normal(package) in needed for package in packages)
+    }
+    return frozenset(modules)
+
+
+def _requirements(package: str) -> set[str]:
+    """Names of the packages that an installed package may require, those of its extras included."""
+    try:
+        found: Distribution = distribution(package)
+    except PackageNotFoundError:  # of another platform, or of an extra that is not installed
+        return set()
+    matches = (_REQUIREMENT.match(text) for text in found.requires or ())
+    return {_normal(match[0]) for match in matches if match is not None}
+
+
+def _normal(package: str) -> str:
+    return re.sub(r"[-_.]+", "-", package).lower()
+
+
+def module_path(folder: Path) -> tuple[str, ...]:
+    """Return the folders in which a job's own modules are looked for: its folder, then the current one."""
+    return tuple(dict.fromkeys((str(folder), str(Path.cwd()))))
+
+
+@contextmanager
+def importable_from(folder: Path) -> Iterator[None]:
+    """Let Python find modules in `folder`, and in the current folder, inside the block."""
+    finder = UserModuleFinder(module_path(folder))
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+
+
+def import_from(folders: Sequence[str]) -> None:
+    """Let Python find modules in `folders`, and no longer in those of an earlier call, in this whole process."""
+    sys.meta_path[:] = [
+        UserModuleFinder(folders),
+        *(finder for finder in sys.meta_path if not isinstance(finder, UserModuleFinder)),
+    ]
+
+
+def hidden_by_reserved_name(name: str) -> str | None:
+    """Return the file of a job that cannot be imported since its name is reserved; None if there is no such file.
+
+    It looks in the folders that `importable_from` has added.
+    """
+    for finder in sys.meta_path:
+        if isinstance(finder, UserModuleFinder) and is_reserved(name, finder.folders):
+            spec = PathFinder.find_spec(name, finder.folders)
+            if spec is not None and spec.origin is not None:
+                return spec.origin
+    return None
