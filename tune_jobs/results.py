@@ -1,8 +1,6 @@
 """A run that was made: its tables, its winner, and the one look at its test rows."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,22 +10,18 @@ import pyarrow as pa
 
 from tune_jobs.checkpoints.remote import fetch_checkpoints
 from tune_jobs.checkpoints.store import CheckpointStore
-from tune_jobs.errors import DamagedRun, RunFolderError, StorageFailed
-from tune_jobs.files import probe_writable, reason_of
-from tune_jobs.holdout import rows as holdout
+from tune_jobs.errors import DamagedRun, RunFolderError
+from tune_jobs.holdout.testing import evaluate_on_holdout
 from tune_jobs.job.user_code import importable_from
 from tune_jobs.record.data_info import read_info
-from tune_jobs.record.events import Ending, Event, HoldoutEvaluated, HoldoutUnsealed, in_force
+from tune_jobs.record.events import Ending
 from tune_jobs.record.folder import RunFolder
-from tune_jobs.record.journal import Journal
 from tune_jobs.record.reading import read_run
 from tune_jobs.record.tables import epochs_table, trials_table
-from tune_jobs.remote.mirror import mirrored
 from tune_jobs.remote.working_copy import at_work, complete, open_folder
 from tune_jobs.selection.rule import read_selection
-from tune_jobs.tracking.base import TrackedRun
-from tune_jobs.tracking.opening import feed_trackers
-from tune_jobs.trainers.data import DataInfo
+from tune_jobs.trainers.data import DataInfo, Rows
+from tune_jobs.trainers.interface import Evaluation
 from tune_jobs.trainers.pytorch.plan import TrainingPlan, plan_training
 
 if TYPE_CHECKING:
@@ -64,10 +58,9 @@ class Run:
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
-        stored = read_run(folder)
-        self._events = len(stored.events)
-        self.job = stored.job
-        self.record = stored.record
+        self._stored = read_run(folder)
+        self.job = self._stored.job
+        self.record = self._stored.record
 
     @property
     def path(self) -> Path:
@@ -163,72 +156,28 @@ class Run:
             DamagedRun: no checkpoint has the winner's weights any more; the test rows were not read. Or they
                 cannot be read.
         """
-        from tune_jobs.trainers.pytorch.trainer import best_evaluator  # noqa: PLC0415 (imports torch)
-
         complete(self._folder)
-        winner, plan, info = self.winner, self.plan(), self.info
+        winner = self.winner
         with importable_from(self.job.folder):
-            # All that can fail comes before the claim: a look must not be spent on an error.
-            evaluate = best_evaluator(plan, info, self._winner_state())
-            self._check_writable()
-            with (
-                Journal(self._folder.journal) as journal,
-                self._results_kept(),
-                mirrored(self._folder, journal),
-            ):
-                if len(journal.past) != self._events:
-                    raise RunFolderError(
-                        f"{self.path}: the run has gone on since it was opened; open it again"
-                    )
-                self._events += 1
-                rows, number = holdout.unseal(self._folder, winner.trial_id, again=again, reason=reason)
-                unsealed = HoldoutUnsealed(trial_id=winner.trial_id, reason=reason)
-                journal.append(unsealed)
-                evaluation = evaluate(rows)
-                results = {"test_loss": evaluation.loss}
-                results |= {f"test_{name}": value for name, value in evaluation.metrics.items()}
-                holdout.record_results(self._folder, number, results)
-                evaluated = HoldoutEvaluated(
-                    number=number, trial_id=winner.trial_id, results=results, reason=reason
-                )
-                self._append_result(journal, [*journal.past, unsealed], evaluated)
-        return results
-
-    def _append_result(self, journal: Journal, past: Sequence[Event], evaluated: HoldoutEvaluated) -> None:
-        """Adds to the journal what the ledger holds by now, for the trackers too; neither may lose the result."""
-        tracked = TrackedRun(self.job, self.path, in_force(past))
-        with (
-            feed_trackers(journal, tracked, lost="the result of the test is not tracked"),
-            suppress(StorageFailed),  # a resumption or a repair adds it from the ledger
-        ):
-            journal.append(evaluated)
-            self._events += 1
-
-    @contextmanager
-    def _results_kept(self) -> Iterator[None]:
-        """Says what was measured where an object store does not take it at the end."""
-        known = len(holdout.read_ledger(self._folder))
-        try:
-            yield
-        except StorageFailed as error:
-            new = holdout.read_ledger(self._folder)[known:]
-            results = next((entry.results for entry in new if entry.results), None)
-            raise RunFolderError(
-                f"{error}. The results: {json.dumps(results)}" if results else str(error)
-            ) from error
+            return evaluate_on_holdout(
+                self._stored, winner.trial_id, self._evaluator(), again=again, reason=reason
+            )
 
     @cached_property
     def _selected(self) -> Mapping[str, Any] | None:
         return read_selection(self.record, self._folder)
 
-    def _check_writable(self) -> None:
-        try:
-            probe_writable(self.path)
-        except OSError as error:
-            raise RunFolderError(
-                f"{self.path}: cannot be written to ({reason_of(error, self.path)}), so that the look at the test rows "
-                "could not be recorded, and they were not read; make room, or make the folder writable"
-            ) from error
+    def _evaluator(self) -> Callable[[Rows], Evaluation]:
+        """What measures the winner on encoded rows. All that can fail without the rows fails here."""
+        from tune_jobs.trainers.pytorch.trainer import best_evaluator  # noqa: PLC0415 (imports torch)
+
+        measure = best_evaluator(self.plan(), self.info, self._winner_state())
+
+        def evaluate(rows: Rows) -> Evaluation:
+            measured = measure(rows)
+            return Evaluation(metrics={"loss": measured.loss, **measured.metrics})
+
+        return evaluate
 
     def _winner_state(self) -> Mapping[str, Any]:
         """The state of the winner's training, from any of its checkpoints that has the weights of the scoring epoch."""

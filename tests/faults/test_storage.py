@@ -19,7 +19,7 @@ from tune_jobs import Job, Run, open_run, resume, run
 from tune_jobs.cli.main import main
 from tune_jobs.cli.summary import print_tuned
 from tune_jobs.errors import RunFolderError, StorageFailed
-from tune_jobs.holdout.rows import read_ledger
+from tune_jobs.holdout.ledger import read_ledger
 from tune_jobs.job.file import dump_yaml
 from tune_jobs.record.events import (
     CheckpointDamaged,

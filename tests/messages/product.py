@@ -9,7 +9,7 @@ from tune_jobs.cli.main import main
 from tune_jobs.cli.panel import Panel
 from tune_jobs.cli.progress import Standing
 from tune_jobs.cli.views import LiveView, PlainView
-from tune_jobs.holdout.rows import LEDGER
+from tune_jobs.holdout.ledger import LEDGER
 from tune_jobs.record.events import (
     CheckpointDamaged,
     CheckpointWritten,

@@ -14,7 +14,7 @@ from tune_jobs.driver.lifecycle import conclude
 from tune_jobs.driver.preparation import make_folder, prepare, run_started, trial_task
 from tune_jobs.driver.repair import repair
 from tune_jobs.errors import DamagedRun
-from tune_jobs.holdout import rows as holdout
+from tune_jobs.holdout.ledger import read_ledger
 from tune_jobs.job.file import dump_yaml, read_yaml
 from tune_jobs.job.job import Job
 from tune_jobs.record.events import (
@@ -107,7 +107,7 @@ def test_without_any_checkpoint_one_error_says_what_to_do_and_no_look_is_spent(f
             "(it does not match its checksum)). Restore a checkpoint from a copy, or train the configuration again "
             f"with the command that `tune-jobs show {folder.path} --trial 0000` prints"
         )
-    assert holdout.read_ledger(folder) == []
+    assert read_ledger(folder) == []
 
 
 def test_a_checkpoint_of_before_the_scoring_epoch_is_not_taken(folder: RunFolder) -> None:
@@ -127,7 +127,7 @@ def test_a_damaged_encoding_is_an_error_before_any_look(folder: RunFolder) -> No
     folder.data_info.write_text(text.replace('"outputs": 1', '"outputs": 3'))
     with pytest.raises(DamagedRun, match=r"data\.json: cannot be read \(it does not match its checksum\)"):
         open_run(folder.path).test()
-    assert holdout.read_ledger(folder) == []
+    assert read_ledger(folder) == []
 
 
 # What becomes of the result of the test
@@ -151,7 +151,7 @@ def test_the_journal_has_the_result_after_the_opening(folder: RunFolder) -> None
         (2, "0000", "a reviewer asked"),
     ]
     assert [event.results for event in results] == [first, second]
-    assert [entry.results for entry in holdout.read_ledger(folder)] == [first, second]
+    assert [entry.results for entry in read_ledger(folder)] == [first, second]
 
 
 def test_trackers_are_told_of_the_result(folder: RunFolder) -> None:
@@ -170,7 +170,7 @@ def test_a_tracker_that_fails_costs_neither_the_result_nor_its_record(
     finished = with_tracking(folder, trackers=["broken_tracker:broken"])
     (finished.job.folder / "broken_tracker.py").write_text(code)
     results = finished.test()
-    assert [entry.results for entry in holdout.read_ledger(folder)] == [results]
+    assert [entry.results for entry in read_ledger(folder)] == [results]
     assert isinstance(read_journal(folder.journal)[-1], HoldoutEvaluated)
     (record,) = caplog.records
     assert "is switched off: RuntimeError: no server there" in record.getMessage()
@@ -182,7 +182,7 @@ def test_a_missing_package_of_a_tracker_costs_neither(
     finished = with_tracking(folder, tensorboard=True)
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     results = finished.test()
-    assert [entry.results for entry in holdout.read_ledger(folder)] == [results]
+    assert [entry.results for entry in read_ledger(folder)] == [results]
     (record,) = caplog.records
     assert record.getMessage().startswith("the result of the test is not tracked: tracking.tensorboard: ")
 

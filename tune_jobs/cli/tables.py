@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tune_jobs.errors import TuneJobsError
-from tune_jobs.holdout.rows import read_ledger
+from tune_jobs.holdout.ledger import read_ledger
 from tune_jobs.job.rung_epochs import reach_text
 from tune_jobs.record.events import Ending, Status
 from tune_jobs.record.folder import RunFolder

@@ -10,16 +10,10 @@ from tune_jobs.checkpoints.store import prune_checkpoints, sync_checkpoints, unn
 from tune_jobs.cluster.capacity import Capacity, Cluster
 from tune_jobs.cluster.node_checks import check_storage
 from tune_jobs.driver.preparation import check_store, make_folder, prepare, run_started, trial_task
-from tune_jobs.driver.resumption import (
-    append_openings,
-    check_data,
-    is_over,
-    job_to_resume,
-    run_resumed,
-    write_job,
-)
+from tune_jobs.driver.resumption import check_data, is_over, job_to_resume, run_resumed, write_job
 from tune_jobs.errors import Interrupted, RunFailed, StorageFailed
 from tune_jobs.files import probe_writable
+from tune_jobs.holdout.ledger import append_openings
 from tune_jobs.job.job import Job
 from tune_jobs.job.user_code import importable_from
 from tune_jobs.job.user_modules import user_modules

@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from tune_jobs.driver.resumption import append_openings
 from tune_jobs.errors import DamagedRun, ResourceError, RunFolderError
 from tune_jobs.files import reason_of, replacing
+from tune_jobs.holdout.ledger import append_openings
 from tune_jobs.job.job import Job
 from tune_jobs.job.settings import TrackingSettings
 from tune_jobs.record.events import Event, HoldoutUnsealed, TrialCreated, in_force

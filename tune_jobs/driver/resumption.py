@@ -7,15 +7,12 @@ from tune_jobs.driver.preparation import RECORDED, this_process
 from tune_jobs.errors import JobError, RunFolderError
 from tune_jobs.files import replacing
 from tune_jobs.holdout import rows as holdout
-from tune_jobs.holdout.rows import read_ledger
 from tune_jobs.job.file import apply_overrides
 from tune_jobs.job.fingerprint import check_changeable
 from tune_jobs.job.job import Job
 from tune_jobs.record.events import (
     Ending,
     Event,
-    HoldoutEvaluated,
-    HoldoutUnsealed,
     RunEnded,
     RunResumed,
     RunStarted,
@@ -87,30 +84,6 @@ def check_data(folder: RunFolder, events: Sequence[Event], prepared: "PreparedDa
                 "put the data of then back, or start a new run"
             )
     holdout.check_sealed(folder, prepared.test)
-
-
-def append_openings(journal: Journal, folder: RunFolder) -> list[Event]:
-    """Openings of the holdout, and their results, that its ledger knows of and the journal does not; they are appended.
-
-    A process may have died between the two. They belong to the journal's past from then on.
-    """
-    known = sum(isinstance(event, HoldoutUnsealed) for event in journal.past)
-    evaluated = {event.number for event in journal.past if isinstance(event, HoldoutEvaluated)}
-    missing: list[Event] = []
-    for entry in read_ledger(folder):
-        if entry.number > known:
-            missing.append(HoldoutUnsealed(time=entry.time, trial_id=entry.trial_id, reason=entry.reason))
-        if entry.results is not None and entry.number not in evaluated:
-            missing.append(
-                HoldoutEvaluated(
-                    time=entry.time, number=entry.number, trial_id=entry.trial_id, results=entry.results,
-                    reason=entry.reason,
-                )
-            )  # fmt: skip
-    for event in missing:
-        journal.append(event)
-    journal.past = (*journal.past, *missing)
-    return missing
 
 
 def run_resumed(job: Job, journal: Journal) -> RunResumed:

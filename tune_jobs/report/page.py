@@ -15,7 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from tune_jobs.holdout.rows import read_ledger
+from tune_jobs.holdout.ledger import read_ledger
 from tune_jobs.job.job import Job
 from tune_jobs.record.events import Event, seconds_spent
 from tune_jobs.record.folder import RunFolder

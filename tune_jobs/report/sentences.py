@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tune_jobs.holdout.rows import LedgerEntry
+from tune_jobs.holdout.ledger import LedgerEntry
 from tune_jobs.job.job import Job
 from tune_jobs.record.events import Ending, Status
 from tune_jobs.record.run_record import RunRecord

@@ -21,7 +21,7 @@ from tune_jobs.cli.tables import (
     trials_display,
 )
 from tune_jobs.driver.preparation import prepare
-from tune_jobs.holdout.rows import LEDGER, record_results
+from tune_jobs.holdout.ledger import LEDGER, record_results
 from tune_jobs.job.file import parse_overrides
 from tune_jobs.job.job import Job
 from tune_jobs.record.events import CheckpointDamaged, Ending, Status

@@ -26,7 +26,7 @@ from tune_jobs.cli.main import main
 from tune_jobs.driver.lifecycle import conclude
 from tune_jobs.driver.repair import STAGING, repair, went_on
 from tune_jobs.errors import DamagedRun, RunInUse
-from tune_jobs.holdout.rows import LEDGER
+from tune_jobs.holdout.ledger import LEDGER
 from tune_jobs.record.events import (
     Ending,
     HoldoutEvaluated,

@@ -12,6 +12,7 @@ from tune_jobs import open_run
 from tune_jobs.cli.main import main as command_line
 from tune_jobs.errors import ClusterError, RunFolderError, SubmissionError
 from tune_jobs.holdout import rows as holdout
+from tune_jobs.holdout.ledger import read_ledger
 from tune_jobs.record.events import Ending, Status
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.submission.fetching import fetch_seen, unpacked
@@ -77,7 +78,7 @@ def test_the_test_rows_stay_where_the_run_is_and_a_copy_says_so(run: RunFolder, 
         holdout.unseal(there, BEST)
     with pytest.raises(RunFolderError, match=words):
         holdout.check_sealed(there, Rows(np.zeros((1, 1)), np.zeros(1)))
-    assert holdout.read_ledger(there) == []
+    assert read_ledger(there) == []
 
 
 def test_nothing_is_replaced(run: RunFolder, tmp_path: Path) -> None:

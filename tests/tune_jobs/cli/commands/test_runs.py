@@ -11,7 +11,7 @@ from tests.tune_jobs.cli.conftest import Call
 from tune_jobs.checkpoints.store import CheckpointStore
 from tune_jobs.driver.lifecycle import conclude
 from tune_jobs.driver.preparation import make_folder, prepare, run_started, trial_task
-from tune_jobs.holdout import rows as holdout
+from tune_jobs.holdout.ledger import read_ledger
 from tune_jobs.job.job import Job
 from tune_jobs.record.events import (
     CheckpointWritten,
@@ -216,7 +216,7 @@ def test_a_checkpoint_that_cannot_be_read_costs_no_look(call: Call, trained_run:
     code, _, errors = call("test", trained_run.path)
     assert code == 1
     assert "is damaged or no checkpoint" in errors
-    assert holdout.read_ledger(trained_run) == []
+    assert read_ledger(trained_run) == []
 
 
 def test_a_run_that_has_not_ended_has_no_winner_to_test(call: Call, make_run: MakeRun) -> None:

@@ -1,0 +1,78 @@
+"""The winner is evaluated on the sealed rows once, and the result is on record wherever it is read."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from tune_jobs.errors import HoldoutOpened, RunFolderError, RunInUse
+from tune_jobs.holdout.ledger import read_ledger
+from tune_jobs.holdout.rows import seal
+from tune_jobs.holdout.testing import evaluate_on_holdout
+from tune_jobs.record.events import HoldoutEvaluated, HoldoutUnsealed, RunResumed, TrialCreated
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import Journal, read_journal
+from tune_jobs.record.reading import StoredRun, read_run
+from tune_jobs.trainers.data import Rows
+from tune_jobs.trainers.interface import Evaluation
+
+MakeRun = Callable[..., RunFolder]
+
+
+@pytest.fixture
+def run(make_run: MakeRun, rows: Rows) -> StoredRun:
+    folder = make_run([{"losses": [0.5]}])
+    seal(folder, rows)
+    return read_run(folder)
+
+
+def evaluate(rows: Rows) -> Evaluation:
+    return Evaluation(metrics={"loss": float(len(rows.x)), "mae": 0.5})
+
+
+RESULTS = {"test_loss": 5.0, "test_mae": 0.5}
+
+
+def test_ledger_and_journal_hold_the_result_after_the_opening(run: StoredRun) -> None:
+    assert evaluate_on_holdout(run, "0000", evaluate) == RESULTS
+    (entry,) = read_ledger(run.folder)
+    assert (entry.trial_id, entry.reason, entry.results) == ("0000", None, RESULTS)
+    opened, evaluated = read_journal(run.folder.journal)[-2:]
+    assert isinstance(opened, HoldoutUnsealed)
+    assert isinstance(evaluated, HoldoutEvaluated)
+    assert (evaluated.number, evaluated.trial_id, evaluated.results) == (1, "0000", RESULTS)
+
+
+def test_a_second_opening_needs_a_reason_whoever_opened_it_first(run: StoredRun) -> None:
+    evaluate_on_holdout(read_run(run.folder), "0000", evaluate)
+    with pytest.raises(HoldoutOpened):
+        evaluate_on_holdout(run, "0000", evaluate)
+    assert evaluate_on_holdout(run, "0000", evaluate, again=True, reason="a reviewer asked") == RESULTS
+    assert [entry.reason for entry in read_ledger(run.folder)] == [None, "a reviewer asked"]
+
+
+def test_a_run_that_was_continued_since_it_was_read_is_not_opened(run: StoredRun) -> None:
+    with Journal(run.folder.journal) as journal:
+        journal.append(RunResumed(trials=2, versions={}))
+        journal.append(TrialCreated(trial_id="0001", number=1, configuration={"lr": 0.5}))
+    with pytest.raises(RunFolderError, match="the run has gone on since it was opened; open it again"):
+        evaluate_on_holdout(run, "0000", evaluate)
+    assert read_ledger(run.folder) == []
+
+
+def test_a_run_in_progress_is_not_opened(run: StoredRun) -> None:
+    with Journal(run.folder.journal), pytest.raises(RunInUse):
+        evaluate_on_holdout(run, "0000", evaluate)
+    assert read_ledger(run.folder) == []
+
+
+def test_an_evaluation_that_fails_leaves_the_opening_on_record(run: StoredRun) -> None:
+    def fail(rows: Rows) -> Evaluation:
+        assert np.isfinite(rows.x).all()
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        evaluate_on_holdout(run, "0000", fail)
+    (entry,) = read_ledger(run.folder)
+    assert entry.results is None
+    assert isinstance(read_journal(run.folder.journal)[-1], HoldoutUnsealed)

@@ -1,0 +1,178 @@
+"""The ledger of the holdout: every opening is claimed here before the test rows are read."""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any, BinaryIO
+
+from tune_jobs.errors import DamagedRun, HoldoutOpened, RunFolderError
+from tune_jobs.files import reason_of
+from tune_jobs.location import location_of
+from tune_jobs.record.events import Event, HoldoutEvaluated, HoldoutUnsealed
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import Journal
+from tune_jobs.remote import claims
+from tune_jobs.remote.store import Store, StoreError
+
+LEDGER = "ledger.jsonl"
+"""Name of the file in the folder of the holdout."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerEntry:
+    """One opening of the holdout."""
+
+    number: int
+    """From 1."""
+    time: float
+    trial_id: str
+    reason: str | None
+    results: dict[str, float] | None = None
+    """Loss and metrics on the test rows; None during the evaluation, and if it failed."""
+
+
+def claim_opening(folder: RunFolder, trial_id: str, *, again: bool, reason: str | None) -> int:
+    """Claim the next opening of the holdout; after this, and not before, the rows may be read.
+
+    The ledger is locked meanwhile, so one of two callers is the first.
+
+    Args:
+        folder: Of the run.
+        trial_id: The trial for which the rows are read.
+        again: The rows were read before, and are to be read once more.
+        reason: Why.
+
+    Returns:
+        The number of the entry.
+
+    Raises:
+        HoldoutOpened: The rows were read before and `again` was not given, or another machine reads them now.
+        RunFolderError: The object store of the run cannot record the claim.
+        DamagedRun: The ledger is damaged.
+        OSError: The ledger cannot be written to.
+    """
+    with (folder.holdout / LEDGER).open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        opened = read_ledger(folder)
+        if opened and not again:
+            raise HoldoutOpened(_opened_before(folder, opened))
+        number = len(opened) + 1
+        entry = {"number": number, "time": time.time(), "trial_id": trial_id, "reason": reason}
+        _claim_in_store(folder, entry)
+        _append(file, entry)
+    return number
+
+
+def record_results(folder: RunFolder, number: int, results: dict[str, float]) -> None:
+    """Add the results of the evaluation to entry `number` of the ledger.
+
+    Raises:
+        RunFolderError: The ledger cannot be written to; the message holds the results.
+    """
+    path = folder.holdout / LEDGER
+    try:
+        with path.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            _append(file, {"number": number, "results": results})
+    except OSError as error:
+        raise RunFolderError(
+            f"{path}: cannot be written to ({reason_of(error, folder.path)}), so that these results are not on "
+            f"record: {json.dumps(results)}"
+        ) from error
+
+
+def read_ledger(folder: RunFolder) -> list[LedgerEntry]:
+    """All openings of the holdout, in order.
+
+    Raises:
+        DamagedRun: A line cannot be read.
+    """
+    path = folder.holdout / LEDGER
+    if not path.exists():
+        return []
+    entries: dict[int, LedgerEntry] = {}
+    for line_number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), start=1):
+        try:
+            values = json.loads(line)
+            number = values["number"]
+            if "results" in values and number in entries:
+                values = {**asdict(entries[number]), **values}
+            entries[number] = LedgerEntry(**values)
+        except (ValueError, KeyError, TypeError) as error:
+            raise DamagedRun(
+                f"{path}: line {line_number} is damaged; the holdout counts as opened"
+            ) from error
+    return list(entries.values())
+
+
+def append_openings(journal: Journal, folder: RunFolder) -> list[Event]:
+    """Append to the journal the openings and results that the ledger alone holds; return the events.
+
+    A process may have died between the two writes. The events belong to the journal's past from then on.
+    """
+    known = sum(isinstance(event, HoldoutUnsealed) for event in journal.past)
+    evaluated = {event.number for event in journal.past if isinstance(event, HoldoutEvaluated)}
+    missing: list[Event] = []
+    for entry in read_ledger(folder):
+        if entry.number > known:
+            missing.append(HoldoutUnsealed(time=entry.time, trial_id=entry.trial_id, reason=entry.reason))
+        if entry.results is not None and entry.number not in evaluated:
+            missing.append(
+                HoldoutEvaluated(
+                    time=entry.time, number=entry.number, trial_id=entry.trial_id, results=entry.results,
+                    reason=entry.reason,
+                )
+            )  # fmt: skip
+    for event in missing:
+        journal.append(event)
+    journal.past = (*journal.past, *missing)
+    return missing
+
+
+def _claim_in_store(folder: RunFolder, entry: Mapping[str, Any]) -> None:
+    """Claim the opening in the run's object store too, if it has one: other machines have other ledgers."""
+    place = location_of(folder.path)
+    if place is None:
+        return
+    try:
+        claims.claim(Store(place), entry)
+    except claims.ClaimedElsewhere as error:
+        raise HoldoutOpened(
+            f"the test rows of {folder.name} were read before, or are being read right now, on another machine; "
+            "a second look is no longer an honest estimate"
+        ) from error
+    except StoreError as error:
+        raise RunFolderError(
+            f"{place}: cannot be written to ({error.strerror}), so that the look at the test rows could not be "
+            "recorded, and they were not read"
+        ) from error
+
+
+def _append(file: BinaryIO, entry: Mapping[str, Any]) -> None:
+    """Add a line to the ledger and force it to the disk, or leave the ledger as it was."""
+    before = os.fstat(file.fileno()).st_size
+    line = json.dumps(entry).encode() + b"\n"
+    try:
+        written = os.write(file.fileno(), line)
+        if written < len(line):
+            os.write(file.fileno(), line[written:])  # raises the error that explains why
+        os.fsync(file.fileno())
+    except OSError:
+        with suppress(OSError):
+            os.truncate(file.fileno(), before)
+        raise
+
+
+def _opened_before(folder: RunFolder, opened: list[LedgerEntry]) -> str:
+    first, last = opened[0], opened[-1]
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(first.time))
+    results = ", ".join(f"{name} {value:.6g}" for name, value in (last.results or {}).items())
+    return (
+        f"the test rows of {folder.name} were read before, at {when} UTC for trial {first.trial_id}"
+        f"{f' ({results})' if results else ''}; a second look is no longer an honest estimate. "
+        "To read them all the same: --again --reason TEXT (in Python again=True, reason=TEXT); it is recorded"
+    )
