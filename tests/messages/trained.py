@@ -1,0 +1,47 @@
+"""A run with one trial that was really trained, for what needs its weights."""
+
+from pathlib import Path
+
+from tune_jobs import Job
+from tune_jobs.checkpoints.store import CheckpointStore
+from tune_jobs.driver.preparation import make_folder, prepare, run_started, trial_task
+from tune_jobs.record.events import (
+    CheckpointWritten,
+    Ending,
+    EpochsReported,
+    RunEnded,
+    Status,
+    TrialCreated,
+    TrialEnded,
+    WinnerSelected,
+)
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import Journal
+from tune_jobs.worker.trial import make_trainer
+
+CONFIGURATION = {"lr": 0.001, "batch_size": 8}
+
+
+def trained_run(job: Job) -> RunFolder:
+    """Two epochs of one trial, with a checkpoint after each; what is selected is left to `repair`."""
+    prepared = prepare(job)
+    folder = make_folder(job, prepared)
+    with Journal(folder.journal) as journal:
+        journal.append(run_started(job, prepared.report))
+        journal.append(TrialCreated(trial_id="0000", number=0, configuration=CONFIGURATION))
+        trainer = make_trainer(CONFIGURATION, trial_task(job, folder), prepared.for_trials())
+        store = CheckpointStore(folder.checkpoints, "0000")
+        results = []
+        for result in trainer.epochs():
+            results.append(result.to_mapping())
+            file = store.save(trainer)
+        journal.append(EpochsReported(trial_id="0000", results=results, worker="here:1"))
+        journal.append(CheckpointWritten(trial_id="0000", epoch=len(results), file=f"checkpoints/{file}"))
+        journal.append(TrialEnded(trial_id="0000", status=Status.COMPLETED, reason="all epochs"))
+        journal.append(RunEnded(ending=Ending.ALL_TRIALS))
+        journal.append(WinnerSelected(winner="0000"))
+    return folder
+
+
+def checkpoints(folder: RunFolder) -> list[Path]:
+    return [path for path in folder.checkpoints.rglob("*.pt") if path.is_file()]
