@@ -14,7 +14,7 @@ from rich.console import Console
 
 from tune_jobs import Job, run
 from tune_jobs.cli.panel import Panel
-from tune_jobs.cli.progress import Standing
+from tune_jobs.cli.progress import RunProgress
 from tune_jobs.cli.summary import print_run
 from tune_jobs.record.events import Event
 
@@ -49,10 +49,10 @@ def _draw() -> None:
     os.chdir(FOLDER)
     console = _console(COLUMNS)
     job = Job.from_file(JOB)
-    standing = Standing(job, asked_at=time.time())
-    finished = run(job, listeners=[standing.apply])
+    progress = RunProgress(job, asked_at=time.time())
+    finished = run(job, listeners=[progress.apply])
     console.print("$ tune-jobs run examples/digits.yaml", style="bold")
-    console.print(Panel(standing))
+    console.print(Panel(progress))
     print_run(finished.path, console, most=5)
     _save(console, PICTURE)
     _draw_the_middle()
@@ -63,13 +63,13 @@ def _draw_the_middle() -> None:
     changes = [("search.trials", 90), ("search.space.lr.high", 1e6), ("training.max_epochs", 54)]
     job = Job.from_file(JOB, changes)
     console = _console(80)
-    standing = Standing(job, asked_at=time.time())
+    progress = RunProgress(job, asked_at=time.time())
 
     def draw(event: Event) -> None:
-        standing.apply(event)
-        if standing.passed == 60 and not console.export_text(clear=False):
+        progress.apply(event)
+        if progress.passed == 60 and not console.export_text(clear=False):
             console.print("$ tune-jobs watch runs/digits-20260101T120000Z-abcd", style="bold")
-            console.print(Panel(standing))
+            console.print(Panel(progress))
 
     run(job, listeners=[draw])
     _save(console, MIDDLE)

@@ -7,7 +7,7 @@ from tune_jobs import Job
 from tune_jobs.cli import views
 from tune_jobs.cli.main import main
 from tune_jobs.cli.panel import Panel
-from tune_jobs.cli.progress import Standing
+from tune_jobs.cli.progress import RunProgress
 from tune_jobs.cli.views import LiveView, PlainView
 from tune_jobs.holdout.ledger import LEDGER
 from tune_jobs.record.events import (
@@ -67,11 +67,11 @@ __all__ = [
     "Problem",
     "RunEnded",
     "RunFolder",
+    "RunProgress",
     "RunResumed",
     "RunStarted",
     "SearchSpace",
     "SearchSpaceError",
-    "Standing",
     "Status",
     "TrialCreated",
     "TrialEnded",

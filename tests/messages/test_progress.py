@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tests.messages import product, runs
 from tests.messages.jobs import JOB
-from tests.messages.product import Ending, Event, LiveView, Panel, PlainView, Standing, Status, views
+from tests.messages.product import Ending, Event, LiveView, Panel, PlainView, RunProgress, Status, views
 from tests.messages.snapshots import check
 
 
@@ -54,12 +54,12 @@ def moments(job: product.Job) -> dict[str, list[Event]]:
 def drawn(job: product.Job, events: Iterable[Event], width: int, *, note: str = "") -> str:
     timed = runs.timed(events)
     clock = Clock(runs.BEGUN + 4000 if not timed else timed[-1].time + 1)
-    standing = Standing(job, timed, asked_at=None if timed else runs.BEGUN, clock=clock)
-    standing.note = note
+    progress = RunProgress(job, timed, asked_at=None if timed else runs.BEGUN, clock=clock)
+    progress.note = note
     console = Console(file=io.StringIO(), width=width, color_system=None, emoji=False)
-    console.print(Panel(standing))
+    console.print(Panel(progress))
     assert isinstance(console.file, io.StringIO)
-    return f"{console.file.getvalue()}in one line: {standing.line()}"
+    return f"{console.file.getvalue()}in one line: {progress.line()}"
 
 
 @pytest.mark.parametrize("width", [60, 80])
@@ -90,9 +90,9 @@ def test_lines_of_a_log_and_notices_of_a_terminal(place: Path, monkeypatch: pyte
             )
             timed = runs.timed(events)
             clock = Clock(runs.BEGUN)
-            standing = Standing(job, asked_at=runs.BEGUN - 2, clock=clock)
+            progress = RunProgress(job, asked_at=runs.BEGUN - 2, clock=clock)
             shown = (
-                view(standing, console, "small: 6 trials") if view is PlainView else view(standing, console)
+                view(progress, console, "small: 6 trials") if view is PlainView else view(progress, console)
             )  # type: ignore[call-arg]
             if view is PlainView:
                 with shown:

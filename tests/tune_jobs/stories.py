@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tune_jobs.cli.progress import Standing
+from tune_jobs.cli.progress import RunProgress
 from tune_jobs.job.job import Job
 from tune_jobs.record.events import (
     EpochsReported,
@@ -18,7 +18,7 @@ BEGUN = 1_000_000.0
 
 
 class Clock:
-    """The time that a standing sees; events carry their own."""
+    """The time that a `RunProgress` sees; events carry their own."""
 
     def __init__(self) -> None:
         self.now = BEGUN
@@ -71,8 +71,8 @@ ALL_STATES: list[Event] = [
 ]
 
 
-def standing_after(job: Job, events: list[Event], clock: Clock) -> Standing:
-    standing = Standing(job, asked_at=BEGUN, clock=clock)
+def progress_after(job: Job, events: list[Event], clock: Clock) -> RunProgress:
+    progress = RunProgress(job, asked_at=BEGUN, clock=clock)
     for event in events:
-        standing.apply(event)
-    return standing
+        progress.apply(event)
+    return progress

@@ -1,4 +1,4 @@
-"""The standing of a run as a few lines of a terminal, at any width, with and without colour."""
+"""The progress of a run as a few lines of a terminal, at any width, with and without colour."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,7 +6,7 @@ from rich.cells import cell_len, chop_cells
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from tune_jobs.cli.progress import Standing
+from tune_jobs.cli.progress import RunProgress
 from tune_jobs.cli.sparkline import BLOCKS, sparkline
 from tune_jobs.record.events import Status
 from tune_jobs.text import configuration_text, duration_text, number_text, one_line
@@ -30,19 +30,19 @@ CONFIGURATION = 3
 
 
 class Panel:
-    """Draws a standing, in the state in which it is when it is drawn.
+    """Draws the progress of a run as it is at that moment.
 
     A line is never longer than the terminal is wide: what does not fit is cut, or goes on in a further line.
     """
 
-    def __init__(self, standing: Standing) -> None:
-        self._standing = standing
+    def __init__(self, progress: RunProgress) -> None:
+        self._progress = progress
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """See rich's console protocol."""
         width = options.max_width
-        with self._standing.lock:
-            lines = _Lines(self._standing, width, options.encoding)
+        with self._progress.lock:
+            lines = _Lines(self._progress, width, options.encoding)
             yield lines.bar(min(BAR, width))
             for label, facts in (
                 ("trials", lines.trials()),
@@ -59,40 +59,40 @@ class Panel:
 
 
 class _Lines:
-    """The facts of a standing, each as lines of at most `width` less the label."""
+    """The facts of a run in progress, each as lines of at most `width` less the label."""
 
-    def __init__(self, standing: Standing, width: int, encoding: str) -> None:
-        self._standing = standing
+    def __init__(self, progress: RunProgress, width: int, encoding: str) -> None:
+        self._progress = progress
         self._room = max(width - LABEL, 8)
         self._unicode = shows_blocks(encoding)
 
     def bar(self, width: int) -> Text:
-        done = min(self._standing.passed / max(self._standing.asked, 1), 1.0)
+        done = min(self._progress.passed / max(self._progress.asked, 1), 1.0)
         full = int(done * width)
         past, rest = ("━", "─") if self._unicode else ("=", "-")
         return Text.assemble((past * full, "green"), (rest * (width - full), "dim"))
 
     def trials(self) -> Iterator[Text]:
-        standing = self._standing
-        parts = [Text.assemble((f"{standing.ended}", "bold"), f" of {standing.asked} ended")]
+        progress = self._progress
+        parts = [Text.assemble((f"{progress.ended}", "bold"), f" of {progress.asked} ended")]
         parts += [
             Text.assemble((f"{count}", COLOURS[status]), f" {name}")
-            for status, name, count in standing.counts()
+            for status, name, count in progress.counts()
         ]
         yield from _joined(parts, self._room)
 
     def time(self) -> Iterator[Text]:
-        standing = self._standing
-        parts = [duration_text(standing.seconds)]
-        started = standing.seconds_of_training is not None
-        parts.append(standing.speed_text() if started else "workers are starting")
-        left = standing.seconds_left
+        progress = self._progress
+        parts = [duration_text(progress.seconds)]
+        started = progress.seconds_of_training is not None
+        parts.append(progress.speed_text() if started else "workers are starting")
+        left = progress.seconds_left
         if left is not None:
             parts.append(f"about {duration_text(left)} left")
         yield from _joined(list(map(Text, parts)), self._room)
 
     def rungs(self) -> Iterator[Text]:
-        rungs, passages = self._standing.rungs, self._standing.passages
+        rungs, rung_progress = self._progress.rungs, self._progress.rung_progress
         rows: dict[str, list[int]] = {}
         if rungs:
             rows = {
@@ -101,23 +101,23 @@ class _Lines:
                 "wait there": [rung.waiting for rung in rungs],
                 "promoted": [rung.promoted for rung in rungs],
             }
-        elif passages:
+        elif rung_progress:
             rows = {
-                "epoch": [passage.epoch for passage in passages],
-                "came to it": [passage.reached for passage in passages],
-                "went on": [passage.went_on for passage in passages],
-                "ended there": [passage.ended for passage in passages],
+                "epoch": [rung.epoch for rung in rung_progress],
+                "came to it": [rung.reached for rung in rung_progress],
+                "went on": [rung.advanced for rung in rung_progress],
+                "ended there": [rung.ended for rung in rung_progress],
             }
         yield from _table(rows, self._room)
 
     def best(self) -> Iterator[Text]:
-        standing, best = self._standing, self._standing.best
+        progress, best = self._progress, self._progress.best
         if best is None:
             yield Text("no score yet")
             return
-        yield self._cut(standing.best_text() or "")
-        spark = sparkline(standing.curve, min(CURVE, self._room), unicode=self._unicode)
-        if spark is not None and len(standing.curve) > 1:
+        yield self._cut(progress.best_text() or "")
+        spark = sparkline(progress.curve, min(CURVE, self._room), unicode=self._unicode)
+        if spark is not None and len(progress.curve) > 1:
             scale = ", log scale" if spark.log else ""
             about = f"val_loss {number_text(spark.low)} to {number_text(spark.high)}{scale}"
             parts = [Text(spark.text, "cyan"), self._cut(about)]
@@ -127,7 +127,7 @@ class _Lines:
         yield from self._folded(configuration, CONFIGURATION)
 
     def failures(self) -> Iterator[Text]:
-        groups = self._standing.failures
+        groups = self._progress.failures
         digits = max((len(str(group.count)) for group in groups), default=1)
         for group in groups[:FAILURES]:
             count = f"{group.count:>{digits}}"
@@ -142,21 +142,21 @@ class _Lines:
             )
 
     def losses(self) -> Iterator[Text]:
-        loss, count = self._standing.last_loss, self._standing.workers_lost
+        loss, count = self._progress.last_loss, self._progress.workers_lost
         if loss is not None:
             plural = "" if count == 1 else "s"
             yield self._cut(f"{count} worker{plural}, last of trial {loss.trial_id}: {one_line(loss.reason)}")
 
     def unplaced(self) -> Iterator[Text]:
-        for trial_id, reason in list(self._standing.unplaced.items())[:1]:
-            others = len(self._standing.unplaced) - 1
+        for trial_id, reason in list(self._progress.unplaced.items())[:1]:
+            others = len(self._progress.unplaced) - 1
             more = f" (and {others} more)" if others else ""
             for text in self._folded(f"trial {trial_id}{more} {one_line(reason)}", CONFIGURATION):
                 text.stylize("yellow")
                 yield text
 
     def note(self) -> Iterator[Text]:
-        for text in self._folded(one_line(self._standing.note), CONFIGURATION):
+        for text in self._folded(one_line(self._progress.note), CONFIGURATION):
             text.stylize("yellow")
             yield text
 

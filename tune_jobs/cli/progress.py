@@ -1,4 +1,4 @@
-"""How a run stands: what follows from its events and the clock, kept up as they come."""
+"""The progress of a run: what follows from its events and the clock, kept up to date with each event."""
 
 import threading
 import time
@@ -54,18 +54,18 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Passage:
-    """A rung where no trial waits."""
+class RungProgress:
+    """How many trials have come to a rung at which none pauses, and what became of them."""
 
     epoch: int
     reached: int
-    went_on: int
+    advanced: int
     ended: int
     """Trials of which it was the last epoch."""
 
 
-class Standing:
-    """How a run stands; events and views may come from two threads.
+class RunProgress:
+    """The progress of a run. One thread may apply events while another one reads.
 
     Elapsed time, speed and time left are those of one driver: they begin with the run, and anew where it is
     resumed. They follow from the times of the events, so that they are the same for whoever joins later.
@@ -144,8 +144,8 @@ class Standing:
         """Trials that no machine has room for, and why."""
         job = self._job
         self._tables = make_tables(job.scheduler, job.max_epochs, job.selection)
-        self._passages = () if job.scheduler.pauses_trials else job.rungs
-        self._heard: Counter[str] = Counter()
+        self._rung_epochs = () if job.scheduler.pauses_trials else job.rungs
+        self._last_epochs: Counter[str] = Counter()
         self._counts: Counter[Status] = Counter()
         self._best: Best | None = None
         self._failures: list[Failure] | None = []
@@ -170,8 +170,8 @@ class Standing:
                 self._failures = None
         if isinstance(event, EpochsReported):
             self.epochs += len(trial.epochs) - epochs
-            self._heard[trial_id] = max(
-                self._heard[trial_id], *(int(result["epoch"]) for result in event.results), 0
+            self._last_epochs[trial_id] = max(
+                self._last_epochs[trial_id], *(int(result["epoch"]) for result in event.results), 0
             )
             self._compare(trial)
         if isinstance(event, WorkerLost):
@@ -239,17 +239,19 @@ class Standing:
         return self._tables.summary()
 
     @property
-    def passages(self) -> Sequence[Passage]:
+    def rung_progress(self) -> Sequence[RungProgress]:
         """The rungs of a scheduler under which no trial waits."""
-        return [self._passage(epoch) for epoch in self._passages]
+        return [self._rung_progress(epoch) for epoch in self._rung_epochs]
 
-    def _passage(self, epoch: int) -> Passage:
+    def _rung_progress(self, epoch: int) -> RungProgress:
         trials = self.record.trials
-        return Passage(
+        return RungProgress(
             epoch,
-            reached=sum(heard >= epoch for heard in self._heard.values()),
-            went_on=sum(heard > epoch for heard in self._heard.values()),
-            ended=sum(heard == epoch and trials[name].status.ended for name, heard in self._heard.items()),
+            reached=sum(last >= epoch for last in self._last_epochs.values()),
+            advanced=sum(last > epoch for last in self._last_epochs.values()),
+            ended=sum(
+                last == epoch and trials[name].status.ended for name, last in self._last_epochs.items()
+            ),
         )
 
     @property
@@ -288,7 +290,7 @@ class Standing:
         return seconds / passed * max(self.asked - self.passed, 0)
 
     def line(self) -> str:
-        """The standing in one line of text."""
+        """Return the progress in one line of text."""
         with self._lock:
             counts = ", ".join(f"{count} {name}" for _, name, count in self.counts())
             parts = [

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tune_jobs.cli.tables import failures_display, standing_lines, trials_display
+from tune_jobs.cli.tables import failures_display, outcome_lines, trials_display
 from tune_jobs.errors import TuneJobsError, UnfinishedRun
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.remote.working_copy import shown
@@ -41,7 +41,7 @@ def print_run(path: Path, console: Console, most: int) -> None:
     for line in failures_display(opened.record):
         console.print(line, style="red", markup=False)
     left = reminders(RunFolder(opened.path)) if opened.ending else []
-    for line in (*standing_lines(opened), *left):
+    for line in (*outcome_lines(opened), *left):
         console.print(line, markup=False)
     if opened.ending is not None and opened.record.trials:
         console.print(f"report: tune-jobs report {address}", style="dim", markup=False)

@@ -31,11 +31,11 @@ def trials_display(record: RunRecord, most: int | None = None) -> Table:
     """
     ranked = [candidate.trial for candidate in rank(record)]
 
-    def standing(trial: TrialRecord) -> float:
+    def cost(trial: TrialRecord) -> float:
         best = record.best(trial.trial_id)
         return math.inf if best is None else record.score.cost(best.score)
 
-    others = sorted((trial for trial in record.trials.values() if trial not in ranked), key=standing)
+    others = sorted((trial for trial in record.trials.values() if trial not in ranked), key=cost)
     shown = [*ranked, *others][:most]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("trial", "status"):
@@ -100,7 +100,7 @@ def failures_display(record: RunRecord) -> list[str]:
     ]
 
 
-def standing_lines(opened: Run) -> list[str]:
+def outcome_lines(opened: Run) -> list[str]:
     """How a run ended, who won, and whether the holdout was opened."""
     record = opened.record
     cut_off = len(record.with_status(Status.INTERRUPTED))

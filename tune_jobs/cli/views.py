@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.live import Live
 
 from tune_jobs.cli.panel import Panel
-from tune_jobs.cli.progress import Standing
+from tune_jobs.cli.progress import RunProgress
 from tune_jobs.record.events import (
     EpochsReported,
     Event,
@@ -49,13 +49,13 @@ class LiveView:
     """A few lines at the foot of a terminal that are kept up to date.
 
     Args:
-        standing: of the run; the view passes the events on to it.
+        progress: Of the run; the view applies the events to it.
         console: a terminal.
     """
 
-    def __init__(self, standing: Standing, console: Console) -> None:
-        self._standing = standing
-        panel = Panel(standing)
+    def __init__(self, progress: RunProgress, console: Console) -> None:
+        self._progress = progress
+        panel = Panel(progress)
         self._live = Live(
             console=console,
             get_renderable=lambda: panel,
@@ -63,13 +63,13 @@ class LiveView:
         )
 
     def __call__(self, event: Event) -> None:
-        self._standing.apply(event)
+        self._progress.apply(event)
         for notice in _notices(event):
             self._live.console.print(f"notice: {notice}", style="yellow", markup=False, soft_wrap=True)
 
     def notice(self, text: str) -> None:
         """Says something beside the events, until it says something else; empty for nothing."""
-        self._standing.note = text
+        self._progress.note = text
 
     def __enter__(self) -> Self:
         self._live.__enter__()
@@ -85,20 +85,20 @@ class PlainView:
     """A line now and then, for files and logs.
 
     Args:
-        standing: of the run; the view passes the events on to it.
+        progress: Of the run; the view applies the events to it.
         console: where the lines go.
         beginning: the first line.
     """
 
-    def __init__(self, standing: Standing, console: Console, beginning: str) -> None:
-        self._standing = standing
+    def __init__(self, progress: RunProgress, console: Console, beginning: str) -> None:
+        self._progress = progress
         self._console = console
         self._beginning = beginning
         self._printed = time.monotonic()
-        self._told = len(standing.failures)
+        self._told = len(progress.failures)
 
     def __call__(self, event: Event) -> None:
-        self._standing.apply(event)
+        self._progress.apply(event)
         silent = time.monotonic() - self._printed
         due = (isinstance(event, TrialEnded | TrialWaits) and silent > SECONDS_BETWEEN_LINES) or (
             isinstance(event, EpochsReported) and silent > SECONDS_WITHOUT_A_LINE
@@ -106,16 +106,16 @@ class PlainView:
         for notice in _notices(event):
             self._print(f"notice: {notice}")
         if due or isinstance(event, RunEnded):
-            self._print(self._standing.line())
-        if isinstance(event, TrialEnded) and self._told < len(self._standing.failures) <= KINDS_OF_FAILURE:
-            self._told = len(self._standing.failures)
+            self._print(self._progress.line())
+        if isinstance(event, TrialEnded) and self._told < len(self._progress.failures) <= KINDS_OF_FAILURE:
+            self._told = len(self._progress.failures)
             self._print(f"trial {event.trial_id} failed: {one_line(event.reason)}")
 
     def notice(self, text: str) -> None:
         """Says something beside the events, once; empty for nothing."""
-        if text and text != self._standing.note:
+        if text and text != self._progress.note:
             self._print(f"notice: {text}")
-        self._standing.note = text
+        self._progress.note = text
 
     def _print(self, line: str) -> None:
         self._console.print(line, soft_wrap=True, markup=False, highlight=False)
@@ -137,8 +137,8 @@ def _notices(event: Event) -> tuple[str, ...]:
     return tuple(event.notices) if isinstance(event, RunStarted | RunResumed) else ()
 
 
-def make_view(standing: Standing, console: Console, beginning: str) -> View:
+def make_view(progress: RunProgress, console: Console, beginning: str) -> View:
     """The view that suits where `console` writes to; `beginning` is the first line where it is no terminal."""
     if console.is_terminal and not console.is_dumb_terminal:
-        return LiveView(standing, console)
-    return PlainView(standing, console, beginning)
+        return LiveView(progress, console)
+    return PlainView(progress, console, beginning)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tune_jobs.cli.progress import Standing
+from tune_jobs.cli.progress import RunProgress
 from tune_jobs.cli.views import View, make_view
 from tune_jobs.errors import DamagedRun
 from tune_jobs.location import location_of
@@ -212,11 +212,11 @@ def _watch(watching: Watching, folder: RunFolder, console: Console) -> Watched:
         time.sleep(SECONDS_BETWEEN_READS)
     while watching.poll():
         pass  # a damaged line stops the reading in front of it
-    standing = Standing(job_of(folder, watching.events), watching.events)
+    progress = RunProgress(job_of(folder, watching.events), watching.events)
     over = watching.verdict()
     if over is not None:
         return over
-    with make_view(standing, console, f"{folder.name}: {standing.line()}") as view:
+    with make_view(progress, console, f"{folder.name}: {progress.line()}") as view:
         return _follow(watching, view)
 
 

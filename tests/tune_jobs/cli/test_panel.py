@@ -1,4 +1,4 @@
-"""A standing as lines of a terminal: at any width, without colour, in any encoding, whatever it is told of."""
+"""The progress of a run as lines of a terminal: at any width, without colour, in any encoding."""
 
 import io
 import math
@@ -9,9 +9,9 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from tests.tune_jobs.stories import ALL_STATES, STARTED, Clock, begun, created, epochs, standing_after
+from tests.tune_jobs.stories import ALL_STATES, STARTED, Clock, begun, created, epochs, progress_after
 from tune_jobs.cli.panel import Panel, shows_blocks
-from tune_jobs.cli.progress import Standing
+from tune_jobs.cli.progress import RunProgress
 from tune_jobs.job.job import Job
 from tune_jobs.record.events import Event, Status, TrialEnded, WorkerLost
 
@@ -25,23 +25,23 @@ class Latin(io.StringIO):
     encoding = "latin-1"  # type: ignore[assignment]
 
 
-def drawn(standing: Standing, width: int = 80, file: io.StringIO | None = None, **how: Any) -> list[str]:
+def drawn(progress: RunProgress, width: int = 80, file: io.StringIO | None = None, **how: Any) -> list[str]:
     file = file or io.StringIO()
     console = Console(file=file, width=width, force_terminal=True, **{"color_system": None, **how})
-    console.print(Panel(standing))
+    console.print(Panel(progress))
     return [line.rstrip() for line in file.getvalue().splitlines()]
 
 
 @pytest.fixture
-def make(make_sections: MakeSections) -> Callable[..., Standing]:
-    def make(events: list[Event], **training: Any) -> Standing:
+def make(make_sections: MakeSections) -> Callable[..., RunProgress]:
+    def make(events: list[Event], **training: Any) -> RunProgress:
         changes = {"scheduler": {"grace_epochs": 1, "reduction_factor": 2}} | training
-        return standing_after(Job.from_mapping(make_sections(changes)), events, Clock())
+        return progress_after(Job.from_mapping(make_sections(changes)), events, Clock())
 
     return make
 
 
-Make = Callable[..., Standing]
+Make = Callable[..., RunProgress]
 LONG = " ".join(["a very long reason, and", "/a/path/without/any/blank" * 9] * 9)
 MANY: list[Event] = [
     STARTED,
@@ -77,9 +77,9 @@ def test_before_the_first_trial_it_says_what_is_waited_for(make: Make) -> None:
 def test_nothing_is_wider_than_the_terminal_or_higher_than_24_lines(
     make: Make, width: int, file: type[io.StringIO]
 ) -> None:
-    standing = make(MANY, **{"training/max_epochs": 2**20})
-    standing.note = LONG
-    lines = drawn(standing, width, file())
+    progress = make(MANY, **{"training/max_epochs": 2**20})
+    progress.note = LONG
+    lines = drawn(progress, width, file())
     assert all(cell_len(line) <= width for line in lines)
     assert len(lines) <= 24 or width < 60
     labels = [line.split()[0] for line in lines[1:] if not line.startswith(" ")]
@@ -95,10 +95,10 @@ def test_what_was_cut_ends_in_dots_and_what_a_terminal_obeys_is_spelled_out(make
 
 
 def test_of_twenty_rungs_the_first_and_the_last_that_fit_are_shown(make: Make) -> None:
-    standing = make(MANY, **{"training/max_epochs": 2**20})
-    (epoch,) = (line for line in drawn(standing, 60) if line.startswith("rungs"))
+    progress = make(MANY, **{"training/max_epochs": 2**20})
+    (epoch,) = (line for line in drawn(progress, 60) if line.startswith("rungs"))
     assert epoch.split() == ["rungs", "epoch", "1", "2", "..", "262144", "524288"]
-    (epoch,) = (line for line in drawn(standing, 200) if line.startswith("rungs"))
+    (epoch,) = (line for line in drawn(progress, 200) if line.startswith("rungs"))
     assert epoch.split()[2:] == [str(2**rung) for rung in range(20)]
 
 
@@ -111,29 +111,29 @@ def test_without_blocks_curve_and_bar_are_of_plain_letters(make: Make) -> None:
 
 
 def test_losses_that_are_no_numbers_leave_the_curve_readable(make: Make) -> None:
-    standing = make([STARTED, created(0), epochs(0, 0.5, math.inf, 0.25, math.nan)])
-    assert "        █x▁x   val_loss 0.25 to 0.5" in drawn(standing)
+    progress = make([STARTED, created(0), epochs(0, 0.5, math.inf, 0.25, math.nan)])
+    assert "        █x▁x   val_loss 0.25 to 0.5" in drawn(progress)
 
 
 def test_a_steep_curve_is_on_a_log_scale_and_says_so(make: Make) -> None:
-    standing = make([STARTED, created(0), epochs(0, 100.0, 10.0, 1.0)])
-    assert "        █▅▁   val_loss 1 to 100, log scale" in drawn(standing)
+    progress = make([STARTED, created(0), epochs(0, 100.0, 10.0, 1.0)])
+    assert "        █▅▁   val_loss 1 to 100, log scale" in drawn(progress)
 
 
 def test_colour_adds_nothing_but_colour(make: Make) -> None:
-    standing = make(ALL_STATES)
-    coloured = drawn(standing, color_system="truecolor")
+    progress = make(ALL_STATES)
+    coloured = drawn(progress, color_system="truecolor")
     assert any("\x1b[" in line for line in coloured)
-    assert not any("\x1b" in line for line in drawn(standing))
-    plain = drawn(standing, color_system="truecolor", no_color=True)
-    assert [Console(file=io.StringIO()).render_str(line).plain for line in drawn(standing)] == drawn(standing)
+    assert not any("\x1b" in line for line in drawn(progress))
+    plain = drawn(progress, color_system="truecolor", no_color=True)
+    assert [Console(file=io.StringIO()).render_str(line).plain for line in drawn(progress)] == drawn(progress)
     assert not any("[3" in line for line in plain), "no colour codes; bold and dim may stay"
 
 
 @pytest.mark.parametrize("method", ["asha_stopping", "none"])
 def test_other_schedulers_show_what_applies(make_sections: MakeSections, method: str) -> None:
     job = Job.from_mapping(make_sections({"scheduler": {"method": method, "grace_epochs": 1}}))
-    lines = drawn(standing_after(job, ALL_STATES, Clock()))
+    lines = drawn(progress_after(job, ALL_STATES, Clock()))
     rungs = [line for line in lines if line.startswith("rungs")]
     if method == "none":
         assert rungs == []
@@ -148,6 +148,6 @@ def test_other_schedulers_show_what_applies(make_sections: MakeSections, method:
 
 
 def test_time_left_is_shown_as_soon_as_there_is_a_guess(make: Make) -> None:
-    standing = make(ALL_STATES)
-    assert drawn(standing)[-1].startswith("time    6 s   ")
-    assert drawn(standing)[-1].endswith(" left")
+    progress = make(ALL_STATES)
+    assert drawn(progress)[-1].startswith("time    6 s   ")
+    assert drawn(progress)[-1].endswith(" left")

@@ -15,9 +15,9 @@ from tests.tune_jobs.stories import (
     created,
     ended,
     epochs,
-    standing_after,
+    progress_after,
 )
-from tune_jobs.cli.progress import Best, Failure, Passage, Standing
+from tune_jobs.cli.progress import Best, Failure, RungProgress, RunProgress
 from tune_jobs.job.job import Job
 from tune_jobs.record.events import (
     Ending,
@@ -46,57 +46,57 @@ def job(make_sections: Callable[..., dict[str, Any]]) -> Job:
 
 
 def test_before_the_first_trial_the_run_is_starting(clock: Clock, job: Job) -> None:
-    standing = standing_after(job, [], clock)
+    progress = progress_after(job, [], clock)
     clock.now += 3
-    assert standing.line() == "3 s: 0 of 6 trials ended (starting); 0 epochs/s"
-    assert (standing.seconds, standing.seconds_left, standing.best_text()) == (3.0, None, None)
-    standing.apply(STARTED)
-    standing.apply(created(0))
-    assert standing.seconds_of_training is None
-    assert standing.epochs_per_second == 0.0
+    assert progress.line() == "3 s: 0 of 6 trials ended (starting); 0 epochs/s"
+    assert (progress.seconds, progress.seconds_left, progress.best_text()) == (3.0, None, None)
+    progress.apply(STARTED)
+    progress.apply(created(0))
+    assert progress.seconds_of_training is None
+    assert progress.epochs_per_second == 0.0
 
 
 def test_a_run_in_progress_is_told_in_one_line(clock: Clock, job: Job) -> None:
-    standing = standing_after(job, ALL_STATES, clock)
+    progress = progress_after(job, ALL_STATES, clock)
     clock.now = BEGUN + 64
-    assert standing.line() == (
+    assert progress.line() == (
         "1 min 4 s: 3 of 6 trials ended (1 running, 1 completed, 1 stopped early, 1 failed); "
         "best val_loss 0.1235 (trial 0000, epoch 2): lr=0.1; 0.1 epochs/s; about 1 min 0 s left"
     )
-    assert [standing.count(status) for status in Status] == [1, 1, 0, 1, 1, 1, 0]
+    assert [progress.count(status) for status in Status] == [1, 1, 0, 1, 1, 1, 0]
 
 
 def test_time_left_is_what_the_ended_trials_took_for_those_that_have_not(clock: Clock, job: Job) -> None:
-    standing = standing_after(
+    progress = progress_after(
         job,
         [STARTED, created(0), begun(0, second=1), created(1), epochs(0, 0.5), begun(1, second=20)],
         clock,
     )
     clock.now = BEGUN + 24
-    assert standing.seconds_of_training == pytest.approx(20), (
+    assert progress.seconds_of_training == pytest.approx(20), (
         "the start of Ray and its workers is no training"
     )
-    assert standing.seconds_left is None
-    standing.apply(ended(0, Status.COMPLETED))
-    assert standing.seconds_left == pytest.approx(20 / 1 * 5)
-    standing.apply(ended(1, Status.FAILED))
-    assert standing.seconds_left == pytest.approx(20 / 2 * 4)
+    assert progress.seconds_left is None
+    progress.apply(ended(0, Status.COMPLETED))
+    assert progress.seconds_left == pytest.approx(20 / 1 * 5)
+    progress.apply(ended(1, Status.FAILED))
+    assert progress.seconds_left == pytest.approx(20 / 2 * 4)
 
 
 def test_trials_that_wait_are_counted_as_such_and_most_of_their_work_as_done(clock: Clock, job: Job) -> None:
-    standing = standing_after(
+    progress = progress_after(
         job,
         [STARTED, created(0), created(1), begun(0), begun(1), epochs(0, 0.5), epochs(1, 0.4)],
         clock,
     )
     clock.now = BEGUN + 24
-    standing.apply(TrialWaits(time=BEGUN + 6, trial_id="0000", epoch=1))
-    standing.apply(TrialWaits(time=BEGUN + 6, trial_id="0001", epoch=1))
-    assert "0 of 6 trials ended (2 waiting)" in standing.line()
-    assert standing.seconds_left == pytest.approx(20 / 2 * 4)
-    standing.apply(TrialPromoted(time=BEGUN + 6, trial_id="0001", epoch=1))
-    assert "0 of 6 trials ended (1 waiting)" in standing.line()
-    assert standing.seconds_left == pytest.approx(20 / 1 * 5)
+    progress.apply(TrialWaits(time=BEGUN + 6, trial_id="0000", epoch=1))
+    progress.apply(TrialWaits(time=BEGUN + 6, trial_id="0001", epoch=1))
+    assert "0 of 6 trials ended (2 waiting)" in progress.line()
+    assert progress.seconds_left == pytest.approx(20 / 2 * 4)
+    progress.apply(TrialPromoted(time=BEGUN + 6, trial_id="0001", epoch=1))
+    assert "0 of 6 trials ended (1 waiting)" in progress.line()
+    assert progress.seconds_left == pytest.approx(20 / 1 * 5)
 
 
 @pytest.mark.parametrize(
@@ -106,18 +106,18 @@ def test_trials_that_wait_are_counted_as_such_and_most_of_their_work_as_done(clo
 def test_speed_has_digits_where_it_is_low(
     clock: Clock, job: Job, number: int, seconds: float, text: str
 ) -> None:
-    standing = standing_after(job, [STARTED, created(0), begun(0), epochs(0, *([0.5] * number))], clock)
+    progress = progress_after(job, [STARTED, created(0), begun(0), epochs(0, *([0.5] * number))], clock)
     clock.now = BEGUN + 4 + seconds
-    assert standing.speed_text() == text
+    assert progress.speed_text() == text
 
 
 def test_after_the_end_the_clock_stands_and_nothing_is_left(clock: Clock, job: Job) -> None:
-    standing = standing_after(job, [*ALL_STATES, RunEnded(time=BEGUN + 64, ending=Ending.INTERRUPTED)], clock)
+    progress = progress_after(job, [*ALL_STATES, RunEnded(time=BEGUN + 64, ending=Ending.INTERRUPTED)], clock)
     clock.now = BEGUN + 10_000
-    assert standing.seconds == 64
-    assert standing.seconds_left is None
-    assert standing.line().startswith("1 min 4 s: 3 of 6 trials ended")
-    assert "left" not in standing.line()
+    assert progress.seconds == 64
+    assert progress.seconds_left is None
+    assert progress.line().startswith("1 min 4 s: 3 of 6 trials ended")
+    assert "left" not in progress.line()
 
 
 def test_the_best_is_the_highest_where_high_is_good(
@@ -131,13 +131,13 @@ def test_the_best_is_the_highest_where_high_is_good(
         for epoch, r2 in enumerate([0.25, 0.75, 0.5], start=1)
     ]
     report = EpochsReported(trial_id="0000", results=results, worker="node:1")
-    standing = standing_after(job, [STARTED, created(0), report], clock)
-    assert standing.best_text() == "r2 0.75 (trial 0000, epoch 2)"
+    progress = progress_after(job, [STARTED, created(0), report], clock)
+    assert progress.best_text() == "r2 0.75 (trial 0000, epoch 2)"
 
 
 def test_whoever_joins_later_sees_the_same(clock: Clock, job: Job) -> None:
-    own = standing_after(job, ALL_STATES, clock)
-    joined = Standing(job, ALL_STATES, clock=clock)
+    own = progress_after(job, ALL_STATES, clock)
+    joined = RunProgress(job, ALL_STATES, clock=clock)
     clock.now = BEGUN + 64
     assert joined.seconds == own.seconds - 1, "the events do not tell when the run was asked for"
     assert joined.epochs_per_second == own.epochs_per_second
@@ -146,10 +146,10 @@ def test_whoever_joins_later_sees_the_same(clock: Clock, job: Job) -> None:
 
 
 def test_a_clock_that_is_behind_does_not_turn_time_back(clock: Clock, job: Job) -> None:
-    standing = Standing(job, ALL_STATES, clock=clock)
+    progress = RunProgress(job, ALL_STATES, clock=clock)
     clock.now = BEGUN - 3600
-    assert standing.seconds == 5.0, "from the first to the last event"
-    assert standing.epochs_per_second > 0
+    assert progress.seconds == 5.0, "from the first to the last event"
+    assert progress.epochs_per_second > 0
 
 
 RESUMED = RunResumed(time=BEGUN + 1000, trials=8, versions={})
@@ -178,28 +178,28 @@ def test_a_resumed_run_counts_time_and_speed_anew_and_its_trials_on(
     clock: Clock, job: Job, asked_at: float | None
 ) -> None:
     if asked_at is None:  # it is watched
-        standing = Standing(job, [*CUT_OFF, RESUMED], clock=clock)
+        progress = RunProgress(job, [*CUT_OFF, RESUMED], clock=clock)
     else:
-        standing = Standing(job, CUT_OFF, asked_at=asked_at, clock=clock)
-        standing.apply(RESUMED)
+        progress = RunProgress(job, CUT_OFF, asked_at=asked_at, clock=clock)
+        progress.apply(RESUMED)
     clock.now = BEGUN + 1010
-    assert standing.seconds == clock.now - (asked_at or RESUMED.time)
+    assert progress.seconds == clock.now - (asked_at or RESUMED.time)
     assert (
-        standing.line()
+        progress.line()
         .partition(": ")[2]
         .startswith("3 of 8 trials ended (1 completed, 1 stopped early, 1 failed)")
     )
-    assert (standing.epochs_per_second, standing.seconds_left) == (0.0, None)
-    standing.apply(replace(epochs(4, 0.5, 0.4), time=BEGUN + 1006.002))
-    standing.apply(replace(ended(4, Status.COMPLETED), time=BEGUN + 1007))
-    assert standing.epochs_per_second == pytest.approx(2 / 4)
-    assert standing.seconds_left == pytest.approx(4 / 1 * 4)
+    assert (progress.epochs_per_second, progress.seconds_left) == (0.0, None)
+    progress.apply(replace(epochs(4, 0.5, 0.4), time=BEGUN + 1006.002))
+    progress.apply(replace(ended(4, Status.COMPLETED), time=BEGUN + 1007))
+    assert progress.epochs_per_second == pytest.approx(2 / 4)
+    assert progress.seconds_left == pytest.approx(4 / 1 * 4)
 
 
 def test_opening_the_holdout_long_after_the_end_takes_no_time(clock: Clock, job: Job) -> None:
-    standing = standing_after(job, [*ALL_STATES, RunEnded(time=BEGUN + 64, ending=Ending.ALL_TRIALS)], clock)
-    standing.apply(HoldoutUnsealed(time=BEGUN + 5000, trial_id="0000"))
-    assert standing.seconds == 64
+    progress = progress_after(job, [*ALL_STATES, RunEnded(time=BEGUN + 64, ending=Ending.ALL_TRIALS)], clock)
+    progress.apply(HoldoutUnsealed(time=BEGUN + 5000, trial_id="0000"))
+    assert progress.seconds == 64
 
 
 # What is kept up as events come
@@ -207,53 +207,53 @@ def test_opening_the_holdout_long_after_the_end_takes_no_time(clock: Clock, job:
 
 def test_the_best_is_looked_for_anew_where_its_epochs_are_done_again(clock: Clock, job: Job) -> None:
     events = [STARTED, created(0), created(1), epochs(0, 0.1), epochs(1, 0.2)]
-    standing = standing_after(job, events, clock)
-    assert standing.best_text() == "val_loss 0.1 (trial 0000, epoch 1)"
-    standing.apply(epochs(0, 0.3))
-    assert standing.best_text() == "val_loss 0.2 (trial 0001, epoch 1)"
-    assert standing.epochs == 2
+    progress = progress_after(job, events, clock)
+    assert progress.best_text() == "val_loss 0.1 (trial 0000, epoch 1)"
+    progress.apply(epochs(0, 0.3))
+    assert progress.best_text() == "val_loss 0.2 (trial 0001, epoch 1)"
+    assert progress.epochs == 2
 
 
 def test_of_equals_the_trial_that_was_created_first_is_the_best(clock: Clock, job: Job) -> None:
-    standing = standing_after(job, [STARTED, created(0), created(1), epochs(1, 0.2), epochs(0, 0.2)], clock)
-    assert isinstance(standing.best, Best)
-    assert standing.best.trial.trial_id == "0000"
+    progress = progress_after(job, [STARTED, created(0), created(1), epochs(1, 0.2), epochs(0, 0.2)], clock)
+    assert isinstance(progress.best, Best)
+    assert progress.best.trial.trial_id == "0000"
 
 
 def test_the_curve_is_that_of_the_best_trial_in_the_order_of_its_epochs(clock: Clock, job: Job) -> None:
-    standing = standing_after(job, ALL_STATES, clock)
-    assert standing.curve == [0.5, 0.123456, 0.25]
-    assert standing_after(job, [], clock).curve == []
+    progress = progress_after(job, ALL_STATES, clock)
+    assert progress.curve == [0.5, 0.123456, 0.25]
+    assert progress_after(job, [], clock).curve == []
 
 
 def test_failures_are_grouped_by_reason_the_commonest_first(clock: Clock, job: Job) -> None:
     reasons = ["too cold", "the loss is nan at epoch 3", "the loss is nan at epoch 1"]
     events: list[Event] = [STARTED, *map(created, range(4))]
-    standing = standing_after(job, events, clock)
-    assert standing.failures == []
+    progress = progress_after(job, events, clock)
+    assert progress.failures == []
     for number, reason in enumerate(reasons):
-        standing.apply(TrialEnded(trial_id=f"{number:04d}", status=Status.FAILED, reason=reason))
-    assert standing.failures == [Failure(2, "0001", reasons[1]), Failure(1, "0000", reasons[0])]
+        progress.apply(TrialEnded(trial_id=f"{number:04d}", status=Status.FAILED, reason=reason))
+    assert progress.failures == [Failure(2, "0001", reasons[1]), Failure(1, "0000", reasons[0])]
 
 
 def test_lost_workers_are_counted(clock: Clock, job: Job) -> None:
-    standing = standing_after(job, ALL_STATES, clock)
-    assert (standing.workers_lost, standing.last_loss) == (0, None)
+    progress = progress_after(job, ALL_STATES, clock)
+    assert (progress.workers_lost, progress.last_loss) == (0, None)
     for reason in ("killed", "its machine is gone"):
-        standing.apply(WorkerLost(time=BEGUN + 6, trial_id="0003", reason=reason))
-    assert standing.workers_lost == 2
-    assert standing.last_loss is not None
-    assert standing.last_loss.reason == "its machine is gone"
+        progress.apply(WorkerLost(time=BEGUN + 6, trial_id="0003", reason=reason))
+    assert progress.workers_lost == 2
+    assert progress.last_loss is not None
+    assert progress.last_loss.reason == "its machine is gone"
 
 
 def test_rungs_tell_who_came_waits_and_was_promoted(clock: Clock, job: Job) -> None:
-    standing = standing_after(job, [STARTED, created(0), created(1), epochs(0, 0.5), epochs(1, 0.4)], clock)
-    standing.apply(TrialWaits(time=BEGUN + 6, trial_id="0000", epoch=1))
-    standing.apply(TrialPromoted(time=BEGUN + 6, trial_id="0001", epoch=1))
-    first, second = standing.rungs
+    progress = progress_after(job, [STARTED, created(0), created(1), epochs(0, 0.5), epochs(1, 0.4)], clock)
+    progress.apply(TrialWaits(time=BEGUN + 6, trial_id="0000", epoch=1))
+    progress.apply(TrialPromoted(time=BEGUN + 6, trial_id="0001", epoch=1))
+    first, second = progress.rungs
     assert (first.epoch, first.entries, first.waiting, first.promoted) == (1, 2, 1, 1)
     assert (second.epoch, second.entries) == (3, 0)
-    assert standing.passages == []
+    assert progress.rung_progress == []
 
 
 @pytest.mark.parametrize("method", ["asha_stopping", "median"])
@@ -262,21 +262,24 @@ def test_where_no_trial_waits_rungs_tell_who_came_went_on_and_ended(
 ) -> None:
     job = Job.from_mapping(make_sections({"scheduler": {"method": method, "grace_epochs": 1}}))
     events = [STARTED, *map(created, range(3)), epochs(0, 0.5), epochs(1, 0.4, 0.3), epochs(2, 0.4)]
-    standing = standing_after(job, [*events, ended(0, Status.STOPPED_EARLY)], clock)
-    assert standing.rungs == []
-    assert standing.passages == [Passage(1, reached=3, went_on=1, ended=1), Passage(3, 0, 0, 0)]
+    progress = progress_after(job, [*events, ended(0, Status.STOPPED_EARLY)], clock)
+    assert progress.rungs == []
+    assert progress.rung_progress == [
+        RungProgress(1, reached=3, advanced=1, ended=1),
+        RungProgress(3, 0, 0, 0),
+    ]
 
 
 def test_a_scheduler_without_rungs_has_no_table(
     clock: Clock, make_sections: Callable[..., dict[str, Any]]
 ) -> None:
     job = Job.from_mapping(make_sections({"scheduler": {"method": "none"}}))
-    standing = standing_after(job, ALL_STATES, clock)
-    assert (standing.rungs, standing.passages) == ([], [])
+    progress = progress_after(job, ALL_STATES, clock)
+    assert (progress.rungs, progress.rung_progress) == ([], [])
 
 
 def test_counts_that_are_kept_up_are_those_of_the_records(clock: Clock, job: Job) -> None:
-    standing = Standing(job, clock=clock)
+    progress = RunProgress(job, clock=clock)
     for event in [
         *CUT_OFF,
         RESUMED,
@@ -284,11 +287,11 @@ def test_counts_that_are_kept_up_are_those_of_the_records(clock: Clock, job: Job
         WorkerLost(time=BEGUN + 6, trial_id="0003", reason="killed"),
         epochs(4, 0.1),
     ]:
-        standing.apply(event)
-        record = standing.record
+        progress.apply(event)
+        record = progress.record
         for status in Status:
-            assert standing.count(status) == len(record.with_status(status))
-        assert standing.epochs == sum(len(trial.epochs) for trial in record.trials.values())
-        assert sum(failure.count for failure in standing.failures) == sum(
+            assert progress.count(status) == len(record.with_status(status))
+        assert progress.epochs == sum(len(trial.epochs) for trial in record.trials.values())
+        assert sum(failure.count for failure in progress.failures) == sum(
             len(group) for _, group in failures(record.trials.values())
         )

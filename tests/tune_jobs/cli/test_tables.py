@@ -14,9 +14,9 @@ from rich.console import Console
 
 from tune_jobs.cli.tables import (
     failures_display,
+    outcome_lines,
     plan_lines,
     runs_display,
-    standing_lines,
     trial_display,
     trials_display,
 )
@@ -96,7 +96,7 @@ def test_failures_are_counted_by_reason_the_commonest_first(make_record: MakeRec
 
 def test_a_finished_run_tells_winner_and_sealed_holdout(make_run: MakeRun) -> None:
     folder = make_run(TRIALS[:3])
-    assert standing_lines(open_run(folder.path)) == [
+    assert outcome_lines(open_run(folder.path)) == [
         "3 trials ended; all trials have ended",
         "winner: trial 0001, val_loss 0.125 at epoch 1: lr=0.1",
         f"holdout: sealed; `tune-jobs test {folder.path}` opens it, once",
@@ -105,7 +105,7 @@ def test_a_finished_run_tells_winner_and_sealed_holdout(make_run: MakeRun) -> No
 
 def test_a_run_in_progress_promises_nothing(make_run: MakeRun) -> None:
     folder = make_run(TRIALS, ending=None)
-    assert standing_lines(open_run(folder.path)) == [
+    assert outcome_lines(open_run(folder.path)) == [
         f"3 trials ended; its process was killed; `tune-jobs resume {folder.path}` goes on"
     ]
 
@@ -117,7 +117,7 @@ def test_every_look_at_the_holdout_is_shown_with_its_reason(make_run: MakeRun) -
         '{"number": 2, "time": 2.0, "trial_id": "0000", "reason": "a bug"}\n'
     )
     record_results(folder, 2, {"test_loss": 0.123456, "test_r2": 0.5})
-    assert standing_lines(open_run(folder.path))[2:] == [
+    assert outcome_lines(open_run(folder.path))[2:] == [
         "holdout: opened for trial 0000: no result was recorded",
         "holdout: opened for trial 0000 (a bug): test_loss 0.1235, test_r2 0.5",
     ]
@@ -156,7 +156,7 @@ def test_a_trial_tells_of_damaged_checkpoints(make_run: MakeRun) -> None:
 @pytest.mark.parametrize("ending", [Ending.INTERRUPTED, Ending.STORAGE])
 def test_a_run_that_was_cut_off_early_says_why_nobody_won(make_run: MakeRun, ending: Ending) -> None:
     folder = make_run([{"losses": [0.5], "status": Status.INTERRUPTED}], ending=ending)
-    assert standing_lines(open_run(folder.path)) == [
+    assert outcome_lines(open_run(folder.path)) == [
         f"0 trials ended, 1 in their middle; {ending.value}; `tune-jobs resume {folder.path}` goes on",
         "winner: none, since no trial had ended before the run stopped",
     ]

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from tests.tune_jobs.stories import ALL_STATES, BEGUN, STARTED, Clock, begun, created, ended, epochs
 from tune_jobs.cli import views
-from tune_jobs.cli.progress import Standing
+from tune_jobs.cli.progress import RunProgress
 from tune_jobs.cli.views import LiveView, PlainView, make_view
 from tune_jobs.job.job import Job
 from tune_jobs.record.events import Ending, RunEnded, Status, TrialEnded, TrialWaits
@@ -28,8 +28,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def standing(make_sections: Callable[..., dict[str, Any]], clock: Clock) -> Standing:
-    return Standing(
+def progress(make_sections: Callable[..., dict[str, Any]], clock: Clock) -> RunProgress:
+    return RunProgress(
         Job.from_mapping(make_sections({"scheduler": {"grace_epochs": 1}})), asked_at=BEGUN, clock=clock
     )
 
@@ -53,9 +53,9 @@ def terminal() -> Console:
 
 
 def test_a_log_gets_a_line_at_the_start_one_now_and_then_and_one_at_the_end(
-    clock: Clock, standing: Standing, log: Console
+    clock: Clock, progress: RunProgress, log: Console
 ) -> None:
-    with PlainView(standing, log, BEGINNING) as view:
+    with PlainView(progress, log, BEGINNING) as view:
         for event in ALL_STATES[:11]:
             view(event)
         assert printed(log) == [BEGINNING]
@@ -80,8 +80,8 @@ def test_a_log_gets_a_line_at_the_start_one_now_and_then_and_one_at_the_end(
     assert lines[2].startswith("12 s: 3 of 6 trials ended (1 waiting, 2 completed, 1 stopped early)")
 
 
-def test_long_trials_have_a_line_a_minute(clock: Clock, standing: Standing, log: Console) -> None:
-    with PlainView(standing, log, BEGINNING) as view:
+def test_long_trials_have_a_line_a_minute(clock: Clock, progress: RunProgress, log: Console) -> None:
+    with PlainView(progress, log, BEGINNING) as view:
         for event in (STARTED, created(0), begun(0)):
             view(event)
         for second in range(0, 200, 10):
@@ -91,10 +91,10 @@ def test_long_trials_have_a_line_a_minute(clock: Clock, standing: Standing, log:
 
 
 def test_a_line_of_a_log_is_neither_folded_nor_taken_for_markup(
-    clock: Clock, standing: Standing, log: Console
+    clock: Clock, progress: RunProgress, log: Console
 ) -> None:
     configuration = {"model.act": "[red]", **{f"model.argument_{number}": 0.5 for number in range(9)}}
-    with PlainView(standing, log, BEGINNING) as view:
+    with PlainView(progress, log, BEGINNING) as view:
         for event in (STARTED, created(0, **configuration), epochs(0, 0.5)):
             view(event)
         view(RunEnded(time=BEGUN + 9, ending=Ending.ALL_TRIALS))
@@ -105,14 +105,14 @@ def test_a_line_of_a_log_is_neither_folded_nor_taken_for_markup(
 
 
 def test_notices_of_the_data_are_told_to_the_letter(
-    clock: Clock, standing: Standing, log: Console, terminal: Console
+    clock: Clock, progress: RunProgress, log: Console, terminal: Console
 ) -> None:
     notice = "3 of the 20 test rows also stand in [training] or validation."
     event = dataclasses.replace(STARTED, notices=(notice, "another one"))
-    with PlainView(standing, log, BEGINNING) as view:
+    with PlainView(progress, log, BEGINNING) as view:
         view(event)
     assert printed(log)[1:] == [f"notice: {notice}", "notice: another one"]
-    with LiveView(standing, terminal) as live:
+    with LiveView(progress, terminal) as live:
         live(event)
     assert f"notice: {notice}" in "".join(printed(terminal))
 
@@ -122,9 +122,9 @@ def failed(number: int, reason: str) -> TrialEnded:
 
 
 def test_a_log_tells_of_the_first_failure_of_each_kind(
-    clock: Clock, standing: Standing, log: Console
+    clock: Clock, progress: RunProgress, log: Console
 ) -> None:
-    with PlainView(standing, log, BEGINNING) as view:
+    with PlainView(progress, log, BEGINNING) as view:
         for event in (STARTED, *map(created, range(5))):
             view(event)
         for number, reason in enumerate(
@@ -134,8 +134,8 @@ def test_a_log_tells_of_the_first_failure_of_each_kind(
     assert printed(log)[1:] == ["trial 0000 failed: nan at epoch 1", "trial 0002 failed: \\x1b[2Jtoo hot"]
 
 
-def test_a_log_is_not_filled_by_failures(clock: Clock, standing: Standing, log: Console) -> None:
-    with PlainView(standing, log, BEGINNING) as view:
+def test_a_log_is_not_filled_by_failures(clock: Clock, progress: RunProgress, log: Console) -> None:
+    with PlainView(progress, log, BEGINNING) as view:
         view(STARTED)
         for number in range(100):
             view(created(number))
@@ -144,13 +144,13 @@ def test_a_log_is_not_filled_by_failures(clock: Clock, standing: Standing, log: 
 
 
 def test_a_notice_is_told_once_in_a_log_and_stands_in_a_terminal(
-    clock: Clock, standing: Standing, log: Console, terminal: Console
+    clock: Clock, progress: RunProgress, log: Console, terminal: Console
 ) -> None:
-    with PlainView(standing, log, BEGINNING) as view:
+    with PlainView(progress, log, BEGINNING) as view:
         for text in ("", "[nothing] heard", "[nothing] heard", "", "again"):
             view.notice(text)
     assert printed(log)[1:] == ["notice: [nothing] heard", "notice: again"]
-    with LiveView(standing, terminal) as live:
+    with LiveView(progress, terminal) as live:
         live.notice("[nothing] heard")
     assert screen(terminal)[-1] == "note    [nothing] heard"
 
@@ -167,10 +167,10 @@ def screen(console: Console) -> list[str]:
     return [line.rstrip() for line in lines if line.strip()]
 
 
-def test_a_terminal_shows_the_standing_that_the_run_ended_with(
-    clock: Clock, standing: Standing, terminal: Console
+def test_a_terminal_shows_the_progress_that_the_run_ended_with(
+    clock: Clock, progress: RunProgress, terminal: Console
 ) -> None:
-    with LiveView(standing, terminal) as view:
+    with LiveView(progress, terminal) as view:
         for event in ALL_STATES:
             view(event)
         clock.now = BEGUN + 64
@@ -190,16 +190,16 @@ def test_a_terminal_shows_the_standing_that_the_run_ended_with(
 
 
 def test_the_view_suits_where_the_console_writes_to(
-    standing: Standing, log: Console, terminal: Console
+    progress: RunProgress, log: Console, terminal: Console
 ) -> None:
     dumb = Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "dumb"})
-    assert isinstance(make_view(standing, log, BEGINNING), PlainView)
-    assert isinstance(make_view(standing, dumb, BEGINNING), PlainView)
-    assert isinstance(make_view(standing, terminal, BEGINNING), LiveView)
+    assert isinstance(make_view(progress, log, BEGINNING), PlainView)
+    assert isinstance(make_view(progress, dumb, BEGINNING), PlainView)
+    assert isinstance(make_view(progress, terminal, BEGINNING), LiveView)
 
 
-def test_a_terminal_is_left_in_order_by_an_error(standing: Standing, terminal: Console) -> None:
-    with pytest.raises(RuntimeError, match="half way"), LiveView(standing, terminal):
+def test_a_terminal_is_left_in_order_by_an_error(progress: RunProgress, terminal: Console) -> None:
+    with pytest.raises(RuntimeError, match="half way"), LiveView(progress, terminal):
         raise RuntimeError("half way")
     assert isinstance(terminal.file, io.StringIO)
     assert terminal.file.getvalue().endswith("\x1b[?25h")  # the cursor is shown again

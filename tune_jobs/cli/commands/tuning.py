@@ -14,7 +14,7 @@ from tune_jobs.cli.commands.cluster import (
     resume_on_cluster,
 )
 from tune_jobs.cli.parser import JOB, RUN, Commands
-from tune_jobs.cli.progress import Standing
+from tune_jobs.cli.progress import RunProgress
 from tune_jobs.cli.summary import print_tuned
 from tune_jobs.cli.views import make_view
 from tune_jobs.cli.watching import Watched, watch
@@ -59,7 +59,7 @@ def _run(options: argparse.Namespace, rest: list[str], console: Console) -> None
     beginning = f"{job.name}: {job.trials} trials; {_preparing(options.address)}"
 
     def tune() -> Path:
-        with make_view(Standing(job, asked_at=time.time()), console, beginning) as view:
+        with make_view(RunProgress(job, asked_at=time.time()), console, beginning) as view:
             return run(job, address=options.address, listeners=[view, *announcing], handover=handover).path
 
     print_tuned(tune, console)
@@ -90,10 +90,10 @@ def _resume(options: argparse.Namespace, rest: list[str], console: Console) -> N
         if is_over(job, past):
             console.print(NOTHING_LEFT, markup=False)
             return resume(folder.path, overrides).path
-        standing = Standing(job, past, asked_at=time.time())
-        made = len(standing.record.trials)
+        progress = RunProgress(job, past, asked_at=time.time())
+        made = len(progress.record.trials)
         beginning = f"{job.name}: {job.trials} trials, of which {made} were made before; {_preparing(options.address)}"
-        with make_view(standing, console, beginning) as view:
+        with make_view(progress, console, beginning) as view:
             return resume(folder.path, overrides, address=options.address, listeners=[view, *announcing]).path
 
     print_tuned(tune, console)
