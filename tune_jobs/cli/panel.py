@@ -119,7 +119,8 @@ class _Lines:
         spark = sparkline(progress.curve, min(CURVE, self._room), unicode=self._unicode)
         if spark is not None and len(progress.curve) > 1:
             scale = ", log scale" if spark.log else ""
-            about = f"val_loss {number_text(spark.low)} to {number_text(spark.high)}{scale}"
+            metric = progress.record.score.metric
+            about = f"{metric} {number_text(spark.low)} to {number_text(spark.high)}{scale}"
             parts = [Text(spark.text, "cyan"), self._cut(about)]
             yield from _joined(parts, self._room)
         text = configuration_text(best.trial.configuration)

@@ -227,11 +227,11 @@ class RunProgress:
 
     @property
     def curve(self) -> list[float]:
-        """Validation losses of the best trial, by epoch."""
+        """Values of the selection metric of the best trial, by epoch."""
         if self._best is None:
             return []
         epochs = self._best.trial.epochs
-        return [float(epochs[epoch]["val_loss"]) for epoch in sorted(epochs)]
+        return [float(epochs[epoch][self.record.score.metric]) for epoch in sorted(epochs)]
 
     @property
     def rungs(self) -> Sequence[RungSummary]:

@@ -133,6 +133,7 @@ def test_the_best_is_the_highest_where_high_is_good(
     report = EpochsReported(trial_id="0000", results=results, worker="node:1")
     progress = progress_after(job, [STARTED, created(0), report], clock)
     assert progress.best_text() == "r2 0.75 (trial 0000, epoch 2)"
+    assert progress.curve == [0.25, 0.75, 0.5], "that of the metric that chooses"
 
 
 def test_whoever_joins_later_sees_the_same(clock: Clock, job: Job) -> None:
