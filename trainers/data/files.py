@@ -129,14 +129,18 @@ def _open_parquet(path: Path) -> _TableFile:
 
 def _open_csv(path: Path, delimiter: str) -> _TableFile:
     parse = pa.csv.ParseOptions(delimiter=delimiter)
+    in_order = pa.csv.ReadOptions(use_threads=False)
 
     def read(names: list[str]) -> pa.Table:
         convert = pa.csv.ConvertOptions(
             include_columns=names, strings_can_be_null=True, quoted_strings_can_be_null=False
         )
-        return pa.csv.read_csv(path, parse_options=parse, convert_options=convert)
+        try:
+            return pa.csv.read_csv(path, parse_options=parse, convert_options=convert)
+        except pa.ArrowInvalid:  # several threads do not know the number of the row
+            return pa.csv.read_csv(path, in_order, parse, convert)
 
-    with pa.csv.open_csv(path, parse_options=parse) as reader:
+    with pa.csv.open_csv(path, in_order, parse) as reader:
         return _TableFile(reader.schema.names, read)
 
 
