@@ -14,9 +14,10 @@
 Nothing here knows what a parameter does, nor by which method a space is searched.
 """
 
+from tune_jobs.problem import Problem
 from tune_jobs.search_spaces.catalogue import READY_SPACES, ReadySpace, ready_space
 from tune_jobs.search_spaces.domains import Choice, Domain, Float, Int
-from tune_jobs.search_spaces.errors import Problem, SearchSpaceError
+from tune_jobs.search_spaces.errors import SearchSpaceError
 from tune_jobs.search_spaces.parsing import parse_space
 from tune_jobs.search_spaces.space import Parameter, SearchSpace
 from tune_jobs.search_spaces.wandb_sweeps import ImportedSweep, import_sweep

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from tune_jobs.search_spaces.errors import Problem, SearchSpaceError, suggestion
+from tune_jobs.problem import Problem
+from tune_jobs.search_spaces.errors import SearchSpaceError, suggestion
 from tune_jobs.search_spaces.parsing import parse_space
 from tune_jobs.search_spaces.space import SearchSpace
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from tune_jobs.search_spaces.errors import Problem, SearchSpaceError
+from tune_jobs.problem import Problem
+from tune_jobs.search_spaces.errors import SearchSpaceError
 from tune_jobs.search_spaces.values import canonical, exact, is_number, is_whole, kind, plain, show
 
 _INT64 = 2**63

@@ -7,25 +7,9 @@ The user mends what `problems` names; a retry with the same input is pointless.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from difflib import get_close_matches
 
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing that is wrong, and where."""
-
-    path: str
-    """Dotted, relative to what was checked: `lr.low` in a space; empty for the whole."""
-    message: str
-    """What was given, what is valid, what to do."""
-
-    def under(self, prefix: str) -> "Problem":
-        """The same problem as seen from one level above."""
-        return Problem(f"{prefix}.{self.path}" if self.path else prefix, self.message)
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.message}" if self.path else self.message
+from tune_jobs.problem import Problem
 
 
 class SearchSpaceError(ValueError):

@@ -15,8 +15,9 @@ A constant that is a mapping is written `{values: [{…}]}`.
 from collections.abc import Mapping
 from typing import Any
 
+from tune_jobs.problem import Problem
 from tune_jobs.search_spaces.domains import Choice, Domain, Float, Int
-from tune_jobs.search_spaces.errors import Problem, SearchSpaceError, suggestion
+from tune_jobs.search_spaces.errors import SearchSpaceError, suggestion
 from tune_jobs.search_spaces.space import Conditions, Parameter, SearchSpace, space_problems
 from tune_jobs.search_spaces.values import is_number, is_whole, kind, show
 

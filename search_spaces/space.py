@@ -13,8 +13,9 @@ from random import Random
 from types import MappingProxyType
 from typing import Any
 
+from tune_jobs.problem import Problem
 from tune_jobs.search_spaces.domains import Domain
-from tune_jobs.search_spaces.errors import Problem, SearchSpaceError, suggestion
+from tune_jobs.search_spaces.errors import SearchSpaceError, suggestion
 from tune_jobs.search_spaces.values import canonical, kind, show
 
 Conditions = Mapping[str, tuple[Any, ...]]

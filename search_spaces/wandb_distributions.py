@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tune_jobs.problem import Problem
 from tune_jobs.search_spaces.domains import Choice, Domain, Float, Int
-from tune_jobs.search_spaces.errors import Problem, SearchSpaceError, suggestion
+from tune_jobs.search_spaces.errors import SearchSpaceError, suggestion
 from tune_jobs.search_spaces.values import exact, is_number, is_whole, kind, show
 
 Numbers = Mapping[str, Any]

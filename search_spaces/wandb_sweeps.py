@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tune_jobs.search_spaces.errors import Problem, SearchSpaceError, suggestion
+from tune_jobs.problem import Problem
+from tune_jobs.search_spaces.errors import SearchSpaceError, suggestion
 from tune_jobs.search_spaces.space import Parameter, SearchSpace
 from tune_jobs.search_spaces.values import is_whole, kind, show
 from tune_jobs.search_spaces.wandb_distributions import read_domain

@@ -26,7 +26,7 @@ sees a traceback for any of them.
 from collections.abc import Sequence
 from pathlib import Path
 
-from tune_jobs.search_spaces import Problem
+from tune_jobs.problem import Problem
 
 
 class TuneJobsError(Exception):

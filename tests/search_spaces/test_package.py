@@ -23,7 +23,8 @@ def test_importing_the_package_imports_no_heavy_library() -> None:
     assert "tune_jobs.search_spaces" in json.loads(loaded)
     assert set(HEAVY).isdisjoint(json.loads(loaded))
     ours = {name for name in json.loads(loaded) if name.startswith("tune_jobs.")}
-    assert {name for name in ours if not name.startswith("tune_jobs.search_spaces")} == set()
+    others = {name for name in ours if not name.startswith("tune_jobs.search_spaces")}
+    assert others <= {"tune_jobs.problem", "tune_jobs.text"}  # leaves, on which everything may build
 
 
 def test_every_export_is_listed_once_and_exists() -> None:

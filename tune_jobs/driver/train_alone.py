@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import tune_jobs
 from tune_jobs.driver.preparation import prepare, threads_of
 from tune_jobs.errors import JobError, TrainingFailed
 from tune_jobs.job.checks import check_configuration
@@ -88,4 +87,4 @@ def _faults_told() -> Iterator[None]:
 
 def _is_users(frame: traceback.FrameSummary) -> bool:
     path = Path(frame.filename)
-    return "site-packages" not in path.parts and not path.is_relative_to(Path(tune_jobs.__file__).parent)
+    return "site-packages" not in path.parts and not path.is_relative_to(Path(__file__).parents[1])
