@@ -16,8 +16,8 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
 
-from benchmarks.curves import Table
-from benchmarks.replay import Contestant, Curve, Results
+from tests.simulation.curve_tables import Table
+from tests.simulation.replay import Contestant, Curve, Results
 from tune_jobs.job.settings import LimitSettings, SchedulerSettings, SearchSettings
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal, Listener

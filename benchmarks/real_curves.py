@@ -31,9 +31,9 @@ if not __package__:  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.command_line import at_least, positive
-from benchmarks.curves import Array, Table
 from benchmarks.regret import reachable
 from benchmarks.runs import ONE_THREAD
+from tests.simulation.curve_tables import Array, Table
 from tune_jobs.search_spaces import SearchSpace, parse_space
 from tune_jobs.trainers import Trainer
 from tune_jobs.trainers.data.prepare import PreparedData, prepare_data

@@ -9,19 +9,9 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from benchmarks.curves import Array, BadCurves, Table
 from benchmarks.staircases import lowest_finite_so_far
-
-
-class Step(NamedTuple):
-    """One step of one trial."""
-
-    configuration: int
-    """In the table."""
-    number: int
-    """Of the trial's steps, from 1."""
-    loss: float
-    """On validation rows."""
+from tests.simulation.curve_tables import Array, BadCurves, Table
+from tests.simulation.replay import Step
 
 
 class Estimate(NamedTuple):

@@ -29,12 +29,12 @@ if not __package__:  # run as a file
 
 from benchmarks.command_line import positive
 from benchmarks.contestants import ROWS
-from benchmarks.curves import BadCurves, Table, load_table, load_tables
 from benchmarks.regret import Estimate, Scale, difference, estimate, lowest_so_far, selected
-from benchmarks.replay import Clock, replay
 from benchmarks.runs import ONE_THREAD
 from benchmarks.staircases import Staircase, falls, value_at
 from benchmarks.timing import machine_line, machine_shape
+from tests.simulation.curve_tables import BadCurves, Table, load_table, load_tables
+from tests.simulation.replay import Clock, replay
 
 MARKS = (100, 200, 400, 700, 1_000)
 """Steps after which regret is shown."""

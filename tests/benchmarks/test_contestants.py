@@ -5,10 +5,9 @@ from functools import partial
 import pytest
 
 from benchmarks.contestants import ROWS, as_a_run, as_documented, tune_jobs
-from benchmarks.curves import Table
-from benchmarks.regret import Step
-from benchmarks.replay import replay
-from tests.benchmarks.conftest import MakeTable
+from tests.simulation.curve_tables import Table
+from tests.simulation.made_up_tables import MakeTable
+from tests.simulation.replay import Step, replay
 from tune_jobs.record.events import CheckpointWritten, EpochsReported, Event, Status, TrialCreated, TrialEnded
 from tune_jobs.worker.reporting import SCORE, TIME, Report
 

@@ -4,7 +4,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.curves import Table, load_table
 from benchmarks.real_curves import (
     TASKS,
     drawn,
@@ -16,7 +15,8 @@ from benchmarks.real_curves import (
     save_table,
     train_curve,
 )
-from tests.benchmarks.conftest import MakeTable
+from tests.simulation.curve_tables import Table, load_table
+from tests.simulation.made_up_tables import MakeTable
 from tune_jobs.search_spaces import Choice
 from tune_jobs.trainers import Trainer
 from tune_jobs.trainers.data.prepare import prepare_data

@@ -3,8 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.curves import BadCurves, Table
-from benchmarks.regret import Scale, Step, difference, estimate, lowest_so_far, reachable, selected
+from benchmarks.regret import Scale, difference, estimate, lowest_so_far, reachable, selected
+from tests.simulation.curve_tables import BadCurves, Table
+from tests.simulation.replay import Step
 
 NAN, INF = math.nan, math.inf
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from benchmarks.contestants import ROWS
-from benchmarks.curves import Table
 from benchmarks.search_quality import (
     Assignment,
     Outcome,
@@ -24,7 +23,8 @@ from benchmarks.search_quality import (
     task_table,
     to_json,
 )
-from tests.benchmarks.conftest import MakeTable
+from tests.simulation.curve_tables import Table
+from tests.simulation.made_up_tables import MakeTable
 
 SCRIPT = Path(main.__code__.co_filename)
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "curves"

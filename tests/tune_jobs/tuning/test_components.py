@@ -13,10 +13,10 @@ import pytest
 from optuna.storages import InMemoryStorage
 
 from benchmarks.contestants import as_a_run
-from benchmarks.curves import Table
-from benchmarks.replay import Contestant, replay
 from tests.benchmarks import conftest as curves
-from tests.benchmarks.conftest import MakeTable
+from tests.simulation.curve_tables import Table
+from tests.simulation.made_up_tables import MakeTable
+from tests.simulation.replay import Contestant, replay
 from tests.tune_jobs.search import conftest as search
 from tune_jobs.job.settings import LimitSettings, SchedulerSettings, SearchSettings
 from tune_jobs.record.events import (

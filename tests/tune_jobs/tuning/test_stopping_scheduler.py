@@ -11,10 +11,10 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from benchmarks.contestants import as_a_run
-from benchmarks.curves import Table
-from benchmarks.replay import Contestant, replay
 from tests.benchmarks import conftest as curves
-from tests.benchmarks.conftest import MakeTable
+from tests.simulation.curve_tables import Table
+from tests.simulation.made_up_tables import MakeTable
+from tests.simulation.replay import Contestant, replay
 from tests.tune_jobs.search import conftest as search
 from tests.tune_jobs.search.conftest import created, ended, reported
 from tests.tune_jobs.tuning.test_components import plan_of

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.curves import (
+from tests.simulation.curve_tables import (
     BadCurves,
     Table,
     UnusedConfigurations,

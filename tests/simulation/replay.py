@@ -1,4 +1,4 @@
-"""Replays a table of learning curves through a scheduler and a searcher of Ray Tune, on a simulated clock.
+"""Replay a table of learning curves through a scheduler and a searcher of Ray Tune, on a simulated clock.
 
 Workers train one trial each, without waiting for one another; a step of a curve takes about one unit of time. The
 controller here stands in for Ray Tune's `TuneController` (Ray 2.60) and calls scheduler, searcher and callbacks in
@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from ray.tune import Callback
 from ray.tune.experiment import Trial
@@ -18,8 +18,7 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.search_generator import SearchGenerator
 
-from benchmarks.curves import Table, UnusedConfigurations
-from benchmarks.regret import Step
+from tests.simulation.curve_tables import Table, UnusedConfigurations
 
 Curve = Iterable[tuple[float, float]]
 """Training and validation loss after each step."""
@@ -54,6 +53,17 @@ class Clock:
     """A worker is up at some moment before this, drawn uniformly."""
     jitter: float = 0.1
     """A step takes 1, give or take up to half of this, drawn uniformly: no order of trials is an artefact."""
+
+
+class Step(NamedTuple):
+    """One step of one trial."""
+
+    configuration: int
+    """In the table."""
+    number: int
+    """Of the trial's steps, from 1."""
+    loss: float
+    """On validation rows."""
 
 
 class Stuck(Exception):

@@ -10,9 +10,8 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import ConcurrencyLimiter, Searcher
 
-from benchmarks.curves import Table
-from benchmarks.regret import Step
-from benchmarks.replay import Clock, Contestant, Curve, Results, Stuck, replay
+from tests.simulation.curve_tables import Table
+from tests.simulation.replay import Clock, Contestant, Curve, Results, Step, Stuck, replay
 
 EVEN = Clock(workers=2, start=0.0, jitter=0.0)
 """Each step takes exactly 1; of what happens at the same time, what was begun first comes first."""

@@ -1,0 +1,5 @@
+"""Tables of made-up learning curves for the tests of the simulator."""
+
+from tests.simulation.made_up_tables import make_table
+
+__all__ = ["make_table"]
