@@ -13,7 +13,7 @@ import pytest
 from optuna.storages import InMemoryStorage
 
 from benchmarks.contestants import as_a_run
-from tests.benchmarks import conftest as curves
+from tests.simulation import made_up_tables as curves
 from tests.simulation.curve_tables import Table
 from tests.simulation.made_up_tables import MakeTable
 from tests.simulation.replay import Contestant, replay
