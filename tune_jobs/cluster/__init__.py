@@ -5,5 +5,6 @@
 - `node_checks`: does every node have the same software, and see the run's storage?
 - `storage_check`: a file that one node writes and all others find.
 - `joining_nodes`: the same questions to machines that join later.
+- `ray_internals`: the private parts of Ray that these rest on.
 - `placement`: trials that no node takes up.
 """

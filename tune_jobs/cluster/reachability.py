@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
+from tune_jobs.cluster.ray_internals import cluster_metadata, require_token, running_head
 from tune_jobs.errors import ResourceError
 from tune_jobs.versions import differences, versions_here
 
@@ -71,15 +72,13 @@ def check_address(address: str) -> str:
 def _resolved(address: str) -> str:
     if address != "auto":
         return address
-    from ray._private.services import canonicalize_bootstrap_address  # noqa: PLC0415 (no public way to ask)
-
-    found = canonicalize_bootstrap_address("auto")
+    found = running_head()
     if found is None:
         raise ResourceError(
             "--address auto: no Ray was started on this machine; start one with `ray start`, or give HOST:PORT of a "
             "running head node"
         )
-    return str(found)
+    return found
 
 
 def _connect(address: str) -> None:
@@ -110,21 +109,16 @@ def _ask(address: str) -> Mapping[str, str] | None:
 
 def main(address: str) -> None:
     """Asks, and prints the answer as JSON."""
-    from ray._private.authentication import authentication_token_setup  # noqa: PLC0415
-    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # noqa: PLC0415 (it is compiled)
-    from ray.exceptions import AuthenticationError  # noqa: PLC0415
+    from ray.exceptions import AuthenticationError  # noqa: PLC0415 (imports Ray)
 
     try:
-        # Without one, the client would end the process.
-        authentication_token_setup.ensure_token_if_auth_enabled(create_token_if_missing=False)
+        require_token()
     except AuthenticationError:
         refused = f"RAY_AUTH_MODE is token, and there is no token; {_HOW_TO_BE_LET_IN}"
         print(json.dumps({_REFUSED: refused}))  # noqa: T201 (to the asker)
         return
     try:
-        client = GcsClient(address=address)
-        said = client.internal_kv_get(b"CLUSTER_METADATA", b"cluster", timeout=SECONDS_TO_CONNECT)
-        answer = json.loads(said)
+        answer = json.loads(cluster_metadata(address, SECONDS_TO_CONNECT))
     except AuthenticationError:
         answer = {_REFUSED: token_refused(sent=os.environ.get("RAY_AUTH_MODE") == "token")}
     print(json.dumps(answer))  # noqa: T201 (to the asker)

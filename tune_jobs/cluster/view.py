@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tune_jobs.cluster.capacity import Bundle, Cluster, Node, NodeGroup
+from tune_jobs.cluster.ray_internals import free_resources_of_nodes
 from tune_jobs.errors import JobError
 from tune_jobs.job.file import read_yaml
 
@@ -72,10 +73,7 @@ def is_head() -> bool:
 
 def free_resources() -> list[Bundle]:
     """What is free on each node that is alive."""
-    from ray._private.state import available_resources_per_node  # noqa: PLC0415 (no public way to ask)
-
-    per_node = available_resources_per_node()  # type: ignore[no-untyped-call]  # Ray is typed in parts
-    return list(per_node.values())
+    return list(free_resources_of_nodes().values())
 
 
 def groups_at(home: Path) -> tuple[NodeGroup, ...]:

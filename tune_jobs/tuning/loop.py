@@ -2,15 +2,12 @@
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray import cloudpickle, tune
+from ray import tune
 from ray.tune.experiment import Trial
-from ray.tune.progress_reporter import TrialProgressCallback
 
 from tune_jobs.cluster.capacity import Capacity, Node
 from tune_jobs.cluster.joining_nodes import JoiningNodes
@@ -32,10 +29,17 @@ from tune_jobs.record.events import (
 from tune_jobs.record.live import LiveRun
 from tune_jobs.record.storage_failures import storage_failures
 from tune_jobs.tuning.components import Components, TuningPlan, open_components
-from tune_jobs.tuning.promotion_scheduler import trial_id_of
-from tune_jobs.tuning.ray_patches import trainables_remembered
-from tune_jobs.tuning.ray_session import dead_server, environment
-from tune_jobs.tuning.worker_loss import WorkerLoss, failure_after, loss_by, memory_kills_end_actors
+from tune_jobs.tuning.ray_patches import (
+    ProgressCallback,
+    actor_of,
+    dead_server,
+    last_error_of,
+    memory_kills_end_actors,
+    trainables_remembered,
+    trial_id_of,
+)
+from tune_jobs.tuning.ray_session import environment
+from tune_jobs.tuning.worker_loss import WorkerLoss, failure_after, loss_by
 from tune_jobs.worker.group import SECONDS_TO_START, train_data_parallel
 from tune_jobs.worker.reporting import Report
 from tune_jobs.worker.trial import TrialTask, train_trial
@@ -160,10 +164,8 @@ class _Interrupted(Exception):
     """Has Ray Tune end all workers, and does not leave this module."""
 
 
-class JournalCallback(TrialProgressCallback):
+class JournalCallback(ProgressCallback):
     """Writes what Ray Tune tells of trials into the journal, and ends trials that hang.
-
-    It takes the place of Ray Tune's own progress callback, which would print trials that it has no result of.
 
     Args:
         run: whose record follows the journal.
@@ -206,7 +208,9 @@ class JournalCallback(TrialProgressCallback):
             raise _Interrupted
         for trial in trials:
             if trial.status == Trial.ERROR and not self._has_ended(trial):
-                self._fail(trial, loss_by(_error_of(trial)).reason)  # Ray Tune could not hand it to a worker
+                self._fail(
+                    trial, loss_by(last_error_of(trial)).reason
+                )  # Ray Tune could not hand it to a worker
         if self._joining is not None:
             self._joining.check()
         if self._placement is not None:
@@ -214,7 +218,7 @@ class JournalCallback(TrialProgressCallback):
         if self._patience is None:
             return
         for trial, heard in self._heard.items():
-            actor = trial.temporary_state.ray_actor
+            actor = actor_of(trial)
             hangs = trial.status == Trial.RUNNING and time.monotonic() > heard + self._patience
             if hangs and actor is not None and trial not in self._hung:
                 self._hung.add(trial)
@@ -300,7 +304,7 @@ class JournalCallback(TrialProgressCallback):
             self._hung.discard(trial)
             limit = f"{self._patience:g} s (`limits.minutes_per_epoch`)"
             return WorkerLoss(f"no epoch for {limit}, so its worker was ended")
-        return loss_by(_error_of(trial))
+        return loss_by(last_error_of(trial))
 
 
 def trial_ending(report: Report | None, waiting_ended: str | None = None) -> tuple[Status, str, str]:
@@ -321,11 +325,3 @@ def trial_ending(report: Report | None, waiting_ended: str | None = None) -> tup
     if report.outcome is None:
         return Status.STOPPED_EARLY, STOPPED_BY_SCHEDULER.format(epoch=report.epoch), ""
     return (Status.COMPLETED if report.full_length else Status.STOPPED_EARLY), report.outcome, ""
-
-
-def _error_of(trial: Trial) -> Exception | str | None:
-    """What Ray Tune has kept of the trial's last failure, in a file that it copies to the run folder much later."""
-    with suppress(Exception):  # whatever the error of somebody else's code needs may be missing here
-        error: Exception = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
-        return error
-    return trial.error_file and Path(trial.error_file).read_text(errors="replace")

@@ -12,6 +12,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from tune_jobs.record.events import Event, TrialPromoted, TrialWaits
 from tune_jobs.scheduling.rungs import Decision, RungTables
+from tune_jobs.tuning.ray_patches import mend_handover, stop_ended, trial_id_of
 from tune_jobs.tuning.report_recorder import ReportLog
 
 
@@ -117,28 +118,3 @@ class PromotionScheduler(TrialScheduler):
 
     def restore(self, checkpoint_path: str) -> None:
         """Does nothing; see `save`."""
-
-
-def mend_handover(tune_controller: Any, trial: Trial) -> None:
-    """Has a trial that was to take up an idle worker, which had died in the meantime, take up another.
-
-    Ray Tune (2.60) puts it back, but holds it for one that is being handed to a worker, so that no other worker
-    would take it; and it hears of the death a second time, which would fail a pending trial, and spares one that
-    is paused.
-    """
-    handed_over: set[Trial] = getattr(tune_controller, "_resetting_trials", set())
-    if trial in handed_over:
-        handed_over.discard(trial)
-        tune_controller._set_trial_status(trial, Trial.PAUSED)
-
-
-def stop_ended(tune_controller: Any, ended: Callable[[str], bool]) -> None:
-    """Stops the trials that Ray Tune would retry once more, although they have lost their last worker."""
-    for trial in tune_controller.get_trials():
-        if trial.status in {Trial.PENDING, Trial.PAUSED} and ended(trial_id_of(trial)):
-            tune_controller.stop_trial(trial)
-
-
-def trial_id_of(trial: Trial) -> str:
-    """The id that the journal has for a trial of Ray Tune."""
-    return str(trial.config["trial_id"])

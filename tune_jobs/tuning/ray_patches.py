@@ -1,19 +1,106 @@
-"""Ray Tune's register of trainables, asked once a run.
+"""The private and undocumented parts of Ray (2.60) on which the driver rests, and what is changed in them.
 
-Ray Tune (2.60) asks a server for the trainable about three times a trial, and unpickles it anew: with many short
-trials that is a fifth of the driver's time. A run has one trainable, and it does not change.
+Each has one test in `tests/tune_jobs/tuning/test_ray_patches.py` that fails if another Ray changes the part. Workers
+and clusters rest on others: see `worker.train_group` and `cluster.ray_internals`.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
+from ray import cloudpickle
+from ray._private import serialization, worker
+from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune import registry as ray_registry
+from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
+
+_SERVERS = ("gcs_server", "raylet")
+"""Names of the processes of Ray that a run cannot continue without."""
+
+
+class ProgressCallback(TrialProgressCallback):
+    """Replaces Ray Tune's own progress callback, which would print trials that it has no result of."""
+
+
+def trial_id_of(trial: Trial) -> str:
+    """Return the id that the journal has for a trial of Ray Tune, which makes ids of its own."""
+    return str(trial.config["trial_id"])
+
+
+def actor_of(trial: Trial) -> Any:
+    """Return the actor that trains a trial; None if it has none."""
+    return trial.temporary_state.ray_actor
+
+
+def last_error_of(trial: Trial) -> Exception | str | None:
+    """Return the error of a trial's last failure, or its text; None if nothing is known.
+
+    Ray Tune keeps it in files. It copies them to the run folder much later.
+    """
+    with suppress(Exception):  # the error may need code that is missing here
+        error: Exception = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+        return error
+    return trial.error_file and Path(trial.error_file).read_text(errors="replace")
+
+
+def dead_server() -> str | None:
+    """Return the name of a server of this process's own Ray that has died; Ray would end the process for it."""
+    node = worker._global_node
+    dead: list[str] = [] if node is None else [name for name, _ in node.dead_processes()]
+    return next((name for name in _SERVERS if name in dead), None)
+
+
+def mend_handover(tune_controller: Any, trial: Trial) -> None:
+    """Make a trial available again that Ray Tune handed to an idle worker which had died in the meantime.
+
+    Ray Tune takes the trial back and continues to count it among those that are being handed over, so no other worker
+    would get it. It is also notified of the death a second time. That notice fails a pending trial and spares a
+    paused one.
+    """
+    handed_over: set[Trial] = getattr(tune_controller, "_resetting_trials", set())
+    if trial in handed_over:
+        handed_over.discard(trial)
+        tune_controller._set_trial_status(trial, Trial.PAUSED)
+
+
+def stop_ended(tune_controller: Any, ended: Callable[[str], bool]) -> None:
+    """Stop the trials that Ray Tune would retry although they have lost their last worker."""
+    for trial in tune_controller.get_trials():
+        if trial.status in {Trial.PENDING, Trial.PAUSED} and ended(trial_id_of(trial)):
+            tune_controller.stop_trial(trial)
+
+
+class WorkerOutOfMemory(OutOfMemoryError, RayActorError):
+    """Ray's memory monitor has ended a worker: an error of its actor, like any other death."""
+
+    def __init__(self, message: str) -> None:
+        RayActorError.__init__(self, error_msg=message)
+        self.message = message
+
+
+@contextmanager
+def memory_kills_end_actors() -> Iterator[None]:
+    """Let Ray Tune retry a trial whose worker was ended by Ray's memory monitor.
+
+    Ray raises an error of a kind of its own for that. Ray Tune does not know the kind and would end the run.
+    """
+    raised_by_ray = vars(serialization)
+    raised_by_ray["OutOfMemoryError"] = WorkerOutOfMemory
+    try:
+        yield
+    finally:
+        raised_by_ray["OutOfMemoryError"] = OutOfMemoryError
 
 
 @contextmanager
 def trainables_remembered() -> Iterator[None]:
-    """Has what is asked for inside be fetched once; a Ray that keeps its register elsewhere is left as it is."""
+    """Fetch each trainable once from Ray Tune's register; a Ray that keeps its register elsewhere stays as it is.
+
+    Ray Tune asks a server for the trainable about three times a trial and unpickles it each time: with many short
+    trials that is a fifth of the driver's time. A run has one trainable, and it does not change.
+    """
     registry: Any = getattr(ray_registry, "_global_registry", None)
     if registry is None:
         yield

@@ -5,7 +5,7 @@ import os
 import secrets
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -44,8 +44,6 @@ SECONDS_TO_END = 5.0
 """A run whose Ray has died may take this long to end in order."""
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Whatever its name says: Ray then keeps to 127.0.0.1. It is read when Ray is imported for the first time."""
-_SERVERS = ("gcs_server", "raylet")
-"""Processes of Ray without which nothing goes on."""
 _AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
 _TOKEN = secrets.token_hex(32)
 """One for all runs of a process, since Ray remembers the first that it sees."""
@@ -91,6 +89,8 @@ def _check_version(installed: str) -> None:
 def _started(address: str | None, modules: Sequence[UserModule]) -> Iterator[None]:
     import ray  # noqa: PLC0415
 
+    from tune_jobs.tuning.ray_patches import dead_server  # noqa: PLC0415 (imports Ray)
+
     with nullcontext() if address else ended_with_this_process(_temporary_folder()):
         try:
             with handlers_restored():
@@ -103,7 +103,9 @@ def _started(address: str | None, modules: Sequence[UserModule]) -> Iterator[Non
                 ray.shutdown()
             raise
         over = threading.Event()
-        threading.Thread(target=_watch_servers, args=(over,), name="Ray's servers", daemon=True).start()
+        threading.Thread(
+            target=_watch_servers, args=(over, dead_server), name="Ray's servers", daemon=True
+        ).start()
         try:
             yield
         finally:
@@ -111,22 +113,13 @@ def _started(address: str | None, modules: Sequence[UserModule]) -> Iterator[Non
             over.set()
 
 
-def dead_server() -> str | None:
-    """The name of a server of this process's own Ray that has died; Ray itself would end the process for it."""
-    from ray._private import worker  # noqa: PLC0415 (Ray has no public way to ask)
-
-    node = worker._global_node
-    dead: list[str] = [] if node is None else [name for name, _ in node.dead_processes()]
-    return next((name for name in _SERVERS if name in dead), None)
-
-
-def _watch_servers(over: threading.Event) -> None:
+def _watch_servers(over: threading.Event, dead: Callable[[], str | None]) -> None:
     """Ends this process where a server of Ray has died and nothing else does: a call to Ray may wait for a minute.
 
     Ray would then end it by itself. Nothing is lost by it: what was reported is on disk.
     """
     while not over.wait(SECONDS_BETWEEN_LOOKS):
-        server = dead_server()
+        server = dead()
         if server is not None and not over.wait(SECONDS_TO_END):
             print(  # noqa: T201 (the error stream of a command)
                 f"tune-jobs: Ray's process {server} died, as it does where a signal goes to all processes of a group, "

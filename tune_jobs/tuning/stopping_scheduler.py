@@ -19,7 +19,7 @@ from tune_jobs.job.settings import SchedulerSettings
 from tune_jobs.record.events import EpochsReported, Event, Status, TrialCreated, TrialEnded
 from tune_jobs.trainers.scores import BestEpoch, better
 from tune_jobs.trainers.settings import ScoreSettings
-from tune_jobs.tuning.promotion_scheduler import mend_handover, stop_ended, trial_id_of
+from tune_jobs.tuning.ray_patches import mend_handover, stop_ended, trial_id_of
 from tune_jobs.tuning.report_recorder import ReportLog
 from tune_jobs.worker.reporting import SCORE, TIME
 

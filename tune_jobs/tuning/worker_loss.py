@@ -1,12 +1,9 @@
 """Why a trial lost its worker, in plain words, and whether its machine was to blame."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ray._private import serialization
-from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayTaskError
+from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayTaskError
 
 MOST_MACHINES_LOST = 5
 """A trial may lose so many machines in a row without one more epoch in between: more are hardly chance."""
@@ -27,28 +24,6 @@ class WorkerLoss:
 
     reason: str
     of_node: bool = False
-
-
-class WorkerOutOfMemory(OutOfMemoryError, RayActorError):
-    """Ray's memory monitor has ended a worker: an error of its actor, like any other death."""
-
-    def __init__(self, message: str) -> None:
-        RayActorError.__init__(self, error_msg=message)
-        self.message = message
-
-
-@contextmanager
-def memory_kills_end_actors() -> Iterator[None]:
-    """Has Ray Tune retry a trial whose worker Ray's memory monitor has ended.
-
-    Ray (2.60) raises an error of its own for that, of which Ray Tune knows nothing: it would end the run.
-    """
-    raised_by_ray = vars(serialization)
-    raised_by_ray["OutOfMemoryError"] = WorkerOutOfMemory
-    try:
-        yield
-    finally:
-        raised_by_ray["OutOfMemoryError"] = OutOfMemoryError
 
 
 def loss_by(error: Exception | str | None) -> WorkerLoss:

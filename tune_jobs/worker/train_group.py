@@ -3,6 +3,9 @@
 Ray Train (2.60) would make a placement group of its own beside the trial's, and wait for it: trials would take
 twice what they need, and wait for each other. It would also ask the cluster's autoscaler once more for what Ray
 Tune has asked for, and start actors that watch over all this.
+
+This is the one module of the workers that rests on private parts of Ray. They stand here and not in
+`tuning.ray_patches`, because workers import nothing of the driver.
 """
 
 import os

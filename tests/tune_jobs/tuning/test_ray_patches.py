@@ -1,14 +1,158 @@
-"""A trainable is fetched once a run, and the next run fetches its own."""
+"""The private parts of Ray that the driver rests on: each test fails if another Ray changes its part."""
 
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from ray._private import serialization, worker
+from ray._private.node import Node
+from ray.core.generated.common_pb2 import ErrorType, RayErrorInfo
+from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune import registry as ray_registry
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Trial
 from ray.tune.registry import TRAINABLE_CLASS, _global_registry
 
-from tune_jobs.tuning.ray_patches import trainables_remembered
+from tune_jobs.tuning.ray_patches import (
+    WorkerOutOfMemory,
+    actor_of,
+    dead_server,
+    last_error_of,
+    memory_kills_end_actors,
+    mend_handover,
+    stop_ended,
+    trainables_remembered,
+    trial_id_of,
+)
 
 NAME = "of the tests"
+
+
+def trial_of(trial_id: str, **how: Any) -> Trial:
+    return Trial(NAME, config={"trial_id": trial_id}, stub=True, **how)
+
+
+# Trials
+
+
+def test_a_trial_carries_our_id_and_its_actor() -> None:
+    class Actor:
+        class get_auto_filled_metrics:  # noqa: N801 (the name is Ray's)
+            @staticmethod
+            def remote(**_: Any) -> None:
+                return
+
+    trial, actor = trial_of("0007"), Actor()
+    assert trial_id_of(trial) == "0007" != trial.trial_id
+    assert actor_of(trial) is None
+    trial.set_ray_actor(actor)
+    assert actor_of(trial) is actor
+
+
+def test_the_last_error_of_a_trial_is_what_ray_tune_was_told(tmp_path: Path) -> None:
+    trial = trial_of("0007")
+    trial.storage = SimpleNamespace(trial_driver_staging_path=str(tmp_path))
+    assert last_error_of(trial) is None
+    trial.handle_error(ValueError("of another kind"))
+    assert "of another kind" in str(last_error_of(trial))
+    trial.handle_error(RayActorError(error_msg="it is gone"))
+    error = last_error_of(trial)
+    assert isinstance(error, RayActorError)
+    assert "it is gone" in str(error)
+
+
+class Controller(TuneController):
+    """Ray Tune's own, which has trials and has started nothing."""
+
+    def __init__(self, *trials: Trial) -> None:
+        super().__init__(reuse_actors=True)
+        for trial in trials:
+            self.add_trial(trial)
+
+
+@pytest.fixture(scope="module")
+def ray_running() -> Iterator[None]:
+    from tune_jobs.tuning.ray_session import ray_connection
+
+    with ray_connection():
+        yield
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_running")
+def test_a_trial_that_was_being_handed_over_can_be_chosen_again() -> None:
+    trial = trial_of("0007")
+    controller = Controller(trial)
+    controller._resetting_trials.add(trial)
+    assert controller._maybe_reuse_cached_actor(trial), "Ray Tune gives it no other worker"
+    mend_handover(controller, trial)
+    assert trial.status == Trial.PAUSED
+    assert trial in controller._paused_trials
+    assert not controller._maybe_reuse_cached_actor(trial)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_running")
+def test_trials_that_have_ended_are_retried_no_more() -> None:
+    ended, open_ = trial_of("0000"), trial_of("0001")
+    controller = Controller(ended, open_)
+    stop_ended(controller, lambda trial_id: trial_id == "0000")
+    assert [trial.status for trial in (ended, open_)] == [Trial.TERMINATED, Trial.PENDING]
+
+
+# Processes
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_running")
+def test_the_servers_of_ray_are_known_by_their_names() -> None:
+    processes = worker._global_node.all_processes
+    assert {"raylet", "gcs_server"} <= processes.keys()
+    assert processes["raylet"][0].process.poll() is None
+    assert dead_server() is None
+
+
+def test_without_a_ray_no_server_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_global_node", None)
+    assert dead_server() is None
+
+
+def test_a_server_that_died_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    node = Node.__new__(Node)
+    node.all_processes = {"log_monitor": [], "raylet": [SimpleNamespace(process=dead)]}
+    monkeypatch.setattr(worker, "_global_node", node)
+    assert dead_server() == "raylet"
+
+
+def raised_by_ray(message: str) -> Exception:
+    """What Ray makes of the word that its memory monitor has ended a worker."""
+
+    class Context(serialization.SerializationContext):
+        def __init__(self) -> None:
+            pass
+
+        def _deserialize_error_info(self, data: Any, metadata_fields: Any) -> RayErrorInfo:
+            return RayErrorInfo(error_message=message)
+
+    kind = str(ErrorType.Value("OUT_OF_MEMORY")).encode()
+    return Context()._deserialize_object(b"", kind, None, None)
+
+
+def test_a_worker_that_the_memory_monitor_ends_is_a_dead_actor_inside_alone() -> None:
+    with memory_kills_end_actors():
+        error = raised_by_ray("it took too much")
+        assert type(error) is WorkerOutOfMemory
+        assert isinstance(error, RayActorError)
+        assert str(error) == "it took too much"
+    assert type(raised_by_ray("it took too much")) is OutOfMemoryError
+
+
+# The register of trainables
 
 
 @pytest.fixture

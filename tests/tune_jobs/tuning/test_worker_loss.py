@@ -19,7 +19,8 @@ from tune_jobs.job.file import dump_yaml
 from tune_jobs.record.events import WorkerLost
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import read_journal
-from tune_jobs.tuning.worker_loss import WorkerLoss, WorkerOutOfMemory, failure_after, loss_by
+from tune_jobs.tuning.ray_patches import WorkerOutOfMemory
+from tune_jobs.tuning.worker_loss import WorkerLoss, failure_after, loss_by
 
 MakeJob = Callable[..., Job]
 
