@@ -13,7 +13,7 @@ from optuna.trial import TrialState, create_trial
 from optuna.visualization import plot_contour
 
 from tune_jobs.report.scales import axis_title, range_ticks, rounded, value_axis
-from tune_jobs.report.scored_trials import Scored, hover_text
+from tune_jobs.report.scored_trials import ScoredTrials, hover_text
 from tune_jobs.report.style import SCALE, styled
 from tune_jobs.search_spaces import Choice, Float, Int, SearchSpace
 
@@ -25,7 +25,7 @@ PARAMETERS = 3
 """So many of the most important are paired."""
 
 
-def contour_figures(given: Scored, space: SearchSpace, shares: Mapping[str, float]) -> list[go.Figure]:
+def contour_figures(given: ScoredTrials, space: SearchSpace, shares: Mapping[str, float]) -> list[go.Figure]:
     """The score over each pair of the most important parameters that are ranges; none with too few trials.
 
     Optuna draws them: between trials the score is interpolated.
@@ -48,7 +48,9 @@ def contour_figures(given: Scored, space: SearchSpace, shares: Mapping[str, floa
     return figures
 
 
-def _contour(given: Scored, space: SearchSpace, names: tuple[str, str], places: Sequence[int]) -> go.Figure:
+def _contour(
+    given: ScoredTrials, space: SearchSpace, names: tuple[str, str], places: Sequence[int]
+) -> go.Figure:
     """Colours end at the worst quarter of the scores, so that the good region shows its structure."""
     ordered = sorted((given.scores[place] for place in places), key=given.judged_by.cost)
     low, high = sorted(given.scale.clip(score) for score in (ordered[0], ordered[len(ordered) * 3 // 4]))
@@ -80,7 +82,7 @@ def _contour(given: Scored, space: SearchSpace, names: tuple[str, str], places: 
     return styled(figure, height=360, margin={"t": 12}, hovermode="closest", xaxis=across, yaxis=up)
 
 
-def _points(given: Scored, names: tuple[str, str], places: Sequence[int]) -> go.Scatter:
+def _points(given: ScoredTrials, names: tuple[str, str], places: Sequence[int]) -> go.Scatter:
     trials = [given.trials[place] for place in places]
     across, up = ([rounded(float(trial.configuration[name])) for trial in trials] for name in names)
     return go.Scatter(
@@ -111,7 +113,9 @@ def _range(space: SearchSpace, name: str) -> Float | Int:
     return domain
 
 
-def _study(given: Scored, space: SearchSpace, names: tuple[str, str], places: Sequence[int]) -> optuna.Study:
+def _study(
+    given: ScoredTrials, space: SearchSpace, names: tuple[str, str], places: Sequence[int]
+) -> optuna.Study:
     """The trials as Optuna's plot needs them: all complete, with a score as it stands on the figure's scale.
 
     Their values are rounded to a grid of `CELLS` a side, since Optuna's plot has a cell for each pair of values

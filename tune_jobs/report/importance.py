@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState, create_trial
 
-from tune_jobs.report.scored_trials import Scored
+from tune_jobs.report.scored_trials import ScoredTrials
 from tune_jobs.report.style import MAIN, styled
 from tune_jobs.search.optuna_space import to_optuna
 from tune_jobs.search_spaces import SearchSpace
@@ -18,7 +18,7 @@ FEWEST_TRIALS = 20
 """With fewer, importance is mostly chance."""
 
 
-def importances(given: Scored, space: SearchSpace) -> Mapping[str, float]:
+def importances(given: ScoredTrials, space: SearchSpace) -> Mapping[str, float]:
     """Share of each parameter in being among the best tenth, most important first; empty with too few trials.
 
     PED-ANOVA (Watanabe et al. 2023), as Optuna has it: it looks at the order of the scores alone, so that losses
@@ -60,11 +60,11 @@ def importance_figure(shares: Mapping[str, float]) -> go.Figure:
     )
 
 
-def _study(given: Scored, space: SearchSpace) -> optuna.Study:
+def _study(given: ScoredTrials, space: SearchSpace) -> optuna.Study:
     """The trials as Optuna's evaluator needs them: all of them complete, lower values better."""
     most = max(given.costs)
     study = optuna.create_study(direction="minimize")
-    for trial, cost, lost in zip(given.trials, given.costs, given.lost, strict=True):
+    for trial, cost, lost in zip(given.trials, given.costs, given.unscored, strict=True):
         parameters, distributions = to_optuna(space, trial.configuration)
         value = most + abs(most) + 1.0 if lost else cost
         complete = create_trial(

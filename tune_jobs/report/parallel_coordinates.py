@@ -7,7 +7,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from tune_jobs.report.scales import log_place, range_ticks, rounded, value_text
-from tune_jobs.report.scored_trials import Scored
+from tune_jobs.report.scored_trials import ScoredTrials
 from tune_jobs.report.style import SCALE, styled
 from tune_jobs.search_spaces import Choice, SearchSpace
 
@@ -17,7 +17,7 @@ ABSENT = "\N{EN DASH}"
 """Where a parameter does not apply."""
 
 
-def parallel_figure(given: Scored, space: SearchSpace, order: Sequence[str]) -> go.Figure:
+def parallel_figure(given: ScoredTrials, space: SearchSpace, order: Sequence[str]) -> go.Figure:
     """One line a trial through its values of all parameters to its score; axes are dragged and brushed.
 
     Where there are more than `MOST_LINES`, the best half of these are drawn, and an even share of the others.
@@ -53,7 +53,7 @@ def parallel_figure(given: Scored, space: SearchSpace, order: Sequence[str]) -> 
     return styled(figure, height=420, margin={"t": 50, "b": 30, "l": 70, "r": 60})
 
 
-def _drawn(given: Scored) -> list[int]:
+def _drawn(given: ScoredTrials) -> list[int]:
     """Places of the trials that are drawn, the best last, so that they lie on top."""
     costs = given.costs
     order = sorted(range(len(costs)), key=lambda place: costs[place])
@@ -62,7 +62,7 @@ def _drawn(given: Scored) -> list[int]:
     return [*better, *worse[::step]][::-1]
 
 
-def _dimension(given: Scored, space: SearchSpace, name: str, places: Sequence[int]) -> dict[str, Any]:
+def _dimension(given: ScoredTrials, space: SearchSpace, name: str, places: Sequence[int]) -> dict[str, Any]:
     """An axis; where a parameter does not apply, the line goes to a place below it, marked with a dash."""
     domain = space.parameters[name].domain
     if isinstance(domain, Choice):

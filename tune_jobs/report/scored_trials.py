@@ -13,13 +13,13 @@ from tune_jobs.trainers.settings import ScoreSettings
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredTrials:
     """The trials of a run that have been tried far enough to count, in the order of their creation."""
 
     trials: Sequence[TrialRecord]
     scores: Sequence[float]
     """The worst of all for a trial without one."""
-    lost: Sequence[bool]
+    unscored: Sequence[bool]
     """Whether it has no score of its own."""
     judged_by: ScoreSettings
     scale: Scale
@@ -35,7 +35,7 @@ class Scored:
         return [self.judged_by.cost(score) for score in self.scores]
 
 
-def scored(record: RunRecord) -> Scored | None:
+def scored_trials(record: RunRecord) -> ScoredTrials | None:
     """The trials that have a score, and those that failed without one; None where no trial has one.
 
     A trial that was cut off with the run before it had a score tells nothing of its configuration.
@@ -49,17 +49,17 @@ def scored(record: RunRecord) -> Scored | None:
         for trial in record.trials.values()
         if trial.trial_id in own or (trial.status.ended and not trial.cut_off)
     ]
-    return Scored(
+    return ScoredTrials(
         trials=trials,
         scores=[own.get(trial.trial_id, worst) for trial in trials],
-        lost=[trial.trial_id not in own for trial in trials],
+        unscored=[trial.trial_id not in own for trial in trials],
         judged_by=record.score,
         scale=score_scale(own.values(), record.score.mode),
     )
 
 
-def hover_text(given: Scored, place: int) -> str:
+def hover_text(given: ScoredTrials, place: int) -> str:
     """`trial 12: val_loss 0.071, 18 epochs`, for the trial at `place`."""
     trial = given.trials[place]
-    score = "no score" if given.lost[place] else f"{given.metric} {given.scores[place]:.5g}"
+    score = "no score" if given.unscored[place] else f"{given.metric} {given.scores[place]:.5g}"
     return f"trial {trial.number}: {score}, {len(trial.epochs)} epochs"

@@ -14,7 +14,7 @@ from tune_jobs.report.contours import contour_figures
 from tune_jobs.report.importance import importance_figure, importances
 from tune_jobs.report.learning_curves import curves_figure
 from tune_jobs.report.parallel_coordinates import MOST_LINES, parallel_figure
-from tune_jobs.report.scored_trials import Scored, scored
+from tune_jobs.report.scored_trials import ScoredTrials, scored_trials
 from tune_jobs.report.slices import slice_figure
 from tune_jobs.report.timeline import timeline
 from tune_jobs.text import counted
@@ -103,7 +103,7 @@ def _learning_curves(job: Job, record: RunRecord, winner: str | None) -> list[Pa
 
 
 def _hyperparameters(job: Job, record: RunRecord, winner: str | None) -> list[Part]:
-    given, space = scored(record), job.search.space
+    given, space = scored_trials(record), job.search.space
     tried = {name for trial in (given.trials if given else ()) for name in trial.configuration}
     if given is None or not tried:
         return []
@@ -137,7 +137,7 @@ def _hyperparameters(job: Job, record: RunRecord, winner: str | None) -> list[Pa
     return [part for part in parts if part != Part()]
 
 
-def _importance(given: Scored, shares: Mapping[str, float]) -> Part:
+def _importance(given: ScoredTrials, shares: Mapping[str, float]) -> Part:
     if not shares:
         few = f"Importance is not shown: it takes {importance.FEWEST_TRIALS} trials with differing scores, and there "
         return Part(
@@ -152,7 +152,7 @@ def _importance(given: Scored, shares: Mapping[str, float]) -> Part:
     )
 
 
-def _parallel(given: Scored, job: Job, order: Sequence[str]) -> Part:
+def _parallel(given: ScoredTrials, job: Job, order: Sequence[str]) -> Part:
     left_out = ""
     if len(given.trials) > MOST_LINES:
         left_out = f" Of {counted(len(given.trials), 'trial')} an even share of those behind the best 200 is left out."

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 
 from tune_jobs.record.run_record import TrialRecord
 from tune_jobs.report.scales import axis_title, rounded, value_axis, value_text
-from tune_jobs.report.scored_trials import Scored, hover_text
+from tune_jobs.report.scored_trials import ScoredTrials, hover_text
 from tune_jobs.report.style import COLOURS, WINNER, styled
 from tune_jobs.search_spaces import Choice, Domain, SearchSpace
 
@@ -15,7 +15,7 @@ _SPREAD = 0.28
 _GOLDEN = 0.6180339887498949
 
 
-def slice_figure(given: Scored, space: SearchSpace, name: str, winner: str | None) -> go.Figure:
+def slice_figure(given: ScoredTrials, space: SearchSpace, name: str, winner: str | None) -> go.Figure:
     """The score of each trial against its value of the parameter `name`, in the colour of the trial's state.
 
     Scores beyond the axis, and trials without one, stand as crosses at its bad end.
@@ -45,11 +45,12 @@ def slice_figure(given: Scored, space: SearchSpace, name: str, winner: str | Non
     )
 
 
-def _points(given: Scored, domain: Domain, name: str, group: str, places: list[int]) -> go.Scatter:
+def _points(given: ScoredTrials, domain: Domain, name: str, group: str, places: list[int]) -> go.Scatter:
     trials = [given.trials[place] for place in places]
     shown = [given.scale.clip(given.scores[place]) for place in places]
     far = [
-        given.lost[place] or value != given.scores[place] for place, value in zip(places, shown, strict=True)
+        given.unscored[place] or value != given.scores[place]
+        for place, value in zip(places, shown, strict=True)
     ]
     is_winner = group == "winner"
     return go.Scatter(

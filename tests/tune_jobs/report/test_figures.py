@@ -16,7 +16,7 @@ from tune_jobs.report.contours import CELLS, contour_figures
 from tune_jobs.report.importance import FEWEST_TRIALS, importances
 from tune_jobs.report.learning_curves import curves_figure
 from tune_jobs.report.parallel_coordinates import ABSENT, MOST_LINES, parallel_figure
-from tune_jobs.report.scored_trials import Scored, scored
+from tune_jobs.report.scored_trials import ScoredTrials, scored_trials
 from tune_jobs.report.slices import slice_figure
 from tune_jobs.report.style import COLOURS, WINNER
 from tune_jobs.search_spaces import SearchSpace
@@ -30,8 +30,8 @@ def space(make_sections: Callable[..., Mapping[str, Any]]) -> SearchSpace:
     return Job.from_mapping(make_sections()).search.space
 
 
-def given_of(record: RunRecord) -> Scored:
-    given = scored(record)
+def given_of(record: RunRecord) -> ScoredTrials:
+    given = scored_trials(record)
     assert given is not None
     return given
 
@@ -107,7 +107,7 @@ def test_long_curves_of_many_trials_are_thinned_and_keep_rungs_and_ends(make_rec
 def test_without_a_number_there_is_no_figure(make_record: MakeRecord, losses: Sequence[float]) -> None:
     record = make_record([{"losses": losses, "status": Status.FAILED}])
     assert curves_figure(record, (), None) is None
-    assert scored(record) is None
+    assert scored_trials(record) is None
 
 
 def test_trials_without_a_score_count_as_worst_and_those_under_way_do_not_count(
@@ -125,7 +125,7 @@ def test_trials_without_a_score_count_as_worst_and_those_under_way_do_not_count(
     given = given_of(record)
     assert [trial.number for trial in given.trials] == [0, 1, 2]
     assert list(given.scores) == [0.4, 0.9, 0.9]
-    assert list(given.lost) == [False, True, False]
+    assert list(given.unscored) == [False, True, False]
 
 
 def test_what_decides_the_score_is_most_important(make_record: MakeRecord, space: SearchSpace) -> None:
