@@ -64,9 +64,9 @@ def _study(given: ScoredTrials, space: SearchSpace) -> optuna.Study:
     """The trials as Optuna's evaluator needs them: all of them complete, lower values better."""
     most = max(given.costs)
     study = optuna.create_study(direction="minimize")
-    for trial, cost, lost in zip(given.trials, given.costs, given.unscored, strict=True):
+    for trial, cost, unscored in zip(given.trials, given.costs, given.unscored, strict=True):
         parameters, distributions = to_optuna(space, trial.configuration)
-        value = most + abs(most) + 1.0 if lost else cost
+        value = most + abs(most) + 1.0 if unscored else cost
         complete = create_trial(
             state=TrialState.COMPLETE, params=parameters, distributions=distributions, value=value
         )

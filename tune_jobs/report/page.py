@@ -20,10 +20,10 @@ from tune_jobs.job.job import Job
 from tune_jobs.record.events import Event, seconds_spent
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.run_record import RunRecord, failures
-from tune_jobs.report import sentences as words
+from tune_jobs.report import sentences
 from tune_jobs.report.scales import value_text
 from tune_jobs.report.sections import Section, make_sections
-from tune_jobs.report.trials_table import TrialsTable, trials_table
+from tune_jobs.report.trials_table import TrialsTable, make_trials_table
 from tune_jobs.selection.rule import RULE, Candidate, select_winner
 from tune_jobs.text import counted, number_text, time_text, train_command
 
@@ -61,7 +61,7 @@ class Page:
 
     name: str
     job: str
-    state: words.State
+    state: sentences.RunState
     outcome: str
     request: str
     effort: str
@@ -72,7 +72,7 @@ class Page:
     no_winner: str
     load: str
     again: str
-    openings: Sequence[words.Opening]
+    openings: Sequence[sentences.Opening]
     scores: Mapping[str, str]
     test_rows: str
     open_hint: str
@@ -106,14 +106,14 @@ def make_page(
     over = winner is not None and record.ending is not None and not record.ending.cut_off
     shown = best.trial.trial_id if best else None
     now = time.time() if in_progress else None
-    openings = words.openings(read_ledger(folder))
+    openings = sentences.openings(read_ledger(folder))
     return Page(
         name=folder.name,
         job=job.name,
-        state=words.run_state(record, in_progress=in_progress),
-        outcome=words.outcome(job, record, best, won=winner is not None),
-        request=words.request(job, record),
-        effort=words.effort(record, seconds_spent(events)),
+        state=sentences.run_state(record, in_progress=in_progress),
+        outcome=sentences.outcome(job, record, best, won=winner is not None),
+        request=sentences.request(job, record),
+        effort=sentences.effort(record, seconds_spent(events)),
         notices=record.started.notices if record.started else (),
         metric=record.score.metric,
         best_title="The winner" if winner else "The best so far",
@@ -127,11 +127,11 @@ def make_page(
         open_hint=". For the winner they are opened once, by:" if over else ".",
         open_command=f"tune-jobs test {shlex.quote(folder.address)}" if over else "",
         test_seen=record.test_seen,
-        optimism=words.optimism(record) if winner else "",
+        optimism=sentences.optimism(record) if winner else "",
         rule=RULE,
         sections=make_sections(job, record, events, shown, now),
         failures=_failures(record),
-        table=trials_table(record, shown),
+        table=make_trials_table(record, shown),
         provenance=_provenance(folder, record),
         job_text=folder.job.read_text(encoding="utf-8"),
         version=version("tune-jobs"),

@@ -24,7 +24,7 @@ _SCHEDULERS = {
 
 
 @dataclass(frozen=True)
-class State:
+class RunState:
     """How far the run is, as the head of the page shows it."""
 
     text: str
@@ -32,13 +32,17 @@ class State:
     """`done`, `running` or `broken`: its colour."""
 
 
-def run_state(record: RunRecord, *, in_progress: bool) -> State:
+def run_state(record: RunRecord, *, in_progress: bool) -> RunState:
     """How far the run is."""
     if record.ending is None:
-        return State("in progress", "running") if in_progress else State("its process was killed", "broken")
+        return (
+            RunState("in progress", "running")
+            if in_progress
+            else RunState("its process was killed", "broken")
+        )
     if record.ending.cut_off:
-        return State(record.ending.value, "broken")
-    return State("done" if record.ending is Ending.ALL_TRIALS else record.ending.value, "done")
+        return RunState(record.ending.value, "broken")
+    return RunState("done" if record.ending is Ending.ALL_TRIALS else record.ending.value, "done")
 
 
 def outcome(job: Job, record: RunRecord, best: Candidate | None, *, won: bool) -> str:

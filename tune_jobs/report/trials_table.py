@@ -49,7 +49,7 @@ class TrialsTable:
     """Those that occur, for the filter."""
 
 
-def trials_table(record: RunRecord, winner: str | None) -> TrialsTable:
+def make_trials_table(record: RunRecord, winner: str | None) -> TrialsTable:
     """The table of a run; parameters that are not active in a trial are empty there, and sort last."""
     names = list(dict.fromkeys(name for trial in record.trials.values() for name in trial.configuration))
     parameters = [Column(name, _numeric(record, name)) for name in names]
