@@ -6,7 +6,7 @@ from pathlib import Path
 FILE = "closed.jsonl"
 
 
-class ClosedParts:
+class FinishedParts:
     """Parts whose files were closed, each with the time of the event that ended it.
 
     A part is a trial, or what else has files of its own. What a driver that was killed left open is not in the

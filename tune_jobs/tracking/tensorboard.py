@@ -11,7 +11,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 
 from tune_jobs.record.events import EpochsReported, Event, HoldoutEvaluated, TrialCreated, TrialEnded
 from tune_jobs.tracking.base import TrackedRun, new_results
-from tune_jobs.tracking.finished_parts import ClosedParts
+from tune_jobs.tracking.finished_parts import FinishedParts
 from tune_jobs.tracking.tensorboard_hparams import experiment, session_end, session_start
 
 _NO_SCALARS: Final = frozenset({"epoch", "seconds"})
@@ -36,7 +36,7 @@ class TensorboardTracker:
         self._job = run.job
         self._record = run.record()
         self._files = run.path / "tensorboard"
-        self._closed = ClosedParts(self._files)
+        self._finished = FinishedParts(self._files)
         self._writers: dict[str, EventsWriter] = {}
         self._times = {
             (event.trial_id, int(result["epoch"])): event.time
@@ -85,7 +85,7 @@ class TensorboardTracker:
         self._caught_up = True
         self._write_experiment()
         for trial in self._record.trials.values():
-            if not self._closed.holds(trial.trial_id, trial.ended if trial.status.ended else None):
+            if not self._finished.holds(trial.trial_id, trial.ended if trial.status.ended else None):
                 self._begin(trial.trial_id)
                 if trial.status.ended:
                     self._end(trial.trial_id)
@@ -129,11 +129,11 @@ class TensorboardTracker:
         end = session_end(succeeded=trial.status.selectable, time=trial.ended)
         writer.write_event(FileEvent(summary=end, wall_time=trial.ended))
         writer.close()
-        self._closed.add(trial_id, trial.ended)
+        self._finished.add(trial_id, trial.ended)
 
     def _write_test(self, test: HoldoutEvaluated) -> None:
         part = f"test-{test.number}"
-        if self._closed.holds(part, test.time):
+        if self._finished.holds(part, test.time):
             return
         folder, best = self._files / part, self._record.best(test.trial_id)
         if folder.exists():
@@ -141,7 +141,7 @@ class TensorboardTracker:
         writer = self._new_writer(folder)
         writer.write_event(_scalars(test.results, best.epoch if best else 0, test.time))
         writer.close()
-        self._closed.add(part, test.time)
+        self._finished.add(part, test.time)
 
     def _new_writer(self, folder: Path) -> EventsWriter:
         folder.mkdir(parents=True, exist_ok=True)

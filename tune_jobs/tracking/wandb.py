@@ -15,15 +15,15 @@ from tune_jobs.record.events import (
     WinnerSelected,
 )
 from tune_jobs.tracking.base import CLOSE_SECONDS, TrackedRun, new_results
-from tune_jobs.tracking.finished_parts import ClosedParts
+from tune_jobs.tracking.finished_parts import FinishedParts
 from tune_jobs.tracking.wandb_files import not_uploaded
 from tune_jobs.tracking.wandb_runs import WandbRuns, best_values, define_metrics, epoch_times, trial_config
 from tune_jobs.tracking.wandb_summary import (
     SUMMARY,
     made_report,
     test_part,
-    write_summary,
-    write_test,
+    write_summary_run,
+    write_test_run,
 )
 from tune_jobs.tracking.wandb_upload import Upload
 
@@ -53,7 +53,7 @@ class WandbTracker:
         self._run, self._patience = run, patience
         self._record = run.record()
         self._files = run.path / "wandb"
-        self._closed = ClosedParts(self._files)
+        self._finished = FinishedParts(self._files)
         self._wandb = WandbRuns(run.job, run.path)
         self._open: dict[str, wandb.Run] = {}
         self._selected: WinnerSelected | None = None
@@ -116,7 +116,7 @@ class WandbTracker:
             return
         self._caught_up = True
         for trial in self._record.trials.values():
-            if not self._closed.holds(trial.trial_id, trial.ended if trial.status.ended else None):
+            if not self._finished.holds(trial.trial_id, trial.ended if trial.status.ended else None):
                 self._begin(trial.trial_id)
                 if trial.status.ended:
                     self._end(trial.trial_id)
@@ -149,7 +149,7 @@ class WandbTracker:
         if best is not None:
             summary.update({"score": best.score, "best_epoch": best.epoch})
         self._finish(trial_id, exit_code=0 if trial.status.selectable else 1)
-        self._closed.add(trial_id, trial.ended)
+        self._finished.add(trial_id, trial.ended)
 
     def _finish(self, trial_id: str, exit_code: int) -> None:
         run, epochs = self._open.pop(trial_id), self._record.trials[trial_id].epochs.values()
@@ -159,16 +159,16 @@ class WandbTracker:
     def _conclude(self) -> None:
         """Writes the summary, and what was measured on the test rows, unless that has been done."""
         job, selected = self._run.job, self._selected
-        if selected is not None and not self._closed.holds(SUMMARY, selected.time):
+        if selected is not None and not self._finished.holds(SUMMARY, selected.time):
             write_report = self._run.write_report
             report = None if write_report is None else made_report(write_report)
-            self._send(write_summary(self._wandb, job, self._record, selected, report))
+            self._send(write_summary_run(self._wandb, job, self._record, selected, report))
             if write_report is not None:  # else a later driver writes the summary once more, with the report
-                self._closed.add(SUMMARY, selected.time)
+                self._finished.add(SUMMARY, selected.time)
         for test in self._tests:
-            if not self._closed.holds(test_part(test), test.time):
-                self._send(write_test(self._wandb, job, self._record, test))
-                self._closed.add(test_part(test), test.time)
+            if not self._finished.holds(test_part(test), test.time):
+                self._send(write_test_run(self._wandb, job, self._record, test))
+                self._finished.add(test_part(test), test.time)
 
     def _send(self, run: wandb.Run) -> None:
         if self._upload is not None:

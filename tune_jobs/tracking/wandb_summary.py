@@ -19,7 +19,7 @@ SUMMARY: Final = "summary"
 _LOG = logging.getLogger(__name__)
 
 
-def write_summary(
+def write_summary_run(
     runs: WandbRuns, job: Job, record: RunRecord, selected: WinnerSelected, report: Path | None
 ) -> wandb.Run:
     """Writes the W&B run of job type `summary`: the winner, how the trials ended, their table, the report.
@@ -50,7 +50,7 @@ def write_summary(
     return run
 
 
-def write_test(runs: WandbRuns, job: Job, record: RunRecord, test: HoldoutEvaluated) -> wandb.Run:
+def write_test_run(runs: WandbRuns, job: Job, record: RunRecord, test: HoldoutEvaluated) -> wandb.Run:
     """Writes the W&B run of job type `test`: what the winner came to on the test rows, and why they were read.
 
     Args:

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from tune_jobs.tracking.finished_parts import FILE, ClosedParts
+from tune_jobs.tracking.finished_parts import FILE, FinishedParts
 
 
 def test_a_part_is_closed_up_to_the_end_that_was_noted_and_for_no_other(tmp_path: Path) -> None:
-    closed = ClosedParts(tmp_path / "made")
+    closed = FinishedParts(tmp_path / "made")
     closed.add("0001", 1795600372.2199523)
-    for parts in (closed, ClosedParts(tmp_path / "made")):
+    for parts in (closed, FinishedParts(tmp_path / "made")):
         assert parts.holds("0001", 1795600372.2199523)
         assert not parts.holds("0001", 1795600373.0)
         assert not parts.holds("0001", None)
@@ -16,25 +16,25 @@ def test_a_part_is_closed_up_to_the_end_that_was_noted_and_for_no_other(tmp_path
 
 
 def test_a_part_that_ends_once_more_is_noted_once_more(tmp_path: Path) -> None:
-    closed = ClosedParts(tmp_path)
+    closed = FinishedParts(tmp_path)
     closed.add("0001", 1.0)
     closed.add("0001", 2.0)
-    for parts in (closed, ClosedParts(tmp_path)):
+    for parts in (closed, FinishedParts(tmp_path)):
         assert parts.holds("0001", 2.0)
         assert not parts.holds("0001", 1.0)
 
 
 def test_a_line_that_was_torn_costs_its_own_part_alone(tmp_path: Path) -> None:
-    closed = ClosedParts(tmp_path)
+    closed = FinishedParts(tmp_path)
     closed.add("0001", 1.0)
     closed.add("0002", 2.0)
     file = tmp_path / FILE
     whole = file.read_bytes()
     for length in range(len(whole)):
         file.write_bytes(whole[:length])
-        torn = ClosedParts(tmp_path)
+        torn = FinishedParts(tmp_path)
         assert not torn.holds("0002", 2.0)
         torn.add("0003", 3.0)
-        again = ClosedParts(tmp_path)
+        again = FinishedParts(tmp_path)
         assert again.holds("0003", 3.0)
         assert again.holds("0001", 1.0) == torn.holds("0001", 1.0)
