@@ -18,7 +18,7 @@ from tune_jobs.errors import ClusterError, RunFolderError, SubmissionError
 from tune_jobs.holdout.rows import ROWS, mark_copy
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.submission.client import OURS, JobsServer
-from tune_jobs.submission.progress import State, complaint_in
+from tune_jobs.submission.progress import SubmissionState, complaint_in
 from tune_jobs.submission.sending import BEGIN, END, files_worth_sending
 
 SECONDS_TO_SEND = 600.0
@@ -94,7 +94,7 @@ def _sent(server: JobsServer, run: str) -> str:
         log = server.log(submission_id)
     finally:
         _end(server, submission_id)
-    if sent.state is not State.DONE:
+    if sent.state is not SubmissionState.DONE:
         raise ClusterError(f"the cluster cannot send the run: {complaint_in(log)}")
     return log
 

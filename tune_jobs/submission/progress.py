@@ -13,7 +13,7 @@ COMPLAINT = "tune-jobs: "
 """How the message begins that a command ends with."""
 
 
-class State(Enum):
+class SubmissionState(Enum):
     """Of a submission; the value is what people read."""
 
     WAITING = "waiting to be started"
@@ -27,11 +27,11 @@ class State(Enum):
 
     @property
     def over(self) -> bool:
-        return self not in {State.WAITING, State.RUNNING}
+        return self not in {SubmissionState.WAITING, SubmissionState.RUNNING}
 
     @property
     def resumable(self) -> bool:
-        return self in {State.INTERRUPTED, State.STOPPED, State.LOST}
+        return self in {SubmissionState.INTERRUPTED, SubmissionState.STOPPED, SubmissionState.LOST}
 
 
 class Details(Protocol):
@@ -50,7 +50,7 @@ class Submission:
     """A run on a cluster, from when it was submitted to its end there."""
 
     id: str
-    state: State
+    state: SubmissionState
     metadata: Mapping[str, str]
     begun: float | None
     """Unix time at which the cluster took it."""
@@ -91,25 +91,25 @@ def submission_of(details: Details) -> Submission:
     )
 
 
-def state_of(status: str, exit_code: int | None) -> State:
+def state_of(status: str, exit_code: int | None) -> SubmissionState:
     """From Ray's own status, and the exit code of the driver."""
     plain = {
-        "PENDING": State.WAITING,
-        "RUNNING": State.RUNNING,
-        "SUCCEEDED": State.DONE,
-        "STOPPED": State.STOPPED,
+        "PENDING": SubmissionState.WAITING,
+        "RUNNING": SubmissionState.RUNNING,
+        "SUCCEEDED": SubmissionState.DONE,
+        "STOPPED": SubmissionState.STOPPED,
     }
     if status in plain:
         return plain[status]
     if exit_code is None or exit_code < 0:  # killed
-        return State.LOST
-    codes = {JobError.exit_code: State.REFUSED, Interrupted.exit_code: State.INTERRUPTED}
-    return codes.get(exit_code, State.FAILED)
+        return SubmissionState.LOST
+    codes = {JobError.exit_code: SubmissionState.REFUSED, Interrupted.exit_code: SubmissionState.INTERRUPTED}
+    return codes.get(exit_code, SubmissionState.FAILED)
 
 
 def exit_code_of(submission: Submission) -> int:
     """What a command ends with that has waited for the end of the run."""
-    if submission.state is State.DONE:
+    if submission.state is SubmissionState.DONE:
         return 0
     if submission.state.resumable:
         return Interrupted.exit_code
@@ -145,7 +145,9 @@ def named(text: str, submissions: Iterable[Submission]) -> Submission | None:
 
 def later_than(submission: Submission, submissions: Iterable[Submission]) -> Submission | None:
     """The latest one that has gone on with the same run since; None where there is none. A refused one has not."""
-    of_run = [one for one in submissions if one.run == submission.run and one.state is not State.REFUSED]
+    of_run = [
+        one for one in submissions if one.run == submission.run and one.state is not SubmissionState.REFUSED
+    ]
     latest = max([submission, *of_run], key=_begun)
     return None if latest.id == submission.id else latest
 
@@ -170,13 +172,13 @@ def status_lines(
     """What `tune-jobs status ID` shows; `later` has gone on with the same run."""
     since = f"for {submission.age()}" if not submission.over else f"after {submission.age()}"
     lines = [f"submission: {submission.id}", f"state: {submission.state.value} ({since})"]
-    if submission.over and submission.state is not State.DONE:
+    if submission.over and submission.state is not SubmissionState.DONE:
         resume = f"tune-jobs resume {submission.run}"  # as it is said there, and as it is given here
         reason = complaint_in(log).replace(f"`{resume}`", f"`{resume} --address {address}`")
         lines.append(f"reason: {reason}")
     elif not submission.over and (last := last_line(log)):
         lines.append(f"last: {last}")
-    if submission.state is State.DONE:
+    if submission.state is SubmissionState.DONE:
         lines += [line for line in log.splitlines() if line.startswith("winner: ")][-1:]
     if later is not None:
         lines.append(f"later: {later.id}: {later.state.value}")
@@ -189,7 +191,7 @@ def next_commands(submission: Submission, address: str) -> Sequence[str]:
     at = f"--address {address}"
     if not submission.over:
         return [f"tune-jobs logs {submission.id} --follow {at}", f"tune-jobs stop {submission.id} {at}"]
-    if submission.state is State.DONE:
+    if submission.state is SubmissionState.DONE:
         return [f"tune-jobs fetch {submission.id} {at}"]
     if submission.state.resumable:
         return [f"tune-jobs resume {submission.run} {at}"]

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from tune_jobs.submission.progress import (
-    State,
     Submission,
+    SubmissionState,
     complaint_in,
     exit_code_of,
     later_than,
@@ -18,24 +18,26 @@ from tune_jobs.submission.progress import (
 
 ADDRESS = "http://127.0.0.1:8265"
 RUNNING = Submission(
-    "a-1-abcd", State.RUNNING, {"run": "/shared/a-1-abcd"}, begun=1000.0, ended=None, exit_code=None
+    "a-1-abcd", SubmissionState.RUNNING, {"run": "/shared/a-1-abcd"}, begun=1000.0, ended=None, exit_code=None
 )
 
 
 @pytest.mark.parametrize(
     ("status", "code", "state", "ends_with"),
     [
-        ("SUCCEEDED", 0, State.DONE, 0),
-        ("FAILED", 2, State.REFUSED, 2),
-        ("FAILED", 1, State.FAILED, 1),
-        ("FAILED", 130, State.INTERRUPTED, 130),
-        ("FAILED", -9, State.LOST, 130),
-        ("FAILED", None, State.LOST, 130),
-        ("FAILED", 127, State.FAILED, 127),
-        ("STOPPED", None, State.STOPPED, 130),
+        ("SUCCEEDED", 0, SubmissionState.DONE, 0),
+        ("FAILED", 2, SubmissionState.REFUSED, 2),
+        ("FAILED", 1, SubmissionState.FAILED, 1),
+        ("FAILED", 130, SubmissionState.INTERRUPTED, 130),
+        ("FAILED", -9, SubmissionState.LOST, 130),
+        ("FAILED", None, SubmissionState.LOST, 130),
+        ("FAILED", 127, SubmissionState.FAILED, 127),
+        ("STOPPED", None, SubmissionState.STOPPED, 130),
     ],
 )
-def test_how_a_submission_has_ended(status: str, code: int | None, state: State, ends_with: int) -> None:
+def test_how_a_submission_has_ended(
+    status: str, code: int | None, state: SubmissionState, ends_with: int
+) -> None:
     assert state_of(status, code) is state
     assert state.over
     assert exit_code_of(replace(RUNNING, state=state, exit_code=code)) == ends_with
@@ -69,12 +71,12 @@ def test_the_status_of_a_run_in_progress() -> None:
     ("state", "log", "expected"),
     [
         (
-            State.DONE,
+            SubmissionState.DONE,
             "winner: trial 0001\nrun: x\n",
             ["winner: trial 0001", f"next: tune-jobs fetch a-1-abcd --address {ADDRESS}"],
         ),
         (
-            State.STOPPED,
+            SubmissionState.STOPPED,
             "tune-jobs: interrupted; `tune-jobs resume /shared/a-1-abcd` goes on\n",
             [
                 f"reason: interrupted; `tune-jobs resume /shared/a-1-abcd --address {ADDRESS}` goes on",
@@ -82,28 +84,28 @@ def test_the_status_of_a_run_in_progress() -> None:
             ],
         ),
         (
-            State.REFUSED,
+            SubmissionState.REFUSED,
             "tune-jobs: no GPU\n",
             ["reason: no GPU", f"next: tune-jobs logs a-1-abcd --address {ADDRESS}"],
         ),
     ],
 )
 def test_the_status_of_what_is_over_says_why_and_what_to_do(
-    state: State, log: str, expected: list[str]
+    state: SubmissionState, log: str, expected: list[str]
 ) -> None:
     lines = status_lines(replace(RUNNING, state=state, ended=1090.0), log, ADDRESS)
     assert lines[1] == f"state: {state.value} (after 1 min 30 s)"
     assert [lines[2], lines[-1]] == expected
 
 
-def of_run(id_: str, begun: float, state: State = State.STOPPED) -> Submission:
+def of_run(id_: str, begun: float, state: SubmissionState = SubmissionState.STOPPED) -> Submission:
     return replace(RUNNING, id=id_, begun=begun, state=state)
 
 
 def test_a_submission_knows_of_the_one_that_has_gone_on_with_its_run() -> None:
     first, second = of_run("a-1-abcd", 1.0), of_run("a-1-abcd-r2", 2.0)
-    third = of_run("a-1-abcd-r3", 3.0, State.RUNNING)
-    refused = of_run("a-1-abcd-r4", 4.0, State.REFUSED)
+    third = of_run("a-1-abcd-r3", 3.0, SubmissionState.RUNNING)
+    refused = of_run("a-1-abcd-r4", 4.0, SubmissionState.REFUSED)
     other = replace(of_run("b-1-abcd", 5.0), metadata={"run": "/shared/b-1-abcd"})
     known = [other, refused, third, second, first]
     assert later_than(first, known) == later_than(second, known) == third
@@ -129,7 +131,7 @@ def test_a_run_whose_first_submission_the_cluster_does_not_know_is_found_by_its_
 def test_the_table_breaks_no_line() -> None:
     run = f"/shared/{'deep/' * 40}a-1-abcd"
     lines = table_lines(
-        [replace(RUNNING, metadata={"run": run}, ended=1003.0), of_run("b", 1.0, State.WAITING)]
+        [replace(RUNNING, metadata={"run": run}, ended=1003.0), of_run("b", 1.0, SubmissionState.WAITING)]
     )
     assert [line.split() for line in lines[:2]] == [
         ["submission", "state", "for", "run"],

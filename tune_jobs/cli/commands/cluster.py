@@ -30,8 +30,8 @@ from tune_jobs.results import open_run
 from tune_jobs.submission.handover import Handover, has_begun
 from tune_jobs.submission.package import JOB_FILE, job_to_submit, make_package
 from tune_jobs.submission.progress import (
-    State,
     Submission,
+    SubmissionState,
     complaint_in,
     exit_code_of,
     later_than,
@@ -295,7 +295,7 @@ def _wait_for_begin(server: "JobsServer", submission_id: str, console: Console) 
 
 def _raise_ending(server: "JobsServer", submission: Submission) -> None:
     """Raises `SubmissionEnded` unless the run has come to its end."""
-    if submission.state is State.DONE:
+    if submission.state is SubmissionState.DONE:
         return
     raise SubmissionEnded(
         f"{submission.id}: {submission.state.value}: {complaint_in(server.log(submission.id))}",
