@@ -102,6 +102,11 @@ class Journal:
             raise failure
 
     @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
+
+    @property
     def size(self) -> int:
         """Bytes that are on the disk, all of them of whole lines."""
         return self._size

@@ -17,10 +17,10 @@ from tune_jobs.location import Location
 from tune_jobs.record.events import Event
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal, read_journal
-from tune_jobs.remote import lease, mirror
-from tune_jobs.remote.mirror import Mirror, mirrored
+from tune_jobs.remote import lease, lease_keeper, mirror, outage
+from tune_jobs.remote.mirror import mirrored
 from tune_jobs.remote.segments import read_from
-from tune_jobs.remote.store import Store, StoreError
+from tune_jobs.remote.store import Store
 from tune_jobs.remote.working_copy import pull
 
 __all__ = ["machine", "on_the_first"]
@@ -147,7 +147,7 @@ def test_an_outage_delays_and_loses_nothing_and_is_told_while_it_lasts(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(mirror, "SECONDS_UNTOLD", 0.1)
+    monkeypatch.setattr(outage, "SECONDS_UNTOLD", 0.1)
     # The copy belongs to the server's own address; the proxy's is another server, so that it is made anew.
     there = pull(s3 / copy.name, without=())
     store = Store(s3 / copy.name)
@@ -162,21 +162,6 @@ def test_an_outage_delays_and_loses_nothing_and_is_told_while_it_lasts(
     words = f"has taken nothing for 0.1 s \\({reason}\\); the run goes on, all is kept on this machine, in "
     assert re.fullmatch(f"{there.address}: {words}{there.path} and sent when it does", begun)
     assert over == f"{there.address}: takes objects again"
-
-
-def test_what_is_no_matter_of_the_store_is_no_outage(
-    s3: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(mirror, "SECONDS_UNTOLD", 0.0)
-    outage = mirror.Outage(s3, tmp_path)
-    with pytest.raises(KeyError), outage.told():
-        raise KeyError("the lease is lost")
-    outage.look()
-    assert caplog.messages == []
-    with pytest.raises(StoreError), outage.told():
-        raise StoreError("it is closed", str(s3))
-    outage.look()
-    assert "has taken nothing for 0 s (it is closed)" in caplog.text
 
 
 def test_a_short_outage_is_not_told(
@@ -265,36 +250,6 @@ def test_a_call_is_made_once_the_store_knows_why(copy: RunFolder, s3: Location) 
     assert all(has >= wanted for wanted, has in known)
 
 
-def test_a_call_that_is_wanted_while_another_one_is_taken_is_made(copy: RunFolder, s3: Location) -> None:
-    made: list[int] = []
-    asking: list[threading.Thread] = []
-
-    class Interrupted(Mirror):
-        """Is asked for a second call in the moment in which the first one is looked at."""
-
-        @property
-        def _after(self) -> Callable[[], None] | None:
-            waiting: Callable[[], None] | None = vars(self)["waiting"]
-            if waiting is not None and not asking:
-                asking.append(threading.Thread(target=self.after_upload, args=(lambda: made.append(2),)))
-                asking[0].start()
-                asking[0].join(0.5)
-            return waiting
-
-        @_after.setter
-        def _after(self, call: Callable[[], None] | None) -> None:
-            vars(self)["waiting"] = call
-
-    with Journal(copy.journal) as journal:
-        follower = Interrupted(copy, s3 / copy.name, journal)
-        follower.begin()
-        follower.after_upload(lambda: made.append(1))
-        wait_for(lambda: bool(asking))
-        asking[0].join()
-        follower.end()
-    assert made == [1, 2]
-
-
 def test_a_run_that_another_one_took_over_stops(
     copy: RunFolder, s3: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,7 +282,9 @@ def test_who_slept_and_was_taken_over_sends_and_removes_nothing(
 ) -> None:
     monkeypatch.setattr(mirror, "FILES_SECONDS", 3600.0 if what == "call" else 0.0)
     monkeypatch.setattr(mirror, "GROUP_SECONDS", 0.5)
-    monkeypatch.setattr(mirror, "SECONDS_BETWEEN_RENEWALS", 3600.0)  # whoever sends has to ask by itself
+    monkeypatch.setattr(
+        lease_keeper, "SECONDS_BETWEEN_RENEWALS", 3600.0
+    )  # whoever sends has to ask by itself
     clock, slept = time.clock_gettime, 0.0
     monkeypatch.setattr(time, "clock_gettime", lambda which: clock(which) + slept)
     copy.report.write_text("old")

@@ -1,0 +1,70 @@
+"""An outage of a store is reported once it is long, and only if the store is the cause."""
+
+from pathlib import Path
+
+import pytest
+
+from tune_jobs.location import Location
+from tune_jobs.remote import outage
+from tune_jobs.remote.store import StoreError
+
+PLACE = Location("s3", "bucket", "run")
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every outage is long enough to be reported."""
+    monkeypatch.setattr(outage, "SECONDS_UNTOLD", 0.0)
+
+
+def fail(store: outage.Outage, error: Exception) -> None:
+    with pytest.raises(type(error)), store.told():
+        raise error
+
+
+@pytest.mark.usefixtures("at_once")
+def test_what_is_no_matter_of_the_store_is_no_outage(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = outage.Outage(PLACE, tmp_path)
+    fail(store, KeyError("the lease is lost"))
+    store.look()
+    assert caplog.messages == []
+
+
+@pytest.mark.usefixtures("at_once")
+def test_an_outage_is_reported_once_with_its_reason_and_so_is_its_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = outage.Outage(PLACE, tmp_path)
+    for _ in range(2):
+        fail(store, StoreError("it is closed", str(PLACE)))
+        store.look()
+    with store.told():
+        pass
+    store.look()
+    assert caplog.messages == [
+        f"{PLACE}: has taken nothing for 0 s (it is closed); the run goes on, all is kept on this machine, in "
+        f"{tmp_path} and sent when it does",
+        f"{PLACE}: takes objects again",
+    ]
+
+
+def test_a_short_outage_is_not_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = outage.Outage(PLACE, tmp_path)
+    fail(store, StoreError("it is closed", str(PLACE)))
+    store.look()
+    with store.told():
+        pass
+    assert caplog.messages == []
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_call_that_never_returns_is_reported_by_the_thread_that_watches(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = outage.Outage(PLACE, tmp_path)
+    with store.told():
+        store.start()
+        store.stop()
+        assert [message for message in caplog.messages if "it has not answered yet" in message]

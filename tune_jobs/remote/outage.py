@@ -1,0 +1,82 @@
+"""Say in the log when an object store takes nothing for long, and when it takes objects again."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tune_jobs.location import Location
+from tune_jobs.remote.store import StoreError
+from tune_jobs.remote.working_copy import HERE
+
+SECONDS_UNTOLD = 10.0
+"""Outages that last fewer seconds are not reported."""
+SECONDS_BETWEEN_LOOKS = 1.0
+"""Seconds between two looks whether an outage has become long enough to be reported."""
+_LOG = logging.getLogger(__name__)
+
+
+class Outage:
+    """The present outage of a store, if there is one.
+
+    A thread of its own watches for it: whatever waits for the store may wait on a connection that stays silent.
+
+    Args:
+        place: In the store.
+        here: Where everything is kept meanwhile.
+    """
+
+    def __init__(self, place: Location, here: Path) -> None:
+        self._place, self._here = place, here
+        self._lock = threading.Lock()
+        self._since: float | None = None
+        self._reason = "it has not answered yet"
+        self._told = False
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="outages of the store", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread that watches."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread that watches."""
+        self._over.set()
+        self._thread.join()
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Stand around every call that gives the store something: an outage begins and ends with such calls."""
+        with self._lock:
+            self._since = self._since or time.monotonic()
+        try:
+            yield
+        except StoreError as error:
+            self._reason = str(error.strerror)
+            raise
+        except BaseException:  # the store is not the cause
+            with self._lock:
+                self._since = None
+            raise
+        with self._lock:
+            if self._told:
+                _LOG.warning("%s: takes objects again", self._place)
+            self._since, self._told = None, False
+
+    def look(self) -> None:
+        """Report the outage, once, if it has lasted long enough."""
+        with self._lock:
+            if self._told or self._since is None or time.monotonic() < self._since + SECONDS_UNTOLD:
+                return
+            self._told = True
+        _LOG.warning(
+            "%s: has taken nothing for %g s (%s); the run goes on, all is kept %s%s and sent when it does",
+            self._place, SECONDS_UNTOLD, self._reason, HERE, self._here,
+        )  # fmt: skip
+
+    def _watch(self) -> None:
+        self.look()
+        while not self._over.wait(SECONDS_BETWEEN_LOOKS):
+            self.look()
