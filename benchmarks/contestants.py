@@ -22,7 +22,6 @@ from tune_jobs.job.settings import LimitSettings, SchedulerSettings, SearchSetti
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal, Listener
 from tune_jobs.record.live import LiveRun
-from tune_jobs.record.run_record import RunRecord
 from tune_jobs.search_spaces import Float, SearchSpace
 from tune_jobs.trainers.errors import Diverged
 from tune_jobs.trainers.interface import StopReason
@@ -114,10 +113,9 @@ def tune_jobs(
     )
     with TemporaryDirectory(prefix="replay") as storage:
         folder = RunFolder.create(Path(storage), "replay")
-        record = RunRecord(ScoreSettings())
         with (
-            Journal(folder.journal, record.apply, *listeners) as journal,
-            open_components(plan, run := LiveRun(folder, journal, record)) as components,
+            Journal(folder.journal, *listeners) as journal,
+            open_components(plan, run := LiveRun.on(folder, journal, plan.score)) as components,
         ):
             yield Contestant(
                 scheduler=components.scheduler,

@@ -221,10 +221,9 @@ def following(job: Job, run: LiveRun, listeners: Sequence[Listener]) -> Iterator
         guests = [Guest(study, "the Optuna study"), *open_trackers(_tracked(job, run.folder, run.past))]
         for guest in guests:
             open_.enter_context(guest)
-        for listener in (run.record.apply, *listeners):
-            run.journal.follow(listener)
-        for guest in guests:
-            run.journal.follow(guest)
+        followers: list[Listener] = [*listeners, *guests]
+        for follower in followers:
+            run.follow(follower)
         yield
 
 

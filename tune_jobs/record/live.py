@@ -6,7 +6,7 @@ from typing import Self
 
 from tune_jobs.record.events import Event, RunResumed, RunStarted, in_force
 from tune_jobs.record.folder import RunFolder
-from tune_jobs.record.journal import Journal
+from tune_jobs.record.journal import Journal, Listener
 from tune_jobs.record.run_record import RunRecord
 from tune_jobs.trainers.settings import ScoreSettings
 
@@ -19,7 +19,7 @@ class LiveRun:
     journal: Journal
     """Open."""
     record: RunRecord
-    """Of the past; it follows the journal as soon as somebody has it do so."""
+    """What is known of the run: it follows the journal ahead of those who `follow` later."""
     past: Sequence[Event] = ()
     """Events in force when the run was begun, or taken up again."""
 
@@ -27,6 +27,26 @@ class LiveRun:
     def begun(
         cls, folder: RunFolder, journal: Journal, begins: RunStarted | RunResumed, score: ScoreSettings
     ) -> Self:
-        """The run whose next event is `begins`; the journal has not heard of it yet."""
-        past = in_force([*journal.past, begins])
-        return cls(folder, journal, RunRecord.replay(past, score), past)
+        """Return the run whose next event is `begins`, which is not in the journal yet."""
+        return cls.on(folder, journal, score, in_force([*journal.past, begins]))
+
+    @classmethod
+    def on(
+        cls, folder: RunFolder, journal: Journal, score: ScoreSettings, past: Sequence[Event] = ()
+    ) -> Self:
+        """Return a run with a record of `past` that follows the journal."""
+        record = RunRecord.replay(past, score)
+        journal.follow(record.apply)
+        return cls(folder, journal, record, past)
+
+    def append(self, event: Event) -> None:
+        """Write `event` to the journal; the record and all followers have received it when this returns.
+
+        Raises:
+            StorageFailed: See `Journal.append`.
+        """
+        self.journal.append(event)
+
+    def follow(self, listener: Listener) -> None:
+        """Call `listener` with every event from now on; `record` knows of the event by then."""
+        self.journal.follow(listener)

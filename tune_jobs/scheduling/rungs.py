@@ -207,6 +207,10 @@ class RungTables:
         """May a new trial be started? Promotions come first."""
         return len(self.open) < max_running and self.next_promotion() is None
 
+    def has_ended(self, trial_id: str) -> bool:
+        """Whether a trial that was created needs no worker any more."""
+        return trial_id not in self.open and trial_id not in self.waiting
+
     def entries(self, epoch: int) -> Mapping[str, Entry]:
         """The table of the rung at `epoch`."""
         return self._rungs[epoch].entries

@@ -25,7 +25,7 @@ class Proposals(Protocol):
     def filled_in(self) -> Collection[int]:
         """Numbers of configurations that were drawn at random, since none was ready."""
 
-    def __call__(self, event: Event, /) -> None: ...
+    def apply(self, event: Event, /) -> None: ...
 
     def take(self, number: int) -> Configuration | None:
         """Configuration `number`; None where none is left."""
@@ -48,7 +48,7 @@ class Immediate:
         for event in events:
             history.apply(event)
 
-    def __call__(self, event: Event) -> None:
+    def apply(self, event: Event) -> None:
         self._history.apply(event)
 
     def take(self, number: int) -> Configuration | None:
@@ -85,7 +85,7 @@ class OneAhead:
         if begun is not None:
             self._begin(*begun)
 
-    def __call__(self, event: Event) -> None:
+    def apply(self, event: Event) -> None:
         self._history.apply(event)
         if isinstance(event, TrialCreated):
             self._begin(self._history.snapshot(), event.number + 1)
@@ -158,7 +158,7 @@ class Ahead:
         self._thread = threading.Thread(target=self._guarded_work, name="search", daemon=True)
         self._thread.start()
 
-    def __call__(self, event: Event) -> None:
+    def apply(self, event: Event) -> None:
         with self._changed:
             self._history.apply(event)
             if isinstance(event, TrialCreated):

@@ -1,6 +1,6 @@
 """The parts of a run that Ray Tune is given: its scheduler and its searcher, built on the run's journal."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -10,16 +10,17 @@ from ray.tune.schedulers import TrialScheduler
 from tune_jobs.job.rung_epochs import rung_epochs
 from tune_jobs.job.settings import SchedulerSettings, SearchSettings
 from tune_jobs.record.events import Event, TrialCreated
-from tune_jobs.record.journal import Journal
 from tune_jobs.record.live import LiveRun
+from tune_jobs.scheduling.journaled_tables import JournaledTables
 from tune_jobs.scheduling.rungs import RungTables, make_tables
 from tune_jobs.search.history import SearchHistory
 from tune_jobs.search.methods import make_method
 from tune_jobs.search.process import MethodProcess
 from tune_jobs.search.proposals import Ahead, Immediate, OneAhead, Proposals
 from tune_jobs.trainers.settings import ScoreSettings
+from tune_jobs.tuning.control import RunControl
 from tune_jobs.tuning.promotion_scheduler import PromotionScheduler
-from tune_jobs.tuning.report_recorder import ReportLog
+from tune_jobs.tuning.report_recorder import ReportRecorder
 from tune_jobs.tuning.searcher import JournaledSearcher
 from tune_jobs.tuning.stopping_scheduler import ReplayedScheduler, ray_scheduler, replayed
 
@@ -35,18 +36,12 @@ class TuningPlan:
     trials: int
     seed: int
     max_running: int
-    """Trials at a time, at the beginning."""
-    capacity: Callable[[], int] | None = None
-    """Trials at a time, from moment to moment; None where that does not change."""
+    """The limit on running trials at the beginning of the run."""
     proposals: Literal["beside", "immediate", "one_ahead"] = "beside"
     """Of a model: made in a process beside the run; or here, when they are asked for, or one trial before.
 
     The last two are for simulated clocks.
     """
-
-    def room(self) -> int:
-        """Trials at a time, now."""
-        return self.max_running if self.capacity is None else self.capacity()
 
     @property
     def rungs(self) -> tuple[int, ...]:
@@ -59,50 +54,37 @@ class Components:
 
     scheduler: TrialScheduler
     searcher: JournaledSearcher
-    reports: ReportLog
+    reports: ReportRecorder
     tables: RungTables
-    out_of_time: Callable[[], bool]
-    """No trial is created or promoted once this is true."""
+    control: RunControl
 
 
 @contextmanager
 def open_components(
-    plan: TuningPlan, run: LiveRun, out_of_time: Callable[[], bool] = lambda: False
+    plan: TuningPlan, run: LiveRun, control: RunControl | None = None
 ) -> Iterator[Components]:
-    """Scheduler and searcher, which go on from the run's past and follow its journal.
+    """Make scheduler and searcher, which continue from the run's past and follow its journal.
 
     Args:
-        plan: what they are to do.
-        run: whose record follows the journal.
-        out_of_time: no trial is created or promoted once this is true.
+        plan: What they are to do.
+        run: Whose journal they write to and follow.
+        control: The present limits; without it, those of the plan throughout.
     """
-    journal, record = run.journal, run.record
-    tables = make_tables(plan.scheduler, plan.max_epochs, plan.score)
-    for event in run.past:
-        tables.apply(event)
-    reports = ReportLog(journal.append, record, run.folder)
+    control = control or RunControl(max_running=lambda: plan.max_running)
+    rungs = JournaledTables(run, make_tables(plan.scheduler, plan.max_epochs, plan.score))
+    reports = ReportRecorder(run)
     with make_proposals(plan, run.past) as proposals:
-        journal.follow(tables.apply)
-        journal.follow(proposals)
-        searcher = JournaledSearcher(
-            proposals,
-            journal.append,
-            tables,
-            trials=plan.trials,
-            max_running=plan.room,
-            created=[event for event in run.past if isinstance(event, TrialCreated)],
-            out_of_time=out_of_time,
-        )
-
-        def ended(trial_id: str) -> bool:
-            return record.trials[trial_id].status.ended
-
+        run.follow(proposals.apply)
+        created = [event for event in run.past if isinstance(event, TrialCreated)]
+        searcher = JournaledSearcher(proposals, rungs, control, plan.trials, created)
         scheduler: TrialScheduler
         if plan.scheduler.pauses_trials:
-            scheduler = _waiting(plan, journal, tables, reports, searcher, out_of_time, ended)
+            scheduler = PromotionScheduler(rungs, reports, control, searcher)
         else:
-            scheduler = _replayed(plan, run, reports, ended)
-        yield Components(scheduler, searcher, reports, tables, out_of_time)
+            rule = replayed(ray_scheduler(plan.scheduler, plan.max_epochs), plan.rungs, plan.score, run.past)
+            run.follow(rule.apply)
+            scheduler = ReplayedScheduler(rule, reports, rungs.tables)
+        yield Components(scheduler, searcher, reports, rungs.tables, control)
 
 
 @contextmanager
@@ -125,31 +107,3 @@ def make_proposals(plan: TuningPlan, events: Iterable[Event] = ()) -> Iterator[P
             open_.enter_context(closing(proposals))
             open_.enter_context(closing(method))  # first, so that no thread waits for it
             yield proposals
-
-
-def _replayed(
-    plan: TuningPlan, run: LiveRun, reports: ReportLog, ended: Callable[[str], bool]
-) -> TrialScheduler:
-    rule = replayed(ray_scheduler(plan.scheduler, plan.max_epochs), plan.rungs, plan.score, run.past)
-    run.journal.follow(rule.apply)
-    return ReplayedScheduler(rule, reports, ended)
-
-
-def _waiting(
-    plan: TuningPlan,
-    journal: Journal,
-    tables: RungTables,
-    reports: ReportLog,
-    searcher: JournaledSearcher,
-    out_of_time: Callable[[], bool],
-    ended: Callable[[str], bool],
-) -> TrialScheduler:
-    return PromotionScheduler(
-        tables,
-        reports,
-        journal.append,
-        max_running=plan.room,
-        exhausted=lambda: searcher.exhausted,
-        out_of_time=out_of_time,
-        ended=ended,
-    )

@@ -29,6 +29,7 @@ from tune_jobs.record.events import (
 from tune_jobs.record.live import LiveRun
 from tune_jobs.record.storage_failures import storage_failures
 from tune_jobs.tuning.components import Components, TuningPlan, open_components
+from tune_jobs.tuning.control import RunControl
 from tune_jobs.tuning.ray_patches import (
     ProgressCallback,
     actor_of,
@@ -102,8 +103,8 @@ def tune_trials(
         trials=job.trials,
         seed=job.seed,
         max_running=capacity.first,
-        capacity=capacity,
     )
+    control = RunControl(max_running=capacity, interrupted=interrupted, out_of_time=lambda: task.out_of_time)
     placement = PlacementWatch(
         job.resources.bundles,
         free_resources,
@@ -119,7 +120,7 @@ def tune_trials(
     # Ray Tune would start one after the other, or not more than there was room for at the beginning.
     pending = environment({"TUNE_MAX_PENDING_TRIALS_PG": str(MOST_PENDING)})
     with (
-        open_components(plan, run, lambda: task.out_of_time) as components,
+        open_components(plan, run, control) as components,
         storage_failures(run.folder.path, run.journal, components.reports),
         pending,
         memory_kills_end_actors(),
@@ -130,7 +131,6 @@ def tune_trials(
             run,
             components,
             job.limits,
-            interrupted,
             placement,
             joining,
             seconds_to_start=seconds_to_start(job.resources),
@@ -169,9 +169,9 @@ class JournalCallback(ProgressCallback):
 
     Args:
         run: whose record follows the journal.
-        components: writes the reports that the scheduler was not told of, and knows which trials wait.
+        components: write the reports that the scheduler did not get, know which trials wait, and say whether
+            the run is to end.
         limits: how long a trial may report nothing, and how often it may lose its worker.
-        interrupted: the run is to end.
         placement: is told of the trials that have no worker; None where all find one.
         joining: looks at machines that join; None where none do.
         seconds_to_start: before its first report, a trial may take so much longer.
@@ -182,7 +182,6 @@ class JournalCallback(ProgressCallback):
         run: LiveRun,
         components: Components,
         limits: LimitSettings,
-        interrupted: Callable[[], bool] = lambda: False,
         placement: PlacementWatch | None = None,
         joining: JoiningNodes | None = None,
         *,
@@ -191,10 +190,9 @@ class JournalCallback(ProgressCallback):
         self._journal = run.journal
         self._record = run.record
         self._retries = limits.retries_per_trial
-        self._interrupted = interrupted
+        self._control = components.control
         self._tables = components.tables
         self._reports = components.reports
-        self._out_of_time = components.out_of_time
         self._patience = None if limits.minutes_per_epoch is None else 60 * limits.minutes_per_epoch
         self._seconds_to_start = seconds_to_start
         self._heard: dict[Trial, float] = {}
@@ -283,7 +281,7 @@ class JournalCallback(ProgressCallback):
 
     def _run_is_over(self) -> bool:
         """Whether the run ends in its middle: then a worker that dies does so for it, and not for its trial."""
-        return self._interrupted() or dead_server() is not None
+        return self._control.interrupted() or dead_server() is not None
 
     def _has_ended(self, trial: Trial) -> bool:
         return self._record.trials[trial_id_of(trial)].status.ended
@@ -295,7 +293,7 @@ class JournalCallback(ProgressCallback):
         epoch = self._tables.waiting.get(trial_id_of(trial))
         if epoch is None:
             return None
-        if self._out_of_time():
+        if self._control.out_of_time():
             return Ending.TIME_LIMIT.value
         return NOT_PROMOTED.format(epoch=epoch, factor=self._tables.factor)
 

@@ -1,19 +1,27 @@
-"""A scheduler for Ray Tune whose trials wait at their rungs: ASHA as published (see `rungs`).
+"""A scheduler for Ray Tune that pauses trials at their rungs: ASHA as published (see `scheduling.rungs`).
 
-It decides nothing by itself: it asks the rung tables, writes what they say to the journal, and has Ray Tune do it.
-The tables follow the journal, so that a scheduler which is made on replayed tables goes on as this one would.
+It decides nothing by itself: it asks the rung tables, writes their decision to the journal, and lets Ray Tune act.
+The tables follow the journal, so a scheduler on replayed tables continues as this one would.
 """
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
-from tune_jobs.record.events import Event, TrialPromoted, TrialWaits
-from tune_jobs.scheduling.rungs import Decision, RungTables
+from tune_jobs.scheduling.journaled_tables import JournaledTables
+from tune_jobs.scheduling.rungs import Decision, Promotion
+from tune_jobs.tuning.control import RunControl
 from tune_jobs.tuning.ray_patches import mend_handover, stop_ended, trial_id_of
-from tune_jobs.tuning.report_recorder import ReportLog
+from tune_jobs.tuning.report_recorder import ReportRecorder
+
+
+class TrialSupply(Protocol):
+    """Where new trials come from: the searcher."""
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no trial will be created any more."""
 
 
 class PromotionScheduler(TrialScheduler):
@@ -23,34 +31,21 @@ class PromotionScheduler(TrialScheduler):
     whatever worker takes the trial up. So a trial is paused without Ray Tune's.
 
     Args:
-        tables: of the run's rungs; they follow the journal.
-        reports: writes a report before the decision on it.
-        append: of the journal.
-        max_running: so many trials take a worker at a time, from moment to moment.
-        exhausted: no new trial will come.
-        out_of_time: no trial is promoted any more.
-        ended: whether a trial has ended; such a one takes no further worker.
+        rungs: The tables of the run's rungs, which take up each decision.
+        reports: Write a report before the decision on it.
+        control: Limits how many trials run; no trial is promoted once it is out of time.
+        supply: Says whether new trials will come.
     """
 
     def __init__(
-        self,
-        tables: RungTables,
-        reports: ReportLog,
-        append: Callable[[Event], None],
-        *,
-        max_running: Callable[[], int],
-        exhausted: Callable[[], bool],
-        out_of_time: Callable[[], bool] = lambda: False,
-        ended: Callable[[str], bool] = lambda _: False,
+        self, rungs: JournaledTables, reports: ReportRecorder, control: RunControl, supply: TrialSupply
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Ray is typed in parts
-        self._tables = tables
+        self._rungs = rungs
+        self._tables = rungs.tables
         self._reports = reports
-        self._append = append
-        self._max_running = max_running
-        self._exhausted = exhausted
-        self._out_of_time = out_of_time
-        self._ended = ended
+        self._control = control
+        self._supply = supply
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Writes the report; at a rung the trial goes on, waits, or is stopped."""
@@ -59,16 +54,16 @@ class PromotionScheduler(TrialScheduler):
         if report is None or not report.rung:
             return self.CONTINUE
         decision = self._tables.decide(trial_id, report.epoch)
-        if decision is Decision.PROMOTE and self._out_of_time():
+        if decision is Decision.PROMOTE and self._control.out_of_time():
             decision = Decision.PAUSE
         match decision:
             case Decision.CONTINUE:
                 return self.CONTINUE
             case Decision.PROMOTE:
-                self._append(TrialPromoted(trial_id=trial_id, epoch=report.epoch))
+                self._rungs.promote(Promotion(trial_id, report.epoch))
                 return self.CONTINUE
             case Decision.PAUSE:
-                self._append(TrialWaits(trial_id=trial_id, epoch=report.epoch))
+                self._rungs.pause(trial_id, report.epoch)
                 tune_controller.pause_trial(trial, should_checkpoint=False)
                 return self.NOOP
             case Decision.STOP:
@@ -76,15 +71,17 @@ class PromotionScheduler(TrialScheduler):
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """A promoted trial, else one that is new or has lost its worker; where none can come, waiting ends."""
-        stop_ended(tune_controller, self._ended)
+        stop_ended(tune_controller, self._tables.has_ended)
         trials: list[Trial] = tune_controller.get_trials()
-        promotion = None if self._out_of_time() else self._tables.may_promote(self._max_running())
+        promotion = (
+            None if self._control.out_of_time() else self._tables.may_promote(self._control.max_running())
+        )
         if promotion is not None:
-            self._append(TrialPromoted(trial_id=promotion.trial_id, epoch=promotion.epoch))
+            self._rungs.promote(promotion)
         for trial in trials:
             if trial.status == Trial.PAUSED and trial_id_of(trial) in self._tables.open:
                 return trial
-        if not self._tables.open and self._exhausted():
+        if not self._tables.open and self._supply.exhausted:
             for trial in [trial for trial in trials if trial.status == Trial.PAUSED]:
                 tune_controller.stop_trial(trial)
         return next((trial for trial in trials if trial.status == Trial.PENDING), None)

@@ -1,34 +1,30 @@
 """Reports of trials on their way into the journal."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from tune_jobs.errors import StorageFailed
-from tune_jobs.record.events import CheckpointDamaged, CheckpointWritten, EpochsReported, Event
-from tune_jobs.record.folder import RunFolder
-from tune_jobs.record.run_record import RunRecord
+from tune_jobs.record.events import CheckpointDamaged, CheckpointWritten, EpochsReported
+from tune_jobs.record.live import LiveRun
 from tune_jobs.record.storage_failures import storage_failed
 from tune_jobs.worker.reporting import Report
 
 
-class ReportLog:
+class ReportRecorder:
     """Writes each report to the journal once, whoever hears of it first.
 
     Ray Tune tells the scheduler of a result before it tells callbacks, and some results only callbacks. A
     scheduler whose decisions are to follow from the journal has the report written before it decides.
 
     Args:
-        append: of the journal.
-        record: of the run; it follows the journal.
-        folder: of the run.
+        run: Whose journal gets the reports.
     """
 
-    def __init__(self, append: Callable[[Event], None], record: RunRecord, folder: RunFolder) -> None:
+    def __init__(self, run: LiveRun) -> None:
         self.failure: StorageFailed | None = None
         """Why a worker could not write a checkpoint."""
-        self._append = append
-        self._record = record
-        self._folder = folder
+        self._run = run
+        self._folder = run.folder
         self._last: dict[str, Report] = {}
 
     def write(self, trial_id: str, result: Mapping[str, Any]) -> Report | None:
@@ -45,15 +41,15 @@ class ReportLog:
             return report
         self._last[trial_id] = report
         for name, reason in report.damaged:
-            self._append(CheckpointDamaged(trial_id=trial_id, file=self._named(name), reason=reason))
-        known = self._record.trials[trial_id]
+            self._run.append(CheckpointDamaged(trial_id=trial_id, file=self._named(name), reason=reason))
+        known = self._run.record.trials[trial_id]
         new = [epoch for epoch in report.results if known.epochs.get(int(epoch["epoch"])) != epoch]
         if new:
             worker = f"{result['hostname']}:{result['pid']}"
-            self._append(EpochsReported(trial_id=trial_id, results=new, worker=worker))
+            self._run.append(EpochsReported(trial_id=trial_id, results=new, worker=worker))
         file = None if report.checkpoint is None else self._named(report.checkpoint)
         if file is not None and file != known.checkpoint:
-            self._append(CheckpointWritten(trial_id=trial_id, epoch=report.epoch, file=file))
+            self._run.append(CheckpointWritten(trial_id=trial_id, epoch=report.epoch, file=file))
         if report.unwritten is not None:
             name, why = report.unwritten
             reason = f"{why}, on {result['hostname']}"

@@ -5,14 +5,15 @@ results it does not need: all of it is in the journal, which the proposals follo
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray.tune.search import Searcher
 
-from tune_jobs.record.events import Event, TrialCreated
-from tune_jobs.scheduling.rungs import RungTables
+from tune_jobs.record.events import TrialCreated
+from tune_jobs.scheduling.journaled_tables import JournaledTables
 from tune_jobs.search.proposals import Proposals
+from tune_jobs.tuning.control import RunControl
 from tune_jobs.worker.reporting import SCORE
 
 
@@ -20,43 +21,37 @@ class JournaledSearcher(Searcher):
     """Creates trials: asks for a configuration, writes it to the journal, and hands it to Ray Tune.
 
     Args:
-        proposals: give the configurations.
-        append: of the journal, which the proposals and the tables follow.
-        tables: say which trials are in progress.
-        trials: how many are created at most.
-        max_running: so many trials take a worker at a time, from moment to moment.
-        created: trials that were created before; those of them that have not ended are handed out first.
-        out_of_time: no trial is created once this is true.
+        proposals: Give the configurations.
+        rungs: Say which trials are in progress, and take up each new one.
+        control: Limits how many trials run; no trial is created once it is out of time.
+        trials: How many are created at most.
+        created: Trials that were created before; those of them that have not ended are handed out first.
     """
 
     def __init__(
         self,
         proposals: Proposals,
-        append: Callable[[Event], None],
-        tables: RungTables,
-        *,
+        rungs: JournaledTables,
+        control: RunControl,
         trials: int,
-        max_running: Callable[[], int],
         created: Sequence[TrialCreated] = (),
-        out_of_time: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(metric=SCORE, mode="min")
         self._proposals = proposals
-        self._append = append
-        self._tables = tables
+        self._rungs = rungs
+        self._tables = rungs.tables
+        self._control = control
         self._trials = trials
-        self._max_running = max_running
         self._created = len(created)
         self._none_left = False
-        self._out_of_time = out_of_time
-        self._waiting = deque(trial for trial in created if trial.trial_id in tables.waiting)
-        self._unfinished = deque(trial for trial in created if trial.trial_id in tables.open)
+        self._waiting = deque(trial for trial in created if trial.trial_id in rungs.tables.waiting)
+        self._unfinished = deque(trial for trial in created if trial.trial_id in rungs.tables.open)
         self._handed_out: set[str] = set()
 
     @property
     def exhausted(self) -> bool:
         """No trial will be created any more."""
-        return self._none_left or self._created >= self._trials or self._out_of_time()
+        return self._none_left or self._created >= self._trials or self._control.out_of_time()
 
     @property
     def has_open_trials(self) -> bool:
@@ -71,7 +66,7 @@ class JournaledSearcher(Searcher):
             return self._hand_out(self._unfinished.popleft()) if self._has_room else None
         if self.exhausted:
             return self._finished()
-        if not self._tables.may_start(self._max_running()):
+        if not self._tables.may_start(self._control.max_running()):
             return None
         configuration = self._proposals.take(self._created)
         if configuration is None:
@@ -85,13 +80,13 @@ class JournaledSearcher(Searcher):
             configuration=dict(configuration),
             filled_in=number in self._proposals.filled_in,
         )
-        self._append(trial)
+        self._rungs.create(trial)
         return self._hand_out(trial)
 
     @property
     def _has_room(self) -> bool:
         """Is a worker free for a trial that was in progress when the run was interrupted?"""
-        return len(self._handed_out & self._tables.open) < self._max_running()
+        return len(self._handed_out & self._tables.open) < self._control.max_running()
 
     def _hand_out(self, trial: TrialCreated) -> dict[str, Any]:
         self._handed_out.add(trial.trial_id)

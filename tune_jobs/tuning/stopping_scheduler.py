@@ -7,7 +7,7 @@ the state that it had then, bit for bit.
 """
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +17,11 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 
 from tune_jobs.job.settings import SchedulerSettings
 from tune_jobs.record.events import EpochsReported, Event, Status, TrialCreated, TrialEnded
+from tune_jobs.scheduling.rungs import RungTables
 from tune_jobs.trainers.scores import BestEpoch, better
 from tune_jobs.trainers.settings import ScoreSettings
 from tune_jobs.tuning.ray_patches import mend_handover, stop_ended, trial_id_of
-from tune_jobs.tuning.report_recorder import ReportLog
+from tune_jobs.tuning.report_recorder import ReportRecorder
 from tune_jobs.worker.reporting import SCORE, TIME
 
 
@@ -107,22 +108,20 @@ class ReplayedScheduler(FIFOScheduler):
     """Stops the trials that a rule stops; the others run in the order of their creation.
 
     Args:
-        rule: follows the journal.
-        reports: writes a report, of which the rule hears so, before the decision on it.
-        ended: whether a trial has ended; such a one takes no further worker.
+        rule: Follows the journal.
+        reports: Write a report to the journal, and so to the rule, before the decision on it.
+        tables: Say which trials have ended; those take no further worker.
     """
 
-    def __init__(
-        self, rule: ReplayedRule, reports: ReportLog, ended: Callable[[str], bool] = lambda _: False
-    ) -> None:
+    def __init__(self, rule: ReplayedRule, reports: ReportRecorder, tables: RungTables) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Ray is typed in parts
         self._rule = rule
         self._reports = reports
-        self._ended = ended
+        self._tables = tables
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """The first that is new or has lost its worker."""
-        stop_ended(tune_controller, self._ended)
+        stop_ended(tune_controller, self._tables.has_ended)
         return super().choose_trial_to_run(tune_controller)
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:

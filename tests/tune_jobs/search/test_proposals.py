@@ -88,7 +88,7 @@ def take(proposals: Proposals, number: int) -> Configuration:
     """Takes a configuration and creates its trial."""
     configuration = proposals.take(number)
     assert configuration is not None
-    proposals(created(number, configuration))
+    proposals.apply(created(number, configuration))
     return configuration
 
 
@@ -135,7 +135,7 @@ def test_an_immediate_proposal_rests_on_every_event_before_it() -> None:
             assert proposals.take(number) == configuration
             assert configuration is not None
             for event in (created(number, configuration), *what_follows(number, number % 5)):
-                proposals(event)
+                proposals.apply(event)
                 expected.apply(event)
 
 
@@ -151,7 +151,7 @@ def run_with_one_worker(seconds: Iterator[float], trials: int = 16) -> list[Conf
             taken.append(take(proposals, number))
             for event in what_follows(number, sum(taken[-1].values())):
                 time.sleep(next(seconds))
-                proposals(event)
+                proposals.apply(event)
     return taken
 
 
@@ -173,7 +173,7 @@ def test_one_ahead_rests_on_what_was_known_when_the_trial_before_began() -> None
         held.release()
         first = take(proposals, 0)
         held.wait_asked(2)
-        proposals(reported(0, 0.5))
+        proposals.apply(reported(0, 0.5))
         take(proposals, 1)
         held.wait_asked(3)
     assert [number for number, _ in held.asked] == [0, 1, 2]
@@ -254,7 +254,7 @@ def test_what_rests_on_fewer_scores_is_replaced(monkeypatch: pytest.MonkeyPatch)
         take(proposals, 0)
         answer(proposals, held, 9)
         before = len(held.asked)
-        proposals(reported(0, 0.5))
+        proposals.apply(reported(0, 0.5))
         answer(proposals, held, 9)
         anew = held.asked[before:]
         assert [number for number, _ in anew] == [1, 2]
@@ -270,7 +270,7 @@ def test_until_what_is_ready_has_been_replaced_it_is_given_all_the_same() -> Non
         take(proposals, 0)
         answer(proposals, held, 9)
         ready = list(proposals._ready)
-        proposals(reported(0, 0.5))
+        proposals.apply(reported(0, 0.5))
         assert [take(proposals, 1), take(proposals, 2)] == ready
         held.release()
 
@@ -285,7 +285,7 @@ def test_no_configuration_is_given_twice_however_fast_anything_is(method: str, s
         for number in range(40):
             taken.append(take(proposals, number)["x"])
             for event in what_follows(number, taken[-1]):
-                proposals(event)
+                proposals.apply(event)
             time.sleep(next(seconds))
         assert proposals.take(40) is None
     assert sorted(taken) == list(range(1, 41)) == [point["x"] for point in space.grid()]
@@ -304,7 +304,7 @@ def taken_while_held(
         for number, (times, scored) in enumerate(answers):
             answer(proposals, held, times)
             if scored and number:
-                proposals(reported(number - 1, 0.5))
+                proposals.apply(reported(number - 1, 0.5))
             taken.append(take(proposals, number))
         held.release()
     return taken
@@ -333,7 +333,7 @@ def test_what_a_model_thought_of_too_late_is_not_lost() -> None:
     with closing(ahead(held)) as proposals:
         for number in range(20):
             take(proposals, number)
-            proposals(reported(number, number))
+            proposals.apply(reported(number, number))
         answer(proposals, held, 1)  # for number 0, which was filled in long ago
         take(proposals, 20)
         (_, _), (number, knowledge) = held.asked
@@ -353,7 +353,7 @@ def test_points_come_first_and_in_order_from_the_moment_a_run_begins(seed: int) 
         for number in range(len(POINTS)):
             taken.append(take(proposals, number))
             if number > 3:
-                proposals(reported(number - 4, 0.5))
+                proposals.apply(reported(number - 4, 0.5))
                 time.sleep(next(seconds))
     assert taken == POINTS
 

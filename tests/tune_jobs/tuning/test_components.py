@@ -32,7 +32,6 @@ from tune_jobs.record.events import (
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal, read_journal
 from tune_jobs.record.live import LiveRun
-from tune_jobs.record.run_record import RunRecord
 from tune_jobs.scheduling.rungs import Promotion, RungTables, make_tables
 from tune_jobs.search.history import SearchHistory
 from tune_jobs.search.methods import make_method
@@ -40,6 +39,7 @@ from tune_jobs.search.proposals import Ahead, Immediate, OneAhead
 from tune_jobs.tracking.optuna_study import STUDY_NAME, StudyMirror
 from tune_jobs.trainers.settings import ScoreSettings
 from tune_jobs.tuning.components import TuningPlan, make_proposals, open_components
+from tune_jobs.tuning.control import RunControl
 from tune_jobs.tuning.loop import JournalCallback
 from tune_jobs.tuning.promotion_scheduler import PromotionScheduler
 from tune_jobs.tuning.stopping_scheduler import ReplayedScheduler
@@ -66,13 +66,12 @@ def plan_of(table: Table, method: str = "random", scheduler: str = "asha", **cha
 def contestant(
     plan: TuningPlan, folder: RunFolder, storage: InMemoryStorage | None = None
 ) -> Iterator[Contestant]:
-    record = RunRecord(plan.score)
     study = StudyMirror(
         storage or InMemoryStorage(), plan.search.space, plan.score, (*plan.rungs, plan.max_epochs)
     )
     with (
-        Journal(folder.journal, record.apply, study) as journal,
-        open_components(plan, run := LiveRun(folder, journal, record)) as components,
+        Journal(folder.journal, study) as journal,
+        open_components(plan, run := LiveRun.on(folder, journal, plan.score)) as components,
     ):
         yield Contestant(
             scheduler=components.scheduler,
@@ -176,10 +175,9 @@ def test_a_run_that_is_taken_up_from_its_journal_creates_the_same_trial_next(
         if not isinstance(event, TrialCreated) or event.number % 4:
             continue
         again = RunFolder.create(tmp_path / f"{place}", "r")
-        record = RunRecord.replay(events[:place], plan.score)
         with (
-            Journal(again.journal, record.apply) as journal,
-            open_components(plan, LiveRun(again, journal, record, events[:place])) as components,
+            Journal(again.journal) as journal,
+            open_components(plan, LiveRun.on(again, journal, plan.score, events[:place])) as components,
         ):
             unfinished = {*components.tables.open, *components.tables.waiting}
             first = [components.searcher.suggest("")["trial_id"] for _ in unfinished]  # type: ignore[index, call-overload]
@@ -319,11 +317,11 @@ def test_a_run_whose_time_is_out_creates_and_promotes_no_more(
 ) -> None:
     table = make_table(configurations=30, diverging=0)
     plan = plan_of(table)
-    record = RunRecord(plan.score)
     out = False
+    control = RunControl(max_running=lambda: 4, out_of_time=lambda: out)
     with (
-        Journal(folder.journal, record.apply) as journal,
-        open_components(plan, LiveRun(folder, journal, record), lambda: out) as components,
+        Journal(folder.journal) as journal,
+        open_components(plan, LiveRun.on(folder, journal, plan.score), control) as components,
     ):
         for number in range(3):
             given: Any = components.searcher.suggest("")

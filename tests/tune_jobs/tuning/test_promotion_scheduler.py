@@ -1,6 +1,8 @@
 """The scheduler that has trials wait, without Ray Tune's loop: a controller that notes what it is told."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,13 +20,17 @@ from tune_jobs.record.events import (
     TrialWaits,
 )
 from tune_jobs.record.folder import RunFolder
-from tune_jobs.record.run_record import RunRecord
+from tune_jobs.record.journal import Journal
+from tune_jobs.record.live import LiveRun
+from tune_jobs.scheduling.journaled_tables import JournaledTables
 from tune_jobs.scheduling.rungs import RungTables
 from tune_jobs.trainers.settings import ScoreSettings
+from tune_jobs.tuning.control import RunControl
 from tune_jobs.tuning.promotion_scheduler import PromotionScheduler
-from tune_jobs.tuning.report_recorder import ReportLog
+from tune_jobs.tuning.report_recorder import ReportRecorder
 from tune_jobs.worker.reporting import Report
 
+LOSS = ScoreSettings()
 CONTINUE, NOOP, STOP = TrialScheduler.CONTINUE, TrialScheduler.NOOP, TrialScheduler.STOP
 
 
@@ -39,26 +45,21 @@ class FakeTrial:
 class Run:
     """Two workers, rungs at 1 and 3, and as much of Ray Tune as the scheduler uses."""
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, score: ScoreSettings = LOSS) -> None:
         self.events: list[Event] = []
-        self.record = RunRecord(ScoreSettings())
-        self.tables = RungTables((1, 3), 3, ScoreSettings())
+        self.journal = Journal(folder.journal, self.events.append)
+        live = LiveRun.on(folder, self.journal, score)
+        self.record = live.record
+        self.happen = live.append
         self.exhausted = self.out_of_time = False
         self.trials: list[Any] = []
         self._resetting_trials: set[Any] = set()
         self.scheduler = PromotionScheduler(
-            self.tables,
-            ReportLog(self.happen, self.record, folder),
-            self.happen,
-            max_running=lambda: 2,
-            exhausted=lambda: self.exhausted,
-            out_of_time=lambda: self.out_of_time,
+            JournaledTables(live, RungTables((1, 3), 3, score)),
+            ReportRecorder(live),
+            RunControl(max_running=lambda: 2, out_of_time=lambda: self.out_of_time),
+            self,
         )
-
-    def happen(self, event: Event) -> None:
-        self.events.append(event)
-        self.record.apply(event)
-        self.tables.apply(event)
 
     # What a controller offers.
 
@@ -112,8 +113,10 @@ class Run:
 
 
 @pytest.fixture
-def run(folder: RunFolder) -> Run:
-    return Run(folder)
+def run(folder: RunFolder) -> Iterator[Run]:
+    run = Run(folder)
+    with run.journal:
+        yield run
 
 
 def test_a_report_is_in_the_journal_before_the_decision_on_it(run: Run) -> None:
@@ -199,14 +202,15 @@ def test_after_the_deadline_nothing_is_promoted_and_waiting_ends(run: Run) -> No
     assert len(run.kinds(TrialEnded)) == 3
 
 
-def test_a_trial_without_a_finite_score_is_stopped(run: Run) -> None:
+def test_a_trial_without_a_finite_score_is_stopped(folder: RunFolder) -> None:
+    run = Run(folder, ScoreSettings(metric="r2", mode="max"))
     trial = run.create()
     run.start(trial)
     results = [{"epoch": 1, "train_loss": 1.0, "val_loss": 1.0, "r2": float("nan")}]
-    run.tables._score = run.record.score = ScoreSettings(metric="r2", mode="max")
     report = Report(epoch=1, results=results, score=None, rung=True)
     result = {**report.to_result(), "hostname": "n", "pid": 1}
-    assert run.scheduler.on_trial_result(run, trial, result) == STOP
+    with run.journal:
+        assert run.scheduler.on_trial_result(run, trial, result) == STOP
     assert run.kinds(TrialWaits) == []
 
 
@@ -232,12 +236,13 @@ def test_what_is_said_of_the_rungs(run: Run) -> None:
     )
 
 
-def test_another_scheduler_on_replayed_events_goes_on_the_same(run: Run, folder: RunFolder) -> None:
+def test_another_scheduler_on_replayed_events_goes_on_the_same(run: Run, tmp_path: Path) -> None:
     for loss in (0.2, 0.3, 0.4):
         run.arrive(loss)
-    again = Run(folder)
-    for event in run.events:
-        again.happen(event)
-    again.trials = run.trials
-    assert again.choose() is run.choose()
+    again = Run(RunFolder.create(tmp_path / "again", "small"))
+    with again.journal:
+        for event in run.events:
+            again.happen(event)
+        again.trials = run.trials
+        assert again.choose() is run.choose()
     assert again.kinds(TrialPromoted) == run.kinds(TrialPromoted)

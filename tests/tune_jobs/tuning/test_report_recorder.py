@@ -1,5 +1,6 @@
 """Reports on their way into the journal: each once, and no epoch twice."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -7,9 +8,10 @@ import pytest
 from tune_jobs.errors import StorageFailed
 from tune_jobs.record.events import CheckpointDamaged, CheckpointWritten, EpochsReported, Event, TrialCreated
 from tune_jobs.record.folder import RunFolder
-from tune_jobs.record.run_record import RunRecord
+from tune_jobs.record.journal import Journal
+from tune_jobs.record.live import LiveRun
 from tune_jobs.trainers.settings import ScoreSettings
-from tune_jobs.tuning.report_recorder import ReportLog
+from tune_jobs.tuning.report_recorder import ReportRecorder
 from tune_jobs.worker.reporting import Report
 
 
@@ -19,15 +21,12 @@ def events() -> list[Event]:
 
 
 @pytest.fixture
-def log(events: list[Event], folder: RunFolder) -> ReportLog:
-    record = RunRecord(ScoreSettings())
-    record.apply(TrialCreated(trial_id="0000", number=0, configuration={}))
-
-    def append(event: Event) -> None:
-        events.append(event)
-        record.apply(event)
-
-    return ReportLog(append, record, folder)
+def log(events: list[Event], folder: RunFolder) -> Iterator[ReportRecorder]:
+    with Journal(folder.journal) as journal:
+        run = LiveRun.on(folder, journal, ScoreSettings())
+        run.append(TrialCreated(trial_id="0000", number=0, configuration={}))
+        run.follow(events.append)
+        yield ReportRecorder(run)
 
 
 def epochs(first: int, last: int) -> tuple[dict[str, Any], ...]:
@@ -38,7 +37,7 @@ def result_of(report: Report) -> dict[str, Any]:
     return {**report.to_result(), "hostname": "node", "pid": 7}
 
 
-def test_a_report_is_written_once_whoever_hears_of_it_first(log: ReportLog, events: list[Event]) -> None:
+def test_a_report_is_written_once_whoever_hears_of_it_first(log: ReportRecorder, events: list[Event]) -> None:
     report = Report(epoch=2, results=epochs(1, 2), score=0.5, rung=True, checkpoint="0000/epoch-000002.pt")
     result = result_of(report)
     assert log.write("0000", result) is report
@@ -52,7 +51,7 @@ def test_a_report_is_written_once_whoever_hears_of_it_first(log: ReportLog, even
     )
 
 
-def test_epochs_that_are_reported_again_are_left_out(log: ReportLog, events: list[Event]) -> None:
+def test_epochs_that_are_reported_again_are_left_out(log: ReportRecorder, events: list[Event]) -> None:
     log.write("0000", result_of(Report(epoch=2, results=epochs(1, 2), score=0.5)))
     log.write("0000", result_of(Report(epoch=2, results=epochs(1, 2), score=0.5, rung=True)))
     assert len(events) == 1
@@ -61,7 +60,9 @@ def test_epochs_that_are_reported_again_are_left_out(log: ReportLog, events: lis
     assert [result["epoch"] for result in events[1].results] == [3]
 
 
-def test_an_epoch_that_came_out_differently_is_written_again(log: ReportLog, events: list[Event]) -> None:
+def test_an_epoch_that_came_out_differently_is_written_again(
+    log: ReportRecorder, events: list[Event]
+) -> None:
     log.write("0000", result_of(Report(epoch=2, results=epochs(1, 2), score=0.5)))
     other = {"epoch": 2, "val_loss": 9.0}
     log.write("0000", result_of(Report(epoch=2, results=(epochs(1, 1)[0], other), score=0.5)))
@@ -69,12 +70,14 @@ def test_an_epoch_that_came_out_differently_is_written_again(log: ReportLog, eve
     assert list(events[1].results) == [other]
 
 
-def test_a_result_without_a_report_is_nothing(log: ReportLog, events: list[Event]) -> None:
+def test_a_result_without_a_report_is_nothing(log: ReportRecorder, events: list[Event]) -> None:
     assert log.write("0000", {"done": True}) is None
     assert events == []
 
 
-def test_damage_is_written_before_the_epochs_that_follow_from_it(log: ReportLog, events: list[Event]) -> None:
+def test_damage_is_written_before_the_epochs_that_follow_from_it(
+    log: ReportRecorder, events: list[Event]
+) -> None:
     damaged = [("0000/epoch-000006.pt", "torn"), ("0000/epoch-000002.pt", "torn too")]
     log.write("0000", result_of(Report(epoch=1, results=epochs(1, 1), score=1.0, damaged=damaged)))
     assert [type(event) for event in events] == [CheckpointDamaged, CheckpointDamaged, EpochsReported]
@@ -84,7 +87,7 @@ def test_damage_is_written_before_the_epochs_that_follow_from_it(log: ReportLog,
 
 
 def test_a_checkpoint_that_could_not_be_written_stops_the_run_after_its_epochs_are_written(
-    log: ReportLog, events: list[Event], folder: RunFolder
+    log: ReportRecorder, events: list[Event], folder: RunFolder
 ) -> None:
     unwritten = ("0000/epoch-000002.pt", "No space left on device; 0.0 MB free")
     report = Report(epoch=2, results=epochs(1, 2), score=0.5, unwritten=unwritten)

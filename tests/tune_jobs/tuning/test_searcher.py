@@ -1,23 +1,32 @@
 """The searcher of Ray Tune, without Ray Tune's loop: when it gives a trial, and when it says that it has finished."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 from ray.tune.search import Searcher
 
 from tests.tune_jobs.search.conftest import LOSS, RUNGS, Space, history_of, reported, search
 from tune_jobs.record.events import Event, Status, TrialCreated, TrialEnded, TrialPromoted, TrialWaits
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import Journal
+from tune_jobs.record.live import LiveRun
+from tune_jobs.scheduling.journaled_tables import JournaledTables
 from tune_jobs.scheduling.rungs import RungTables
 from tune_jobs.search.proposals import Immediate
 from tune_jobs.search_spaces import parse_space
+from tune_jobs.tuning.control import RunControl
 from tune_jobs.tuning.searcher import JournaledSearcher
 
 SPACE: Space = {"x": {"low": 0.0, "high": 1.0}, "hidden": {"values": [[8], [16]]}}
 
 
 class Run:
-    """A searcher on tables and proposals that follow what it writes."""
+    """A searcher on tables and proposals that follow the journal that it writes to."""
+
+    place: ClassVar[Path]
+    opened: ClassVar[list["Run"]] = []
 
     def __init__(
         self,
@@ -29,22 +38,21 @@ class Run:
     ) -> None:
         self.events: list[Event] = []
         self.out_of_time = False
-        self.tables = RungTables.replay(past, rungs, 3, LOSS)
-        self.proposals = Immediate(search(space), history_of(parse_space(space)), past)
+        folder = RunFolder.create(self.place, "run")
+        self.journal = Journal(folder.journal, self.events.append)
+        self.opened.append(self)
+        run = LiveRun.on(folder, self.journal, LOSS, past)
+        proposals = Immediate(search(space), history_of(parse_space(space)), past)
+        rungs_of_run = JournaledTables(run, RungTables(rungs, 3, LOSS))
+        run.follow(proposals.apply)
+        self.happen = run.append
         self.searcher = JournaledSearcher(
-            self.proposals,
-            self.happen,
-            self.tables,
-            trials=trials,
-            max_running=lambda: max_running,
-            out_of_time=lambda: self.out_of_time,
-            created=[event for event in past if isinstance(event, TrialCreated)],
+            proposals,
+            rungs_of_run,
+            RunControl(max_running=lambda: max_running, out_of_time=lambda: self.out_of_time),
+            trials,
+            [event for event in past if isinstance(event, TrialCreated)],
         )
-
-    def happen(self, event: Event) -> None:
-        self.events.append(event)
-        self.tables.apply(event)
-        self.proposals(event)
 
     def ask(self) -> Any:
         given = self.searcher.suggest("Ray's own id")
@@ -56,6 +64,14 @@ class Run:
 
     def end(self, number: int) -> None:
         self.happen(TrialEnded(trial_id=f"{number:04d}", status=Status.COMPLETED, reason="it ended"))
+
+
+@pytest.fixture(autouse=True)
+def journals(tmp_path: Path) -> Iterator[None]:
+    Run.place = tmp_path
+    yield
+    while Run.opened:
+        Run.opened.pop().journal.close()
 
 
 def test_a_trial_has_our_own_id_and_its_creation_is_an_event() -> None:

@@ -32,7 +32,6 @@ from tune_jobs.record.events import (
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal, read_journal
 from tune_jobs.record.live import LiveRun
-from tune_jobs.record.run_record import RunRecord
 from tune_jobs.trainers.settings import ScoreSettings
 from tune_jobs.tuning.components import TuningPlan, open_components
 from tune_jobs.tuning.loop import STOPPED_BY_SCHEDULER, JournalCallback
@@ -92,10 +91,10 @@ def simulated(
     plan: TuningPlan, table: Table, folder: RunFolder, scheduler: TrialScheduler | None = None
 ) -> tuple[list[Event], list[str]]:
     """The journal of a run, and the scheduler's state after each event; or one with Ray's scheduler as it is."""
-    record, states = RunRecord(plan.score), []
+    states: list[str] = []
     with (
-        Journal(folder.journal, record.apply) as journal,
-        open_components(plan, run := LiveRun(folder, journal, record)) as components,
+        Journal(folder.journal) as journal,
+        open_components(plan, run := LiveRun.on(folder, journal, plan.score)) as components,
     ):
         rule: ReplayedRule = components.scheduler._rule  # type: ignore[attr-defined]
         journal.follow(lambda event: states.append(state(rule)))
@@ -232,7 +231,6 @@ def test_a_trial_that_was_to_be_stopped_when_the_driver_died_is_stopped_when_it_
     make_table: MakeTable, folder: RunFolder
 ) -> None:
     plan, past = plan_of(make_table(), scheduler="asha_stopping"), asha_of_three()
-    record = RunRecord.replay(past, plan.score)
 
     def decision(number: int, epoch: int, loss: float) -> str:
         results = [result for event in past if isinstance(event, EpochsReported) for result in event.results]
@@ -242,8 +240,8 @@ def test_a_trial_that_was_to_be_stopped_when_the_driver_died_is_stopped_when_it_
         return components.scheduler.on_trial_result(None, trial, result)  # type: ignore[arg-type]
 
     with (
-        Journal(folder.journal, record.apply) as journal,
-        open_components(plan, LiveRun(folder, journal, record, past)) as components,
+        Journal(folder.journal) as journal,
+        open_components(plan, LiveRun.on(folder, journal, plan.score, past)) as components,
     ):
         assert [decision(number, 1, loss) for number, loss in enumerate((0.1, 0.2, 0.9))] == [
             TrialScheduler.CONTINUE, TrialScheduler.STOP, TrialScheduler.STOP,

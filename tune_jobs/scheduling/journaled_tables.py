@@ -1,0 +1,33 @@
+"""The rung tables of a run in progress, and the decisions that change them and go into its journal."""
+
+from tune_jobs.record.events import TrialCreated, TrialPromoted, TrialWaits
+from tune_jobs.record.live import LiveRun
+from tune_jobs.scheduling.rungs import Promotion, RungTables
+
+
+class JournaledTables:
+    """Rung tables that follow the journal of a run; each decision is written there and applied to them.
+
+    Args:
+        run: Whose journal the tables follow from now on.
+        tables: They have no event yet; those of the run's past are applied here.
+    """
+
+    def __init__(self, run: LiveRun, tables: RungTables) -> None:
+        self.tables = tables
+        for event in run.past:
+            tables.apply(event)
+        self._run = run
+        run.follow(tables.apply)
+
+    def create(self, trial: TrialCreated) -> None:
+        """Add a new trial, which takes a worker as soon as one is free."""
+        self._run.append(trial)
+
+    def promote(self, promotion: Promotion) -> None:
+        """Let a trial advance beyond its rung."""
+        self._run.append(TrialPromoted(trial_id=promotion.trial_id, epoch=promotion.epoch))
+
+    def pause(self, trial_id: str, epoch: int) -> None:
+        """Keep a trial at the rung that it has reached, without a worker."""
+        self._run.append(TrialWaits(trial_id=trial_id, epoch=epoch))
