@@ -2,10 +2,13 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 
 import pytest
+
+from tests.processes import end_started
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -15,3 +18,17 @@ def private_ray_folder() -> Iterator[None]:
     os.environ["RAY_TMPDIR"] = folder
     yield
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> Iterator[None]:
+    """Give processes that tests start the usual Ctrl-C: a shell starts jobs in the background with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True)
+def no_process_stays() -> Iterator[None]:
+    yield
+    end_started()

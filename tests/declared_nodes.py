@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.faults.killing import wait_until_gone
+from tests.processes import PATIENCE
 
 _PROGRAM = """
 import json, os, sys, tempfile
@@ -72,7 +73,7 @@ class DeclaredNodes:
         assert self._answer() == "done"
 
     def close(self) -> None:
-        self._process.communicate("end\n", timeout=120)
+        self._process.communicate("end\n", timeout=PATIENCE)
 
     def _say(self, what: str) -> None:
         assert self._process.stdin is not None

@@ -17,6 +17,7 @@ from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 from tests.faults.killing import wait_until_gone
+from tests.processes import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -61,7 +62,7 @@ class Head:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=PATIENCE,
             check=False,
         )
 
@@ -100,7 +101,7 @@ def head_node(**environment: str) -> Iterator[Head]:
         yield head
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=60)
+        process.wait(timeout=PATIENCE)
         assert wait_until_gone(folder) == []
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -126,7 +127,7 @@ def _free_port() -> int:
 def _wait_for(head: Head, process: "subprocess.Popen[bytes]") -> None:
     """Until the Jobs server answers."""
     request = Request(f"{head.url}/api/jobs/", headers={"Authorization": f"Bearer {head.token}"})
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         assert process.poll() is None, "the head node has ended"
         with suppress(URLError, OSError), urlopen(request, timeout=5) as answer:

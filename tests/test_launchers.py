@@ -28,6 +28,7 @@ from ray.autoscaler.v2.utils import ResourceRequestUtil
 from ray.core.generated.instance_manager_pb2 import Instance, InstanceUpdateEvent
 from ray.scripts.scripts import cli
 
+from tests.processes import PATIENCE
 from tune_jobs import open_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -176,12 +177,17 @@ def test_what_is_copied_can_be_installed(path: Path, tmp_path: Path) -> None:
         cwd=tmp_path,
         check=True,
         capture_output=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     (entry_points,) = tmp_path.glob("*.dist-info/entry_points.txt")
     assert "tune-jobs" in entry_points.read_text()
     install = subprocess.run(
-        ["make", "--dry-run", "install"], cwd=tmp_path, check=True, capture_output=True, text=True, timeout=60
+        ["make", "--dry-run", "install"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
     )
     assert "-c constraints.txt -e ." in install.stdout
 
@@ -363,7 +369,7 @@ def test_the_stack_is_sound() -> None:
         [str(checker), "--format", "json", str(STACK)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     assert json.loads(checked.stdout) == []
@@ -374,7 +380,7 @@ def test_the_head_may_end_machines_of_its_own_cluster_alone() -> None:
 
 
 def test_slurm_script_is_sound() -> None:
-    subprocess.run(["bash", "-n", str(SLURM)], check=True, timeout=60)
+    subprocess.run(["bash", "-n", str(SLURM)], check=True, timeout=PATIENCE)
     (command,) = re.findall(r"^srun (.*)$", SLURM.read_text().replace("\\\n", " "), flags=re.MULTILINE)
     given = ray_options(command, "symmetric-run", "start")
     assert set(given) == {"--address", "--min-nodes", "--num-cpus", "--num-gpus"}
@@ -384,7 +390,7 @@ def test_slurm_script_is_sound() -> None:
 
 
 def test_slurm_script_says_how_it_is_used() -> None:
-    asked = subprocess.run([str(SLURM)], capture_output=True, text=True, timeout=60, check=False)
+    asked = subprocess.run([str(SLURM)], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert asked.returncode == 2
     assert asked.stderr == "usage: sbatch docs/cluster/slurm.sh JOB [--key value ...]\n"
 
@@ -424,7 +430,7 @@ def test_slurm_script_runs_a_job_on_one_node(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=240,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stdout

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from tests.cluster.hosts import REPOSITORY, Command, Host
+from tests.processes import PATIENCE
 
 DOCUMENTED = REPOSITORY / "docs" / "cluster" / "local.yaml"
 DASHBOARD_PORT = 8265
@@ -79,7 +80,7 @@ class Cluster:
         )
         try:
             knock = ["bash", "-c", f"</dev/tcp/127.0.0.1/{DASHBOARD_PORT}"]
-            wait_until(lambda: self.laptop.start(*knock).wait(60) == 0, "the tunnel", seconds=60)
+            wait_until(lambda: self.laptop.start(*knock).wait(PATIENCE) == 0, "the tunnel", seconds=60)
             yield URL
         finally:
             ssh.end()
@@ -89,7 +90,7 @@ class Cluster:
 
         def there() -> bool:
             count = self.on("head", f"python -W ignore -c '{_COUNT_NODES}'")
-            count.wait(60)
+            count.wait(PATIENCE)
             return f"nodes: {number}\n" in count.said
 
         wait_until(there, f"{number} nodes", seconds=seconds)

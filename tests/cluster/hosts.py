@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from tests.processes import PATIENCE
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOME = Path(pwd.getpwuid(os.getuid()).pw_dir)
 """Where sshd looks for keys, whatever `HOME` says."""
@@ -130,7 +132,7 @@ class Host:
             )
         assert self._process.stdout is not None
         if self._process.stdout.readline() != "up\n":
-            self._process.communicate(timeout=60)
+            self._process.communicate(timeout=PATIENCE)
             self._process = None
             raise AssertionError(f"{self.name} does not boot: {said.read_text()}")
         (self._first,) = children_of(self._process.pid)
@@ -144,7 +146,7 @@ class Host:
         signal.pidfd_send_signal(first, signal.SIGKILL)
         assert select.select([first], [], [], 60)[0], f"processes of {self.name} do not end"
         os.close(first)
-        self._process.communicate(timeout=60)
+        self._process.communicate(timeout=PATIENCE)
         self._process = None
         for command in self._commands:
             command.end()
@@ -273,7 +275,7 @@ class Command:
         for child in children_of(self._process.pid):  # the command itself: `nsenter` waits for it
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
-        self._process.wait(60)
+        self._process.wait(PATIENCE)
 
 
 @dataclass(frozen=True)
@@ -294,7 +296,7 @@ class Network:
     def switch(self, *command: str) -> None:
         """Runs a command where the switch is."""
         inside = ["nsenter", "--target", str(self._process.pid), "--net", "--"]
-        subprocess.run([*inside, *command], check=True, timeout=60)
+        subprocess.run([*inside, *command], check=True, timeout=PATIENCE)
 
     def plug_in(self, process: int, address: str) -> str:
         """Gives the network namespace of `process` a card with this address; returns the other end of its cable."""
@@ -344,7 +346,7 @@ def hosts(
     finally:
         for host in made.values():
             host.kill()
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE)
 
 
 def _programs() -> set[str]:
@@ -362,7 +364,7 @@ def children_of(process: int) -> list[int]:
 
 def wait_for_namespace(process: int) -> None:
     """Waits until `process` has a network namespace of its own."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     ours = os.readlink("/proc/self/ns/net")
     while os.readlink(f"/proc/{process}/ns/net") == ours:
         assert time.monotonic() < deadline

@@ -11,6 +11,7 @@ import pytest
 
 from tests.cluster.cluster import wait_until
 from tests.cluster.hosts import HOME, PRIVATE, SHARED, Host, hosts
+from tests.processes import PATIENCE, start
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_one_folder_is_shared(pair: Mapping[str, Host], disks: Path) -> None:
 
 def test_they_reach_each_other_over_ssh_and_nobody_else(pair: Mapping[str, Host]) -> None:
     assert pair["one"].run("ssh", "-i", "key", "two", "hostname").strip() == "two"
-    assert pair["one"].start("ip", "route", "get", "8.8.8.8").wait(60) != 0
+    assert pair["one"].start("ip", "route", "get", "8.8.8.8").wait(PATIENCE) != 0
     ours = subprocess.run(["ip", "address"], check=True, capture_output=True, text=True).stdout
     assert pair["two"].address not in ours
 
@@ -50,9 +51,9 @@ def test_they_reach_each_other_over_ssh_and_nobody_else(pair: Mapping[str, Host]
 def test_one_that_is_cut_off_hears_nothing(pair: Mapping[str, Host]) -> None:
     two = ["ssh", "-i", "key", "-o", "ConnectTimeout=2", "two", "true"]
     pair["two"].cut()
-    assert pair["one"].start(*two).wait(60) != 0
+    assert pair["one"].start(*two).wait(PATIENCE) != 0
     pair["two"].mend()
-    wait_until(lambda: pair["one"].start(*two).wait(60) == 0, "the cable")
+    wait_until(lambda: pair["one"].start(*two).wait(PATIENCE) == 0, "the cable")
 
 
 def test_bytes_that_arrive_are_counted(pair: Mapping[str, Host]) -> None:
@@ -87,9 +88,7 @@ with hosts(Path(sys.argv[1]), ["one"]) as made:
 
 
 def test_nothing_outlives_tests_that_are_killed(tmp_path: Path) -> None:
-    maker = subprocess.Popen(
-        [sys.executable, "-c", ENDLESS, str(tmp_path)], stdout=subprocess.PIPE, text=True
-    )
+    maker = start([sys.executable, "-c", ENDLESS, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert maker.stdout is not None
     assert maker.stdout.readline() == "up\n"
     assert processes_naming(tmp_path) != []

@@ -11,6 +11,7 @@ import yaml
 from tests.cluster.cluster import DASHBOARD_PORT, Cluster
 from tests.cluster.hosts import PRIVATE, SHARED, hosts
 from tests.cluster.jobs import CODE, Watch, host_of
+from tests.processes import PATIENCE
 from tune_jobs import open_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -104,8 +105,8 @@ def test_storage_of_one_host_alone_is_refused(cluster: Cluster) -> None:
 
 def test_the_dashboard_is_reached_through_the_tunnel_alone(cluster: Cluster) -> None:
     knock = "</dev/tcp/{}/" + str(DASHBOARD_PORT)
-    assert cluster.laptop.start("bash", "-c", knock.format("127.0.0.1")).wait(60) == 0
-    assert cluster.laptop.start("bash", "-c", knock.format(cluster.head.address)).wait(60) != 0
+    assert cluster.laptop.start("bash", "-c", knock.format("127.0.0.1")).wait(PATIENCE) == 0
+    assert cluster.laptop.start("bash", "-c", knock.format(cluster.head.address)).wait(PATIENCE) != 0
 
 
 def test_without_the_token_nobody_is_let_in(cluster: Cluster) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from tests.processes import start, wait_until
 from tune_jobs import Run
 from tune_jobs.record.events import EpochsReported, Event
 from tune_jobs.record.folder import RunFolder
@@ -36,7 +37,7 @@ class CommandLine:
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         with (self.storage.parent / f"{self.storage.name}.log").open("a") as log:
-            return subprocess.Popen(
+            return start(
                 [sys.executable, "-m", "tune_jobs", *arguments],
                 cwd=self.folder,
                 env={**os.environ, "RAY_TMPDIR": str(self.ray)},
@@ -55,6 +56,12 @@ class CommandLine:
         """The run folder, once the run has begun."""
         begun = [path for path in self.storage.glob("*") if begun_at(path)]
         return begun[0] if begun else None
+
+    @property
+    def events(self) -> int:
+        """Lines of the run's journal."""
+        made = self.made()
+        return 0 if made is None else RunFolder(made).journal.read_bytes().count(b"\n")
 
     @property
     def said(self) -> str:
@@ -76,7 +83,7 @@ def begun_at(path: Path) -> bool:
 
 
 def kill_after(process: "subprocess.Popen[str]", seconds: float) -> bool:
-    """Kills `process` so long from now; False where it has ended by then."""
+    """Kill `process` so long from now; False if it has ended by then."""
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -84,6 +91,16 @@ def kill_after(process: "subprocess.Popen[str]", seconds: float) -> bool:
         process.wait()
         return True
     return False
+
+
+def kill_at(process: "subprocess.Popen[str]", command: CommandLine, events: int) -> bool:
+    """Kill `process` as soon as the journal of its run has so many lines; False if it has ended by then."""
+    wait_until(lambda: process.poll() is not None or command.events >= events, f"{events} events")
+    if process.poll() is not None:
+        return False
+    process.kill()
+    process.wait()
+    return True
 
 
 def results_of(events: list[Event]) -> Results:

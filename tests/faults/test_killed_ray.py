@@ -18,8 +18,11 @@ from tests.faults.killing import (
     reported,
     same_tables,
 )
+from tests.processes import wait_until
 from tune_jobs import open_run
 from tune_jobs.record.events import Ending
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import read_journal
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -47,12 +50,12 @@ def test_whichever_process_of_ray_is_killed_nothing_is_lost(
 ) -> None:
     tally = Tally(f"Ray's {name.partition('/')[0]} killed (kill -9)")
     chance = random.Random(time.time_ns() if CHAOS else 5)
+    events = len(read_journal(RunFolder(undisturbed.made.path).journal))
     for number in range(TIMES):
         command = CommandLine(home, home / f"victim-{KILLED.index(name)}-{number}", ray_folder)
         driver = command.run()
-        while command.made() is None and driver.poll() is None:
-            time.sleep(0.05)
-        time.sleep(chance.uniform(0, undisturbed.seconds / 3))
+        at = chance.randint(1, events // 3)
+        wait_until(lambda: command.events >= at or driver.poll() is not None, f"{at} events")  # noqa: B023
         victim = process_called(name, ray_folder)
         if victim is None:
             assert driver.wait() == 0

@@ -11,6 +11,7 @@ import pytest
 from tests.declared_nodes import DeclaredNodes, declared_nodes
 from tests.faults.injection import CHAOS, Tally
 from tests.faults.killing import Results, count_lost, reported
+from tests.processes import PATIENCE, start
 from tests.tune_jobs.runs import events_of, job_in
 from tune_jobs import open_run
 from tune_jobs.driver.train_alone import train_one
@@ -70,13 +71,13 @@ def run_and_lose(cluster: DeclaredNodes, folder: Path) -> tuple[Path, Results]:
     (folder / "job.yaml").write_text(job.to_yaml())
     command = [sys.executable, "-m", "tune_jobs", "run", "job.yaml", "--address", cluster.address]
     raylet = cluster.add_node(num_cpus=1)
-    driver = subprocess.Popen(command, cwd=folder, env=cluster.environment, stdout=subprocess.PIPE, text=True)
+    driver = start(command, cwd=folder, env=cluster.environment, stdout=subprocess.PIPE, text=True)
     try:
         wait_for_epochs_below(raylet, folder / "runs")
         (made,) = (folder / "runs").iterdir()
         before = reported(made)
         cluster.remove_node()
-        output, _ = driver.communicate(timeout=300)
+        output, _ = driver.communicate(timeout=PATIENCE)
     finally:
         driver.kill()
     assert driver.returncode == 0, output
@@ -86,7 +87,7 @@ def run_and_lose(cluster: DeclaredNodes, folder: Path) -> tuple[Path, Results]:
 
 def wait_for_epochs_below(raylet: int, storage: Path) -> None:
     """Waits until a worker of this node has reported."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         for journal in storage.glob("*/journal/events.jsonl"):
             workers = [event.worker for event in read_journal(journal) if isinstance(event, EpochsReported)]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import PATIENCE, running, start
 from tune_jobs import open_run
 from tune_jobs.record.events import Ending
 from tune_jobs.signals import Interrupts, handlers_restored, interrupts
@@ -85,19 +86,19 @@ with interrupts() as asked:
 @pytest.mark.parametrize(
     "busy",
     [
-        "time.sleep(100)",
+        "time.sleep(10_000)",
         "import hashlib; hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)",  # no handler is called meanwhile
     ],
 )
 def test_a_second_signal_ends_the_process_at_once(busy: str) -> None:
     command = [sys.executable, "-c", SLEEPER.format(busy=busy)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with running(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGTERM)
         assert process.stdout.readline() == "first\n"
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
+        assert process.wait(PATIENCE) == 130
         assert process.stdout.read() == ""
 
 
@@ -151,12 +152,10 @@ class Driver:
         self.storage = folder / "runs"
         self.family: dict[Process, str] = {}
         command = [sys.executable, "-m", "tune_jobs", "run", "job.yaml"]
-        self.process = subprocess.Popen(
-            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        self.process = start(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def wait_for(self, reached: Callable[["Driver"], bool]) -> None:
-        deadline = time.monotonic() + 150
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             self.look()
             if reached(self):
@@ -188,7 +187,7 @@ class Driver:
 
     def left_over(self) -> list[str]:
         """What is still there, once it has had time to end."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE
         while any(map(is_there, self.family)) and time.monotonic() < deadline:
             time.sleep(0.1)
         return [name for process, name in self.family.items() if is_there(process)]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import PATIENCE, running
 from tune_jobs import open_run
 
 pytestmark = pytest.mark.slow
@@ -36,7 +37,7 @@ def slow(input_shape, outputs):
 
 def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tune_jobs", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200, check=False)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 def ray_processes(folder: Path) -> list[Path]:
@@ -56,7 +57,7 @@ def ray_processes(folder: Path) -> list[Path]:
 
 def left_over() -> list[str]:
     """Command lines of Ray's processes that are still there, once they have had time to end."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + PATIENCE
     while (processes := ray_processes(Path(os.environ["RAY_TMPDIR"]))) and time.monotonic() < deadline:
         time.sleep(0.2)
     lines = []
@@ -121,10 +122,8 @@ def test_a_signal_ends_the_run_with_130_and_leaves_tables_and_no_process(
 ) -> None:
     changes = ["--model.name", "user_code:slow", "--training.max_epochs", "200", "--scheduler.method", "none"]
     command = [sys.executable, "-m", "tune_jobs", "run", "job.yaml", "--search.trials", "50", *changes]
-    with subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        deadline = time.monotonic() + 120
+    with running(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             journals = list((folder / "runs").glob("*/journal/events.jsonl"))
             if journals and "epochs_reported" in journals[0].read_text():
@@ -132,7 +131,7 @@ def test_a_signal_ends_the_run_with_130_and_leaves_tables_and_no_process(
             time.sleep(0.2)
         listening = addresses_listened_on(ray_processes(Path(os.environ["RAY_TMPDIR"])))
         process.send_signal(number)
-        output, errors = process.communicate(timeout=100)
+        output, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, errors
     assert listening, "Ray listens somewhere"
     assert listening <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, "Ray can be reached from outside"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import PATIENCE
 from tests.tune_jobs.cli.conftest import Call
 from tune_jobs.record.folder import RunFolder
 
@@ -49,7 +50,7 @@ def test_a_letter_that_the_output_lacks_is_spelled_out(make_run: Callable[..., R
     for command in ("show", "watch"):
         shown = subprocess.run(
             [sys.executable, "-m", "tune_jobs", command, str(run.path)],
-            capture_output=True, env=environment, timeout=60, check=True,
+            capture_output=True, env=environment, timeout=PATIENCE, check=True,
         )  # fmt: skip
         assert b"gr\\xf6\\xdfe=\\u65e5\\u672c" in shown.stdout
 

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
 
+from tests.processes import PATIENCE, running, wait_until
 from tune_jobs.cli import watching
 from tune_jobs.cli.main import main
 from tune_jobs.cli.watching import JournalFollower, Restarted, Watched, Watching, watch
@@ -146,7 +146,10 @@ def test_a_run_that_was_killed_while_it_was_concluded_was_killed(make_run: MakeR
     assert watch(folder, console()) is Watched.KILLED
 
 
-def test_a_process_that_is_gone_for_a_moment_is_not_taken_for_killed(make_run: MakeRun) -> None:
+def test_a_process_that_is_gone_for_a_moment_is_not_taken_for_killed(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "SECONDS_TO_SETTLE", PATIENCE)
     folder = make_run(TRIALS, ending=None)
     by(HERE, folder, age=0)
     watched = Watching(folder)
@@ -164,10 +167,10 @@ def test_a_process_that_was_at_work_just_now_may_have_ended_the_run(
     watched.poll()
     with Journal(folder.journal):
         assert watched.verdict() is None
-    monkeypatch.setattr(watching, "SECONDS_TO_SETTLE", 60.0)
+    monkeypatch.setattr(watching, "SECONDS_TO_SETTLE", PATIENCE)
     assert watched.verdict() is None
     monkeypatch.setattr(watching, "SECONDS_TO_SETTLE", 0.0)
-    wait_for(lambda: watched.verdict() is Watched.KILLED)
+    wait_until(lambda: watched.verdict() is Watched.KILLED)
 
 
 def test_of_another_machine_the_watcher_says_how_long_nothing_was_heard(make_run: MakeRun) -> None:
@@ -188,14 +191,17 @@ def test_of_another_machine_the_watcher_says_how_long_nothing_was_heard(make_run
     assert watched.notice() == ""
 
 
-def test_damage_that_stays_is_told_with_what_helps(make_run: MakeRun) -> None:
+def test_damage_that_stays_is_told_with_what_helps(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "SECONDS_TO_SETTLE", PATIENCE)
     folder = make_run(TRIALS)
     lines = folder.journal.read_bytes().splitlines(keepends=True)
     folder.journal.write_bytes(b"".join([*lines[:3], b"damaged\n", *lines[4:]]))
     watched = Watching(folder)
     assert len(watched.poll()) == 3
     assert watched.poll() == [], "it may be half written"
-    time.sleep(0.25)
+    monkeypatch.setattr(watching, "SECONDS_TO_SETTLE", 0.0)
     with pytest.raises(watching.DamagedRun, match=r"line 4 of .* is damaged; .*tune-jobs repair .* --cut"):
         watched.poll()
 
@@ -232,19 +238,9 @@ with Journal(path) as journal:
 def driving(folder: RunFolder, step: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The run of `folder` goes on, in a process of its own, until `step` is removed."""
     code = textwrap.dedent(DRIVER)
-    with subprocess.Popen([sys.executable, "-c", code, str(folder.journal), str(step)]) as process:
-        try:
-            wait_for(step.exists)
-            yield process
-        finally:
-            process.kill()
-
-
-def wait_for(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    with running([sys.executable, "-c", code, str(folder.journal), str(step)]) as process:
+        wait_until(step.exists, process=process)
+        yield process
 
 
 @contextmanager
@@ -253,13 +249,10 @@ def watcher(folder: RunFolder, output: Path) -> Iterator[subprocess.Popen[bytes]
     command = [sys.executable, "-m", "tune_jobs", "watch", str(folder.path)]
     with (
         output.open("wb") as file,
-        subprocess.Popen(command, stdout=file, stderr=subprocess.PIPE) as process,
+        running(command, stdout=file, stderr=subprocess.PIPE) as process,
     ):
-        try:
-            wait_for(lambda: output.stat().st_size or process.poll() is not None)
-            yield process
-        finally:
-            process.kill()
+        wait_until(lambda: output.stat().st_size or process.poll() is not None)
+        yield process
 
 
 def files(folder: RunFolder) -> set[str]:
@@ -281,7 +274,7 @@ def test_a_run_is_watched_to_its_end(interrupted: RunFolder, step: Path, tmp_pat
     with driving(interrupted, step), watcher(interrupted, tmp_path / "out") as process:
         first = (tmp_path / "out").read_text()
         step.unlink()
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE)
     lines = (tmp_path / "out").read_text().splitlines()
     assert f"{interrupted.path.name}: " in first
     assert (
@@ -302,7 +295,7 @@ def test_a_run_is_watched_to_its_end(interrupted: RunFolder, step: Path, tmp_pat
 def test_ctrl_c_ends_the_watching_alone(interrupted: RunFolder, step: Path, tmp_path: Path) -> None:
     with driving(interrupted, step) as run, watcher(interrupted, tmp_path / "out") as process:
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE)
         assert run.poll() is None
     assert (process.returncode, errors) == (0, b"")
     assert (tmp_path / "out").read_text().splitlines()[-2:] == [
@@ -315,7 +308,7 @@ def test_ctrl_c_ends_the_watching_alone(interrupted: RunFolder, step: Path, tmp_
 def test_a_run_that_is_killed_while_it_is_watched(interrupted: RunFolder, step: Path, tmp_path: Path) -> None:
     with driving(interrupted, step) as run, watcher(interrupted, tmp_path / "out") as process:
         run.kill()
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE)
     lines = (tmp_path / "out").read_text().splitlines()
     assert process.returncode == 130
     assert errors.decode() == (
@@ -342,10 +335,10 @@ def test_a_run_that_is_resumed_while_it_is_watched_is_followed_on(
             str(interrupted.journal),
             str(step),
         ]
-        with subprocess.Popen(again):
-            wait_for(lambda: "notice: a [notice]" in (tmp_path / "out").read_text())
+        with running(again) as second:
+            wait_until(step.exists, "the second driver's events", process=second)
             step.unlink()
-            process.communicate(timeout=60)
+            process.communicate(timeout=PATIENCE)
     assert "trial 0003 failed: too [hot]" in (tmp_path / "out").read_text()
     assert process.returncode == 130, "the resumed run was interrupted, too"
 
@@ -354,7 +347,7 @@ def test_a_run_that_has_ended_is_shown_at_once_as_run_does(make_run: MakeRun, tm
     folder = make_run(TRIALS)
     by(HERE, folder)
     with watcher(folder, tmp_path / "out") as process:
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, errors) == (0, b"")
     lines = (tmp_path / "out").read_text().splitlines()
     assert lines[0].startswith("trial  status")
@@ -367,7 +360,7 @@ def test_a_damaged_journal_is_one_message(make_run: MakeRun, tmp_path: Path) -> 
     lines = folder.journal.read_bytes().splitlines(keepends=True)
     folder.journal.write_bytes(b"".join([*lines[:3], b"damaged\n", *lines[4:]]))
     with watcher(folder, tmp_path / "out") as process:
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert errors.decode().startswith(f"tune-jobs: {folder.journal}: line 4 of ")
     assert errors.count(b"\n") == 1
@@ -385,7 +378,7 @@ def test_a_damaged_journal_of_a_killed_run_is_the_message_and_not_that_it_was_ki
     lines = folder.journal.read_bytes().splitlines(keepends=True)
     folder.journal.write_bytes(b"".join([*lines[:3], b"damaged\n", *lines[4:]]))
     with watcher(folder, tmp_path / "out") as process:
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert errors.decode().startswith(f"tune-jobs: {folder.journal}: line 4 of ")
 

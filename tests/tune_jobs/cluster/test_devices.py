@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.declared_nodes import DeclaredNodes, declared_nodes
+from tests.processes import PATIENCE, start
 from tests.tune_jobs.runs import events_of, job_in
 from tune_jobs import Run, open_run
 from tune_jobs.cluster import placement
@@ -63,7 +64,7 @@ def tuning(cluster: DeclaredNodes, folder: Path, **changes: object) -> subproces
     (folder / "seeing.py").write_text(textwrap.dedent(SEEING))
     (folder / "job.yaml").write_text(job.to_yaml())
     command = [sys.executable, "-m", "tune_jobs", "run", "job.yaml", "--address", cluster.address]
-    return subprocess.Popen(
+    return start(
         command,
         cwd=folder,
         env=cluster.environment,
@@ -74,7 +75,7 @@ def tuning(cluster: DeclaredNodes, folder: Path, **changes: object) -> subproces
 
 
 def finished(driver: subprocess.Popen[str]) -> tuple[Run, str]:
-    output, _ = driver.communicate(timeout=200)
+    output, _ = driver.communicate(timeout=PATIENCE)
     assert driver.returncode == 0, output
     return open_run(output.splitlines()[-1].removeprefix("run: ")), output
 
@@ -123,7 +124,7 @@ def test_a_trial_that_finds_no_place_is_named(cluster: DeclaredNodes, tmp_path: 
     """Another program holds the only GPU."""
     cluster.add_node(num_cpus=2, num_gpus=1)
     cluster.keep_node()
-    holder = subprocess.Popen(
+    holder = start(
         [sys.executable, "-c", HOLDER, cluster.address], env=cluster.environment,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
@@ -137,7 +138,7 @@ def test_a_trial_that_finds_no_place_is_named(cluster: DeclaredNodes, tmp_path: 
         assert lines[-1], "".join(lines)
     assert f"trial 0000 has found no place for {placement.SECONDS_TO_PLACE:g} s" in lines[-1]
     assert "what is missing is GPU: the most that is free on one machine is 0" in lines[-1]
-    holder.communicate("let go\n", timeout=60)
+    holder.communicate("let go\n", timeout=PATIENCE)
     made, _ = finished(driver)
     assert list(made.trials["status"]) == ["completed"] * 2
 
@@ -155,7 +156,7 @@ input()
 
 
 def wait_for_report(storage: Path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         for journal in storage.glob("*/journal/events.jsonl"):
             if any(isinstance(event, EpochsReported) for event in read_journal(journal)):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import PATIENCE
 from tune_jobs.cluster import joining_nodes
 from tune_jobs.cluster.capacity import Cluster, Node
 from tune_jobs.cluster.joining_nodes import JoiningNodes
@@ -60,7 +61,7 @@ def questioned(monkeypatch: pytest.MonkeyPatch) -> Questioned:
 
 
 def check_until(watch: JoiningNodes, seen: Callable[[], object]) -> None:
-    until = time.monotonic() + 20
+    until = time.monotonic() + PATIENCE
     while not seen() and time.monotonic() < until:
         watch.check()
         time.sleep(0.01)

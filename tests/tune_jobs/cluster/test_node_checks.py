@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.declared_nodes import declared_nodes
+from tests.processes import PATIENCE
 from tests.tune_jobs.runs import job_in
 from tune_jobs.cluster.node_checks import Answer, problem_of
 
@@ -67,7 +68,13 @@ def refused_run(folder: Path, on_the_nodes: Path) -> str:
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         }
         ran = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+            command,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
         )
     assert ran.returncode == 2
     assert "Traceback" not in ran.stderr

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.declared_nodes import declared_nodes
+from tests.processes import PATIENCE
 from tests.tune_jobs.runs import job_in
 from tune_jobs import open_run
 
@@ -39,7 +40,7 @@ def test_what_all_nodes_share_is_used_and_nothing_of_the_probe_stays(tmp_path: P
                 env=cluster.environment,
                 capture_output=True,
                 text=True,
-                timeout=120,
+                timeout=PATIENCE,
                 check=False,
             )
             for each in (command, [sys.executable, "-c", HEADS, cluster.address])

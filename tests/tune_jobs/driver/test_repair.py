@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.processes import PATIENCE
 from tests.tune_jobs.tracking.conftest import interrupted, run_events, trial_records
 from tests.tune_jobs.tracking.test_tensorboard import scalars_of, trial_folders
 from tests.tune_jobs.tracking.wandb_reading import read_runs
@@ -246,7 +247,7 @@ def test_the_files_of_wandb_are_replaced_by_those_of_the_whole_run(tmp_path: Pat
         env=wandb_environment(tmp_path / "home", WANDB_BASE_URL="http://127.0.0.1:9"),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     assert (command.returncode, command.stderr) == (0, "")

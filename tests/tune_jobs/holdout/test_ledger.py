@@ -1,5 +1,6 @@
 """The ledger of the holdout: every opening is on record before the rows are read, and a second one is refused."""
 
+from tests.processes import PATIENCE, start
 import json
 import re
 import resource
@@ -150,7 +151,7 @@ def test_of_several_processes_at_once_exactly_one_looks(tmp_path: Path, rows: Ro
     names = ["a", "b"]
     arguments = [str(folder.path) for folder in folders]
     processes = [
-        subprocess.Popen(
+        start(
             [sys.executable, "-c", CLAIM, str(tmp_path), name, *arguments], stdout=subprocess.PIPE, text=True
         )
         for name in names
@@ -158,7 +159,7 @@ def test_of_several_processes_at_once_exactly_one_looks(tmp_path: Path, rows: Ro
     while not all((tmp_path / name).exists() for name in names):
         assert all(process.poll() is None for process in processes)
     (tmp_path / "go").touch()
-    told = [process.communicate(timeout=60)[0].split() for process in processes]
+    told = [process.communicate(timeout=PATIENCE)[0].split() for process in processes]
     for number, folder in enumerate(folders):
         assert sorted(outcomes[number] for outcomes in told) == ["lost", "won"]
         (entry,) = read_ledger(folder)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.declared_nodes import declared_nodes
+from tests.processes import PATIENCE
 from tests.tune_jobs.runs import job_in
 from tune_jobs.errors import JobError
 from tune_jobs.job import user_modules as under_test
@@ -100,7 +101,13 @@ def test_a_machine_that_hides_what_it_is_sent_is_refused_before_a_trial_fails_th
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         }
         ran = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+            command,
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
         )
     assert ran.returncode == 2, ran.stdout
     assert "the job's modules user_code cannot be imported there, although they were sent" in ran.stderr

@@ -13,6 +13,7 @@ from unittest.mock import patch
 import pytest
 from pyarrow import fs
 
+from tests.processes import running
 from tune_jobs.location import Location
 
 BUCKET = "bucket-of-tests"
@@ -63,7 +64,7 @@ def s3_server(**variables: str) -> Iterator[str]:
 @contextmanager
 def _serving(code: str, variables: Mapping[str, str]) -> Iterator[int]:
     """The port of a server in a process of its own: pyarrow may wait for it with all threads of this one held."""
-    with subprocess.Popen(
+    with running(
         [sys.executable, "-c", code, BUCKET],
         env={**os.environ, **variables},
         stdin=subprocess.PIPE,

@@ -57,8 +57,8 @@ def test_the_store_is_asked_and_not_at_each_look(asked: list[str], monkeypatch: 
 @pytest.mark.parametrize("asked", [None], indirect=True)
 def test_where_it_tells_no_time_this_machines_clock_counts(asked: list[str]) -> None:
     before = time.time()
-    assert before <= store_time(PLACE) + 0.001
-    assert store_time(PLACE) <= time.time() + 0.001
+    told = store_time(PLACE)
+    assert before - 1 <= told <= time.time() + 1, "up to the clock's own steps"
     assert asked == ["/bucket"]
 
 

@@ -11,6 +11,7 @@ from dataclasses import asdict
 
 import pytest
 
+from tests.processes import PATIENCE
 from tests.tune_jobs.remote.object_stores import Proxy
 from tune_jobs.errors import RunInUse
 from tune_jobs.location import Location
@@ -62,7 +63,7 @@ def test_a_dead_process_of_this_machine_is_known_to_be_dead(s3: Location) -> Non
         "from tune_jobs.remote.lease import *; from tune_jobs.location import Location;"
         f"Lease(Store(Location.parse('{s3}'))).acquire(); import os; os._exit(0)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)
     store = Store(s3)
     assert len(store.objects(FOLDER)) == 1
     assert holders(store) == []

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import PATIENCE
 from tests.tune_jobs.remote.copies import Machine, append, created, keep, machine, on_the_first
 from tests.tune_jobs.remote.object_stores import Proxy
 from tune_jobs.errors import RunFolderError, StorageFailed
@@ -33,7 +34,7 @@ def copy(make_run: Callable[..., RunFolder], s3: Location) -> RunFolder:
 
 
 def wait_for(what: Callable[[], bool]) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE
     while not what():
         assert time.monotonic() < until
         time.sleep(0.02)
@@ -66,7 +67,7 @@ def test_events_and_calls_do_not_wait_for_a_file_that_takes_its_time(
     def slowly(self: Store, file: Path, name: str, size: int | None = None) -> None:
         if name == "wandb/large" and not began.is_set():
             began.set()
-            assert go_on.wait(60)
+            assert go_on.wait(PATIENCE)
         upload(self, file, name, size)
 
     monkeypatch.setattr(Store, "upload", slowly)
@@ -74,7 +75,7 @@ def test_events_and_calls_do_not_wait_for_a_file_that_takes_its_time(
         try:
             (copy.path / "wandb").mkdir()
             (copy.path / "wandb" / "large").write_bytes(b"1")
-            assert began.wait(60)
+            assert began.wait(PATIENCE)
             for number in (1, 2, 3):
                 journal.append(created(number))
                 after_upload(lambda number=number: made.append(number))

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from tests.processes import PATIENCE
 from tests.tune_jobs.remote.object_stores import Proxy, environment
 from tests.tune_jobs.runs import job_in
 from tune_jobs import Run, open_run, resume, run
@@ -80,7 +81,7 @@ def driver(folder: Path, storage: Location) -> Iterator["subprocess.Popen[bytes]
 
 def kept(storage: Location, process: "subprocess.Popen[bytes]", enough: Callable[[bytes], bool]) -> Location:
     """The one run at `storage`, as soon as the store has `enough` of its journal."""
-    until = time.monotonic() + 150
+    until = time.monotonic() + PATIENCE
     while time.monotonic() < until and process.poll() is None:
         for name in Store(storage).folders():
             if enough(read_from(Store(storage / name))):

@@ -2,13 +2,13 @@
 
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.processes import PATIENCE, start
 from tests.tune_jobs.report.runs import HOSTILE, trials
 from tune_jobs.cli.main import main
 from tune_jobs.errors import RunFolderError
@@ -239,7 +239,7 @@ def test_an_opening_for_a_trial_that_a_cut_took_away_is_still_shown(make_run: Ma
 def test_reports_that_are_written_at_once_are_all_whole(make_run: MakeRun) -> None:
     folder = make_run(trials(3))
     command = [sys.executable, "-m", "tune_jobs", "report", str(folder.path)]
-    processes = [subprocess.Popen(command) for _ in range(3)]
-    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    processes = [start(command) for _ in range(3)]
+    assert [process.wait(PATIENCE) for process in processes] == [0, 0, 0]
     assert folder.report.read_text().rstrip().endswith("</html>")
     assert not list(folder.path.glob(".report*"))

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.processes import PATIENCE
 from tests.tune_jobs.search.conftest import SPACES, drive, history_of, search, settings_of
 from tune_jobs.search.history import Configuration, Knowledge
 from tune_jobs.search.process import MethodProcess
@@ -140,7 +141,7 @@ def test_an_interruption_of_the_terminal_is_not_for_the_process() -> None:
 
 
 def wait_until_gone(pid: int) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + PATIENCE
     while Path(f"/proc/{pid}").exists() and b"tune_jobs" in Path(f"/proc/{pid}/cmdline").read_bytes():
         assert time.monotonic() < end, "the process has outlived its driver"
         time.sleep(0.01)
@@ -158,7 +159,7 @@ def test_the_process_gives_way_and_ends_with_its_driver() -> None:
         "os.kill(os.getpid(), 9)"
     )
     ran: Any = subprocess.run(
-        [sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=PATIENCE
     )
     assert ran.returncode == -signal.SIGKILL, ran.stderr
     pid, gives_way = map(int, ran.stdout.split())

@@ -10,6 +10,7 @@ import pytest
 import ray
 from aiohttp import web
 
+from tests.processes import PATIENCE
 from tune_jobs.errors import ClusterError
 from tune_jobs.submission import client
 from tune_jobs.submission.client import JobsServer, checked_url, said, said_in
@@ -197,7 +198,7 @@ def falls_silent() -> Iterator[str]:
     ready, over, loop = threading.Event(), asyncio.Event(), asyncio.new_event_loop()
     thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
     thread.start()
-    assert ready.wait(30)
+    assert ready.wait(PATIENCE)
     yield f"http://127.0.0.1:{addresses[0]}"
     loop.call_soon_threadsafe(over.set)
     thread.join()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.head_node import Head, head_node
+from tests.processes import PATIENCE
 from tests.tune_jobs.submission.laptop import put_job
 from tune_jobs import open_run
 from tune_jobs.record.events import Ending
@@ -155,7 +156,7 @@ def on_laptop(head: Head, program: str, *arguments: object) -> str:
         cwd=head.home,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     assert said.returncode == 0, said.stderr
@@ -249,7 +250,7 @@ def test_a_machine_of_other_versions_is_refused_by_the_driver(head: Head, laptop
     )
     said = subprocess.run(
         [sys.executable, "-c", program, "submit", "job.yaml"],
-        cwd=laptop, env=head.surroundings, capture_output=True, text=True, timeout=120, check=False,
+        cwd=laptop, env=head.surroundings, capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert said.returncode == 2
     assert "the versions differ: Python 3.12.7 where the job was submitted and 3.11." in said.stderr

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from examples.own_tracker import JsonLines
+from tests.processes import PATIENCE
 from tests.tune_jobs.tracking.conftest import make_job
 from tests.tune_jobs.tracking.play_wandb import some_scenarios
 from tests.tune_jobs.tracking.scenarios import (
@@ -103,7 +104,7 @@ def in_wandb(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cwd=ROOT,
         env=wandb_environment(root / "home"),
         check=True,
-        timeout=250,
+        timeout=PATIENCE,
     )
     return root
 

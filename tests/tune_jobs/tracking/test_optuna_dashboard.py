@@ -15,6 +15,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from tests.processes import PATIENCE, running
 from tune_jobs.cli.main import main
 from tune_jobs.errors import ResourceError
 from tune_jobs.record.events import Event, RunResumed, Status, TrialStarted, TrialWaits, in_force
@@ -56,7 +57,7 @@ def run_folder(make_run: MakeRun) -> RunFolder:
 def served(folder: RunFolder) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`tune-jobs dashboard` in a process of its own, and its address."""
     command = [sys.executable, "-m", "tune_jobs", "dashboard", str(folder.path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with running(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             first = process.stdout.readline()
@@ -67,7 +68,7 @@ def served(folder: RunFolder) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 def get(url: str, **how: Any) -> Any:
-    with urlopen(Request(url, **how), timeout=20) as answer:
+    with urlopen(Request(url, **how), timeout=PATIENCE) as answer:
         return json.loads(answer.read())
 
 
@@ -85,7 +86,7 @@ def test_every_trial_is_served_in_its_state_with_its_parameters_and_steps_and_th
     with served(run_folder) as (process, url):
         (summary,) = get(f"{url}/api/studies")["study_summaries"]
         trials = get(f"{url}/api/studies/{summary['study_id']}")["trials"]
-        with urlopen(f"{url}/dashboard/studies/0", timeout=20) as page:
+        with urlopen(f"{url}/dashboard/studies/0", timeout=PATIENCE) as page:
             assert b"<html" in page.read().lower()
         for path, method in [
             ("/api/studies/0", "DELETE"),
@@ -101,7 +102,7 @@ def test_every_trial_is_served_in_its_state_with_its_parameters_and_steps_and_th
         with pytest.raises(HTTPError, match="403"):
             get(f"{url}/api/studies", headers={"Host": "a.page.of.another.site"})
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, errors) == (0, "")
     assert contents(run_folder) == before
 
@@ -134,7 +135,7 @@ def test_a_run_in_progress_is_shown_as_it_goes_on(run_folder: RunFolder) -> None
     mirror, pages = mirror_of(run_folder), Pages(run_folder)
     assert pages.states()[5] == "Waiting"
     mirror(TrialStarted(trial_id="0005"))
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while pages.states()[5] != "Running":  # the dashboard keeps what it has read for two seconds
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.processes import PATIENCE
 from tests.tune_jobs.tracking.conftest import CONFIGURATIONS, make_folder, make_job, run_events, trial_records
 from tests.tune_jobs.tracking.wandb_reading import ReadRun, read_runs
 from tests.tune_jobs.tracking.wandb_server import WandbServer, wandb_server
@@ -80,7 +81,7 @@ def follow(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     assert process.returncode == 0, process.stderr

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tests.faults.killing import same_tables, wait_until_gone
+from tests.processes import PATIENCE
 from tests.tune_jobs.tracking.wandb_reading import read_runs
 from tests.tune_jobs.tracking.wandb_server import WandbServer, wandb_server
 from tests.tune_jobs.tracking.wandb_session import KEY, wandb_environment
@@ -76,7 +77,7 @@ class Commands:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=250,
+            timeout=PATIENCE,
             check=False,
         )
         assert process.returncode == 0, process.stdout

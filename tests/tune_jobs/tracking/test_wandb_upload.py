@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.processes import PATIENCE, start
 from tests.tune_jobs.tracking.conftest import (
     CONFIGURATIONS,
     interrupted,
@@ -92,7 +93,7 @@ class Following:
             self.folder.path,
             coming,
         ]
-        process = subprocess.Popen(
+        process = start(
             [sys.executable, *map(str, command), str(self._patience)],
             cwd=ROOT,
             env=self.environment,
@@ -106,7 +107,7 @@ class Following:
         return process
 
     def end(self, process: "subprocess.Popen[str]") -> Followed:
-        _, said = process.communicate("go on\n", timeout=120)
+        _, said = process.communicate("go on\n", timeout=PATIENCE)
         assert process.returncode == 0, said
         return Followed(self.folder, said)
 
@@ -126,7 +127,7 @@ class Following:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=True,
-            timeout=120,
+            timeout=PATIENCE,
         )
 
 

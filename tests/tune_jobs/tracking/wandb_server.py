@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.processes import PATIENCE
+
 WAIT_SECONDS = 60.0
 """For what comes within seconds, unless it never comes."""
 
@@ -74,7 +76,7 @@ class WandbServer:
             self._server.server_close()
 
     def wait_until(self, there: Callable[[], bool]) -> None:
-        until = time.monotonic() + WAIT_SECONDS
+        until = time.monotonic() + PATIENCE
         while not there():
             assert time.monotonic() < until, f"it never came; {len(self.requests)} requests did"
             time.sleep(0.05)

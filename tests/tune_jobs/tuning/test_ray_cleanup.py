@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import PATIENCE, running
 from tune_jobs.tuning.ray_cleanup import ended_with_this_process, sessions, writers
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="Ray has its own watch elsewhere"
 )
 
-SLEEP = [sys.executable, "-c", "import time; time.sleep(100)"]
+SLEEP = [sys.executable, "-c", "import time; time.sleep(10_000)"]
 DRIVER = """
 import subprocess, sys, time
 from pathlib import Path
@@ -27,9 +28,9 @@ folder = Path(sys.argv[1], f"session_1_{os.getpid()}")
 with ended_with_this_process(Path(sys.argv[1])):
     folder.mkdir()
     with (folder / "raylet.out").open("w") as log:
-        left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"], stdout=log)
+        left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(10_000)"], stdout=log)
     print(left.pid, flush=True)
-    time.sleep(100)
+    time.sleep(10_000)
 """
 
 
@@ -89,13 +90,13 @@ def test_writers_are_found_by_the_files_that_they_have_open(tmp_path: Path, slee
 
 def test_a_killed_driver_takes_its_processes_along(tmp_path: Path) -> None:
     command = [sys.executable, "-c", DRIVER, str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as driver, ExitStack() as left_over:
+    with running(command, stdout=subprocess.PIPE, text=True) as driver, ExitStack() as left_over:
         assert driver.stdout is not None
         left = int(driver.stdout.readline())
         left_over.callback(lambda: is_alive(left) and os.kill(left, signal.SIGKILL))
         assert is_alive(left)
         driver.kill()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while is_alive(left) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert not is_alive(left)
@@ -107,7 +108,7 @@ def test_it_says_nothing_and_ends_when_it_was_ended_itself(tmp_path: Path) -> No
 
 
 def watch_of(temporary: Path) -> int:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         for process in Path("/proc").iterdir():
             with suppress(OSError):

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError, RayActorError
 
+from tests.processes import PATIENCE
 from tune_jobs import Job, Run, run
 from tune_jobs.driver.train_alone import train_one
 from tune_jobs.job.file import dump_yaml
@@ -199,14 +200,17 @@ class TestUnderRay:
     ) -> None:
         monkeypatch.setattr("tune_jobs.tuning.loop.WORKER_START_SECONDS", 10.0)
         changes = {
-            "limits/retries_per_trial": 1,
+            "limits/retries_per_trial": 50,  # on a busy machine an epoch may take as long as one that hangs
             "limits/minutes_per_epoch": 0.05,
             "resources/max_concurrent": 1,
         }
         made = run(make_job("", "hang_once", **changes, **{"scheduler/method": "none"}))
         assert list(made.trials["status"]) == ["completed", "completed"]
-        (loss,) = losses_of(made)
-        assert loss.reason == "no epoch for 3 s (`limits.minutes_per_epoch`), so its worker was ended"
+        losses = losses_of(made)
+        assert "0001" in {loss.trial_id for loss in losses}
+        assert {loss.reason for loss in losses} == {
+            "no epoch for 3 s (`limits.minutes_per_epoch`), so its worker was ended"
+        }
 
 
 # In processes of their own: the Ray of this one has all the memory that it wants, and a single node
@@ -227,7 +231,7 @@ def test_a_worker_that_the_memory_monitor_ends_is_a_worker_lost(tmp_path: Path) 
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=PATIENCE,
         check=False,
     )
     assert ran.returncode == 1, ran.stderr
