@@ -6,7 +6,7 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 
 FAULTS := $(CURDIR)/.faults.jsonl
 
-.PHONY: install tune test test-fast snapshots chaos lint bench clean
+.PHONY: install tune test test-fast test-random snapshots chaos lint bench clean
 
 tune: $(INSTALLED)  ## tune the example: digits with ASHA and Optuna
 	$(BIN)/tune-jobs run examples/digits.yaml
@@ -22,6 +22,11 @@ snapshots: $(INSTALLED_DEV)  ## record what the product says to people, after wo
 
 test-fast: $(INSTALLED_DEV)  ## the part that takes less than a minute
 	$(BIN)/python -m pytest -m "not slow"
+
+# Workers of one call shuffle alike, so they need a seed; pytest prints it, and SEED=7 repeats an order.
+test-random: SEED ?= $(shell date +%s)
+test-random: $(INSTALLED_DEV)  ## the whole suite in random order
+	$(BIN)/python -m pytest -n 3 --dist loadfile --random-order --random-order-seed=$(SEED)
 
 chaos: $(INSTALLED_DEV)  ## all faults in full; takes more than an hour, and prints what became of them
 	rm -f $(FAULTS)

@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-SECONDS = 120
+from tests.processes import PATIENCE
 
 
 class Team:
@@ -38,7 +38,7 @@ class Team:
             pipe.send((function, args))
         answers = []
         for rank, pipe in enumerate(self._pipes):
-            assert pipe.poll(SECONDS), f"worker {rank} hangs"
+            assert pipe.poll(PATIENCE), f"worker {rank} hangs"
             answers.append(pipe.recv())
         errors = [error for error, _ in answers if error is not None]
         assert not errors, "\n".join(errors)
@@ -48,7 +48,7 @@ class Team:
         for pipe in self._pipes:
             pipe.close()
         for process in self._processes:
-            process.join(10)
+            process.join(PATIENCE)
             process.kill()
             process.join()
 

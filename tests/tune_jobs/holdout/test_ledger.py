@@ -1,6 +1,5 @@
 """The ledger of the holdout: every opening is on record before the rows are read, and a second one is refused."""
 
-from tests.processes import PATIENCE, start
 import json
 import re
 import resource
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.processes import PATIENCE, start
 from tests.tune_jobs.holdout.lines import ledger_lines
 from tune_jobs.errors import DamagedRun, HoldoutOpened, RunFolderError
 from tune_jobs.holdout.ledger import LEDGER, LedgerEntry, read_ledger, record_results

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.processes import PATIENCE
 from tests.tune_jobs.report.runs import HOSTILE, trials
 from tune_jobs.record.events import Ending, Status
 from tune_jobs.record.folder import RunFolder
@@ -55,7 +56,7 @@ def open_report(browser: "Browser") -> "Iterator[Callable[..., Page]]":
         page.on("requestfailed", lambda request: complaints.append(request.url))
         page.context.set_offline(True)
         page.goto(path.as_uri())
-        page.wait_for_selector("html[data-drawn]", timeout=60_000)
+        page.wait_for_selector("html[data-drawn]", timeout=PATIENCE * 1000)
         return page
 
     yield opened

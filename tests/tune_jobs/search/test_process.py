@@ -129,7 +129,7 @@ def test_closing_ends_the_process_and_whoever_waits_for_it(
     with caplog.at_level(logging.WARNING):
         thread.start()
         method.close()
-        thread.join(30)
+        thread.join(PATIENCE)
     assert not thread.is_alive()
     assert method._process.returncode == -signal.SIGKILL
     assert not caplog.records, "an end is no failure"

@@ -1,6 +1,5 @@
 """The private parts of Ray that the driver rests on: each test fails if another Ray changes its part."""
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +15,7 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.registry import TRAINABLE_CLASS, _global_registry
 
+from tests.processes import start
 from tune_jobs.tuning.ray_patches import (
     WorkerOutOfMemory,
     actor_of,
@@ -121,7 +121,7 @@ def test_without_a_ray_no_server_is_dead(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_server_that_died_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    dead = subprocess.Popen(["true"])
+    dead = start(["true"])
     dead.wait()
     node = Node.__new__(Node)
     node.all_processes = {"log_monitor": [], "raylet": [SimpleNamespace(process=dead)]}
