@@ -1,7 +1,7 @@
-"""Openings of the holdout, claimed in the object store before the test rows are read: one machine at a time can.
+"""Claim an opening of the holdout in the object store, before the test rows are read: only one machine succeeds.
 
-A claim is an object of its own. Whoever makes one looks at once for others with the same number, and withdraws
-where there are any, so that two machines never both go on.
+A claim is an object of its own. A machine that makes one then looks for others with the same number, and withdraws
+its own if there are any. So two machines never both continue.
 """
 
 import json
@@ -15,7 +15,9 @@ from typing import Any
 from tune_jobs.remote.store import Store, StoreError
 
 FOLDER = "holdout/claims"
+"""Beginning of the names of all claims."""
 LEDGER = "holdout/ledger.jsonl"
+"""Name of the ledger, in the run folder and in the store."""
 _ATTEMPTS = 6
 
 
@@ -24,15 +26,15 @@ class ClaimedElsewhere(Exception):
 
 
 def claim(store: Store, entry: Mapping[str, Any]) -> None:
-    """Has the store hold that the holdout is opened; only after this may the rows be read.
+    """Record in the store that the holdout is opened. Only after this may the rows be read.
 
     Args:
-        store: of the run.
-        entry: the new line of the ledger; its `number` is what is claimed.
+        store: Of the run.
+        entry: The new line of the ledger; its `number` is claimed.
 
     Raises:
-        ClaimedElsewhere: it was claimed before.
-        StoreError: the store cannot be asked; nothing is claimed, or, if it went away in the middle, perhaps.
+        ClaimedElsewhere: The number was claimed before.
+        StoreError: The store cannot be reached. If it went away in the middle, the claim may stay.
     """
     number = int(entry["number"])
     for attempt in range(_ATTEMPTS):
@@ -53,12 +55,12 @@ def claim(store: Store, entry: Mapping[str, Any]) -> None:
 
 
 def update_ledger(run: Path, store: Store, names: Sequence[str]) -> None:
-    """Brings the ledger of a copy up to date, claims that no ledger tells of included.
+    """Bring the ledger of a copy up to date, and add the claims that are in no ledger.
 
     Args:
-        run: the copy.
-        store: of the run.
-        names: all its objects.
+        run: The copy.
+        store: Of the run.
+        names: Names of all objects of the store.
     """
     path = run / LEDGER
     here = path.read_bytes() if path.exists() else b""
@@ -83,7 +85,7 @@ def _claims(store: Store, number: int) -> list[str]:
 def _withdraw(store: Store, name: str) -> None:
     try:
         store.delete(name)
-    except StoreError:  # it may stay: then the holdout counts as opened, which harms nobody's honesty
+    except StoreError:  # the claim may stay: then the holdout counts as opened, which is safe
         return
 
 

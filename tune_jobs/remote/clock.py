@@ -1,4 +1,4 @@
-"""What time it is by a store's own clock, which dates what it holds: that of this machine may be minutes off."""
+"""The time by a store's own clock, which dates its objects; this machine's clock may be minutes off."""
 
 import http.client
 import threading
@@ -7,20 +7,21 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 from tune_jobs.location import Location
-from tune_jobs.remote.store import address_of
+from tune_jobs.remote.servers import address_of
 
 SECONDS_TO_ANSWER = 3.0
+"""Seconds for which a server is waited for."""
 SECONDS_BETWEEN_QUESTIONS = 60.0
-"""Between two of them this machine's seconds are counted."""
+"""Seconds after which a server is asked again. Between two questions this machine's seconds are counted."""
 _differences: dict[str, tuple[float, float]] = {}
-"""For each server, how far its clock was ahead of `steady`, and when it was asked."""
+"""For each server: how far its clock was ahead of `steady`, and when it was asked."""
 _asking = threading.Lock()
 
 
 def store_time(place: Location) -> float:
-    """Unix time, to about a second; by this machine's clock where the store's server does not tell it.
+    """Return the Unix time of a store, to about a second; this machine's time if the store's server is silent.
 
-    A server tells it with whatever it answers, to whoever asks: neither a key nor the right to write is needed.
+    Every answer of a server carries its time. Neither a key nor the right to write is needed.
     """
     server = address_of(place)
     with _asking:
@@ -32,7 +33,7 @@ def store_time(place: Location) -> float:
 
 
 def steady() -> float:
-    """Seconds, by a clock that nobody sets and that goes on while the machine sleeps, where there is one."""
+    """Return seconds of a clock that is never set. If the system has one, it runs while the machine sleeps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 

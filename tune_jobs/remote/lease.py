@@ -1,7 +1,7 @@
-"""One process at a time writes to a run in an object store, on whatever machine: it holds a lease and renews it.
+"""The lease of a run in an object store: the one process that holds and renews it may write, on any machine.
 
-An object store locks nothing, but shows to everyone what was written before. Whoever wants the lease leaves an object
-of its own and then looks for those of others: of two at once, at least one sees the other, and withdraws.
+An object store locks nothing, but shows to everyone what was written before. A process that wants the lease writes an
+object of its own and then looks for those of others. Of two at once, at least one sees the other, and withdraws.
 """
 
 import json
@@ -24,15 +24,19 @@ from tune_jobs.remote.clock import steady, store_time
 from tune_jobs.remote.store import Store, StoreError, persistently
 
 FOLDER = "lease"
+"""Beginning of the names of the objects of all leases."""
 RENEW_SECONDS = 15.0
+"""Seconds after which a lease is due for renewal."""
 STALE_SECONDS = 90.0
-"""A lease that was not renewed for so long, by the store's clock, is nobody's."""
+"""Seconds, by the store's clock, after which a lease that was not renewed is free."""
 SURE_SECONDS = 45.0
-"""Who renewed the lease longer ago asks before it writes anything else: another one may soon have it."""
+"""Seconds after its last renewal from which a process checks the lease before it writes anything else."""
 _ATTEMPTS = 6
+"""Attempts to take a lease that another process wants at the same time."""
 _READ_SECONDS = 3.0
+"""Seconds for which the object of another lease is tried to be read."""
 _OURS: set[str] = set()
-"""Tokens of the leases that this process has use for."""
+"""Tokens of the leases that this process holds or wants."""
 
 
 class LeaseLost(Exception):
@@ -41,16 +45,16 @@ class LeaseLost(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Owner:
-    """A process, and what tells from here whether it lives."""
+    """A process, and what shows on its own machine whether it lives."""
 
     host: str
     pid: int
     started: str = ""
-    """What the system says of its start; a later process of the same number has another."""
+    """The system's time of its start; a later process with the same number has another."""
     world: str = ""
-    """The namespace that the number is of."""
+    """The boot and the namespace in which `pid` is valid."""
     held: bool = False
-    """It has looked, and was alone."""
+    """It has looked for others, and there were none."""
     token: str = field(default_factory=lambda: secrets.token_hex(8))
 
     @classmethod
@@ -61,7 +65,7 @@ class Owner:
 
     @property
     def is_dead(self) -> bool:
-        """Whether it was a process of this machine and is gone, or this one, and has given up; not known of others."""
+        """Whether it was a process of this machine and is gone, or is this one and has given up. False if unknown."""
         if not (self.host == socket.gethostname() and self.world == _world() != ""):
             return False
         if _started(self.pid) != self.started:
@@ -73,10 +77,10 @@ class Owner:
 
 
 class Lease:
-    """This process's right to write to a run.
+    """The right of this process to write to a run.
 
     Args:
-        store: of the run.
+        store: Of the run.
     """
 
     def __init__(self, store: Store) -> None:
@@ -88,11 +92,11 @@ class Lease:
         self._renewing = threading.Lock()
 
     def acquire(self) -> None:
-        """Takes the lease.
+        """Take the lease.
 
         Raises:
-            RunInUse: another process holds it; the message says which, and what to do.
-            StoreError: the store cannot be asked.
+            RunInUse: Another process holds it; the message says which, and what to do.
+            StoreError: The store cannot be reached.
         """
         _OURS.add(self._owner.token)
         try:
@@ -102,37 +106,37 @@ class Lease:
             raise
 
     def renew(self) -> None:
-        """Says that this process lives; now and then is enough.
+        """Renew the lease, if the last renewal is `RENEW_SECONDS` ago.
 
         Raises:
-            LeaseLost: another process has it.
-            StoreError: the store cannot be asked.
+            LeaseLost: Another process has it.
+            StoreError: The store cannot be reached.
         """
         self._renew(RENEW_SECONDS)
 
     def ensure(self) -> None:
-        """Makes sure that this process has the lease; for whoever is about to write or to remove something.
+        """Check that this process has the lease. To be called before anything is written or removed.
 
         Raises:
-            LeaseLost: another process has it.
-            StoreError: the store cannot be asked, and it is long ago that it could.
+            LeaseLost: Another process has it.
+            StoreError: The store cannot be reached, and the last renewal is `SURE_SECONDS` ago.
         """
         self._renew(SURE_SECONDS)
 
     def release(self) -> None:
-        """Gives it back; where the store does not hear of it, this process lets go of it all the same."""
+        """Give the lease back. This process gives it up even if the store cannot be reached."""
         _OURS.discard(self._owner.token)
         self._store.delete(self._name)
 
     def _renew(self, seconds: float) -> None:
-        """Unless it was renewed so few seconds ago."""
+        """Renew the lease, unless it was renewed in the last `seconds`."""
         if self._is_fresh(seconds):
             return
         with self._renewing:
             if self._is_fresh(seconds):  # another thread was faster
                 return
             names = {one.name for one in self._store.objects(FOLDER)}
-            # Who was silent for long may write its object in the very moment in which another one removes it.
+            # A process that was silent for long may write its object at the moment in which another one removes it.
             others = holders(self._store, but=self._name, now_by=self._name) if len(names) > 1 else []
             if self._name not in names or any(
                 owner.held and owner.token > self._owner.token for owner, _ in others
@@ -156,7 +160,7 @@ class Lease:
                     return
                 self._store.delete(self._name)
             except StoreError:
-                with suppress(StoreError):  # else it becomes stale
+                with suppress(StoreError):  # the object becomes stale by itself
                     self._store.delete(self._name)
                 raise
             if attempt == _ATTEMPTS - 1 or any(owner.held for owner, _ in others):
@@ -173,13 +177,13 @@ class Lease:
 def holders(
     store: Store, *, clear: bool = False, but: str = "", now_by: str | None = None
 ) -> list[tuple[Owner, float]]:
-    """Who holds or wants the lease, and how many seconds ago each was heard of.
+    """List the processes that hold or want the lease, and the seconds since each last renewed it.
 
     Args:
-        store: of the run.
-        clear: removes the leases of the dead.
-        but: an object that does not count.
-        now_by: the object that was written just now, which tells the store's time; None asks the store.
+        store: Of the run.
+        clear: Remove the leases of dead processes.
+        but: Name of an object that does not count.
+        now_by: Name of an object that was written just now and so shows the store's time; None asks the store.
     """
     stored = store.objects(FOLDER)
     now = next((one.modified for one in stored if one.name == now_by), None)
@@ -190,7 +194,7 @@ def holders(
         if one.name == but:
             continue
         age = now - one.modified
-        with suppress(FileNotFoundError):  # given back since
+        with suppress(FileNotFoundError):  # it was given back meanwhile
             # An object that goes away while it is read may look like a failure.
             owner = _owner(one.name, persistently(partial(store.get, one.name), _READ_SECONDS))
             if age < STALE_SECONDS and not owner.is_dead:
@@ -201,7 +205,7 @@ def holders(
 
 
 def in_use_error(store: Store, holder: tuple[Owner, float]) -> RunInUse:
-    """What is said to whoever finds the lease taken."""
+    """The error for a process that finds the lease taken."""
     owner, age = holder
     return RunInUse(
         f"{store.place}: another process is at work on this run ({owner}, heard of {age:.0f} s ago); wait for its end, "
@@ -211,7 +215,7 @@ def in_use_error(store: Store, holder: tuple[Owner, float]) -> RunInUse:
 
 
 def _owner(name: str, content: bytes) -> Owner:
-    """Whose the object is. Of one that cannot be understood, as of a later version, its name is all that is known."""
+    """The owner that an object names. If it cannot be read, as from a later version, only its token is known."""
     unknown = Owner(host="", pid=0, held=True, token=Path(name).stem)
     try:
         values: Mapping[str, Any] = json.loads(content)
@@ -223,7 +227,7 @@ def _owner(name: str, content: bytes) -> Owner:
 
 
 def _started(pid: int) -> str:
-    """The 22nd field of the process's line; empty where there is no such process, or no such system."""
+    """The start time of a process, the 22nd field of its line in /proc; empty if there is no process or no /proc."""
     with suppress(OSError, IndexError):
         fields = Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()
         return "" if fields[0] in "ZX" else fields[19]

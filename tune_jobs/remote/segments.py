@@ -1,10 +1,10 @@
 """The journal of a run in an object store: the same bytes as in the file, in objects that follow one another.
 
 `journal/events-<term>-<start>.jsonl` holds whole lines, the first of which begins `start` bytes after the start of the
-journal. Each process that writes to a run has a term of its own, one higher than those before it (the word is that
-of Raft: Ongaro and Ousterhout 2014). Where a term begins, what earlier ones hold from there on does not count: a
-process that was taken for dead, and writes once more, changes nothing. The last object of a term is written anew
-with more lines until it is large; those before it never change.
+journal. Each process that writes to a run has a term of its own, one higher than all before it (the word is that
+of Raft: Ongaro and Ousterhout 2014). From the byte at which a term begins, earlier terms do not count: a process
+that was taken for dead, and writes once more, changes nothing. The last object of a term is replaced by one with
+more lines until it is large; those before it never change.
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,9 @@ from tune_jobs.errors import DamagedRun
 from tune_jobs.remote.store import Store
 
 FOLDER = "journal"
+"""Beginning of the names of all segments."""
 SEGMENT_BYTES = 256_000
-"""A segment of this size is not written to any more."""
+"""Size in bytes from which a segment does not grow any more."""
 _PREFIX, _SUFFIX = "events-", ".jsonl"
 
 
@@ -26,7 +27,7 @@ class Segment:
     """One object."""
 
     term: int
-    """Of the process that writes it; the first of a run has 1."""
+    """Term of the process that writes it; the first of a run has 1."""
     start: int
     """Bytes of the journal in front of it."""
     size: int
@@ -38,7 +39,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Piece:
-    """The part of a segment that counts: bytes `begin` to `end` of the journal, the last one excluded."""
+    """The part of a segment that counts: bytes `begin` to `end` of the journal, `end` excluded."""
 
     segment: Segment
     begin: int
@@ -46,12 +47,12 @@ class Piece:
 
 
 def segment_name(term: int, start: int) -> str:
-    """Of the segment of that term that begins `start` bytes after the start of the journal."""
+    """Return the name of the segment that a term begins `start` bytes after the start of the journal."""
     return f"{FOLDER}/{_PREFIX}{term:06d}-{start:012d}{_SUFFIX}"
 
 
 def segments(store: Store) -> list[Segment]:
-    """All segments, by term and then by start."""
+    """List all segments, by term and then by start."""
     found = []
     for stored in store.objects(FOLDER):
         term, _, start = stored.name.removeprefix(f"{FOLDER}/{_PREFIX}").removesuffix(_SUFFIX).partition("-")
@@ -61,7 +62,7 @@ def segments(store: Store) -> list[Segment]:
 
 
 def pieces(found: list[Segment]) -> list[Piece]:
-    """What counts of `found`, which are sorted, in the order of the journal; parts that are missing are not made up."""
+    """Return the parts of sorted segments that count, in the order of the journal. Gaps stay gaps."""
     counting: list[Piece] = []
     for _, of_term in groupby(found, key=lambda segment: segment.term):
         own = [Piece(segment, segment.start, segment.start + segment.size) for segment in of_term]
@@ -72,19 +73,19 @@ def pieces(found: list[Segment]) -> list[Piece]:
 
 
 def read_from(store: Store) -> bytes:
-    """What the journal holds; none where there is none.
+    """Read the whole journal; empty if there is none.
 
     Raises:
-        DamagedRun: a segment is missing.
+        DamagedRun: A segment is missing.
     """
     return read_pieces(store, pieces(segments(store)))
 
 
 def first_change(known: Sequence[Piece], now: Sequence[Piece]) -> int | None:
-    """Where the journal, which has these pieces `now`, may differ from what it was with those that are `known`.
+    """Return the first byte at which a journal of the pieces `now` may differ from one of the pieces `known`.
 
     Returns:
-        The byte that the first new or changed piece begins with; None where there is none.
+        The byte that the first new or changed piece begins with; None if there is none.
     """
     for before, piece in zip_longest(known, now):
         if piece is None:
@@ -95,10 +96,10 @@ def first_change(known: Sequence[Piece], now: Sequence[Piece]) -> int | None:
 
 
 def read_pieces(store: Store, counting: Sequence[Piece], start: int = 0) -> bytes:
-    """What `counting` hold from byte `start` on; none where there is no more.
+    """Read what the pieces hold from byte `start` on; empty if there is nothing.
 
     Raises:
-        DamagedRun: a segment is missing.
+        DamagedRun: A segment is missing.
     """
     content = b""
     for piece in counting:
@@ -116,12 +117,12 @@ def read_pieces(store: Store, counting: Sequence[Piece], start: int = 0) -> byte
 
 
 class SegmentWriter:
-    """Sends what a journal's file has more than the store, in a term of its own.
+    """Sends the bytes of a journal's file that the store lacks, in a term of its own.
 
     Args:
-        store: of the run.
-        file: the journal.
-        sent: bytes at the start of the file that the store holds, and that count.
+        store: Of the run.
+        file: The journal.
+        sent: Bytes at the start of the file that the store holds, and that count.
     """
 
     def __init__(self, store: Store, file: Path, sent: int) -> None:
@@ -129,14 +130,14 @@ class SegmentWriter:
         self._file = file
         self._term = _next_term(store)
         self._start = sent
-        """Of the segment that is written to."""
+        """First byte of the segment that is written to."""
         self.sent = sent
 
     def send(self, size: int) -> None:
-        """Has the store hold the first `size` bytes of the file, which are whole lines.
+        """Send the first `size` bytes of the file, which are whole lines.
 
         Raises:
-            StoreError: it does not; nothing that it held is lost.
+            StoreError: The store does not take them; nothing that it held is lost.
         """
         if size <= self.sent:
             return
@@ -150,7 +151,7 @@ class SegmentWriter:
 
 
 def replace_journal(store: Store, content: bytes) -> None:
-    """Has the store hold `content` in place of the journal that it held, in one step."""
+    """Replace the journal in the store by `content`, in one step."""
     before = segments(store)
     store.put(segment_name(_next_term(store), 0), content)
     for segment in before:  # which do not count any more

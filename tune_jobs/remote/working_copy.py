@@ -21,7 +21,8 @@ from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import in_use
 from tune_jobs.remote import claims as openings
 from tune_jobs.remote import lease, segments
-from tune_jobs.remote.store import Store, Stored, StoreError, server_of
+from tune_jobs.remote.servers import server_of
+from tune_jobs.remote.store import Store, Stored, StoreError
 
 CACHE_VARIABLE = "TUNE_JOBS_CACHE"
 """Of the environment: the folder of all copies, in place of `~/.cache/tune-jobs`."""

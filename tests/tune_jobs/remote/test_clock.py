@@ -12,7 +12,7 @@ import pytest
 from tests.tune_jobs.remote.object_stores import CREDENTIALS, environment
 from tune_jobs.location import Location
 from tune_jobs.remote.clock import store_time
-from tune_jobs.remote.store import address_of
+from tune_jobs.remote.servers import address_of
 
 PLACE = Location("s3", "bucket", "runs/x")
 

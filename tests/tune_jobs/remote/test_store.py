@@ -12,7 +12,8 @@ import pytest
 
 from tests.tune_jobs.remote.object_stores import Proxy, environment, s3_server
 from tune_jobs.location import Location
-from tune_jobs.remote.store import Store, StoreError, persistently, server_of
+from tune_jobs.remote.servers import server_of
+from tune_jobs.remote.store import Store, StoreError, persistently
 
 
 def test_objects_of_all_sizes_come_back(place: Location, tmp_path: Path) -> None:
