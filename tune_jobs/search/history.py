@@ -18,7 +18,7 @@ _ENDED_BY_ITSELF = frozenset(reason.sentence for reason in StopReason)
 
 
 @dataclass(frozen=True)
-class Knowledge:
+class Observations:
     """What was known at one moment. Ids of trials are in the order of the journal throughout."""
 
     configurations: Mapping[str, Configuration]
@@ -30,7 +30,7 @@ class Knowledge:
     tried: frozenset[Key]
     """Of all configurations."""
 
-    def with_proposal(self, configuration: Configuration, key: Key) -> "Knowledge":
+    def with_proposal(self, configuration: Configuration, key: Key) -> "Observations":
         """The same, and one more trial that has no score yet."""
         name = f"proposed {len(self.configurations)}"
         return replace(
@@ -109,9 +109,9 @@ class SearchHistory:
                 return
         self.version += 1
 
-    def snapshot(self) -> Knowledge:
+    def snapshot(self) -> Observations:
         """What is known now; later events do not change it."""
-        return Knowledge(
+        return Observations(
             configurations=dict(self._configurations),
             scores={
                 epoch: {trial_id: entry.score for trial_id, entry in self._tables.entries(epoch).items()}

@@ -16,7 +16,7 @@ from tune_jobs.job.settings import SearchSettings
 from tune_jobs.search.comparison import Comparison, log_ranks, well_filled
 from tune_jobs.search.features import Features
 from tune_jobs.search.gaussian_process import GaussianProcess, Hyperparameters
-from tune_jobs.search.history import Configuration, Key, Knowledge
+from tune_jobs.search.history import Configuration, Key, Observations
 from tune_jobs.search_spaces import SearchSpace
 
 WARM_UP = 10
@@ -32,17 +32,19 @@ _DRAWS = 200
 class Method(Protocol):
     """Proposes configurations."""
 
-    def propose(self, knowledge: Knowledge, number: int) -> Configuration | None:
+    def propose(self, observations: Observations, number: int) -> Configuration | None:
         """Configuration `number`, counted from 0, which was never tried before; None where none is left."""
 
-    def fill_in(self, knowledge: Knowledge, number: int) -> Configuration | None:
+    def fill_in(self, observations: Observations, number: int) -> Configuration | None:
         """The same without thinking: for a worker that would have to wait."""
 
 
 class Model(Protocol):
     """Ranks configurations by what is known."""
 
-    def rank(self, knowledge: Knowledge, comparison: Comparison, rng: Random) -> Iterable[Configuration]:
+    def rank(
+        self, observations: Observations, comparison: Comparison, rng: Random
+    ) -> Iterable[Configuration]:
         """Configurations worth a trial, the most promising first."""
 
 
@@ -60,15 +62,15 @@ class RandomSearch:
     points: Sequence[Configuration]
     seed: int
 
-    def propose(self, knowledge: Knowledge, number: int) -> Configuration | None:
+    def propose(self, observations: Observations, number: int) -> Configuration | None:
         rng = Random(f"{self.seed} {number}")  # noqa: S311 (chance, not secrecy)
         given = self.points[number] if number < len(self.points) else {}
         drawn = (self.space.sample(rng, given) for _ in range(_DRAWS))
         unplanned = (self.space.sample(rng) for _ in range(_DRAWS if given else 0))
-        return first_untried(self.space, chain(drawn, unplanned, _listed(self.space)), knowledge.tried)
+        return first_untried(self.space, chain(drawn, unplanned, _listed(self.space)), observations.tried)
 
-    def fill_in(self, knowledge: Knowledge, number: int) -> Configuration | None:
-        return self.propose(knowledge, number)
+    def fill_in(self, observations: Observations, number: int) -> Configuration | None:
+        return self.propose(observations, number)
 
 
 class GridSearch:
@@ -78,13 +80,13 @@ class GridSearch:
         self._rest = grid_in_order(space, points)
         self._listed: list[Configuration] = []
 
-    def propose(self, knowledge: Knowledge, number: int) -> Configuration | None:
+    def propose(self, observations: Observations, number: int) -> Configuration | None:
         """Configuration `number` of the grid, whatever is known."""
         self._listed += islice(self._rest, max(0, number + 1 - len(self._listed)))
         return self._listed[number] if number < len(self._listed) else None
 
-    def fill_in(self, knowledge: Knowledge, number: int) -> Configuration | None:
-        return self.propose(knowledge, number)
+    def fill_in(self, observations: Observations, number: int) -> Configuration | None:
+        return self.propose(observations, number)
 
 
 @dataclass(frozen=True)
@@ -103,18 +105,18 @@ class ModelSearch:
     random_share: float
     factor: int
 
-    def propose(self, knowledge: Knowledge, number: int) -> Configuration | None:
+    def propose(self, observations: Observations, number: int) -> Configuration | None:
         rng = Random(f"model {self.random.seed} {number}")  # noqa: S311 (chance, not secrecy)
-        comparison = well_filled(knowledge.scores, self.factor)
+        comparison = well_filled(observations.scores, self.factor)
         warm = number >= max(WARM_UP, len(self.random.points))
         if not warm or comparison is None or rng.random() < self.random_share:
-            return self.random.propose(knowledge, number)
-        ranked = self.model.rank(knowledge, comparison, rng)
-        best = first_untried(self.random.space, ranked, knowledge.tried)
-        return self.random.propose(knowledge, number) if best is None else best
+            return self.random.propose(observations, number)
+        ranked = self.model.rank(observations, comparison, rng)
+        best = first_untried(self.random.space, ranked, observations.tried)
+        return self.random.propose(observations, number) if best is None else best
 
-    def fill_in(self, knowledge: Knowledge, number: int) -> Configuration | None:
-        return self.random.propose(knowledge, number)
+    def fill_in(self, observations: Observations, number: int) -> Configuration | None:
+        return self.random.propose(observations, number)
 
 
 class GaussianProcessModel:
@@ -136,23 +138,25 @@ class GaussianProcessModel:
         self._fitted: dict[tuple[int, Sequence[float]], Hyperparameters] = {}
         """The last fit, by what it rests on: the epoch of the comparison, and its first scores."""
 
-    def rank(self, knowledge: Knowledge, comparison: Comparison, rng: Random) -> Iterator[Configuration]:
+    def rank(
+        self, observations: Observations, comparison: Comparison, rng: Random
+    ) -> Iterator[Configuration]:
         """The candidates, the most promising first."""
         candidates = [self._space.sample(rng) for _ in range(self.candidates)]
         if self._features.size == 0:
             return iter(candidates)
-        process = self._process(knowledge, comparison)
+        process = self._process(observations, comparison)
         mean, deviation = process.predict(self._features.encode(candidates))
         return (candidates[index] for index in np.argsort(mean - self.doubt * deviation, kind="stable"))
 
-    def _process(self, knowledge: Knowledge, comparison: Comparison) -> GaussianProcess:
-        x = self._features.encode([knowledge.configurations[trial] for trial in comparison.trials])
+    def _process(self, observations: Observations, comparison: Comparison) -> GaussianProcess:
+        x = self._features.encode([observations.configurations[trial] for trial in comparison.trials])
         y = log_ranks(comparison.scores)
         seen = fitted_on(len(y))
         hyperparameters = self._hyperparameters(comparison.epoch, x[:seen], comparison.scores[:seen])
         x, y = x[-MOST_REGARDED:], y[-MOST_REGARDED:]
         process = GaussianProcess(hyperparameters, x, y)
-        running = knowledge.running_before(comparison.epoch)
+        running = observations.running_before(comparison.epoch)
         if not running:
             return process
         x_open = self._features.encode(running)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from threadpoolctl import threadpool_limits
 
 from tune_jobs.job.settings import SearchSettings
-from tune_jobs.search.history import Configuration, Knowledge
+from tune_jobs.search.history import Configuration, Observations
 from tune_jobs.search.methods import WARM_UP, Method, make_method
 
 _NICENESS = 10
@@ -69,12 +69,12 @@ class MethodProcess:
         with suppress(OSError):
             self._send(self._settings)
 
-    def propose(self, knowledge: Knowledge, number: int) -> Configuration | None:
+    def propose(self, observations: Observations, number: int) -> Configuration | None:
         """Asks the process, and waits for its answer."""
         if number < WARM_UP or self._failed:  # nothing to think about
-            return self._here.fill_in(knowledge, number)
+            return self._here.fill_in(observations, number)
         with self._busy:
-            answer = self._ask(knowledge, number)
+            answer = self._ask(observations, number)
             if answer is _DIED and not self._closed and not self._restarted:
                 self._restarted = True
                 self._close_pipes()
@@ -82,7 +82,7 @@ class MethodProcess:
                 self._start()
                 if self._closed:  # in the meantime
                     self._process.kill()
-                answer = self._ask(knowledge, number)
+                answer = self._ask(observations, number)
         if not isinstance(answer, _Failure):
             return answer
         self._failed = True
@@ -90,11 +90,11 @@ class MethodProcess:
             _LOG.warning(
                 "the search draws at random from here on, since its model failed: %s", answer.details
             )
-        return self._here.fill_in(knowledge, number)
+        return self._here.fill_in(observations, number)
 
-    def fill_in(self, knowledge: Knowledge, number: int) -> Configuration | None:
+    def fill_in(self, observations: Observations, number: int) -> Configuration | None:
         """Does not ask the process."""
-        return self._here.fill_in(knowledge, number)
+        return self._here.fill_in(observations, number)
 
     def close(self) -> None:
         """Ends the process, which has nothing to lose, at once; whoever waits for its answer gets none."""
@@ -111,9 +111,9 @@ class MethodProcess:
             with suppress(OSError):
                 pipe.close()
 
-    def _ask(self, knowledge: Knowledge, number: int) -> Configuration | _Failure | None:
+    def _ask(self, observations: Observations, number: int) -> Configuration | _Failure | None:
         try:
-            self._send((knowledge, number))
+            self._send((observations, number))
             answer: Configuration | _Failure | None = pickle.load(self._answers)  # noqa: S301 (our own child's)
         except (EOFError, OSError, ValueError, pickle.UnpicklingError):
             return _DIED
@@ -132,13 +132,13 @@ def main() -> None:
     with threadpool_limits(limits=1), suppress(EOFError, BrokenPipeError):
         method = make_method(*pickle.load(questions))  # noqa: S301 (the driver wrote it)
         while True:
-            knowledge, number = pickle.load(questions)  # noqa: S301
-            pickle.dump(_answer(method, knowledge, number), answers)
+            observations, number = pickle.load(questions)  # noqa: S301
+            pickle.dump(_answer(method, observations, number), answers)
             answers.flush()
 
 
-def _answer(method: Method, knowledge: Knowledge, number: int) -> Configuration | _Failure | None:
+def _answer(method: Method, observations: Observations, number: int) -> Configuration | _Failure | None:
     try:
-        return method.propose(knowledge, number)
+        return method.propose(observations, number)
     except Exception:
         return _Failure(traceback.format_exc())

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from typing import Protocol
 
 from tune_jobs.record.events import Event, TrialCreated
-from tune_jobs.search.history import Configuration, Knowledge, SearchHistory
+from tune_jobs.search.history import Configuration, Observations, SearchHistory
 from tune_jobs.search.methods import Method
 from tune_jobs.search_spaces import SearchSpace
 
@@ -77,7 +77,7 @@ class OneAhead:
         self._thread: threading.Thread | None = None
         self._next: tuple[int, Configuration | None] | None = None
         self._error: BaseException | None = None
-        begun: tuple[Knowledge, int] | None = None
+        begun: tuple[Observations, int] | None = None
         for event in events:
             history.apply(event)
             if isinstance(event, TrialCreated):
@@ -104,16 +104,16 @@ class OneAhead:
         if self._thread is not None:
             self._thread.join()
 
-    def _begin(self, knowledge: Knowledge, number: int) -> None:
+    def _begin(self, observations: Observations, number: int) -> None:
         self.close()
         self._thread = threading.Thread(
-            target=self._propose, args=(knowledge, number), name="search", daemon=True
+            target=self._propose, args=(observations, number), name="search", daemon=True
         )
         self._thread.start()
 
-    def _propose(self, knowledge: Knowledge, number: int) -> None:
+    def _propose(self, observations: Observations, number: int) -> None:
         try:
-            self._next = number, self._method.propose(knowledge, number)
+            self._next = number, self._method.propose(observations, number)
         except BaseException as error:  # raised again where the proposal is taken
             self._error = error
 
@@ -201,11 +201,11 @@ class Ahead:
                 version, began = self._history.version, time.monotonic()
                 old = self._stale and self._seconds_to_rest() == 0
                 waiting = [] if old else list(self._ready)
-                knowledge, number = self._history.snapshot(), self._number + len(waiting)
+                observations, number = self._history.snapshot(), self._number + len(waiting)
             for proposal in waiting:
                 if proposal is not None:
-                    knowledge = knowledge.with_proposal(proposal, self._space.key(proposal))
-            proposal = self._method.propose(knowledge, number)
+                    observations = observations.with_proposal(proposal, self._space.key(proposal))
+            proposal = self._method.propose(observations, number)
             with self._changed:
                 if old:
                     self._ready.clear()

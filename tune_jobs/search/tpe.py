@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import TrialState, create_trial
 
 from tune_jobs.search.comparison import Comparison
-from tune_jobs.search.history import Configuration, Knowledge
+from tune_jobs.search.history import Configuration, Observations
 from tune_jobs.search.optuna_space import suggest, to_optuna
 from tune_jobs.search_spaces import SearchSpace
 
@@ -27,13 +27,15 @@ class TpeModel:
         self._space = space
         optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-    def rank(self, knowledge: Knowledge, comparison: Comparison, rng: Random) -> Iterator[Configuration]:
+    def rank(
+        self, observations: Observations, comparison: Comparison, rng: Random
+    ) -> Iterator[Configuration]:
         """Some proposals of the sampler."""
         study = optuna.create_study(sampler=_sampler(rng.randrange(2**32)))
         for trial, score in zip(comparison.trials, comparison.scores, strict=True):
-            parameters, distributions = to_optuna(self._space, knowledge.configurations[trial])
+            parameters, distributions = to_optuna(self._space, observations.configurations[trial])
             study.add_trial(create_trial(params=parameters, distributions=distributions, value=score))
-        for configuration in knowledge.running_before(comparison.epoch):
+        for configuration in observations.running_before(comparison.epoch):
             parameters, distributions = to_optuna(self._space, configuration)
             study.add_trial(
                 create_trial(params=parameters, distributions=distributions, state=TrialState.RUNNING)

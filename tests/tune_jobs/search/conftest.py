@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from tune_jobs.job.settings import SearchSettings
 from tune_jobs.record.events import EpochsReported, Event, Status, TrialCreated, TrialEnded
-from tune_jobs.search.history import Configuration, Knowledge, SearchHistory
+from tune_jobs.search.history import Configuration, Observations, SearchHistory
 from tune_jobs.search.methods import Method, make_method
 from tune_jobs.search_spaces import SearchSpace
 from tune_jobs.trainers.settings import ScoreSettings
@@ -123,12 +123,12 @@ def drive(
     history: SearchHistory,
     trials: int,
     loss: Callable[[int, Configuration], float] = hashed_loss,
-) -> Iterator[tuple[int, Knowledge, Configuration | None]]:
+) -> Iterator[tuple[int, Observations, Configuration | None]]:
     """A run of so many trials: the number, what was known, and what was proposed; ends with the first None."""
     for number in range(trials):
-        knowledge = history.snapshot()
-        configuration = method.propose(knowledge, number)
-        yield number, knowledge, configuration
+        observations = history.snapshot()
+        configuration = method.propose(observations, number)
+        yield number, observations, configuration
         if configuration is None:
             return
         history.apply(created(number, configuration))

@@ -23,7 +23,7 @@ from tests.tune_jobs.search.conftest import (
     search,
 )
 from tune_jobs.record.events import Event, Status
-from tune_jobs.search.history import Configuration, Knowledge
+from tune_jobs.search.history import Configuration, Observations
 from tune_jobs.search.methods import MOST_FITTED, WARM_UP, Method, fitted_on, grid_in_order
 from tune_jobs.search_spaces import parse_space
 
@@ -63,28 +63,28 @@ def test_a_finite_space_is_tried_whole_and_then_there_is_no_more(method: str, na
     space = parse_space(FINITE[name])
     size = space.grid_size()
     assert size is not None
-    *steps, (number, knowledge, last) = drive(search(FINITE[name], method), history_of(space), size + 1)
+    *steps, (number, observations, last) = drive(search(FINITE[name], method), history_of(space), size + 1)
     assert (len(steps), number, last) == (size, size, None)
     assert {space.key(c) for *_, c in steps if c is not None} == set(map(space.key, space.grid()))
-    assert search(FINITE[name], method).fill_in(knowledge, number + 5) is None
+    assert search(FINITE[name], method).fill_in(observations, number + 5) is None
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_what_fills_in_is_a_configuration_that_was_never_tried(method: str) -> None:
     space = parse_space(SPACES["choices"])
     live = search(SPACES["choices"], method)
-    for number, knowledge, _ in drive(live, history_of(space), TRIALS):
-        configuration = live.fill_in(knowledge, number)
+    for number, observations, _ in drive(live, history_of(space), TRIALS):
+        configuration = live.fill_in(observations, number)
         assert configuration is not None
         assert space.problems(configuration) == ()
-        assert space.key(configuration) not in knowledge.tried
+        assert space.key(configuration) not in observations.tried
 
 
 @pytest.mark.parametrize(("method", "name"), PAIRS)
 def test_a_method_that_is_made_anew_proposes_the_same_at_every_number(method: str, name: str) -> None:
     space = parse_space(SPACES[name])
-    for number, knowledge, configuration in drive(search(SPACES[name], method), history_of(space), TRIALS):
-        assert search(SPACES[name], method).propose(knowledge, number) == configuration
+    for number, observations, configuration in drive(search(SPACES[name], method), history_of(space), TRIALS):
+        assert search(SPACES[name], method).propose(observations, number) == configuration
 
 
 @pytest.mark.parametrize("method", ["gp", "tpe", "random"])
@@ -198,7 +198,7 @@ def test_values_that_python_calls_equal_are_all_tried() -> None:
 # What a model is shown
 
 
-def known(space: Space, *events: Event, trials: int = 20, seed: int = 3) -> Knowledge:
+def known(space: Space, *events: Event, trials: int = 20, seed: int = 3) -> Observations:
     """So many trials that were drawn at random, of which these events tell."""
     drawn = search(space, seed=seed)
     history = history_of(parse_space(space))
@@ -211,13 +211,13 @@ def known(space: Space, *events: Event, trials: int = 20, seed: int = 3) -> Know
     return history.snapshot()
 
 
-def model_numbers(method: Method, knowledge: Knowledge, first: int = 20, count: int = 12) -> list[int]:
+def model_numbers(method: Method, observations: Observations, first: int = 20, count: int = 12) -> list[int]:
     """Numbers at which the model is asked: what is proposed is not what random search would give."""
     drawn = search(CUBE)
     return [
         number
         for number in range(first, first + count)
-        if method.propose(knowledge, number) != drawn.propose(knowledge, number)
+        if method.propose(observations, number) != drawn.propose(observations, number)
     ]
 
 
@@ -324,18 +324,18 @@ def test_the_good_region_is_found_better_than_by_chance(method: str, most: float
 
 def test_what_is_running_is_not_proposed_again_nearby() -> None:
     """A neighbour of the best proposal is running: where others are about as good, one of them is better now."""
-    knowledge = known(
+    observations = known(
         CUBE, *[reported(n, distance(n, c)) for n, c in enumerate(known(CUBE).configurations.values())]
     )
     live = search(CUBE, "gp")
     space = parse_space(CUBE)
-    numbers = model_numbers(live, knowledge, count=25)
+    numbers = model_numbers(live, observations, count=25)
     others = 0
     for number in numbers:
-        best = live.propose(knowledge, number)
+        best = live.propose(observations, number)
         assert best is not None
         near = {**best, "x": min(1.0, best["x"] + 1e-9)}
-        others += live.propose(knowledge.with_proposal(near, space.key(near)), number) != best
+        others += live.propose(observations.with_proposal(near, space.key(near)), number) != best
     assert others > len(numbers) / 5
 
 
@@ -353,8 +353,8 @@ def test_what_is_running_has_an_effect_until_it_has_ended(method: str) -> None:
 
 @pytest.mark.parametrize(("method", "count", "share"), [("gp", 400, 0.1), ("tpe", 150, 0.5)])
 def test_a_share_of_proposals_is_drawn_at_random(method: str, count: int, share: float) -> None:
-    knowledge = known(CUBE, *[reported(number, number) for number in range(20)])
-    drawn = count - len(model_numbers(search(CUBE, method), knowledge, count=count))
+    observations = known(CUBE, *[reported(number, number) for number in range(20)])
+    drawn = count - len(model_numbers(search(CUBE, method), observations, count=count))
     deviation = math.sqrt(count * share * (1 - share))
     assert drawn == pytest.approx(count * share, abs=3.5 * deviation)
 
@@ -374,7 +374,7 @@ def test_the_process_does_not_depend_on_what_it_was_asked_before() -> None:
     early = known(CUBE, *[reported(number, number % 7) for number in range(8)])
     late = known(CUBE, *[reported(number, number % 7) for number in range(20)])
     used = search(CUBE, "gp")
-    for knowledge in (late, early, late, early):
-        used.propose(knowledge, 21)
+    for observations in (late, early, late, early):
+        used.propose(observations, 21)
     assert used.propose(early, 22) == search(CUBE, "gp").propose(early, 22)
     assert used.propose(late, 23) == search(CUBE, "gp").propose(late, 23)

@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 
 from tests.processes import PATIENCE
 from tests.tune_jobs.search.conftest import SPACES, drive, history_of, search, settings_of
-from tune_jobs.search.history import Configuration, Knowledge
+from tune_jobs.search.history import Configuration, Observations
 from tune_jobs.search.process import MethodProcess
 from tune_jobs.search_spaces import parse_space
 
 NAME = "conditional"
 SPACE = parse_space(SPACES[NAME])
-Asked = list[tuple[int, Knowledge, Configuration | None]]
+Asked = list[tuple[int, Observations, Configuration | None]]
 
 
 def process(method: str = "gp", seed: int = 0) -> MethodProcess:
@@ -58,23 +58,23 @@ def test_its_answers_do_not_depend_on_what_it_was_asked_before(
     kept: MethodProcess, asked: Asked, places: list[int]
 ) -> None:
     for place in places:
-        number, knowledge, configuration = asked[place]
-        assert kept.propose(knowledge, number) == configuration
+        number, observations, configuration = asked[place]
+        assert kept.propose(observations, number) == configuration
 
 
 def test_what_is_filled_in_does_not_need_the_process(asked: Asked) -> None:
-    number, knowledge, _ = asked[-1]
+    number, observations, _ = asked[-1]
     with closing(process()) as method:
         os.kill(method._process.pid, signal.SIGSTOP)  # it would never answer
         try:
-            assert method.fill_in(knowledge, number) == search(SPACES[NAME]).propose(knowledge, number)
+            assert method.fill_in(observations, number) == search(SPACES[NAME]).propose(observations, number)
         finally:
             os.kill(method._process.pid, signal.SIGCONT)
 
 
 def filled_in(asked: Asked) -> list[Configuration | None]:
     method = search(SPACES[NAME])
-    return [method.fill_in(knowledge, number) for number, knowledge, _ in asked]
+    return [method.fill_in(observations, number) for number, observations, _ in asked]
 
 
 def test_should_the_process_be_killed_another_goes_on_in_its_place(
@@ -82,8 +82,8 @@ def test_should_the_process_be_killed_another_goes_on_in_its_place(
 ) -> None:
     with closing(process()) as method, caplog.at_level(logging.WARNING):
         proposed = []
-        for number, knowledge, _ in asked:
-            proposed.append(method.propose(knowledge, number))
+        for number, observations, _ in asked:
+            proposed.append(method.propose(observations, number))
             if number == 13:
                 method._process.kill()
     assert proposed == [configuration for *_, configuration in asked]
@@ -95,9 +95,9 @@ def test_should_it_die_once_more_the_rest_is_random_and_it_is_said_once(
 ) -> None:
     with closing(process()) as method, caplog.at_level(logging.WARNING):
         method._process.kill()
-        before = [method.propose(knowledge, number) for number, knowledge, _ in asked[:14]]
+        before = [method.propose(observations, number) for number, observations, _ in asked[:14]]
         method._process.kill()
-        after = [method.propose(knowledge, number) for number, knowledge, _ in asked[14:]]
+        after = [method.propose(observations, number) for number, observations, _ in asked[14:]]
     assert before == [configuration for *_, configuration in asked[:14]]
     assert after == filled_in(asked[14:])
     assert [record.getMessage() for record in caplog.records] == [
@@ -108,11 +108,11 @@ def test_should_it_die_once_more_the_rest_is_random_and_it_is_said_once(
 def test_should_the_model_fail_the_rest_is_random_and_the_log_says_why(
     asked: Asked, caplog: pytest.LogCaptureFixture
 ) -> None:
-    number, knowledge, _ = asked[-1]
-    broken = replace(knowledge, scores={1: None})  # type: ignore[dict-item]
+    number, observations, _ = asked[-1]
+    broken = replace(observations, scores={1: None})  # type: ignore[dict-item]
     with closing(process()) as method, caplog.at_level(logging.WARNING):
         assert [method.propose(broken, number)] == filled_in(asked[-1:])
-        assert [method.propose(knowledge, number)] == filled_in(asked[-1:])
+        assert [method.propose(observations, number)] == filled_in(asked[-1:])
         assert method._process.poll() is None
     (record,) = caplog.records
     assert "TypeError" in record.getMessage()
@@ -122,10 +122,10 @@ def test_closing_ends_the_process_and_whoever_waits_for_it(
     asked: Asked, caplog: pytest.LogCaptureFixture
 ) -> None:
     """However long it would think: it is held while it is asked."""
-    number, knowledge, _ = asked[-1]
+    number, observations, _ = asked[-1]
     method = process()
     os.kill(method._process.pid, signal.SIGSTOP)
-    thread = threading.Thread(target=method.propose, args=(knowledge, number))
+    thread = threading.Thread(target=method.propose, args=(observations, number))
     with caplog.at_level(logging.WARNING):
         thread.start()
         method.close()

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.tune_jobs.search.conftest import SPACES, Space, created, history_of, reported, search, what_follows
-from tune_jobs.search.history import Configuration, Knowledge
+from tune_jobs.search.history import Configuration, Observations
 from tune_jobs.search.methods import Method
 from tune_jobs.search.proposals import Ahead, Immediate, OneAhead, Proposals
 from tune_jobs.search_spaces import SearchSpace, parse_space
@@ -30,12 +30,12 @@ class Slow:
         self.method = method
         self.seconds = seconds
 
-    def propose(self, knowledge: Knowledge, number: int) -> Configuration | None:
+    def propose(self, observations: Observations, number: int) -> Configuration | None:
         time.sleep(next(self.seconds))
-        return self.method.propose(knowledge, number)
+        return self.method.propose(observations, number)
 
-    def fill_in(self, knowledge: Knowledge, number: int) -> Configuration | None:
-        return self.method.fill_in(knowledge, number)
+    def fill_in(self, observations: Observations, number: int) -> Configuration | None:
+        return self.method.fill_in(observations, number)
 
 
 class Held:
@@ -43,20 +43,20 @@ class Held:
 
     def __init__(self, method: Method) -> None:
         self.method = method
-        self.asked: list[tuple[int, Knowledge]] = []
+        self.asked: list[tuple[int, Observations]] = []
         self.changed = threading.Condition()
         self.let_go = 0
 
-    def propose(self, knowledge: Knowledge, number: int) -> Configuration | None:
+    def propose(self, observations: Observations, number: int) -> Configuration | None:
         with self.changed:
-            self.asked.append((number, knowledge))
+            self.asked.append((number, observations))
             place = len(self.asked)
             self.changed.notify_all()
             self.changed.wait_for(lambda: self.let_go >= place)
-        return self.method.propose(knowledge, number)
+        return self.method.propose(observations, number)
 
-    def fill_in(self, knowledge: Knowledge, number: int) -> Configuration | None:
-        return self.method.fill_in(knowledge, number)
+    def fill_in(self, observations: Observations, number: int) -> Configuration | None:
+        return self.method.fill_in(observations, number)
 
     def wait_asked(self, times: int) -> None:
         """Returns once it works on its proposal number `times`, counted from 1."""
@@ -72,10 +72,10 @@ class Held:
 class Wrong:
     """A method that fails."""
 
-    def propose(self, knowledge: Knowledge, number: int) -> Configuration | None:
+    def propose(self, observations: Observations, number: int) -> Configuration | None:
         raise ArithmeticError("no such matrix")
 
-    def fill_in(self, knowledge: Knowledge, number: int) -> Configuration | None:
+    def fill_in(self, observations: Observations, number: int) -> Configuration | None:
         return {"x": 0.5, "y": number / 1000}
 
 
@@ -177,7 +177,7 @@ def test_one_ahead_rests_on_what_was_known_when_the_trial_before_began() -> None
         take(proposals, 1)
         held.wait_asked(3)
     assert [number for number, _ in held.asked] == [0, 1, 2]
-    assert [len(knowledge.configurations) for _, knowledge in held.asked] == [0, 1, 2]
+    assert [len(observations.configurations) for _, observations in held.asked] == [0, 1, 2]
     assert held.asked[1][1].scores[1] == {}
     assert held.asked[2][1].scores[1] == {"0000": 0.5}
     assert held.asked[1][1].configurations == {"0000": first}
@@ -258,9 +258,9 @@ def test_what_rests_on_fewer_scores_is_replaced(monkeypatch: pytest.MonkeyPatch)
         answer(proposals, held, 9)
         anew = held.asked[before:]
         assert [number for number, _ in anew] == [1, 2]
-        assert [knowledge.scores[1] for _, knowledge in anew] == [{"0000": 0.5}] * 2
+        assert [observations.scores[1] for _, observations in anew] == [{"0000": 0.5}] * 2
         taken = [take(proposals, 1), take(proposals, 2)]
-        assert taken == [search(SPACE).propose(knowledge, number) for number, knowledge in anew]
+        assert taken == [search(SPACE).propose(observations, number) for number, observations in anew]
         held.release()
 
 
@@ -336,9 +336,9 @@ def test_what_a_model_thought_of_too_late_is_not_lost() -> None:
             proposals.apply(reported(number, number))
         answer(proposals, held, 1)  # for number 0, which was filled in long ago
         take(proposals, 20)
-        (_, _), (number, knowledge) = held.asked
-        late = search(SPACE, "gp").propose(knowledge, number)
-        assert late != search(SPACE).propose(knowledge, number)
+        (_, _), (number, observations) = held.asked
+        late = search(SPACE, "gp").propose(observations, number)
+        assert late != search(SPACE).propose(observations, number)
         take(proposals, 21)
         answer(proposals, held, 1)
         assert take(proposals, 22) == late
