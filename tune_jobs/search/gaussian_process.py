@@ -22,7 +22,7 @@ _MOST_ITERATIONS = 30
 
 
 @dataclass(frozen=True)
-class Hyperparameters:
+class KernelParameters:
     """Logarithms, as the fit has them: lengths [features], variance of the function, variance of the noise."""
 
     lengths: np.ndarray
@@ -74,7 +74,7 @@ class GaussianProcess:
         y: its values there [n], with noise.
     """
 
-    def __init__(self, hyperparameters: Hyperparameters, x: np.ndarray, y: np.ndarray) -> None:
+    def __init__(self, hyperparameters: KernelParameters, x: np.ndarray, y: np.ndarray) -> None:
         self._hyperparameters = hyperparameters
         self._x = x
         covariance = self._covariance(x)

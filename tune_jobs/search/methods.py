@@ -15,7 +15,7 @@ import numpy as np
 from tune_jobs.job.settings import SearchSettings
 from tune_jobs.search.comparison import Comparison, log_ranks, well_filled
 from tune_jobs.search.features import Features
-from tune_jobs.search.gaussian_process import GaussianProcess, Hyperparameters
+from tune_jobs.search.gaussian_process import GaussianProcess, KernelParameters
 from tune_jobs.search.history import Configuration, Key, Observations
 from tune_jobs.search_spaces import SearchSpace
 
@@ -135,7 +135,7 @@ class GaussianProcessModel:
     def __init__(self, space: SearchSpace) -> None:
         self._space = space
         self._features = Features(space)
-        self._fitted: dict[tuple[int, Sequence[float]], Hyperparameters] = {}
+        self._fitted: dict[tuple[int, Sequence[float]], KernelParameters] = {}
         """The last fit, by what it rests on: the epoch of the comparison, and its first scores."""
 
     def rank(
@@ -163,10 +163,10 @@ class GaussianProcessModel:
         expected, _ = process.predict(x_open)
         return GaussianProcess(hyperparameters, np.vstack([x, x_open]), np.concatenate([y, expected]))
 
-    def _hyperparameters(self, epoch: int, x: np.ndarray, scores: Sequence[float]) -> Hyperparameters:
+    def _hyperparameters(self, epoch: int, x: np.ndarray, scores: Sequence[float]) -> KernelParameters:
         basis = (epoch, tuple(scores))
         if basis not in self._fitted:
-            self._fitted = {basis: Hyperparameters.fit(x, log_ranks(scores))}
+            self._fitted = {basis: KernelParameters.fit(x, log_ranks(scores))}
         return self._fitted[basis]
 
 

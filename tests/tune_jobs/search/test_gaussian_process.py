@@ -8,7 +8,7 @@ from scipy.optimize import approx_fprime
 
 from tune_jobs.search.gaussian_process import (
     GaussianProcess,
-    Hyperparameters,
+    KernelParameters,
     _negative_log_posterior,
 )
 
@@ -35,7 +35,7 @@ def test_the_gradient_is_that_of_finite_differences(
     x = points(count, features, seed)
     y = np.random.default_rng(seed + 1).normal(size=count)
     squares = ((x[:, None, :] - x[None, :, :]) ** 2).transpose(2, 0, 1)
-    prior = Hyperparameters.prior(features)
+    prior = KernelParameters.prior(features)
     middle = np.array([*prior.lengths, prior.variance, prior.noise])
     vector = middle + np.array(offsets[: features + 2])
 
@@ -51,9 +51,9 @@ def test_a_fit_is_likelier_than_the_prior_and_than_its_neighbours() -> None:
     x = points(30, 2, 0)
     y = standardised(smooth(x))
     squares = ((x[:, None, :] - x[None, :, :]) ** 2).transpose(2, 0, 1)
-    prior = Hyperparameters.prior(2)
+    prior = KernelParameters.prior(2)
     middle = np.array([*prior.lengths, prior.variance, prior.noise])
-    found = Hyperparameters.fit(x, y)
+    found = KernelParameters.fit(x, y)
     best = np.array([*found.lengths, found.variance, found.noise])
 
     def value(vector: np.ndarray) -> float:
@@ -68,9 +68,9 @@ def test_a_fit_is_likelier_than_the_prior_and_than_its_neighbours() -> None:
 def test_a_fit_finds_which_features_matter_and_how_much_is_noise() -> None:
     x = points(60, 3, 1)
     noise = np.random.default_rng(2).normal(size=60)
-    clean = Hyperparameters.fit(x, standardised(np.sin(6 * x[:, 1])))
+    clean = KernelParameters.fit(x, standardised(np.sin(6 * x[:, 1])))
     assert clean.lengths[1] < clean.lengths[[0, 2]].min() - 1
-    noisy = Hyperparameters.fit(x, standardised(np.sin(6 * x[:, 1]) + noise))
+    noisy = KernelParameters.fit(x, standardised(np.sin(6 * x[:, 1]) + noise))
     assert noisy.noise > clean.noise + 1
 
 
@@ -80,7 +80,7 @@ def test_a_fit_on_values_that_are_all_equal_or_on_no_features_is_finite() -> Non
         (np.ones((8, 2)), np.arange(8.0)),
         (points(8, 0, 0), np.ones(8)),
     ):
-        found = Hyperparameters.fit(x, y)
+        found = KernelParameters.fit(x, y)
         assert np.isfinite([*found.lengths, found.variance, found.noise]).all()
 
 
@@ -89,7 +89,7 @@ def test_a_smooth_function_is_interpolated_far_better_than_by_its_mean(seed: int
     x, unseen = points(40, 2, seed), points(200, 2, seed + 100)
     y = smooth(x)
     scale = y.std()
-    process = GaussianProcess(Hyperparameters.fit(x, standardised(y)), x, standardised(y))
+    process = GaussianProcess(KernelParameters.fit(x, standardised(y)), x, standardised(y))
     mean, _ = process.predict(unseen)
     truth = (smooth(unseen) - y.mean()) / scale
     assert np.sqrt(((mean - truth) ** 2).mean()) < 0.2 * truth.std()
@@ -98,14 +98,14 @@ def test_a_smooth_function_is_interpolated_far_better_than_by_its_mean(seed: int
 def test_doubt_covers_the_errors() -> None:
     x, unseen = points(15, 2, 3), points(300, 2, 4)
     y = standardised(smooth(x))
-    process = GaussianProcess(Hyperparameters.fit(x, y), x, y)
+    process = GaussianProcess(KernelParameters.fit(x, y), x, y)
     mean, deviation = process.predict(unseen)
     truth = (smooth(unseen) - smooth(x).mean()) / smooth(x).std()
     assert (np.abs(mean - truth) < 3 * deviation).mean() > 0.9
 
 
 def test_far_from_all_that_was_seen_the_prior_is_predicted() -> None:
-    hyperparameters = Hyperparameters(np.log([0.3, 0.3]), float(np.log(2.0)), float(np.log(1e-3)))
+    hyperparameters = KernelParameters(np.log([0.3, 0.3]), float(np.log(2.0)), float(np.log(1e-3)))
     x = points(10, 2, 0)
     process = GaussianProcess(hyperparameters, x, np.full(10, 5.0))
     mean, deviation = process.predict(np.array([[50.0, 50.0], [-40.0, 3.0]]))
@@ -118,7 +118,7 @@ def test_what_was_seen_is_known_up_to_its_noise() -> None:
     y = np.random.default_rng(1).normal(size=10)
 
     def seen(noise: float) -> tuple[np.ndarray, np.ndarray]:
-        return GaussianProcess(Hyperparameters(np.log([0.3, 0.3]), 0.0, float(np.log(noise))), x, y).predict(
+        return GaussianProcess(KernelParameters(np.log([0.3, 0.3]), 0.0, float(np.log(noise))), x, y).predict(
             x
         )
 
@@ -132,7 +132,7 @@ def test_what_was_seen_is_known_up_to_its_noise() -> None:
 
 def test_a_prediction_by_hand() -> None:
     # One point of value 1, variance 1, noise 1 (and the jitter): the mean there is 1/2, the variance 1 - 1/2.
-    process = GaussianProcess(Hyperparameters(np.zeros(1), 0.0, 0.0), np.array([[0.0]]), np.array([1.0]))
+    process = GaussianProcess(KernelParameters(np.zeros(1), 0.0, 0.0), np.array([[0.0]]), np.array([1.0]))
     mean, deviation = process.predict(np.array([[0.0], [1.0]]))
     matern = (1 + 5**0.5 + 5 / 3) * np.exp(-(5**0.5))
     assert mean == pytest.approx([0.5, matern / 2], rel=1e-5)
@@ -140,7 +140,7 @@ def test_a_prediction_by_hand() -> None:
 
 
 def test_one_more_point_lowers_the_doubt_near_it_and_hardly_far_away() -> None:
-    hyperparameters = Hyperparameters(np.log([0.2]), 0.0, float(np.log(0.01)))
+    hyperparameters = KernelParameters(np.log([0.2]), 0.0, float(np.log(0.01)))
     x = np.array([[0.1], [0.2]])
     more = np.vstack([x, [[0.8]]])
     places = np.array([[0.75], [0.1]])
@@ -153,6 +153,6 @@ def test_one_more_point_lowers_the_doubt_near_it_and_hardly_far_away() -> None:
 def test_a_point_that_was_seen_many_times_does_no_harm() -> None:
     x = np.repeat([[0.5, 0.5]], 100, axis=0)
     y = standardised(np.arange(100.0))
-    mean, deviation = GaussianProcess(Hyperparameters.fit(x, y), x, y).predict(x[:1])
+    mean, deviation = GaussianProcess(KernelParameters.fit(x, y), x, y).predict(x[:1])
     assert mean == pytest.approx([0], abs=1e-6)
     assert np.isfinite(deviation).all()
