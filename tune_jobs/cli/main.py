@@ -14,7 +14,7 @@ from rich.console import Console
 from tune_jobs.cli.commands import cluster, jobs, runs, sweeps, tuning
 from tune_jobs.cli.parser import Command, CommandParser, Commands, refuse_leftovers
 from tune_jobs.errors import TuneJobsError
-from tune_jobs.remote.working_copy import shown
+from tune_jobs.remote.working_copy import address_text
 from tune_jobs.search_spaces import SearchSpaceError
 from tune_jobs.text import readable
 from tune_jobs.trainers.errors import CheckpointError, Diverged, TrainerError
@@ -59,5 +59,5 @@ def make_parser() -> CommandParser:
 
 
 def _complain(message: str, exit_code: int) -> int:
-    print(f"tune-jobs: {readable(shown(message))}", file=sys.stderr)  # noqa: T201 (the error stream of a command)
+    print(f"tune-jobs: {readable(address_text(message))}", file=sys.stderr)  # noqa: T201 (the error stream of a command)
     return exit_code

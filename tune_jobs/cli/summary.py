@@ -8,7 +8,7 @@ from rich.console import Console
 from tune_jobs.cli.tables import failures_display, outcome_lines, trials_display
 from tune_jobs.errors import TuneJobsError, UnfinishedRun
 from tune_jobs.record.folder import RunFolder
-from tune_jobs.remote.working_copy import shown
+from tune_jobs.remote.working_copy import address_text
 from tune_jobs.results import open_run
 from tune_jobs.tracking.opening import reminders
 
@@ -24,7 +24,7 @@ def print_tuned(tune: Callable[[], Path], console: Console) -> None:
         try:
             print_run(error.path, console, TRIALS_AT_THE_END)
         except TuneJobsError:  # such as no selection, where the disk is full: why the run ended comes first
-            console.print(f"run: {shown(str(error.path))}", markup=False)
+            console.print(f"run: {address_text(str(error.path))}", markup=False)
         raise
     print_run(path, console, TRIALS_AT_THE_END)
 
@@ -32,7 +32,7 @@ def print_tuned(tune: Callable[[], Path], console: Console) -> None:
 def print_run(path: Path, console: Console, most: int) -> None:
     """Print the `most` best trials of a run, its failures and its winner; the last line is `run: PATH`."""
     opened = open_run(path)
-    address = shown(str(path))
+    address = address_text(str(path))
     console.print(trials_display(opened.record, most))
     hidden = len(opened.record.trials) - most
     if hidden > 0:

@@ -78,7 +78,7 @@ def checkpoints_of(folder: RunFolder) -> Path | Location:
     return folder.checkpoints if place is None else place / folder.checkpoints.name
 
 
-def shown(text: str) -> str:
+def address_text(text: str) -> str:
     """`text` with the places that runs are kept at for the paths of their copies, unless those are meant."""
     return re.sub(
         f"(?<!{HERE})" + re.escape(f"{cache()}{os.sep}") + r"[0-9a-f]{16}(?![0-9a-f])", _shown_home, text

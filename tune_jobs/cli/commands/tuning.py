@@ -25,7 +25,7 @@ from tune_jobs.holdout.rows import refuse_copy
 from tune_jobs.job.file import parse_overrides
 from tune_jobs.job.job import Job
 from tune_jobs.record.journal import read_journal, refuse_if_in_use
-from tune_jobs.remote.working_copy import open_folder, shown
+from tune_jobs.remote.working_copy import address_text, open_folder
 from tune_jobs.results import open_run
 from tune_jobs.submission.handover import Handover
 
@@ -104,9 +104,10 @@ def _watch(options: argparse.Namespace, rest: list[str], console: Console) -> No
     watched = watch(folder, console)
     if watched is Watched.LEFT:
         console.print(
-            f"no longer watched; the run goes on: tune-jobs watch {shown(str(folder.path))}", markup=False
+            f"no longer watched; the run goes on: tune-jobs watch {address_text(str(folder.path))}",
+            markup=False,
         )
-        console.print(f"run: {shown(str(folder.path))}", markup=False)
+        console.print(f"run: {address_text(str(folder.path))}", markup=False)
         return
 
     def ended() -> Path:
