@@ -31,7 +31,7 @@ SECONDS_TO_COME_BACK = 60.0
 _BROKEN = (RuntimeError, OSError, aiohttp.ClientError, ClusterError)
 SECONDS_OF_SILENCE = 60.0
 """A run may say nothing for longer; whether its server is still there is then asked anew."""
-SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BETWEEN_JOB_CHECKS = 1.0
 SHOWN = 5
 """Submissions that a message names."""
 OURS = "tune_jobs"
@@ -157,13 +157,13 @@ class JobsServer:
                     raise ClusterError(
                         f"{submission_id}: its log cannot be read any more ({reason})"
                     ) from error
-                time.sleep(SECONDS_BETWEEN_LOOKS)
+                time.sleep(SECONDS_BETWEEN_JOB_CHECKS)
                 continue
             yield text[passed:]
             passed = max(passed, len(text))
             if over:
                 return
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            time.sleep(SECONDS_BETWEEN_JOB_CHECKS)
 
     def stop(self, submission_id: str) -> None:
         """Asks the driver to end; it is not waited for."""

@@ -55,7 +55,7 @@ NOTHING_LEFT = (
     "nothing is left to do; `--search.trials N` asks for more trials, `--limits.minutes M` for more time"
 )
 """What who resumes a run that is over is told."""
-SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_BETWEEN_STATUS_CHECKS = 0.5
 
 
 def add_commands(commands: Commands) -> None:
@@ -213,7 +213,7 @@ def _stop(options: argparse.Namespace, rest: list[str], console: Console) -> Non
                 f"{submission.id}: was asked to stop, and has not yet; `tune-jobs status {submission.id} --address "
                 f"{server.address}` shows how it stands"
             )
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        time.sleep(SECONDS_BETWEEN_STATUS_CHECKS)
     if not has_begun(server.log(submission.id)):
         console.print("stopped before the run had begun; there is nothing to resume", markup=False)
         return
@@ -285,7 +285,7 @@ def _wait_for_begin(server: "JobsServer", submission_id: str, console: Console) 
         if begun or submission.over:
             console.print("the run has begun" if begun else NOTHING_LEFT, markup=False)
             return
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        time.sleep(SECONDS_BETWEEN_STATUS_CHECKS)
     console.print(
         f"the run has not begun within {SECONDS_TO_BEGIN:g} s; it is not waited for any longer, and may begin yet: "
         f"tune-jobs status {submission_id} --address {server.address}",
