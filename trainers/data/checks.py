@@ -15,7 +15,7 @@ from tune_jobs.trainers.data.raw import (
     row_slices,
     row_width,
 )
-from tune_jobs.trainers.data.tables import listed
+from tune_jobs.trainers.data.tables import quoted_names
 from tune_jobs.trainers.data.targets import CLASS_LOSSES, target_form
 from tune_jobs.trainers.errors import DataError
 from tune_jobs.trainers.settings import BuiltInLoss
@@ -80,7 +80,7 @@ def check_target(target: Column, names: tuple[str, ...], loss: str) -> None:
         _check_classes(target, names, loss)
     elif isinstance(target, TextColumn) and loss in get_args(BuiltInLoss):
         raise DataError(
-            f"data.target: {listed(names)} is of text, but training.loss {loss!r} takes numbers; {_OTHER}"
+            f"data.target: {quoted_names(names)} is of text, but training.loss {loss!r} takes numbers; {_OTHER}"
         )
 
 
@@ -99,7 +99,7 @@ def _check_size(values: Array, names: tuple[str, ...]) -> None:
 def _check_classes(target: Column, names: tuple[str, ...], loss: str) -> None:
     if len(target.shape) > 1:
         raise DataError(
-            f"data.target: training.loss {loss!r} takes a single column of classes, not {listed(names)}; "
+            f"data.target: training.loss {loss!r} takes a single column of classes, not {quoted_names(names)}; "
             "name one column, or use mse"
         )
     if isinstance(target, TextColumn) or target.dtype.kind != "f":
@@ -128,7 +128,7 @@ def check_training_rows(raw: RawData, train: Array, others: Array, loss: str) ->
     values = numbers_of(raw.target)
     seen = values[train]
     if np.all(seen == seen[0]):
-        shown = _values(raw.target, np.unique(seen)) if values.ndim == 1 else listed(raw.target_names)
+        shown = _values(raw.target, np.unique(seen)) if values.ndim == 1 else quoted_names(raw.target_names)
         raise DataError(
             f"data.target: all {len(train)} training rows have the same value ({shown}); "
             "there is nothing to learn: use another target or split"
@@ -152,7 +152,7 @@ def check_training_rows(raw: RawData, train: Array, others: Array, loss: str) ->
 
 def _values(target: Column, values: Array) -> str:
     if isinstance(target, TextColumn):
-        return listed([target.values[code] for code in values.tolist()], most=10)
+        return quoted_names([target.values[code] for code in values.tolist()], most=10)
     more = f" and {len(values) - 10} more" if len(values) > 10 else ""
     return ", ".join(str(value) for value in values[:10].tolist()) + more
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from tune_jobs.trainers.data.checks import check_features
 from tune_jobs.trainers.data.raw import Array, Column, Features, RawData, TextColumn, row_slices, row_width
 from tune_jobs.trainers.data.settings import DataSettings
-from tune_jobs.trainers.data.tables import check_names, feature_columns, listed
+from tune_jobs.trainers.data.tables import check_names, feature_columns, quoted_names
 from tune_jobs.trainers.data.targets import TargetEncoding, fit_target
 from tune_jobs.trainers.errors import DataError
 
@@ -116,7 +116,9 @@ class Encoding:
             if not np.isfinite(out[part]).all():
                 large = np.abs(chunk).max(axis=(0, 2)) > np.finfo(np.float32).max
                 names = [number.name for number, found in zip(numbers, large.tolist(), strict=True) if found]
-                raise DataError(f"data: numbers in {listed(names)} are too large for float32; rescale them")
+                raise DataError(
+                    f"data: numbers in {quoted_names(names)} are too large for float32; rescale them"
+                )
 
     def unknown_texts(self, features: Features, rows: Array) -> dict[str, int]:
         """How many of `rows` hold a text that no training row holds, by column."""
@@ -273,10 +275,10 @@ def _fit_numbers(names: tuple[str, ...], values: Array, train: Array) -> tuple[N
             squares += np.nansum(np.square(chunk, out=chunk), axis=(0, 2))
         deviations = np.sqrt(squares / count)
     if empty := [name for name, known in zip(names, count.tolist(), strict=True) if not known]:
-        raise DataError(f"data: all training rows are null in {listed(empty)}; drop these columns")
+        raise DataError(f"data: all training rows are null in {quoted_names(empty)}; drop these columns")
     finite = np.isfinite(means) & np.isfinite(deviations)
     if large := [name for name, ok in zip(names, finite.tolist(), strict=True) if not ok]:
-        raise DataError(f"data: numbers in {listed(large)} are too large to be averaged; rescale them")
+        raise DataError(f"data: numbers in {quoted_names(large)} are too large to be averaged; rescale them")
     constant = low == high  # rounding gives constant numbers a deviation of nearly 0
     means, deviations = (
         np.where(constant, low, means),

@@ -20,7 +20,7 @@ from tune_jobs.trainers.data.tables import (
     division_column,
     feature_columns,
     is_index,
-    listed,
+    quoted_names,
     stack_targets,
     target_column,
 )
@@ -65,7 +65,9 @@ def read_file(path: Path, settings: DataSettings) -> RawData:
     if not is_file(path):
         beside = [other.name for other in path.parent.glob("*")] if path.parent.is_dir() else []
         raise DataError(f"data.source: there is no file {path}{did_you_mean(path.name, beside)}")
-    if repeated := listed([name for name, count in Counter(target_names(settings)).items() if count > 1]):
+    if repeated := quoted_names(
+        [name for name, count in Counter(target_names(settings)).items() if count > 1]
+    ):
         raise DataError(f"data.target: {repeated} is named twice; name a column once")
     allowed = {".csv": ("columns", "drop", "delimiter"), ".npz": ()}.get(suffix, ("columns", "drop"))
     arguments = _checked_arguments(settings.arguments, allowed, suffix)
@@ -169,10 +171,14 @@ def _read_table(
 ) -> RawData:
     names = [name for name in table.names if not is_index(name)]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise DataError(f"data.source: {path.name} has more than one column {listed(repeated)}; rename them")
+        raise DataError(
+            f"data.source: {path.name} has more than one column {quoted_names(repeated)}; rename them"
+        )
     targets, by = target_names(settings), settings.split.by
     if not targets:
-        raise DataError(f"data.target: name the target column; {path.name} has the columns {listed(names)}")
+        raise DataError(
+            f"data.target: name the target column; {path.name} has the columns {quoted_names(names)}"
+        )
     check_names("data.target", targets, names)
     check_names("data.split.by", [by] if by else [], names)
     if by in targets:
@@ -200,7 +206,7 @@ def _feature_names(names: list[str], taken: set[str], arguments: Mapping[str, An
     dropped = taken.union(arguments.get("drop", ()))
     kept = [name for name in dict.fromkeys(arguments.get("columns", names)) if name not in dropped]
     if not kept:
-        raise DataError(f"data: no column is left as a feature; the columns are {listed(names)}")
+        raise DataError(f"data: no column is left as a feature; the columns are {quoted_names(names)}")
     return kept
 
 

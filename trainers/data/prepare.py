@@ -20,7 +20,7 @@ from tune_jobs.trainers.data.raw import RawData
 from tune_jobs.trainers.data.read import read_rows
 from tune_jobs.trainers.data.settings import DataSettings, SplitSettings
 from tune_jobs.trainers.data.splits import PARTS, Split, split_data
-from tune_jobs.trainers.data.tables import listed
+from tune_jobs.trainers.data.tables import quoted_names
 from tune_jobs.trainers.errors import DataError
 
 
@@ -129,7 +129,7 @@ def _encoding_notices(raw: RawData, split: Split, encoding: Encoding, loss: str)
     ]
     if ":" in loss and encoding.target.form == "classes":
         notices.append(
-            f"The loss {loss} gets {listed(raw.target_names)} as class numbers "
+            f"The loss {loss} gets {quoted_names(raw.target_names)} as class numbers "
             f"0 to {encoding.target.outputs - 1}; write it with decimals (float) if its values are meant."
         )
     return notices

@@ -6,7 +6,7 @@ import numpy as np
 
 from tune_jobs.trainers.data.raw import Array, Column, RawData, TextColumn, numbers_of
 from tune_jobs.trainers.data.settings import SplitSettings
-from tune_jobs.trainers.data.tables import listed
+from tune_jobs.trainers.data.tables import quoted_names
 from tune_jobs.trainers.errors import SplitError
 
 PARTS = ("train", "validation", "test")
@@ -105,7 +105,7 @@ def _class_codes(target: Column | None) -> Array:
     if few := [
         (value, count) for value, count in zip(values.tolist(), counts.tolist(), strict=True) if count < 3
     ]:
-        named = listed([_name(target, value) for value, _ in few], most=10)
+        named = quoted_names([_name(target, value) for value, _ in few], most=10)
         raise SplitError(
             f"data.split.method: stratified needs 3 rows a class, but {len(few)} of {len(values)} classes "
             f"have fewer: {named}; drop or merge them, or use random"
@@ -179,7 +179,7 @@ def _by_column(settings: SplitSettings, by: Column | None) -> Array:
     if not (isinstance(by, TextColumn) and set(values) <= set(PARTS)):
         raise SplitError(
             f"data.split.by: column {settings.by!r} must hold 'train', 'validation' and 'test' only; "
-            f"it holds {listed(values, most=10)}"
+            f"it holds {quoted_names(values, most=10)}"
         )
     return np.array([PARTS.index(value) for value in values], np.int64)[by.codes]
 

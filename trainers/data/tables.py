@@ -58,11 +58,11 @@ def check_names(setting: str, given: Sequence[str], known: Iterable[str]) -> Non
         if name not in columns:
             raise DataError(
                 f"{setting}: there is no column {name!r}{did_you_mean(name, columns)}; "
-                f"the columns are {listed(columns)}"
+                f"the columns are {quoted_names(columns)}"
             )
 
 
-def listed(names: Sequence[str], most: int = 30) -> str:
+def quoted_names(names: Sequence[str], most: int = 30) -> str:
     """Names in one line, shortened if there are many."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(map(repr, names[:most])) + more
