@@ -15,7 +15,7 @@ from tune_jobs.job.settings import ResourceSettings
 Bundle = Mapping[str, float]
 """Amounts by the name of a resource."""
 
-SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BETWEEN_VIEWS = 1.0
 """Nodes that join or leave a cluster are noticed this often."""
 _SETTINGS = {"CPU": "cpus_per_trial", "GPU": "gpus_per_trial"}
 _ROUNDING = 1e-9
@@ -105,7 +105,7 @@ class Capacity:
 
     def __call__(self) -> int:
         """At least one, since nodes that were lost may come back."""
-        if time.monotonic() - self._viewed > SECONDS_BETWEEN_LOOKS:
+        if time.monotonic() - self._viewed > SECONDS_BETWEEN_VIEWS:
             self._viewed = time.monotonic()
             try:
                 self._now = self._view().concurrent_trials(self._resources)
@@ -157,7 +157,7 @@ def lacking(bundle: Bundle, nodes: Sequence[Bundle]) -> str | None:
     return " and ".join(bundle)  # each is free somewhere, and nowhere are they together
 
 
-def shown(bundle: Bundle) -> str:
+def bundle_text(bundle: Bundle) -> str:
     """`1 CPU and 0.5 GPU`."""
     return " and ".join(f"{amount:g} {name}" for name, amount in bundle.items() if amount > 0) or "nothing"
 
@@ -175,17 +175,17 @@ def _no_room(cluster: Cluster, bundle: Bundle, workers: int) -> str:
             )
     if workers > 1 and cluster.most_places(bundle):
         return (
-            f"resources.workers_per_trial: a trial asks for {workers} workers of {shown(bundle)} each, and there is "
-            f"room for {cluster.most_places(bundle)}; set `--resources.workers_per_trial` to at most that, or use a "
+            f"resources.workers_per_trial: a trial asks for {workers} workers of {bundle_text(bundle)} each, and "
+            f"there is room for {cluster.most_places(bundle)}; set `--resources.workers_per_trial` to at most that, or use a "
             "larger machine or cluster"
         )
     have = "; ".join(
-        f"{node.name}: {shown({name: node.resources.get(name, 0) for name in bundle})}"
+        f"{node.name}: {bundle_text({name: node.resources.get(name, 0) for name in bundle})}"
         for node in cluster.nodes
     )
     return (
-        f"resources: a {'trial' if workers == 1 else 'worker'} asks for {shown(bundle)} on one machine, and none has "
-        f"both ({have}); ask for less, or use other machines"
+        f"resources: a {'trial' if workers == 1 else 'worker'} asks for {bundle_text(bundle)} on one machine, and "
+        f"none has both ({have}); ask for less, or use other machines"
     )
 
 

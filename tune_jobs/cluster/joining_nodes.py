@@ -13,7 +13,7 @@ from tune_jobs.cluster.capacity import Cluster, Node
 from tune_jobs.cluster.node_checks import ChecksCancelled
 from tune_jobs.errors import ResourceError, TuneJobsError
 
-SECONDS_BETWEEN_LOOKS = 2.0
+SECONDS_BETWEEN_NODE_CHECKS = 2.0
 SECONDS_BEFORE_ASKING_AGAIN = 30.0
 """Where a node could not be asked, for a reason that is not its own."""
 SECONDS_TO_END = 3.0
@@ -60,7 +60,7 @@ class JoiningNodes:
 
     def check(self) -> None:
         """Begins to ask those that are new, and tells what others have answered; every two seconds at most."""
-        if time.monotonic() < self._checked + SECONDS_BETWEEN_LOOKS:
+        if time.monotonic() < self._checked + SECONDS_BETWEEN_NODE_CHECKS:
             return
         self._checked = time.monotonic()
         self._known -= set(_all_in(self._not_asked))

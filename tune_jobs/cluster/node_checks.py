@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SECONDS_TO_ANSWER = 120.0
 """A node may first have to start a process, and to fetch the user's modules."""
-SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_BETWEEN_ANSWER_CHECKS = 0.5
 """Seconds between two looks whether the checks are cancelled."""
 
 
@@ -153,7 +153,7 @@ def _that_answer(
     while True:
         left = until - time.monotonic()
         answered, silent = ray.wait(
-            list(asked), num_returns=len(asked), timeout=max(0.0, min(left, SECONDS_BETWEEN_LOOKS))
+            list(asked), num_returns=len(asked), timeout=max(0.0, min(left, SECONDS_BETWEEN_ANSWER_CHECKS))
         )
         _go_on_unless(over)
         if not silent or left <= 0:

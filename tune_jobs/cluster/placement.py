@@ -3,10 +3,10 @@
 import time
 from collections.abc import Callable, Collection, Sequence
 
-from tune_jobs.cluster.capacity import Bundle, lacking, shown, workers_of
+from tune_jobs.cluster.capacity import Bundle, bundle_text, lacking, workers_of
 
 SECONDS_TO_PLACE = 60.0
-SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BETWEEN_PLACEMENT_CHECKS = 1.0
 
 
 class PlacementWatch:
@@ -41,7 +41,7 @@ class PlacementWatch:
     def check(self, unplaced: Callable[[], Collection[str]]) -> None:
         """Takes note of the trials that wait for a place now; once a second at most."""
         now = self._clock()
-        if now < self._checked + SECONDS_BETWEEN_LOOKS:
+        if now < self._checked + SECONDS_BETWEEN_PLACEMENT_CHECKS:
             return
         self._checked = now
         waiting = set(unplaced())
@@ -57,7 +57,7 @@ class PlacementWatch:
 def why_unplaced(bundles: Sequence[Bundle], free: Sequence[Bundle], seconds: float) -> str:
     """Why a trial of these bundles has found no place where so much is free."""
     bundle, workers = workers_of(bundles)
-    asked = shown(bundle) if workers == 1 else f"{workers} workers of {shown(bundle)} each"
+    asked = bundle_text(bundle) if workers == 1 else f"{workers} workers of {bundle_text(bundle)} each"
     missing = lacking(bundle, free)
     most = (
         max((node.get(missing, 0.0) for node in free), default=0.0) if missing and missing in bundle else None

@@ -96,7 +96,7 @@ def test_what_no_machine_has_is_an_error_that_names_it(
 
 
 def test_capacity_follows_the_cluster_and_is_never_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capacity, "SECONDS_BETWEEN_LOOKS", -1.0)
+    monkeypatch.setattr(capacity, "SECONDS_BETWEEN_VIEWS", -1.0)
     seen = cluster_of((2, 0))
     now = Capacity(ResourceSettings(), lambda: seen)
     assert now.first == now() == 2

@@ -55,7 +55,7 @@ class Questioned:
 
 @pytest.fixture
 def questioned(monkeypatch: pytest.MonkeyPatch) -> Questioned:
-    monkeypatch.setattr(joining_nodes, "SECONDS_BETWEEN_LOOKS", -1.0)
+    monkeypatch.setattr(joining_nodes, "SECONDS_BETWEEN_NODE_CHECKS", -1.0)
     monkeypatch.setattr(joining_nodes, "SECONDS_BEFORE_ASKING_AGAIN", 0.01)
     return Questioned()
 
@@ -143,7 +143,7 @@ def test_checks_that_outlive_the_run_start_no_other_ray(
             time.sleep(600)
             return None
 
-    monkeypatch.setattr(joining_nodes, "SECONDS_BETWEEN_LOOKS", -1.0)
+    monkeypatch.setattr(joining_nodes, "SECONDS_BETWEEN_NODE_CHECKS", -1.0)
     told: list[str] = []
     with ray_connection() as view:
         assert view.asked == {node.node_id for node in view().nodes}
