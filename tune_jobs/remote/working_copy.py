@@ -26,7 +26,7 @@ from tune_jobs.remote.store import Store, Stored, StoreError
 
 CACHE_VARIABLE = "TUNE_JOBS_CACHE"
 """Of the environment: the folder of all copies, in place of `~/.cache/tune-jobs`."""
-SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BETWEEN_DOWNLOADS = 1.0
 """How often a run that is watched from afar is looked at."""
 SECONDS_BETWEEN_FILES = 30.0
 """How often all its files are; its journal alone tells how it goes on."""
@@ -45,7 +45,7 @@ def cache() -> Path:
     return Path(named or Path(general, "tune-jobs")).absolute().resolve()
 
 
-def home_of(place: Location) -> Path:
+def copies_folder(place: Location) -> Path:
     """The folder for the copies of all runs at `place`, which is made, for its owner alone.
 
     Raises:
@@ -69,7 +69,7 @@ def home_of(place: Location) -> Path:
 
 def storage_folder(storage: str) -> Path:
     """The folder that the run folders of a job's `storage` are made in: itself, or that of the copies."""
-    return home_of(Location.parse(storage)) if is_uri(storage) else Path(storage)
+    return copies_folder(Location.parse(storage)) if is_uri(storage) else Path(storage)
 
 
 def checkpoints_of(folder: RunFolder) -> Path | Location:
@@ -116,7 +116,7 @@ def pull(place: Location, *, without: tuple[str, ...] = HOLDS_ROWS + DASHBOARDS)
         RunFolderError: there is no run, or the store cannot be asked.
         DamagedRun: an object of the journal is missing.
     """
-    folder = RunFolder(home_of(place.parent) / place.name)
+    folder = RunFolder(copies_folder(place.parent) / place.name)
     try:
         with _alone(folder):
             if not (folder.is_run and in_use(folder.journal)):
@@ -139,7 +139,7 @@ def pull_all(place: Location) -> Path:
     Raises:
         RunFolderError: the store cannot be asked.
     """
-    home = home_of(place)
+    home = copies_folder(place)
     try:
         for name in Store(place).folders():
             if segments.segments(Store(place / name)):
@@ -177,7 +177,7 @@ def kept_up_to_date(folder: RunFolder) -> Iterator[None]:
 
     def follow() -> None:
         due = time.monotonic() + SECONDS_BETWEEN_FILES
-        while not over.wait(SECONDS_BETWEEN_LOOKS):
+        while not over.wait(SECONDS_BETWEEN_DOWNLOADS):
             with suppress(TuneJobsError, OSError):  # the next look may succeed
                 follower.look()
                 if time.monotonic() > due:

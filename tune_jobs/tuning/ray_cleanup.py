@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-SECONDS_BETWEEN_LOOKS = 0.1
+SECONDS_BETWEEN_PROCESS_CHECKS = 0.1
 LOOKS_WITHOUT_FINDING = 5
 """A process that was about to start as its parent died shows itself a little later."""
 SECONDS_AT_MOST = 60.0
@@ -69,7 +69,7 @@ def main(temporary: Path, driver: int, known: Collection[str]) -> None:
         looks -= not found
         if not found and looks < 0:
             return
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        time.sleep(SECONDS_BETWEEN_PROCESS_CHECKS)
 
 
 def sessions(temporary: Path, driver: int) -> list[Path]:

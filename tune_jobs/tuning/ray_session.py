@@ -39,7 +39,7 @@ _ENVIRONMENT = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_THRESHOLD_S": "60",
 }
-SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_BETWEEN_SERVER_CHECKS = 0.5
 SECONDS_TO_END = 5.0
 """A run whose Ray has died may take this long to end in order."""
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
@@ -118,7 +118,7 @@ def _watch_servers(over: threading.Event, dead: Callable[[], str | None]) -> Non
 
     Ray would then end it by itself. Nothing is lost by it: what was reported is on disk.
     """
-    while not over.wait(SECONDS_BETWEEN_LOOKS):
+    while not over.wait(SECONDS_BETWEEN_SERVER_CHECKS):
         server = dead()
         if server is not None and not over.wait(SECONDS_TO_END):
             print(  # noqa: T201 (the error stream of a command)

@@ -31,7 +31,7 @@ SECONDS_TO_LEAVE = 60.0
 """After a trial was stopped, workers may take this long to end the epoch that they are in."""
 SECONDS_TO_NOTICE = 40.0
 """Ray may take this long to know whether an actor lives."""
-SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_BETWEEN_GROUP_CHECKS = 0.5
 
 Result = dict[str, Any]
 
@@ -305,7 +305,7 @@ class WorkerGroup:
         """
         self._hearing = self._hearing or self._mailbox.hear.remote()
         while True:
-            left = max(0.0, min(SECONDS_BETWEEN_LOOKS, until - time.monotonic()))
+            left = max(0.0, min(SECONDS_BETWEEN_GROUP_CHECKS, until - time.monotonic()))
             ready, _ = ray.wait([self._hearing], timeout=left)
             if ready:
                 heard, self._hearing = self._hearing, None
@@ -334,7 +334,7 @@ def _death_of(actor: Any) -> Exception | None:
         except ActorUnavailableError as error:
             if time.monotonic() > until:
                 return error
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            time.sleep(SECONDS_BETWEEN_GROUP_CHECKS)
         except (RayActorError, OutOfMemoryError) as error:
             return error
         except GetTimeoutError:

@@ -13,7 +13,7 @@ from tune_jobs.record.events import Event, TrialCreated
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal
 from tune_jobs.remote.mirror import mirrored
-from tune_jobs.remote.working_copy import home_of
+from tune_jobs.remote.working_copy import copies_folder
 
 Machine = Callable[[str], AbstractContextManager[None]]
 
@@ -32,7 +32,7 @@ def on_the_first(machine: Machine) -> Iterator[None]:
 
 def keep(folder: RunFolder, place: Location) -> RunFolder:
     """Has the run in `folder` be one that is kept at `place`; returns this machine's copy."""
-    copy = RunFolder(home_of(place) / folder.name)
+    copy = RunFolder(copies_folder(place) / folder.name)
     shutil.copytree(folder.path, copy.path)
     shutil.rmtree(copy.checkpoints)
     (copy.holdout / "rows.npz").write_bytes(b"rows")

@@ -23,7 +23,7 @@ from tune_jobs.remote.working_copy import (
     CopyFollower,
     at_work,
     checkpoints_of,
-    home_of,
+    copies_folder,
     kept_up_to_date,
     open_folder,
     pull,
@@ -267,7 +267,7 @@ def test_no_run_and_no_store(copy: RunFolder, s3: Location, proxy: Proxy, machin
         open_folder("s3://no-such-bucket/x/y")
     with pytest.raises(RunFolderError, match="RUN: given 's3://B/x'"):
         open_folder("s3://B/x")
-    home_of(s3)  # of this server's address
+    copies_folder(s3)  # of this server's address
     proxy.mode = "down"
     with machine("second"), pytest.raises(RunFolderError, match=r"cannot be read .it cannot be reached"):
         pull(s3 / copy.name)
@@ -276,4 +276,4 @@ def test_no_run_and_no_store(copy: RunFolder, s3: Location, proxy: Proxy, machin
 def test_a_folder_of_copies_that_cannot_be_made(s3: Location, tmp_path: Path, machine: Machine) -> None:
     (tmp_path / "file").write_text("")
     with machine("file"), pytest.raises(RunFolderError, match="TUNE_JOBS_CACHE"):
-        home_of(s3)
+        copies_folder(s3)
