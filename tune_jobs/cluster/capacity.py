@@ -176,8 +176,8 @@ def _no_room(cluster: Cluster, bundle: Bundle, workers: int) -> str:
     if workers > 1 and cluster.most_places(bundle):
         return (
             f"resources.workers_per_trial: a trial asks for {workers} workers of {bundle_text(bundle)} each, and "
-            f"there is room for {cluster.most_places(bundle)}; set `--resources.workers_per_trial` to at most that, or use a "
-            "larger machine or cluster"
+            f"there is room for {cluster.most_places(bundle)}; set `--resources.workers_per_trial` to at most "
+            "that, or use a larger machine or cluster"
         )
     have = "; ".join(
         f"{node.name}: {bundle_text({name: node.resources.get(name, 0) for name in bundle})}"

@@ -21,6 +21,7 @@ from tune_jobs.remote.segments import read_from, replace_journal
 from tune_jobs.remote.store import Store
 from tune_jobs.remote.working_copy import (
     CopyFollower,
+    address_text,
     at_work,
     checkpoints_of,
     copies_folder,
@@ -28,7 +29,6 @@ from tune_jobs.remote.working_copy import (
     open_folder,
     pull,
     pull_all,
-    shown,
 )
 from tune_jobs.report.writing import write_report
 
@@ -71,14 +71,14 @@ def test_a_copy_knows_where_its_run_is_kept(copy: RunFolder, s3: Location, tmp_p
     assert location_of(copy.path) == place
     assert checkpoints_of(copy) == place / "checkpoints"
     assert open_run(copy.path).address == open_run(str(place)).address == str(place)
-    assert shown(f"{copy.journal}: line 3; `tune-jobs resume {copy.path}`") == (
+    assert address_text(f"{copy.journal}: line 3; `tune-jobs resume {copy.path}`") == (
         f"{place}/journal/events.jsonl: line 3; `tune-jobs resume {place}`"
     )
-    assert shown(f"on this machine, in {copy.path}") == f"on this machine, in {copy.path}"
+    assert address_text(f"on this machine, in {copy.path}") == f"on this machine, in {copy.path}"
     plain = RunFolder(tmp_path / "runs" / "x")
     assert location_of(plain.path) is None
     assert checkpoints_of(plain) == plain.checkpoints
-    assert shown(str(plain.path)) == str(plain.path)
+    assert address_text(str(plain.path)) == str(plain.path)
 
 
 def test_what_a_killed_driver_did_not_send_stays_and_is_sent_later(copy: RunFolder, s3: Location) -> None:
