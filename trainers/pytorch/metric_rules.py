@@ -39,7 +39,7 @@ def metric_names(training: TrainingSettings) -> tuple[str, ...]:
 def check_metrics(training: TrainingSettings, score: ScoreSettings | None = None) -> list[str]:
     """Problems of the metrics under the loss and, if given, of the score's metric; one sentence each."""
     problems = [
-        f"metric {name} is quoted_names twice; name it once"
+        f"metric {name} is listed twice; name it once"
         for name, n in Counter(training.metrics).items()
         if n > 1
     ]
