@@ -19,12 +19,12 @@ from ray.tune.search.optuna import OptunaSearch
 from tests.simulation.curve_tables import Table
 from tests.simulation.replay import Contestant, Curve, Results
 from tune_jobs.job.settings import LimitSettings, SchedulerSettings, SearchSettings
+from tune_jobs.record.events import Cause
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal, Listener
 from tune_jobs.record.live import LiveRun
 from tune_jobs.search_spaces import Float, SearchSpace
 from tune_jobs.trainers.errors import Diverged
-from tune_jobs.trainers.interface import StopReason
 from tune_jobs.trainers.results import EpochResult
 from tune_jobs.trainers.settings import ScoreSettings
 from tune_jobs.tuning.components import TuningPlan, open_components
@@ -181,7 +181,7 @@ def as_a_run(config: Mapping[str, Any], curve: Curve, *, max_epochs: int, rungs:
         if not math.isfinite(val_loss):
             reporter.fail(Diverged(f"the validation loss of epoch {epoch} is {val_loss}"))
         elif epoch == max_epochs:
-            reporter.end(StopReason.MAX_EPOCHS.sentence, full_length=True)
+            reporter.end(Cause.MAX_EPOCHS)
         else:
             if epoch in rungs:
                 reporter.checkpoint = f"{config['trial_id']}/{epoch}"

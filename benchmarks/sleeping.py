@@ -20,7 +20,7 @@ from tune_jobs.cluster.capacity import Capacity
 from tune_jobs.driver.lifecycle import following
 from tune_jobs.driver.preparation import make_folder, prepare, run_started, trial_task
 from tune_jobs.job.job import Job
-from tune_jobs.record.events import EpochsReported, Event, TrialEnded, TrialStarted
+from tune_jobs.record.events import Cause, EpochsReported, Event, TrialEnded, TrialStarted
 from tune_jobs.record.journal import Journal
 from tune_jobs.record.live import LiveRun
 from tune_jobs.trainers.settings import ScoreSettings
@@ -72,7 +72,7 @@ def sleep_for_us(
         reporter.add([{**row, "seconds": load.seconds / load.reports}])
         if epoch < load.reports:
             reporter.send()
-    reporter.end("slept", full_length=True)
+    reporter.end(Cause.MAX_EPOCHS)
 
 
 def sleep_for_ray(config: Mapping[str, Any], *, load: Load, gathering: Gathering) -> None:

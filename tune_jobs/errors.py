@@ -14,6 +14,7 @@
     │   ├── RunFailed        1    no trial succeeded
     │   ├── Interrupted    130    stopped by a signal, or since Ray died; what was reported is on disk
     │   └── StorageFailed  130    the run folder cannot be written to: stopped, and what was reported is on disk
+    ├── LaterVersion         2    a later version of tune-jobs wrote to the run: names the version, if known
     └── DamagedRun           1    a file of the run cannot be read: names the file and the place
 
 Beside them the packages below have trees of their own, `tune_jobs.search_spaces.SearchSpaceError` and
@@ -133,6 +134,12 @@ class StorageFailed(UnfinishedRun):
     """The run folder cannot be written to any more: full, read-only, or gone."""
 
     exit_code = 130
+
+
+class LaterVersion(TuneJobsError):
+    """The run's journal is sound, and says what only a later version of tune-jobs understands."""
+
+    exit_code = 2
 
 
 class DamagedRun(TuneJobsError):

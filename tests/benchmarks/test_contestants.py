@@ -8,7 +8,15 @@ from benchmarks.contestants import ROWS, as_a_run, as_documented, tune_jobs
 from tests.simulation.curve_tables import Table
 from tests.simulation.made_up_tables import MakeTable
 from tests.simulation.replay import Step, replay
-from tune_jobs.record.events import CheckpointWritten, EpochsReported, Event, Status, TrialCreated, TrialEnded
+from tune_jobs.record.events import (
+    Cause,
+    CheckpointWritten,
+    EpochsReported,
+    Event,
+    Status,
+    TrialCreated,
+    TrialEnded,
+)
 from tune_jobs.worker.reporting import SCORE, TIME, Report
 
 NAN = math.nan
@@ -80,7 +88,7 @@ def test_our_trainable_reports_scores_at_rungs_and_that_it_is_done_at_the_end() 
     reports = [Report.of_result(result) for result in results]
     assert [report and report.checkpoint for report in reports] == ["0007/1", None, "0007/3", None]
     assert reports[-1] is not None
-    assert reports[-1].full_length
+    assert reports[-1].cause is Cause.MAX_EPOCHS
 
 
 def test_our_trainable_fails_where_the_loss_is_no_finite_number() -> None:
@@ -89,7 +97,7 @@ def test_our_trainable_fails_where_the_loss_is_no_finite_number() -> None:
     report = Report.of_result(result)
     assert report is not None
     assert report.done
-    assert report.failure == "the validation loss of epoch 1 is inf"
+    assert report.reason == "the validation loss of epoch 1 is inf"
     assert TIME not in result
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from benchmarks.overhead import measure_overhead, overhead_table
-from tune_jobs.record.events import EpochsReported, Event, Status, TrialEnded
+from tune_jobs.record.events import Cause, EpochsReported, Event, Status, TrialEnded
 
 
 def epochs(time: float, *seconds: float) -> EpochsReported:
@@ -11,7 +11,7 @@ def epochs(time: float, *seconds: float) -> EpochsReported:
 
 
 def ended(time: float) -> TrialEnded:
-    return TrialEnded(time=time, trial_id="0000", status=Status.COMPLETED, reason="")
+    return TrialEnded(time=time, trial_id="0000", status=Status.COMPLETED, cause=Cause.MAX_EPOCHS, reason="")
 
 
 EVENTS: list[Event] = [epochs(107.0, 1.0, 1.0), ended(107.5), epochs(109.0, 4.0), ended(109.5), ended(110.0)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.shared_rows import FEATURES, Usage, count_copies, training_workers, usage_table, write_rows
-from tune_jobs.record.events import EpochsReported, Status, TrialEnded
+from tune_jobs.record.events import Cause, EpochsReported, Status, TrialEnded
 
 
 def usage(rows: int, proportional: int, shared: int, workers: int) -> Usage:
@@ -29,7 +29,7 @@ def test_a_trial_trains_from_its_first_report_to_its_end_in_the_process_that_rep
         report("0000", "host:11"),
         report("0001", "host-2:12"),
         report("0000", "host:13"),
-        TrialEnded(trial_id="0001", status=Status.COMPLETED, reason=""),
+        TrialEnded(trial_id="0001", status=Status.COMPLETED, cause=Cause.MAX_EPOCHS, reason=""),
     ]
 
     assert training_workers(events) == {"0000": 13}

@@ -9,6 +9,7 @@ from typing import Any
 from tests.messages import product
 from tests.messages.jobs import JOB, write_job
 from tests.messages.product import Ending, Event, Status
+from tests.tune_jobs.causes import CAUSE_OF
 
 BEGUN = 1_760_000_000.0
 """Unix time of the first event."""
@@ -84,7 +85,12 @@ def damaged(number: int) -> Event:
 
 def ended(number: int, status: Status, reason: str, details: str = "", *, resumable: bool = False) -> Event:
     return product.TrialEnded(
-        trial_id=f"{number:04d}", status=status, reason=reason, details=details, resumable=resumable
+        trial_id=f"{number:04d}",
+        status=status,
+        cause=CAUSE_OF[status],
+        reason=reason,
+        details=details,
+        resumable=resumable,
     )
 
 
@@ -146,7 +152,7 @@ def interrupted(job: product.Job, ending: Ending) -> list[Event]:
     """The same, cut off in its middle."""
     return [
         *whole(job),
-        *(ended(n, Status.INTERRUPTED, str(ending), resumable=True) for n in (1, 2)),
+        *(ended(n, Status.INTERRUPTED, ending.sentence, resumable=True) for n in (1, 2)),
         *over(ending),
     ]
 

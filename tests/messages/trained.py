@@ -6,6 +6,7 @@ from tune_jobs import Job
 from tune_jobs.checkpoints.store import CheckpointStore
 from tune_jobs.driver.preparation import make_folder, prepare, run_started, trial_task
 from tune_jobs.record.events import (
+    Cause,
     CheckpointWritten,
     Ending,
     EpochsReported,
@@ -37,7 +38,9 @@ def trained_run(job: Job) -> RunFolder:
             file = store.save(trainer)
         journal.append(EpochsReported(trial_id="0000", results=results, worker="here:1"))
         journal.append(CheckpointWritten(trial_id="0000", epoch=len(results), file=f"checkpoints/{file}"))
-        journal.append(TrialEnded(trial_id="0000", status=Status.COMPLETED, reason="all epochs"))
+        journal.append(
+            TrialEnded(trial_id="0000", status=Status.COMPLETED, cause=Cause.MAX_EPOCHS, reason="all epochs")
+        )
         journal.append(RunEnded(ending=Ending.ALL_TRIALS))
         journal.append(WinnerSelected(winner="0000"))
     return folder

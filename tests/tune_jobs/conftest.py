@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.tune_jobs.causes import CAUSE_OF
 from tests.tune_jobs.trainings import MakeTrainer, trainer_of
 from tune_jobs.errors import JobError
 from tune_jobs.files import replacing
@@ -202,7 +203,12 @@ def _events_of_trial(number: int, trial: TrialSpec) -> list[Event]:
         events.append(CheckpointWritten(trial_id=trial_id, epoch=len(results), file=file))
     if status.ended:
         events.append(
-            TrialEnded(trial_id=trial_id, status=status, reason=trial.get("reason", "its course is run"))
+            TrialEnded(
+                trial_id=trial_id,
+                status=status,
+                cause=CAUSE_OF[status],
+                reason=trial.get("reason", "its course is run"),
+            )
         )
     return events
 

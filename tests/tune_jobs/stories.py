@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tests.tune_jobs.causes import CAUSE_OF
 from tune_jobs.cli.progress import RunProgress
 from tune_jobs.job.job import Job
 from tune_jobs.record.events import (
@@ -54,7 +55,13 @@ def epochs(number: int, *losses: float) -> EpochsReported:
 
 
 def ended(number: int, status: Status) -> TrialEnded:
-    return TrialEnded(time=BEGUN + 6, trial_id=f"{number:04d}", status=status, reason="its course is run")
+    return TrialEnded(
+        time=BEGUN + 6,
+        trial_id=f"{number:04d}",
+        status=status,
+        cause=CAUSE_OF[status],
+        reason="its course is run",
+    )
 
 
 ALL_STATES: list[Event] = [

@@ -22,6 +22,7 @@ EXIT_CODES = {
     "RunFailed": 1,
     "Interrupted": 130,
     "StorageFailed": 130,
+    "LaterVersion": 2,
     "DamagedRun": 1,
 }
 

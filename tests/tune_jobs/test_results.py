@@ -18,6 +18,7 @@ from tune_jobs.holdout.ledger import read_ledger
 from tune_jobs.job.file import dump_yaml, read_yaml
 from tune_jobs.job.job import Job
 from tune_jobs.record.events import (
+    Cause,
     CheckpointWritten,
     Ending,
     EpochsReported,
@@ -57,7 +58,11 @@ def trained(make_sections: Callable[..., dict[str, Any]], tmp_path_factory: pyte
             file = store.save(trainer)
         journal.append(EpochsReported(trial_id="0000", results=results, worker="here:1"))
         journal.append(CheckpointWritten(trial_id="0000", epoch=6, file=f"checkpoints/{file}"))
-        journal.append(TrialEnded(trial_id="0000", status=Status.COMPLETED, reason="all epochs are done"))
+        journal.append(
+            TrialEnded(
+                trial_id="0000", status=Status.COMPLETED, cause=Cause.MAX_EPOCHS, reason="all epochs are done"
+            )
+        )
         conclude(LiveRun(folder, journal, record), Ending.ALL_TRIALS)
     return folder.path
 

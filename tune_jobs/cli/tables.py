@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from tune_jobs.errors import TuneJobsError
+from tune_jobs.errors import LaterVersion, TuneJobsError
 from tune_jobs.holdout.ledger import read_ledger
 from tune_jobs.job.rung_epochs import reach_text
 from tune_jobs.record.events import Ending, Status
@@ -137,7 +137,7 @@ def ending_text(opened: Run) -> str:
     """How the run ended, and what goes on with it where it did not come to its end."""
     if opened.ending is None and opened.in_progress:
         return "in progress"
-    text = "its process was killed" if opened.ending is None else opened.ending.value
+    text = "its process was killed" if opened.ending is None else opened.ending.sentence
     if opened.ending is None or opened.ending.cut_off:
         return f"{text}; `tune-jobs resume {opened.address}` goes on"
     return text
@@ -188,8 +188,8 @@ def _ended(opened: Run) -> str:
     return _ENDED[opened.ending]
 
 
-def runs_display(folder: Path) -> Table:
-    """The runs in `folder`, the newest last, one row each."""
+def runs_display(folder: Path) -> tuple[Table, list[str]]:
+    """The runs in `folder`, the newest last, one row each; and why this version cannot read some of them."""
     runs = sorted(
         (path for path in folder.iterdir() if RunFolder(path).is_run), key=lambda p: p.stat().st_mtime
     )
@@ -198,6 +198,7 @@ def runs_display(folder: Path) -> Table:
     table.add_column("run", overflow="fold", width=max(min(longest, 36), len("run")))
     for heading in ("ended", "trials", "metric", "best", "holdout"):
         table.add_column(heading, no_wrap=True, justify="right" if heading in {"trials", "best"} else "left")
+    refused: list[str] = []
     for path in runs:
         try:
             opened = open_run(path)
@@ -211,6 +212,9 @@ def runs_display(folder: Path) -> Table:
                 number_text(best[0].best.score) if best else "",
                 "opened" if read_ledger(RunFolder(path)) else "sealed",
             )
+        except LaterVersion as error:
+            _add_row(table, path.name, "later version", "", "", "", "")
+            refused.append(str(error))
         except TuneJobsError:
             _add_row(table, path.name, "damaged", "", "", "", "")
-    return table
+    return table, refused

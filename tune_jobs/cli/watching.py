@@ -17,7 +17,7 @@ from tune_jobs.errors import DamagedRun
 from tune_jobs.location import location_of
 from tune_jobs.record.events import Event, RunEnded, RunResumed, RunStarted, WinnerSelected, in_force
 from tune_jobs.record.folder import RunFolder
-from tune_jobs.record.journal import parse_line, read_journal
+from tune_jobs.record.journal import UnknownLine, parse_line, read_journal, refuse_later_version
 from tune_jobs.record.reading import job_of
 from tune_jobs.remote.working_copy import at_work, kept_up_to_date
 from tune_jobs.text import duration_text
@@ -57,6 +57,7 @@ class JournalFollower:
         The line at the end waits until it is whole and sound: its writer may be at it, or have died there.
 
         Raises:
+            LaterVersion: a later version of tune-jobs wrote a line.
             DamagedRun: a line with others behind it is damaged; a further call looks at it again.
         """
         with self._path.open("rb") as file:  # anew each time: NFS shows new content to who opens the file
@@ -67,7 +68,9 @@ class JournalFollower:
         events: list[Event] = []
         for number, line in enumerate(lines, start=1):
             event = parse_line(line)
-            if event is None:
+            if isinstance(event, UnknownLine):
+                refuse_later_version(self._path)
+            if not isinstance(event, Event):
                 if events or (number == len(lines) and not rest):
                     break  # those in front of it are told first
                 raise DamagedRun(f"{self._path}: a line is damaged")
@@ -97,6 +100,7 @@ class Watching:
         """Events that are new.
 
         Raises:
+            LaterVersion: a later version of tune-jobs writes to the journal.
             DamagedRun: the journal is damaged, and stays so.
             OSError: it cannot be read, and this stays so.
             Restarted: it was cut, so that what was read is void.

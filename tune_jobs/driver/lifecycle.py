@@ -18,6 +18,7 @@ from tune_jobs.job.job import Job
 from tune_jobs.job.user_code import importable_from
 from tune_jobs.job.user_modules import user_modules
 from tune_jobs.record.events import (
+    Cause,
     Ending,
     Event,
     Noticed,
@@ -236,7 +237,11 @@ def conclude(run: LiveRun, ending: Ending) -> None:
     for trial in run.record.with_status(Status.PENDING, Status.RUNNING, Status.WAITING):
         run.journal.append(
             TrialEnded(
-                trial_id=trial.trial_id, status=Status.INTERRUPTED, reason=ending.value, resumable=True
+                trial_id=trial.trial_id,
+                status=Cause.RUN_ENDED.status,
+                cause=Cause.RUN_ENDED,
+                reason=ending.sentence,
+                resumable=True,
             )
         )
     run.journal.append(RunEnded(ending=ending))
@@ -280,7 +285,7 @@ def judged(finished: Run) -> Run:
         Interrupted, RunFailed: with the path of the run.
     """
     if finished.ending in {Ending.INTERRUPTED, Ending.RAY}:
-        why = "interrupted" if finished.ending is Ending.INTERRUPTED else finished.ending.value
+        why = "interrupted" if finished.ending is Ending.INTERRUPTED else finished.ending.sentence
         raise Interrupted(
             f"{why}; what was reported is on disk, and `tune-jobs resume {finished.path}` goes on",
             finished.path,

@@ -1,10 +1,45 @@
-"""What can happen in a run: the vocabulary of its journal."""
+"""What can happen in a run: the vocabulary of its journal.
+
+The life of a run, with each event where the driver writes it:
+
+    RunStarted                                # RunResumed, if a new driver continues an earlier one's run
+    while the search has a configuration or a trial is open:
+        Noticed                               # whenever the cluster has something to say
+        TrialCreated                          # the search proposed a configuration
+        for each trial, beside the others:
+            TrialUnplaced                     # if no machine has room for it for a while
+            TrialStarted                      # a worker took it
+            CheckpointDamaged                 # for each checkpoint that could not be read
+            for each epoch of the training:
+                EpochsReported                # at a rung, and about once a second in between
+                CheckpointWritten             # at a rung, and about twice a minute in between
+                if the epoch is a rung where trials wait:
+                    TrialPromoted             # the trial is among the best and keeps its worker, or
+                    TrialWaits                # it gives its worker away;
+                    TrialPromoted             #     later it may be among the best: back to TrialStarted
+            WorkerLost                        # if its process died: back to TrialStarted
+            TrialEnded                        # with the cause
+    TrialEnded                                # for each trial that is still open
+    RunEnded
+    WinnerSelected
+    for each `tune-jobs test`:
+        HoldoutUnsealed                       # before the test rows are read
+        HoldoutEvaluated
+
+The journal stores codes (`Status`, `Cause`, `Ending`) and code compares them. Each code has its sentence beside it;
+sentences are shown to people, and nothing is decided by them.
+"""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar
+
+from tune_jobs.trainers.interface import StopReason
+
+FORMAT = 1
+"""Version of the journal's format; it grows when an older tune-jobs would misread a journal."""
 
 
 class Status(StrEnum):
@@ -35,19 +70,105 @@ class Status(StrEnum):
 
 
 class Ending(StrEnum):
-    """How a run ended; each value is the sentence shown to the user."""
+    """How a run ended: codes, which are stored and compared."""
 
-    ALL_TRIALS = "all trials have ended"
-    TIME_LIMIT = "the time limit `limits.minutes` was reached"
-    INTERRUPTED = "interrupted by a signal"
-    STORAGE = "stopped since the run folder could not be written to"
-    RAY = "stopped since a server process of Ray died"
-    FAILED = "stopped by an error"
+    ALL_TRIALS = "all_trials"
+    TIME_LIMIT = "time_limit"
+    INTERRUPTED = "interrupted"
+    STORAGE = "storage"
+    RAY = "ray"
+    FAILED = "failed"
+
+    @property
+    def sentence(self) -> str:
+        """What a person reads in place of the code."""
+        return ENDING_SENTENCES[self]
 
     @property
     def cut_off(self) -> bool:
         """Whether the run ended in its middle; a resumed run goes on."""
         return self not in {Ending.ALL_TRIALS, Ending.TIME_LIMIT}
+
+
+ENDING_SENTENCES = {
+    Ending.ALL_TRIALS: "all trials have ended",
+    Ending.TIME_LIMIT: "the time limit `limits.minutes` was reached",
+    Ending.INTERRUPTED: "interrupted by a signal",
+    Ending.STORAGE: "stopped since the run folder could not be written to",
+    Ending.RAY: "stopped since a server process of Ray died",
+    Ending.FAILED: "stopped by an error",
+}
+"""The sentence of each `Ending`."""
+
+
+class Cause(StrEnum):
+    """Why a trial ended: codes, which are stored and compared."""
+
+    MAX_EPOCHS = StopReason.MAX_EPOCHS.value
+    PATIENCE = StopReason.PATIENCE.value
+    THRESHOLD = StopReason.THRESHOLD.value
+    USER = StopReason.USER.value
+    STOPPED_BY_SCHEDULER = "stopped_by_scheduler"
+    NOT_PROMOTED = "not_promoted"
+    """It waited at a rung until the run had nothing left to do."""
+    TIME_LIMIT = "time_limit"
+    RUN_ENDED = "run_ended"
+    """It was cut off as the run ended; `RunEnded` says how."""
+    DIVERGED = "diverged"
+    OUT_OF_MEMORY = "out_of_memory"
+    TRAINING_FAILED = "training_failed"
+    """The training raised any other error."""
+    NO_FINITE_SCORE = "no_finite_score"
+    NO_REPORT = "no_report"
+    """It ended before it had reported anything."""
+    WORKER_LOST = "worker_lost"
+    """It lost its worker more often than `limits.retries_per_trial` allows."""
+    MACHINES_LOST = "machines_lost"
+    """It lost too many machines in a row."""
+
+    @property
+    def status(self) -> Status:
+        """The state of a trial that ended for this cause."""
+        if self is Cause.MAX_EPOCHS:
+            return Status.COMPLETED
+        if self is Cause.RUN_ENDED:
+            return Status.INTERRUPTED
+        early = self.of_training or self in {
+            Cause.STOPPED_BY_SCHEDULER,
+            Cause.NOT_PROMOTED,
+            Cause.TIME_LIMIT,
+        }
+        return Status.STOPPED_EARLY if early else Status.FAILED
+
+    @property
+    def of_training(self) -> bool:
+        """Whether the training ended by itself: it would have ended so under any scheduler."""
+        return self in {Cause.MAX_EPOCHS, Cause.PATIENCE, Cause.THRESHOLD, Cause.USER}
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether the trial ended in its middle, with the run; a resumed run is sure to continue it."""
+        return self in {Cause.TIME_LIMIT, Cause.RUN_ENDED}
+
+    @property
+    def resumable(self) -> bool:
+        """Whether a resumed run may continue the trial."""
+        return self.cut_off or self is Cause.NOT_PROMOTED
+
+    @property
+    def sentence(self) -> str:
+        """What a person reads in place of the code, with fields for `str.format`; failures have their own messages."""
+        return StopReason(self.value).sentence if self.of_training else CAUSE_SENTENCES[self]
+
+
+CAUSE_SENTENCES = {
+    Cause.STOPPED_BY_SCHEDULER: "stopped by the scheduler at epoch {epoch}",
+    Cause.NOT_PROMOTED: "waited at epoch {epoch}: no place among the best 1/{factor} of its rung",
+    Cause.TIME_LIMIT: ENDING_SENTENCES[Ending.TIME_LIMIT],
+    Cause.NO_FINITE_SCORE: "no epoch had a finite score",
+    Cause.NO_REPORT: "ended before its first report",
+}
+"""The sentence of each `Cause` that says the same of every trial; those of trainings are `StopReason.sentence`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +202,7 @@ class RunStarted(Event):
     notices: Sequence[str] = ()
     driver: str = ""
     """The process that writes the journal, as `host:pid`."""
+    format: int = FORMAT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +217,7 @@ class RunResumed(Event):
     versions: Mapping[str, str]
     notices: Sequence[str] = ()
     driver: str = ""
+    format: int = FORMAT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,8 +327,11 @@ class TrialEnded(Event):
     type = "trial_ended"
     trial_id: str
     status: Status
+    cause: Cause
     reason: str
+    """The cause in words, for people."""
     details: str = ""
+    """Traceback of a failure."""
     resumable: bool = False
     """It ended because the run did, and goes on where the run is resumed."""
 
@@ -262,15 +388,17 @@ class HoldoutEvaluated(Event):
 
 
 _EVENTS: dict[str, type[Event]] = {event.type: event for event in Event.__subclasses__()}
-_ENUMS: dict[str, type[StrEnum]] = {"status": Status, "ending": Ending}
+_ENUMS: dict[str, type[StrEnum]] = {"status": Status, "cause": Cause, "ending": Ending}
 
 
 def event_from_mapping(mapping: Mapping[str, Any]) -> Event:
     """The event that `to_mapping` made `mapping` of.
 
     Raises:
-        KeyError, TypeError, ValueError: no event of this version.
+        KeyError, TypeError, ValueError, AttributeError: no event of this version.
     """
+    if mapping.get("format", FORMAT) > FORMAT:
+        raise ValueError(mapping["format"])
     values: dict[str, Any] = {
         key: _ENUMS[key](value) if key in _ENUMS else value for key, value in mapping.items()
     }

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, Self
 from weakref import WeakSet
 
-from tune_jobs.errors import DamagedRun, RunInUse, StorageFailed
+from tune_jobs.errors import DamagedRun, LaterVersion, RunInUse, StorageFailed
 from tune_jobs.files import reason_of, sync_folder
 from tune_jobs.record.events import Event, RunResumed, RunStarted, event_from_mapping
 from tune_jobs.record.storage_failures import storage_failed
+from tune_jobs.versions import versions_here
 
 Listener = Callable[[Event], None]
 
@@ -50,6 +51,7 @@ class Journal:
 
     Raises:
         RunInUse: another process writes to it.
+        LaterVersion: a later version of tune-jobs wrote a line; the file stays as it is.
         DamagedRun: a line before the last is damaged.
     """
 
@@ -193,7 +195,7 @@ def _in_use_error(path: Path) -> RunInUse:
 
 
 def _writer(path: Path) -> str:
-    with suppress(DamagedRun):
+    with suppress(DamagedRun, LaterVersion):
         events = scan_journal(path).events
         drivers = [event.driver for event in events if isinstance(event, RunStarted | RunResumed)]
         return f" ({drivers[-1]})" if drivers else ""
@@ -204,6 +206,7 @@ def read_journal(path: Path) -> list[Event]:
     """All events in the order in which they happened; a torn last line is left out.
 
     Raises:
+        LaterVersion: a later version of tune-jobs wrote a line.
         DamagedRun: a line before the last is damaged; the message names it.
     """
     return list(scan_journal(path).events)
@@ -223,15 +226,17 @@ def scan_journal(path: Path) -> Content:
     """What the file at `path` holds; its last line is torn where it is not finished or not sound.
 
     Raises:
+        LaterVersion: a later version of tune-jobs wrote a line, wherever it stands and whatever else is damaged.
         DamagedRun: a line before the last is damaged; the message names it.
     """
     content = path.read_bytes()
     *lines, rest = content.split(b"\n")
+    parsed = [parse_line(line) for line in lines]
+    _refuse_unknown(str(path.parent.parent), [*parsed, parse_line(rest)])
     events: list[Event] = []
     sound = 0
-    for number, line in enumerate(lines, start=1):
-        event = parse_line(line)
-        if event is None:
+    for number, (line, event) in enumerate(zip(lines, parsed, strict=True), start=1):
+        if not isinstance(event, Event):
             if number == len(lines) and not rest:
                 break
             raise DamagedRun(
@@ -247,21 +252,72 @@ def sound_lines(path: Path) -> int:
     """Bytes of the lines in front of the first damaged one."""
     sound = 0
     for line in path.read_bytes().splitlines(keepends=True):
-        if not line.endswith(b"\n") or parse_line(line[:-1]) is None:
+        if not line.endswith(b"\n") or not isinstance(parse_line(line[:-1]), Event):
             break
         sound += len(line)
     return sound
 
 
-def parse_line(line: bytes) -> Event | None:
-    """The event that a line of the journal, without its end, tells of; None where it is not sound."""
+def refuse_later_version(path: Path, shown_as: str = "") -> None:
+    """Refuse a journal that this version cannot understand, for callers that use a run without its events.
+
+    Args:
+        path: of the journal.
+        shown_as: the run in the message, if that is not the folder of the journal.
+
+    Raises:
+        LaterVersion: a later version of tune-jobs wrote a line.
+    """
+    parsed = [parse_line(line) for line in path.read_bytes().split(b"\n")]
+    _refuse_unknown(shown_as or str(path.parent.parent), parsed)
+
+
+@dataclass(frozen=True)
+class UnknownLine:
+    """A line whose checksum is right, with content that this version does not know."""
+
+    content: Any
+    """What its JSON holds; None if it is no JSON."""
+
+
+def parse_line(line: bytes) -> Event | UnknownLine | None:
+    """The event in a line of the journal, given without its end.
+
+    Returns:
+        The event; an `UnknownLine` if the line is sound and this version does not know what it says; None if the
+        line is damaged.
+    """
     checksum, _, text = line.partition(b" ")
-    try:
-        if checksum != b"%08x" % zlib.crc32(text):
-            return None
-        return event_from_mapping(json.loads(text))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    if checksum != b"%08x" % zlib.crc32(text):
         return None
+    content: Any = None
+    try:
+        content = json.loads(text)
+        return event_from_mapping(content)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return UnknownLine(content)
+
+
+def _refuse_unknown(run: str, parsed: Sequence[Event | UnknownLine | None]) -> None:
+    unknown = [number for number, one in enumerate(parsed, start=1) if isinstance(one, UnknownLine)]
+    if not unknown:
+        return
+    here = versions_here(["tune-jobs"]).get("tune-jobs", "")
+    others = [version for one in parsed if (version := _version_in(one)) not in {"", here}]
+    writer = f" {others[-1]}" if others else ""
+    raise LaterVersion(
+        f"{run}: line {unknown[0]} of its journal was written by a later version of tune-jobs{writer}, and "
+        f"this version ({here or 'unknown'}) does not know what it says; nothing was changed. "
+        "Use the later version for this run: `pip install --upgrade tune-jobs`"
+    )
+
+
+def _version_in(parsed: Event | UnknownLine | None) -> str:
+    """The version of tune-jobs that a line names: those with which a driver begins do."""
+    content = parsed.content if isinstance(parsed, UnknownLine) else vars(parsed) if parsed else {}
+    versions = content.get("versions") if isinstance(content, dict) else None
+    version = versions.get("tune-jobs") if isinstance(versions, dict) else None
+    return version if isinstance(version, str) else ""
 
 
 def _plain(value: Any) -> Any:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tune_jobs.record.events import (
+    Cause,
     CheckpointDamaged,
     CheckpointWritten,
     Ending,
@@ -38,6 +39,8 @@ class TrialRecord:
     configuration: Mapping[str, Any]
     created: float
     status: Status = Status.PENDING
+    cause: Cause | None = None
+    """Why it ended."""
     reason: str = ""
     details: str = ""
     """Traceback of a failure."""
@@ -75,12 +78,12 @@ class TrialRecord:
                 self.machines_lost += event.node_lost
             case TrialEnded():
                 self.status, self.ended = event.status, event.time
-                self.reason, self.details = event.reason, event.details
+                self.cause, self.reason, self.details = event.cause, event.reason, event.details
 
     @property
     def cut_off(self) -> bool:
         """Whether it ended in its middle, with the run: a resumed run is sure to take it up again."""
-        return self.status is Status.INTERRUPTED or self.reason == Ending.TIME_LIMIT.value
+        return self.cause is not None and self.cause.cut_off
 
     @property
     def node(self) -> str:

@@ -41,8 +41,8 @@ def run_state(record: RunRecord, *, in_progress: bool) -> RunState:
             else RunState("its process was killed", "broken")
         )
     if record.ending.cut_off:
-        return RunState(record.ending.value, "broken")
-    return RunState("done" if record.ending is Ending.ALL_TRIALS else record.ending.value, "done")
+        return RunState(record.ending.sentence, "broken")
+    return RunState("done" if record.ending is Ending.ALL_TRIALS else record.ending.sentence, "done")
 
 
 def outcome(job: Job, record: RunRecord, best: Candidate | None, *, won: bool) -> str:

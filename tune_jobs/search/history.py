@@ -4,17 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from tune_jobs.record.events import EpochsReported, Event, Status, TrialCreated, TrialEnded
+from tune_jobs.record.events import EpochsReported, Event, TrialCreated, TrialEnded
 from tune_jobs.scheduling.rungs import RungTables
 from tune_jobs.search_spaces import SearchSpace
-from tune_jobs.trainers.interface import StopReason
 from tune_jobs.trainers.settings import ScoreSettings
 
 Configuration = Mapping[str, Any]
 Key = tuple[tuple[str, str], ...]
 """`SearchSpace.key` of a configuration."""
-
-_ENDED_BY_ITSELF = frozenset(reason.sentence for reason in StopReason)
 
 
 @dataclass(frozen=True)
@@ -103,7 +100,7 @@ class SearchHistory:
                 if not any(int(result["epoch"]) in self._epochs for result in event.results):
                     return
             case TrialEnded():
-                if event.status is not Status.FAILED and event.reason in _ENDED_BY_ITSELF:
+                if event.cause.of_training:
                     self._tables.enter_beyond(event.trial_id)
             case _:
                 return

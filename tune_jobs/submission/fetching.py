@@ -17,6 +17,7 @@ from pathlib import Path
 from tune_jobs.errors import ClusterError, RunFolderError, SubmissionError
 from tune_jobs.holdout.rows import ROWS, mark_copy
 from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import refuse_later_version
 from tune_jobs.submission.client import OURS, JobsServer
 from tune_jobs.submission.progress import SubmissionState, complaint_in
 from tune_jobs.submission.sending import BEGIN, END, files_worth_sending
@@ -32,8 +33,10 @@ def fetch_seen(folder: RunFolder, output: Path) -> Path:
     """Copies a run that this machine sees into the folder `output`; returns its path.
 
     Raises:
+        LaterVersion: a later version of tune-jobs wrote to the run.
         RunFolderError: there is a folder of that name, or it cannot be written to.
     """
+    refuse_later_version(folder.journal)
     with _new_folder(output, folder.name) as target:
         for path in files_worth_sending(folder):
             copy = target / path.relative_to(folder.path)
@@ -48,6 +51,7 @@ def fetch_through(server: JobsServer, run: str, output: Path) -> Path:
     """Copies the run folder that the cluster has at `run` into the folder `output`; returns its path.
 
     Raises:
+        LaterVersion: a later version of tune-jobs wrote to the run; nothing of it stays here.
         RunFolderError: there is a folder of that name, or it cannot be written to.
         ClusterError: it cannot be sent.
     """
@@ -56,6 +60,7 @@ def fetch_through(server: JobsServer, run: str, output: Path) -> Path:
         content = unpacked(_sent(server, run), run)
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
             archive.extractall(target, filter="data")
+        refuse_later_version(RunFolder(target).journal, shown_as=run)
         mark_copy(RunFolder(target), run)
     return output / name
 

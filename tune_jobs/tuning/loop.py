@@ -18,9 +18,9 @@ from tune_jobs.job.job import Job
 from tune_jobs.job.settings import LimitSettings, ResourceSettings
 from tune_jobs.job.user_modules import ModulesArrived, user_modules
 from tune_jobs.record.events import (
+    Cause,
     Ending,
     Noticed,
-    Status,
     TrialEnded,
     TrialStarted,
     TrialUnplaced,
@@ -52,8 +52,6 @@ WORKER_START_SECONDS = 60.0
 """Before its first report, a trial's worker may take this long to start and to import torch."""
 MOST_PENDING = 100_000
 """Trials that may wait for a worker: no limit."""
-STOPPED_BY_SCHEDULER = "stopped by the scheduler at epoch {epoch}"
-NOT_PROMOTED = "waited at epoch {epoch}: no place among the best 1/{factor} of its rung"
 
 
 Trainable = Callable[[dict[str, Any]], None]
@@ -206,9 +204,8 @@ class JournalCallback(ProgressCallback):
             raise _Interrupted
         for trial in trials:
             if trial.status == Trial.ERROR and not self._has_ended(trial):
-                self._fail(
-                    trial, loss_by(last_error_of(trial)).reason
-                )  # Ray Tune could not hand it to a worker
+                loss = loss_by(last_error_of(trial))  # Ray Tune could not hand it to a worker
+                self._fail(trial, loss.cause, loss.reason)
         if self._joining is not None:
             self._joining.check()
         if self._placement is not None:
@@ -239,15 +236,17 @@ class JournalCallback(ProgressCallback):
         self._heard.pop(trial, None)
         if self._has_ended(trial):  # it had lost its last worker
             return
-        waiting_ended = self._why_waiting_ended(trial)
-        status, reason, details = trial_ending(Report.of_result(trial.last_result), waiting_ended)
+        cause, reason, details = self._why_waiting_ended(trial) or trial_ending(
+            Report.of_result(trial.last_result)
+        )
         self._journal.append(
             TrialEnded(
                 trial_id=trial_id_of(trial),
-                status=status,
+                status=cause.status,
+                cause=cause,
                 reason=reason,
                 details=details,
-                resumable=waiting_ended is not None or reason == Ending.TIME_LIMIT.value,
+                resumable=cause.resumable,
             )
         )
 
@@ -262,7 +261,7 @@ class JournalCallback(ProgressCallback):
             loss, workers_lost=known.workers_lost, machines_lost=known.machines_lost, retries=self._retries
         )
         if failure is not None:
-            self._fail(trial, failure)
+            self._fail(trial, loss.cause, failure)
             return
         self._journal.append(
             WorkerLost(trial_id=trial_id_of(trial), reason=loss.reason, node_lost=loss.of_node)
@@ -272,7 +271,8 @@ class JournalCallback(ProgressCallback):
         """Ray Tune gives the trial up."""
         self._heard.pop(trial, None)
         if not self._has_ended(trial) and not self._run_is_over():
-            self._fail(trial, self._loss_of(trial).reason)
+            loss = self._loss_of(trial)
+            self._fail(trial, loss.cause, loss.reason)
 
     def _unplaced(self, trials: list[Trial]) -> set[str]:
         """Trials that are to be trained now, and have no worker."""
@@ -286,16 +286,23 @@ class JournalCallback(ProgressCallback):
     def _has_ended(self, trial: Trial) -> bool:
         return self._record.trials[trial_id_of(trial)].status.ended
 
-    def _fail(self, trial: Trial, reason: str) -> None:
-        self._journal.append(TrialEnded(trial_id=trial_id_of(trial), status=Status.FAILED, reason=reason))
+    def _fail(self, trial: Trial, cause: Cause, reason: str) -> None:
+        self._journal.append(
+            TrialEnded(trial_id=trial_id_of(trial), status=cause.status, cause=cause, reason=reason)
+        )
 
-    def _why_waiting_ended(self, trial: Trial) -> str | None:
+    def _why_waiting_ended(self, trial: Trial) -> tuple[Cause, str, str] | None:
+        """Like `trial_ending`, for a trial that waited at a rung; None for all others.
+
+        Such a trial has a score, and may have reported it to an earlier driver.
+        """
         epoch = self._tables.waiting.get(trial_id_of(trial))
         if epoch is None:
             return None
         if self._control.out_of_time():
-            return Ending.TIME_LIMIT.value
-        return NOT_PROMOTED.format(epoch=epoch, factor=self._tables.factor)
+            return Cause.TIME_LIMIT, Cause.TIME_LIMIT.sentence, ""
+        sentence = Cause.NOT_PROMOTED.sentence.format(epoch=epoch, factor=self._tables.factor)
+        return Cause.NOT_PROMOTED, sentence, ""
 
     def _loss_of(self, trial: Trial) -> WorkerLoss:
         if trial in self._hung:
@@ -305,21 +312,18 @@ class JournalCallback(ProgressCallback):
         return loss_by(last_error_of(trial))
 
 
-def trial_ending(report: Report | None, waiting_ended: str | None = None) -> tuple[Status, str, str]:
-    """Status, reason and details of a trial whose last report is `report`: one place decides.
+def trial_ending(report: Report | None) -> tuple[Cause, str, str]:
+    """Cause, reason and details of the end of a trial whose last report is `report`: one place decides.
 
     Args:
-        report: None where there was none.
-        waiting_ended: why a trial that waited goes on no more; None for all others.
+        report: None if there was none.
     """
-    if waiting_ended is not None:  # it has a score, and may have reported it to an earlier driver
-        return Status.STOPPED_EARLY, waiting_ended, ""
     if report is None:
-        return Status.FAILED, "ended before its first report", ""
-    if report.failure is not None:
-        return Status.FAILED, report.failure, report.details
+        return Cause.NO_REPORT, Cause.NO_REPORT.sentence, ""
+    if report.cause is not None and report.failed:
+        return report.cause, report.reason, report.details
     if report.score is None:
-        return Status.FAILED, "no epoch had a finite score", ""
-    if report.outcome is None:
-        return Status.STOPPED_EARLY, STOPPED_BY_SCHEDULER.format(epoch=report.epoch), ""
-    return (Status.COMPLETED if report.full_length else Status.STOPPED_EARLY), report.outcome, ""
+        return Cause.NO_FINITE_SCORE, Cause.NO_FINITE_SCORE.sentence, ""
+    if report.cause is None:
+        return Cause.STOPPED_BY_SCHEDULER, Cause.STOPPED_BY_SCHEDULER.sentence.format(epoch=report.epoch), ""
+    return report.cause, report.reason, ""

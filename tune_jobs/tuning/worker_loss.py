@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayTaskError
 
+from tune_jobs.record.events import Cause
+
 MOST_MACHINES_LOST = 5
 """A trial may lose so many machines in a row without one more epoch in between: more are hardly chance."""
 _NODE_DIED = "its node has died"
@@ -24,6 +26,11 @@ class WorkerLoss:
 
     reason: str
     of_node: bool = False
+
+    @property
+    def cause(self) -> Cause:
+        """The code of a trial that fails over the loss."""
+        return Cause.MACHINES_LOST if self.of_node else Cause.WORKER_LOST
 
 
 def loss_by(error: Exception | str | None) -> WorkerLoss:

@@ -46,7 +46,7 @@ class Reported:
     @property
     def failed(self) -> bool:
         report = Report.of_result(self.result)
-        return report is not None and report.failure is not None
+        return report is not None and report.failed
 
 
 @dataclass(frozen=True)

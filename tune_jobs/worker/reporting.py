@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from tune_jobs.trainers.errors import TrainerError
+from tune_jobs.record.events import Cause, Status
+from tune_jobs.trainers.errors import Diverged, TrainerError
 from tune_jobs.trainers.scores import BestEpoch, better
 from tune_jobs.trainers.settings import ScoreSettings
 
@@ -43,18 +44,20 @@ class Report:
     """Checkpoints that could not be read when the trial was taken up, and why; files as above."""
     unwritten: tuple[str, str] | None = None
     """A checkpoint that could not be written, and why: the training itself has not failed."""
-    outcome: str | None = None
-    """Why the training ended by itself, as a sentence."""
-    full_length: bool = False
-    """It ended since it reached `max_epochs`."""
-    failure: str | None = None
-    """Why it failed, in one line."""
+    cause: Cause | None = None
+    """Why the training is over; None while it lasts."""
+    reason: str = ""
+    """The same in one line of text."""
     details: str = ""
     """Traceback of a failure."""
 
     @property
     def done(self) -> bool:
-        return self.outcome is not None or self.failure is not None
+        return self.cause is not None
+
+    @property
+    def failed(self) -> bool:
+        return self.cause is not None and self.cause.status is Status.FAILED
 
     def to_result(self) -> dict[str, Any]:
         """As a result of Ray Tune: the report itself, and the keys that Ray's schedulers look at."""
@@ -111,9 +114,9 @@ class Reporter:
         if self.seconds_since_report > SECONDS_BETWEEN_SIGNS:
             self.send()
 
-    def end(self, outcome: str, *, full_length: bool) -> None:
-        """Reports that the training ended by itself."""
-        self._report(outcome=outcome, full_length=full_length, rung=True)
+    def end(self, cause: Cause) -> None:
+        """Report that the training is over without a failure."""
+        self._report(cause=cause, reason=cause.sentence, rung=True)
 
     def give_up(self, file: str, reason: str) -> None:
         """Reports that a checkpoint could not be written, so that the run had better stop."""
@@ -122,7 +125,7 @@ class Reporter:
     def fail(self, error: BaseException) -> None:
         """Reports that the training failed, and why."""
         details = _shown("".join(traceback.format_exception(error)), MOST_DETAILS)
-        self._report(failure=failure_reason(error), details=details)
+        self._report(cause=failure_cause(error), reason=failure_reason(error), details=details)
 
     def _report(self, **how: Any) -> None:
         report = Report(
@@ -145,18 +148,39 @@ class Reporter:
         return None if self._best is None else self._score.cost(self._best.score)
 
 
+def failure_cause(error: BaseException) -> Cause:
+    """The code of a training that ended with `error`."""
+    if isinstance(error, Diverged):
+        return Cause.DIVERGED
+    if isinstance(error, TrainerError):
+        return Cause.TRAINING_FAILED
+    return Cause.OUT_OF_MEMORY if _is_out_of_memory(error) else Cause.TRAINING_FAILED
+
+
 def failure_reason(error: BaseException) -> str:
     """`error` as one line: our own messages as they are, others with their type."""
+    text = _text_of(error)
+    if isinstance(error, TrainerError):
+        return text
+    if _is_out_of_memory(error):
+        return f"out of memory: {text}" if text else "out of memory"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether the device or the machine ran out of memory: PyTorch says so in the text of a RuntimeError."""
+    text = _text_of(error)
+    return (
+        isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text
+    )
+
+
+def _text_of(error: BaseException) -> str:
     try:
         words = str(error)
     except Exception:  # the user's own exceptions may fail at this too
         words = ""
-    text = _shown(" ".join(words.split()), MOST_REASON)
-    if isinstance(error, TrainerError):
-        return text
-    if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text:
-        return f"out of memory: {text}" if text else "out of memory"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return _shown(" ".join(words.split()), MOST_REASON)
 
 
 def _shown(text: str, most: int) -> str:

@@ -15,9 +15,8 @@ from tune_jobs.checkpoints.store import CheckpointNotWritten, open_checkpoints
 from tune_jobs.job.settings import ResourceSettings
 from tune_jobs.job.user_code import import_from
 from tune_jobs.location import Location
-from tune_jobs.record.events import Ending
+from tune_jobs.record.events import Cause
 from tune_jobs.remote.store import StoreError
-from tune_jobs.trainers.interface import StopReason
 from tune_jobs.trainers.pytorch.plan import plan_training
 from tune_jobs.trainers.pytorch.settings import ModelSettings, TrainingSettings
 from tune_jobs.trainers.settings import ScoreSettings
@@ -115,10 +114,7 @@ def train_configuration(
                 if rung or reporter.seconds_since_report > SECONDS_BETWEEN_REPORTS:
                     reporter.send(rung=rung)
             reporter.checkpoint = store.save(trainer)
-            reporter.end(
-                trainer.finished.sentence if trainer.finished else Ending.TIME_LIMIT.value,
-                full_length=trainer.finished is StopReason.MAX_EPOCHS,
-            )
+            reporter.end(Cause(trainer.finished.value) if trainer.finished else Cause.TIME_LIMIT)
     except CheckpointNotWritten as error:
         reporter.give_up(error.file, error.reason)
     except StoreError as error:  # nor is a store that does not give one back

@@ -13,7 +13,7 @@ from tests.tune_jobs.stories import ALL_STATES, STARTED, Clock, begun, created, 
 from tune_jobs.cli.panel import Panel, shows_blocks
 from tune_jobs.cli.progress import RunProgress
 from tune_jobs.job.job import Job
-from tune_jobs.record.events import Event, Status, TrialEnded, WorkerLost
+from tune_jobs.record.events import Cause, Event, Status, TrialEnded, WorkerLost
 
 MakeSections = Callable[..., dict[str, Any]]
 WIDTHS = (30, 60, 80, 200)
@@ -52,7 +52,12 @@ MANY: list[Event] = [
     begun(0),
     epochs(0, *(math.exp(-epoch / 99) for epoch in range(700))),
     *(
-        TrialEnded(trial_id=f"{number:04d}", status=Status.FAILED, reason=f"{'abcdefgh'[number]} {LONG}")
+        TrialEnded(
+            trial_id=f"{number:04d}",
+            status=Status.FAILED,
+            cause=Cause.TRAINING_FAILED,
+            reason=f"{'abcdefgh'[number]} {LONG}",
+        )
         for number in range(1, 7)
     ),
     WorkerLost(trial_id="0008", reason=f"\x1b[2J\r\n{LONG}"),

@@ -20,6 +20,7 @@ from tests.tune_jobs.stories import (
 from tune_jobs.cli.progress import Best, Failure, RungProgress, RunProgress
 from tune_jobs.job.job import Job
 from tune_jobs.record.events import (
+    Cause,
     Ending,
     EpochsReported,
     Event,
@@ -160,14 +161,16 @@ CUT_OFF: list[Event] = [
         time=BEGUN + 60,
         trial_id="0003",
         status=Status.INTERRUPTED,
-        reason=Ending.INTERRUPTED.value,
+        cause=Cause.RUN_ENDED,
+        reason=Ending.INTERRUPTED.sentence,
         resumable=True,
     ),
     TrialEnded(
         time=BEGUN + 60,
         trial_id="0004",
         status=Status.INTERRUPTED,
-        reason=Ending.INTERRUPTED.value,
+        cause=Cause.RUN_ENDED,
+        reason=Ending.INTERRUPTED.sentence,
         resumable=True,
     ),
     RunEnded(time=BEGUN + 60, ending=Ending.INTERRUPTED),
@@ -233,7 +236,11 @@ def test_failures_are_grouped_by_reason_the_commonest_first(clock: Clock, job: J
     progress = progress_after(job, events, clock)
     assert progress.failures == []
     for number, reason in enumerate(reasons):
-        progress.apply(TrialEnded(trial_id=f"{number:04d}", status=Status.FAILED, reason=reason))
+        progress.apply(
+            TrialEnded(
+                trial_id=f"{number:04d}", status=Status.FAILED, cause=Cause.TRAINING_FAILED, reason=reason
+            )
+        )
     assert progress.failures == [Failure(2, "0001", reasons[1]), Failure(1, "0000", reasons[0])]
 
 

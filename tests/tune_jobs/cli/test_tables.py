@@ -157,7 +157,7 @@ def test_a_trial_tells_of_damaged_checkpoints(make_run: MakeRun) -> None:
 def test_a_run_that_was_cut_off_early_says_why_nobody_won(make_run: MakeRun, ending: Ending) -> None:
     folder = make_run([{"losses": [0.5], "status": Status.INTERRUPTED}], ending=ending)
     assert outcome_lines(open_run(folder.path)) == [
-        f"0 trials ended, 1 in their middle; {ending.value}; `tune-jobs resume {folder.path}` goes on",
+        f"0 trials ended, 1 in their middle; {ending.sentence}; `tune-jobs resume {folder.path}` goes on",
         "winner: none, since no trial had ended before the run stopped",
     ]
 
@@ -165,7 +165,7 @@ def test_a_run_that_was_cut_off_early_says_why_nobody_won(make_run: MakeRun, end
 def test_every_ending_has_a_word_in_the_list(make_run: MakeRun, tmp_path: Path) -> None:
     for ending in Ending:
         make_run(TRIALS[:1], ending=ending)
-    assert "damaged" not in "".join(shown(runs_display(tmp_path / "runs")))
+    assert "damaged" not in "".join(shown(runs_display(tmp_path / "runs")[0]))
 
 
 def test_the_runs_of_a_folder_are_listed_the_newest_last(make_run: MakeRun, tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_the_runs_of_a_folder_are_listed_the_newest_last(make_run: MakeRun, tmp_
     (tmp_path / "runs" / "a folder").mkdir()
     for age, folder in enumerate([broken, running, newer, older]):
         os.utime(folder.path, (1e9 - age, 1e9 - age))
-    lines = shown(runs_display(tmp_path / "runs"))
+    lines = shown(runs_display(tmp_path / "runs")[0])
     assert lines[0].split() == ["run", "ended", "trials", "metric", "best", "holdout"]
     table = [re.split(r"  +", line) for line in lines[1:]]
     assert table == [
@@ -192,7 +192,7 @@ def test_the_runs_of_a_folder_are_listed_the_newest_last(make_run: MakeRun, tmp_
 
 def test_a_run_of_a_long_name_leaves_room_for_the_other_columns(make_run: MakeRun, tmp_path: Path) -> None:
     folder = make_run(TRIALS[:2], changes={"name": "x" * 80})
-    lines = shown(runs_display(tmp_path / "runs"))
+    lines = shown(runs_display(tmp_path / "runs")[0])
     assert lines[0].split() == ["run", "ended", "trials", "metric", "best", "holdout"]
     assert lines[1].endswith(" 2  val_loss  0.125  sealed")
     assert "".join(line[:36].strip() for line in lines[1:]) == folder.name

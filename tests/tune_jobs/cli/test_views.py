@@ -15,7 +15,7 @@ from tune_jobs.cli import views
 from tune_jobs.cli.progress import RunProgress
 from tune_jobs.cli.views import LiveView, PlainView, make_view
 from tune_jobs.job.job import Job
-from tune_jobs.record.events import Ending, RunEnded, Status, TrialEnded, TrialWaits
+from tune_jobs.record.events import Cause, Ending, RunEnded, Status, TrialEnded, TrialWaits
 
 BEGINNING = "small: 6 trials; about to begin"
 
@@ -118,7 +118,13 @@ def test_notices_of_the_data_are_told_to_the_letter(
 
 
 def failed(number: int, reason: str) -> TrialEnded:
-    return TrialEnded(time=BEGUN + 6, trial_id=f"{number:04d}", status=Status.FAILED, reason=reason)
+    return TrialEnded(
+        time=BEGUN + 6,
+        trial_id=f"{number:04d}",
+        status=Status.FAILED,
+        cause=Cause.TRAINING_FAILED,
+        reason=reason,
+    )
 
 
 def test_a_log_tells_of_the_first_failure_of_each_kind(

@@ -227,7 +227,7 @@ with Journal(path) as journal:
     step.touch()
     while step.exists():
         time.sleep(0.02)
-    journal.append(TrialEnded(trial_id="0002", status=Status.FAILED, reason="too [hot]"))
+    journal.append(TrialEnded(trial_id="0002", status=Status.FAILED, cause=Cause.TRAINING_FAILED, reason="too [hot]"))
     journal.append(RunEnded(ending=Ending.INTERRUPTED))
     journal.append(WinnerSelected(winner=None))
 """

@@ -18,6 +18,7 @@ from tests.tune_jobs.runs import (
 from tune_jobs import Job, Run, open_run, run
 from tune_jobs.errors import Interrupted
 from tune_jobs.record.events import (
+    Cause,
     Ending,
     EpochsReported,
     Event,
@@ -232,7 +233,7 @@ def test_the_time_limit_ends_what_waits(make_job: MakeJob) -> None:
     made = run(make_job({**trials, "search/space": space, "search/trials": 1000, "limits/minutes": 0.25}))
     assert made.ending is Ending.TIME_LIMIT
     assert set(made.trials["status"]) <= {"stopped_early", "completed"}
-    assert Ending.TIME_LIMIT.value in set(made.trials["reason"])
+    assert Cause.TIME_LIMIT.sentence in set(made.trials["reason"])
     assert not made.trials["reason"].str.contains("waited").any()
     created = sum(isinstance(event, TrialCreated) for event in events_of(made))
     assert len(made.trials) == created

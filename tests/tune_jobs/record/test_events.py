@@ -6,6 +6,8 @@ import json
 import pytest
 
 from tune_jobs.record.events import (
+    FORMAT,
+    Cause,
     Ending,
     Event,
     HoldoutEvaluated,
@@ -21,6 +23,7 @@ from tune_jobs.record.events import (
     in_force,
     seconds_spent,
 )
+from tune_jobs.trainers.interface import StopReason
 
 
 def test_only_ended_trials_that_succeeded_may_win() -> None:
@@ -51,7 +54,9 @@ def test_every_kind_of_event_has_a_name_of_its_own_and_is_frozen() -> None:
 
 
 def test_an_event_knows_its_time_and_comes_back_from_json_with_its_enumerations() -> None:
-    event = TrialEnded(trial_id="0001", status=Status.STOPPED_EARLY, reason="at a rung")
+    event = TrialEnded(
+        trial_id="0001", status=Status.STOPPED_EARLY, cause=Cause.STOPPED_BY_SCHEDULER, reason="at a rung"
+    )
     assert event.time > 1.7e9
     mapping = json.loads(json.dumps(event.to_mapping()))
     assert mapping == {
@@ -59,6 +64,7 @@ def test_an_event_knows_its_time_and_comes_back_from_json_with_its_enumerations(
         "time": event.time,
         "trial_id": "0001",
         "status": "stopped_early",
+        "cause": "stopped_by_scheduler",
         "reason": "at a rung",
         "details": "",
         "resumable": False,
@@ -69,8 +75,8 @@ def test_an_event_knows_its_time_and_comes_back_from_json_with_its_enumerations(
     assert again.status is Status.STOPPED_EARLY
 
 
-def test_an_ending_is_the_sentence_that_users_read() -> None:
-    assert [str(ending) for ending in Ending] == [
+def test_every_ending_has_a_sentence_that_users_read() -> None:
+    assert [ending.sentence for ending in Ending] == [
         "all trials have ended",
         "the time limit `limits.minutes` was reached",
         "interrupted by a signal",
@@ -80,6 +86,33 @@ def test_an_ending_is_the_sentence_that_users_read() -> None:
     ]
 
 
+def test_every_reason_of_a_training_to_stop_is_the_cause_of_a_trial_to_end() -> None:
+    causes = {Cause(reason.value) for reason in StopReason}
+    assert causes == {cause for cause in Cause if cause.of_training}
+    assert all(cause.sentence == StopReason(cause.value).sentence for cause in causes)
+
+
+def test_the_cause_of_an_end_says_how_the_trial_stands_and_whether_it_may_continue() -> None:
+    assert {cause: (str(cause.status), cause.resumable) for cause in Cause} == {
+        Cause.MAX_EPOCHS: ("completed", False),
+        Cause.PATIENCE: ("stopped_early", False),
+        Cause.THRESHOLD: ("stopped_early", False),
+        Cause.USER: ("stopped_early", False),
+        Cause.STOPPED_BY_SCHEDULER: ("stopped_early", False),
+        Cause.NOT_PROMOTED: ("stopped_early", True),
+        Cause.TIME_LIMIT: ("stopped_early", True),
+        Cause.RUN_ENDED: ("interrupted", True),
+        Cause.DIVERGED: ("failed", False),
+        Cause.OUT_OF_MEMORY: ("failed", False),
+        Cause.TRAINING_FAILED: ("failed", False),
+        Cause.NO_FINITE_SCORE: ("failed", False),
+        Cause.NO_REPORT: ("failed", False),
+        Cause.WORKER_LOST: ("failed", False),
+        Cause.MACHINES_LOST: ("failed", False),
+    }
+    assert {cause for cause in Cause if cause.cut_off} == {Cause.TIME_LIMIT, Cause.RUN_ENDED}
+
+
 @pytest.mark.parametrize(
     "mapping",
     [
@@ -87,7 +120,10 @@ def test_an_ending_is_the_sentence_that_users_read() -> None:
         {"type": "trial_forgotten", "trial_id": "1"},
         {"type": "trial_started"},
         {"type": "trial_started", "trial_id": "1", "mood": "good"},
-        {"type": "trial_ended", "trial_id": "1", "status": "fine", "reason": ""},
+        {"type": "trial_ended", "trial_id": "1", "status": "fine", "cause": "patience", "reason": ""},
+        {"type": "trial_ended", "trial_id": "1", "status": "failed", "cause": "whim", "reason": ""},
+        {"type": "run_resumed", "trials": 1, "versions": {}, "format": FORMAT + 1},
+        {"type": "run_resumed", "trials": 1, "versions": {}, "format": "latest"},
         {"type": ["trial_started"], "trial_id": "1"},
     ],
 )
@@ -104,8 +140,12 @@ def resumed() -> RunResumed:
 
 
 def test_what_ended_with_the_run_has_not_ended_once_it_is_resumed() -> None:
-    interrupted = TrialEnded(trial_id="0", status=Status.INTERRUPTED, reason="", resumable=True)
-    failed = TrialEnded(trial_id="1", status=Status.FAILED, reason="its own fault")
+    interrupted = TrialEnded(
+        trial_id="0", status=Status.INTERRUPTED, cause=Cause.RUN_ENDED, reason="", resumable=True
+    )
+    failed = TrialEnded(
+        trial_id="1", status=Status.FAILED, cause=Cause.TRAINING_FAILED, reason="its own fault"
+    )
     end = [RunEnded(ending=Ending.INTERRUPTED), WinnerSelected(winner=None)]
     started = TrialStarted(trial_id="0")
     assert in_force([started, interrupted, failed, *end]) == [started, interrupted, failed, *end]
@@ -115,7 +155,10 @@ def test_what_ended_with_the_run_has_not_ended_once_it_is_resumed() -> None:
 
 def test_each_resumption_takes_back_what_ended_before_it_and_nothing_after() -> None:
     ends = [
-        TrialEnded(trial_id=str(n), status=Status.INTERRUPTED, reason="", resumable=True) for n in range(3)
+        TrialEnded(
+            trial_id=str(n), status=Status.INTERRUPTED, cause=Cause.RUN_ENDED, reason="", resumable=True
+        )
+        for n in range(3)
     ]
     first, second = resumed(), resumed()
     assert in_force([ends[0], first, ends[1], second, ends[2]]) == [first, second, ends[2]]

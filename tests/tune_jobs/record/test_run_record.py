@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tune_jobs.record.events import (
+    Cause,
     CheckpointDamaged,
     CheckpointWritten,
     Ending,
@@ -47,7 +48,14 @@ def test_a_trial_goes_from_pending_over_running_to_its_end() -> None:
     record.apply(TrialStarted(time=11.0, trial_id="0000"))
     assert (trial.status, trial.started) == (Status.RUNNING, 11.0)
     record.apply(
-        TrialEnded(time=12.0, trial_id="0000", status=Status.FAILED, reason="too hot", details="a traceback")
+        TrialEnded(
+            time=12.0,
+            trial_id="0000",
+            status=Status.FAILED,
+            cause=Cause.TRAINING_FAILED,
+            reason="too hot",
+            details="a traceback",
+        )
     )
     assert (trial.status, trial.reason, trial.details, trial.ended) == (
         Status.FAILED,

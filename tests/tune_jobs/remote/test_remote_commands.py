@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.tune_jobs.later import LATER, SAID, line_of
 from tests.tune_jobs.remote.copies import Machine, keep, machine, on_the_first
 from tests.tune_jobs.remote.object_stores import Proxy
 from tune_jobs import open_run
@@ -119,6 +120,23 @@ def test_a_damaged_journal_is_cut_in_the_store_too(call: Call, run: Location, ma
     assert read_from(store) == b"".join(lines[:3])
     with machine("third"):
         assert call("show", run)[0] == 0
+
+
+@pytest.mark.parametrize("command", ["show", "test", "report", "resume", "repair", "repair --cut", "fetch"])
+def test_a_run_of_a_later_version_is_refused_and_stays_in_the_store_as_it_is(
+    call: Call, run: Location, machine: Machine, command: str
+) -> None:
+    store = Store(run)
+    (segment,) = segments(store)
+    store.put(segment.name, store.get(segment.name) + line_of(LATER["an unknown event"]))
+    before = {one.name: store.get(one.name) for one in store.objects()}
+    name, *options = command.split()
+    with machine("second"):
+        code, output, errors = call(name, run, *options)
+    assert (code, output) == (2, [])
+    assert SAID in errors
+    assert errors.startswith(f"tune-jobs: {run}: line ")
+    assert {one.name: store.get(one.name) for one in store.objects()} == before
 
 
 def test_a_killed_run_and_one_in_progress(

@@ -107,7 +107,7 @@ def test_during_the_run_it_shows_the_best_so_far_and_offers_no_test(make_run: Ma
 @pytest.mark.parametrize("ending", [Ending.INTERRUPTED, Ending.TIME_LIMIT, Ending.FAILED])
 def test_how_the_run_ended_stands_at_the_top(make_run: MakeRun, ending: Ending) -> None:
     text = words(written(make_run(trials(3), ending=ending)))
-    assert ending.value in text.split("Of 3 configurations")[0]
+    assert ending.sentence in text.split("Of 3 configurations")[0]
 
 
 def test_a_run_without_a_trial_and_one_without_a_score_have_a_page_too(make_run: MakeRun) -> None:

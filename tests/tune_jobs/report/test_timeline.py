@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.tune_jobs.causes import CAUSE_OF
 from tune_jobs.record.events import (
     Ending,
     EpochsReported,
@@ -53,7 +54,9 @@ def reported(trial: int, *epochs: int, worker: str = "a:1", seconds: float = 1.0
 
 
 def ended(trial: int, status: Status = Status.COMPLETED, *, resumable: bool = False) -> TrialEnded:
-    return TrialEnded(trial_id=f"{trial:04d}", status=status, reason="so it is", resumable=resumable)
+    return TrialEnded(
+        trial_id=f"{trial:04d}", status=status, cause=CAUSE_OF[status], reason="so it is", resumable=resumable
+    )
 
 
 def at(*timed: tuple[float, Event]) -> list[Event]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tests.tune_jobs.report.runs import trials
-from tune_jobs.record.events import Ending, EpochsReported, Status, TrialCreated, TrialEnded
+from tune_jobs.record.events import Cause, EpochsReported, Status, TrialCreated, TrialEnded
 from tune_jobs.record.run_record import RunRecord
 from tune_jobs.report.tuning_curve import MOST_SIMULATED, TuningCurve, caption, curve_figure, tuning_curve
 from tune_jobs.trainers.settings import ScoreSettings
@@ -27,7 +27,11 @@ def record_of(scores: Sequence[float], **score: Any) -> RunRecord:
         result = {"epoch": 1, "train_loss": 1.0, "val_loss": 1.0, metric: value, "lr": 0.1, "seconds": 0.1}
         record.apply(TrialCreated(trial_id=trial_id, number=number, configuration={"lr": 0.1}))
         record.apply(EpochsReported(trial_id=trial_id, results=[result], worker="host:1"))
-        record.apply(TrialEnded(trial_id=trial_id, status=Status.COMPLETED, reason="its course is run"))
+        record.apply(
+            TrialEnded(
+                trial_id=trial_id, status=Status.COMPLETED, cause=Cause.MAX_EPOCHS, reason="its course is run"
+            )
+        )
     return record
 
 
@@ -115,12 +119,12 @@ def test_a_trial_without_a_score_counts_as_worst(make_record: MakeRecord) -> Non
 
 def test_a_trial_that_was_cut_off_with_the_run_before_its_first_epoch_does_not_count() -> None:
     record = record_of([0.5, 1.5])
-    for number, (status, reason) in enumerate(
-        [(Status.INTERRUPTED, Ending.INTERRUPTED), (Status.STOPPED_EARLY, Ending.TIME_LIMIT)], start=2
-    ):
+    for number, cause in enumerate([Cause.RUN_ENDED, Cause.TIME_LIMIT], start=2):
         trial_id = f"{number:04d}"
         record.apply(TrialCreated(trial_id=trial_id, number=number, configuration={"lr": 0.1}))
-        record.apply(TrialEnded(trial_id=trial_id, status=status, reason=reason.value, resumable=True))
+        record.apply(
+            TrialEnded(trial_id=trial_id, status=cause.status, cause=cause, reason="", resumable=True)
+        )
     curve = tuning_curve(record)
     assert curve is not None
     assert curve.lost == 0

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.tune_jobs.causes import CAUSE_OF
 from tune_jobs.job.settings import SchedulerSettings
 from tune_jobs.record.events import (
+    Cause,
     EpochsReported,
     Event,
     RunResumed,
@@ -147,7 +149,7 @@ class Play:
         return promotion
 
     def end(self, trial_id: str, status: Status = Status.FAILED) -> None:
-        self.happen(TrialEnded(trial_id=trial_id, status=status, reason="it ended"))
+        self.happen(TrialEnded(trial_id=trial_id, status=status, cause=CAUSE_OF[status], reason="it ended"))
 
     def summary(self) -> list[tuple[int, int, int, int]]:
         return [(rung.epoch, rung.entries, rung.waiting, rung.promoted) for rung in self.tables.summary()]
@@ -321,7 +323,15 @@ def test_the_tables_of_an_interrupted_run_are_those_that_it_goes_on_with() -> No
     a, b = play.arrive(0.5, 0.4)
     c = play.create()
     for trial in (a, b, c):
-        play.happen(TrialEnded(trial_id=trial, status=Status.INTERRUPTED, reason="it ended", resumable=True))
+        play.happen(
+            TrialEnded(
+                trial_id=trial,
+                status=Status.INTERRUPTED,
+                cause=Cause.RUN_ENDED,
+                reason="it ended",
+                resumable=True,
+            )
+        )
     resumed = RungTables.replay(in_force([*play.events, RunResumed(trials=9, versions={})]), *play.how)
     assert resumed.waiting == {a: 1, b: 1}
     assert resumed.open == {c}

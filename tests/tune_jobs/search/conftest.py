@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from threadpoolctl import threadpool_limits
 
+from tests.tune_jobs.causes import CAUSE_OF
 from tune_jobs.job.settings import SearchSettings
-from tune_jobs.record.events import EpochsReported, Event, Status, TrialCreated, TrialEnded
+from tune_jobs.record.events import Cause, EpochsReported, Event, Status, TrialCreated, TrialEnded
 from tune_jobs.search.history import Configuration, Observations, SearchHistory
 from tune_jobs.search.methods import Method, make_method
 from tune_jobs.search_spaces import SearchSpace
@@ -82,8 +83,10 @@ def reported(number: int, *losses: float, first: int = 1) -> EpochsReported:
     return EpochsReported(trial_id=f"{number:04d}", results=results, worker="node:1")
 
 
-def ended(number: int, status: Status, reason: str = "it ended") -> TrialEnded:
-    return TrialEnded(trial_id=f"{number:04d}", status=status, reason=reason)
+def ended(number: int, how: Status | Cause) -> TrialEnded:
+    """The end of a trial: for this cause, or in this state for a likely one."""
+    cause = how if isinstance(how, Cause) else CAUSE_OF[how]
+    return TrialEnded(trial_id=f"{number:04d}", status=cause.status, cause=cause, reason="it ended")
 
 
 def history_of(
@@ -110,7 +113,7 @@ def what_follows(number: int, loss: float) -> Iterator[Event]:
             yield reported(number, loss, loss - 0.1, loss - 0.2)
         case _:
             yield reported(number, loss)
-            yield ended(number, Status.STOPPED_EARLY, "stopped by the scheduler at epoch 1")
+            yield ended(number, Status.STOPPED_EARLY)
 
 
 def hashed_loss(number: int, configuration: Configuration) -> float:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tests.tune_jobs.search.conftest import created, ended, history_of, reported
 from tune_jobs.record.events import (
+    Cause,
     EpochsReported,
     Event,
     RunEnded,
@@ -19,7 +20,6 @@ from tune_jobs.record.events import (
 )
 from tune_jobs.search.history import SearchHistory
 from tune_jobs.search_spaces import parse_space
-from tune_jobs.trainers.interface import StopReason
 from tune_jobs.trainers.settings import ScoreSettings
 
 SPACE = parse_space({"x": {"low": 0.0, "high": 1.0}})
@@ -54,7 +54,7 @@ def test_trials_come_in_the_order_in_which_they_were_compared() -> None:
 
 @pytest.mark.parametrize("loss", [NAN, INF, -INF])
 def test_a_trial_that_diverged_is_lost_at_the_next_comparison_and_nowhere_else(loss: float) -> None:
-    failed = ended(0, Status.FAILED, "the loss is nan")
+    failed = ended(0, Cause.DIVERGED)
     assert scores(reported(0, loss), failed) == {1: {"0000": INF}}
     assert scores(reported(0, 0.5, loss), failed) == {1: {"0000": 0.5}, 3: {"0000": INF}}
     assert scores(reported(0, 0.5, 0.4, 0.3, loss), failed) == {
@@ -86,28 +86,16 @@ def test_no_score_is_ever_nan(losses: list[float], mode: str, trained: bool) -> 
         assert entries["0000"] in {best, INF}
 
 
-@pytest.mark.parametrize("outcome", StopReason)
-def test_a_trial_that_ended_by_itself_keeps_its_score_for_later_comparisons(outcome: StopReason) -> None:
-    status = Status.COMPLETED if outcome is StopReason.MAX_EPOCHS else Status.STOPPED_EARLY
-    end = ended(0, status, outcome.sentence)
+@pytest.mark.parametrize("cause", [cause for cause in Cause if cause.of_training])
+def test_a_trial_that_ended_by_itself_keeps_its_score_for_later_comparisons(cause: Cause) -> None:
+    end = ended(0, cause)
     assert scores(reported(0, 0.5, 0.4), end) == {1: {"0000": 0.5}, 3: {"0000": 0.4}, 9: {"0000": 0.4}}
     assert scores(reported(0, 0.5), end) == {1: {"0000": 0.5}, 3: {"0000": 0.5}, 9: {"0000": 0.5}}
 
 
-@pytest.mark.parametrize(
-    ("status", "reason"),
-    [
-        (Status.STOPPED_EARLY, "stopped by the scheduler at epoch 2"),
-        (Status.STOPPED_EARLY, "waited at epoch 1: no place among the best 1/3 of its rung"),
-        (Status.FAILED, "the worker died: no reason known"),
-        (Status.FAILED, StopReason.PATIENCE.sentence),
-        (Status.INTERRUPTED, "interrupted by a signal"),
-    ],
-)
-def test_a_trial_that_was_stopped_or_failed_has_no_score_where_it_did_not_come_to(
-    status: Status, reason: str
-) -> None:
-    assert scores(reported(0, 0.5, 0.4), ended(0, status, reason)) == {1: {"0000": 0.5}}
+@pytest.mark.parametrize("cause", [cause for cause in Cause if not cause.of_training])
+def test_a_trial_that_was_stopped_or_failed_has_no_score_where_it_did_not_come_to(cause: Cause) -> None:
+    assert scores(reported(0, 0.5, 0.4), ended(0, cause)) == {1: {"0000": 0.5}}
 
 
 def test_epochs_that_are_done_again_change_nothing() -> None:
@@ -192,7 +180,7 @@ def test_a_history_that_is_replayed_knows_the_same_at_every_event() -> None:
         reported(0, 0.5, 0.4, 0.3),
         reported(1, NAN),
         ended(1, Status.FAILED),
-        ended(0, Status.STOPPED_EARLY, StopReason.PATIENCE.sentence),
+        ended(0, Cause.PATIENCE),
         reported(2, 0.1),
     ]
     live = SearchHistory(SPACE, (1, 3), 9, ScoreSettings())

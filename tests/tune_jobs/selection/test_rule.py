@@ -116,7 +116,7 @@ def test_the_selection_holds_the_rule_the_winner_and_all_that_it_rests_on(make_r
     )
     assert json.loads(folder.selection.read_text()) == {
         "rule": {"metric": "val_loss", "mode": "min", "text": RULE},
-        "ending": "all trials have ended",
+        "ending": "all_trials",
         "trials": {"completed": 1, "stopped_early": 1, "failed": 2},
         "winner": {
             "trial_id": "0000",
@@ -136,7 +136,7 @@ def test_a_selection_without_a_winner_says_so(make_run: MakeRun) -> None:
     folder = make_run([{"status": Status.INTERRUPTED, "losses": [0.5]}], ending=Ending.INTERRUPTED)
     selection: dict[str, Any] = json.loads(folder.selection.read_text())
     assert selection["winner"] is None
-    assert (selection["ending"], selection["trials"]) == ("interrupted by a signal", {"interrupted": 1})
+    assert (selection["ending"], selection["trials"]) == ("interrupted", {"interrupted": 1})
 
 
 def test_a_run_that_never_started_can_be_selected_from(folder: RunFolder) -> None:

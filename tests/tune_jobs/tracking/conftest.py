@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tune_jobs import Job
 from tune_jobs.record.events import (
+    Cause,
     CheckpointWritten,
     Ending,
     EpochsReported,
@@ -71,14 +72,25 @@ def run_events() -> list[Event]:
         WorkerLost(trial_id="0000", reason="the worker died"),
         first,
         reported("0000", 0.4, 0.6, 0.65, first=3),
-        TrialEnded(trial_id="0000", status=Status.COMPLETED, reason="reached max_epochs"),
+        TrialEnded(
+            trial_id="0000", status=Status.COMPLETED, cause=Cause.MAX_EPOCHS, reason="reached max_epochs"
+        ),
         reported("0001", math.nan, first=2),
         TrialEnded(
-            trial_id="0001", status=Status.STOPPED_EARLY, reason="stopped by the scheduler at epoch 2"
+            trial_id="0001",
+            status=Status.STOPPED_EARLY,
+            cause=Cause.STOPPED_BY_SCHEDULER,
+            reason="stopped by the scheduler at epoch 2",
         ),
         *created[2:],
         third,
-        TrialEnded(trial_id="0002", status=Status.FAILED, reason="the loss is not finite", details="…"),
+        TrialEnded(
+            trial_id="0002",
+            status=Status.FAILED,
+            cause=Cause.TRAINING_FAILED,
+            reason="the loss is not finite",
+            details="…",
+        ),
         last,
         reported("0003", 0.5),
         RunEnded(ending=Ending.ALL_TRIALS),
@@ -135,7 +147,8 @@ def interrupted(events: Sequence[Event], place: int) -> tuple[list[Event], list[
         TrialEnded(
             trial_id=trial.trial_id,
             status=Status.INTERRUPTED,
-            reason=Ending.INTERRUPTED.value,
+            cause=Cause.RUN_ENDED,
+            reason=Ending.INTERRUPTED.sentence,
             resumable=True,
         )
         for trial in record.with_status(Status.PENDING, Status.RUNNING, Status.WAITING)

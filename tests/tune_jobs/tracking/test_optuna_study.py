@@ -26,6 +26,7 @@ from tests.tune_jobs.search.conftest import (
     search,
 )
 from tune_jobs.record.events import (
+    Cause,
     Ending,
     EpochsReported,
     Event,
@@ -44,7 +45,6 @@ from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal
 from tune_jobs.search_spaces import parse_space
 from tune_jobs.tracking.optuna_study import STUDY_NAME, StudyMirror, study_storage
-from tune_jobs.trainers.interface import StopReason
 from tune_jobs.trainers.settings import ScoreSettings
 
 SPACE: Space = {"x": {"low": 0.0, "high": 1.0}}
@@ -119,9 +119,9 @@ def test_a_trial_that_was_stopped_is_pruned_with_its_steps() -> None:
 
 
 def test_a_trial_that_ended_by_itself_has_its_last_epoch_as_a_step() -> None:
-    trial = story(reported(0, 0.9, 0.8), ended(0, Status.STOPPED_EARLY, StopReason.PATIENCE.sentence))
+    trial = story(reported(0, 0.9, 0.8), ended(0, Cause.PATIENCE))
     assert (trial.state.name, trial.intermediate_values) == ("PRUNED", {1: 0.9, 2: 0.8})
-    completed = story(reported(0, 0.9, 0.8), ended(0, Status.COMPLETED, StopReason.THRESHOLD.sentence))
+    completed = story(reported(0, 0.9, 0.8), ended(0, Cause.MAX_EPOCHS))
     assert (completed.state.name, completed.value) == ("COMPLETE", 0.8)
 
 
@@ -238,7 +238,7 @@ def test_the_study_is_a_journal_file_that_optuna_opens(folder: RunFolder) -> Non
 
 def interrupted_run() -> list[Event]:
     """The events in force of a run with a trial in each state, which was interrupted and has been resumed."""
-    resumable = {"status": Status.INTERRUPTED, "reason": Ending.INTERRUPTED.value, "resumable": True}
+    resumable = {"status": Status.INTERRUPTED, "cause": Cause.RUN_ENDED, "reason": "", "resumable": True}
     past = [
         *[created(number, {"x": number / 10}) for number in range(7)],
         *[TrialStarted(trial_id=f"{number:04d}") for number in range(6)],

@@ -15,7 +15,7 @@ from tests.tune_jobs.tracking.conftest import CONFIGURATIONS, make_folder, make_
 from tests.tune_jobs.tracking.wandb_reading import ReadRun, read_runs
 from tests.tune_jobs.tracking.wandb_server import WandbServer, wandb_server
 from tests.tune_jobs.tracking.wandb_session import wandb_environment
-from tune_jobs.record.events import Event, HoldoutEvaluated, HoldoutUnsealed, in_force
+from tune_jobs.record.events import Cause, Event, HoldoutEvaluated, HoldoutUnsealed, in_force
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal, read_journal
 
@@ -188,7 +188,7 @@ def test_the_summary_has_the_winner_the_counts_the_table_and_the_report(tracked:
         "configuration": CONFIGURATIONS["0000"],
     }
     assert run.summary["trials_by_status"] == {"completed": 1, "stopped_early": 1, "failed": 1, "running": 1}
-    assert run.summary["ending"] == "all trials have ended"
+    assert run.summary["ending"] == "all_trials"
     assert run.config["job"]["metric"] == "val_loss"
     (folder,) = tracked.folder.wandb.glob("*-summary")
     table = json.loads((folder / "files" / run.summary["trials"]["path"]).read_text())
@@ -248,7 +248,9 @@ def test_a_run_that_is_extended_has_the_same_summary_run_with_its_new_outcome(tm
         TrialCreated(trial_id="0004", number=4, configuration={"lr": 0.2}),
         TrialStarted(trial_id="0004"),
         reported("0004", 0.1),
-        TrialEnded(trial_id="0004", status=Status.COMPLETED, reason="reached max_epochs"),
+        TrialEnded(
+            trial_id="0004", status=Status.COMPLETED, cause=Cause.MAX_EPOCHS, reason="reached max_epochs"
+        ),
         RunEnded(ending=Ending.ALL_TRIALS),
         WinnerSelected(winner="0004"),
     ]

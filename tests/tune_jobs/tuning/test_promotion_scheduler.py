@@ -10,6 +10,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from tune_jobs.record.events import (
+    Cause,
     EpochsReported,
     Event,
     Status,
@@ -73,7 +74,12 @@ class Run:
     def stop_trial(self, trial: Any) -> None:
         trial.status = Trial.TERMINATED
         self.happen(
-            TrialEnded(trial_id=trial.config["trial_id"], status=Status.STOPPED_EARLY, reason="waited")
+            TrialEnded(
+                trial_id=trial.config["trial_id"],
+                status=Status.STOPPED_EARLY,
+                cause=Cause.NOT_PROMOTED,
+                reason="waited",
+            )
         )
 
     def _set_trial_status(self, trial: Any, status: str) -> None:

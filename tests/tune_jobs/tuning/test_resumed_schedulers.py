@@ -12,15 +12,13 @@ from tests.tune_jobs.runs import events_of, job_in
 from tune_jobs import Run, resume, run
 from tune_jobs.driver.repair import repair
 from tune_jobs.errors import DamagedRun
-from tune_jobs.record.events import EpochsReported, TrialEnded, in_force
+from tune_jobs.record.events import Cause, EpochsReported, TrialEnded, in_force
 from tune_jobs.record.folder import RunFolder
-from tune_jobs.tuning.loop import STOPPED_BY_SCHEDULER
 from tune_jobs.tuning.stopping_scheduler import ray_scheduler, replayed
 
 pytestmark = pytest.mark.slow
 
 CHANGES: dict[str, Any] = {"resources/max_concurrent": 1, "search/trials": 9}
-STOPPED = STOPPED_BY_SCHEDULER.partition("{")[0]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,7 +54,7 @@ def test_a_killed_run_ends_as_it_would_have_with_the_schedulers_of_ray(
 
 
 def _is_stop(event: Any) -> bool:
-    return isinstance(event, TrialEnded) and event.reason.startswith(STOPPED)
+    return isinstance(event, TrialEnded) and event.cause is Cause.STOPPED_BY_SCHEDULER
 
 
 def test_a_trial_that_was_to_be_stopped_when_the_driver_was_killed_trains_no_further(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from ray.tune.search import Searcher
 
 from tests.tune_jobs.search.conftest import LOSS, RUNGS, Space, history_of, reported, search
-from tune_jobs.record.events import Event, Status, TrialCreated, TrialEnded, TrialPromoted, TrialWaits
+from tune_jobs.record.events import Cause, Event, Status, TrialCreated, TrialEnded, TrialPromoted, TrialWaits
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal
 from tune_jobs.record.live import LiveRun
@@ -63,7 +63,11 @@ class Run:
         self.happen(TrialWaits(trial_id=f"{number:04d}", epoch=1))
 
     def end(self, number: int) -> None:
-        self.happen(TrialEnded(trial_id=f"{number:04d}", status=Status.COMPLETED, reason="it ended"))
+        self.happen(
+            TrialEnded(
+                trial_id=f"{number:04d}", status=Status.COMPLETED, cause=Cause.MAX_EPOCHS, reason="it ended"
+            )
+        )
 
 
 @pytest.fixture(autouse=True)

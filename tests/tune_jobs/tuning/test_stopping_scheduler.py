@@ -20,6 +20,7 @@ from tests.tune_jobs.search.conftest import created, ended, reported
 from tests.tune_jobs.tuning.test_components import plan_of
 from tune_jobs.job.settings import LimitSettings, SchedulerSettings
 from tune_jobs.record.events import (
+    Cause,
     Ending,
     EpochsReported,
     Event,
@@ -34,7 +35,7 @@ from tune_jobs.record.journal import Journal, read_journal
 from tune_jobs.record.live import LiveRun
 from tune_jobs.trainers.settings import ScoreSettings
 from tune_jobs.tuning.components import TuningPlan, open_components
-from tune_jobs.tuning.loop import STOPPED_BY_SCHEDULER, JournalCallback
+from tune_jobs.tuning.loop import JournalCallback
 from tune_jobs.tuning.stopping_scheduler import ReplayedRule, ray_scheduler, replayed
 from tune_jobs.worker.reporting import Report
 
@@ -120,7 +121,7 @@ def test_rebuilt_from_any_part_of_the_journal_it_is_what_it_was(
     stopped = {
         event.trial_id
         for event in events
-        if isinstance(event, TrialEnded) and event.reason.startswith(STOPPED_BY_SCHEDULER.partition("{")[0])
+        if isinstance(event, TrialEnded) and event.cause is Cause.STOPPED_BY_SCHEDULER
     }
     assert len(stopped) > 8
     assert any(isinstance(event, TrialEnded) and event.status is Status.FAILED for event in events)
@@ -178,7 +179,11 @@ def test_a_trial_that_is_not_good_enough_at_its_rung_is_stopped() -> None:
         [WorkerLost(trial_id="0000", reason="killed"), TrialStarted(trial_id="0000"), reported(0, 0.1)],
         [reported(0, 0.95)],
         [reported(2, 0.0)],
-        [TrialEnded(trial_id="0002", status=Status.INTERRUPTED, reason="", resumable=True)],
+        [
+            TrialEnded(
+                trial_id="0002", status=Status.INTERRUPTED, cause=Cause.RUN_ENDED, reason="", resumable=True
+            )
+        ],
         [RunEnded(ending=Ending.INTERRUPTED)],
     ],
 )

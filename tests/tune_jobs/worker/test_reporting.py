@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from tune_jobs.record.events import Cause
 from tune_jobs.trainers.errors import Diverged
+from tune_jobs.trainers.interface import StopReason
 from tune_jobs.trainers.settings import ScoreSettings
 from tune_jobs.worker.reporting import SCORE, TIME, Report, Reporter, failure_reason
 
@@ -39,7 +41,7 @@ def test_every_epoch_travels_once(reporter: Reporter, sent: list[dict[str, Any]]
     reporter.add(epochs[3:4])
     reporter.send(rung=True)
     reporter.add(epochs[4:])
-    reporter.end("all epochs are done", full_length=True)
+    reporter.end(Cause.MAX_EPOCHS)
     assert [list(report.results) for report in reports(sent)] == [epochs[:1], epochs[1:4], epochs[4:]]
     assert [report.epoch for report in reports(sent)] == [1, 4, 5]
 
@@ -94,14 +96,10 @@ def test_a_checkpoint_is_named_in_the_next_report_alone(
 
 def test_the_end_is_told_with_its_reason(reporter: Reporter, sent: list[dict[str, Any]]) -> None:
     reporter.add([epoch(1, 0.5)])
-    reporter.end("no improvement", full_length=False)
+    reporter.end(Cause.PATIENCE)
     (report,) = reports(sent)
-    assert (report.outcome, report.full_length, report.failure, report.done) == (
-        "no improvement",
-        False,
-        None,
-        True,
-    )
+    assert (report.cause, report.reason) == (Cause.PATIENCE, StopReason.PATIENCE.sentence)
+    assert (report.failed, report.done) == (False, True)
     assert sent[0]["done"] is True
 
 
@@ -118,17 +116,17 @@ def test_a_failure_is_told_in_one_line_with_its_traceback_and_the_last_epochs(
     except Diverged as error:
         reporter.fail(error)
     (report,) = reports(sent)
-    assert report.failure == "the loss is nan at epoch 2"
+    assert (report.cause, report.reason) == (Cause.DIVERGED, "the loss is nan at epoch 2")
     assert "Traceback" in report.details
     assert "raise Diverged" in report.details
-    assert (report.epoch, len(report.results), report.done, report.outcome) == (2, 2, True, None)
+    assert (report.epoch, len(report.results), report.done, report.failed) == (2, 2, True, True)
 
 
 def test_a_failure_before_the_first_epoch_is_told_too(reporter: Reporter, sent: list[dict[str, Any]]) -> None:
     reporter.fail(ValueError("no such layer"))
     (report,) = reports(sent)
     assert (report.epoch, report.results, report.score) == (0, (), None)
-    assert report.failure == "ValueError: no such layer"
+    assert (report.cause, report.reason) == (Cause.TRAINING_FAILED, "ValueError: no such layer")
 
 
 @pytest.mark.parametrize(

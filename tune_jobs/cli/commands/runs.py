@@ -11,7 +11,8 @@ from tune_jobs.cli.summary import print_run
 from tune_jobs.cli.tables import runs_display, trial_display
 from tune_jobs.errors import RunFolderError
 from tune_jobs.location import Location, is_uri
-from tune_jobs.remote.working_copy import open_folder, pull_all
+from tune_jobs.record.journal import refuse_later_version
+from tune_jobs.remote.working_copy import address_text, open_folder, pull_all
 from tune_jobs.report.writing import write_report
 from tune_jobs.results import open_run
 
@@ -63,11 +64,13 @@ def _list(options: argparse.Namespace, rest: list[str], console: Console) -> Non
         raise RunFolderError(
             f"{folder}: no such folder; runs are kept in the folder that `storage:` of a job names"
         )
-    runs = runs_display(folder)
+    runs, refused = runs_display(folder)
     if runs.row_count:
         console.print(runs)
     else:
         console.print(f"no runs in {place}", markup=False)
+    for reason in refused:
+        console.print(address_text(reason), style="red", markup=False)
 
 
 def _copies(uri: str) -> Path:
@@ -96,7 +99,9 @@ def _report(options: argparse.Namespace, rest: list[str], console: Console) -> N
 def _dashboard(options: argparse.Namespace, rest: list[str], console: Console) -> None:
     from tune_jobs.tracking.optuna_dashboard import HOST, PAGE, study_server  # noqa: PLC0415 (imports Optuna)
 
-    with study_server(open_folder(options.run), options.port) as server:
+    folder = open_folder(options.run)
+    refuse_later_version(folder.journal)
+    with study_server(folder, options.port) as server:
         console.print(f"dashboard: http://{HOST}:{server.server_port}{PAGE}", markup=False)
         console.print("Ctrl-C ends it; the run is not touched", style="dim")
         with suppress(KeyboardInterrupt):

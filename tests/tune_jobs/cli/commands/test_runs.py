@@ -14,6 +14,7 @@ from tune_jobs.driver.preparation import make_folder, prepare, run_started, tria
 from tune_jobs.holdout.ledger import read_ledger
 from tune_jobs.job.job import Job
 from tune_jobs.record.events import (
+    Cause,
     CheckpointWritten,
     Ending,
     EpochsReported,
@@ -176,7 +177,12 @@ def trained_run(make_sections: Callable[..., dict[str, Any]], tmp_path: Path) ->
             journal.append(EpochsReported(trial_id=trial_id, results=results, worker="here:1"))
             journal.append(CheckpointWritten(trial_id=trial_id, epoch=2, file=f"checkpoints/{file}"))
             journal.append(
-                TrialEnded(trial_id=trial_id, status=Status.COMPLETED, reason="all epochs are done")
+                TrialEnded(
+                    trial_id=trial_id,
+                    status=Status.COMPLETED,
+                    cause=Cause.MAX_EPOCHS,
+                    reason="all epochs are done",
+                )
             )
         conclude(LiveRun(folder, journal, record), Ending.ALL_TRIALS)
     return folder

@@ -1,0 +1,49 @@
+"""Lines of a journal as a later version of tune-jobs might write them: sound, and unknown to this one."""
+
+import json
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tune_jobs.record.events import FORMAT
+
+SAID = "was written by a later version of tune-jobs"
+"""What each command says of such a journal."""
+
+LATER: Mapping[str, Mapping[str, Any]] = {
+    "an unknown event": {"type": "finalists_chosen", "time": 1.0, "finalists": ["0000"]},
+    "an unknown field": {"type": "run_ended", "time": 1.0, "ending": "all_trials", "finalists": 3},
+    "an unknown ending": {"type": "run_ended", "time": 1.0, "ending": "budget"},
+    "an unknown cause": {
+        "type": "trial_ended", "time": 1.0, "trial_id": "0000", "status": "failed", "cause": "budget", "reason": "",
+    },
+    "a higher format": {
+        "type": "run_resumed", "time": 1.0, "trials": 3, "versions": {"tune-jobs": "9.1.0"}, "format": FORMAT + 1,
+    },
+}  # fmt: skip
+PLACES = ("last", "in the middle", "behind a damaged line", "unfinished")
+"""Where such a line may stand."""
+
+
+def line_of(content: Mapping[str, Any]) -> bytes:
+    """A sound line of a journal."""
+    text = json.dumps(content, separators=(",", ":")).encode()
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def write_later(journal: Path, content: Mapping[str, Any], place: str = "last") -> int:
+    """Add a line to the journal; returns its number, from 1."""
+    lines = journal.read_bytes().splitlines(keepends=True)
+    line = line_of(content)
+    match place:
+        case "last":
+            number, lines = len(lines) + 1, [*lines, line]
+        case "in the middle":
+            number, lines = 4, [*lines[:3], line, *lines[3:]]
+        case "behind a damaged line":
+            number, lines = 5, [*lines[:3], lines[3][:-2] + b"?\n", line, *lines[4:]]
+        case "unfinished":
+            number, lines = len(lines) + 1, [*lines, line[:-1]]
+    journal.write_bytes(b"".join(lines))
+    return number
