@@ -19,7 +19,8 @@ from tune_jobs.record.events import Event, RunEnded, RunResumed, RunStarted, Win
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import UnknownLine, parse_line, read_journal, refuse_later_version
 from tune_jobs.record.reading import job_of
-from tune_jobs.remote.working_copy import at_work, kept_up_to_date
+from tune_jobs.remote.following import kept_up_to_date
+from tune_jobs.remote.working_copy import at_work
 from tune_jobs.text import duration_text
 
 SECONDS_BETWEEN_READS = 0.5

@@ -13,7 +13,7 @@ from tune_jobs.remote.working_copy import HERE
 
 SECONDS_UNTOLD = 10.0
 """Outages that last fewer seconds are not reported."""
-SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BETWEEN_CHECKS = 1.0
 """Seconds between two looks whether an outage has become long enough to be reported."""
 _LOG = logging.getLogger(__name__)
 
@@ -78,5 +78,5 @@ class Outage:
 
     def _watch(self) -> None:
         self.look()
-        while not self._over.wait(SECONDS_BETWEEN_LOOKS):
+        while not self._over.wait(SECONDS_BETWEEN_CHECKS):
             self.look()

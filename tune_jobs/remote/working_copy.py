@@ -1,55 +1,51 @@
-"""The copy of a run on this machine's disk, where the run itself is kept in an object store.
+"""The copy, on this machine's disk, of a run that is kept in an object store.
 
-The driver, and every command that reads, works on such a copy as on any run folder; what is here makes it and
-brings it up to date. Checkpoints stay in the store. All copies of one place lie in one folder, which names it.
+The driver, and every command that reads, works on such a copy as on any run folder. This module makes copies and
+brings them up to date. Checkpoints stay in the store. All copies of one place lie in one folder, which names the
+place.
 """
 
 import fcntl
 import hashlib
 import os
 import re
-import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tune_jobs.errors import RunFolderError, TuneJobsError
+from tune_jobs.errors import RunFolderError
 from tune_jobs.location import PLACE_FILE, Location, is_uri, location_of
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import in_use
-from tune_jobs.remote import claims as openings
-from tune_jobs.remote import lease, segments
+from tune_jobs.remote import claims, lease, segments
 from tune_jobs.remote.servers import server_of
 from tune_jobs.remote.store import Store, Stored, StoreError
 
 CACHE_VARIABLE = "TUNE_JOBS_CACHE"
-"""Of the environment: the folder of all copies, in place of `~/.cache/tune-jobs`."""
-SECONDS_BETWEEN_DOWNLOADS = 1.0
-"""How often a run that is watched from afar is looked at."""
-SECONDS_BETWEEN_FILES = 30.0
-"""How often all its files are; its journal alone tells how it goes on."""
+"""Environment variable: the folder of all copies, in place of `~/.cache/tune-jobs`."""
 HERE = "on this machine, in "
-"""Stands before the path of a copy where the copy is meant, and not the run."""
-_NOT_COPIED = ("checkpoints/", f"{segments.FOLDER}/", f"{lease.FOLDER}/", f"{openings.FOLDER}/", "ray/")
+"""Words before the path of a copy in a message that means the copy, and not the run."""
+_NOT_COPIED = ("checkpoints/", f"{segments.FOLDER}/", f"{lease.FOLDER}/", f"{claims.FOLDER}/", "ray/")
+"""Beginnings of the names of objects that no copy has."""
 HOLDS_ROWS = ("holdout/rows.npz", "submitted/")
-"""Objects with test rows: for those who go on with the run, or open them, alone."""
+"""Objects with test rows: only commands that continue the run, or open the holdout, copy them."""
 DASHBOARDS = ("wandb/", "tensorboard/")
+"""Objects that only commands that continue the run need."""
 
 
 def cache() -> Path:
-    """The folder of all copies."""
+    """Return the folder of all copies."""
     named = os.environ.get(CACHE_VARIABLE)
     general = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(named or Path(general, "tune-jobs")).absolute().resolve()
 
 
 def copies_folder(place: Location) -> Path:
-    """The folder for the copies of all runs at `place`, which is made, for its owner alone.
+    """Make the folder for the copies of all runs at `place`, which its owner alone can read.
 
     Raises:
-        RunFolderError: it cannot be made.
+        RunFolderError: The folder cannot be made.
     """
     key = hashlib.sha256(f"{server_of(place)} {place}".encode()).hexdigest()[:16]
     home = cache() / key
@@ -68,20 +64,20 @@ def copies_folder(place: Location) -> Path:
 
 
 def storage_folder(storage: str) -> Path:
-    """The folder that the run folders of a job's `storage` are made in: itself, or that of the copies."""
+    """Return the folder for run folders of a job's `storage`: itself, or the folder of the copies."""
     return copies_folder(Location.parse(storage)) if is_uri(storage) else Path(storage)
 
 
 def checkpoints_of(folder: RunFolder) -> Path | Location:
-    """Where workers write the checkpoints of a run to."""
+    """Return where workers write the checkpoints of a run."""
     place = location_of(folder.path)
     return folder.checkpoints if place is None else place / folder.checkpoints.name
 
 
 def address_text(text: str) -> str:
-    """`text` with the places that runs are kept at for the paths of their copies, unless those are meant."""
+    """Return `text` with the places of runs instead of the paths of their copies; paths after `HERE` stay."""
     return re.sub(
-        f"(?<!{HERE})" + re.escape(f"{cache()}{os.sep}") + r"[0-9a-f]{16}(?![0-9a-f])", _shown_home, text
+        f"(?<!{HERE})" + re.escape(f"{cache()}{os.sep}") + r"[0-9a-f]{16}(?![0-9a-f])", _address_of_home, text
     )
 
 
@@ -102,23 +98,23 @@ def open_folder(address: str | Path) -> RunFolder:
 
 
 def pull(place: Location, *, without: tuple[str, ...] = HOLDS_ROWS + DASHBOARDS) -> RunFolder:
-    """This machine's copy of the run at `place`, up to date.
+    """Return this machine's copy of the run at `place`, up to date.
 
-    A copy that a process of this machine is at work on is left as it is, since it is ahead of the store. So is
-    what an earlier process did not come to send; that of a run which has gone on elsewhere since is set aside.
+    A copy that a process of this machine works on stays as it is, since it is ahead of the store. What an earlier
+    process could not send any more stays too; if the run was continued elsewhere since, it is set aside.
 
     Args:
-        place: the run's.
-        without: what the names of objects begin with that are left out, beside checkpoints; by default what only those
-            who go on with the run have use for.
+        place: Of the run.
+        without: Beginnings of the names of objects that are left out, beside checkpoints. By default, objects that
+            only commands that continue the run need.
 
     Raises:
-        RunFolderError: there is no run, or the store cannot be asked.
-        DamagedRun: an object of the journal is missing.
+        RunFolderError: There is no run, or the store cannot be reached.
+        DamagedRun: An object of the journal is missing.
     """
     folder = RunFolder(copies_folder(place.parent) / place.name)
     try:
-        with _alone(folder):
+        with alone(folder):
             if not (folder.is_run and in_use(folder.journal)):
                 _update(folder, Store(place), without)
     except StoreError as error:
@@ -128,16 +124,16 @@ def pull(place: Location, *, without: tuple[str, ...] = HOLDS_ROWS + DASHBOARDS)
 
 
 def complete(folder: RunFolder, *, without: tuple[str, ...] = ()) -> None:
-    """Brings all of `folder` but that up to date, if it is a copy; see `pull`."""
+    """Bring `folder` up to date, if it is a copy; see `pull` for `without`."""
     if (place := location_of(folder.path)) is not None:
         pull(place, without=without)
 
 
 def pull_all(place: Location) -> Path:
-    """Copies of all runs at `place`; returns the folder that they are in.
+    """Copy all runs at `place`; return the folder of the copies.
 
     Raises:
-        RunFolderError: the store cannot be asked.
+        RunFolderError: The store cannot be reached.
     """
     home = copies_folder(place)
     try:
@@ -150,7 +146,7 @@ def pull_all(place: Location) -> Path:
 
 
 def at_work(folder: RunFolder) -> bool:
-    """Is a process at work on the run, here or, for one in an object store, on any machine?"""
+    """Return whether a process works on the run: on this machine or, for a run in an object store, on any."""
     if in_use(folder.journal):
         return True
     place = location_of(folder.path)
@@ -158,75 +154,8 @@ def at_work(folder: RunFolder) -> bool:
         return False
     try:
         return bool(lease.holders(Store(place)))
-    except StoreError:  # nobody can tell
+    except StoreError:  # unknown
         return True
-
-
-@contextmanager
-def kept_up_to_date(folder: RunFolder) -> Iterator[None]:
-    """Has a copy follow its run while somebody looks at it: the journal at each look, all else now and then.
-
-    Whoever has looked to the end has all.
-    """
-    place = location_of(folder.path)
-    if place is None:
-        yield
-        return
-    over = threading.Event()
-    follower = CopyFollower(folder, Store(place))
-
-    def follow() -> None:
-        due = time.monotonic() + SECONDS_BETWEEN_FILES
-        while not over.wait(SECONDS_BETWEEN_DOWNLOADS):
-            with suppress(TuneJobsError, OSError):  # the next look may succeed
-                follower.look()
-                if time.monotonic() > due:
-                    pull(place)
-                    due = time.monotonic() + SECONDS_BETWEEN_FILES
-
-    thread = threading.Thread(target=follow, name="copy of the run")
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-    with suppress(TuneJobsError, OSError):  # what is there is shown
-        pull(place)
-
-
-class CopyFollower:
-    """Brings the journal of a copy up to date, again and again, and reads no more of it than what may be new.
-
-    Args:
-        folder: the copy.
-        store: of the run.
-    """
-
-    def __init__(self, folder: RunFolder, store: Store) -> None:
-        self._folder, self._store = folder, store
-        self._known: Sequence[segments.Piece] = ()
-        """What the copy holds, as far as this object has seen to it."""
-
-    def look(self) -> None:
-        """A piece that grew is read from its beginning, and compared with what the copy has of it.
-
-        Raises:
-            DamagedRun: an object of the journal is missing.
-            StoreError: the store cannot be asked.
-        """
-        journal = self._folder.journal
-        with _alone(self._folder):
-            if in_use(journal):
-                return
-            now = segments.pieces(segments.segments(self._store))
-            start = segments.first_change(self._known, now)
-            if start is None:
-                return
-            if start > journal.stat().st_size:  # it was cut meanwhile
-                start = 0
-            _update_journal(journal, segments.read_pieces(self._store, now, start), start)
-            self._known = now
 
 
 def _update(folder: RunFolder, store: Store, without: tuple[str, ...]) -> None:
@@ -241,17 +170,18 @@ def _update(folder: RunFolder, store: Store, without: tuple[str, ...]) -> None:
     for path in (folder.path, folder.journal.parent, folder.checkpoints, folder.ray):
         path.mkdir(parents=True, exist_ok=True)
     folder.holdout.mkdir(mode=0o700, exist_ok=True)
-    ahead = _update_journal(folder.journal, journal)
+    ahead = update_journal(folder.journal, journal)
     for one in stored:
-        if not one.name.startswith((*_NOT_COPIED, *without, ".")) and one.name != openings.LEDGER:
+        if not one.name.startswith((*_NOT_COPIED, *without, ".")) and one.name != claims.LEDGER:
             _update_file(folder.path / one.name, one, store, keep=ahead)
-    openings.update_ledger(folder.path, store, [one.name for one in stored])
+    claims.update_ledger(folder.path, store, [one.name for one in stored])
 
 
-def _update_journal(path: Path, kept: bytes, start: int = 0) -> bool:
-    """Has the file hold, from byte `start` on, what the store does; where it holds more, it stays, and that is told.
+def update_journal(path: Path, kept: bytes, start: int = 0) -> bool:
+    """Update the journal's file from byte `start` to the store's content; return whether the file has more.
 
-    Whoever wants to go on with the run has to wait for no more than the writing itself.
+    Extra content of the file is kept. The file is locked only while it is written, so a process that wants to
+    continue the run hardly waits.
     """
     with path.open("a+b") as file:
         file.seek(start)
@@ -279,7 +209,7 @@ def _update_journal(path: Path, kept: bytes, start: int = 0) -> bool:
 
 
 def _whole_lines_in_common(one: bytes, other: bytes) -> int:
-    """Bytes of the lines at the start that are the same."""
+    """The number of bytes in the equal lines at the start of both."""
     same = 0
     for line, other_line in zip(one.splitlines(keepends=True), other.splitlines(keepends=True), strict=False):
         if line != other_line:
@@ -289,7 +219,7 @@ def _whole_lines_in_common(one: bytes, other: bytes) -> int:
 
 
 def _update_file(path: Path, one: Stored, store: Store, *, keep: bool) -> None:
-    """Has `path` be the object, unless it is or, with `keep`, is there at all."""
+    """Copy the object to `path`, unless the file is the same or, with `keep`, exists at all."""
     with suppress(FileNotFoundError):
         status = path.stat()
         if keep or (status.st_size == one.size and status.st_mtime >= one.modified):
@@ -309,14 +239,14 @@ def _update_file(path: Path, one: Stored, store: Store, *, keep: bool) -> None:
 
 
 @contextmanager
-def _alone(folder: RunFolder) -> Iterator[None]:
-    """One process, and one thread, at a time brings a copy up to date."""
+def alone(folder: RunFolder) -> Iterator[None]:
+    """Let one process, and one thread, at a time bring a copy up to date."""
     with (folder.path.parent / f".{folder.name}.lock").open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def _shown_home(found: "re.Match[str]") -> str:
+def _address_of_home(found: "re.Match[str]") -> str:
     try:
         return (Path(found[0]) / PLACE_FILE).read_text(encoding="utf-8")
     except OSError:

@@ -15,17 +15,15 @@ from tune_jobs.errors import RunFolderError
 from tune_jobs.location import Location, location_of
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal, in_use, read_journal
-from tune_jobs.remote import segments, working_copy
+from tune_jobs.remote import working_copy
 from tune_jobs.remote.mirror import mirrored
-from tune_jobs.remote.segments import read_from, replace_journal
+from tune_jobs.remote.segments import read_from
 from tune_jobs.remote.store import Store
 from tune_jobs.remote.working_copy import (
-    CopyFollower,
     address_text,
     at_work,
     checkpoints_of,
     copies_folder,
-    kept_up_to_date,
     open_folder,
     pull,
     pull_all,
@@ -159,71 +157,6 @@ def test_who_looks_with_a_clock_of_its_own_time_sees_that_the_run_lives(
             assert "its process was killed" not in write_report(there.path).read_text()
     with machine("second"):
         assert not open_run(str(s3 / copy.name)).in_progress
-
-
-def test_who_watches_sees_the_run_grow(copy: RunFolder, s3: Location, machine: Machine) -> None:
-    with machine("second"):
-        there = pull(s3 / copy.name)
-        with Journal(copy.journal) as journal, mirrored(copy, journal), kept_up_to_date(there):
-            journal.append(created(2))
-            while len(read_journal(there.journal)) < len(read_journal(copy.journal)):
-                pass
-
-
-def test_who_watches_reads_no_more_than_what_is_new(
-    copy: RunFolder, s3: Location, machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(segments, "SEGMENT_BYTES", 1)
-    asked: list[str] = []
-    get, objects = Store.get, Store.objects
-
-    with machine("second"):
-        there = pull(s3 / copy.name)
-        follower = CopyFollower(there, Store(s3 / copy.name))
-        follower.look()
-
-        def grow(*numbers: int) -> None:
-            """Each event is an object of its own."""
-            with Journal(copy.journal) as journal:
-                for number in numbers:
-                    with mirrored(copy, journal):
-                        journal.append(created(number))
-
-        def looked() -> list[str]:
-            asked.clear()
-            with monkeypatch.context() as patch:
-                patch.setattr(Store, "get", lambda self, name: (asked.append(name), get(self, name))[1])
-                patch.setattr(
-                    Store, "objects", lambda self, under="": (asked.append(under), objects(self, under))[1]
-                )
-                follower.look()
-            assert there.journal.read_bytes() == copy.journal.read_bytes()
-            return asked
-
-        assert looked() == ["journal"]
-        before = copy.journal.stat().st_size
-        grow(2)
-        assert looked() == ["journal", segments.segment_name(2, before)]
-        grow(3, 4)
-        assert len(looked()) == 3
-        there.journal.write_bytes(there.journal.read_bytes()[:before])  # as `repair --cut` may, in between
-        grow(5)
-        assert len(looked()) > 4, "all is read"
-        then = there.journal.read_bytes()
-        replace_journal(Store(s3 / copy.name), then[:before])
-        copy.journal.write_bytes(then[:before])
-        grow(6)
-        looked()
-        (aside,) = there.journal.parent.glob("*elsewhere*")
-        assert aside.read_bytes() == then
-
-
-def test_who_has_watched_to_the_end_has_all_files(copy: RunFolder, s3: Location, machine: Machine) -> None:
-    with machine("second"):
-        there = pull(s3 / copy.name)
-        with kept_up_to_date(there):
-            Store(s3 / copy.name).put("report.html", b"new")
-        assert there.report.read_bytes() == b"new"
 
 
 def test_who_only_reads_does_not_look_like_a_process_at_work(
