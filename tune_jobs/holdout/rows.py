@@ -106,7 +106,7 @@ def unseal(
 
 
 def _read_rows(path: Path) -> "Rows":
-    from tune_jobs.trainers.data import Rows  # noqa: PLC0415
+    from tune_jobs.trainers.data import Rows  # noqa: PLC0415 (imports pyarrow)
 
     try:
         _verify(path)

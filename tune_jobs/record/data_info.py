@@ -1,4 +1,4 @@
-"""`data.json` of a run: how rows are encoded, with a checksum, since one changed digit would spoil every row."""
+"""`data.json` of a run: how rows are encoded. It has a checksum, since one changed digit would spoil every row."""
 
 import json
 import zlib
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
     from tune_jobs.trainers.data import DataInfo
 
 CHECKSUM = "checksum"
-"""Key of the CRC-32 of all else, as compact JSON with sorted keys."""
+"""Key of the checksum: the CRC-32 of all else, as compact JSON with sorted keys."""
 
 
 def write_info(info: "DataInfo", path: Path) -> None:
-    """Writes `info` in one step."""
+    """Write `info` in one step."""
     mapping = info.to_mapping()
     with replacing(path) as file:
         file.write(json.dumps({**mapping, CHECKSUM: _sum(mapping)}, indent=1).encode())
 
 
 def read_info(path: Path) -> "DataInfo":
-    """What `write_info` wrote.
+    """Read what `write_info` wrote.
 
     Raises:
-        DamagedRun: the file is missing or damaged.
+        DamagedRun: The file is missing or damaged.
     """
     from tune_jobs.trainers.data import DataInfo  # noqa: PLC0415 (imports pyarrow)
 
@@ -41,7 +41,7 @@ def read_info(path: Path) -> "DataInfo":
 
 
 def _checked(mapping: dict[str, Any]) -> dict[str, Any]:
-    """`mapping` without its checksum; files of the first version have none."""
+    """Return `mapping` without its checksum; a file without one is taken as it is."""
     checksum = mapping.pop(CHECKSUM, None)
     if checksum not in {None, _sum(mapping)}:
         raise ValueError("it does not match its checksum")

@@ -1,4 +1,4 @@
-"""Where everything of a run lies: one object names every path of the run folder."""
+"""The run folder: one object names every path of a run, and makes or opens the folder."""
 
 import os
 import re
@@ -17,8 +17,9 @@ from tune_jobs.files import probe_writable, reason_of
 from tune_jobs.location import location_of
 
 CHECKPOINT_SUFFIX = ".pt"
+"""Suffix of the names of all checkpoints."""
 _RUN = re.compile(r".+-\d{8}T\d{6}Z-[a-z]{4}")
-"""What `new_run_name` makes."""
+"""Names that `new_run_name` makes."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,10 @@ class RunFolder:
 
     @classmethod
     def create(cls, storage: Path, name: str) -> Self:
-        """A new folder `<name>-<UTC time>-<4 letters>` in `storage`, which is made where it is missing.
+        """Make a new folder `<name>-<UTC time>-<4 letters>` in `storage`, which is made if it is missing.
 
         Raises:
-            RunFolderError: the folder cannot be made or written to; nothing of it stays.
+            RunFolderError: The folder cannot be made or written to; nothing of it stays.
         """
         with cls.making(storage, name) as folder:
             return folder
@@ -40,17 +41,18 @@ class RunFolder:
     @classmethod
     @contextmanager
     def making(cls, storage: Path, name: str, run: str | None = None) -> Iterator[Self]:
-        """A new folder to be filled in the block; where that fails, nothing of it stays.
+        """Make a new folder that the block fills; if the block fails, nothing of the folder stays.
 
-        What it is to hold may be large, so that there is a write test before and after.
+        The content may be large, so the disk is probed before and after.
 
         Args:
-            storage: is made where it is missing.
-            name: of the job.
-            run: name of the folder; None makes one up.
+            storage: Where the folder is made; it is made if it is missing.
+            name: Of the job.
+            run: Name of the folder; None makes one up.
 
         Raises:
-            RunFolderError: the folder is there, cannot be made or written to; so is any `OSError` of the block.
+            RunFolderError: The folder exists, or cannot be made or written to. An `OSError` of the block counts as
+                such too.
         """
         storage = storage.resolve()
         folder = cls(storage / (run or new_run_name(name)))
@@ -68,7 +70,9 @@ class RunFolder:
             yield folder
             probe_writable(folder.path)
         except BaseException as error:
-            reason = reason_of(error, storage) if isinstance(error, OSError) else ""  # before it is tidied up
+            reason = (
+                reason_of(error, storage) if isinstance(error, OSError) else ""
+            )  # before the disk is tidied up
             shutil.rmtree(folder.path, ignore_errors=True)
             for path in made:
                 with suppress(OSError):  # another run may use it by now
@@ -82,7 +86,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """The run folder at `path`; see `remote.working_copy.open_folder` for the address of a run in a store.
+        """Open the run folder at `path`. For the address of a run in a store see `remote.working_copy.open_folder`.
 
         Raises:
             RunFolderError: There is no folder, or it is not that of a run.
@@ -109,7 +113,7 @@ class RunFolder:
 
     @property
     def address(self) -> str:
-        """Where the run is kept: this folder, or `s3://bucket/prefix/run`, of which it is a copy."""
+        """Where the run is kept: this folder, or `s3://bucket/prefix/run` if this folder is a copy."""
         return str(location_of(self.path) or self.path)
 
     @property
@@ -170,12 +174,12 @@ class RunFolder:
 
     @property
     def submitted(self) -> Path:
-        """What came with a run that was submitted: its job, data file and modules; for the driver alone."""
+        """All that came with a submitted run: its job, data file and modules. Only the driver may read it."""
         return self.path / "submitted"
 
     @property
     def modules(self) -> Path:
-        """The modules alone of a run that was submitted: what its trials import, and who reads the run."""
+        """The modules alone of a submitted run: its trials import them, and so does code that reads the run."""
         return self.path / "modules"
 
     @property
@@ -193,12 +197,12 @@ class RunFolder:
         return self.path / "ray"
 
     def relative(self, path: Path) -> str:
-        """`path` as it is written in the run's own files, so that the folder can be moved."""
+        """Return `path` as the run's own files hold it: relative, since the folder may be moved."""
         return path.resolve().relative_to(self.path).as_posix()
 
 
 def new_run_name(name: str) -> str:
-    """`<name>-<UTC time>-<4 letters>`, for a run of the job of that name."""
+    """Make a name for a run of the job `name`: `<name>-<UTC time>-<4 letters>`."""
     time = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     letters = "".join(secrets.choice(string.ascii_lowercase) for _ in range(4))
     return f"{name}-{time}-{letters}"

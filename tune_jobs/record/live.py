@@ -1,4 +1,4 @@
-"""A run in progress, as the process sees it that writes its journal."""
+"""A run in progress, as the process that writes its journal sees it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

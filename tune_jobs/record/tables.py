@@ -1,4 +1,4 @@
-"""The tables of a run, one row a trial and one row an epoch, made from its records."""
+"""The tables of a run, made from its record: one row per trial, and one row per trial and epoch."""
 
 import json
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ _EPOCH_COLUMNS = (("trial_id", pa.string()), ("epoch", pa.int64()))
 
 
 def trials_table(record: RunRecord) -> pa.Table:
-    """One row a trial, in the order of creation; `config.<name>` is null where a parameter was not active."""
+    """Make one row per trial, in the order of creation; `config.<name>` is null if the parameter was not active."""
     rows = []
     for trial in record.trials.values():
         best = record.best(trial.trial_id)
@@ -49,7 +49,7 @@ def trials_table(record: RunRecord) -> pa.Table:
 
 
 def epochs_table(record: RunRecord) -> pa.Table:
-    """One row a trial and epoch: losses, metrics on validation rows, learning rate, seconds."""
+    """Make one row per trial and epoch: losses, metrics on validation rows, learning rate, seconds."""
     rows = [
         {"trial_id": trial.trial_id, **trial.epochs[epoch]}
         for trial in record.trials.values()
@@ -59,7 +59,7 @@ def epochs_table(record: RunRecord) -> pa.Table:
 
 
 def write_tables(record: RunRecord, folder: RunFolder) -> None:
-    """Writes both tables, each in one step and with checksums of its pages."""
+    """Write both tables, each in one step and with checksums of its pages."""
     _write(trials_table(record), folder.trials)
     _write(epochs_table(record), folder.epochs)
 
@@ -76,7 +76,7 @@ def _table(rows: list[dict[str, Any]], fixed: Iterable[tuple[str, pa.DataType]])
 
 
 def _column(values: list[Any], type_: pa.DataType | None) -> "pa.Array[Any]":
-    """An array of `values`; those of several types, such as 64 and `full`, or of no Arrow type become text."""
+    """An array of `values`. Values of several types, such as 64 and `full`, or of no Arrow type become text."""
     present = [value for value in values if value is not None]
     kinds = {type(value) for value in present}
     wide = any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in present)

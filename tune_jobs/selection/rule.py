@@ -1,4 +1,4 @@
-"""Which trial wins: one rule, applied to the journal's records, by validation alone."""
+"""The one rule that chooses the winner: by validation alone, from the record of the run."""
 
 import json
 from collections import Counter
@@ -20,14 +20,14 @@ RULE = (
 
 @dataclass(frozen=True)
 class Candidate:
-    """A trial that may win, and the epoch that it is judged by."""
+    """A trial that may win, and the epoch that gives its score."""
 
     trial: TrialRecord
     best: BestEpoch
 
 
 def rank(record: RunRecord) -> list[Candidate]:
-    """All trials that may win, best first."""
+    """List all trials that may win, best first."""
     candidates = [
         Candidate(trial, best)
         for trial in record.trials.values()
@@ -39,13 +39,13 @@ def rank(record: RunRecord) -> list[Candidate]:
 
 
 def select_winner(record: RunRecord) -> Candidate | None:
-    """The winner, or None where no trial succeeded."""
+    """Choose the winner; None if no trial succeeded."""
     ranked = rank(record)
     return ranked[0] if ranked else None
 
 
 def winner_mapping(winner: Candidate) -> dict[str, Any]:
-    """The winner as it stands in `selection.json`."""
+    """Return the winner as `selection.json` holds it."""
     return {
         "trial_id": winner.trial.trial_id,
         "number": winner.trial.number,
@@ -57,7 +57,7 @@ def winner_mapping(winner: Candidate) -> dict[str, Any]:
 
 
 def write_selection(record: RunRecord, winner: Candidate | None, folder: RunFolder) -> None:
-    """Writes the rule, its outcome and all that it rests on to `selection.json`."""
+    """Write the rule, its outcome and all that it rests on to `selection.json`."""
     started = record.started
     selection = {
         "rule": {"metric": record.score.metric, "mode": record.score.mode, "text": RULE},
@@ -73,11 +73,11 @@ def write_selection(record: RunRecord, winner: Candidate | None, folder: RunFold
 
 
 def read_selection(record: RunRecord, folder: RunFolder) -> dict[str, Any] | None:
-    """The winner in `selection.json`; None where no trial succeeded.
+    """Read the winner from `selection.json`; None if no trial succeeded.
 
     Raises:
-        RunFolderError: the run has not ended.
-        DamagedRun: the file is damaged, or does not say what follows from the journal.
+        RunFolderError: The run has not ended.
+        DamagedRun: The file is damaged, or contradicts the journal.
     """
     if record.ended is None:
         raise RunFolderError(f"{folder.path}: the run has not ended, so nothing is selected yet")
