@@ -6,19 +6,20 @@ from pathlib import Path
 from typing import Self
 
 SCHEMES = ("s3", "gs")
+"""Beginnings of the addresses of object stores."""
 PLACE_FILE = ".place"
 """Name of the file beside the copies of runs that holds the place of the originals."""
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
 
 
 def is_uri(text: str | Path) -> bool:
-    """Is `text` meant as a place in an object store, whether it is a valid one or not?"""
+    """Return whether `text` means a place in an object store, valid or not."""
     return isinstance(text, str) and "://" in text
 
 
 @dataclass(frozen=True)
 class Location:
-    """A bucket, and what the names of all objects of ours begin with."""
+    """A bucket, and a beginning of the names of its objects."""
 
     scheme: str
     """`s3` or `gs`."""
@@ -28,10 +29,10 @@ class Location:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The place that `text` names.
+        """Read a place from its address.
 
         Raises:
-            ValueError: it names none; the message says what is valid.
+            ValueError: `text` is no valid address; the message says what is valid.
         """
         scheme, _, rest = text.partition("://")
         if scheme not in SCHEMES:
@@ -56,12 +57,12 @@ class Location:
 
     @property
     def name(self) -> str:
-        """The last part, which for a run is its name."""
+        """The last part; for a run, its name."""
         return self.path.rpartition("/")[2]
 
     @property
     def parent(self) -> "Location":
-        """The place that this one lies in; a bucket lies in itself."""
+        """The place that contains this one; a bucket contains itself."""
         return Location(self.scheme, self.bucket, self.prefix.rpartition("/")[0])
 
     def __truediv__(self, name: str) -> "Location":
@@ -72,7 +73,7 @@ class Location:
 
 
 def location_of(run: Path) -> Location | None:
-    """The place of the run that the folder `run` is a copy of; None if the folder is the run itself."""
+    """Return the place of the run that the folder `run` is a copy of; None if the folder is the run itself."""
     try:
         return Location.parse((run.parent / PLACE_FILE).read_text(encoding="utf-8")) / run.name
     except (OSError, ValueError):

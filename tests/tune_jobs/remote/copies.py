@@ -1,12 +1,14 @@
 """Runs in a store, made without Ray, and machines that differ by their folder of copies."""
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
+from tests.processes import PATIENCE
 from tests.tune_jobs.remote.object_stores import environment
 from tune_jobs.location import Location
 from tune_jobs.record.events import Event, TrialCreated
@@ -50,3 +52,11 @@ def append(folder: RunFolder, *events: Event) -> None:
     with Journal(folder.journal) as journal:
         for event in events:
             journal.append(event)
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    """Return once `what` holds; fail if it does not within a long time."""
+    until = time.monotonic() + PATIENCE
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.02)

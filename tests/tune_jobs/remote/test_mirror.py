@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.processes import PATIENCE
-from tests.tune_jobs.remote.copies import Machine, append, created, keep, machine, on_the_first
+from tests.tune_jobs.remote.copies import Machine, append, created, keep, machine, on_the_first, wait_for
 from tests.tune_jobs.remote.object_stores import Proxy
 from tune_jobs.errors import RunFolderError, StorageFailed
 from tune_jobs.location import Location
@@ -31,13 +31,6 @@ __all__ = ["machine", "on_the_first"]
 def copy(make_run: Callable[..., RunFolder], s3: Location) -> RunFolder:
     """This machine's copy of a run that goes on."""
     return keep(make_run([{"losses": [2.0]}], ending=None), s3)
-
-
-def wait_for(what: Callable[[], bool]) -> None:
-    until = time.monotonic() + PATIENCE
-    while not what():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 def test_a_run_in_a_folder_has_no_mirror(make_run: Callable[..., RunFolder]) -> None:
@@ -84,31 +77,6 @@ def test_events_and_calls_do_not_wait_for_a_file_that_takes_its_time(
         finally:
             go_on.set()
     assert store.get("wandb/large") == b"1"
-
-
-def test_no_file_in_the_store_knows_more_than_the_journal(
-    copy: RunFolder, s3: Location, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(mirror, "FILES_SECONDS", 0.0)
-    monkeypatch.setattr(mirror, "GROUP_SECONDS", 3600.0)
-    store = Store(s3 / copy.name)
-    seen: list[tuple[int, int]] = []
-    upload = Store.upload
-
-    def looked_at(self: Store, file: Path, name: str, size: int | None = None) -> None:
-        if name in ("a.txt", "b.txt"):
-            seen.append((int(file.read_text()), len(read_from(store))))
-        if name == "a.txt":  # while one file is sent the next one is written anew
-            journal.append(created(len(seen)))
-            (copy.path / "b.txt").write_text(str(journal.size))
-        upload(self, file, name, size)
-
-    with Journal(copy.journal) as journal, mirrored(copy, journal):
-        monkeypatch.setattr(Store, "upload", looked_at)
-        (copy.path / "b.txt").write_text("0")
-        (copy.path / "a.txt").write_text("0")
-        wait_for(lambda: bool(seen) and seen[-1][0] > 0)
-    assert all(has >= told for told, has in seen)
 
 
 @pytest.mark.parametrize("what", ["put", "upload"])
@@ -199,43 +167,6 @@ def test_at_the_end_the_store_has_all_or_it_is_said(
     with Journal(there.journal) as journal, mirrored(there, journal):
         pass
     assert read_from(Store(place)) == there.journal.read_bytes()
-
-
-def test_files_that_changed_are_sent_and_those_that_went_go(copy: RunFolder, s3: Location) -> None:
-    store = Store(s3 / copy.name)
-    with Journal(copy.journal) as journal, mirrored(copy, journal):
-        for name in (
-            "report.html",
-            "wandb/run-1/a.wandb",
-            ".hidden",
-            "x.tmp",
-            "study.log.lock",
-            "ray/x",
-            "checkpoints/0/x",
-            "submitted/.settings/x.tmp",
-            "submitted/words.lock",
-            "modules/package/words.lock",
-            "submitted/.rows.csv.12.tmp",
-            "modules/__pycache__/nets.pyc",
-        ):
-            (copy.path / name).parent.mkdir(parents=True, exist_ok=True)
-            (copy.path / name).write_text(name)
-        (copy.path / "wandb" / "latest-run").symlink_to("run-1")
-        (copy.path / "dangling.lock").symlink_to("nothing")
-    names = {one.name for one in store.objects()}
-    assert {"report.html", "wandb/run-1/a.wandb"} <= names
-    theirs = {name for name in names if name.startswith(("submitted/", "modules/"))}
-    assert theirs == {"submitted/.settings/x.tmp", "submitted/words.lock", "modules/package/words.lock"}
-    assert not [
-        n
-        for n in names - theirs
-        if "hidden" in n or "tmp" in n or "lock" in n or n.startswith(("ray", "checkp", "lease"))
-    ]
-    with Journal(copy.journal) as journal, mirrored(copy, journal):
-        copy.report.write_text("other")
-        (copy.path / "wandb/run-1/a.wandb").unlink()
-    assert store.get("report.html") == b"other"
-    assert "wandb/run-1/a.wandb" not in {one.name for one in store.objects()}
 
 
 def test_a_call_is_made_once_the_store_knows_why(copy: RunFolder, s3: Location) -> None:

@@ -4,13 +4,12 @@ import threading
 
 import pytest
 
+from tests.processes import PATIENCE
 from tune_jobs.remote import sender
 from tune_jobs.remote.sender import PeriodicSender
 from tune_jobs.remote.store import StoreError
 
 HOURS = 3600.0
-SOON = 60.0
-"""Seconds that a test waits for an event at most."""
 
 
 def never(error: Exception) -> None:
@@ -22,7 +21,7 @@ def test_it_sends_when_it_is_woken_and_once_more_when_it_ends() -> None:
     periodic = PeriodicSender("test", sent.release, HOURS, never)
     periodic.start()
     periodic.wake()
-    assert sent.acquire(timeout=SOON)
+    assert sent.acquire(timeout=PATIENCE)
     periodic.stop()
     periodic.join()
     assert sent.acquire(blocking=False)
@@ -33,7 +32,7 @@ def test_it_sends_again_and_again_without_being_woken() -> None:
     periodic = PeriodicSender("test", sent.release, 0.0, never)
     periodic.start()
     for _ in range(3):
-        assert sent.acquire(timeout=SOON)
+        assert sent.acquire(timeout=PATIENCE)
     periodic.stop()
     periodic.join()
 
@@ -50,7 +49,7 @@ def test_an_outage_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
     periodic = PeriodicSender("test", send, 0.0, never)
     periodic.start()
-    assert sent.wait(SOON)
+    assert sent.wait(PATIENCE)
     periodic.stop()
     periodic.join()
 
