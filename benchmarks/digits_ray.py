@@ -22,6 +22,7 @@ from tune_jobs.driver.preparation import prepare, threads_of
 from tune_jobs.job.job import Job
 from tune_jobs.search_spaces import Choice, Float, Int, SearchSpace
 from tune_jobs.trainers.data import TrainingData
+from tune_jobs.trainers.pytorch.kind import PyTorchKind
 from tune_jobs.worker.trial import TrialTask, make_trainer
 
 
@@ -121,9 +122,11 @@ class _Listener(tune.Callback):
 
 def _task(job: Job, folder: Path) -> TrialTask:
     """What `make_trainer` looks at, as a run of tune-jobs has it; there are no rungs nor checkpoints."""
+    kind = job.kind
+    assert isinstance(kind, PyTorchKind)
     return TrialTask(
-        model=job.model,
-        training=job.training,
+        model=kind.model,
+        training=kind.training,
         score=job.selection,
         seed=job.seed,
         rungs=(),

@@ -23,6 +23,7 @@ from tune_jobs.cli.main import make_parser
 from tune_jobs.driver.train_alone import split_configuration
 from tune_jobs.job.checks import check_configuration, check_surroundings
 from tune_jobs.job.file import apply_overrides, dump_yaml, parse_overrides, parse_yaml, read_yaml
+from tune_jobs.job.job import job_fields
 from tune_jobs.record.events import Status
 from tune_jobs.search_spaces import parsing
 from tune_jobs.trainers.data import SUFFIXES
@@ -88,7 +89,7 @@ def tables(page: Path) -> dict[str, list[Row]]:
 
 def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     """Dotted names of all keys of a settings class that hold a value; of optional sections both."""
-    for name, field in model.model_fields.items():
+    for name, field in (job_fields({}) if model is Job else model.model_fields).items():
         classes = [field.annotation, *get_args(field.annotation)]
         below = [c for c in classes if isinstance(c, type) and issubclass(c, BaseModel)]
         if not below or type(None) in classes:
@@ -237,7 +238,7 @@ def test_every_command_shown_exists_with_its_options(page: Path) -> None:
         if name == "train":
             configuration, overrides = split_configuration(parse_overrides(rest))
             job = _overridden(options.job, overrides)
-            problems = check_configuration(configuration, job.model, job.training, job.selection)
+            problems = check_configuration(job.facts, configuration)
             assert not problems, f"{command}: {problems}"
         elif name in {"run", "validate"}:
             _overridden(options.job, parse_overrides(rest))
@@ -277,7 +278,7 @@ def test_every_job_shown_is_valid(page: Path) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=page_id)
 def test_every_example_is_a_valid_job(path: Path) -> None:
     job = Job.from_file(path)
-    assert not check_surroundings({name: getattr(job, name) for name in Job.model_fields}, job.folder)
+    assert not check_surroundings(job.facts, job.tracking, job.folder)
 
 
 @every_page

@@ -3,6 +3,7 @@
     TrainerError
     ├── DataError          the data cannot be used as the settings ask: mend the data or the settings
     │   └── SplitError     the rows cannot be divided as asked
+    ├── SettingsError      the data show that settings of the job are wrong: mend these
     ├── ReferenceNotFound  a `package.module:function` that cannot be found or called
     ├── ModelError         the model does not fit the data, or cannot be built
     ├── DeviceError        the device is not there
@@ -13,6 +14,8 @@
 All are the user's to mend, and none is worth a retry with the same input. The message says what was given,
 what is valid and what to do.
 """
+
+from collections.abc import Sequence
 
 
 class TrainerError(Exception):
@@ -25,6 +28,21 @@ class DataError(TrainerError):
 
 class SplitError(DataError):
     """The rows cannot be divided into training, validation and test as asked."""
+
+
+class SettingsError(TrainerError):
+    """Settings do not go with the data.
+
+    Args:
+        problems: Pairs of a dotted key of the job and a message.
+    """
+
+    def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
+        super().__init__(problems)
+        self.problems = problems
+
+    def __str__(self) -> str:
+        return "; ".join(f"{key}: {message}" for key, message in self.problems)
 
 
 class ReferenceNotFound(TrainerError):

@@ -13,18 +13,31 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol, cast
 
+from tune_jobs.trainers.facts import KindFacts
 from tune_jobs.trainers.interface import TrainerKind
 from tune_jobs.trainers.settings import Settings
 
 
 class KindClass(Protocol):
-    """The class of a kind: it is called with the valid sections, by their names."""
+    """The class of a kind: it is called with its sections by their names, if all of them are valid."""
 
     sections: Mapping[str, type[Settings]]
     """The sections of the job that are the kind's own, in the order of a job file; all may be left out that have
     a default for every key."""
 
+    changeable: tuple[str, ...]
+    """Keys of the sections that may change in a run that has begun, since no curve depends on them."""
+
     def __call__(self, **sections: Any) -> TrainerKind: ...
+
+    def facts(self, sections: Mapping[str, Any]) -> KindFacts:
+        """Return what the kind knows about a job from those of its sections that are valid; a static method."""
+
+    def is_parameter(self, name: str) -> bool:
+        """Return whether a dotted name that begins with one of the sections is a parameter of a configuration.
+
+        It is a key of the section otherwise. A static method.
+        """
 
 
 @dataclass(frozen=True)
@@ -64,6 +77,11 @@ def register(entry: KindEntry) -> None:
 def known_kinds() -> tuple[KindEntry, ...]:
     """All kinds, in the order of their registration."""
     return tuple(_entries.values())
+
+
+def known_sections() -> tuple[str, ...]:
+    """Return the names of the sections of all kinds."""
+    return tuple(section for entry in _entries.values() for section in entry.sections)
 
 
 def kind_of(sections: Collection[str]) -> KindEntry:

@@ -22,6 +22,7 @@ from tune_jobs.remote.working_copy import at_work, complete, open_folder
 from tune_jobs.selection.rule import read_selection
 from tune_jobs.trainers.data import DataInfo, Rows
 from tune_jobs.trainers.interface import Evaluation
+from tune_jobs.trainers.pytorch.kind import PyTorchKind
 from tune_jobs.trainers.pytorch.plan import TrainingPlan, plan_training
 
 if TYPE_CHECKING:
@@ -123,8 +124,9 @@ class Run:
 
     def plan(self) -> TrainingPlan:
         """The winner's training plan."""
-        job = self.job
-        return plan_training(job.model, job.training, job.selection, self.winner.configuration, job.seed)
+        job, kind = self.job, self.job.kind
+        assert isinstance(kind, PyTorchKind)
+        return plan_training(kind.model, kind.training, job.selection, self.winner.configuration, job.seed)
 
     def load_model(self) -> "nn.Module":
         """The winner's model with the weights of its scoring epoch, on the CPU, in evaluation mode.

@@ -147,7 +147,7 @@ def test_the_job_is_the_example_with_a_seed_and_two_workers(tmp_path: Path) -> N
     job = job_of(7, 12, tmp_path)
 
     assert (job.seed, job.trials, job.resources.max_concurrent) == (7, 12, 2)
-    assert job.data.split.seed == 0
+    assert job.kind.data.split.seed == 0
     assert parse_arguments([]).trials == job_of(7, 48, tmp_path).trials == 48
 
 

@@ -50,6 +50,7 @@ INTERNAL = {
     "ClaimedElsewhere": "becomes HoldoutOpened",
     "LeaseLost": "becomes RunInUse",
     "Restarted": "the watching begins once more",
+    "SettingsError": "becomes JobError",
     "StoreError": "an OSError; shown with `storage_failures.txt`",
     "ChecksCancelled": "ends a thread",
     "WorkerOutOfMemory": "becomes the reason of a trial",

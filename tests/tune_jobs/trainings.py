@@ -22,7 +22,7 @@ def trainer_of(job: Job) -> MakeTrainer:
     data = prepare(job).for_trials()
 
     def make(**configuration: Any) -> Trainer:
-        plan = plan_training(job.model, job.training, job.selection, configuration, job.seed)
+        plan = plan_training(job.kind.model, job.kind.training, job.selection, configuration, job.seed)
         return Trainer(plan, data, threads=1)
 
     return make

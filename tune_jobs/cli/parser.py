@@ -14,6 +14,7 @@ from rich.console import Console
 from tune_jobs.errors import JobError
 from tune_jobs.job.job import Job
 from tune_jobs.search_spaces import Problem
+from tune_jobs.trainers.kinds import known_sections
 
 Command = Callable[[argparse.Namespace, list[str], Console], None]
 """What a command does, from its options, the arguments that are left over, and where it prints."""
@@ -82,7 +83,7 @@ def refuse_leftovers(parser: CommandParser, rest: Sequence[str], *, overrides: b
     options = [name for name in parser.options if name != "help"]
     names = [argument.partition("=")[0] for argument in rest if argument.startswith("-")]
     close = {
-        name: get_close_matches(name.lstrip("-"), [*Job.model_fields, *options], n=1)
+        name: get_close_matches(name.lstrip("-"), [*Job.model_fields, *known_sections(), *options], n=1)
         for name in names
         if "." not in name
     }

@@ -150,7 +150,7 @@ def plan_lines(job: "Job", prepared: "PreparedData") -> list[str]:
     what = f"{len(info.classes)} classes" if info.classes else f"{info.outputs} target(s)"
     lines = [
         f"{job.name}: valid",
-        f"data       {job.data.source}: {rows} rows; a row is {list(info.input_shape)}; {what}",
+        f"data       {job.facts.labels['data']}: {rows} rows; a row is {list(info.input_shape)}; {what}",
         f"search     {job.search.method}, {job.trials} trials, {len(job.search.space.parameters)} parameters:",
     ]
     for name, parameter in job.search.space.parameters.items():

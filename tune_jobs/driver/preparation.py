@@ -23,7 +23,8 @@ from tune_jobs.remote.store import Store, StoreError
 from tune_jobs.remote.working_copy import checkpoints_of, storage_folder
 from tune_jobs.search_spaces import Problem
 from tune_jobs.submission.handover import Handover, keep_submitted
-from tune_jobs.trainers.pytorch.model_arguments import check_model_input
+from tune_jobs.trainers.errors import SettingsError
+from tune_jobs.trainers.pytorch.kind import PyTorchKind
 from tune_jobs.versions import versions_here
 from tune_jobs.worker.trial import TrialTask
 
@@ -41,16 +42,15 @@ def prepare(job: Job) -> "PreparedData":
         JobError: a file or function that the job names is not there.
         TrainerError: the data cannot be used as the job asks.
     """
-    from tune_jobs.trainers.data import prepare_data  # noqa: PLC0415 (imports pyarrow)
-
-    sections = {name: getattr(job, name) for name in Job.model_fields}
-    problems = check_surroundings(sections, job.folder)
+    problems = check_surroundings(job.facts, job.tracking, job.folder)
     if problems:
         raise JobError(problems)
-    with importable_from(job.folder):
-        prepared = prepare_data(job.data, job.training.loss, job.folder)
-    if unfit := check_model_input(job.model.name, prepared.info.input_shape):
-        raise JobError([Problem("model.name", text) for text in unfit])
+    try:
+        with importable_from(job.folder):
+            prepared = job.kind.prepare(job.folder)
+    except SettingsError as error:
+        raise JobError([Problem(*pair) for pair in error.problems]) from error
+    assert prepared is not None
     return prepared
 
 
@@ -106,7 +106,7 @@ def make_folder(
         if handover is not None:
             keep_submitted(job.folder, folder, user_modules(job))
         else:
-            job = job.with_absolute_source()
+            job = job.with_absolute_files()
         with replacing(folder.job) as file:
             file.write(job.to_yaml().encode())
         write_info(prepared.info, folder.data_info)
@@ -147,9 +147,11 @@ def trial_task(job: Job, folder: RunFolder, spent: float = 0.0) -> TrialTask:
     The seconds that the run has `spent` before it was resumed count against its limit.
     """
     minutes = job.limits.minutes
+    kind = job.kind
+    assert isinstance(kind, PyTorchKind)
     return TrialTask(
-        model=job.model,
-        training=job.training,
+        model=kind.model,
+        training=kind.training,
         score=job.selection,
         seed=job.seed,
         rungs=job.rungs,

@@ -98,7 +98,7 @@ def run_resumed(job: Job, journal: Journal) -> RunResumed:
 
 def write_job(job: Job, folder: RunFolder) -> None:
     """Keeps the job as it is run from here on."""
-    kept = job if job.folder == folder.submitted else job.with_absolute_source()
+    kept = job if job.folder == folder.submitted else job.with_absolute_files()
     with replacing(folder.job) as file:
         file.write(kept.to_yaml().encode())
 

@@ -13,12 +13,11 @@ from tune_jobs.job.job import Job
 from tune_jobs.job.user_code import importable_from
 from tune_jobs.search_spaces import Problem
 from tune_jobs.trainers.errors import TrainerError
+from tune_jobs.trainers.kinds import known_kinds
+from tune_jobs.trainers.pytorch.kind import PyTorchKind
 from tune_jobs.trainers.pytorch.plan import plan_training
-from tune_jobs.trainers.pytorch.settings import ModelSettings
 from tune_jobs.trainers.results import EpochResult
 from tune_jobs.worker.reporting import failure_reason
-
-_SECTIONS = frozenset(Job.model_fields)
 
 
 def split_configuration(pairs: Iterable[tuple[str, Any]]) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
@@ -30,15 +29,17 @@ def split_configuration(pairs: Iterable[tuple[str, Any]]) -> tuple[dict[str, Any
     configuration: dict[str, Any] = {}
     overrides: list[tuple[str, Any]] = []
     for name, value in pairs:
-        section, _, key = name.partition(".")
-        of_job = section in _SECTIONS and (
-            section != "model" or key.split(".")[0] in ModelSettings.model_fields
-        )
-        if of_job:
+        if _is_key_of_job(name):
             overrides.append((name, value))
         else:
             configuration[name] = value
     return configuration, overrides
+
+
+def _is_key_of_job(name: str) -> bool:
+    section = name.partition(".")[0]
+    kind = next((kind for kind in known_kinds() if section in kind.sections), None)
+    return section in Job.model_fields if kind is None else not kind.load().is_parameter(name)
 
 
 def train_one(job: Job, configuration: Mapping[str, Any]) -> Iterator[EpochResult]:
@@ -52,14 +53,16 @@ def train_one(job: Job, configuration: Mapping[str, Any]) -> Iterator[EpochResul
         TrainerError: the data cannot be used, the model not be built, or the loss is no longer a number.
         TrainingFailed: the user's own code raised while training; the message shows where.
     """
-    problems: list[Problem] = check_configuration(configuration, job.model, job.training, job.selection)
+    problems: list[Problem] = check_configuration(job.facts, configuration)
     if problems:
         raise JobError(problems, name="the configuration")
     with importable_from(job.folder):
         data = prepare(job).for_trials()
         from tune_jobs.trainers.pytorch.trainer import Trainer  # noqa: PLC0415 (imports torch)
 
-        plan = plan_training(job.model, job.training, job.selection, configuration, job.seed)
+        kind = job.kind
+        assert isinstance(kind, PyTorchKind)
+        plan = plan_training(kind.model, kind.training, job.selection, configuration, job.seed)
         with _faults_told():
             trainer = Trainer(plan, data, threads=threads_of(job))
         return _guarded(trainer.epochs())

@@ -1,70 +1,110 @@
-"""What must hold between the sections of a job; each section by itself was checked before.
+"""What must hold in and between the sections of a job.
 
-Every check is a pure function from the valid sections to problems. It runs where all sections that it looks
-at are valid, so that one bad section does not hide what is wrong between the others.
+Every check is a pure function from valid sections to problems. It runs if all sections that it looks at are
+valid, so one bad section does not hide what is wrong between the others. What only the kind of training can know
+comes from its facts.
 """
 
 import importlib.util
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
-from tune_jobs.job.messages import problems_of
 from tune_jobs.job.settings import ResourceSettings, SchedulerSettings, SearchSettings, TrackingSettings
 from tune_jobs.job.user_code import hidden_by_reserved_name, importable_from
 from tune_jobs.location import Location, is_uri
 from tune_jobs.search_spaces import Choice, Problem, SearchSpace
-from tune_jobs.trainers.data.files import SUFFIXES, is_file
-from tune_jobs.trainers.data.settings import BuiltInSource, DataSettings
-from tune_jobs.trainers.pytorch.metric_rules import check_metrics, metric_names
-from tune_jobs.trainers.pytorch.model_arguments import check_model_arguments, model_argument_names
-from tune_jobs.trainers.pytorch.plan import FIXED_TRAINING_KEYS, TrainingPlan, plan_training
-from tune_jobs.trainers.pytorch.settings import (
-    Hyperparameters,
-    ModelSettings,
-    ScheduleSettings,
-    TrainingSettings,
-)
+from tune_jobs.trainers.facts import KindFacts, Searched
+from tune_jobs.trainers.facts import Problems as Pairs
+from tune_jobs.trainers.messages import not_plain, problems_of, settings_class, unknown_key
 from tune_jobs.trainers.references import check_reference, did_you_mean
-from tune_jobs.trainers.settings import EarlyStoppingSettings, ScoreSettings, Settings
+from tune_jobs.trainers.settings import ScoreSettings
 
-LOWER_IS_BETTER = {"val_loss", "mse", "mae", "rmse", "param_error"}
-HIGHER_IS_BETTER = {"accuracy", "f1", "r2"}
+_STRICT = ConfigDict(strict=True)
 
 
-def cross_check(sections: Mapping[str, Any]) -> list[Problem]:
-    """All problems between `sections`, those of the file system left out."""
-    problems: list[Problem] = []
+def check_sections(
+    fields: Mapping[str, FieldInfo], given: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[Problem]]:
+    """Check each section by itself.
+
+    Args:
+        fields: All sections that the job may have.
+        given: The sections as they were read.
+
+    Returns:
+        The sections that are valid, parsed, defaults included; and the problems of the others.
+    """
+    valid: dict[str, Any] = {}
+    problems = [Problem(key, unknown_key(key, list(fields))) for key in given if key not in fields]
+    for name, field in fields.items():
+        if name not in given:
+            if field.is_required():
+                problems.append(Problem(name, "missing; this section is required"))
+            else:
+                valid[name] = field.get_default()
+            continue
+        annotation: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+        adapter: TypeAdapter[Any] = TypeAdapter(
+            annotation, config=None if settings_class(annotation) else _STRICT
+        )
+        try:
+            valid[name] = adapter.validate_python(given[name])
+        except ValidationError as error:
+            problems += _problems(problems_of(error, given[name], settings_class(annotation), name))
+    return valid, problems
+
+
+def cross_check(sections: Mapping[str, Any], facts: KindFacts) -> list[Problem]:
+    """Return all problems in and between valid sections but those of the file system.
+
+    Args:
+        sections: The sections that are valid, those of the kind of training included.
+        facts: What the kind knows from its own.
+    """
+    problems = _problems(facts.problems)
     for check, needed in _CHECKS:
         if all(name in sections for name in needed):
-            problems += check(*(sections[name] for name in needed))
+            problems += check(facts, *(sections[name] for name in needed))
     return list(dict.fromkeys(problems))
 
 
-def check_surroundings(sections: Mapping[str, Any], folder: Path) -> list[Problem]:
-    """Files and functions that a job names and that are not there; `folder` is that of the job file.
+def check_surroundings(facts: KindFacts, tracking: TrackingSettings | None, folder: Path) -> list[Problem]:
+    """Return the files, functions and packages that a job names and that do not exist.
 
     The user's modules are read, not imported.
+
+    Args:
+        facts: What the kind of training knows.
+        tracking: None if this section is invalid.
+        folder: Where the job file is.
     """
-    problems: list[Problem] = []
     with importable_from(folder):
-        if "data" in sections:
-            problems += _source(sections["data"], folder)
-        if "model" in sections:
-            problems += _reference("model.name", sections["model"].name)
-        if "training" in sections:
-            training: TrainingSettings = sections["training"]
-            problems += _reference("training.loss", training.loss)
-            problems += [p for name in training.metrics for p in _reference("training.metrics", name)]
-        if "tracking" in sections:
-            own: Sequence[str] = sections["tracking"].trackers
-            problems += [p for name in own for p in _reference("tracking.trackers", name)]
-    if "tracking" in sections:
-        problems += _trackers(sections["tracking"])
-    return problems
+        problems = _problems(facts.missing(folder))
+        trackers = tracking.trackers if tracking is not None else ()
+        for key, name in [*facts.references, *(("tracking.trackers", name) for name in trackers)]:
+            problems += _reference(key, name)
+    return problems if tracking is None else problems + _trackers(tracking)
+
+
+def check_configuration(facts: KindFacts, configuration: Mapping[str, Any]) -> list[Problem]:
+    """Return what the kind of training would say to the names and values of a configuration."""
+    return _problems(facts.check(configuration))
+
+
+def notices(space: SearchSpace, facts: KindFacts) -> list[str]:
+    """Return sentences about what is allowed and probably a mistake."""
+    searched = {
+        name: Searched(
+            values=parameter.domain.values if isinstance(parameter.domain, Choice) else None,
+            depends_on=tuple(parameter.when),
+        )
+        for name, parameter in space.parameters.items()
+    }
+    return list(facts.notices(searched))
 
 
 def _trackers(tracking: TrackingSettings) -> list[Problem]:
@@ -79,155 +119,43 @@ def _trackers(tracking: TrackingSettings) -> list[Problem]:
     ]
 
 
-def _source(data: DataSettings, folder: Path) -> list[Problem]:
-    """A source is a file, a function or a built-in name, told apart by its form."""
-    source = data.source
-    if Path(source).suffix.lower() in SUFFIXES:
-        problems = []
-        if not is_file(folder / source):
-            problems.append(Problem("data.source", f"no such file: {folder / source}"))
-        if data.target is None and Path(source).suffix.lower() != ".npz":
-            problems.append(Problem("data.target", "missing; a table needs the name of its target column"))
-        return problems
-    if ":" in source:
-        return _reference("data.source", source)
-    built_in = get_args(BuiltInSource)
-    if source in built_in:
+def _problems(pairs: Pairs) -> list[Problem]:
+    return [Problem(*pair) for pair in pairs]
+
+
+def _selection(facts: KindFacts, selection: ScoreSettings) -> list[Problem]:
+    if not facts.metrics:
         return []
-    valid = f"{', '.join(built_in)}; a file ({', '.join(SUFFIXES)}); or `package.module:function`"
-    return [Problem("data.source", f"given {source!r}; valid: {valid}{did_you_mean(source, built_in)}")]
-
-
-def _data(data: DataSettings) -> list[Problem]:
-    return _not_plain("data.arguments", data.arguments)
-
-
-def _model(model: ModelSettings) -> list[Problem]:
-    problems = _not_plain("model.arguments", model.arguments)
-    return problems or [
-        Problem("model.arguments", text) for text in check_model_arguments(model.name, model.arguments)
-    ]
-
-
-def _not_plain(path: str, value: object) -> list[Problem]:
-    """What the run's copy of the job could not hold; most of it only Python can give."""
-    if isinstance(value, dict):
-        return [
-            problem
-            for key, below in value.items()
-            for problem in (
-                _not_plain(f"{path}.{key}", below)
-                if isinstance(key, str)
-                else [Problem(path, f"given the key {key!r}; valid: keys that are text")]
-            )
-        ]
-    if isinstance(value, list | tuple):
-        return [p for index, below in enumerate(value) for p in _not_plain(f"{path}.{index}", below)]
-    if value is None or type(value) in {bool, int, str} or (type(value) is float and math.isfinite(value)):
-        return []
-    valid = "text, finite numbers, true, false, null, lists and sections"
-    return [Problem(path, f"given {value!r}; valid: {valid}")]
-
-
-def _metrics(training: TrainingSettings) -> list[Problem]:
-    return [Problem("training.metrics", text) for text in check_metrics(training)]
-
-
-def _selection(selection: ScoreSettings, training: TrainingSettings) -> list[Problem]:
-    valid = ("val_loss", *metric_names(training))
+    valid = [metric.name for metric in facts.metrics]
     metric, mode = selection.metric, selection.mode
     if metric not in valid:
-        hint = did_you_mean(metric, valid) or "; other metrics must be listed in training.metrics"
+        listed = f"; other metrics must be listed in {facts.metrics_key}" if facts.metrics_key else ""
+        hint = did_you_mean(metric, valid) or listed
         return [Problem("selection.metric", f"given {metric!r}; valid: {', '.join(valid)}{hint}")]
-    if (metric in LOWER_IS_BETTER and mode == "max") or (metric in HIGHER_IS_BETTER and mode == "min"):
-        other = "min" if mode == "max" else "max"
-        return [
-            Problem("selection.mode", f"{mode} of {metric} would select the worst trial; set it to {other}")
-        ]
+    right = facts.metric(metric).direction
+    if right is not None and mode != right:
+        text = f"{mode} of {metric} would select the worst trial; set it to {right}"
+        return [Problem("selection.mode", text)]
     return []
 
 
-def _space(
-    search: SearchSettings, model: ModelSettings, training: TrainingSettings, selection: ScoreSettings
-) -> list[Problem]:
+def _space(facts: KindFacts, search: SearchSettings) -> list[Problem]:
     problems = []
     for name, parameter in search.space.parameters.items():
         domain = parameter.domain
         values = domain.values if isinstance(domain, Choice) else (domain.low, domain.high)
         for value in values:
-            found = check_configuration({name: value}, model, training, selection)
+            found = check_configuration(facts, {name: value})
             problems += [problem.under("search.space") for problem in found]
     return problems
 
 
-def check_configuration(
-    configuration: Mapping[str, Any],
-    model: ModelSettings,
-    training: TrainingSettings,
-    selection: ScoreSettings,
-) -> list[Problem]:
-    """What the trainer would say to the names and values of a configuration."""
-    problems = []
-    for name, value in configuration.items():
-        unknown = _parameter_name(name, model)
-        if unknown:
-            problems.append(Problem(name, unknown))
-        else:
-            problems += _value(name, value, model, training, selection)
-    return problems
-
-
-def _parameter_name(name: str, model: ModelSettings) -> str | None:
-    """What is wrong with the name of a search parameter, if anything."""
-    section, _, key = name.partition(".")
-    fixed = key.split(".")[0]
-    if section == "training" and fixed in FIXED_TRAINING_KEYS:
-        return f"cannot be searched: trials with different {fixed} cannot be compared"
-    if section == "model" and ":" in model.name:
-        return None
-    valid = parameter_names(model)
-    if name in valid:
-        return None
-    hint = did_you_mean(name, valid) or f"; valid: {', '.join(valid)}"
-    return f"unknown parameter{hint}"
-
-
-def parameter_names(model: ModelSettings) -> list[str]:
-    """Names that a configuration may set, for a built-in model complete."""
-    nested: dict[str, type[Settings]] = {
-        "schedule": ScheduleSettings,
-        "early_stopping": EarlyStoppingSettings,
-    }
-    return [
-        *Hyperparameters.model_fields,
-        *(f"model.{argument}" for argument in model_argument_names(model.name)),
-        *(
-            f"training.{key}"
-            for key in TrainingSettings.model_fields
-            if key not in FIXED_TRAINING_KEYS | nested.keys()
-        ),
-        *(f"training.{key}.{below}" for key, class_ in nested.items() for below in class_.model_fields),
-    ]
-
-
-def _value(
-    name: str, value: Any, model: ModelSettings, training: TrainingSettings, selection: ScoreSettings
-) -> list[Problem]:
-    """What the trainer would say to this value of a parameter."""
-    try:
-        plan = plan_training(model, training, selection, {name: value}, seed=0)
-    except ValidationError as error:
-        return [Problem(name, problem.message) for problem in problems_of(error, None, TrainingPlan)]
-    if name.startswith("model."):
-        arguments = {name.partition(".")[2]: value}
-        return [Problem(name, text) for text in check_model_arguments(plan.model.name, arguments)]
-    return []
-
-
-def _points(search: SearchSettings) -> list[Problem]:
+def _points(_: KindFacts, search: SearchSettings) -> list[Problem]:
     """Points may leave parameters out: the search proposes them."""
     unfit = [
-        p for index, point in enumerate(search.points) for p in _not_plain(f"search.points.{index}", point)
+        problem
+        for index, point in enumerate(search.points)
+        for problem in _problems(not_plain(f"search.points.{index}", point))
     ]
     return unfit or [
         problem.under(f"search.points.{index}")
@@ -246,7 +174,7 @@ def _too_many_points(search: SearchSettings) -> list[Problem]:
     ]
 
 
-def _grid(search: SearchSettings) -> list[Problem]:
+def _grid(_: KindFacts, search: SearchSettings) -> list[Problem]:
     if search.method != "grid" or search.space.grid_size() is not None:
         return []
     endless = [name for name, p in search.space.parameters.items() if p.domain.size() is None]
@@ -258,32 +186,21 @@ def _grid(search: SearchSettings) -> list[Problem]:
     ]
 
 
-def _grace(scheduler: SchedulerSettings, training: TrainingSettings) -> list[Problem]:
+def _grace(facts: KindFacts, scheduler: SchedulerSettings) -> list[Problem]:
     """The default gives way to trainings that are shorter: they have no rung."""
-    default = SchedulerSettings().grace_epochs
-    if scheduler.method == "none" or scheduler.grace_epochs <= max(training.max_epochs, default):
+    last, default = facts.max_epochs, SchedulerSettings().grace_epochs
+    if last is None or scheduler.method == "none" or scheduler.grace_epochs <= max(last, default):
         return []
-    return [
-        Problem(
-            "scheduler.grace_epochs",
-            f"given {scheduler.grace_epochs}; valid: at most training.max_epochs, which is {training.max_epochs}",
-        )
-    ]
+    most = f"at most {facts.max_epochs_key}, which is {last}" if facts.max_epochs_key else f"at most {last}"
+    text = f"given {scheduler.grace_epochs}; valid: {most}"
+    return [Problem("scheduler.grace_epochs", text)]
 
 
-def _device(training: TrainingSettings, resources: ResourceSettings) -> list[Problem]:
-    if resources.workers_per_trial == 1 or training.device in {"auto", "cpu", "cuda"}:
-        return []
-    return [
-        Problem(
-            "training.device",
-            f"given {training.device!r}; valid with several workers a trial (`resources.workers_per_trial`): auto, "
-            "cpu or cuda, since each trains on the CPU or on a GPU of its own",
-        )
-    ]
+def _workers(facts: KindFacts, resources: ResourceSettings) -> list[Problem]:
+    return _problems(facts.check_workers(resources.workers_per_trial))
 
 
-def _storage(storage: str) -> list[Problem]:
+def _storage(_: KindFacts, storage: str) -> list[Problem]:
     if is_uri(storage):
         try:
             Location.parse(storage)
@@ -301,8 +218,6 @@ def _storage(storage: str) -> list[Problem]:
 
 
 def _reference(path: str, text: str) -> list[Problem]:
-    if ":" not in text:
-        return []
     name = text.partition(":")[0].partition(".")[0]
     if hidden := hidden_by_reserved_name(name):
         return [
@@ -313,44 +228,12 @@ def _reference(path: str, text: str) -> list[Problem]:
 
 Check = Callable[..., Sequence[Problem]]
 _CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
-    (_data, ("data",)),
-    (_model, ("model",)),
-    (_metrics, ("training",)),
-    (_selection, ("selection", "training")),
-    (_space, ("search", "model", "training", "selection")),
+    (_selection, ("selection",)),
+    (_space, ("search",)),
     (_points, ("search",)),
     (_grid, ("search",)),
-    (_grace, ("scheduler", "training")),
-    (_device, ("training", "resources")),
+    (_grace, ("scheduler",)),
+    (_workers, ("resources",)),
     (_storage, ("storage",)),
 )
-
-
-def notices(space: SearchSpace) -> list[str]:
-    """What is allowed and probably not meant."""
-    optimizers = space.parameters.get("optimizer")
-    used_by = {
-        "momentum": {"sgd", "rmsprop"},
-        "nesterov": {"sgd"},
-        "beta1": {"adam", "adamw"},
-        "beta2": {"adam", "adamw"},
-        "alpha": {"rmsprop"},
-        "max_iter": {"lbfgs"},
-        "history_size": {"lbfgs"},
-    }
-    searched = (
-        set(optimizers.domain.values) if optimizers and isinstance(optimizers.domain, Choice) else {"sgd"}
-    )
-    found = []
-    for name, users in used_by.items():
-        parameter = space.parameters.get(name)
-        idle = sorted(searched - users)
-        if parameter and idle and "optimizer" not in parameter.when:
-            used = sorted(searched & users)
-            cure = (
-                f"add `when: {{optimizer: [{', '.join(used)}]}}`"
-                if used
-                else f"leave it out, or search optimizer with {' or '.join(sorted(users))} among its values"
-            )
-            found.append(f"search.space.{name} does nothing for {', '.join(idle)}; {cure}")
-    return found
+"""Checks with the sections that each of them looks at, in the order of their messages."""

@@ -19,6 +19,7 @@ from ruamel.yaml.representer import SafeRepresenter
 
 from tune_jobs.errors import JobError
 from tune_jobs.search_spaces import Problem
+from tune_jobs.trainers.kinds import known_sections
 
 _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*( [A-Za-z0-9_./-]+)*")
 """Text that needs no quotes; everything else is written in double quotes, where every letter can be escaped."""
@@ -167,7 +168,7 @@ def _split_name(name: str) -> list[str]:
     parts = name.split(".")
     if parts[:2] != ["search", "space"] or len(parts) < 4:
         return parts
-    first, last = (4, len(parts)) if parts[2] in {"model", "training"} else (3, 3)
+    first, last = (4, len(parts)) if parts[2] in known_sections() else (3, 3)
     end = next((i for i in range(first, len(parts)) if parts[i] in _ENTRY_KEYS), last)
     split = ["search", "space", ".".join(parts[2:end]), *parts[end:]]
     if split[3:4] == ["when"] and len(split) > 4:

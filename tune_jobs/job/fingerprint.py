@@ -10,18 +10,19 @@ from typing import Any
 from tune_jobs.errors import JobError
 from tune_jobs.job.job import Job
 from tune_jobs.search_spaces import Problem
+from tune_jobs.trainers.kinds import known_kinds
 
-CHANGEABLE = ("search.trials", "limits", "tracking", "resources.max_concurrent", "data.source")
+CHANGEABLE = ("search.trials", "limits", "tracking", "resources.max_concurrent")
 """Keys of a job, with all below them, that may change in a run that has begun: no trial's curve depends on them.
 
-The data may have moved; their fingerprint shows that they are the same.
+The kind of training adds keys of its own.
 """
 
 
 def job_fingerprint(job: Job) -> str:
     """Digest all keys of a job that may not change in a run that has begun: SHA-256, hexadecimal."""
     sections = job.to_mapping()
-    for key in (*CHANGEABLE, "name", "storage"):
+    for key in (*CHANGEABLE, *job.kind_class.changeable, "name", "storage"):
         section, _, name = key.partition(".")
         (sections[section] if name else sections).pop(name or section)
     return hashlib.sha256(json.dumps(sections, sort_keys=True).encode()).hexdigest()
@@ -37,13 +38,14 @@ def check_changeable(overrides: Iterable[tuple[str, Any]], run: str) -> None:
     Raises:
         JobError: Some keys cannot change, or do not exist.
     """
-    valid = f"no key that can change in a run that has begun; those are {', '.join(CHANGEABLE)}"
+    changeable = (*CHANGEABLE, *(key for kind in known_kinds() for key in kind.load().changeable))
+    valid = f"no key that can change in a run that has begun; those are {', '.join(changeable)}"
     close = partial(get_close_matches, n=1, cutoff=0.8)
-    known = [key for section in CHANGEABLE for key in _keys_of(section)]
+    known = [key for section in changeable for key in _keys_of(section)]
     problems = [
         Problem(name, valid + "".join(f"; did you mean {key!r}?" for key in close(name, known)))
         for name, _ in overrides
-        if name not in CHANGEABLE and not any(name == key or name.startswith(f"{key}.") for key in known)
+        if name not in changeable and not any(name == key or name.startswith(f"{key}.") for key in known)
     ]
     if problems:
         raise JobError(problems, name=f"resume {run}")

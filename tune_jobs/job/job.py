@@ -2,18 +2,22 @@
 
 `Job.from_file` reads a YAML job file; `Job(...)` takes the same sections from Python. Both list every problem
 at once in a `JobError`, and neither imports torch or ray.
+
+Some sections belong to the kind of training, such as `data`, `model` and `training` to the PyTorch kind. The names
+of the sections choose the kind.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import Field, PrivateAttr
+from pydantic.fields import FieldInfo
 
 from tune_jobs.errors import JobError
-from tune_jobs.job.checks import check_surroundings, cross_check, notices
+from tune_jobs.job.checks import check_sections, check_surroundings, cross_check, notices
 from tune_jobs.job.file import apply_overrides, dump_yaml, read_yaml
-from tune_jobs.job.messages import find_problems
 from tune_jobs.job.rung_epochs import reach_notices, rung_epochs
 from tune_jobs.job.settings import (
     LimitSettings,
@@ -23,9 +27,9 @@ from tune_jobs.job.settings import (
     TrackingSettings,
 )
 from tune_jobs.search_spaces import Problem
-from tune_jobs.trainers.data.files import SUFFIXES
-from tune_jobs.trainers.data.settings import DataSettings
-from tune_jobs.trainers.pytorch.settings import ModelSettings, TrainingSettings
+from tune_jobs.trainers.facts import KindFacts
+from tune_jobs.trainers.interface import TrainerKind
+from tune_jobs.trainers.kinds import KindClass, kind_of
 from tune_jobs.trainers.settings import ScoreSettings, Settings
 
 
@@ -38,10 +42,7 @@ class Job(Settings):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
-    """Of initial weights, batches and the search; Optuna takes 32 bits."""
-    data: DataSettings
-    model: ModelSettings
-    training: TrainingSettings
+    """Seed of initial weights, batches and the search; Optuna takes 32 bits."""
     search: SearchSettings
     scheduler: SchedulerSettings = SchedulerSettings()
     selection: ScoreSettings = ScoreSettings()
@@ -51,14 +52,36 @@ class Job(Settings):
     storage: str = "runs"
     """Folder in which the run's own folder is made, relative to the current folder."""
 
+    _own: dict[str, Settings] = PrivateAttr()
     _folder: Path = PrivateAttr()
 
     def __init__(self, /, **sections: Any) -> None:
-        problems = _problems(sections)
+        valid, problems = _check(sections)
         if problems:
             raise JobError(problems)
-        super().__init__(**sections)
+        super().__init__(**{name: sections[name] for name in sections if name in Job.model_fields})
+        self._own = {name: valid[name] for name in valid if name not in Job.model_fields}
         self._folder = Path.cwd()
+
+    @property
+    def own_sections(self) -> Mapping[str, Settings]:
+        """Return the sections that belong to the kind of training."""
+        return self._own
+
+    @cached_property
+    def kind(self) -> TrainerKind:
+        """Return the kind of training that the job's sections choose."""
+        return self.kind_class(**self._own)
+
+    @property
+    def kind_class(self) -> KindClass:
+        """Return the class of the kind of training."""
+        return kind_of(self._own).load()
+
+    @cached_property
+    def facts(self) -> KindFacts:
+        """Return what the kind of training knows about this job before anything starts."""
+        return self.kind_class.facts(self._own)
 
     @property
     def folder(self) -> Path:
@@ -77,7 +100,7 @@ class Job(Settings):
     @property
     def max_epochs(self) -> int:
         """Return the epochs of a full training."""
-        return self.training.max_epochs
+        return self.kind.max_epochs
 
     @property
     def rungs(self) -> tuple[int, ...]:
@@ -85,9 +108,9 @@ class Job(Settings):
         return rung_epochs(self.scheduler, self.max_epochs)
 
     def notices(self) -> list[str]:
-        """What is allowed and probably not meant."""
+        """Return sentences about what is allowed and probably a mistake."""
         unreached = reach_notices(self.scheduler, self.max_epochs, self.trials)
-        return [*notices(self.search.space), *unreached]
+        return [*notices(self.search.space, self.facts), *unreached]
 
     @classmethod
     def from_mapping(cls, sections: Mapping[str, Any], folder: Path | None = None) -> Self:
@@ -110,33 +133,53 @@ class Job(Settings):
         """
         path = Path(path)
         sections = apply_overrides(read_yaml(path), overrides)
-        problems = _problems(sections, path.parent.resolve())
+        _, problems = _check(sections, path.parent.resolve())
         if problems:
             raise JobError(problems, name=str(path))
         return cls.from_mapping(sections, path.parent)
 
-    def with_absolute_source(self) -> Self:
-        """The same job, from whichever folder it is read."""
-        path = self._folder / self.data.source
-        if path.suffix.lower() not in SUFFIXES:
+    def with_files(self, paths: Mapping[str, str]) -> Self:
+        """Return the same job with other paths of its data files, by the keys of `facts.files`."""
+        if not paths:
             return self
-        sections = self.to_mapping()
-        sections["data"]["source"] = str(path)
+        sections = apply_overrides(self.to_mapping(), list(paths.items()))
         return self.from_mapping(sections, self._folder)
 
+    def with_absolute_files(self) -> Self:
+        """Return the same job with absolute paths of its data files, so it can be read from any folder."""
+        return self.with_files({key: str(self._folder / path) for key, path in self.facts.files.items()})
+
     def to_mapping(self) -> dict[str, Any]:
-        """All keys, defaults included, as plain values; `from_mapping` takes it back."""
-        return self.model_dump(mode="json")
+        """Return all keys, defaults included, as plain values; `from_mapping` takes it back."""
+        own = {name: section.model_dump(mode="json") for name, section in self._own.items()}
+        sections = self.model_dump(mode="json") | own
+        return {name: sections[name] for name in job_fields(self._own)}
 
     def to_yaml(self) -> str:
         """The resolved job as the text of a job file."""
         return dump_yaml(self.to_mapping())
 
 
-def _problems(sections: Mapping[str, Any], folder: Path | None = None) -> list[Problem]:
-    """All problems; those of files and modules only where a folder is given."""
-    valid, problems = find_problems(Job, sections)
-    problems += cross_check(valid)
+def job_fields(sections: Mapping[str, Any]) -> dict[str, FieldInfo]:
+    """Return all sections of a job of the kind that the names of `sections` choose, in the order of a job file."""
+    own = {name: _field(settings) for name, settings in kind_of(sections).load().sections.items()}
+    first = {name: Job.model_fields[name] for name in ("name", "seed")}
+    return {**first, **own, **Job.model_fields}
+
+
+def _field(settings: type[Settings]) -> FieldInfo:
+    """A section may be left out if each of its keys has a default."""
+    required = any(field.is_required() for field in settings.model_fields.values())
+    return FieldInfo(annotation=settings) if required else FieldInfo(annotation=settings, default=settings())
+
+
+def _check(sections: Mapping[str, Any], folder: Path | None = None) -> tuple[dict[str, Any], list[Problem]]:
+    """The valid sections, and all problems; those of files and modules only if a folder is given."""
+    fields = job_fields(sections)
+    valid, problems = check_sections(fields, sections)
+    own = {name: valid[name] for name in valid if name not in Job.model_fields}
+    facts = kind_of(sections).load().facts(own)
+    problems += cross_check(valid, facts)
     if folder is not None:
-        problems += check_surroundings(valid, folder)
-    return problems
+        problems += check_surroundings(facts, valid.get("tracking"), folder)
+    return valid, problems

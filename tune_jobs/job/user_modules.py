@@ -99,14 +99,8 @@ def _is_left_out(name: str) -> bool:
 
 def _named(job: Job) -> list[str]:
     """Top-level names of the modules that the job refers to."""
-    texts = [
-        job.data.source,
-        job.model.name,
-        job.training.loss,
-        *job.training.metrics,
-        *job.tracking.trackers,
-    ]
-    return [text.partition(":")[0].partition(".")[0] for text in texts if ":" in text]
+    texts = [*(text for _, text in job.facts.references), *job.tracking.trackers]
+    return [text.partition(":")[0].partition(".")[0] for text in texts]
 
 
 def _with_imports(names: Iterable[str], folders: Sequence[Path]) -> list[UserModule]:

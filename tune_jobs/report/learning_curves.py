@@ -45,13 +45,16 @@ class Points:
     """Of the trials."""
 
 
-def curves_figure(record: RunRecord, rungs: Sequence[int], winner: str | None) -> go.Figure | None:
+def curves_figure(
+    record: RunRecord, rungs: Sequence[int], winner: str | None, on_training: str | None = None
+) -> go.Figure | None:
     """One line a trial over its epochs, in the colour of its state; None where no epoch has a finite value.
 
     Args:
-        record: of the run.
-        rungs: epochs at which trials are compared.
-        winner: id of the trial that is drawn on top, with its training loss.
+        record: The record of the run.
+        rungs: Epochs at which trials are compared.
+        winner: Id of the trial that is drawn on top.
+        on_training: Name of the metric on training rows, which is drawn for the winner too; None if there is none.
     """
     metric = record.score.metric
     trials = [trial for trial in record.trials.values() if trial.epochs]
@@ -69,7 +72,11 @@ def curves_figure(record: RunRecord, rungs: Sequence[int], winner: str | None) -
         if any(value is not None for value in points.values):
             figure.add_trace(_lines(points, status.text, COLOURS[status], _OPACITY.get(status, 0.8)))
     if winner is not None:
-        _add_winner(figure, record.trials[winner], metric, most)
+        if on_training is not None:
+            training = joined([record.trials[winner]], on_training, most, ())
+            figure.add_trace(_lines(training, "winner, training loss", WINNER, 0.9, width=1.6, dash="dot"))
+        own = joined([record.trials[winner]], metric, most, ())
+        figure.add_trace(_lines(own, "winner", WINNER, 1.0, width=3))
     longest = max(max(trial.epochs) for trial in trials)
     log = len(rungs) >= 2 and longest >= 9  # rungs grow by a factor, so that they are then evenly spaced
     styled(
@@ -117,13 +124,6 @@ def _lines(points: Points, name: str, colour: str, opacity: float, **line: objec
         marker={"color": colour, "size": 6},
         hovertemplate="trial %{customdata}, epoch %{x}: %{y:.5g}<extra></extra>",
     )
-
-
-def _add_winner(figure: go.Figure, trial: TrialRecord, metric: str, most: int) -> None:
-    if metric == "val_loss":
-        training = joined([trial], "train_loss", most, ())
-        figure.add_trace(_lines(training, "winner, training loss", WINNER, 0.9, width=1.6, dash="dot"))
-    figure.add_trace(_lines(joined([trial], metric, most, ()), "winner", WINNER, 1.0, width=3))
 
 
 def _mark_rungs(figure: go.Figure, record: RunRecord, rungs: Sequence[int], *, log: bool) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 import plotly.graph_objects as go
 
@@ -18,8 +18,6 @@ from tune_jobs.report.scored_trials import ScoredTrials, scored_trials
 from tune_jobs.report.slices import slice_figure
 from tune_jobs.report.timeline import timeline
 from tune_jobs.text import counted
-from tune_jobs.trainers.pytorch.settings import BuiltInMetric
-from tune_jobs.trainers.settings import BuiltInLoss
 
 
 @dataclass(frozen=True)
@@ -77,13 +75,8 @@ def make_sections(
 
 
 def _tuning_curve(job: Job, record: RunRecord) -> list[Part]:
-    metric = record.score.metric
-    built_in = (
-        job.training.loss in get_args(BuiltInLoss)
-        if metric == "val_loss"
-        else metric in get_args(BuiltInMetric)
-    )
-    curve = tuning_curve.tuning_curve(record, built_in=built_in)
+    best_possible = job.facts.metric(record.score.metric).best
+    curve = tuning_curve.tuning_curve(record, best_possible)
     if curve is None:
         return []
     drawn = Drawn("tuning-curve", tuning_curve.curve_figure(curve))
@@ -91,7 +84,7 @@ def _tuning_curve(job: Job, record: RunRecord) -> list[Part]:
 
 
 def _learning_curves(job: Job, record: RunRecord, winner: str | None) -> list[Part]:
-    figure = curves_figure(record, job.rungs, winner)
+    figure = curves_figure(record, job.rungs, winner, job.facts.metric(record.score.metric).on_training)
     if figure is None:
         return []
     compared = " Dashed lines are the epochs at which trials were compared." if job.rungs else ""

@@ -47,7 +47,7 @@ def run_state(record: RunRecord, *, in_progress: bool) -> RunState:
 
 def outcome(job: Job, record: RunRecord, best: Candidate | None, *, won: bool) -> str:
     """What came out, in a sentence; `best` has `won` where the run has ended and it may be the winner."""
-    tried = f"{counted(len(record.trials), 'configuration')} of {job.model.name} on {source_name(job)}"
+    tried = f"{counted(len(record.trials), 'configuration')} of {job.facts.title}"
     if best is None:
         nothing = "none has a score yet" if record.ending is None else "none succeeded"
         return f"Of {tried}, {nothing}."
@@ -119,8 +119,3 @@ def openings(ledger: Sequence[LedgerEntry]) -> list[Opening]:
         )
         for entry in ledger
     ]
-
-
-def source_name(job: Job) -> str:
-    """The data source as the job names it, without the folders of a file."""
-    return job.data.source.replace("\\", "/").rpartition("/")[2]

@@ -28,9 +28,6 @@ MOST_SIMULATED = 60
 MOST_POINTS = 80
 """Numbers of trials at which the curve is computed."""
 
-_NOT_NEGATIVE = frozenset({"val_loss", "train_loss", "mse", "mae", "rmse", "param_error"})
-_AT_MOST_ONE = frozenset({"accuracy", "f1", "r2"})
-
 
 @dataclass(frozen=True, kw_only=True)
 class TuningCurve:
@@ -55,14 +52,14 @@ class TuningCurve:
     observed_epochs: Sequence[int]
 
 
-def tuning_curve(record: RunRecord, *, built_in: bool = True) -> TuningCurve | None:
+def tuning_curve(record: RunRecord, best_possible: float | None) -> TuningCurve | None:
     """The curve of a run's trials that have a score or have failed without one; None where none has a score.
 
     A trial that was cut off with the run before it had a score tells nothing of its configuration: it is left out.
 
     Args:
-        record: of the run.
-        built_in: the loss and the metric are tune-jobs' own, so that it is known how good they can be at best.
+        record: The record of the run.
+        best_possible: The score that no trial can be better than; None if it is unknown.
     """
     mode = record.score.mode
     trials = [
@@ -77,9 +74,8 @@ def tuning_curve(record: RunRecord, *, built_in: bool = True) -> TuningCurve | N
     scale = score_scale(found, mode)
     bad = scale.high if mode == "min" else scale.low
     scores = np.array([bad if best is None else scale.clip(best.score) for best in own])
-    limit = _best_possible(record.score.metric, mode) if built_in else None
     ns = np.unique(np.geomspace(1, len(scores), MOST_POINTS).round())
-    expected, sure, possible = _curves(scores, ns, mode, bad, limit)
+    expected, sure, possible = _curves(scores, ns, mode, bad, best_possible)
     observed, observed_trials = _best_so_far(own, mode)
     epochs = list(accumulate(len(trial.epochs) for trial in trials))
     return TuningCurve(
@@ -216,13 +212,6 @@ def _curves(
     expected = point.average_tuning_curve(ns, minimize=minimize)
     sure = worse.average_tuning_curve(ns, minimize=minimize)
     return expected, sure, None if limit is None else better.average_tuning_curve(ns, minimize=minimize)
-
-
-def _best_possible(metric: str, mode: str) -> float | None:
-    """The best value that the metric can have; None where that is not known."""
-    if mode == "min" and metric in _NOT_NEGATIVE:
-        return 0.0
-    return 1.0 if mode == "max" and metric in _AT_MOST_ONE else None
 
 
 def _best_so_far(own: Sequence[Any], mode: str) -> tuple[list[float], list[int]]:

@@ -35,12 +35,9 @@ class ToSubmit:
     """False where the data file is on the cluster, and only there."""
 
     @property
-    def data_file(self) -> Path | None:
-        """The file to be sent; None where there is none, or it stays where it is."""
-        source = Path(self.job.data.source)
-        if source.suffix.lower() not in SUFFIXES or source.is_absolute():
-            return None
-        return self.job.folder / source
+    def data_files(self) -> dict[str, str]:
+        """Return the files to be sent, by the keys that name them; those with absolute paths stay where they are."""
+        return {key: path for key, path in self.job.facts.files.items() if not Path(path).is_absolute()}
 
 
 def job_to_submit(path: Path, overrides: Sequence[tuple[str, Any]]) -> ToSubmit:
@@ -57,13 +54,17 @@ def job_to_submit(path: Path, overrides: Sequence[tuple[str, Any]]) -> ToSubmit:
         job = Job.from_mapping(sections, folder)
     except JobError as error:
         raise JobError(error.problems, name=str(path)) from error
-    source = Path(job.data.source)
-    data_here = not (source.suffix.lower() in SUFFIXES and source.is_absolute() and not source.is_file())
-    checked = {name: getattr(job, name) for name in Job.model_fields if data_here or name != "data"}
-    problems = [*check_surroundings(checked, folder), *_storage(job.storage)]
+    elsewhere = {
+        key.partition(".")[0]
+        for key, file in job.facts.files.items()
+        if Path(file).is_absolute() and not Path(file).is_file()
+    }
+    checked = {name: own for name, own in job.own_sections.items() if name not in elsewhere}
+    facts = job.kind_class.facts(checked)
+    problems = [*check_surroundings(facts, job.tracking, folder), *_storage(job.storage)]
     if problems:
         raise JobError(problems, name=str(path))
-    return ToSubmit(job, data_here)
+    return ToSubmit(job, data_here=not elsewhere)
 
 
 def make_package(submitted: ToSubmit, folder: Path, include: Sequence[str] = ()) -> int:
@@ -81,16 +82,16 @@ def make_package(submitted: ToSubmit, folder: Path, include: Sequence[str] = ())
     copy_modules(user_modules(job), folder)
     for name in include:
         _include(job.folder, name, folder)
-    file = submitted.data_file
-    if file is not None:
+    sent = {}
+    for key, path in submitted.data_files.items():
+        file = job.folder / path
         _check_size(file.stat().st_size, file, job)
-        inside = Path(os.path.normpath(job.data.source))
-        source = inside if ".." not in inside.parts else Path(_DATA, file.name)
-        (folder / source).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, folder / source)
-        sections = job.to_mapping()
-        sections["data"]["source"] = source.as_posix()
-        job = Job.from_mapping(sections, job.folder)
+        inside = Path(os.path.normpath(path))
+        place = inside if ".." not in inside.parts else Path(_DATA, file.name)
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, folder / place)
+        sent[key] = place.as_posix()
+    job = job.with_files(sent)
     (folder / JOB_FILE).write_text(job.to_yaml(), encoding="utf-8")
     sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
     size = sum(sizes.values())

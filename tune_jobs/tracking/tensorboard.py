@@ -20,7 +20,7 @@ _NO_SCALARS: Final = frozenset({"epoch", "seconds"})
 class TensorboardTracker:
     """Writes every epoch of every trial as scalars, and its configuration and its end as hparams.
 
-    The scalars are `train_loss`, `val_loss`, the metrics and `lr`; their steps are epochs. At its end a trial
+    The scalars are the metrics that the training measures; their steps are epochs. At its end a trial
     shows its score, as `best/<metric>` at the epoch of the score. What the winner came to on the test rows
     stands in a folder of its own, `test-<number>`.
 

@@ -18,7 +18,6 @@ from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata
 
 from tune_jobs.job.job import Job
 from tune_jobs.search_spaces import Choice, Domain
-from tune_jobs.trainers.pytorch.metric_rules import metric_names
 
 _PLUGIN: Final = "hparams"
 
@@ -33,7 +32,8 @@ def experiment(job: Job) -> Summary:
     best = MetricInfo(
         name=MetricName(tag=f"best/{job.selection.metric}"), display_name=f"best {job.selection.metric}"
     )
-    others = dict.fromkeys(("val_loss", *metric_names(job.training)))
+    measured = job.facts.metrics
+    others = [job.selection.metric] if measured is None else [metric.name for metric in measured]
     metrics = [best, *(MetricInfo(name=MetricName(tag=name), display_name=f"last {name}") for name in others)]
     content = Experiment(description=f"job {job.name}", hparam_infos=columns, metric_infos=metrics)
     return _summary("experiment", HParamsPluginData(experiment=content))

@@ -35,8 +35,8 @@ class WandbTracker:
     """Writes every epoch of every trial to W&B, into the run folder; online, a process beside the run uploads it.
 
     A trial's W&B run has the trial's id as name and the run folder's name as group. Its steps are epochs;
-    its summary has the lowest `val_loss`, the selection metric's best value, and at the trial's end `status`,
-    `reason`, `score` and `best_epoch`. It exits with 0 if the trial could be the winner, else with 1.
+    its summary has the best values of the training's own loss and of the selection metric, and at the trial's end
+    `status`, `reason`, `score` and `best_epoch`. It exits with 0 if the trial could be the winner, else with 1.
 
     No server is needed, and none is waited for but at the end: what is not uploaded by then, `wandb sync` uploads
     later. Each W&B run has one folder. Those of trials that a resumed run goes on with, and those that a driver
@@ -128,7 +128,7 @@ class WandbTracker:
         """Opens the trial's W&B run, and logs what is known of it."""
         trial = self._record.trials[trial_id]
         run = self._wandb.open(trial_id, "trial", trial_config(trial, self._run.job), trial.created)
-        define_metrics(run, self._record.score)
+        define_metrics(run, self._run.job)
         self._open[trial_id] = run
         for epoch in sorted(trial.epochs):
             ended = self._ends[trial_id, epoch]
@@ -153,7 +153,7 @@ class WandbTracker:
 
     def _finish(self, trial_id: str, exit_code: int) -> None:
         run, epochs = self._open.pop(trial_id), self._record.trials[trial_id].epochs.values()
-        run.summary.update(best_values(epochs, self._record.score))
+        run.summary.update(best_values(epochs, self._run.job))
         run.finish(exit_code=exit_code)
 
     def _conclude(self) -> None:

@@ -12,7 +12,6 @@ from tune_jobs.job.job import Job
 from tune_jobs.job.settings import WandbSettings
 from tune_jobs.record.run_record import TrialRecord
 from tune_jobs.tracking.wandb_files import remove_run, wandb_run_id
-from tune_jobs.trainers.settings import ScoreSettings
 
 _FLUSH_SECONDS: Final = 5.0
 """Online, records are on the disk so soon, for the process that uploads them."""
@@ -101,33 +100,33 @@ def job_config(job: Job) -> dict[str, Any]:
     return {
         "name": job.name,
         "seed": job.seed,
-        "data": job.data.source,
-        "model": job.model.name,
-        "max_epochs": job.training.max_epochs,
+        **job.facts.labels,
+        "max_epochs": job.max_epochs,
         "method": job.search.method,
         "scheduler": job.scheduler.method,
         "metric": job.selection.metric,
     }
 
 
-def summarised(score: ScoreSettings) -> dict[str, str]:
-    """Metrics of which the best value is shown, and which is the best."""
-    return {"val_loss": "min", score.metric: score.mode}
+def summarised(job: Job) -> dict[str, str]:
+    """Return the metrics whose best value is shown, with `min` or `max`: the training's own loss and the score."""
+    own = {metric.name: metric.direction for metric in (job.facts.metrics or ())[:1] if metric.direction}
+    return {**own, job.selection.metric: job.selection.mode}
 
 
-def define_metrics(run: wandb.Run, score: ScoreSettings) -> None:
-    """Has W&B draw metrics over epochs, and show the best value of those that have one."""
+def define_metrics(run: wandb.Run, job: Job) -> None:
+    """Make W&B draw metrics over epochs, and show the best value of those in `summarised`."""
     run.define_metric("epoch", hidden=True)
     run.define_metric("*", step_metric="epoch")
-    for metric, mode in summarised(score).items():
+    for metric, mode in summarised(job).items():
         run.define_metric(metric, step_metric="epoch", summary=mode)
 
 
-def best_values(epochs: Iterable[Mapping[str, Any]], score: ScoreSettings) -> dict[str, dict[str, float]]:
-    """What the summary shows of each metric in `summarised`; W&B itself takes NaN for the best."""
+def best_values(epochs: Iterable[Mapping[str, Any]], job: Job) -> dict[str, dict[str, float]]:
+    """Return what the summary shows of each metric in `summarised`; W&B itself takes NaN for the best."""
     epochs = list(epochs)
     best = {}
-    for metric, mode in summarised(score).items():
+    for metric, mode in summarised(job).items():
         values = [epoch[metric] for epoch in epochs if math.isfinite(epoch[metric])]
         if values:
             best[metric] = {mode: min(values) if mode == "min" else max(values)}

@@ -8,13 +8,9 @@ import numpy as np
 import pytest
 
 from tune_jobs.errors import JobError
-from tune_jobs.job.checks import check_configuration, notices, parameter_names
 from tune_jobs.job.job import Job
 from tune_jobs.job.user_code import module_path
-from tune_jobs.search_spaces import parse_space
 from tune_jobs.trainers.data import SUFFIXES
-from tune_jobs.trainers.pytorch.settings import ModelSettings, TrainingSettings
-from tune_jobs.trainers.settings import ScoreSettings
 
 Problems = Callable[[Mapping[str, Any]], list[str]]
 WriteJob = Callable[..., Path]
@@ -325,58 +321,12 @@ def test_files_and_modules_are_looked_for_in_the_folder_of_the_job(
     assert module_path(job.folder) == (str(tmp_path), str(Path.cwd()))
 
 
-# A configuration
-
-
-def test_a_configuration_is_judged_by_names_and_values() -> None:
-    model = ModelSettings(name="mlp")
-    training = TrainingSettings(loss="mse")
-    configuration = {
-        "lr": 0.0,
-        "model.hidden": [8, -1],
-        "model.width": 3,
-        "training.batching": "random",
-        "momentum": 0.5,
-        "learning_rate": 1,
+def test_parameters_that_do_nothing_are_noticed(make_sections: Callable[..., dict[str, Any]]) -> None:
+    space = {
+        "search/space/optimizer": {"values": ["sgd", "adam"]},
+        "search/space/momentum": {"low": 0.0, "high": 0.9},
+        "scheduler": {"method": "none"},
     }
-    found = check_configuration(configuration, model, training, ScoreSettings())
-    assert [problem.path for problem in found] == [
-        "lr",
-        "model.hidden",
-        "model.width",
-        "training.batching",
-        "learning_rate",
-    ]
-    assert check_configuration({"lr": 0.1, "model.hidden": [8]}, model, training, ScoreSettings()) == []
-
-
-@pytest.mark.parametrize("model", ["linear", "mlp", "cnn"])
-def test_every_name_that_is_called_valid_is_taken(model: str) -> None:
-    settings = ModelSettings(name=model)
-    names = parameter_names(settings)
-    assert len(set(names)) == len(names)
-    found = check_configuration(
-        dict.fromkeys(names, object()), settings, TrainingSettings(loss="mse"), ScoreSettings()
-    )
-    assert not [problem for problem in found if "unknown" in problem.message]
-
-
-def test_parameters_that_do_nothing_are_noticed() -> None:
-    space = parse_space(
-        {
-            "optimizer": {"values": ["sgd", "adam"]},
-            "momentum": {"low": 0.0, "high": 0.9},
-            "beta1": {"low": 0.8, "high": 0.9, "when": {"optimizer": "adam"}},
-            "max_iter": 3,
-        }
-    )
-    assert notices(space) == [
-        "search.space.momentum does nothing for adam; add `when: {optimizer: [sgd]}`",
-        "search.space.max_iter does nothing for adam, sgd; "
-        "leave it out, or search optimizer with lbfgs among its values",
-    ]
-    assert notices(parse_space({"momentum": 0.5})) == []  # the default optimizer is sgd
-    assert notices(parse_space({"beta2": 0.9})) == [
-        "search.space.beta2 does nothing for sgd; "
-        "leave it out, or search optimizer with adam or adamw among its values"
+    assert Job.from_mapping(make_sections(space)).notices() == [
+        "search.space.momentum does nothing for adam; add `when: {optimizer: [sgd]}`"
     ]

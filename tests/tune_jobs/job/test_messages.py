@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field
 
-from tune_jobs.job.messages import find_problems, unknown_key
+from tune_jobs.job.checks import check_sections
+from tune_jobs.trainers.messages import unknown_key
 from tune_jobs.trainers.settings import Settings
 
 Problems = Callable[[Mapping[str, Any]], list[str]]
@@ -167,16 +168,16 @@ class Outer(Settings):
 
 
 def test_valid_sections_come_back_parsed_with_defaults_beside_the_problems_of_others() -> None:
-    valid, found = find_problems(Outer, {"inner": {"depth": 4}, "count": -1})
+    valid, found = check_sections(Outer.model_fields, {"inner": {"depth": 4}, "count": -1})
     assert valid == {"inner": Inner(depth=4)}
     assert list(map(str, found)) == ["count: given -1; valid: a number of at least 0"]
-    valid, found = find_problems(Outer, {"inner": {"depth": 9, "kind": "dep"}, "count": 0})
+    valid, found = check_sections(Outer.model_fields, {"inner": {"depth": 9, "kind": "dep"}, "count": 0})
     assert valid == {"count": 0}
     assert list(map(str, found)) == [
         "inner.depth: given 9; valid: a number below 9",
         "inner.kind: given 'dep'; valid: flat or deep; did you mean 'deep'?",
     ]
-    assert find_problems(Outer, {"count": 3}) == ({"inner": Inner(), "count": 3}, [])
+    assert check_sections(Outer.model_fields, {"count": 3}) == ({"inner": Inner(), "count": 3}, [])
 
 
 @settings(max_examples=50, deadline=None)
@@ -186,7 +187,7 @@ def test_valid_sections_come_back_parsed_with_defaults_beside_the_problems_of_ot
     )
 )
 def test_a_problem_has_a_path_and_one_line(sections: dict[str, Any]) -> None:
-    valid, found = find_problems(Outer, sections)
+    valid, found = check_sections(Outer.model_fields, sections)
     assert bool(found) == (valid.keys() != Outer.model_fields.keys() or "x" in sections)
     for problem in found:
         assert problem.path

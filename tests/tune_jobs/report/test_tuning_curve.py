@@ -36,7 +36,7 @@ def record_of(scores: Sequence[float], **score: Any) -> RunRecord:
 
 
 def curve_of(scores: Sequence[float], **score: Any) -> TuningCurve:
-    curve = tuning_curve(record_of(scores, **score))
+    curve = tuning_curve(record_of(scores, **score), 1.0 if score.get("mode") == "max" else 0.0)
     assert curve is not None
     return curve
 
@@ -110,7 +110,7 @@ def test_the_band_is_as_wide_as_its_confidence_asks() -> None:
 
 def test_a_trial_without_a_score_counts_as_worst(make_record: MakeRecord) -> None:
     lost = {"losses": [math.nan], "status": Status.FAILED}
-    curve = tuning_curve(make_record([{"losses": [0.5]}, {"losses": [1.5]}, lost, lost]))
+    curve = tuning_curve(make_record([{"losses": [0.5]}, {"losses": [1.5]}, lost, lost]), 0.0)
     assert curve is not None
     assert curve.lost == 2
     assert curve.expected[0] == pytest.approx((0.5 + 1.5 + 1.5 + 1.5) / 4)
@@ -125,7 +125,7 @@ def test_a_trial_that_was_cut_off_with_the_run_before_its_first_epoch_does_not_c
         record.apply(
             TrialEnded(trial_id=trial_id, status=cause.status, cause=cause, reason="", resumable=True)
         )
-    curve = tuning_curve(record)
+    curve = tuning_curve(record, 0.0)
     assert curve is not None
     assert curve.lost == 0
     assert curve.expected[0] == pytest.approx(1.0)
@@ -161,7 +161,8 @@ def test_the_best_so_far_is_in_the_order_of_creation_in_trials_and_in_epochs(mak
     curve = tuning_curve(
         make_record(
             [{"losses": [0.9, 0.8]}, {"losses": [1.0]}, {"losses": [0.7, 0.6, 0.5]}, {"losses": [2.0]}]
-        )
+        ),
+        0.0,
     )
     assert curve is not None
     assert list(curve.observed) == [0.8, 0.5, 0.5]
@@ -171,22 +172,22 @@ def test_the_best_so_far_is_in_the_order_of_creation_in_trials_and_in_epochs(mak
 
 
 def test_a_metric_without_a_best_value_leaves_the_band_open() -> None:
-    curve = tuning_curve(record_of([-3.0, -1.0, 2.0]), built_in=False)
+    curve = tuning_curve(record_of([-3.0, -1.0, 2.0]), None)
     assert curve is not None
     assert curve.possible is None
     assert "open at its good end" in caption(curve)
 
 
 def test_without_a_score_there_is_none(make_record: MakeRecord) -> None:
-    assert tuning_curve(make_record([])) is None
-    assert tuning_curve(make_record([{"losses": [math.nan], "status": Status.FAILED}])) is None
+    assert tuning_curve(make_record([]), 0.0) is None
+    assert tuning_curve(make_record([{"losses": [math.nan], "status": Status.FAILED}]), 0.0) is None
 
 
 @pytest.mark.parametrize("count", [1, 3, 1000])
 def test_the_figure_is_never_empty_and_switches_from_trials_to_epochs(
     make_record: MakeRecord, count: int
 ) -> None:
-    curve = tuning_curve(make_record(trials(count)))
+    curve = tuning_curve(make_record(trials(count)), 0.0)
     assert curve is not None
     figure = curve_figure(curve)
     low, high = figure.layout.yaxis.range

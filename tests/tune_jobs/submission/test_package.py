@@ -60,14 +60,14 @@ def test_the_job_its_data_and_its_modules_are_sent_and_nothing_else(sent: Sent) 
     folder = sent(FILE, ("search.trials", 3))
     assert files(folder) == {JOB_FILE, "rows.csv", "nets.py", "layers.py"}
     job = Job.from_file(folder / JOB_FILE)
-    assert (job.trials, job.data.source, job.storage) == (3, "rows.csv", "/shared/runs")
+    assert (job.trials, job.kind.data.source, job.storage) == (3, "rows.csv", "/shared/runs")
     assert (folder / "rows.csv").read_text() == ROWS
 
 
 def test_data_from_outside_of_the_folder_are_found_where_they_arrive(sent: Sent) -> None:
     folder = sent({**FILE, "data": {"source": "../above.csv", "target": "y"}})
     job = Job.from_file(folder / JOB_FILE)
-    assert (folder / job.data.source).read_text() == ROWS
+    assert (folder / job.kind.data.source).read_text() == ROWS
     assert files(folder) == {JOB_FILE, "data/above.csv", "nets.py", "layers.py"}
 
 
@@ -86,7 +86,7 @@ def test_an_absolute_path_is_one_of_the_cluster(sent: Sent, home: Path) -> None:
     for source, data_here in ((here, True), (there, False)):
         (home / "job.yaml").write_text(dump_yaml(changed({"data": {"source": source, "target": "y"}})))
         submitted = job_to_submit(home / "job.yaml", [SHARED])
-        assert (submitted.data_here, submitted.data_file) == (data_here, None)
+        assert (submitted.data_here, submitted.data_files) == (data_here, {})
     assert files(sent({"data": {"source": there, "target": "y"}})) == {JOB_FILE}
 
 

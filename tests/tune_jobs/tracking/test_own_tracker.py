@@ -12,7 +12,7 @@ import pytest
 from tests.tune_jobs.tracking.conftest import make_folder, make_job, run_events, track
 from tune_jobs import Job, run
 from tune_jobs.errors import JobError
-from tune_jobs.job.checks import importable_from
+from tune_jobs.job.user_code import importable_from
 from tune_jobs.record.journal import read_journal
 from tune_jobs.tracking.base import TrackedRun
 from tune_jobs.tracking.opening import open_trackers

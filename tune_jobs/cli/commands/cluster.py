@@ -121,7 +121,8 @@ def _submit(options: argparse.Namespace, rest: list[str], console: Console) -> N
         console.print(f"{job.name}: valid; {counted(job.trials, 'trial')}", markup=False)
     else:
         console.print(
-            f"{job.name}: valid but for the data, which the cluster checks: {job.data.source}", markup=False
+            f"{job.name}: valid but for the data, which the cluster checks: {', '.join(job.facts.files.values())}",
+            markup=False,
         )
     with tempfile.TemporaryDirectory(prefix="tune-jobs-") as folder:
         size = make_package(checked, Path(folder), options.include)
@@ -136,7 +137,8 @@ def _submit(options: argparse.Namespace, rest: list[str], console: Console) -> N
             f"no longer waited for; `tune-jobs stop {run} --address {server.address}` ends it", markup=False
         )
     except SubmissionEnded as error:
-        if Path(job.data.source).is_absolute() and job.data.source in str(error):
+        files = [file for file in job.facts.files.values() if Path(file).is_absolute()]
+        if any(file in str(error) for file in files):
             raise SubmissionEnded(
                 f"{error}. An absolute path is one of the cluster; a path relative to the job file is sent along",
                 error.exit_code,

@@ -1,15 +1,14 @@
-"""Pydantic's errors in the words of the job file: dotted path, what was given, what is valid."""
+"""Messages about wrong settings, in the words of the job file: dotted key, what was given, what is valid."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from tune_jobs.search_spaces import Problem
 from tune_jobs.trainers.references import did_you_mean
 
-_STRICT = ConfigDict(strict=True)
 _VALID = {
     "bool_type": "true or false",
     "dict_type": "a section of `key: value` lines",
@@ -36,62 +35,49 @@ _PATTERNS = {
 }
 
 
-def find_problems(model: type[BaseModel], given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
-    """Checks each section by itself, so that one bad section does not hide the problems of another.
-
-    Returns:
-        The sections that are valid, parsed, defaults included; and the problems of the others.
-    """
-    valid: dict[str, Any] = {}
-    problems: list[Problem] = []
-    problems += [
-        Problem(key, unknown_key(key, list(model.model_fields)))
-        for key in given
-        if key not in model.model_fields
-    ]
-    for name, field in model.model_fields.items():
-        if name not in given:
-            if field.is_required():
-                problems.append(Problem(name, "missing; this section is required"))
-            else:
-                valid[name] = field.get_default()
-            continue
-        annotation: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
-        adapter: TypeAdapter[Any] = TypeAdapter(
-            annotation, config=None if _settings_class(annotation) else _STRICT
-        )
-        try:
-            valid[name] = adapter.validate_python(given[name])
-        except ValidationError as error:
-            problems += problems_of(error, given[name], _settings_class(annotation), name)
-    return valid, problems
-
-
 def problems_of(
     error: ValidationError, given: object, model: type[BaseModel] | None, prefix: str = ""
-) -> list[Problem]:
-    """The problems that `error` found in `given`, one for each place in it.
+) -> list[tuple[str, str]]:
+    """Return what `error` found in `given`: a dotted key and a message for each place in it.
 
     Args:
-        error: what `model` raised on `given`.
-        given: the raw value, as read from the file.
-        model: the settings class; closest keys are looked for in it.
-        prefix: dotted path of `given` in the job file, such as `training`.
+        error: What `model` raised on `given`.
+        given: The raw value, as read from the file.
+        model: The settings class. The closest keys are looked for in it.
+        prefix: Dotted key of `given` in the job file, such as `training`.
     """
     grouped: dict[str, list[ErrorDetails]] = {}
     for details in error.errors(include_url=False):
         grouped.setdefault(_path(details, given), []).append(details)
-    problems: list[Problem] = []
+    problems: list[tuple[str, str]] = []
     for path, errors in grouped.items():
         if any(other.startswith(f"{path}.") for other in grouped):
             continue  # another branch of the union got further: its problem is the one to mend
         if errors[0]["type"] == "search_space":
-            problems += [
-                Problem(f"{prefix}.{path}.{p.path}", p.message) for p in errors[0]["ctx"]["problems"]
-            ]
+            problems += [(f"{prefix}.{path}.{p.path}", p.message) for p in errors[0]["ctx"]["problems"]]
         else:
             problems.append(_problem(path, errors, model, prefix))
     return problems
+
+
+def not_plain(path: str, value: object) -> list[tuple[str, str]]:
+    """Return what a job file cannot hold of a value. Most of it can only come from Python."""
+    if isinstance(value, dict):
+        return [
+            problem
+            for key, below in value.items()
+            for problem in (
+                not_plain(f"{path}.{key}", below)
+                if isinstance(key, str)
+                else [(path, f"given the key {key!r}; valid: keys that are text")]
+            )
+        ]
+    if isinstance(value, list | tuple):
+        return [p for index, below in enumerate(value) for p in not_plain(f"{path}.{index}", below)]
+    if value is None or type(value) in {bool, int, str} or (type(value) is float and math.isfinite(value)):
+        return []
+    valid = "text, finite numbers, true, false, null, lists and sections"
+    return [(path, f"given {value!r}; valid: {valid}")]
 
 
 def unknown_key(key: str, valid: Sequence[str]) -> str:
@@ -118,20 +104,20 @@ def _path(details: ErrorDetails, given: object) -> str:
 
 def _problem(
     path: str, errors: Sequence[ErrorDetails], model: type[BaseModel] | None, prefix: str
-) -> Problem:
+) -> tuple[str, str]:
     first = errors[0]
     dotted = ".".join(part for part in (prefix, path) if part)
     if first["type"] == "missing":
-        return Problem(dotted, "missing; this key is required")
+        return (dotted, "missing; this key is required")
     if first["type"] == "extra_forbidden":
-        return Problem(dotted, unknown_key(str(first["loc"][-1]), _keys_at(model, first["loc"][:-1])))
+        return (dotted, unknown_key(str(first["loc"][-1]), _keys_at(model, first["loc"][:-1])))
     if first["type"] == "value_error":
-        return Problem(dotted, str(first["ctx"]["error"]))
+        return (dotted, str(first["ctx"]["error"]))
     *others, valid = dict.fromkeys(_valid(details) for details in errors)
     if others:
         valid = f"{', '.join(others).replace(' or ', ', ')} or {valid}"
     hint = did_you_mean(first["input"], _literals(errors)) if isinstance(first["input"], str) else ""
-    return Problem(dotted, f"given {_shown(first['input'])}; valid: {valid}{hint}")
+    return (dotted, f"given {_shown(first['input'])}; valid: {valid}{hint}")
 
 
 def _valid(details: ErrorDetails) -> str:
@@ -164,12 +150,13 @@ def _keys_at(model: type[BaseModel] | None, location: Sequence[int | str]) -> li
         field = model.model_fields.get(str(part))
         if field is None:
             break
-        below = _settings_class(field.annotation)
+        below = settings_class(field.annotation)
         if below is not None:
             model = below
     return list(model.model_fields)
 
 
-def _settings_class(annotation: Any) -> type[BaseModel] | None:
+def settings_class(annotation: Any) -> type[BaseModel] | None:
+    """Return the settings class of a field, or of one branch of its union; None if there is none."""
     candidates = (annotation, *getattr(annotation, "__args__", ()))
     return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)

@@ -1,0 +1,237 @@
+"""What the PyTorch kind knows about a job before anything starts: names, metrics and checks, without torch.
+
+Every function takes valid sections. `facts` puts the answers together.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from pydantic import ValidationError
+
+from tune_jobs.trainers.data.files import SUFFIXES, is_file
+from tune_jobs.trainers.data.settings import BuiltInSource, DataSettings
+from tune_jobs.trainers.facts import Configuration, KindFacts, Metric, Problems, Searched
+from tune_jobs.trainers.messages import not_plain, problems_of
+from tune_jobs.trainers.pytorch.metric_rules import check_metrics, metric_names
+from tune_jobs.trainers.pytorch.model_arguments import check_model_arguments, model_argument_names
+from tune_jobs.trainers.pytorch.plan import FIXED_TRAINING_KEYS, TrainingPlan, plan_training
+from tune_jobs.trainers.pytorch.settings import (
+    Hyperparameters,
+    ModelSettings,
+    ScheduleSettings,
+    TrainingSettings,
+)
+from tune_jobs.trainers.references import did_you_mean
+from tune_jobs.trainers.settings import BuiltInLoss, EarlyStoppingSettings, ScoreSettings, Settings
+
+BEST_VALUES = {"mse": 0.0, "mae": 0.0, "rmse": 0.0, "param_error": 0.0, "accuracy": 1.0, "f1": 1.0, "r2": 1.0}
+"""The value of each metric that no model can better. Low values are good if it is 0, and high ones if it is 1."""
+OPTIMIZERS_USING = {
+    "momentum": {"sgd", "rmsprop"},
+    "nesterov": {"sgd"},
+    "beta1": {"adam", "adamw"},
+    "beta2": {"adam", "adamw"},
+    "alpha": {"rmsprop"},
+    "max_iter": {"lbfgs"},
+    "history_size": {"lbfgs"},
+}
+"""The optimizers that use a hyperparameter, if not all do."""
+
+
+def facts(sections: Mapping[str, Any]) -> KindFacts:
+    """Return what is known from those of the sections `data`, `model` and `training` that are valid."""
+    data = cast("DataSettings | None", sections.get("data"))
+    model = cast("ModelSettings | None", sections.get("model"))
+    training = cast("TrainingSettings | None", sections.get("training"))
+    given = [section for section in (data, model, training) if section is not None]
+    known: dict[str, Any] = {}
+    if data is not None:
+        known["files"] = {"data.source": data.source} if _names_file(data.source) else {}
+        known["missing"] = partial(_missing_source, data)
+    if training is not None:
+        known |= {
+            "max_epochs": training.max_epochs,
+            "max_epochs_key": "training.max_epochs",
+            "metrics": metrics(training),
+            "metrics_key": "training.metrics",
+            "check_workers": partial(_check_device, training.device),
+        }
+    if model is not None and training is not None:
+        known["check"] = partial(check_configuration, model, training)
+    if model is not None:
+        known["parameter_names"] = None if ":" in model.name else parameter_names(model)
+    if data is not None and model is not None:
+        known["title"] = f"{model.name} on {data.source.replace(chr(92), '/').rpartition('/')[2]}"
+        known["labels"] = {"data": data.source, "model": model.name}
+    return KindFacts(
+        references=[pair for section in given for pair in _references(section)],
+        problems=[problem for section in given for problem in _problems(section)],
+        notices=unused_parameters,
+        **known,
+    )
+
+
+def metrics(training: TrainingSettings) -> list[Metric]:
+    """Return what results are judged by, the validation loss first."""
+    bounded = training.loss in get_args(BuiltInLoss)  # the user's own loss may be negative
+    loss = Metric(name="val_loss", direction="min", best=0.0 if bounded else None, on_training="train_loss")
+    return [loss, *map(_metric, metric_names(training))]
+
+
+def _metric(name: str) -> Metric:
+    best = BEST_VALUES.get(name)
+    return Metric(name=name, direction=None if best is None else "max" if best else "min", best=best)
+
+
+def parameter_names(model: ModelSettings) -> list[str]:
+    """Return the names that a configuration may set; for a function model, all but its own arguments."""
+    nested: dict[str, type[Settings]] = {
+        "schedule": ScheduleSettings,
+        "early_stopping": EarlyStoppingSettings,
+    }
+    return [
+        *Hyperparameters.model_fields,
+        *(f"model.{argument}" for argument in model_argument_names(model.name)),
+        *(
+            f"training.{key}"
+            for key in TrainingSettings.model_fields
+            if key not in FIXED_TRAINING_KEYS | nested.keys()
+        ),
+        *(f"training.{key}.{below}" for key, class_ in nested.items() for below in class_.model_fields),
+    ]
+
+
+def is_parameter(name: str) -> bool:
+    """Return whether a dotted name is an argument of the model, rather than a key of the section `model`."""
+    section, _, key = name.partition(".")
+    return section == "model" and key.split(".")[0] not in ModelSettings.model_fields
+
+
+# What is wrong in a section
+
+
+def _problems(section: Settings) -> Problems:
+    match section:
+        case DataSettings():
+            return not_plain("data.arguments", section.arguments)
+        case ModelSettings():
+            texts = check_model_arguments(section.name, section.arguments)
+            return not_plain("model.arguments", section.arguments) or [
+                ("model.arguments", text) for text in texts
+            ]
+        case TrainingSettings():
+            return [("training.metrics", text) for text in check_metrics(section)]
+        case _:
+            return []
+
+
+# What a section names that does not exist
+
+
+def _references(section: Settings) -> list[tuple[str, str]]:
+    """Keys and what they name, for all that is a `package.module:function`."""
+    match section:
+        case DataSettings():
+            named = [] if _names_file(section.source) else [("data.source", section.source)]
+        case ModelSettings():
+            named = [("model.name", section.name)]
+        case TrainingSettings():
+            named = [("training.loss", section.loss), *(("training.metrics", m) for m in section.metrics)]
+        case _:
+            named = []
+    return [(key, text) for key, text in named if ":" in text]
+
+
+def _names_file(source: str) -> bool:
+    return Path(source).suffix.lower() in SUFFIXES
+
+
+def _missing_source(data: DataSettings, folder: Path) -> Problems:
+    """A source is a file, a function or a built-in name, told apart by its form."""
+    source = data.source
+    if _names_file(source):
+        problems = []
+        if not is_file(folder / source):
+            problems.append(("data.source", f"no such file: {folder / source}"))
+        if data.target is None and Path(source).suffix.lower() != ".npz":
+            problems.append(("data.target", "missing; a table needs the name of its target column"))
+        return problems
+    built_in = get_args(BuiltInSource)
+    if ":" in source or source in built_in:
+        return []
+    valid = f"{', '.join(built_in)}; a file ({', '.join(SUFFIXES)}); or `package.module:function`"
+    return [("data.source", f"given {source!r}; valid: {valid}{did_you_mean(source, built_in)}")]
+
+
+# What is wrong with a configuration
+
+
+def check_configuration(
+    model: ModelSettings, training: TrainingSettings, configuration: Configuration
+) -> Problems:
+    """Return what the trainer would say to the names and values of a configuration."""
+    problems: list[tuple[str, str]] = []
+    for name, value in configuration.items():
+        unknown = _check_name(name, model)
+        problems += [(name, unknown)] if unknown else _check_value(name, value, model, training)
+    return problems
+
+
+def _check_name(name: str, model: ModelSettings) -> str | None:
+    """What is wrong with the name of a parameter, if anything."""
+    section, _, key = name.partition(".")
+    fixed = key.split(".")[0]
+    if section == "training" and fixed in FIXED_TRAINING_KEYS:
+        return f"cannot be searched: trials with different {fixed} cannot be compared"
+    if section == "model" and ":" in model.name:
+        return None
+    valid = parameter_names(model)
+    if name in valid:
+        return None
+    hint = did_you_mean(name, valid) or f"; valid: {', '.join(valid)}"
+    return f"unknown parameter{hint}"
+
+
+def _check_value(name: str, value: Any, model: ModelSettings, training: TrainingSettings) -> Problems:
+    """What the trainer would say to this value of a parameter."""
+    try:
+        plan = plan_training(model, training, ScoreSettings(), {name: value}, seed=0)
+    except ValidationError as error:
+        return [(name, message) for _, message in problems_of(error, None, TrainingPlan)]
+    if name.startswith("model."):
+        arguments = {name.partition(".")[2]: value}
+        return [(name, text) for text in check_model_arguments(plan.model.name, arguments)]
+    return []
+
+
+def _check_device(device: str, workers: int) -> Problems:
+    if workers == 1 or device in {"auto", "cpu", "cuda"}:
+        return []
+    return [
+        (
+            "training.device",
+            f"given {device!r}; valid with several workers a trial (`resources.workers_per_trial`): auto, "
+            "cpu or cuda, since each trains on the CPU or on a GPU of its own",
+        )
+    ]
+
+
+def unused_parameters(space: Mapping[str, Searched]) -> list[str]:
+    """Return a sentence for each parameter that does nothing for one of the searched optimizers."""
+    optimizers = space.get("optimizer")
+    searched = set(optimizers.values) if optimizers and optimizers.values is not None else {"sgd"}
+    found = []
+    for name, users in OPTIMIZERS_USING.items():
+        parameter = space.get(name)
+        idle = sorted(searched - users)
+        if parameter and idle and "optimizer" not in parameter.depends_on:
+            used = sorted(searched & users)
+            cure = (
+                f"add `when: {{optimizer: [{', '.join(used)}]}}`"
+                if used
+                else f"leave it out, or search optimizer with {' or '.join(sorted(users))} among its values"
+            )
+            found.append(f"search.space.{name} does nothing for {', '.join(idle)}; {cure}")
+    return found
