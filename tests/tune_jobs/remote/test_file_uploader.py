@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.tune_jobs.remote.copies import created, keep, machine, on_the_first, wait_for
+from tune_jobs.files import replacing
 from tune_jobs.location import Location
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal
@@ -32,18 +33,22 @@ def test_no_file_in_the_store_knows_more_than_the_journal(
     seen: list[tuple[int, int]] = []
     upload = Store.upload
 
+    def put(name: str, number: int) -> None:
+        with replacing(copy.path / name) as file:  # the uploader never finds half a file
+            file.write(str(number).encode())
+
     def looked_at(self: Store, file: Path, name: str, size: int | None = None) -> None:
         if name in ("a.txt", "b.txt"):
             seen.append((int(file.read_text()), len(read_from(store))))
         if name == "a.txt":  # while one file is sent the next one is written anew
             journal.append(created(len(seen)))
-            (copy.path / "b.txt").write_text(str(journal.size))
+            put("b.txt", journal.size)
         upload(self, file, name, size)
 
     with Journal(copy.journal) as journal, mirrored(copy, journal):
         monkeypatch.setattr(Store, "upload", looked_at)
-        (copy.path / "b.txt").write_text("0")
-        (copy.path / "a.txt").write_text("0")
+        put("b.txt", 0)
+        put("a.txt", 0)
         wait_for(lambda: bool(seen) and seen[-1][0] > 0)
     assert all(has >= told for told, has in seen)
 
