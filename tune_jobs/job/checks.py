@@ -19,6 +19,7 @@ from tune_jobs.location import Location, is_uri
 from tune_jobs.search_spaces import Choice, Problem, SearchSpace
 from tune_jobs.trainers.facts import KindFacts, Searched
 from tune_jobs.trainers.facts import Problems as Pairs
+from tune_jobs.trainers.kinds import known_sections
 from tune_jobs.trainers.messages import not_plain, problems_of, settings_class, unknown_key
 from tune_jobs.trainers.references import check_reference, did_you_mean
 from tune_jobs.trainers.settings import ScoreSettings
@@ -39,7 +40,7 @@ def check_sections(
         The sections that are valid, parsed, defaults included; and the problems of the others.
     """
     valid: dict[str, Any] = {}
-    problems = [Problem(key, unknown_key(key, list(fields))) for key in given if key not in fields]
+    problems = [Problem(key, _unknown(key, list(fields))) for key in given if key not in fields]
     for name, field in fields.items():
         if name not in given:
             if field.is_required():
@@ -56,6 +57,13 @@ def check_sections(
         except ValidationError as error:
             problems += _problems(problems_of(error, given[name], settings_class(annotation), name))
     return valid, problems
+
+
+def _unknown(key: str, valid: Sequence[str]) -> str:
+    if key not in known_sections():
+        return unknown_key(key, valid)
+    own = ", ".join(name for name in valid if name in known_sections())
+    return f"does not go with {own}; a job has sections of one kind of training: remove this one, or those"
 
 
 def cross_check(sections: Mapping[str, Any], facts: KindFacts) -> list[Problem]:
