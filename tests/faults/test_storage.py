@@ -280,7 +280,7 @@ def stop_by_filling(disk: Disk, job: Job, kind: type[Event], number: int, leave:
     with pytest.raises(StorageFailed, match=r"cannot be written to \(No space left on device; ") as caught:
         run(job, listeners=[fill])
     path = caught.value.path
-    assert f"`tune-jobs resume {path}` goes on" in str(caught.value)
+    assert f"continue with `tune-jobs resume {path}`" in str(caught.value)
     assert caught.value.exit_code == 130
     stopped = open_run(path)
     assert Status.FAILED not in {trial.status for trial in stopped.record.trials.values()}
@@ -321,7 +321,7 @@ def test_a_run_on_a_read_only_disk_is_read_and_not_resumed(disk: Disk, undisturb
         resume(path)
     assert main(["resume", str(path)]) == 130
     assert main(["show", str(path)]) == 0
-    with pytest.raises(RunFolderError, match="so that the look at the test rows could not be recorded"):
+    with pytest.raises(RunFolderError, match="so the opening of the holdout could not be recorded"):
         open_run(path).test()
     assert read_ledger(RunFolder(path)) == []
 

@@ -1,1 +1,1 @@
-"""The sealed test rows, and the ledger of who opened them."""
+"""The holdout: the sealed test rows, the ledger of their openings, and the test of the winner."""

@@ -80,8 +80,8 @@ def record_results(folder: RunFolder, number: int, results: dict[str, float]) ->
             _append(file, {"number": number, "results": results})
     except OSError as error:
         raise RunFolderError(
-            f"{path}: cannot be written to ({reason_of(error, folder.path)}), so that these results are not on "
-            f"record: {json.dumps(results)}"
+            f"{path}: cannot be written to ({reason_of(error, folder.path)}), so these results are not "
+            f"recorded: {json.dumps(results)}"
         ) from error
 
 
@@ -147,8 +147,8 @@ def _claim_in_store(folder: RunFolder, entry: Mapping[str, Any]) -> None:
         ) from error
     except StoreError as error:
         raise RunFolderError(
-            f"{place}: cannot be written to ({error.strerror}), so that the look at the test rows could not be "
-            "recorded, and they were not read"
+            f"{place}: cannot be written to ({error.strerror}), so the opening of the holdout could not be "
+            "recorded, and the test rows were not read"
         ) from error
 
 

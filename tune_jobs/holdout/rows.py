@@ -62,8 +62,8 @@ def refuse_copy(folder: RunFolder) -> None:
     if path.is_file():
         original = path.read_text(encoding="utf-8").strip()
         raise RunFolderError(
-            f"{folder.path}: a copy that was fetched; the sealed test rows stay with the run, so that they are opened "
-            f"once: give the command where {original} is seen, with that name"
+            f"{folder.path}: this is a copy without the test rows, which stay with the run. Run the command on a "
+            f"machine that has the original, with its path: {original}"
         )
 
 
@@ -94,7 +94,7 @@ def unseal(
         )
     if again and not (reason and reason.strip()):
         raise RunFolderError(
-            "--again needs --reason TEXT: why the test rows are read once more; it is recorded"
+            "--again needs --reason TEXT: why the test rows are read once more; the reason is recorded"
         )
     number = claim_opening(folder, trial_id, again=again, reason=reason)
     try:

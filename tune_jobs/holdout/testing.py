@@ -50,7 +50,9 @@ def evaluate_on_holdout(
     _check_writable(run.folder)
     with Journal(run.folder.journal) as journal, _results_kept(run.folder), mirrored(run.folder, journal):
         if _of_trials(journal.past) != _of_trials(run.events):
-            raise RunFolderError(f"{run.folder.path}: the run has gone on since it was opened; open it again")
+            raise RunFolderError(
+                f"{run.folder.path}: the run was continued after it was opened; open it again"
+            )
         rows, number = unseal(run.folder, trial_id, again=again, reason=reason)
         unsealed = HoldoutUnsealed(trial_id=trial_id, reason=reason)
         journal.append(unsealed)
@@ -97,6 +99,6 @@ def _check_writable(folder: RunFolder) -> None:
         probe_writable(folder.path)
     except OSError as error:
         raise RunFolderError(
-            f"{folder.path}: cannot be written to ({reason_of(error, folder.path)}), so that the look at the test rows "
-            "could not be recorded, and they were not read; make room, or make the folder writable"
+            f"{folder.path}: cannot be written to ({reason_of(error, folder.path)}), so the opening of the holdout "
+            "could not be recorded, and the test rows were not read; free disk space, or make the folder writable"
         ) from error

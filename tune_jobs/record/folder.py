@@ -57,9 +57,7 @@ class RunFolder:
         storage = storage.resolve()
         folder = cls(storage / (run or new_run_name(name)))
         if folder.path.exists():
-            raise RunFolderError(
-                f"{folder.path}: is there already; `tune-jobs resume RUN` goes on with a run"
-            )
+            raise RunFolderError(f"{folder.path}: exists already; `tune-jobs resume RUN` continues a run")
         made: list[Path] = []
         try:
             made = [path for path in (folder.path, storage, *storage.parents) if not path.exists()]
@@ -98,7 +96,7 @@ class RunFolder:
             )
         if not folder.path.is_dir():
             submission = (
-                f", and `tune-jobs status {path}` where a submission's is"
+                f", and `tune-jobs status {path}` where the folder of a submission is"
                 if _RUN.fullmatch(str(path))
                 else ""
             )

@@ -47,7 +47,7 @@ def job_of(folder: RunFolder, events: Sequence[Event]) -> Job:
     if not events or not isinstance(events[0], RunStarted):
         raise DamagedRun(
             f"{folder.journal}: does not begin with the start of a run. If checkpoints/ is empty, the run was killed "
-            "that early, and nothing is lost: run its job anew; else restore the journal from a copy"
+            "before its first event, and nothing is lost: run its job again. Otherwise restore the journal from a copy"
         )
     try:
         home = folder.submitted_home or Path(events[0].job_folder)
@@ -57,7 +57,7 @@ def job_of(folder: RunFolder, events: Sequence[Event]) -> Job:
         raise DamagedRun(f"{folder.job}: {text}; restore it from a copy") from error
     if events[0].fingerprints.get("job") not in {None, job_fingerprint(job)}:
         raise DamagedRun(
-            f"{folder.job}: was changed since the run began, so that it is not the job of these trials; put it back as "
-            "it was. What may change is changed with `tune-jobs resume RUN --key value`"
+            f"{folder.job}: was changed since the run began, so it is not the job of these trials; restore it. Keys "
+            "that may change are changed with `tune-jobs resume RUN --key value`"
         )
     return job

@@ -27,13 +27,13 @@ def storage_failed(what: str | Path, reason: str, run: Path) -> StorageFailed:
     place = location_of(run)
     if place is not None and "checkpoints" in Path(what).parts:
         return StorageFailed(
-            f"{what}: cannot be written to ({reason}); the run has stopped, and what was reported before is on this "
-            f"machine's disk. Once {place} takes objects again, `tune-jobs resume {place}` goes on",
+            f"{what}: cannot be written to ({reason}); the run has stopped, and everything reported before is on this "
+            f"machine's disk. Once {place} accepts objects again, continue with `tune-jobs resume {place}`",
             run,
         )
     return StorageFailed(
-        f"{what}: cannot be written to ({reason}); the run has stopped, and what was reported before is on disk. "
-        f"Make room, or make the folder writable; then `tune-jobs resume {run}` goes on",
+        f"{what}: cannot be written to ({reason}); the run has stopped, and everything reported before is on disk. "
+        f"Free disk space, or make the folder writable; then continue with `tune-jobs resume {run}`",
         run,
     )
 

@@ -1,6 +1,6 @@
 """Claim an opening of the holdout in the object store, before the test rows are read: only one machine succeeds.
 
-A claim is an object of its own. A machine that makes one then looks for others with the same number, and withdraws
+A claim is one object. A machine that makes one then looks for others with the same number, and withdraws
 its own if there are any. So two machines never both continue.
 """
 

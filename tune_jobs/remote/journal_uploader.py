@@ -94,5 +94,5 @@ class JournalUploader:
             replace_journal(self._store, here)
             return len(here)
         raise RunFolderError(
-            f"{self._store.place}: the run has gone on elsewhere since it was read; give the command once more"
+            f"{self._store.place}: the run was continued elsewhere after it was read; run the command again"
         )

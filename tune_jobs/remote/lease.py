@@ -1,7 +1,7 @@
 """The lease of a run in an object store: the one process that holds and renews it may write, on any machine.
 
-An object store locks nothing, but shows to everyone what was written before. A process that wants the lease writes an
-object of its own and then looks for those of others. Of two at once, at least one sees the other, and withdraws.
+An object store locks nothing, but shows to everyone what was written before. A process that wants the lease writes
+its own object and then looks for those of others. Of two at once, at least one sees the other, and withdraws.
 """
 
 import json
@@ -208,9 +208,9 @@ def in_use_error(store: Store, holder: tuple[Owner, float]) -> RunInUse:
     """The error for a process that finds the lease taken."""
     owner, age = holder
     return RunInUse(
-        f"{store.place}: another process is at work on this run ({owner}, heard of {age:.0f} s ago); wait for its end, "
-        f"or stop it with Ctrl-C or SIGTERM. If its machine is gone, the run is free {STALE_SECONDS:.0f} s after it "
-        "was last heard of"
+        f"{store.place}: another process is at work on this run ({owner}, last seen {age:.0f} s ago); wait until it "
+        f"ends, or stop it with Ctrl-C or SIGTERM. If its machine is gone, the run becomes free "
+        f"{STALE_SECONDS:.0f} s after the process was last seen"
     )
 
 

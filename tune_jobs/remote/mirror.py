@@ -168,8 +168,8 @@ class Mirror:
             raise self._failure_of(error) from None
         except StoreError as error:
             raise StorageFailed(
-                f"{self._place}: has not all of the run yet ({error.strerror}); the rest is safe {HERE}"
-                f"{self._folder.path}, and `tune-jobs resume {self._place}`, given here, sends it",
+                f"{self._place}: does not have the whole run yet ({error.strerror}); the rest is safe {HERE}"
+                f"{self._folder.path}, and `tune-jobs resume {self._place}`, run here, sends it",
                 self._folder.path,
             ) from error
 
@@ -199,14 +199,14 @@ class Mirror:
         """The failure that an error other than an outage means for the run."""
         if isinstance(error, LeaseLost):
             return StorageFailed(
-                f"{self._place}: another process has taken this run over, since this one was not heard of for long; "
-                f"it has stopped here, and the other one goes on. What this one did meanwhile is {HERE}"
-                f"{self._folder.path}",
+                f"{self._place}: another process has taken this run over, because this process was silent for "
+                f"too long; this process has stopped, and the other one continues. What this process did "
+                f"meanwhile is {HERE}{self._folder.path}",
                 self._folder.path,
             )
         return StorageFailed(
             f"{self._place}: cannot be written to ({type(error).__name__}: {error}); the run has stopped, "
-            f"and what was reported is safe {HERE}{self._folder.path}",
+            f"and everything reported is safe {HERE}{self._folder.path}",
             self._folder.path,
         )
 

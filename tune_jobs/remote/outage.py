@@ -1,4 +1,4 @@
-"""Say in the log when an object store takes nothing for long, and when it takes objects again."""
+"""Say in the log when an object store accepts nothing for long, and when it accepts objects again."""
 
 import logging
 import threading
@@ -21,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 class Outage:
     """The present outage of a store, if there is one.
 
-    A thread of its own watches for it: whatever waits for the store may wait on a connection that stays silent.
+    A separate thread watches for it, since the others may wait on a connection that stays silent.
 
     Args:
         place: In the store.
@@ -62,7 +62,7 @@ class Outage:
             raise
         with self._lock:
             if self._told:
-                _LOG.warning("%s: takes objects again", self._place)
+                _LOG.warning("%s: accepts objects again", self._place)
             self._since, self._told = None, False
 
     def look(self) -> None:
@@ -72,7 +72,8 @@ class Outage:
                 return
             self._told = True
         _LOG.warning(
-            "%s: has taken nothing for %g s (%s); the run goes on, all is kept %s%s and sent when it does",
+            "%s: has accepted nothing for %g s (%s); the run continues. Everything is kept %s%s, and is sent when "
+            "the store accepts objects again",
             self._place, SECONDS_UNTOLD, self._reason, HERE, self._here,
         )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """The journal of a run in an object store: the same bytes as in the file, in objects that follow one another.
 
 `journal/events-<term>-<start>.jsonl` holds whole lines, the first of which begins `start` bytes after the start of the
-journal. Each process that writes to a run has a term of its own, one higher than all before it (the word is that
+journal. Each process that writes to a run has its own term, one higher than all before it (the word is that
 of Raft: Ongaro and Ousterhout 2014). From the byte at which a term begins, earlier terms do not count: a process
 that was taken for dead, and writes once more, changes nothing. The last object of a term is replaced by one with
 more lines until it is large; those before it never change.
@@ -117,7 +117,7 @@ def read_pieces(store: Store, counting: Sequence[Piece], start: int = 0) -> byte
 
 
 class SegmentWriter:
-    """Sends the bytes of a journal's file that the store lacks, in a term of its own.
+    """Sends the bytes of a journal's file that the store lacks, in a new term.
 
     Args:
         store: Of the run.

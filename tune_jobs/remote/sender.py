@@ -10,7 +10,7 @@ FIRST_PAUSE = 1.0
 
 
 class PeriodicSender:
-    """Calls `send` at intervals in a thread of its own, or at once when it is woken.
+    """Calls `send` at intervals in its own thread, or at once when it is woken.
 
     Args:
         name: Of the thread.

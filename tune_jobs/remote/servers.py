@@ -32,7 +32,7 @@ _REASONS = (
         r"ACCESS_DENIED|INVALID_ACCESS_KEY_ID|SIGNATURE|INVALID_CLIENT_TOKEN|UNRECOGNIZED_CLIENT|EXPIRED"
         r"|InvalidAccessKeyId|ExpiredToken|HTTP status 40[13]|PERMISSION_DENIED|UNAUTHENTICATED|Permission denied"
         r"|OAuth2|[Cc]redentials",
-        "access is denied: this machine's environment or role gives no credentials, or such as may not do this",
+        "access is denied: this machine's environment or role has no credentials, or its credentials do not allow this",
     ),
     (r"SLOW_DOWN|THROTTLING|HTTP status 429|RESOURCE_EXHAUSTED", "it asks for fewer requests (throttling)"),
     (r"NETWORK_CONNECTION|curlCode|UNAVAILABLE|Could not connect", "it cannot be reached{endpoint}"),

@@ -83,7 +83,7 @@ def read_selection(record: RunRecord, folder: RunFolder) -> dict[str, Any] | Non
         raise RunFolderError(f"{folder.path}: the run has not ended, so nothing is selected yet")
     winner = select_winner(record)
     expected = None if winner is None else winner_mapping(winner)
-    reason = "it does not say what the journal says"
+    reason = "it contradicts the journal"
     try:
         if json.loads(folder.selection.read_bytes())["winner"] == expected:
             return expected
@@ -92,6 +92,6 @@ def read_selection(record: RunRecord, folder: RunFolder) -> dict[str, Any] | Non
     except (ValueError, KeyError, TypeError) as error:
         reason = str(error)
     raise DamagedRun(
-        f"{folder.selection}: cannot be read ({reason}); `tune-jobs repair {folder.path}` makes it anew from the "
+        f"{folder.selection}: cannot be read ({reason}); `tune-jobs repair {folder.path}` rebuilds it from the "
         "journal"
     )

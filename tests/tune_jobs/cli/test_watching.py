@@ -408,4 +408,4 @@ def test_a_run_that_was_killed_before_its_first_event(
     assert main(["watch", str(folder.path)]) == 1
     errors = capsys.readouterr().err
     assert "does not begin with the start of a run" in errors
-    assert "run its job anew" in errors
+    assert "run its job again" in errors

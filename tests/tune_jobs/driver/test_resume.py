@@ -278,7 +278,7 @@ def test_a_holdout_that_was_changed_is_refused(make_job: MakeJob, tmp_path: Path
 def test_what_a_curve_depends_on_cannot_change(name: str, make_job: MakeJob, tmp_path: Path) -> None:
     copies = Copies(tmp_path, lambda count, _: count == 3)
     run(make_job({"search/trials": 1}), listeners=[copies])
-    with pytest.raises(JobError, match=f"{name} +no key that can change in a run that has begun"):
+    with pytest.raises(JobError, match=f"{name} +not a key that can change in a run that has begun"):
         resume(copies.paths[0], [(name, 1)])
 
 
@@ -307,7 +307,7 @@ def test_a_run_that_was_killed_before_it_began_says_so(make_job: MakeJob, tmp_pa
     with pytest.raises(RunFolderError, match="not a run folder"):
         resume(folder.path)
     folder.journal.touch()
-    with pytest.raises(DamagedRun, match="run its job anew"):
+    with pytest.raises(DamagedRun, match="run its job again"):
         resume(folder.path)
 
 
@@ -330,7 +330,7 @@ def test_an_opening_that_the_journal_was_not_told_of_counts(make_job: MakeJob) -
 def test_the_one_look_is_not_spent_on_a_winner_of_yesterday(make_job: MakeJob) -> None:
     before = run(make_job({"search/trials": 2}))
     after = resume(before.path, [("search.trials", 4)])
-    with pytest.raises(RunFolderError, match="has gone on since it was opened"):
+    with pytest.raises(RunFolderError, match="was continued after it was opened"):
         before.test()
     after.test()
 

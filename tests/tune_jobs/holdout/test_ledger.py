@@ -78,7 +78,7 @@ def test_a_ledger_that_cannot_be_written_to_stays_as_it_was_and_nothing_is_read(
     try:
         with pytest.raises(OSError, match="File too large"):
             unseal(sealed, "0003", again=True, reason="a test")
-        with pytest.raises(RunFolderError, match=r'not on record: {"test_loss": 0\.25}'):
+        with pytest.raises(RunFolderError, match=r'not recorded: {"test_loss": 0\.25}'):
             record_results(sealed, 1, {"test_loss": 0.25})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

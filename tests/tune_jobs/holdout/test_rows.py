@@ -33,7 +33,7 @@ def test_a_second_look_without_a_reason_costs_nothing(sealed: RunFolder, reason:
     with pytest.raises(RunFolderError) as caught:
         unseal(sealed, "0003", again=True, reason=reason)
     assert str(caught.value) == (
-        "--again needs --reason TEXT: why the test rows are read once more; it is recorded"
+        "--again needs --reason TEXT: why the test rows are read once more; the reason is recorded"
     )
     assert ledger_lines(sealed) == []
 

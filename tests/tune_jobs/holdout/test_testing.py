@@ -55,7 +55,7 @@ def test_a_run_that_was_continued_since_it_was_read_is_not_opened(run: StoredRun
     with Journal(run.folder.journal) as journal:
         journal.append(RunResumed(trials=2, versions={}))
         journal.append(TrialCreated(trial_id="0001", number=1, configuration={"lr": 0.5}))
-    with pytest.raises(RunFolderError, match="the run has gone on since it was opened; open it again"):
+    with pytest.raises(RunFolderError, match="the run was continued after it was opened; open it again"):
         evaluate_on_holdout(run, "0000", evaluate)
     assert read_ledger(run.folder) == []
 

@@ -93,7 +93,7 @@ def test_only_a_folder_with_a_journal_is_a_run(tmp_path: Path, folder: RunFolder
     )
     submission = "digits-20261125T101500Z-abcd"
     with pytest.raises(
-        RunFolderError, match=rf"and `tune-jobs status {submission}` where a submission's is$"
+        RunFolderError, match=rf"and `tune-jobs status {submission}` where the folder of a submission is$"
     ):
         RunFolder.open(submission)
     with pytest.raises(RunFolderError) as caught:

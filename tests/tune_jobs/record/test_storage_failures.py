@@ -34,8 +34,8 @@ def test_the_message_says_what_is_intact_and_what_to_do(tmp_path: Path) -> None:
     failure = storage_failed("checkpoints/0001/epoch-000003.pt", "Read-only file system", tmp_path)
     assert str(failure) == (
         "checkpoints/0001/epoch-000003.pt: cannot be written to (Read-only file system); the run has stopped, and "
-        "what was reported before is on disk. Make room, or make the folder writable; then "
-        f"`tune-jobs resume {tmp_path}` goes on"
+        "everything reported before is on disk. Free disk space, or make the folder writable; then continue with "
+        f"`tune-jobs resume {tmp_path}`"
     )
     assert (failure.path, failure.exit_code) == (tmp_path, 130)
 

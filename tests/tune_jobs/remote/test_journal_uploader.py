@@ -105,7 +105,7 @@ def test_a_journal_that_was_continued_elsewhere_is_replaced_on_request_alone(
         other.append(created(7))
         assert isinstance(store.place, Location)
         sending = JournalUploader(other, store, Outage(store.place, tmp_path), lambda: None)
-        with pytest.raises(RunFolderError, match="has gone on elsewhere"):
+        with pytest.raises(RunFolderError, match="was continued elsewhere"):
             sending.begin(replace=False)
         assert read_from(store) == journal.path.read_bytes()
         sending.begin(replace=True)

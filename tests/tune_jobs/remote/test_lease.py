@@ -50,7 +50,7 @@ def test_a_driver_of_another_machine_is_believed_until_it_is_silent_for_long(
 ) -> None:
     store = Store(s3)
     held_by(store, elsewhere(pid=7))
-    with pytest.raises(RunInUse, match=r"far:7, heard of \d+ s ago"):
+    with pytest.raises(RunInUse, match=r"far:7, last seen \d+ s ago"):
         Lease(store).acquire()
     monkeypatch.setattr(lease, "STALE_SECONDS", -60.0)
     taken = Lease(store)
@@ -182,7 +182,7 @@ def test_what_a_later_version_has_written_is_believed_until_it_is_silent_for_lon
 ) -> None:
     store = Store(s3)
     store.put(f"{FOLDER}/~.json", content)
-    with pytest.raises(RunInUse, match=rf"at work on this run \({who}, heard of"):
+    with pytest.raises(RunInUse, match=rf"at work on this run \({who}, last seen"):
         Lease(store).acquire()
     assert store.get(f"{FOLDER}/~.json") == content
     monkeypatch.setattr(lease, "STALE_SECONDS", -60.0)

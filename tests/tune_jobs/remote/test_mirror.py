@@ -128,9 +128,11 @@ def test_an_outage_delays_and_loses_nothing_and_is_told_while_it_lasts(
         proxy.mode = "up"
         wait_for(lambda: read_from(store) == there.journal.read_bytes())
     begun, over = caplog.messages
-    words = f"has taken nothing for 0.1 s \\({reason}\\); the run goes on, all is kept on this machine, in "
-    assert re.fullmatch(f"{there.address}: {words}{there.path} and sent when it does", begun)
-    assert over == f"{there.address}: takes objects again"
+    words = f"has accepted nothing for 0.1 s \\({reason}\\); the run continues. Everything is kept on this machine, in "
+    assert re.fullmatch(
+        f"{there.address}: {words}{there.path}, and is sent when the store accepts objects again", begun
+    )
+    assert over == f"{there.address}: accepts objects again"
 
 
 def test_a_short_outage_is_not_told(
@@ -160,7 +162,7 @@ def test_at_the_end_the_store_has_all_or_it_is_said(
     with pytest.raises(StorageFailed) as caught:
         go_on()
     text = str(caught.value)
-    assert text.startswith(f"{place}: has not all of the run yet (it cannot be reached")
+    assert text.startswith(f"{place}: does not have the whole run yet (it cannot be reached")
     assert str(there.path) in text
     assert f"tune-jobs resume {place}" in text
     proxy.mode = "up"
@@ -255,7 +257,7 @@ def test_a_copy_that_is_behind_may_not_write(copy: RunFolder, s3: Location, mach
     append(copy, created(7))
     with (
         Journal(copy.journal) as journal,
-        pytest.raises(RunFolderError, match="has gone on elsewhere"),
+        pytest.raises(RunFolderError, match="was continued elsewhere"),
         mirrored(copy, journal),
     ):
         pass

@@ -44,9 +44,9 @@ def test_an_outage_is_reported_once_with_its_reason_and_so_is_its_end(
         pass
     store.look()
     assert caplog.messages == [
-        f"{PLACE}: has taken nothing for 0 s (it is closed); the run goes on, all is kept on this machine, in "
-        f"{tmp_path} and sent when it does",
-        f"{PLACE}: takes objects again",
+        f"{PLACE}: has accepted nothing for 0 s (it is closed); the run continues. Everything is kept on this "
+        f"machine, in {tmp_path}, and is sent when the store accepts objects again",
+        f"{PLACE}: accepts objects again",
     ]
 
 

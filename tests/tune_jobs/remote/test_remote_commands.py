@@ -156,7 +156,7 @@ def test_a_killed_run_and_one_in_progress(
         code, _, errors = call("resume", unfinished)
         assert code == 2
         assert re.match(
-            rf"tune-jobs: {unfinished}: another process is at work on this run \(.*:\d+, heard", errors
+            rf"tune-jobs: {unfinished}: another process is at work on this run \(.*:\d+, last seen", errors
         )
 
 

@@ -124,7 +124,7 @@ def test_another_machine_goes_on_where_a_driver_was_killed(
         place = kept(s3, process, lambda content: ended_trials(content) >= 2)
         with on_another_machine(tmp_path):
             assert open_run(str(place)).in_progress
-            with pytest.raises(RunInUse, match=rf"{place}: another process .*:{process.pid}, heard of"):
+            with pytest.raises(RunInUse, match=rf"{place}: another process .*:{process.pid}, last seen"):
                 resume(str(place))
         process.kill()
         process.wait()

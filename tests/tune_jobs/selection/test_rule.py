@@ -177,7 +177,7 @@ def test_a_run_in_progress_has_no_selection_even_where_an_earlier_one_is_left(ma
         (b"[]", "list indices"),
         (b"3", "not subscriptable"),
         (b"{}", "'winner'"),
-        (b'{"winner": null}', "it does not say what the journal says"),
+        (b'{"winner": null}', "it contradicts the journal"),
         (b"\xff", "codec can't decode"),
     ],
 )
@@ -194,7 +194,7 @@ def test_a_damaged_selection_is_made_anew_by_repair(
     text = str(caught.value)
     assert text.startswith(f"{folder.selection}: cannot be read (")
     assert reason in text
-    assert text.endswith(f"`tune-jobs repair {folder.path}` makes it anew from the journal")
+    assert text.endswith(f"`tune-jobs repair {folder.path}` rebuilds it from the journal")
 
 
 def test_one_changed_digit_of_the_winner_is_noticed(make_run: MakeRun) -> None:
@@ -207,5 +207,5 @@ def test_one_changed_digit_of_the_winner_is_noticed(make_run: MakeRun) -> None:
     ):
         assert content.count(old) == 1
         folder.selection.write_text(content.replace(old, new))
-        with pytest.raises(DamagedRun, match="it does not say what the journal says"):
+        with pytest.raises(DamagedRun, match="it contradicts the journal"):
             read_selection(open_run(folder.path).record, folder)

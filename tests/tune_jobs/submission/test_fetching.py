@@ -73,7 +73,7 @@ def test_the_test_rows_stay_where_the_run_is_and_a_copy_says_so(run: RunFolder, 
     assert (run.holdout / "rows.npz").is_file()
     there = RunFolder(fetch_seen(run, tmp_path / "got"))
     assert not (there.holdout / "rows.npz").exists()
-    words = f"a copy that was fetched; .* give the command where {run.path} is seen"
+    words = f"this is a copy without the test rows, .* with its path: {run.path}"
     with pytest.raises(RunFolderError, match=words):
         holdout.unseal(there, BEST)
     with pytest.raises(RunFolderError, match=words):
@@ -96,7 +96,7 @@ def test_a_copy_is_not_resumed_and_nothing_is_started_for_it(
     assert command_line(["resume", str(there), "--search.trials", "9"]) == 2
     said = capsys.readouterr()
     assert said.out == ""
-    assert f"{there}: a copy that was fetched" in said.err
+    assert f"{there}: this is a copy without the test rows" in said.err
 
 
 @pytest.mark.parametrize("ending", [None, Ending.ALL_TRIALS])

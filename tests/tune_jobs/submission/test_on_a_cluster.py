@@ -211,7 +211,7 @@ def test_a_run_is_stopped_and_goes_on_without_the_machine_that_submitted_it(
     gate.touch()
     wrong = head.call("resume", name, "--address", head.url, "--seed", "3")
     assert wrong.returncode == 2
-    assert "no key that can change in a run that has begun" in wrong.stderr
+    assert "not a key that can change in a run that has begun" in wrong.stderr
     assert f"{name}-r3" not in head.call("status").stdout
     resumed = head.call("resume", str(run), "--address", head.url, "--search.trials", "3")
     assert resumed.returncode == 0, resumed.stderr

@@ -23,7 +23,7 @@ def test_a_key_that_cannot_change_is_refused_before_a_cluster_is_asked(
     assert (code, output) == (2, [])
     assert errors.startswith("tune-jobs: resume a-1-abcd: 1 problem\n")
     assert (
-        f"  {key}  no key that can change in a run that has begun; those are search.trials, limits, "
+        f"  {key}  not a key that can change in a run that has begun; valid: search.trials, limits, "
         in errors
     )
     assert errors.endswith(said)
