@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Self
 
+from tune_jobs.trainers.interface import DIVERGED
 from tune_jobs.trainers.pytorch.metric_rules import RESULT_COLUMNS
 
 
@@ -30,13 +31,18 @@ class EpochResult:
         return self.val_loss if metric == "val_loss" else self.metrics[metric]
 
     @property
+    def diverged(self) -> bool:
+        """Whether the training cannot continue: a loss is no finite number any more."""
+        return not self.is_finite
+
+    @property
     def is_finite(self) -> bool:
         """Whether both losses are finite numbers."""
         return isfinite(self.train_loss) and isfinite(self.val_loss)
 
     def to_mapping(self) -> dict[str, float]:
-        """A flat row: epoch, train_loss, val_loss, the metrics in order, lr, seconds."""
-        return {
+        """A flat row: epoch, train_loss, val_loss, the metrics in order, lr, seconds; and whether it diverged."""
+        row = {
             "epoch": self.epoch,
             "train_loss": self.train_loss,
             "val_loss": self.val_loss,
@@ -44,6 +50,7 @@ class EpochResult:
             "lr": self.lr,
             "seconds": self.seconds,
         }
+        return {**row, DIVERGED: True} if self.diverged else row
 
     @classmethod
     def from_mapping(cls, row: Mapping[str, float]) -> Self:
@@ -52,7 +59,7 @@ class EpochResult:
             epoch=int(row["epoch"]),
             train_loss=row["train_loss"],
             val_loss=row["val_loss"],
-            metrics={name: value for name, value in row.items() if name not in RESULT_COLUMNS},
+            metrics={name: value for name, value in row.items() if name not in {*RESULT_COLUMNS, DIVERGED}},
             lr=row["lr"],
             seconds=row["seconds"],
         )

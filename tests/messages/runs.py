@@ -10,6 +10,7 @@ from tests.messages import product
 from tests.messages.jobs import JOB, write_job
 from tests.messages.product import Ending, Event, Status
 from tests.tune_jobs.causes import CAUSE_OF
+from tests.tune_jobs.rows import with_divergence
 
 BEGUN = 1_760_000_000.0
 """Unix time of the first event."""
@@ -50,7 +51,16 @@ def begun(number: int) -> Event:
 
 def epochs(number: int, *losses: float, first: int = 1) -> Event:
     results = [
-        {"epoch": epoch, "train_loss": loss, "val_loss": loss, "mae": loss / 2, "lr": 0.1, "seconds": 0.25}
+        with_divergence(
+            {
+                "epoch": epoch,
+                "train_loss": loss,
+                "val_loss": loss,
+                "mae": loss / 2,
+                "lr": 0.1,
+                "seconds": 0.25,
+            }
+        )
         for epoch, loss in enumerate(losses, start=first)
     ]
     return product.EpochsReported(trial_id=f"{number:04d}", results=results, worker="node-1:77")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.tune_jobs.causes import CAUSE_OF
+from tests.tune_jobs.rows import with_divergence
 from tests.tune_jobs.trainings import MakeTrainer, trainer_of
 from tune_jobs.errors import JobError
 from tune_jobs.files import replacing
@@ -182,14 +183,16 @@ def _events_of_trial(number: int, trial: TrialSpec) -> list[Event]:
     losses: Sequence[float] = trial.get("losses", ())
     status = trial.get("status", Status.COMPLETED)
     results = [
-        {
-            "epoch": epoch,
-            "train_loss": loss,
-            "val_loss": loss,
-            **{name: values[epoch - 1] for name, values in trial.get("metrics", {}).items()},
-            "lr": 0.1,
-            "seconds": 0.5,
-        }
+        with_divergence(
+            {
+                "epoch": epoch,
+                "train_loss": loss,
+                "val_loss": loss,
+                **{name: values[epoch - 1] for name, values in trial.get("metrics", {}).items()},
+                "lr": 0.1,
+                "seconds": 0.5,
+            }
+        )
         for epoch, loss in enumerate(losses, start=1)
     ]
     events: list[Event] = [

@@ -3,6 +3,7 @@
 from typing import Any
 
 from tests.tune_jobs.causes import CAUSE_OF
+from tests.tune_jobs.rows import with_divergence
 from tune_jobs.cli.progress import RunProgress
 from tune_jobs.job.job import Job
 from tune_jobs.record.events import (
@@ -46,7 +47,7 @@ def begun(number: int, second: float = 4) -> TrialStarted:
 def epochs(number: int, *losses: float) -> EpochsReported:
     """They began at second 4, whenever they are reported."""
     results = [
-        {"epoch": epoch, "train_loss": loss, "val_loss": loss, "seconds": 0.001}
+        with_divergence({"epoch": epoch, "train_loss": loss, "val_loss": loss, "seconds": 0.001})
         for epoch, loss in enumerate(losses, start=1)
     ]
     seconds = sum(result["seconds"] for result in results)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tune_jobs.trainers.data.encode import DataInfo, Rows, TrainingData
 from tune_jobs.trainers.early_stopping import Progress, decide, observe
 from tune_jobs.trainers.errors import CheckpointError, Diverged, ModelError
-from tune_jobs.trainers.interface import StopReason
+from tune_jobs.trainers.interface import DIVERGED, StopReason
 from tune_jobs.trainers.pytorch import random_state
 from tune_jobs.trainers.pytorch.batching import Batches
 from tune_jobs.trainers.pytorch.data_parallel import ALONE, Distribution
@@ -508,9 +508,10 @@ def _moved(weights: State | None, device: torch.device) -> State | None:
 def _pack(history: list[EpochResult]) -> State:
     """The results as one tensor: thousands of small values would make a checkpoint slow."""
     rows = [result.to_mapping() for result in history]
+    columns = [name for name in rows[0] if name != DIVERGED] if rows else []
     return {
-        "columns": list(rows[0]) if rows else [],
-        "values": torch.tensor([list(row.values()) for row in rows], dtype=torch.float64),
+        "columns": columns,
+        "values": torch.tensor([[row[name] for name in columns] for row in rows], dtype=torch.float64),
     }
 
 

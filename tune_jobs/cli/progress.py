@@ -145,7 +145,6 @@ class RunProgress:
         job = self._job
         self._tables = make_tables(job.scheduler, job.max_epochs, job.selection)
         self._rung_epochs = () if job.scheduler.pauses_trials else job.rungs
-        self._last_epochs: Counter[str] = Counter()
         self._counts: Counter[Status] = Counter()
         self._best: Best | None = None
         self._failures: list[Failure] | None = []
@@ -170,9 +169,6 @@ class RunProgress:
                 self._failures = None
         if isinstance(event, EpochsReported):
             self.epochs += len(trial.epochs) - epochs
-            self._last_epochs[trial_id] = max(
-                self._last_epochs[trial_id], *(int(result["epoch"]) for result in event.results), 0
-            )
             self._compare(trial)
         if isinstance(event, WorkerLost):
             self.workers_lost += 1
@@ -244,14 +240,12 @@ class RunProgress:
         return [self._rung_progress(epoch) for epoch in self._rung_epochs]
 
     def _rung_progress(self, epoch: int) -> RungProgress:
-        trials = self.record.trials
+        trials = self.record.trials.values()
         return RungProgress(
             epoch,
-            reached=sum(last >= epoch for last in self._last_epochs.values()),
-            advanced=sum(last > epoch for last in self._last_epochs.values()),
-            ended=sum(
-                last == epoch and trials[name].status.ended for name, last in self._last_epochs.items()
-            ),
+            reached=sum(trial.curve.last_epoch >= epoch for trial in trials),
+            advanced=sum(trial.curve.last_epoch > epoch for trial in trials),
+            ended=sum(trial.curve.last_epoch == epoch and trial.status.ended for trial in trials),
         )
 
     @property

@@ -12,6 +12,7 @@ from rich.text import Text
 from tune_jobs.errors import LaterVersion, TuneJobsError
 from tune_jobs.holdout.ledger import read_ledger
 from tune_jobs.job.rung_epochs import reach_text
+from tune_jobs.record.curve import numbers
 from tune_jobs.record.events import Ending, Status
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.run_record import RunRecord, TrialRecord, failures
@@ -66,7 +67,7 @@ def _cells(trial: TrialRecord, record: RunRecord) -> Sequence[str]:
 def trial_display(opened: Run, trial_id: str) -> list[str | Table]:
     """One trial in full: how it ended, its epochs, and the command that trains it again without Ray."""
     trial = opened.record.trials[trial_id]
-    rows = [trial.epochs[epoch] for epoch in sorted(trial.epochs)]
+    rows = [numbers(trial.epochs[epoch]) for epoch in sorted(trial.epochs)]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in rows[0] if rows else ():
         table.add_column(name, justify="right")

@@ -82,7 +82,7 @@ def repair(path: str | Path, *, cut: bool = False) -> Repaired:
 
 def went_on(record: RunRecord, rungs: Sequence[int]) -> str:
     """`of 48 trials 16 went on after epoch 2, 5 after epoch 6`; empty without rungs."""
-    epochs = [max(trial.epochs, default=0) for trial in record.trials.values()]
+    epochs = [trial.curve.last_epoch for trial in record.trials.values()]
     counts = [(sum(last > rung for last in epochs), rung) for rung in rungs]
     if not counts:
         return ""

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tune_jobs.record.curve import EpochRow, TrialCurve
 from tune_jobs.record.events import (
     Cause,
     CheckpointDamaged,
@@ -24,7 +25,7 @@ from tune_jobs.record.events import (
     TrialWaits,
     WorkerLost,
 )
-from tune_jobs.trainers.scores import BestEpoch, better
+from tune_jobs.trainers.scores import BestEpoch
 from tune_jobs.trainers.settings import ScoreSettings
 
 _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?")
@@ -38,6 +39,8 @@ class TrialRecord:
     number: int
     configuration: Mapping[str, Any]
     created: float
+    curve: TrialCurve
+    """How far it has come."""
     status: Status = Status.PENDING
     cause: Cause | None = None
     """Why it ended."""
@@ -118,7 +121,6 @@ class RunRecord:
         self.test_seen = False
         """A trial was trained after that, so that the search may know of them."""
         self.trials: dict[str, TrialRecord] = {}
-        self._best: dict[str, BestEpoch] = {}
 
     @classmethod
     def replay(cls, events: Iterable[Event], score: ScoreSettings) -> "RunRecord":
@@ -139,7 +141,7 @@ class RunRecord:
                 self.unsealed = True
             case TrialCreated():
                 self.trials[event.trial_id] = TrialRecord(
-                    event.trial_id, event.number, event.configuration, event.time
+                    event.trial_id, event.number, event.configuration, event.time, TrialCurve(self.score)
                 )
             case EpochsReported():
                 self.trials[event.trial_id].worker = event.worker
@@ -159,7 +161,8 @@ class RunRecord:
 
     def best(self, trial_id: str) -> BestEpoch | None:
         """The epoch that gives the trial its score so far."""
-        return self._best.get(trial_id)
+        trial = self.trials.get(trial_id)
+        return None if trial is None else trial.curve.best
 
     def with_status(self, *statuses: Status) -> list[TrialRecord]:
         """Trials in any of `statuses`, in the order of their creation."""
@@ -175,16 +178,13 @@ class RunRecord:
         for trial in self.with_status(Status.RUNNING):  # its worker was lost with the driver
             trial.status = Status.PENDING
 
-    def _add_epochs(self, trial: TrialRecord, results: Sequence[Mapping[str, Any]]) -> None:
-        known = self._best.pop(trial.trial_id, None)
-        if any(int(result["epoch"]) not in trial.epochs for result in results):
+    def _add_epochs(self, trial: TrialRecord, rows: Sequence[EpochRow]) -> None:
+        if any(int(row["epoch"]) not in trial.epochs for row in rows):
             trial.machines_lost = 0
-        if any(int(result["epoch"]) in trial.epochs for result in results):
-            # Epochs that were done again replace themselves, and need not be the same on another machine.
-            trial.epochs |= {int(result["epoch"]): result for result in results}
-            known, results = None, [trial.epochs[epoch] for epoch in sorted(trial.epochs)]
-        for result in results:
-            trial.epochs[int(result["epoch"])] = result
-            known = better(known, result, self.score)
-        if known is not None:
-            self._best[trial.trial_id] = known
+        repeats = any(int(row["epoch"]) <= trial.curve.last_epoch for row in rows)
+        trial.epochs |= {int(row["epoch"]): row for row in rows}
+        if repeats:  # they take the place of the first ones, and may differ on another machine
+            trial.curve = TrialCurve.of((trial.epochs[epoch] for epoch in sorted(trial.epochs)), self.score)
+            return
+        for row in rows:
+            trial.curve.add(row)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tune_jobs.files import replacing
+from tune_jobs.record.curve import numbers
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.run_record import RunRecord
 
@@ -51,7 +52,7 @@ def trials_table(record: RunRecord) -> pa.Table:
 def epochs_table(record: RunRecord) -> pa.Table:
     """Make one row per trial and epoch: losses, metrics on validation rows, learning rate, seconds."""
     rows = [
-        {"trial_id": trial.trial_id, **trial.epochs[epoch]}
+        {"trial_id": trial.trial_id, **numbers(trial.epochs[epoch])}
         for trial in record.trials.values()
         for epoch in sorted(trial.epochs)
     ]

@@ -128,7 +128,7 @@ def _lines(points: Points, name: str, colour: str, opacity: float, **line: objec
 
 def _mark_rungs(figure: go.Figure, record: RunRecord, rungs: Sequence[int], *, log: bool) -> None:
     """A line at each rung, and how many of those that came to it went on."""
-    last = [max(trial.epochs, default=0) for trial in record.trials.values()]
+    last = [trial.curve.last_epoch for trial in record.trials.values()]
     for rung in rungs:
         came, went = sum(epoch >= rung for epoch in last), sum(epoch > rung for epoch in last)
         line = {"color": FADED, "width": 1, "dash": "dash"}

@@ -14,10 +14,11 @@ import math
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
-from typing import Any, Self
+from typing import Self
 
 from tune_jobs.job.rung_epochs import rung_epochs
 from tune_jobs.job.settings import SchedulerSettings
+from tune_jobs.record.curve import EpochRow, TrialCurve
 from tune_jobs.record.events import (
     EpochsReported,
     Event,
@@ -26,7 +27,6 @@ from tune_jobs.record.events import (
     TrialPromoted,
     TrialWaits,
 )
-from tune_jobs.trainers.scores import BestEpoch, better
 from tune_jobs.trainers.settings import ScoreSettings
 
 
@@ -107,10 +107,7 @@ class _Rung:
 @dataclass
 class _Trial:
     number: int
-    last_epoch: int = 0
-    """The last epoch that was reported. A repeated epoch changes nothing."""
-    best: BestEpoch | None = None
-    diverged: bool = False
+    curve: TrialCurve
     stands_at: _Rung | None = None
 
 
@@ -156,7 +153,7 @@ class RungTables:
         """Takes one event into account, of those in force (`events.in_force`)."""
         match event:
             case TrialCreated():
-                self._trials[event.trial_id] = _Trial(event.number)
+                self._trials[event.trial_id] = _Trial(event.number, TrialCurve(self._score))
                 self.open.add(event.trial_id)
             case EpochsReported():
                 for result in event.results:
@@ -178,7 +175,7 @@ class RungTables:
     def enter_beyond(self, trial_id: str) -> None:
         """Enters a trial that has ended with its score at all rungs that it did not come to."""
         for rung in self._rungs.values():
-            if rung.epoch >= self._trials[trial_id].last_epoch:
+            if rung.epoch >= self._trials[trial_id].curve.last_epoch:
                 self._compare(trial_id, rung)
 
     def decide(self, trial_id: str, epoch: int) -> Decision:
@@ -223,22 +220,19 @@ class RungTables:
             for rung in self._rungs.values()
         ]
 
-    def _enter(self, trial_id: str, result: Mapping[str, Any]) -> None:
+    def _enter(self, trial_id: str, row: EpochRow) -> None:
         """Takes one epoch of a trial into account: at its rung, and at rungs before it that were jumped over."""
         trial = self._trials[trial_id]
-        epoch = int(result["epoch"])
-        if epoch <= trial.last_epoch or trial.diverged:
+        before, epoch = trial.curve.rung_score, int(row["epoch"])
+        if not trial.curve.add(row):
             return
         self._leave(trial_id)
         for rung in self._rungs.values():
             if rung.epoch < epoch:
-                self._compare(trial_id, rung)
+                rung.entries.setdefault(trial_id, Entry(before, trial.number))
                 rung.advanced.add(trial_id)
-        trial.last_epoch = epoch
-        trial.best = better(trial.best, result, self._score)
-        trial.diverged = not (math.isfinite(result["train_loss"]) and math.isfinite(result["val_loss"]))
         ahead = next((rung for rung in self._rungs.values() if rung.epoch >= epoch), None)
-        if ahead is not None and trial.diverged:
+        if ahead is not None and trial.curve.diverged:
             self._compare(trial_id, ahead)
         elif ahead is not None and ahead.epoch == epoch:
             self._compare(trial_id, ahead)
@@ -253,10 +247,7 @@ class RungTables:
 
     def _compare(self, trial_id: str, rung: _Rung) -> None:
         trial = self._trials[trial_id]
-        score = math.inf
-        if trial.best is not None and not trial.diverged:
-            score = self._score.cost(trial.best.score)
-        rung.entries.setdefault(trial_id, Entry(score, trial.number))
+        rung.entries.setdefault(trial_id, Entry(trial.curve.rung_score, trial.number))
 
 
 def make_tables(settings: SchedulerSettings, max_epochs: int, score: ScoreSettings) -> RungTables:

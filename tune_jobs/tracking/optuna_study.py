@@ -7,7 +7,7 @@ made anew from the events that are in force, so that the trials which go on are 
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
 from tune_jobs.files import replacing
+from tune_jobs.record.curve import EpochRow, TrialCurve
 from tune_jobs.record.events import (
     EpochsReported,
     Event,
@@ -33,7 +34,6 @@ from tune_jobs.record.events import (
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.search.optuna_space import to_optuna
 from tune_jobs.search_spaces import SearchSpace
-from tune_jobs.trainers.scores import BestEpoch, better
 from tune_jobs.trainers.settings import ScoreSettings
 
 STUDY_NAME = "tune-jobs"
@@ -110,11 +110,10 @@ class _StudyFile(BaseJournalBackend):
 @dataclass
 class _Mirrored:
     storage_id: int
+    curve: TrialCurve
     state: TrialState = TrialState.WAITING
-    heard: int = 0
     reported: int = 0
     """The last epoch that is a step of the trial."""
-    best: BestEpoch | None = None
 
 
 class StudyMirror:
@@ -206,7 +205,8 @@ class StudyMirror:
         )
         self._study.add_trial(trial)
         self._trials[event.trial_id] = _Mirrored(
-            self._storage.get_trial_id_from_study_id_trial_number(self._study_id, len(self._trials))
+            self._storage.get_trial_id_from_study_id_trial_number(self._study_id, len(self._trials)),
+            TrialCurve(self._score),
         )
 
     def _turn(self, trial: _Mirrored, state: TrialState, value: float | None = None) -> None:
@@ -215,26 +215,24 @@ class StudyMirror:
             trial.state = state
             self._storage.set_trial_state_values(trial.storage_id, state, None if value is None else [value])
 
-    def _hear(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        trial, epoch = self._trials[trial_id], int(result["epoch"])
-        if epoch <= trial.heard:
-            return  # a trial that was taken up again does epochs twice
-        trial.heard = epoch
-        trial.best = better(trial.best, result, self._score)
-        if epoch in self._epochs:
+    def _hear(self, trial_id: str, row: EpochRow) -> None:
+        trial = self._trials[trial_id]
+        if trial.curve.add(row) and trial.curve.last_epoch in self._epochs:
             self._report(trial)
 
     def _report(self, trial: _Mirrored) -> None:
-        if trial.best is not None and trial.heard > trial.reported:
-            trial.reported = trial.heard
-            self._storage.set_trial_intermediate_value(trial.storage_id, trial.heard, trial.best.score)
+        best, epoch = trial.curve.best, trial.curve.last_epoch
+        if best is not None and epoch > trial.reported:
+            trial.reported = epoch
+            self._storage.set_trial_intermediate_value(trial.storage_id, epoch, best.score)
 
     def _end(self, event: TrialEnded) -> None:
         trial = self._trials[event.trial_id]
         state = _STATES[event.status]
-        if trial.best is None:
+        best = trial.curve.best
+        if best is None:
             state = TrialState.FAIL
         if state is not TrialState.FAIL:
             self._report(trial)
-        value = None if state is TrialState.FAIL or trial.best is None else trial.best.score
+        value = None if state is TrialState.FAIL or best is None else best.score
         self._turn(trial, state, value)

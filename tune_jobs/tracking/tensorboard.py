@@ -9,6 +9,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event as FileEvent
 from tensorboardX.proto.summary_pb2 import Summary
 
+from tune_jobs.record.curve import numbers
 from tune_jobs.record.events import EpochsReported, Event, HoldoutEvaluated, TrialCreated, TrialEnded
 from tune_jobs.tracking.base import TrackedRun, new_results
 from tune_jobs.tracking.finished_parts import FinishedParts
@@ -153,7 +154,7 @@ def _epoch(result: Mapping[str, Any], time: float) -> FileEvent:
 
 
 def _shown(result: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    return ((name, value) for name, value in result.items() if name not in _NO_SCALARS)
+    return ((name, value) for name, value in numbers(result).items() if name not in _NO_SCALARS)
 
 
 def _scalars(values: Mapping[str, float], step: int, time: float) -> FileEvent:

@@ -6,6 +6,7 @@ from typing import Final
 
 import wandb
 
+from tune_jobs.record.curve import numbers
 from tune_jobs.record.events import (
     EpochsReported,
     Event,
@@ -132,14 +133,14 @@ class WandbTracker:
         self._open[trial_id] = run
         for epoch in sorted(trial.epochs):
             ended = self._ends[trial_id, epoch]
-            run.log({**trial.epochs[epoch], "_timestamp": ended}, step=epoch, commit=True)
+            run.log({**numbers(trial.epochs[epoch]), "_timestamp": ended}, step=epoch, commit=True)
         self._send(run)
 
     def _log(self, report: EpochsReported) -> None:
         run = self._open[report.trial_id]
         new = new_results(self._record, report)  # W&B's steps cannot go back
         for result, ended in zip(new, epoch_times(new, report.time), strict=True):
-            run.log({**result, "_timestamp": ended}, step=int(result["epoch"]), commit=True)
+            run.log({**numbers(result), "_timestamp": ended}, step=int(result["epoch"]), commit=True)
 
     def _end(self, trial_id: str) -> None:
         trial, best = self._record.trials[trial_id], self._record.best(trial_id)

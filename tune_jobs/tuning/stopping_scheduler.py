@@ -6,8 +6,7 @@ else: trials under our ids, and the scores at their rungs. Shown the events of a
 the state that it had then, bit for bit.
 """
 
-import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +15,9 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from tune_jobs.job.settings import SchedulerSettings
+from tune_jobs.record.curve import EpochRow, TrialCurve
 from tune_jobs.record.events import EpochsReported, Event, Status, TrialCreated, TrialEnded
 from tune_jobs.scheduling.rungs import RungTables
-from tune_jobs.trainers.scores import BestEpoch, better
 from tune_jobs.trainers.settings import ScoreSettings
 from tune_jobs.tuning.ray_patches import mend_handover, stop_ended, trial_id_of
 from tune_jobs.tuning.report_recorder import ReportRecorder
@@ -37,16 +36,6 @@ class ShownController:
 
     def get_live_trials(self) -> Collection[Trial]:
         return ()
-
-
-@dataclass
-class _Course:
-    """How far a trial has come."""
-
-    last_epoch: int = 0
-    """The last epoch that was reported. A repeated epoch changes nothing."""
-    best: BestEpoch | None = None
-    diverged: bool = False
 
 
 class ReplayedRule:
@@ -68,13 +57,13 @@ class ReplayedRule:
         self._controller = ShownController()
         self._rungs = frozenset(rungs)
         self._score = score
-        self._courses: dict[str, _Course] = {}
+        self._curves: dict[str, TrialCurve] = {}
 
     def apply(self, event: Event) -> None:
         """Takes one event into account."""
         match event:
             case TrialCreated():
-                self._courses[event.trial_id] = _Course()
+                self._curves[event.trial_id] = TrialCurve(self._score)
                 self._scheduler.on_trial_add(self._controller, ShownTrial(event.trial_id))
             case EpochsReported():
                 for result in event.results:
@@ -82,26 +71,23 @@ class ReplayedRule:
             case TrialEnded(status=Status.COMPLETED | Status.STOPPED_EARLY):
                 self._show(event.trial_id, self._scheduler.on_trial_complete)
 
-    def _hear(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        course, epoch = self._courses[trial_id], int(result["epoch"])
-        if epoch <= course.last_epoch or course.diverged:
+    def _hear(self, trial_id: str, row: EpochRow) -> None:
+        curve = self._curves[trial_id]
+        if not curve.add(row):
             return
-        course.last_epoch = epoch
-        course.best = better(course.best, result, self._score)
-        course.diverged = not (math.isfinite(result["train_loss"]) and math.isfinite(result["val_loss"]))
-        if epoch in self._rungs and not course.diverged and trial_id not in self.stopped:
+        if curve.last_epoch in self._rungs and not curve.diverged and trial_id not in self.stopped:
             decision = self._show(trial_id, self._scheduler.on_trial_result)
             if decision == TrialScheduler.STOP:
                 self.stopped.add(trial_id)
 
     def _show(self, trial_id: str, method: Any) -> Any:
         """Calls a method of the scheduler with how the trial stands, if it has a score."""
-        course = self._courses[trial_id]
-        if course.best is None:
+        curve = self._curves[trial_id]
+        score = curve.best_cost
+        if score is None:
             return None
-        score = self._score.cost(course.best.score)
         with np.errstate(over="ignore"):  # means of scores that are finite and huge
-            return method(self._controller, ShownTrial(trial_id), {TIME: course.last_epoch, SCORE: score})
+            return method(self._controller, ShownTrial(trial_id), {TIME: curve.last_epoch, SCORE: score})
 
 
 class ReplayedScheduler(FIFOScheduler):

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from tune_jobs.record.curve import TrialCurve
 from tune_jobs.record.events import Cause, Status
 from tune_jobs.trainers.errors import Diverged, TrainerError
-from tune_jobs.trainers.scores import BestEpoch, better
 from tune_jobs.trainers.settings import ScoreSettings
 
 TIME = "rung_epoch"
@@ -87,11 +87,9 @@ class Reporter:
         self.damaged: Sequence[tuple[str, str]] = ()
         self.stopped = False
         """Ray Tune has ended the trial, by `SystemExit` out of a report."""
-        self._score = score
+        self._curve = TrialCurve(score)
         self._send = send
         self._results: list[EpochMapping] = []
-        self._epoch = 0
-        self._best: BestEpoch | None = None
         self._sent = time.monotonic()
 
     @property
@@ -102,8 +100,7 @@ class Reporter:
         """Takes note of epochs; they travel with the next report."""
         for result in results:
             self._results.append(result)
-            self._epoch = result["epoch"]
-            self._best = better(self._best, result, self._score)
+            self._curve.add(result)
 
     def send(self, *, rung: bool = False) -> None:
         """Reports what was added since the last report."""
@@ -129,9 +126,9 @@ class Reporter:
 
     def _report(self, **how: Any) -> None:
         report = Report(
-            epoch=self._epoch,
+            epoch=self._curve.last_epoch,
             results=tuple(self._results),
-            score=self._score_to_minimise(),
+            score=self._curve.best_cost,
             checkpoint=self.checkpoint,
             damaged=self.damaged,
             **how,
@@ -143,9 +140,6 @@ class Reporter:
             self.stopped = True
             raise
         self._sent = time.monotonic()
-
-    def _score_to_minimise(self) -> float | None:
-        return None if self._best is None else self._score.cost(self._best.score)
 
 
 def failure_cause(error: BaseException) -> Cause:

@@ -137,10 +137,11 @@ def test_an_epoch_that_was_done_twice_counts_once() -> None:
         ([], None),
     ],
 )
-def test_the_best_epoch_is_the_first_with_the_lowest_finite_loss(
+def test_the_best_epoch_is_the_first_with_the_lowest_finite_score(
     make_record: MakeRecord, losses: list[float], best: BestEpoch | None
 ) -> None:
-    assert make_record([{"losses": losses}]).best("0000") == best
+    trial = {"losses": [1.0] * len(losses), "metrics": {"accuracy": losses}}
+    assert make_record([trial], metric="accuracy").best("0000") == best
 
 
 def test_the_best_epoch_goes_by_the_selection_metric_and_its_mode(make_record: MakeRecord) -> None:

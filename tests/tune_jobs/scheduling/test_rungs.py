@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tune_jobs.causes import CAUSE_OF
+from tests.tune_jobs.rows import with_divergence
 from tune_jobs.job.settings import SchedulerSettings
 from tune_jobs.record.events import (
     Cause,
@@ -118,7 +119,7 @@ class Play:
         """Epochs after the last one (or after `since`), with these values; then what the tables decide is done."""
         first = 1 + (self.epochs[trial_id] if since is None else since)
         results = [
-            {"epoch": epoch, "train_loss": 1.0 if math.isfinite(value) else value, "val_loss": value}
+            with_divergence({"epoch": epoch, "train_loss": 1.0, "val_loss": value})
             for epoch, value in enumerate(values, start=first)
         ]
         self.happen(EpochsReported(trial_id=trial_id, results=results, worker="node:1"))

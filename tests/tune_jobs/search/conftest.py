@@ -8,6 +8,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from tests.tune_jobs.causes import CAUSE_OF
+from tests.tune_jobs.rows import with_divergence
 from tune_jobs.job.settings import SearchSettings
 from tune_jobs.record.events import Cause, EpochsReported, Event, Status, TrialCreated, TrialEnded
 from tune_jobs.search.history import Configuration, Observations, SearchHistory
@@ -77,7 +78,7 @@ def created(number: int, configuration: Configuration) -> TrialCreated:
 
 def reported(number: int, *losses: float, first: int = 1) -> EpochsReported:
     results = [
-        {"epoch": epoch, "train_loss": 1.0, "val_loss": loss}
+        with_divergence({"epoch": epoch, "train_loss": 1.0, "val_loss": loss})
         for epoch, loss in enumerate(losses, start=first)
     ]
     return EpochsReported(trial_id=f"{number:04d}", results=results, worker="node:1")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from tests.tune_jobs.rows import with_divergence
 from tune_jobs import Job
 from tune_jobs.record.events import (
     Cause,
@@ -38,14 +39,16 @@ WAIT_SECONDS = 60.0
 
 
 def result(epoch: int, val_loss: float) -> dict[str, float]:
-    return {
-        "epoch": epoch,
-        "train_loss": 2.0 / epoch,
-        "val_loss": val_loss,
-        "accuracy": 1 - 1 / (epoch + 1),
-        "lr": 0.1 / epoch,
-        "seconds": 0.25 * epoch,
-    }
+    return with_divergence(
+        {
+            "epoch": epoch,
+            "train_loss": 2.0 / epoch,
+            "val_loss": val_loss,
+            "accuracy": 1 - 1 / (epoch + 1),
+            "lr": 0.1 / epoch,
+            "seconds": 0.25 * epoch,
+        }
+    )
 
 
 def reported(trial_id: str, *val_losses: float, first: int = 1) -> EpochsReported:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tests.tune_jobs.tracking.conftest import interrupted, run_events
 from tune_jobs.job.job import Job
+from tune_jobs.record.curve import numbers
 from tune_jobs.record.events import Event, RunResumed, Status, in_force
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal, read_journal
@@ -105,7 +106,8 @@ def expected_epochs(folder: RunFolder, job: Job) -> dict[str, dict[int, dict[str
     record = _record(folder, job)
     return {
         trial.trial_id: {
-            epoch: {name: float(value) for name, value in row.items()} for epoch, row in trial.epochs.items()
+            epoch: {name: float(value) for name, value in numbers(row).items()}
+            for epoch, row in trial.epochs.items()
         }
         for trial in record.trials.values()
     }

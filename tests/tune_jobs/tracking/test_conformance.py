@@ -27,6 +27,7 @@ from tests.tune_jobs.tracking.scenarios import (
 from tests.tune_jobs.tracking.test_tensorboard import ended_well, epochs_in_tensorboard
 from tests.tune_jobs.tracking.wandb_reading import read_runs
 from tests.tune_jobs.tracking.wandb_session import wandb_environment
+from tune_jobs.record.curve import numbers
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.tracking import TrackedRun, Tracker
 from tune_jobs.tracking.tensorboard import TensorboardTracker
@@ -90,7 +91,7 @@ def test_a_tracker_of_ones_own_has_every_epoch_once_and_every_end(
             statuses[trial_id] = values["status"]
         else:
             assert values["epoch"] not in epochs.setdefault(trial_id, {})
-            epochs[trial_id][values["epoch"]] = values
+            epochs[trial_id][values["epoch"]] = numbers(values)
     np.testing.assert_equal(epochs, without(expected_epochs(folder, JOB)))
     assert statuses == expected_statuses(folder, JOB)
 

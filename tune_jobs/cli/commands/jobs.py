@@ -10,6 +10,7 @@ from tune_jobs.driver.preparation import prepare
 from tune_jobs.driver.train_alone import split_configuration, train_one
 from tune_jobs.job.file import parse_overrides
 from tune_jobs.job.job import Job
+from tune_jobs.record.curve import numbers
 from tune_jobs.text import configuration_text
 
 
@@ -40,6 +41,7 @@ def _train(options: argparse.Namespace, rest: list[str], console: Console) -> No
         console.print(f"defaults are taken for: {', '.join(left_out)}", markup=False)
     for number, result in enumerate(train_one(job, configuration)):
         if number == 0:
-            console.print("  ".join(f"{name:>12}" for name in result.to_mapping()), markup=False)
+            console.print("  ".join(f"{name:>12}" for name in numbers(result.to_mapping())), markup=False)
         # Nine digits tell any two single-precision numbers apart.
-        console.print("  ".join(f"{value:>12.9g}" for value in result.to_mapping().values()), markup=False)
+        values = numbers(result.to_mapping()).values()
+        console.print("  ".join(f"{value:>12.9g}" for value in values), markup=False)

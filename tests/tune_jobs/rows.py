@@ -1,0 +1,13 @@
+"""Rows of epochs as trainings report them."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from tune_jobs.trainers.interface import DIVERGED
+
+
+def with_divergence(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row as the built-in loop reports it: it says that it diverged if a loss is no finite number."""
+    diverged = not (math.isfinite(row["train_loss"]) and math.isfinite(row["val_loss"]))
+    return {**row, DIVERGED: True} if diverged else {**row}
