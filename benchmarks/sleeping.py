@@ -17,14 +17,15 @@ from ray.cluster_utils import Cluster
 
 from benchmarks.scaling import Diary, Load, Sleep
 from tune_jobs.cluster.capacity import Capacity
-from tune_jobs.driver.lifecycle import following
+from tune_jobs.driver.followers import following
 from tune_jobs.driver.preparation import make_folder, prepare, run_started, trial_task
 from tune_jobs.job.job import Job
 from tune_jobs.record.events import Cause, EpochsReported, Event, TrialEnded, TrialStarted
 from tune_jobs.record.journal import Journal
 from tune_jobs.record.live import LiveRun
 from tune_jobs.trainers.settings import ScoreSettings
-from tune_jobs.tuning.loop import tune_trials
+from tune_jobs.tuning.control import RunControl
+from tune_jobs.tuning.loop import SharedTask, tune_trials
 from tune_jobs.tuning.ray_session import ray_connection
 from tune_jobs.worker.reporting import Reporter
 
@@ -122,7 +123,8 @@ def run_ours(load: Load, folder: Path) -> Diary:
         with following(job, run, [note]):
             journal.append(begins)
             task = trial_task(job, run.folder)
-            tune_trials(job, task, trainable, Capacity(job.resources, view), view, run)
+            control = RunControl(max_running=Capacity(job.resources, view))
+            tune_trials(job, run, SharedTask(task, trainable), control, view)
     return diary
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tune_jobs.checkpoints.store import CheckpointStore
-from tune_jobs.driver.lifecycle import conclude
+from tune_jobs.driver.conclusion import conclude
 from tune_jobs.driver.preparation import make_folder, prepare, run_started, trial_task
 from tune_jobs.driver.repair import repair
 from tune_jobs.errors import DamagedRun

@@ -25,7 +25,7 @@ from tune_jobs.record.journal import Journal, lock, scan_journal, sound_lines
 from tune_jobs.record.reading import job_of
 from tune_jobs.record.run_record import RunRecord
 from tune_jobs.record.tables import write_tables
-from tune_jobs.remote.mirror import mirrored
+from tune_jobs.remote.opened_run import opened_run
 from tune_jobs.remote.working_copy import complete, open_folder
 from tune_jobs.report.writing import write_report
 from tune_jobs.selection.rule import select_winner, write_selection
@@ -69,7 +69,8 @@ def repair(path: str | Path, *, cut: bool = False) -> Repaired:
     complete(folder)
     with _unwritable(folder):
         lines = _cut_damage(folder) if cut else []
-        with Journal(folder.journal) as journal, mirrored(folder, journal, replace=cut):
+        with opened_run(folder, replace=cut) as opened:
+            journal = opened.journal
             try:
                 job = job_of(folder, journal.past)
                 openings = append_openings(journal, folder)

@@ -10,6 +10,7 @@ from tune_jobs.holdout import rows as holdout
 from tune_jobs.job.file import apply_overrides
 from tune_jobs.job.fingerprint import check_changeable
 from tune_jobs.job.job import Job
+from tune_jobs.job.user_modules import UserModule
 from tune_jobs.record.events import (
     Ending,
     Event,
@@ -24,6 +25,7 @@ from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal
 from tune_jobs.record.reading import job_of
 from tune_jobs.search_spaces import Problem
+from tune_jobs.submission.handover import keep_modules
 from tune_jobs.versions import versions_here
 
 if TYPE_CHECKING:
@@ -96,11 +98,13 @@ def run_resumed(job: Job, journal: Journal) -> RunResumed:
     )
 
 
-def write_job(job: Job, folder: RunFolder) -> None:
-    """Keeps the job as it is run from here on."""
+def keep_job(job: Job, folder: RunFolder, modules: Sequence[UserModule]) -> None:
+    """Write the job as it is run from now on, with its `modules` if it was submitted."""
     kept = job if job.folder == folder.submitted else job.with_absolute_files()
     with replacing(folder.job) as file:
         file.write(kept.to_yaml().encode())
+    if job.folder == folder.submitted:
+        keep_modules(folder, modules)
 
 
 def _cut_notices(journal: Journal) -> list[str]:

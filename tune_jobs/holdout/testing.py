@@ -13,7 +13,7 @@ from tune_jobs.record.events import Event, HoldoutEvaluated, HoldoutUnsealed, in
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal
 from tune_jobs.record.reading import StoredRun
-from tune_jobs.remote.mirror import mirrored
+from tune_jobs.remote.opened_run import opened_run
 from tune_jobs.tracking.base import TrackedRun
 from tune_jobs.tracking.opening import feed_trackers
 from tune_jobs.trainers.interface import Evaluation
@@ -48,7 +48,8 @@ def evaluate_on_holdout(
         DamagedRun: The rows cannot be read.
     """
     _check_writable(run.folder)
-    with Journal(run.folder.journal) as journal, _results_kept(run.folder), mirrored(run.folder, journal):
+    with _results_kept(run.folder), opened_run(run.folder) as opened:
+        journal = opened.journal
         if _of_trials(journal.past) != _of_trials(run.events):
             raise RunFolderError(
                 f"{run.folder.path}: the run was continued after it was opened; open it again"

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import ray
 from ray import tune
 from ray.tune.experiment import Trial
 
-from tune_jobs.cluster.capacity import Capacity, Node
+from tune_jobs.cluster.capacity import Node
 from tune_jobs.cluster.joining_nodes import JoiningNodes
 from tune_jobs.cluster.node_checks import check_nodes, check_storage, refuse_unfit
 from tune_jobs.cluster.placement import PlacementWatch
@@ -54,16 +55,20 @@ MOST_PENDING = 100_000
 """Trials that may wait for a worker: no limit."""
 
 
-Trainable = Callable[[dict[str, Any]], None]
+@dataclass(frozen=True)
+class SharedTask:
+    """What workers do, in a form that Ray sends to them once."""
+
+    task: TrialTask
+    trainable: Callable[[dict[str, Any]], None]
 
 
-def share(task: TrialTask, data: "TrainingData") -> Trainable:
-    """The trainable function of a run; `data` go into Ray's object store once, for all trials of a node."""
+def share(task: TrialTask, data: "TrainingData") -> SharedTask:
+    """Put `data` into Ray's object store once, for all trials of a node."""
     if task.resources.workers_per_trial == 1:
-        trainable: Trainable = tune.with_parameters(train_trial, task=task, data=data)
-    else:  # a trial's process passes the rows on, and fetches none
-        trainable = tune.with_parameters(train_data_parallel, task=task, rows=[ray.put(data)])
-    return trainable
+        return SharedTask(task, tune.with_parameters(train_trial, task=task, data=data))
+    # A trial's process passes the rows on, and fetches none.
+    return SharedTask(task, tune.with_parameters(train_data_parallel, task=task, rows=[ray.put(data)]))
 
 
 def seconds_to_start(resources: ResourceSettings) -> float:
@@ -77,18 +82,21 @@ def _check_joining_nodes(job: Job, task: TrialTask, nodes: Sequence[Node], over:
     check_storage(nodes, task.checkpoints, over)
 
 
-def tune_trials(
-    job: Job,
-    task: TrialTask,
-    trainable: Trainable,
-    capacity: Capacity,
-    view: ClusterView,
-    run: LiveRun,
-    interrupted: Callable[[], bool] = lambda: False,
-) -> Ending:
-    """Trains as many trials at a time as there is room for until the search has no more; the journal has every event.
+def tune_trials(job: Job, run: LiveRun, shared: SharedTask, control: RunControl, view: ClusterView) -> Ending:
+    """Train as many trials at a time as there is room for, until the search has no more.
 
-    It goes on from the run's past. As soon as `interrupted` says so, it ends all workers and returns.
+    It continues from the run's past and writes every event to the journal. It ends all workers and returns as soon as
+    the run is interrupted.
+
+    Args:
+        job: What the run is to do.
+        run: In progress.
+        shared: What workers do.
+        control: The present limits.
+        view: Of the cluster.
+
+    Returns:
+        How the tuning has ended.
 
     Raises:
         StorageFailed: the run folder cannot be written to any more.
@@ -100,9 +108,8 @@ def tune_trials(
         max_epochs=job.max_epochs,
         trials=job.trials,
         seed=job.seed,
-        max_running=capacity.first,
+        max_running=control.max_running(),
     )
-    control = RunControl(max_running=capacity, interrupted=interrupted, out_of_time=lambda: task.out_of_time)
     placement = PlacementWatch(
         job.resources.bundles,
         free_resources,
@@ -111,7 +118,7 @@ def tune_trials(
     joining = JoiningNodes(
         view.asked,
         view,
-        partial(_check_joining_nodes, job, task),
+        partial(_check_joining_nodes, job, shared.task),
         lambda text: run.journal.append(Noticed(text=text)),
     )
     # As many workers as there is room for are started at once, and the searcher knows how many those are now.
@@ -135,7 +142,7 @@ def tune_trials(
         )
         try:
             tune.run(
-                trainable,
+                shared.trainable,
                 name=run.folder.ray.name,
                 storage_path=str(run.folder.path),
                 trial_dirname_creator=lambda trial: str(trial.config["trial_id"]),
@@ -151,11 +158,11 @@ def tune_trials(
             )
         except _Interrupted:
             # A signal to the whole process group ends Ray's servers too, and is what the user knows of.
-            return Ending.INTERRUPTED if interrupted() or dead_server() is None else Ending.RAY
+            return Ending.INTERRUPTED if control.interrupted() or dead_server() is None else Ending.RAY
         unfinished = components.searcher.has_open_trials or not components.searcher.exhausted
     if unfinished:  # by Ray Tune's own signal, SIGUSR1
         return Ending.INTERRUPTED
-    return Ending.TIME_LIMIT if task.out_of_time else Ending.ALL_TRIALS
+    return Ending.TIME_LIMIT if control.out_of_time() else Ending.ALL_TRIALS
 
 
 class _Interrupted(Exception):

@@ -24,7 +24,7 @@ from tests.tune_jobs.tracking.wandb_reading import read_runs
 from tests.tune_jobs.tracking.wandb_session import wandb_environment
 from tune_jobs import Job, open_run
 from tune_jobs.cli.main import main
-from tune_jobs.driver.lifecycle import conclude
+from tune_jobs.driver.conclusion import conclude
 from tune_jobs.driver.repair import STAGING, repair, went_on
 from tune_jobs.errors import DamagedRun, RunInUse
 from tune_jobs.holdout.ledger import LEDGER

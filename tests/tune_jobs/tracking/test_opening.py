@@ -12,6 +12,7 @@ from tests.tune_jobs.tracking.conftest import make_folder, make_job
 from tests.tune_jobs.tracking.test_guest import Recorder
 from tests.tune_jobs.tracking.test_tensorboard import ended_well, epochs_in_tensorboard
 from tune_jobs.cluster.capacity import Cluster, Node
+from tune_jobs.driver import followers
 from tune_jobs.driver import lifecycle as driver
 from tune_jobs.errors import ResourceError
 from tune_jobs.record.events import RunEnded, RunStarted, WinnerSelected
@@ -68,7 +69,7 @@ def test_a_run_that_breaks_off_tells_its_trackers_to_the_last_event(
 
     monkeypatch.setattr(ray_connection, "ray_connection", no_ray)
     monkeypatch.setattr(driver, "trial_task", break_off)
-    monkeypatch.setattr(driver, "open_trackers", lambda *_: [Guest(recorder, "the recorder")])
+    monkeypatch.setattr(followers, "open_trackers", lambda *_: [Guest(recorder, "the recorder")])
     with pytest.raises(error):
         driver.run(make_job().model_copy(update={"storage": str(tmp_path)}))
     assert [type(event) for event in recorder.seen] == [RunStarted, RunEnded, WinnerSelected]

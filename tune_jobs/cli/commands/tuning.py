@@ -18,7 +18,8 @@ from tune_jobs.cli.progress import RunProgress
 from tune_jobs.cli.summary import print_tuned
 from tune_jobs.cli.views import make_view
 from tune_jobs.cli.watching import Watched, watch
-from tune_jobs.driver.lifecycle import judged, resume, run
+from tune_jobs.driver.conclusion import raise_unless_succeeded
+from tune_jobs.driver.lifecycle import resume, run
 from tune_jobs.driver.resumption import is_over, job_to_resume
 from tune_jobs.errors import Interrupted
 from tune_jobs.holdout.rows import refuse_copy
@@ -117,6 +118,6 @@ def _watch(options: argparse.Namespace, rest: list[str], console: Console) -> No
                 "goes on",
                 folder.path,
             )
-        return judged(open_run(folder.path)).path
+        return raise_unless_succeeded(open_run(folder.path)).path
 
     print_tuned(ended, console)

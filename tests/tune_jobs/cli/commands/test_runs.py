@@ -9,7 +9,7 @@ import pytest
 
 from tests.tune_jobs.cli.conftest import Call
 from tune_jobs.checkpoints.store import CheckpointStore
-from tune_jobs.driver.lifecycle import conclude
+from tune_jobs.driver.conclusion import conclude
 from tune_jobs.driver.preparation import make_folder, prepare, run_started, trial_task
 from tune_jobs.holdout.ledger import read_ledger
 from tune_jobs.job.job import Job

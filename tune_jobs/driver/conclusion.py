@@ -1,0 +1,78 @@
+"""The end of a run: open trials are closed, the winner is selected, the tables are written."""
+
+from tune_jobs.checkpoints.store import sync_checkpoints
+from tune_jobs.driver.followers import tracked
+from tune_jobs.errors import Interrupted, RunFailed, StorageFailed
+from tune_jobs.job.job import Job
+from tune_jobs.record.events import Cause, Ending, RunEnded, Status, TrialEnded, WinnerSelected, in_force
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import Journal
+from tune_jobs.record.live import LiveRun
+from tune_jobs.record.run_record import RunRecord, failures
+from tune_jobs.record.tables import write_tables
+from tune_jobs.results import Run
+from tune_jobs.selection.rule import select_winner, write_selection
+from tune_jobs.tracking.opening import feed_trackers
+
+
+def ending_by(error: BaseException) -> Ending:
+    """Return how a run ends that `error` has stopped."""
+    if isinstance(error, StorageFailed):
+        return Ending.STORAGE
+    return Ending.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Ending.FAILED
+
+
+def conclude(run: LiveRun, ending: Ending) -> None:
+    """Ends what is open, selects the winner and writes the tables; the run may have ended in any way."""
+    for trial in run.record.with_status(Status.PENDING, Status.RUNNING, Status.WAITING):
+        run.journal.append(
+            TrialEnded(
+                trial_id=trial.trial_id,
+                status=Cause.RUN_ENDED.status,
+                cause=Cause.RUN_ENDED,
+                reason=ending.sentence,
+                resumable=True,
+            )
+        )
+    run.journal.append(RunEnded(ending=ending))
+    _select(run.record, run.folder, run.journal)
+
+
+def conclude_again(job: Job, folder: RunFolder, journal: Journal) -> None:
+    """Does what is left where a run was killed while it was concluded, or its trackers while they wrote."""
+    past = in_force(journal.past)
+    selected = any(isinstance(event, WinnerSelected) for event in past)
+    with feed_trackers(journal, tracked(job, folder, past), lost="what trackers may lack is not made good"):
+        _select(RunRecord.replay(past, job.selection), folder, None if selected else journal)
+
+
+def _select(record: RunRecord, folder: RunFolder, journal: Journal | None) -> None:
+    """Selects the winner and writes the tables; the journal is told, unless it has been before."""
+    winner = select_winner(record)
+    if journal is not None:
+        journal.append(WinnerSelected(winner=winner.trial.trial_id if winner else None))
+    sync_checkpoints(folder, record)
+    write_tables(record, folder)
+    write_selection(record, winner, folder)
+
+
+def raise_unless_succeeded(finished: Run) -> Run:
+    """Return `finished` if it has a winner.
+
+    Raises:
+        Interrupted, RunFailed: with the path of the run.
+    """
+    if finished.ending in {Ending.INTERRUPTED, Ending.RAY}:
+        why = "interrupted" if finished.ending is Ending.INTERRUPTED else finished.ending.sentence
+        raise Interrupted(
+            f"{why}; what was reported is on disk, and `tune-jobs resume {finished.path}` goes on",
+            finished.path,
+        )
+    if finished.winner_id is None:
+        groups = failures(finished.record.trials.values())
+        if not groups:
+            raise RunFailed("no trial succeeded: none came to its end", finished.path)
+        reason, trials = groups[0]
+        of = f"{len(trials)} of {sum(len(group) for _, group in groups)} failed trials"
+        raise RunFailed(f"no trial succeeded; the commonest reason, of {of}: {reason}", finished.path)
+    return finished
