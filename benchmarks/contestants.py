@@ -27,8 +27,8 @@ from tune_jobs.search_spaces import Float, SearchSpace
 from tune_jobs.trainers.errors import Diverged
 from tune_jobs.trainers.results import EpochResult
 from tune_jobs.trainers.settings import ScoreSettings
+from tune_jobs.tuning.callback import JournalCallback
 from tune_jobs.tuning.components import TuningPlan, open_components
-from tune_jobs.tuning.loop import JournalCallback
 from tune_jobs.worker.reporting import Reporter
 
 REDUCTION_FACTOR = 3

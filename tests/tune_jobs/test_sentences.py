@@ -29,7 +29,7 @@ from tune_jobs.scheduling.rungs import RungTables
 from tune_jobs.search.history import SearchHistory
 from tune_jobs.selection.rule import select_winner
 from tune_jobs.trainers.interface import STOP_SENTENCES
-from tune_jobs.tuning.loop import trial_ending
+from tune_jobs.tuning.callback import trial_ending
 from tune_jobs.worker.reporting import Report, Reporter
 
 RUNGS = (1, 3)

@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 from ray.tune.schedulers import TrialScheduler
 
+from tune_jobs.job.job import Job
 from tune_jobs.job.rung_epochs import rung_epochs
 from tune_jobs.job.settings import SchedulerSettings, SearchSettings
 from tune_jobs.record.events import Event, TrialCreated
@@ -42,6 +43,19 @@ class TuningPlan:
 
     The last two are for simulated clocks.
     """
+
+    @classmethod
+    def of(cls, job: Job, max_running: int) -> Self:
+        """Return the plan of a job, of which `max_running` trials can run at the beginning."""
+        return cls(
+            search=job.search,
+            scheduler=job.scheduler,
+            score=job.selection,
+            max_epochs=job.max_epochs,
+            trials=job.trials,
+            seed=job.seed,
+            max_running=max_running,
+        )
 
     @property
     def rungs(self) -> tuple[int, ...]:

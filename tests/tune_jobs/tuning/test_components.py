@@ -38,9 +38,9 @@ from tune_jobs.search.methods import make_method
 from tune_jobs.search.proposals import Ahead, Immediate, OneAhead
 from tune_jobs.tracking.optuna_study import STUDY_NAME, StudyMirror
 from tune_jobs.trainers.settings import ScoreSettings
+from tune_jobs.tuning.callback import JournalCallback
 from tune_jobs.tuning.components import TuningPlan, make_proposals, open_components
 from tune_jobs.tuning.control import RunControl
-from tune_jobs.tuning.loop import JournalCallback
 from tune_jobs.tuning.promotion_scheduler import PromotionScheduler
 from tune_jobs.tuning.stopping_scheduler import ReplayedScheduler
 

@@ -34,8 +34,8 @@ from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal, read_journal
 from tune_jobs.record.live import LiveRun
 from tune_jobs.trainers.settings import ScoreSettings
+from tune_jobs.tuning.callback import JournalCallback
 from tune_jobs.tuning.components import TuningPlan, open_components
-from tune_jobs.tuning.loop import JournalCallback
 from tune_jobs.tuning.stopping_scheduler import ReplayedRule, ray_scheduler, replayed
 from tune_jobs.worker.reporting import Report
 

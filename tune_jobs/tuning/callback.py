@@ -1,0 +1,167 @@
+"""What Ray Tune tells of trials becomes the events of the run's journal."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ray.tune.experiment import Trial
+
+from tune_jobs.job.settings import LimitSettings
+from tune_jobs.record.events import Cause, TrialEnded, TrialStarted, WorkerLost
+from tune_jobs.record.live import LiveRun
+from tune_jobs.scheduling.rungs import RungTables
+from tune_jobs.tuning.components import Components
+from tune_jobs.tuning.ray_patches import ProgressCallback, dead_server, last_error_of, trial_id_of
+from tune_jobs.tuning.silent_workers import SilentWorkers
+from tune_jobs.tuning.worker_loss import WorkerLoss, failure_after, loss_by
+from tune_jobs.worker.reporting import Report
+
+Watch = Callable[[Sequence[Trial]], None]
+
+
+class RunIsOver(Exception):
+    """Makes Ray Tune end all workers; `tune_trials` catches it."""
+
+
+class JournalCallback(ProgressCallback):
+    """Writes what Ray Tune tells of trials into the journal, and ends trials that hang.
+
+    Args:
+        run: Whose journal gets the events.
+        components: Write the reports that the scheduler did not get, know which trials are paused, and say whether
+            the run is to end.
+        limits: How long a trial may report nothing, and how often it may lose its worker.
+        watches: Are called with all trials of Ray Tune at each of its steps.
+        seconds_to_start: How much longer a trial may take before its first report.
+    """
+
+    def __init__(
+        self,
+        run: LiveRun,
+        components: Components,
+        limits: LimitSettings,
+        watches: Sequence[Watch] = (),
+        seconds_to_start: float = 0.0,
+    ) -> None:
+        self._run = run
+        self._retries = limits.retries_per_trial
+        self._control = components.control
+        self._tables = components.tables
+        self._reports = components.reports
+        self._silent = SilentWorkers(limits.minutes_per_epoch, seconds_to_start)
+        self._watches = watches
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Ends the workers of trials that hang, which then go on in others; and the run, if it is interrupted."""
+        if self._run_is_over():
+            raise RunIsOver
+        for trial in trials:
+            if trial.status == Trial.ERROR and not self._has_ended(trial):
+                loss = loss_by(last_error_of(trial))  # Ray Tune could not hand it to a worker
+                self._fail(trial, loss.cause, loss.reason)
+        for watch in self._watches:
+            watch(trials)
+        self._silent.end_overdue()
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A worker takes the trial up."""
+        self._silent.start(trial)
+        self._run.append(TrialStarted(trial_id=trial_id_of(trial)))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Epochs and checkpoints of a report."""
+        self._silent.report(trial)
+        self._reports.write(trial_id_of(trial), result)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """The trial ended by itself, or the scheduler stopped it."""
+        self._silent.leave(trial)
+        if self._has_ended(trial):  # it had lost its last worker
+            return
+        cause, reason, details = self._why_waiting_ended(trial) or trial_ending(
+            Report.of_result(trial.last_result)
+        )
+        self._run.append(
+            TrialEnded(
+                trial_id=trial_id_of(trial),
+                status=cause.status,
+                cause=cause,
+                reason=reason,
+                details=details,
+                resumable=cause.resumable,
+            )
+        )
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """The trial's worker died; the trial goes on in another one, or the scheduler stops it."""
+        self._silent.leave(trial)
+        if self._run_is_over():
+            return
+        loss = self._loss_of(trial)
+        known = self._run.record.trials[trial_id_of(trial)]
+        failure = failure_after(
+            loss, workers_lost=known.workers_lost, machines_lost=known.machines_lost, retries=self._retries
+        )
+        if failure is not None:
+            self._fail(trial, loss.cause, failure)
+            return
+        self._run.append(WorkerLost(trial_id=trial_id_of(trial), reason=loss.reason, node_lost=loss.of_node))
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Ray Tune gives the trial up."""
+        self._silent.leave(trial)
+        if not self._has_ended(trial) and not self._run_is_over():
+            loss = self._loss_of(trial)
+            self._fail(trial, loss.cause, loss.reason)
+
+    def _run_is_over(self) -> bool:
+        """Whether the run ends in its middle: then a worker that dies does so for it, and not for its trial."""
+        return self._control.interrupted() or dead_server() is not None
+
+    def _has_ended(self, trial: Trial) -> bool:
+        return self._run.record.trials[trial_id_of(trial)].status.ended
+
+    def _fail(self, trial: Trial, cause: Cause, reason: str) -> None:
+        self._run.append(
+            TrialEnded(trial_id=trial_id_of(trial), status=cause.status, cause=cause, reason=reason)
+        )
+
+    def _why_waiting_ended(self, trial: Trial) -> tuple[Cause, str, str] | None:
+        """Like `trial_ending`, for a trial that waited at a rung; None for all others.
+
+        Such a trial has a score, and may have reported it to an earlier driver.
+        """
+        epoch = self._tables.waiting.get(trial_id_of(trial))
+        if epoch is None:
+            return None
+        if self._control.out_of_time():
+            return Cause.TIME_LIMIT, Cause.TIME_LIMIT.sentence, ""
+        sentence = Cause.NOT_PROMOTED.sentence.format(epoch=epoch, factor=self._tables.factor)
+        return Cause.NOT_PROMOTED, sentence, ""
+
+    def _loss_of(self, trial: Trial) -> WorkerLoss:
+        return self._silent.take_loss(trial) or loss_by(last_error_of(trial))
+
+
+def unplaced(trials: Sequence[Trial], tables: RungTables) -> set[str]:
+    """Return the ids of the trials that are to be trained now, and have no worker."""
+    waiting = (trial_id_of(trial) for trial in trials if trial.status in {Trial.PENDING, Trial.PAUSED})
+    return {trial_id for trial_id in waiting if trial_id in tables.open}
+
+
+def trial_ending(report: Report | None) -> tuple[Cause, str, str]:
+    """Return cause, reason and details of the end of a trial whose last report is `report`: one place decides.
+
+    Args:
+        report: None if there was none.
+    """
+    if report is None:
+        return Cause.NO_REPORT, Cause.NO_REPORT.sentence, ""
+    if report.cause is not None and report.failed:
+        return report.cause, report.reason, report.details
+    if report.score is None:
+        return Cause.NO_FINITE_SCORE, Cause.NO_FINITE_SCORE.sentence, ""
+    if report.cause is None:
+        return Cause.STOPPED_BY_SCHEDULER, Cause.STOPPED_BY_SCHEDULER.sentence.format(epoch=report.epoch), ""
+    return report.cause, report.reason, ""
