@@ -1,4 +1,4 @@
-"""What Ray Tune tells of trials becomes the events of the run's journal."""
+"""Turns what Ray Tune says about trials into events of the run's journal."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ class RunIsOver(Exception):
 
 
 class JournalCallback(ProgressCallback):
-    """Writes what Ray Tune tells of trials into the journal, and ends trials that hang.
+    """Writes what happens to trials to the journal, and ends workers that hang.
 
     Args:
         run: Whose journal gets the events.
@@ -51,7 +51,7 @@ class JournalCallback(ProgressCallback):
         self._watches = watches
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Ends the workers of trials that hang, which then go on in others; and the run, if it is interrupted."""
+        """End the run if it is interrupted, and workers that hang; their trials continue in other workers."""
         if self._run_is_over():
             raise RunIsOver
         for trial in trials:
@@ -63,19 +63,19 @@ class JournalCallback(ProgressCallback):
         self._silent.end_overdue()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A worker takes the trial up."""
+        """Write that a worker has the trial."""
         self._silent.start(trial)
         self._run.append(TrialStarted(trial_id=trial_id_of(trial)))
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        """Epochs and checkpoints of a report."""
+        """Write the epochs and checkpoints of a report."""
         self._silent.report(trial)
         self._reports.write(trial_id_of(trial), result)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """The trial ended by itself, or the scheduler stopped it."""
+        """Write the end of a trial that ended by itself or was stopped by the scheduler."""
         self._silent.leave(trial)
         if self._has_ended(trial):  # it had lost its last worker
             return
@@ -94,7 +94,7 @@ class JournalCallback(ProgressCallback):
         )
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """The trial's worker died; the trial goes on in another one, or the scheduler stops it."""
+        """Write that the trial's worker died, or that the trial fails over it."""
         self._silent.leave(trial)
         if self._run_is_over():
             return
@@ -109,14 +109,14 @@ class JournalCallback(ProgressCallback):
         self._run.append(WorkerLost(trial_id=trial_id_of(trial), reason=loss.reason, node_lost=loss.of_node))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Ray Tune gives the trial up."""
+        """Write the failure of a trial that Ray Tune does not retry."""
         self._silent.leave(trial)
         if not self._has_ended(trial) and not self._run_is_over():
             loss = self._loss_of(trial)
             self._fail(trial, loss.cause, loss.reason)
 
     def _run_is_over(self) -> bool:
-        """Whether the run ends in its middle: then a worker that dies does so for it, and not for its trial."""
+        """Whether the run is being cut off; a worker that dies then is no loss of its trial."""
         return self._control.interrupted() or dead_server() is not None
 
     def _has_ended(self, trial: Trial) -> bool:
@@ -128,9 +128,9 @@ class JournalCallback(ProgressCallback):
         )
 
     def _why_waiting_ended(self, trial: Trial) -> tuple[Cause, str, str] | None:
-        """Like `trial_ending`, for a trial that waited at a rung; None for all others.
+        """Return what `trial_ending` returns, for a trial that waited at a rung; None for all others.
 
-        Such a trial has a score, and may have reported it to an earlier driver.
+        Such a trial has a score. It may have reported it to an earlier driver.
         """
         epoch = self._tables.waiting.get(trial_id_of(trial))
         if epoch is None:

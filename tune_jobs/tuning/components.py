@@ -39,9 +39,9 @@ class TuningPlan:
     max_running: int
     """The limit on running trials at the beginning of the run."""
     proposals: Literal["beside", "immediate", "one_ahead"] = "beside"
-    """Of a model: made in a process beside the run; or here, when they are asked for, or one trial before.
+    """Where a model makes its proposals: in a process beside the run, or in this one.
 
-    The last two are for simulated clocks.
+    In this one it makes each when it is needed, or one trial ahead. Both are for simulated clocks.
     """
 
     @classmethod
@@ -103,7 +103,7 @@ def open_components(
 
 @contextmanager
 def make_proposals(plan: TuningPlan, events: Iterable[Event] = ()) -> Iterator[Proposals]:
-    """The proposals of a run whose journal holds `events`; a model runs in a process of its own."""
+    """Open the proposals of a run whose journal holds `events`; a model runs in a process of its own."""
     history = SearchHistory(plan.search.space, plan.rungs, plan.max_epochs, plan.score)
     arguments = (plan.search, plan.scheduler.reduction_factor, plan.seed)
     with ExitStack() as open_:

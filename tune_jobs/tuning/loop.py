@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from tune_jobs.trainers.data import TrainingData
 
 WORKER_START_SECONDS = 60.0
-"""Before its first report, a trial's worker may take this long to start and to import torch."""
+"""Seconds before its first report in which a trial's worker may start and import torch."""
 MOST_PENDING = 100_000
-"""Trials that may wait for a worker: no limit."""
+"""The number of trials that Ray Tune lets wait for a worker: in effect, no limit."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def share(task: TrialTask, data: "TrainingData") -> SharedTask:
 
 
 def seconds_to_start(resources: ResourceSettings) -> float:
-    """How long a trial's workers may take before its limits count."""
+    """Return how long a trial's workers may take to start before its limits count."""
     return WORKER_START_SECONDS if resources.workers_per_trial == 1 else SECONDS_TO_START
 
 
@@ -79,7 +79,7 @@ def tune_trials(job: Job, run: LiveRun, shared: SharedTask, control: RunControl,
         How the tuning has ended.
 
     Raises:
-        StorageFailed: the run folder cannot be written to any more.
+        StorageFailed: The run folder cannot be written to any more.
     """
     plan = TuningPlan.of(job, control.max_running())
     with (
@@ -101,7 +101,7 @@ def tune_trials(job: Job, run: LiveRun, shared: SharedTask, control: RunControl,
         try:
             _run_ray_tune(job, run, shared, components, callback)
         except RunIsOver:
-            # A signal to the whole process group ends Ray's servers too, and is what the user knows of.
+            # A signal to the whole process group also ends Ray's servers; the user knows of the signal.
             return Ending.INTERRUPTED if control.interrupted() or dead_server() is None else Ending.RAY
         unfinished = components.searcher.has_open_trials or not components.searcher.exhausted
     if unfinished:  # by Ray Tune's own signal, SIGUSR1

@@ -25,10 +25,10 @@ class TrialSupply(Protocol):
 
 
 class PromotionScheduler(TrialScheduler):
-    """Pauses trials at their rungs, and has them go on when they are among the best there.
+    """Pauses trials at their rungs, and resumes each when it is among the best there.
 
-    Checkpoints are the trainable's own: it has written one before it reports a rung, and goes on from it in
-    whatever worker takes the trial up. So a trial is paused without Ray Tune's.
+    A trial is paused without a checkpoint of Ray Tune. The trainable writes its own before it reports a rung, and any
+    worker can continue from it.
 
     Args:
         rungs: The tables of the run's rungs, which take up each decision.
@@ -48,7 +48,7 @@ class PromotionScheduler(TrialScheduler):
         self._supply = supply
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Writes the report; at a rung the trial goes on, waits, or is stopped."""
+        """Write the report; at a rung, continue, pause or stop the trial."""
         trial_id = trial_id_of(trial)
         report = self._reports.write(trial_id, result)
         if report is None or not report.rung:
@@ -70,7 +70,10 @@ class PromotionScheduler(TrialScheduler):
                 return self.STOP
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """A promoted trial, else one that is new or has lost its worker; where none can come, waiting ends."""
+        """Return a promoted trial, else one that is new or has lost its worker.
+
+        Paused trials are stopped if nothing can promote them any more.
+        """
         stop_ended(tune_controller, self._tables.has_ended)
         trials: list[Trial] = tune_controller.get_trials()
         promotion = (
@@ -87,23 +90,23 @@ class PromotionScheduler(TrialScheduler):
         return next((trial for trial in trials if trial.status == Trial.PENDING), None)
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Has a trial that waited before the run was resumed wait on, and mends one whose worker was dead."""
+        """Keep a paused trial paused after a resume, and recover one whose worker died while it was handed over."""
         if trial_id_of(trial) in self._tables.waiting:
             trial.set_status(Trial.PAUSED)  # type: ignore[no-untyped-call]  # Ray is typed in parts
             return
         mend_handover(tune_controller, trial)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Does nothing: what becomes of a trial is known from the journal."""
+        """Do nothing: the tables follow the journal."""
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        """Does nothing; see `on_trial_error`."""
+        """Do nothing; see `on_trial_error`."""
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
-        """Does nothing; see `on_trial_error`."""
+        """Do nothing; see `on_trial_error`."""
 
     def debug_string(self) -> str:
-        """How full the rungs are, in one line."""
+        """Return how full the rungs are, in one line."""
         rungs = (
             f"epoch {rung.epoch}: {rung.waiting} of {rung.entries} wait, {rung.promoted} went on"
             for rung in self._tables.summary()
@@ -111,7 +114,7 @@ class PromotionScheduler(TrialScheduler):
         return "Waiting at rungs: " + "; ".join(rungs)
 
     def save(self, checkpoint_path: str) -> None:
-        """Does nothing: the journal is the state."""
+        """Do nothing: the journal is the state."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Does nothing; see `save`."""
+        """Do nothing; see `save`."""

@@ -1,4 +1,4 @@
-"""Reports of trials on their way into the journal."""
+"""Writes the reports of trials to the journal."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,10 +11,10 @@ from tune_jobs.worker.reporting import Report
 
 
 class ReportRecorder:
-    """Writes each report to the journal once, whoever hears of it first.
+    """Writes each report to the journal once, for the scheduler and for the callback.
 
-    Ray Tune tells the scheduler of a result before it tells callbacks, and some results only callbacks. A
-    scheduler whose decisions are to follow from the journal has the report written before it decides.
+    Ray Tune passes a result to the scheduler before it passes it to callbacks, and some results only to callbacks.
+    Decisions must follow from the journal, so the scheduler writes the report before it decides.
 
     Args:
         run: Whose journal gets the reports.
@@ -28,9 +28,9 @@ class ReportRecorder:
         self._last: dict[str, Report] = {}
 
     def write(self, trial_id: str, result: Mapping[str, Any]) -> Report | None:
-        """Writes the report in `result`, unless that was done; None where there is none.
+        """Write the report in `result`, unless it is written, and return it; None if there is none.
 
-        What the record knows is left out: a trial that a worker takes up again reports all that it has.
+        Epochs that the record has are left out: a trial that continues in another worker reports all of its epochs.
 
         Raises:
             StorageFailed: the journal cannot be written to, or a worker could not write a checkpoint: without it

@@ -1,7 +1,7 @@
 """The search as a `Searcher` of Ray Tune.
 
-It decides when a configuration is asked for, and leaves to the proposals which one. What Ray Tune tells it of
-results it does not need: all of it is in the journal, which the proposals follow.
+It decides when the next configuration is needed; the proposals decide which one it is. It ignores the results that Ray
+Tune passes to it: the proposals follow the journal, which has them.
 """
 
 from collections import deque
@@ -50,17 +50,17 @@ class JournaledSearcher(Searcher):
 
     @property
     def exhausted(self) -> bool:
-        """No trial will be created any more."""
+        """Whether no trial will be created any more."""
         return self._none_left or self._created >= self._trials or self._control.out_of_time()
 
     @property
     def has_open_trials(self) -> bool:
-        """Some trial was created and has not ended."""
+        """Whether a trial that was created has not ended."""
         return bool(self._tables.open or self._tables.waiting)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # Ray's is too narrow
-        """The next trial, with our own id; None where no worker is free for it."""
-        if self._waiting:  # Ray Tune must know of them; they take no worker
+        """Return the next trial, with our own id; None if no worker is free for it."""
+        if self._waiting:  # they take no worker, but Ray Tune must know them
             return self._hand_out(self._waiting.popleft())
         if self._unfinished:
             return self._hand_out(self._unfinished.popleft()) if self._has_room else None
@@ -85,7 +85,7 @@ class JournaledSearcher(Searcher):
 
     @property
     def _has_room(self) -> bool:
-        """Is a worker free for a trial that was in progress when the run was interrupted?"""
+        """Whether a worker is free for a trial that was in progress when the run was interrupted."""
         return len(self._handed_out & self._tables.open) < self._control.max_running()
 
     def _hand_out(self, trial: TrialCreated) -> dict[str, Any]:
@@ -93,19 +93,19 @@ class JournaledSearcher(Searcher):
         return {"trial_id": trial.trial_id, "configuration": dict(trial.configuration)}
 
     def _finished(self) -> str | None:
-        """Where trials wait, Ray Tune hears of the end last: it would end workers that idle for a moment."""
+        """Report the end only when no trial is paused: Ray Tune would stop idle workers that a promotion may need."""
         return None if self._tables.epochs and self.has_open_trials else Searcher.FINISHED
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        """Does nothing: the journal has it."""
+        """Do nothing: the journal has the result."""
 
     def on_trial_complete(
         self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Does nothing; see `on_trial_result`."""
+        """Do nothing; see `on_trial_result`."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Does nothing: the journal is the state."""
+        """Do nothing: the journal is the state."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Does nothing; see `save`."""
+        """Do nothing; see `save`."""

@@ -1,4 +1,4 @@
-"""Why a trial lost its worker, in plain words, and whether its machine was to blame."""
+"""Says why a trial lost its worker, and whether its machine was the reason."""
 
 import re
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayTaskError
 from tune_jobs.record.events import Cause
 
 MOST_MACHINES_LOST = 5
-"""A trial may lose so many machines in a row without one more epoch in between: more are hardly chance."""
+"""The number of machines that a trial may lose in a row without a new epoch; more are hardly chance."""
 _NODE_DIED = "its node has died"
 _HOW_NODE_DIED = re.compile(r"node was terminated \w+: ([^\n]+)")
 _PROCESS_DIED = "its worker process has died"
@@ -20,8 +20,8 @@ class WorkerLoss:
     """One loss.
 
     Attributes:
-        reason: one line for the user.
-        of_node: the machine was lost, and the process with it; no fault of the trial.
+        reason: One line for the user.
+        of_node: Whether the whole machine was lost, which is no fault of the trial.
     """
 
     reason: str
@@ -34,12 +34,12 @@ class WorkerLoss:
 
 
 def loss_by(error: Exception | str | None) -> WorkerLoss:
-    """What `error`, which Ray raised for a trial's actor, says.
+    """Return the loss that `error` tells, which Ray raised for a trial's actor.
 
     Args:
-        error: itself or its text; None where nothing is known.
+        error: The error or its text; None if nothing is known.
     """
-    if isinstance(error, RayTaskError):  # by way of the process of a trial that several workers train
+    if isinstance(error, RayTaskError):  # it passed through the process of a trial that several workers train
         error = error.cause
     text = str(error or "")
     if isinstance(error, OutOfMemoryError):
@@ -61,13 +61,13 @@ def loss_by(error: Exception | str | None) -> WorkerLoss:
 
 
 def failure_after(loss: WorkerLoss, *, workers_lost: int, machines_lost: int, retries: int) -> str | None:
-    """Why a trial fails over a loss; None where it goes on in another worker.
+    """Return why a trial fails over a loss; None if it continues in another worker.
 
     Args:
-        loss: the latest.
-        workers_lost: that the trial had lost before by itself.
-        machines_lost: that were lost with its worker before, since it last came further by an epoch.
-        retries: how often it may lose its worker by itself.
+        loss: The latest loss.
+        workers_lost: Workers that the trial had lost before, other than with their machines.
+        machines_lost: Machines lost in a row since the trial last completed a new epoch.
+        retries: How many such workers it may lose.
     """
     if loss.of_node:
         if machines_lost < MOST_MACHINES_LOST:
