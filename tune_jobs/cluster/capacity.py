@@ -1,7 +1,7 @@
-"""How many trials the nodes of a cluster have room for: arithmetic on what each node has.
+"""Computes how many trials the nodes of a cluster have room for.
 
-A bundle is what Ray places on one node as a whole, as `{"CPU": 1, "GPU": 0.5}`; a trial is one bundle, or several
-alike where several workers train it.
+A bundle is what Ray places on one node as a whole, such as `{"CPU": 1, "GPU": 0.5}`. A trial takes one bundle, or
+several equal ones if several workers train it.
 """
 
 import math
@@ -27,9 +27,9 @@ class Node:
 
     node_id: str
     name: str
-    """Its host name or address, for people; no other node has it."""
+    """Its host name or address as people read it; it is unique."""
     resources: Bundle
-    """All that it has, taken or not."""
+    """All resources of the machine, whether they are in use or not."""
 
 
 @dataclass(frozen=True)
@@ -37,45 +37,44 @@ class NodeGroup:
     """Machines of one kind that an autoscaler may start."""
 
     resources: Bundle
-    """Of one of them."""
+    """Resources of one machine."""
     most: int
-    """There are never more of them."""
+    """The limit on machines of this kind."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """What Ray has to give."""
+    """The nodes of a cluster, and those that it may get."""
 
     nodes: Sequence[Node]
-    """Those that are alive."""
+    """The nodes that are alive."""
     groups: Sequence[NodeGroup] = ()
-    """What an autoscaler may bring it to, present nodes of these groups included; empty without one."""
+    """What an autoscaler may scale the cluster to, present nodes included; empty without an autoscaler."""
     joined: bool = False
-    """It was joined at an address: whoever reads a message may be at none of its machines."""
+    """Whether it was joined at an address; the reader of a message may then be at another machine."""
 
     @property
     def grows(self) -> bool:
-        """An autoscaler may start machines that are not there yet."""
+        """Whether an autoscaler may start more machines."""
         return sum(group.most for group in self.groups) > len(self.nodes)
 
     def places(self, bundle: Bundle) -> int:
-        """How many bundles the nodes have room for now, were they empty."""
+        """Return how many bundles the present nodes have room for when they are empty."""
         return sum(places_on(node.resources, bundle) for node in self.nodes)
 
     def most_places(self, bundle: Bundle) -> int:
-        """How many they have room for once an autoscaler has started all that it may."""
+        """Return how many bundles there is room for once an autoscaler has started all machines that it may."""
         return max(
             self.places(bundle), sum(group.most * places_on(group.resources, bundle) for group in self.groups)
         )
 
     def concurrent_trials(self, resources: ResourceSettings) -> int:
-        """How many trials are run at a time.
+        """Return how many trials run at the same time.
 
-        Where an autoscaler may start machines, it is as many as they all have room for: those that wait for a
-        place are what it starts machines for.
+        If an autoscaler may start machines, all of them count: trials that wait for a place make it start them.
 
         Raises:
-            ResourceError: there never is room for a single one.
+            ResourceError: There is never room for a single trial.
         """
         bundle, workers = workers_of(resources.bundles)
         trials = self.most_places(bundle) // workers
@@ -85,14 +84,14 @@ class Cluster:
 
 
 class Capacity:
-    """How many trials are run at a time, from moment to moment: a cluster grows and shrinks.
+    """Returns how many trials can run at the same time now; a cluster grows and shrinks.
 
     Args:
-        resources: of the job.
-        view: of the cluster; it is called once a second at most.
+        resources: Of the job.
+        view: Of the cluster; it is called at most once a second.
 
     Raises:
-        ResourceError: there never is room for a single trial.
+        ResourceError: There is never room for a single trial.
     """
 
     def __init__(self, resources: ResourceSettings, view: Callable[[], Cluster]) -> None:
@@ -104,7 +103,7 @@ class Capacity:
         self._viewed = time.monotonic()
 
     def __call__(self) -> int:
-        """At least one, since nodes that were lost may come back."""
+        """Return the number, at least one: nodes that were lost may come back."""
         if time.monotonic() - self._viewed > SECONDS_BETWEEN_VIEWS:
             self._viewed = time.monotonic()
             try:
@@ -115,15 +114,15 @@ class Capacity:
 
 
 def workers_of(bundles: Sequence[Bundle]) -> tuple[Bundle, int]:
-    """What one worker of a trial takes, and how many there are; a bundle that takes nothing fits anywhere."""
+    """Return what one worker of a trial takes, and the number of workers; an empty bundle fits anywhere."""
     workers = [bundle for bundle in bundles if bundle]
     return workers[0], len(workers)
 
 
 def places_on(resources: Bundle, bundle: Bundle) -> int:
-    """How many bundles one empty node has room for.
+    """Return how many bundles one empty node has room for.
 
-    Below one GPU a trial never spans two of them: what is left over on each is of no use.
+    A trial with less than one GPU never spans two GPUs, so the rest of each GPU is of no use.
     """
     rooms = []
     for name, needed in bundle.items():
@@ -138,12 +137,12 @@ def places_on(resources: Bundle, bundle: Bundle) -> int:
 
 
 def lacking(bundle: Bundle, nodes: Sequence[Bundle]) -> str | None:
-    """The resource that keeps a bundle from being placed on any of the nodes; None where one would take it.
+    """Return the resource that keeps a bundle from every node; None if a node has room for it.
 
     Args:
-        bundle: to be placed.
-        nodes: what is free on each. Of GPUs that may be shares of several, so that one that would do in the sum is
-            not said to be lacking.
+        bundle: To be placed.
+        nodes: What is free on each node. Free GPUs may be shares of several, so a GPU that suffices only in the sum is
+            not returned.
     """
 
     def has(free: Bundle, name: str) -> bool:
@@ -151,7 +150,7 @@ def lacking(bundle: Bundle, nodes: Sequence[Bundle]) -> str | None:
 
     if any(all(has(free, name) for name in bundle) for free in nodes):
         return None
-    for name in ("GPU", *bundle):  # what is scarcest is named
+    for name in ("GPU", *bundle):  # the scarcest one is named
         if name in bundle and not any(has(free, name) for free in nodes):
             return name
     return " and ".join(bundle)  # each is free somewhere, and nowhere are they together

@@ -1,4 +1,4 @@
-"""Machines that join a cluster in the middle of a run: they are asked what those before them were asked."""
+"""Checks machines that join a cluster during a run, as those before them were checked."""
 
 import queue
 import threading
@@ -15,25 +15,25 @@ from tune_jobs.errors import ResourceError, TuneJobsError
 
 SECONDS_BETWEEN_NODE_CHECKS = 2.0
 SECONDS_BEFORE_ASKING_AGAIN = 30.0
-"""Where a node could not be asked, for a reason that is not its own."""
+"""Seconds before a node is asked again that could not be asked for a reason other than its own."""
 SECONDS_TO_END = 3.0
-"""Whoever asks is waited for at the end: then Ray goes, and an object store may take its time."""
+"""Seconds to wait for running checks at the end of a run; an object store may take longer."""
 
 Ask = Callable[[Sequence[Node], Callable[[], bool]], object]
 
 
 class JoiningNodes:
-    """Asks nodes that were not there before, beside the run, and tells what is wrong with them.
+    """Checks new nodes in a thread, and reports what is wrong with them.
 
-    Ray may give a trial to such a node all the same; what is told here says why it fails there. To be used as a
-    context: at its end, while Ray is still there, nobody is asked any more.
+    Ray may give a trial to such a node anyway; the report then says why it fails there. Use it as a context: when that
+    ends, no node is asked any more.
 
     Args:
-        known: ids of the nodes that have been asked before.
-        view: of the cluster.
-        ask: some nodes whatever they must be asked; it takes its time, and raises `ResourceError` where one is not
-            fit. Its second argument says whether it is to end.
-        tell: is called with what is wrong, in one line, by `check`.
+        known: Ids of the nodes that have been checked before.
+        view: Of the cluster.
+        ask: Checks nodes, which may take long, and raises `ResourceError` if one is unfit. Its second argument says
+            whether to stop.
+        tell: Is called by `check` with what is wrong, in one line.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class JoiningNodes:
             thread.join(max(0.0, until - time.monotonic()))
 
     def check(self) -> None:
-        """Begins to ask those that are new, and tells what others have answered; every two seconds at most."""
+        """Start to check new nodes, and report what others have answered; at most every two seconds."""
         if time.monotonic() < self._checked + SECONDS_BETWEEN_NODE_CHECKS:
             return
         self._checked = time.monotonic()

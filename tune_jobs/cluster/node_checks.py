@@ -1,6 +1,6 @@
-"""Nodes are asked, before they take trials or as they join, whether they have the same software and see the storage.
+"""Checks that nodes have the same software and see the storage, before they train trials or as they join.
 
-Whoever asks may find that Ray is gone in the meantime. Most calls would then start another one: none is made.
+Ray may end while nodes are asked. Most calls would then start another Ray, so none is made.
 """
 
 import time
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from tune_jobs.location import Location
 
 SECONDS_TO_ANSWER = 120.0
-"""A node may first have to start a process, and to fetch the user's modules."""
+"""Seconds in which a node must answer; it may have to start a process and to fetch the user's modules."""
 SECONDS_BETWEEN_ANSWER_CHECKS = 0.5
 """Seconds between two looks whether the checks are cancelled."""
 
 
 class ChecksCancelled(Exception):
-    """The checks ended before all nodes had answered, because nobody needs the answers any more."""
+    """The checks ended before all nodes had answered, because the answers are no longer needed."""
 
 
 def _never() -> bool:
@@ -35,16 +35,16 @@ def _never() -> bool:
 
 
 class Question(Protocol):
-    """What a node is asked beside its versions; it travels there."""
+    """A question to a node, besides its versions; it is sent there."""
 
     def answer(self, node: str) -> str | None:
-        """Asked on the node of that name: what is wrong in one line, or None."""
+        """Return what is wrong on the node of that name, in one line, or None; it is called there."""
         ...
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a node says."""
+    """The answer of a node."""
 
     versions: Mapping[str, str]
     wrong: str | None
@@ -53,18 +53,18 @@ class Answer:
 def check_nodes(
     nodes: Sequence[Node], question: Question | None = None, over: Callable[[], bool] = _never
 ) -> dict[str, str | None]:
-    """Asks all nodes at once.
+    """Ask all nodes at the same time.
 
     Args:
-        nodes: to be asked.
-        question: what they are asked beside their versions.
-        over: it is to end at once.
+        nodes: The nodes.
+        question: What they are asked besides their versions.
+        over: Whether to stop at once.
 
     Returns:
-        What each answers to the question, by its name.
+        The answer of each node to the question, by its name.
 
     Raises:
-        ResourceError: a node does not answer, or has other versions than this process; the message names all such.
+        ResourceError: Nodes do not answer, or have other versions than this process; the message names them all.
         ChecksCancelled: `over` said so, or Ray has ended.
     """
     if not nodes:
@@ -80,10 +80,10 @@ def check_nodes(
 
 
 def refuse_unfit(problems: Mapping[str, str | None]) -> None:
-    """Makes sure that no node has a problem.
+    """Check that no node has a problem.
 
     Raises:
-        ResourceError: some have; the message names them all.
+        ResourceError: Some have; the message names them all.
     """
     unfit = [f"{name}: {problem}" for name, problem in problems.items() if problem is not None]
     if unfit:
@@ -93,12 +93,12 @@ def refuse_unfit(problems: Mapping[str, str | None]) -> None:
 
 
 def check_storage(nodes: Sequence[Node], place: "Path | Location", over: Callable[[], bool] = _never) -> None:
-    """Has nodes write and read where the checkpoints of a run go, which this process may do.
+    """Check that all nodes can write and read where the checkpoints of a run go.
 
     Raises:
-        ResourceError: some nodes cannot, or see another place of that name.
-        RunFolderError, OSError: nor can this process.
-        ChecksCancelled: see `check_nodes`.
+        ResourceError: Some nodes cannot, or see another place of that name.
+        RunFolderError, OSError: This process cannot.
+        ChecksCancelled: See `check_nodes`.
     """
     check = StorageCheck.put(place)
     try:
@@ -108,7 +108,7 @@ def check_storage(nodes: Sequence[Node], place: "Path | Location", over: Callabl
 
 
 def problem_of(answer: Answer | str, here: Mapping[str, str]) -> str | None:
-    """What is wrong with a node that gave this answer, or of which a sentence says why it gave none."""
+    """Return what is wrong with a node; `answer` is a sentence if it gave none."""
     if isinstance(answer, str):
         return answer
     if differing := differences(here, answer.versions):
@@ -117,7 +117,7 @@ def problem_of(answer: Answer | str, here: Mapping[str, str]) -> str | None:
 
 
 def _answer(question: Question | None, node: str) -> Answer:
-    """Runs on the node."""
+    """Answer the question, on the node."""
     return Answer(versions_here(), None if question is None else question.answer(node))
 
 
@@ -134,7 +134,7 @@ def _ask(nodes: Sequence[Node], question: Question | None, over: Callable[[], bo
             how = task.options(num_cpus=0, max_retries=1, scheduling_strategy=there)
             asked.append(how.remote(question, node.name))
         answered = _that_answer(asked, over)
-    except BaseException:  # whoever interrupts this does not wait for those that are silent
+    except BaseException:  # an interrupt does not wait for silent nodes
         _cancel(asked)
         raise
     _cancel([one for one in asked if one not in answered])

@@ -1,4 +1,4 @@
-"""Trials that no node takes up: after a minute each is named, with the resource that is missing."""
+"""Reports trials that find no node within a minute, with the resource that is missing."""
 
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -10,14 +10,14 @@ SECONDS_BETWEEN_PLACEMENT_CHECKS = 1.0
 
 
 class PlacementWatch:
-    """Tells of every trial once that has waited for a place for a minute.
+    """Reports each trial once that has waited for a place for a minute.
 
     Args:
-        bundles: of one trial.
-        free: what is free on each node now.
-        tell: is called with the trial's id and why it waits, in one line.
-        seconds: how long a trial may wait before it is named.
-        clock: seconds.
+        bundles: Of one trial.
+        free: Returns what is free on each node now.
+        tell: Is called with the trial's id and why it waits, in one line.
+        seconds: How long a trial may wait before it is reported.
+        clock: Returns seconds.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class PlacementWatch:
         self._checked = float("-inf")
 
     def check(self, unplaced: Callable[[], Collection[str]]) -> None:
-        """Takes note of the trials that wait for a place now; once a second at most."""
+        """Note the trials that wait for a place now, at most once a second."""
         now = self._clock()
         if now < self._checked + SECONDS_BETWEEN_PLACEMENT_CHECKS:
             return
@@ -55,7 +55,7 @@ class PlacementWatch:
 
 
 def why_unplaced(bundles: Sequence[Bundle], free: Sequence[Bundle], seconds: float) -> str:
-    """Why a trial of these bundles has found no place where so much is free."""
+    """Return why a trial of these bundles finds no place on nodes with so much free."""
     bundle, workers = workers_of(bundles)
     asked = bundle_text(bundle) if workers == 1 else f"{workers} workers of {bundle_text(bundle)} each"
     missing = lacking(bundle, free)

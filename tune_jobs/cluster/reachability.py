@@ -1,7 +1,7 @@
-"""Is there a Ray at an address, would it let us in, and is it of our kind: asked before anything else is.
+"""Checks first of all that a Ray of our version answers at an address and accepts this process.
 
-Ray itself would try for minutes, or end the process where it finds no token. So a small process of our own asks
-Ray's control service for what it says of itself; it is given some seconds. The file is also that process's program.
+Ray itself would try for minutes, or end the process if it finds no token. So a small process of our own asks Ray's
+control service and is given some seconds. This file is also the program of that process.
 """
 
 import json
@@ -17,7 +17,7 @@ from tune_jobs.versions import differences, versions_here
 
 SECONDS_TO_CONNECT = 5.0
 SECONDS_TO_ANSWER = 20.0
-"""Importing Ray takes one or two of them."""
+"""Seconds for the process that asks; to import Ray takes one or two of them."""
 _REFUSED = "refused"
 _HOW_TO_BE_LET_IN = (
     "export RAY_AUTH_MODE=token, and the cluster's token as RAY_AUTH_TOKEN or in ~/.ray/auth_token "
@@ -26,7 +26,7 @@ _HOW_TO_BE_LET_IN = (
 
 
 def token_refused(*, sent: bool) -> str:
-    """What is wrong where a cluster does not let this process in, and what to do; `sent`: it was given some token."""
+    """Return why a cluster refuses this process, and what to do; `sent` says whether it was given a token."""
     kept = next((name for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH") if os.environ.get(name)), None)
     if sent:
         why = f"the one in {kept or '~/.ray/auth_token'} is not it"
@@ -38,16 +38,16 @@ def token_refused(*, sent: bool) -> str:
 
 
 def check_address(address: str) -> str:
-    """Makes sure that a Ray of our own version answers at `address` and lets us in.
+    """Check that a Ray of our own version answers at `address` and accepts this process.
 
     Args:
-        address: `HOST:PORT` of a head node, or `auto`: the cluster that this machine belongs to.
+        address: `HOST:PORT` of a head node, or `auto` for the cluster that this machine belongs to.
 
     Returns:
         The address as `HOST:PORT`.
 
     Raises:
-        ResourceError: nobody answers, or not as a Ray does; the token is missing or wrong; the versions differ.
+        ResourceError: Nothing answers, or not as a Ray does; the token is missing or wrong; the versions differ.
     """
     address = _resolved(address)
     try:
@@ -89,7 +89,7 @@ def _connect(address: str) -> None:
 
 
 def _ask(address: str) -> Mapping[str, str] | None:
-    """What the control service says of itself; None where it says nothing that we understand."""
+    """Return what the control service says about its cluster; None if the answer cannot be understood."""
     quiet = {"RAY_BACKEND_LOG_LEVEL": "fatal"}
     try:
         answer = subprocess.run(  # noqa: S603 (this file, by this Python)
@@ -108,7 +108,7 @@ def _ask(address: str) -> Mapping[str, str] | None:
 
 
 def main(address: str) -> None:
-    """Asks, and prints the answer as JSON."""
+    """Ask the control service, and print the answer as JSON."""
     from ray.exceptions import AuthenticationError  # noqa: PLC0415 (imports Ray)
 
     try:

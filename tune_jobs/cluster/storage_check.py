@@ -1,7 +1,7 @@
-"""Do all nodes of a cluster see the place where checkpoints go? Each is asked to read and write there, beforehand.
+"""Checks that all nodes of a cluster see the place where checkpoints go, before trials start.
 
-The driver puts a token there; each node reads it and leaves a file of its own; the driver looks for those files.
-A folder that only one machine has, or that each has one of its own, is found out by one of the two.
+The driver puts a token there. Each node reads it and leaves a file of its own. The driver looks for those files. One of
+the two fails if only one machine has the folder, or if each machine has a folder of its own.
 """
 
 import secrets
@@ -18,24 +18,24 @@ from tune_jobs.remote.store import Store
 
 _TOKEN = "token"  # noqa: S105 (no secret)
 _SHOWN = 5
-"""Nodes that a message names."""
+"""The most nodes that a message names."""
 
 
 @dataclass(frozen=True)
 class StorageCheck:
-    """One question to all nodes; it is sent to them as it is."""
+    """One question to all nodes, which is sent to them."""
 
     place: Path | Location
     """Where the checkpoints of a run go."""
     name: str
-    """Of the folder in it that is used, which begins with a dot."""
+    """The name of the folder that the check uses there; it begins with a dot."""
 
     @classmethod
     def put(cls, place: Path | Location) -> Self:
-        """Asks the question: leaves a token at `place`.
+        """Start a check: leave a token at `place`.
 
         Raises:
-            RunFolderError: nothing can be written there.
+            RunFolderError: Nothing can be written there.
         """
         check = cls(place, f".storage-check-{secrets.token_hex(8)}")
         try:
@@ -45,13 +45,13 @@ class StorageCheck:
         return check
 
     def answer(self, node: str) -> str | None:
-        """Called on a node: reads the token and leaves a file.
+        """Read the token and leave a file; this is called on the node.
 
         Args:
-            node: its name, as the driver knows it.
+            node: Its name, as the driver knows it.
 
         Returns:
-            None, or why not, in one line.
+            None, or why the node cannot do it, in one line.
         """
         try:
             if self._store.get(_TOKEN) != self.name.encode():
@@ -66,22 +66,22 @@ class StorageCheck:
         return None
 
     def missing(self, nodes: Iterable[str]) -> list[str]:
-        """Those of the nodes whose file is not seen from here, in the order given.
+        """Return the nodes whose file cannot be seen from here, in the order given.
 
         Raises:
-            StoreError, OSError: nothing can be read from here.
+            StoreError, OSError: Nothing can be read from here.
         """
         seen = {stored.name for stored in self._store.objects()}
         return [node for node in nodes if quote(node, safe="") not in seen]
 
     def raise_unless_shared(self, answers: Mapping[str, str | None]) -> None:
-        """Makes sure that all nodes see one and the same place.
+        """Check that all nodes see the same place.
 
         Args:
-            answers: of `answer`, by node.
+            answers: Of `answer`, by node.
 
         Raises:
-            ResourceError: some do not; the message names them and says what to do.
+            ResourceError: Some do not; the message names them and says what to do.
         """
         failed = {node: reason for node, reason in answers.items() if reason is not None}
         for node in self.missing(node for node in answers if node not in failed):
@@ -104,7 +104,7 @@ class StorageCheck:
         )
 
     def remove(self) -> None:
-        """Takes away all that was left; what cannot be is left."""
+        """Remove all files of the check, as far as possible."""
         with suppress(OSError):
             self._parent.delete_all(self.name)
 

@@ -1,4 +1,4 @@
-"""What Ray says of its nodes, in the words of `capacity`."""
+"""Returns what Ray says about its nodes, as the values of `capacity`."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,11 +12,11 @@ from tune_jobs.errors import JobError
 from tune_jobs.job.file import read_yaml
 
 LAUNCHED = "ray_bootstrap_config.yaml"
-"""Ray's cluster launcher leaves its resolved file in the home folder of the head, and its autoscaler reads it there."""
+"""Name of the resolved file of Ray's cluster launcher; the autoscaler reads it in the home folder of the head."""
 HEAD = "node:__internal_head__"
-"""Ray gives this resource to the head, and to no other node."""
+"""Name of the resource that only the head has."""
 DEFAULT_WORKERS = 2
-"""Machines beside the head that a launcher's file starts at most where it does not say."""
+"""The most machines besides the head that a launcher starts if its file does not say."""
 
 
 @dataclass(frozen=True)
@@ -24,22 +24,22 @@ class ClusterView:
     """The cluster that this process is connected to; each call returns its present state."""
 
     groups: Sequence[NodeGroup] = ()
-    """What its autoscaler may start."""
+    """Machines that its autoscaler may start."""
     joined: bool = False
-    """It was there before the run."""
+    """Whether it existed before the run."""
     asked: frozenset[str] = frozenset()
-    """Ids of the nodes that were there before the run; of a cluster at an address, they were asked, and found fit."""
+    """Ids of the nodes that were present before the run; those of a joined cluster were checked."""
 
     def __call__(self) -> Cluster:
         return cluster_now(self.groups, joined=self.joined)
 
 
 def cluster_now(groups: Sequence[NodeGroup] = (), *, joined: bool = False) -> Cluster:
-    """The cluster that this process is connected to.
+    """Return the present state of the cluster that this process is connected to.
 
     Args:
-        groups: what its autoscaler may start.
-        joined: it was there before the run.
+        groups: Machines that its autoscaler may start.
+        joined: Whether it existed before the run.
     """
     import ray  # noqa: PLC0415
 
@@ -72,14 +72,14 @@ def is_head() -> bool:
 
 
 def free_resources() -> list[Bundle]:
-    """What is free on each node that is alive."""
+    """Return what is free on each node that is alive."""
     return list(free_resources_of_nodes().values())
 
 
 def groups_at(home: Path) -> tuple[NodeGroup, ...]:
-    """The machines that a cluster's autoscaler may start, where its head has its home in `home`.
+    """Return the machines that a cluster's autoscaler may start; `home` is the home folder of its head.
 
-    None of them where the file is not there, or is not what Ray's launcher would leave: the autoscaler will tell.
+    Without a file there, or if it is not the launcher's, there are none.
     """
     path = home / LAUNCHED
     try:
@@ -89,9 +89,9 @@ def groups_at(home: Path) -> tuple[NodeGroup, ...]:
 
 
 def node_groups(launcher: Mapping[str, Any]) -> tuple[NodeGroup, ...]:
-    """The same, from a launcher's file as the launcher has resolved it.
+    """Return the same from a launcher's resolved file.
 
-    A type whose resources Ray would have to find out is left out: its machines count once they are there.
+    A type without resources is left out: its machines count when they are present.
     """
     types: Mapping[str, Any] = launcher.get("available_node_types") or {}
     head, left = launcher.get("head_node_type"), int(launcher.get("max_workers", DEFAULT_WORKERS))

@@ -1,4 +1,4 @@
-"""The end of a run: open trials are closed, the winner is selected, the tables are written."""
+"""Concludes a run: ends its open trials, selects the winner, writes the tables."""
 
 from tune_jobs.checkpoints.store import sync_checkpoints
 from tune_jobs.driver.followers import tracked
@@ -23,7 +23,7 @@ def ending_by(error: BaseException) -> Ending:
 
 
 def conclude(run: LiveRun, ending: Ending) -> None:
-    """Ends what is open, selects the winner and writes the tables; the run may have ended in any way."""
+    """End the open trials, select the winner and write the tables, however the run has ended."""
     for trial in run.record.with_status(Status.PENDING, Status.RUNNING, Status.WAITING):
         run.journal.append(
             TrialEnded(
@@ -39,7 +39,7 @@ def conclude(run: LiveRun, ending: Ending) -> None:
 
 
 def conclude_again(job: Job, folder: RunFolder, journal: Journal) -> None:
-    """Does what is left where a run was killed while it was concluded, or its trackers while they wrote."""
+    """Conclude a run that has ended: it may have been killed while it or its trackers wrote the last of it."""
     past = in_force(journal.past)
     selected = any(isinstance(event, WinnerSelected) for event in past)
     with feed_trackers(journal, tracked(job, folder, past), lost="what trackers may lack is not made good"):
@@ -47,7 +47,7 @@ def conclude_again(job: Job, folder: RunFolder, journal: Journal) -> None:
 
 
 def _select(record: RunRecord, folder: RunFolder, journal: Journal | None) -> None:
-    """Selects the winner and writes the tables; the journal is told, unless it has been before."""
+    """Select the winner and write the tables, and the journal too unless it has the winner."""
     winner = select_winner(record)
     if journal is not None:
         journal.append(WinnerSelected(winner=winner.trial.trial_id if winner else None))
@@ -60,7 +60,7 @@ def raise_unless_succeeded(finished: Run) -> Run:
     """Return `finished` if it has a winner.
 
     Raises:
-        Interrupted, RunFailed: with the path of the run.
+        Interrupted, RunFailed: It has none; they carry the path of the run.
     """
     if finished.ending in {Ending.INTERRUPTED, Ending.RAY}:
         why = "interrupted" if finished.ending is Ending.INTERRUPTED else finished.ending.sentence

@@ -1,4 +1,4 @@
-"""One run, from a job to a selected winner; and one that was interrupted, from its journal to the same end."""
+"""Runs a job from its data to a selected winner, and resumes a run that was interrupted."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -42,22 +42,21 @@ def run(
     listeners: Sequence[Listener] = (),
     handover: Handover | None = None,
 ) -> Run:
-    """Tunes: trains the trials that `job` asks for, selects the winner, and leaves a run folder.
+    """Train the trials that `job` asks for, select the winner, and leave a run folder.
 
     Args:
-        job: what to do.
+        job: What to do.
         address: `HOST:PORT` of a Ray cluster; None starts Ray on this machine, or uses the one of this process.
-        listeners: called with every event of the run's journal, after it is written.
-        handover: what came with a job that was submitted to a cluster from another machine.
+        listeners: Are called with every event of the run's journal, after it is written.
+        handover: What came with a job that was submitted to a cluster from another machine.
 
     Raises:
-        JobError: a file or function that the job names is not there.
-        TrainerError: the data cannot be used as the job asks.
-        ResourceError: the machine or cluster has not what a trial needs, or a tracker's package is missing.
-            Up to here nothing has been made.
-        RunFailed: no trial succeeded.
-        Interrupted: a signal ended the run, or the death of a process of Ray.
-        StorageFailed: the run folder cannot be written to any more.
+        JobError: A file or function that the job names is missing. This and the next two leave no folder behind.
+        TrainerError: The data cannot be used as the job asks.
+        ResourceError: The machine or cluster lacks what a trial needs, or a tracker's package is missing.
+        RunFailed: No trial succeeded.
+        Interrupted: A signal ended the run, or a process of Ray died.
+        StorageFailed: The run folder cannot be written to any more.
     """
     with interrupts() as signals, importable_from(job.folder):
         prepared = prepare(job)
@@ -80,23 +79,23 @@ def resume(
     address: str | None = None,
     listeners: Sequence[Listener] = (),
 ) -> Run:
-    """Goes on with the run in the folder at `path`, to where it would have come without an interruption.
+    """Continue the run in the folder at `path`, to the end that it would have had without an interruption.
 
-    Trials that have ended stay as they are; the others go on from their last checkpoint. A run that has ended
-    is left as it is, unless more trials, or more time, are asked for.
+    Trials that have ended stay as they are. The others continue from their last checkpoint. A run that has ended
+    stays as it is, unless more trials or more time are asked for.
 
     Args:
-        path: the run folder.
-        overrides: pairs of a dotted name and its value, of what may change: `("search.trials", 100)`.
-        address: see `run`.
-        listeners: called with every event of the run's journal from here on.
+        path: The run folder.
+        overrides: Pairs of a dotted name and its value, for keys that may change: `("search.trials", 100)`.
+        address: See `run`.
+        listeners: Are called with every event of the run's journal from now on.
 
     Raises:
-        RunFolderError: it is no run folder, or the data are not those of then.
-        RunInUse: another process is at work on the run.
-        DamagedRun: the journal, the job or the holdout is damaged.
-        JobError: an override is wrong, or of what cannot change.
-        TrainerError, ResourceError, RunFailed, Interrupted, StorageFailed: see `run`.
+        RunFolderError: It is no run folder, or the data have changed.
+        RunInUse: Another process writes to the run.
+        DamagedRun: The journal, the job or the holdout is damaged.
+        JobError: An override is wrong, or its key cannot change.
+        TrainerError, ResourceError, RunFailed, Interrupted, StorageFailed: See `run`.
     """
     folder = open_folder(path)
     complete(folder)
@@ -191,7 +190,7 @@ def _tune(
 
 
 def notices_on(cluster: Cluster, place: "Path | Location") -> list[str]:
-    """What is to be said as a run begins: machines that are not there yet cannot be asked for its `place`."""
+    """Return what a run says at its start: machines that start later cannot be asked whether they see its `place`."""
     if not cluster.grows or not isinstance(place, Path):
         return []
     return [

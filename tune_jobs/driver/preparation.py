@@ -1,4 +1,4 @@
-"""What comes before the trials: the data, the run folder, and what all trials have in common."""
+"""Prepares what trials need: the data, the run folder, and what all trials have in common."""
 
 import os
 import secrets
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
     from tune_jobs.trainers.data import DataReport, PreparedData
 
 RECORDED = ("tune-jobs", "torch", "ray", "optuna", "numpy")
-"""Packages whose versions are recorded with a run."""
+"""Names of the packages whose versions are recorded with a run."""
 
 
 def prepare(job: Job) -> "PreparedData":
-    """The job's data: read, checked, divided and encoded.
+    """Read, check, split and encode the data of a job.
 
     Raises:
-        JobError: a file or function that the job names is not there.
-        TrainerError: the data cannot be used as the job asks.
+        JobError: A file or function that the job names is missing.
+        TrainerError: The data cannot be used as the job asks.
     """
     problems = check_surroundings(job.facts, job.tracking, job.folder)
     if problems:
@@ -55,14 +55,14 @@ def prepare(job: Job) -> "PreparedData":
 
 
 def check_store(job: Job, *, submitted: bool = False) -> None:
-    """Finds out whether the object store that the job names takes an object; folders are tried when they are made.
+    """Check that the object store that the job names takes an object; a folder is tried when it is made.
 
     Args:
-        job: of the run.
-        submitted: it came from another machine, so that the message says whose access is meant.
+        job: Of the run.
+        submitted: Whether the job came from another machine; the message then says whose access it means.
 
     Raises:
-        RunFolderError: it does not; the message says why.
+        RunFolderError: It does not; the message says why.
     """
     if not is_uri(job.storage):
         return
@@ -88,16 +88,16 @@ def make_folder(
     check: Callable[[RunFolder], None] = lambda _: None,
     handover: Handover | None = None,
 ) -> RunFolder:
-    """The run's folder, with the resolved job, how rows are encoded, and the sealed test rows.
+    """Make the run's folder, with the resolved job, the encoding of rows, and the sealed test rows.
 
     Args:
-        job: of the run.
-        prepared: its data.
-        check: may refuse the folder, by an error; nothing of it stays then either.
-        handover: of a job that was submitted, whose folder is then kept too.
+        job: Of the run.
+        prepared: Its data.
+        check: May refuse the folder by an error; nothing of the folder stays then either.
+        handover: Of a job that was submitted, whose folder is then kept too.
 
     Raises:
-        RunFolderError: it cannot be made or written to; nothing of it stays.
+        RunFolderError: It cannot be made or written to; nothing of it stays.
     """
     with RunFolder.making(
         storage_folder(job.storage), job.name, handover.run if handover else None
@@ -115,12 +115,12 @@ def make_folder(
 
 
 def this_process() -> str:
-    """As `host:pid`."""
+    """Return the name of this process, as `host:pid`."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def run_started(job: Job, report: "DataReport") -> RunStarted:
-    """The first event of a run's journal."""
+    """Return the first event of a run's journal."""
     return RunStarted(
         name=job.name,
         job_folder=str(job.folder),
@@ -139,12 +139,10 @@ def run_started(job: Job, report: "DataReport") -> RunStarted:
 
 
 def trial_task(job: Job, folder: RunFolder, spent: float = 0.0) -> TrialTask:
-    """What all trials of the job have in common.
+    """Return what all trials of the job have in common.
 
-    Of the run folder it names the checkpoints alone, and the modules where the job was submitted: with them, the job's
-    own folder holds the data file.
-
-    The seconds that the run has `spent` before it was resumed count against its limit.
+    It names only the checkpoints of the run folder, and the modules if the job was submitted: the folder of a submitted
+    job also holds its data file. The seconds that the run has `spent` before a resume count against its time limit.
     """
     minutes = job.limits.minutes
     kind = job.kind
@@ -164,5 +162,5 @@ def trial_task(job: Job, folder: RunFolder, spent: float = 0.0) -> TrialTask:
 
 
 def threads_of(job: Job) -> int:
-    """Threads that a trial computes with: one for each of its CPUs."""
+    """Return the number of threads that a trial computes with: one for each of its CPUs."""
     return max(1, int(job.resources.cpus_per_trial))

@@ -1,7 +1,7 @@
-"""Makes anew everything of a run that is made from its journal: tables, selection, study, dashboards.
+"""Rebuilds what follows from the journal of a run: tables, selection, study, dashboards.
 
-The journal itself is the one thing that nothing else can replace. Where a line in its middle is damaged, the lines
-before it are kept only when that is asked for, and the file as it was stays beside it.
+Nothing can replace the journal itself. If a line in its middle is damaged, the lines before it are kept only on
+request, and a copy of the file stays beside it.
 """
 
 import json
@@ -36,33 +36,33 @@ from tune_jobs.tracking.optuna_study import StudyMirror
 from tune_jobs.tracking.wandb_files import upload_command
 
 STAGING = ".repair"
-"""Folder in the run folder where the dashboards' files are made, before they take the place of the old ones."""
+"""Name of the folder in the run folder where the dashboards' files are made before they replace the old ones."""
 
 
 @dataclass(frozen=True)
 class Repaired:
-    """What was done."""
+    """What a repair has done."""
 
     path: Path
     """The run folder."""
     lines: Sequence[str]
-    """In plain words, the journal first."""
+    """Sentences for the user, about the journal first."""
 
 
 def repair(path: str | Path, *, cut: bool = False) -> Repaired:
-    """Makes anew what is made from the journal of the run in the folder at `path`.
+    """Rebuild what follows from the journal of the run in the folder at `path`.
 
-    Done a second time, it changes nothing. Checkpoints stay as they are; but where the journal is cut, those of
-    trials that it does not know any more are set aside, since a resumed run makes other trials of their names.
+    A second repair changes nothing. Checkpoints stay as they are. If the journal is cut, those of trials that it no
+    longer has are set aside, because a resumed run gives their names to other trials.
 
     Args:
-        path: the run folder.
-        cut: where the journal is damaged, drop the damaged line and all behind it; the file is kept as it was.
+        path: The run folder.
+        cut: Drop the first damaged line of the journal and all lines after it; a copy of the file is kept.
 
     Raises:
-        RunFolderError: it is no run folder, or it cannot be written to.
-        RunInUse: another process is at work on the run.
-        DamagedRun: the journal is damaged, and `cut` was not given or nothing would be left; or the job's file or
+        RunFolderError: It is no run folder, or it cannot be written to.
+        RunInUse: Another process writes to the run.
+        DamagedRun: The journal is damaged, and `cut` was not given or nothing would be left; or the job's file or
             the ledger of the holdout is damaged.
     """
     folder = open_folder(path)
@@ -82,7 +82,7 @@ def repair(path: str | Path, *, cut: bool = False) -> Repaired:
 
 
 def went_on(record: RunRecord, rungs: Sequence[int]) -> str:
-    """`of 48 trials 16 went on after epoch 2, 5 after epoch 6`; empty without rungs."""
+    """Return `of 48 trials 16 went on after epoch 2, 5 after epoch 6`; empty without rungs."""
     epochs = [trial.curve.last_epoch for trial in record.trials.values()]
     counts = [(sum(last > rung for last in epochs), rung) for rung in rungs]
     if not counts:
@@ -93,9 +93,9 @@ def went_on(record: RunRecord, rungs: Sequence[int]) -> str:
 
 
 def _cut_damage(folder: RunFolder) -> list[str]:
-    """Cuts the journal in front of its first damaged line, unless that is the last; says so.
+    """Cut the journal before its first damaged line, unless that is the last one, and return what was done.
 
-    The cut itself comes last, so that whatever stops this before can be begun anew.
+    The cut itself comes last, so an interrupted repair can be repeated.
     """
     path = folder.journal
     with path.open("r+b") as file:
@@ -129,13 +129,13 @@ def _cut_damage(folder: RunFolder) -> list[str]:
 
 
 def _trials_in(content: bytes) -> set[str]:
-    """Ids of the trials that sound lines of a journal create."""
+    """Return the ids of the trials that sound lines of a journal create."""
     events = [json.loads(line.partition(b" ")[2]) for line in content.splitlines()]
     return {event["trial_id"] for event in events if event["type"] == TrialCreated.type}
 
 
 def _set_aside(folder: RunFolder, known: Collection[str], suffix: str) -> int:
-    """Adds `suffix` to the names of checkpoint folders whose trial is not among the known; counts them."""
+    """Add `suffix` to the names of checkpoint folders of unknown trials, and return how many there are."""
     strangers = [
         path for path in folder.checkpoints.glob("*") if path.name.isdecimal() and path.name not in known
     ]
@@ -145,7 +145,7 @@ def _set_aside(folder: RunFolder, known: Collection[str], suffix: str) -> int:
 
 
 def _unused(path: Path) -> Path:
-    """`path`, or the same with a number where that is taken."""
+    """Return `path`, with a number if it is taken."""
     numbered = (path.with_name(f"{path.name}-{number}") for number in range(2, 10_000))
     return path if not path.exists() else next(other for other in numbered if not other.exists())
 
@@ -162,7 +162,7 @@ def _about_journal(journal: Journal, openings: Sequence[Event]) -> Iterator[str]
 
 
 def _rebuild(folder: RunFolder, job: Job, events: Sequence[Event]) -> Iterator[str]:
-    """Makes everything from the events that are in force; says what it has made."""
+    """Rebuild everything from the events in force, and yield what was made."""
     record = RunRecord.replay(events, job.selection)
     write_tables(record, folder)
     trials, epochs = len(record.trials), sum(len(trial.epochs) for trial in record.trials.values())
@@ -187,7 +187,7 @@ def _select(folder: RunFolder, record: RunRecord) -> str:
 
 
 def _track(folder: RunFolder, job: Job, events: Sequence[Event]) -> Iterator[str]:
-    """Makes the files of the dashboards anew, each as a whole; a dashboard that fails keeps those it had."""
+    """Rebuild the files of the dashboards, each as a whole; a dashboard that fails keeps its old files."""
     if job.tracking.tensorboard:
         made = _replace(folder, folder.tensorboard, TrackingSettings(tensorboard=True), job, events)
         yield f"TensorBoard: {made}"
@@ -200,7 +200,7 @@ def _track(folder: RunFolder, job: Job, events: Sequence[Event]) -> Iterator[str
 def _replace(
     folder: RunFolder, files: Path, tracking: TrackingSettings, job: Job, events: Sequence[Event]
 ) -> str:
-    """Tracks all events once more, into a folder that takes the place of `files`."""
+    """Track all events into a new folder that replaces `files`."""
     staging = RunFolder(folder.path / STAGING / folder.name)  # W&B's ids have the name of the run folder
     shutil.rmtree(staging.path.parent, ignore_errors=True)
     staging.path.mkdir(parents=True)
@@ -230,7 +230,7 @@ def _replace(
 
 @contextmanager
 def _unwritable(folder: RunFolder) -> Iterator[None]:
-    """Has a full or read-only disk end in one message."""
+    """Turn the errors of a full or read-only disk into one message."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""May a run be resumed, as which job, and is there anything left to do: small answers from its journal."""
+"""Answers from the journal whether a run can be resumed, as which job, and whether anything is left to do."""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 
 def job_to_resume(folder: RunFolder, events: Sequence[Event], overrides: Sequence[tuple[str, Any]]) -> Job:
-    """The job of the run, with what is to change.
+    """Return the job of the run with the overrides.
 
     Raises:
-        DamagedRun: its file cannot be read, or is not what the run began with.
-        JobError: an override is wrong, or of what cannot change.
+        DamagedRun: Its file cannot be read, or is not what the run began with.
+        JobError: An override is wrong, or its key cannot change.
     """
     job = job_of(folder, events)
     if not overrides:
@@ -54,7 +54,7 @@ def job_to_resume(folder: RunFolder, events: Sequence[Event], overrides: Sequenc
 
 
 def is_over(job: Job, events: Iterable[Event]) -> bool:
-    """Has the run ended, with nothing left to do for `job`?"""
+    """Whether the run has ended, with nothing left to do for `job`."""
     events = list(events)
     endings = [event.ending for event in in_force(events) if isinstance(event, RunEnded)]
     if endings == [Ending.ALL_TRIALS]:
@@ -65,16 +65,16 @@ def is_over(job: Job, events: Iterable[Event]) -> bool:
 
 
 def number_created(events: Iterable[Event]) -> int:
-    """How many trials were made."""
+    """Return how many trials were created."""
     return sum(isinstance(event, TrialCreated) for event in events)
 
 
 def check_data(folder: RunFolder, events: Sequence[Event], prepared: "PreparedData") -> None:
-    """Makes sure that rows, split and holdout are those that the run began with.
+    """Check that rows, split and holdout are those that the run began with.
 
     Raises:
-        RunFolderError: they are not.
-        DamagedRun: the sealed rows are gone or damaged.
+        RunFolderError: They are not.
+        DamagedRun: The sealed rows are missing or damaged.
     """
     started = next(event for event in events if isinstance(event, RunStarted))
     now = {"data": prepared.report.fingerprint, "split": prepared.report.split_fingerprint}
@@ -89,7 +89,7 @@ def check_data(folder: RunFolder, events: Sequence[Event], prepared: "PreparedDa
 
 
 def run_resumed(job: Job, journal: Journal) -> RunResumed:
-    """The event that a resumed run begins with."""
+    """Return the event that a resumed run begins with."""
     return RunResumed(
         trials=job.trials,
         versions=versions_here(RECORDED),

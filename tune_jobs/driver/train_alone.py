@@ -1,4 +1,4 @@
-"""One configuration, trained in this process without Ray: for debugging, and for other programs to call."""
+"""Trains one configuration in this process without Ray, for debugging and for other programs."""
 
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +21,7 @@ from tune_jobs.worker.reporting import failure_reason
 
 
 def split_configuration(pairs: Iterable[tuple[str, Any]]) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
-    """What `tune-jobs train` is given: the configuration, and the rest as overrides of the job.
+    """Split the arguments of `tune-jobs train` into the configuration and overrides of the job.
 
     Names without a section (`lr`) and arguments of the model (`model.hidden`) belong to the configuration;
     `model.name` and `model.arguments` do not.
@@ -75,7 +75,7 @@ def _guarded(results: Iterator[EpochResult]) -> Iterator[EpochResult]:
 
 @contextmanager
 def _faults_told() -> Iterator[None]:
-    """What the user's code raises becomes one message, with the place in that code."""
+    """Turn what the user's code raises into one message, with the place in that code."""
     try:
         yield
     except (TrainerError, KeyboardInterrupt, GeneratorExit):
