@@ -1,14 +1,14 @@
 """Ends the processes of a Ray that this process has started, however this process ends.
 
-The kernel ends Ray's servers with their driver, but not what those have started: two agents try for a minute to
-tell the dead servers of it, and workers that were just starting wait for them. So a small process of our own
-waits for the driver's end, and then ends what is left of that Ray.
+The kernel ends Ray's servers with their driver, but not the processes that the servers have started. Two agents try
+for a minute to reach the dead servers, and workers that were just starting wait for them. So a small process of our
+own waits for the driver's end, and then ends what is left of that Ray.
 
-Which processes belong to it is seen from the logs of its session, whose folder carries the driver's number: each
-of them writes to some file there from its first moment on. Other Rays, and other people's, have other sessions.
+A process belongs to that Ray if it writes to a file in the folder of its session, whose name has the driver's process
+id. Each process does so from its first moment on. Other Rays have other sessions.
 
-Linux alone: elsewhere Ray has a process for this. The file is also the program of that process, and imports
-nothing but what Python brings along.
+This is for Linux; elsewhere Ray has a process for it. This file is also the program of our process, so it imports only
+the standard library.
 """
 
 import os
@@ -22,7 +22,7 @@ from pathlib import Path
 
 SECONDS_BETWEEN_PROCESS_CHECKS = 0.1
 LOOKS_WITHOUT_FINDING = 5
-"""A process that was about to start as its parent died shows itself a little later."""
+"""Further rounds without a find: a process that was starting when its parent died appears a little later."""
 SECONDS_AT_MOST = 60.0
 _ORDERLY = b"."
 _PROCESSES = Path("/proc")
@@ -30,10 +30,10 @@ _PROCESSES = Path("/proc")
 
 @contextmanager
 def ended_with_this_process(temporary: Path) -> Iterator[None]:
-    """Has all processes end that a Ray started inside leaves behind, be it at the end or with this process.
+    """End all processes that a Ray started inside the block leaves behind, also if this process is killed.
 
     Args:
-        temporary: where Ray makes the folders of its sessions.
+        temporary: Where Ray makes the folders of its sessions.
     """
     if not sys.platform.startswith("linux"):
         yield
@@ -46,7 +46,7 @@ def ended_with_this_process(temporary: Path) -> Iterator[None]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd="/",
-        start_new_session=True,  # signals for the driver, or for its terminal, are not for it
+        start_new_session=True,  # so it gets no signal of the driver or its terminal
     )
     try:
         yield
@@ -56,7 +56,7 @@ def ended_with_this_process(temporary: Path) -> Iterator[None]:
 
 
 def main(temporary: Path, driver: int, known: Collection[str]) -> None:
-    """Waits for the driver's end or word, and ends what is left of its sessions, other than the `known` ones."""
+    """Wait for the driver to end or to finish, and end what is left of its sessions other than the `known` ones."""
     orderly = sys.stdin.buffer.read() == _ORDERLY
     looks = 0 if orderly else LOOKS_WITHOUT_FINDING
     until = time.monotonic() + SECONDS_AT_MOST
@@ -73,17 +73,17 @@ def main(temporary: Path, driver: int, known: Collection[str]) -> None:
 
 
 def sessions(temporary: Path, driver: int) -> list[Path]:
-    """Folders of the Ray sessions that the process `driver` has started."""
+    """Return the folders of the Ray sessions that the process `driver` has started."""
     return [path.resolve() for path in temporary.glob(f"session_*_{driver}")]
 
 
 def writers(folders: Collection[Path]) -> list[int]:
-    """Processes that have a file under one of `folders` open for writing: whoever only reads a log does not."""
+    """Return the processes that have a file in one of `folders` open for writing; readers of a log are left out."""
     places = tuple(f"{folder}/" for folder in folders)
     found = []
     for process in _PROCESSES.iterdir() if places else ():
         if process.name.isdecimal() and int(process.name) != os.getpid():
-            with suppress(OSError):  # it has ended, or is somebody else's
+            with suppress(OSError):  # it has ended, or belongs to another user
                 for descriptor in (process / "fd").iterdir():
                     if os.readlink(descriptor).startswith(places) and _is_written(process, descriptor.name):
                         found.append(int(process.name))
@@ -98,7 +98,7 @@ def _is_written(process: Path, descriptor: str) -> bool:
 
 
 def _kin(driver: int) -> list[int]:
-    """The driver, and what it has forked: they hold its own logs of the session."""
+    """Return the driver and the processes that it has forked: they hold the driver's own logs open."""
     try:
         line = (_PROCESSES / str(driver) / "cmdline").read_bytes()
     except OSError:

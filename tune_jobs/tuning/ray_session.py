@@ -1,4 +1,4 @@
-"""Ray, started for one run or joined at an address, with what it would say and write kept down."""
+"""Starts Ray for one run, or joins it at an address, and keeps it quiet."""
 
 import logging
 import os
@@ -21,52 +21,55 @@ from tune_jobs.signals import end_at_once, handlers_restored
 from tune_jobs.tuning.ray_cleanup import ended_with_this_process
 
 RAY = "2.60"
-"""The only version that is known to have the private parts on which runs are built; `pyproject.toml` says it too."""
+"""The only version known to have the private parts that runs rest on; `pyproject.toml` has it too."""
 _FOR_WORKERS = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
-"""A trial that was given no GPU sees none; the processes of a cluster have not this one's environment."""
+"""Variables for workers, also on other machines: a trial without a GPU sees none."""
 _ENVIRONMENT = {
     **_FOR_WORKERS,
     "RAY_usage_stats_enabled": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # the old output engine is the one that `verbose=0` silences
-    "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",  # a run that was submitted has the modules of its submission
+    "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",  # a submitted run has the modules of its submission
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths of the user's modules stay as they are
-    "RAY_timeout_ms_task_wait_for_death_info": "30000",  # longer than it takes to notice that a node has died
+    "RAY_timeout_ms_task_wait_for_death_info": "30000",  # longer than Ray takes to notice that a node has died
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the run's journal is the log
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # see `signals`
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a failure report has no score
-    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # else a worker whose last trial ends slowly fails the next one
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # otherwise a worker whose last trial ends slowly fails the next one
     "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),  # the run's journal is the state
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_THRESHOLD_S": "60",
 }
 SECONDS_BETWEEN_SERVER_CHECKS = 0.5
 SECONDS_TO_END = 5.0
-"""A run whose Ray has died may take this long to end in order."""
+"""Seconds in which a run whose Ray has died may end in order."""
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""Whatever its name says: Ray then keeps to 127.0.0.1. It is read when Ray is imported for the first time."""
+"""Keeps Ray on 127.0.0.1, despite the name; Ray reads it when it is first imported."""
 _AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
 _TOKEN = secrets.token_hex(32)
-"""One for all runs of a process, since Ray remembers the first that it sees."""
+"""The token of all runs of a process: Ray remembers the first one that it sees."""
 
 
 @contextmanager
 def ray_connection(address: str | None = None, modules: Sequence[UserModule] = ()) -> Iterator[ClusterView]:
-    """Ray for the length of a run: this machine's own instance, or the cluster at `address`; gives a view of it.
+    """Connect to Ray for the length of a run: to an instance on this machine, or to the cluster at `address`.
 
-    A Ray that this process had started before is used and left running. An own instance has no dashboard and
-    accepts only holders of a token that is made for this process and kept in memory; it listens on loopback
-    alone, unless the process had imported Ray before. The nodes of a cluster are sent the user's `modules`.
+    A Ray that this process started before is used and left running. A new instance has no dashboard. It accepts only
+    holders of a token that is made for this process and kept in memory. It listens on loopback only, unless the process
+    imported Ray before. The nodes of a cluster are sent the user's `modules`.
+
+    Yields:
+        A view of the cluster.
 
     Raises:
-        ResourceError: there is no Ray at `address`, it does not let us in, or its nodes are not of our versions; or
-            another Ray is installed than runs are built on.
+        ResourceError: No Ray answers at `address`, it refuses this process, or its nodes have other versions; or the
+            installed Ray is not the one that runs rest on.
     """
     with environment({**_ENVIRONMENT, **(_LOOPBACK if address is None else {})}), _quiet("ray"):
         import ray  # noqa: PLC0415 (a third of a second, and a job may be wrong)
 
         _check_version(ray.__version__)
         with _started(address, modules) if not ray.is_initialized() else nullcontext():
-            # A machine may have been the head of another cluster, whose file would speak of other machines.
+            # A machine that was the head of another cluster may still have that cluster's file.
             view = ClusterView(
                 groups_at(Path.home()) if address and is_head() else (), joined=address is not None
             )
@@ -114,9 +117,9 @@ def _started(address: str | None, modules: Sequence[UserModule]) -> Iterator[Non
 
 
 def _watch_servers(over: threading.Event, dead: Callable[[], str | None]) -> None:
-    """Ends this process where a server of Ray has died and nothing else does: a call to Ray may wait for a minute.
+    """End this process if a server of Ray has died and nothing else ends it: a call to Ray may wait for a minute.
 
-    Ray would then end it by itself. Nothing is lost by it: what was reported is on disk.
+    Ray would end it after that. Nothing is lost: what was reported is on disk.
     """
     while not over.wait(SECONDS_BETWEEN_SERVER_CHECKS):
         server = dead()
@@ -132,13 +135,13 @@ def _watch_servers(over: threading.Event, dead: Callable[[], str | None]) -> Non
 
 
 def _temporary_folder() -> Path:
-    """Where Ray keeps the files of its own instances, as it would choose by itself."""
+    """Return the folder in which Ray by default keeps the files of its instances."""
     named = os.environ.get("RAY_TMPDIR", os.environ.get("TMPDIR") if sys.platform == "linux" else None)
     return Path(named or "/tmp", "ray").absolute()  # noqa: S108 (Ray makes folders of its own in it)
 
 
 def _start() -> None:
-    # Ray turns token authentication on by itself, and would keep a token of its own in a file for all to read.
+    # Ray turns token authentication on by itself; it would keep a token of its own in a file that all can read.
     os.environ.setdefault("RAY_AUTH_TOKEN", _TOKEN)
     from ray.job_config import JobConfig  # noqa: PLC0415
 
@@ -152,7 +155,7 @@ def _join(address: str, modules: Sequence[UserModule]) -> None:
     found = check_address(address)
     with TemporaryDirectory(prefix="tune-jobs-") as folder:
         copy_modules(modules, Path(folder))
-        # Also where it is empty: the folder of a submission holds the data file, test rows included.
+        # Even an empty folder is given: the one of a submission holds the data file, test rows included.
         _init_at(address, found, {"env_vars": _FOR_WORKERS, "working_dir": folder})
 
 
@@ -178,7 +181,7 @@ def _init(**how: Any) -> None:
 
 @contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """Keeps a logger still: what Ray would say of trials is in the run's journal."""
+    """Silence a logger inside the block: the journal has what Ray would log about trials."""
     logger = logging.getLogger(name)
     before = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -190,7 +193,7 @@ def _quiet(name: str) -> Iterator[None]:
 
 @contextmanager
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Sets variables for Ray and its processes, and puts back what was there, authentication included."""
+    """Set variables for Ray and its processes inside the block, then restore all, authentication included."""
     before = {name: os.environ.get(name) for name in (*variables, *_AUTHENTICATION)}
     os.environ.update(variables)
     try:
