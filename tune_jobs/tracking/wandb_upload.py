@@ -41,7 +41,7 @@ class Upload:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._files: dict[str, str | None] = {}
-        """All files that were added, with the reason why they are not uploaded; None for those that are."""
+        """All files that were added, and why each is not uploaded: empty without an answer, None if it is."""
         self._process: subprocess.Popen[str] | None = None
         self._reader: Thread | None = None
         self._no_key = False
@@ -50,7 +50,7 @@ class Upload:
         """Begins to upload `file`, which may still be growing."""
         if str(file) in self._files:
             return
-        self._files[str(file)] = _LATE
+        self._files[str(file)] = ""
         if self._process is None:
             self._start()
         self._say(str(file))
@@ -72,8 +72,7 @@ class Upload:
         self._end()
         missing = self._missing
         if missing and not self._no_key:
-            reason = self._files[missing[0]]
-            reason = late if reason == _LATE else reason
+            reason = self._files[missing[0]] or late
             _LOG.warning(
                 "W&B: %d of %d W&B runs were not uploaded (%s); all of them are complete on this disk, and `%s` "
                 "uploads the rest", len(missing), len(self._files), reason, upload_command(self._folder),
