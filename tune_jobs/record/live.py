@@ -13,15 +13,15 @@ from tune_jobs.trainers.settings import ScoreSettings
 
 @dataclass(frozen=True)
 class LiveRun:
-    """What all that goes on in a run writes to and reads from."""
+    """The folder, the journal and the record of a run, which all its parts share."""
 
     folder: RunFolder
     journal: Journal
     """Open."""
     record: RunRecord
-    """What is known of the run: it follows the journal ahead of those who `follow` later."""
+    """The state of the run; it receives every event before the listeners that `follow` adds."""
     past: Sequence[Event] = ()
-    """Events in force when the run was begun, or taken up again."""
+    """Events in force when the run began or was resumed."""
 
     @classmethod
     def begun(

@@ -22,7 +22,7 @@ Machine = Callable[[str], AbstractContextManager[None]]
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
-    """Has what is inside happen on the machine of this name, as far as copies of runs go."""
+    """Make the block use the copies of runs of another machine, which has this name."""
     return lambda name: environment({"TUNE_JOBS_CACHE": str(tmp_path / name)})
 
 
@@ -33,7 +33,7 @@ def on_the_first(machine: Machine) -> Iterator[None]:
 
 
 def keep(folder: RunFolder, place: Location) -> RunFolder:
-    """Has the run in `folder` be one that is kept at `place`; returns this machine's copy."""
+    """Move the run in `folder` to `place`; return this machine's copy of it."""
     copy = RunFolder(copies_folder(place) / folder.name)
     shutil.copytree(folder.path, copy.path)
     shutil.rmtree(copy.checkpoints)
@@ -48,7 +48,7 @@ def created(number: int) -> Event:
 
 
 def append(folder: RunFolder, *events: Event) -> None:
-    """As a driver would whose machine dies before the store hears of it."""
+    """Append events as a driver does whose machine dies before they reach the store."""
     with Journal(folder.journal) as journal:
         for event in events:
             journal.append(event)
