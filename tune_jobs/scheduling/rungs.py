@@ -1,12 +1,12 @@
-"""Which trials go on: the rungs of a run as tables, and ASHA's rule as functions of them.
+"""ASHA's promotion rule: a score table per rung, and pure functions that decide which trial is promoted.
 
 A trial that reaches a rung waits there until it is among the best 1/factor of the trials that have reached it:
 asynchronous successive halving as published (Li et al. 2020, "A System for Massively Parallel Hyperparameter
-Tuning", algorithm 2). One thing is stricter: of n trials at most floor(n / factor) are ever promoted. As
-published, trials that were promoted early and have fallen behind since do not count, so that under a search
-that improves more than that share of a rung goes on.
+Tuning", algorithm 2). One thing is stricter: of n trials at most floor(n / factor) are ever promoted. As published,
+trials that were promoted early and have fallen behind since do not count. A search that improves would then promote
+more than that share.
 
-Everything here follows from the events of the journal; so a scheduler is rebuilt by replaying them.
+Everything here follows from the events of the journal, so a scheduler is rebuilt by replaying them.
 """
 
 import heapq
@@ -35,9 +35,9 @@ class Entry:
     """A trial in the table of a rung."""
 
     score: float
-    """The best up to the rung's epoch, turned so that lower is better; infinite if the trial has diverged."""
+    """The best score up to the rung's epoch as a cost: lower is better; infinite if the trial has diverged."""
     number: int
-    """Of equals the trial that was created first is better."""
+    """The number of the trial: of equal scores, the one of the trial that was created first is better."""
 
     @property
     def order(self) -> tuple[float, int]:
@@ -46,21 +46,21 @@ class Entry:
 
 @dataclass(frozen=True)
 class Promotion:
-    """A trial goes on from a rung."""
+    """A trial advances beyond a rung."""
 
     trial_id: str
     epoch: int
 
 
 class Decision(StrEnum):
-    """What becomes of a trial that reports."""
+    """What happens to a trial that has reported."""
 
     CONTINUE = auto()
-    """It is at no rung, or was promoted from it before."""
+    """The trial is at no rung, or was promoted from it before."""
     PROMOTE = auto()
     PAUSE = auto()
     STOP = auto()
-    """It has no finite score at its rung, so it would wait in vain."""
+    """The trial has no finite score at its rung, so it would wait in vain."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,13 @@ class RungSummary:
 def best_to_promote(
     entries: Mapping[str, Entry], advanced: Collection[str], candidates: Container[str], factor: int
 ) -> str | None:
-    """The trial of a rung that goes on next, or None.
+    """Return the trial of a rung that is promoted next, or None.
 
     Args:
-        entries: all trials that were compared at the rung, those that have ended since included.
-        advanced: those of them that have advanced beyond it.
-        candidates: those that stand at the rung and may go on.
-        factor: one in so many goes on.
+        entries: All trials that were compared at the rung, including those that have ended since.
+        advanced: Those of them that have advanced beyond it.
+        candidates: Those that are at the rung and can be promoted.
+        factor: One in so many is promoted.
     """
     places = len(entries) // factor
     if len(advanced) >= places:
@@ -98,7 +98,7 @@ class _Rung:
     epoch: int
     entries: dict[str, Entry] = field(default_factory=dict)
     at_rung: set[str] = field(default_factory=set)
-    """Trials that have reported this rung last and not been promoted: those that wait or are about to."""
+    """Trials whose last report is of this rung and that were not promoted: they wait, or are about to."""
     promoted: set[str] = field(default_factory=set)
     advanced: set[str] = field(default_factory=set)
     """The promoted, and trials that reported an epoch beyond the rung before they were paused there."""
@@ -112,29 +112,29 @@ class _Trial:
 
 
 class RungTables:
-    """The tables of all rungs, and where each trial stands; `apply` takes the run's events one by one.
+    """The tables of all rungs, and the rung of each trial; `apply` takes the run's events one by one.
 
     What counts at a rung:
-    - The first report of it: a trial whose worker was lost and that does the epochs again is not entered twice.
+    - The first report of it counts. A trial that repeats epochs after it lost its worker is not entered twice.
     - A trial that diverges is entered at the next rung with an infinite score: it was tried, and has lost.
       A trial that fails in another way, or ends by itself before a rung, is not entered there.
-    - An entry stays when its trial has ended; the trial can then not be promoted, and no other takes its rank.
-    - A trial whose report jumps over a rung is entered there with its best score up to it, and takes a place
-      of those that go on.
+    - An entry stays when its trial has ended. The trial can then not be promoted, and no other takes its rank.
+    - A trial whose report jumps over a rung is entered there with its best score up to it. It takes one of the
+      places of promoted trials.
 
     Args:
-        epochs: of the rungs, ascending; with none, nothing waits.
-        factor: one in so many goes on.
-        score: which number judges an epoch.
+        epochs: Of the rungs, ascending; without any, no trial waits.
+        factor: One trial in so many is promoted.
+        score: Which number judges an epoch.
     """
 
     def __init__(self, epochs: Sequence[int], factor: int, score: ScoreSettings) -> None:
         self.epochs = tuple(epochs)
         self.factor = factor
         self.open: set[str] = set()
-        """Trials that take a worker, or will as soon as there is one."""
+        """Ids of the trials that have a worker, or get the next free one."""
         self.waiting: dict[str, int] = {}
-        """Trials that wait, and the epochs of their rungs."""
+        """Ids of the trials that wait, with the epochs of their rungs."""
         self._score = score
         self._rungs = {epoch: _Rung(epoch) for epoch in epochs}
         self._trials: dict[str, _Trial] = {}
@@ -143,14 +143,14 @@ class RungTables:
     def replay(
         cls, events: Iterable[Event], epochs: Sequence[int], factor: int, score: ScoreSettings
     ) -> Self:
-        """The tables that `events` lead to."""
+        """Return the tables that follow from `events`."""
         tables = cls(epochs, factor, score)
         for event in events:
             tables.apply(event)
         return tables
 
     def apply(self, event: Event) -> None:
-        """Takes one event into account, of those in force (`events.in_force`)."""
+        """Take in one of the events in force (`events.in_force`)."""
         match event:
             case TrialCreated():
                 self._trials[event.trial_id] = _Trial(event.number, TrialCurve(self._score))
@@ -173,13 +173,13 @@ class RungTables:
                 self._leave(event.trial_id)
 
     def enter_beyond(self, trial_id: str) -> None:
-        """Enters a trial that has ended with its score at all rungs that it did not come to."""
+        """Enter a trial that has ended with its score at all rungs that it did not reach."""
         for rung in self._rungs.values():
             if rung.epoch >= self._trials[trial_id].curve.last_epoch:
                 self._compare(trial_id, rung)
 
     def decide(self, trial_id: str, epoch: int) -> Decision:
-        """What becomes of a trial that reports `epoch` as a rung; its report has been applied."""
+        """Return what happens to a trial that reports `epoch` as a rung; its report has been applied."""
         rung = self._trials[trial_id].stands_at
         if rung is None or rung.epoch != epoch:
             return Decision.CONTINUE
@@ -189,7 +189,7 @@ class RungTables:
         return Decision.PROMOTE if promotes else Decision.PAUSE
 
     def next_promotion(self) -> Promotion | None:
-        """The trial that a free worker takes up next, from the highest rung down; None where all must wait."""
+        """Return the trial that the next free worker gets, from the highest rung down; None if all must wait."""
         for rung in reversed(self._rungs.values()):
             trial_id = best_to_promote(rung.entries, rung.advanced, rung.at_rung, self.factor)
             if trial_id is not None:
@@ -197,11 +197,11 @@ class RungTables:
         return None
 
     def may_promote(self, max_running: int) -> Promotion | None:
-        """The trial to promote now, if fewer than `max_running` take a worker."""
+        """Return the trial to promote now, if fewer than `max_running` trials take a worker."""
         return self.next_promotion() if len(self.open) < max_running else None
 
     def may_start(self, max_running: int) -> bool:
-        """May a new trial be started? Promotions come first."""
+        """Whether a new trial can start; promotions come first."""
         return len(self.open) < max_running and self.next_promotion() is None
 
     def has_ended(self, trial_id: str) -> bool:
@@ -209,11 +209,11 @@ class RungTables:
         return trial_id not in self.open and trial_id not in self.waiting
 
     def entries(self, epoch: int) -> Mapping[str, Entry]:
-        """The table of the rung at `epoch`."""
+        """Return the table of the rung at `epoch`."""
         return self._rungs[epoch].entries
 
     def summary(self) -> list[RungSummary]:
-        """How full each rung is."""
+        """Return how full each rung is."""
         waiting = list(self.waiting.values())
         return [
             RungSummary(rung.epoch, len(rung.entries), waiting.count(rung.epoch), len(rung.promoted))
@@ -221,7 +221,7 @@ class RungTables:
         ]
 
     def _enter(self, trial_id: str, row: EpochRow) -> None:
-        """Takes one epoch of a trial into account: at its rung, and at rungs before it that were jumped over."""
+        """Take in one epoch of a trial: at its rung, and at rungs before it that were jumped over."""
         trial = self._trials[trial_id]
         before, epoch = trial.curve.rung_score, int(row["epoch"])
         if not trial.curve.add(row):

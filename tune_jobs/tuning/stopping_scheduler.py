@@ -1,9 +1,8 @@
-"""Ray Tune's own schedulers, made to rest on the run's journal.
+"""Ray Tune's own schedulers, with the run's journal as their only source.
 
-What such a scheduler has compared lives in its object alone, under ids that Ray Tune makes anew for each
-`tune.run`; a resumed run would compare its trials with nothing. So it is shown what the journal tells, and nothing
-else: trials under our ids, and the scores at their rungs. Shown the events of a run that was interrupted, it is in
-the state that it had then, bit for bit.
+Such a scheduler keeps what it has compared in its object only, under ids that Ray Tune makes for each `tune.run`. A
+resumed run would compare its trials with nothing. So the scheduler is shown only what the journal says: trials under
+our ids, and their scores at rungs. After the events of an interrupted run it has the same state as then, bit for bit.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -26,13 +25,13 @@ from tune_jobs.worker.reporting import SCORE, TIME
 
 @dataclass(frozen=True)
 class ShownTrial:
-    """A trial as the schedulers of Ray Tune see it; the same again when the run is resumed."""
+    """A trial as Ray Tune's schedulers see it, with the same id after a resume."""
 
     trial_id: str
 
 
 class ShownController:
-    """The controller that they see: no other trial waits for a worker, so none is paused to make room for it."""
+    """The controller that they see: no trial waits for a worker, so none is paused to make room for another."""
 
     def get_live_trials(self) -> Collection[Trial]:
         return ()
@@ -41,18 +40,18 @@ class ShownController:
 class ReplayedRule:
     """A scheduler of Ray Tune as a function of the run's events; `apply` takes them one by one.
 
-    It is shown what it would have been shown by Ray Tune: each rung once, when it is first reported, and the last
-    epoch of a trial that ended well. An interruption ends a run and decides nothing about a trial.
+    The scheduler is shown what Ray Tune would have shown it: each rung once, at its first report, and the last epoch of
+    a trial that ended well. An interruption ends a run and decides nothing about a trial.
 
     Args:
-        scheduler: a fresh one, on the results of `reports.Report`.
-        rungs: epochs at which trials are compared before the last one.
-        score: which number judges an epoch.
+        scheduler: A new one, which reads the results of `reporting.Report`.
+        rungs: Epochs at which trials are compared before the last one.
+        score: Which number judges an epoch.
     """
 
     def __init__(self, scheduler: TrialScheduler, rungs: Sequence[int], score: ScoreSettings) -> None:
         self.stopped: set[str] = set()
-        """Trials that the scheduler has stopped, those included that have not ended yet."""
+        """Ids of the trials that the scheduler has stopped, including those that have not ended yet."""
         self._scheduler: Any = scheduler  # its methods want Ray Tune's own trials and controller
         self._controller = ShownController()
         self._rungs = frozenset(rungs)
@@ -60,18 +59,18 @@ class ReplayedRule:
         self._curves: dict[str, TrialCurve] = {}
 
     def apply(self, event: Event) -> None:
-        """Takes one event into account."""
+        """Take in one event."""
         match event:
             case TrialCreated():
                 self._curves[event.trial_id] = TrialCurve(self._score)
                 self._scheduler.on_trial_add(self._controller, ShownTrial(event.trial_id))
             case EpochsReported():
                 for result in event.results:
-                    self._hear(event.trial_id, result)
+                    self._take(event.trial_id, result)
             case TrialEnded(status=Status.COMPLETED | Status.STOPPED_EARLY):
                 self._show(event.trial_id, self._scheduler.on_trial_complete)
 
-    def _hear(self, trial_id: str, row: EpochRow) -> None:
+    def _take(self, trial_id: str, row: EpochRow) -> None:
         curve = self._curves[trial_id]
         if not curve.add(row):
             return
@@ -81,7 +80,7 @@ class ReplayedRule:
                 self.stopped.add(trial_id)
 
     def _show(self, trial_id: str, method: Any) -> Any:
-        """Calls a method of the scheduler with how the trial stands, if it has a score."""
+        """Call a method of the scheduler with the epoch and the score of the trial, if it has a score."""
         curve = self._curves[trial_id]
         score = curve.best_cost
         if score is None:
@@ -106,38 +105,38 @@ class ReplayedScheduler(FIFOScheduler):
         self._tables = tables
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """The first that is new or has lost its worker."""
+        """Return the first trial that is new or has lost its worker."""
         stop_ended(tune_controller, self._tables.has_ended)
         return super().choose_trial_to_run(tune_controller)
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Mends a trial whose worker was dead."""
+        """Recover a trial whose worker died while it was handed over."""
         mend_handover(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Writes the report, and stops the trial if that, or an earlier one, was not good enough.
+        """Write the report, and stop the trial if this report or an earlier one was not good enough.
 
-        An earlier one: where the driver died before the trial had ended, its worker reports the rung again.
+        An earlier one may decide: if the driver died before the trial had ended, its worker reports the rung again.
         """
         trial_id = trial_id_of(trial)
         self._reports.write(trial_id, result)
         return self.STOP if trial_id in self._rule.stopped else self.CONTINUE
 
     def debug_string(self) -> str:
-        """How many trials were stopped, in one line."""
+        """Return how many trials were stopped, in one line."""
         return f"Stopped at rungs: {len(self._rule.stopped)}"
 
     def save(self, checkpoint_path: str) -> None:
-        """Does nothing: the journal is the state."""
+        """Do nothing: the journal is the state."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Does nothing; see `save`."""
+        """Do nothing; see `save`."""
 
 
 def replayed(
     scheduler: TrialScheduler, rungs: Sequence[int], score: ScoreSettings, events: Iterable[Event]
 ) -> ReplayedRule:
-    """`scheduler` as a rule that knows of `events`, without those that were taken back (`in_force`)."""
+    """Return `scheduler` as a rule that has taken in `events`, which are those in force (`in_force`)."""
     rule = ReplayedRule(scheduler, rungs, score)
     for event in events:
         rule.apply(event)

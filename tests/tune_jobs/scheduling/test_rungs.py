@@ -62,7 +62,7 @@ def promoted_next(
         ([0.3, 0.1, 0.2], "b", "", None),
         ([0.3, 0.1, 0.2, 0.4, 0.5], "b", "", None),
         ([0.3, 0.1, 0.2, 0.4, 0.5, 0.6], "b", "", "c"),
-        # b went on when it was the best of three and is not among the best two of six: no third place for it.
+        # a was promoted as the best of three. It keeps its place, although it is not among the best two of six.
         ([0.3, 0.4, 0.5, 0.1, 0.2, 0.6], "a", "", "d"),
         ([0.3, 0.4, 0.5, 0.1, 0.2, 0.6], "ad", "", None),
         # Of equals the one created first.
