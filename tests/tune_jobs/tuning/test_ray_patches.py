@@ -1,5 +1,6 @@
 """The private parts of Ray that the driver rests on: each test fails if another Ray changes its part."""
 
+import ast
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.registry import TRAINABLE_CLASS, _global_registry
 
+import tune_jobs
 from tests.processes import start
 from tune_jobs.tuning.ray_patches import (
     WorkerOutOfMemory,
@@ -182,3 +184,20 @@ def test_a_ray_that_has_no_such_register_is_left_alone(monkeypatch: pytest.Monke
     monkeypatch.delattr(ray_registry, "_global_registry")
     with trainables_remembered():
         assert not hasattr(ray_registry, "_global_registry")
+
+
+# Where private parts are imported
+
+
+def test_private_parts_of_ray_are_imported_in_one_module_of_a_room() -> None:
+    package = Path(tune_jobs.__file__).parent
+    found = set()
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            parts = [name.split(".") for name in names]
+            if any(first == "ray" and any(one.startswith("_") for one in rest) for first, *rest in parts):
+                found.add(str(path.relative_to(package)))
+    assert found == {"tuning/ray_patches.py", "cluster/ray_internals.py", "worker/train_group.py"}
