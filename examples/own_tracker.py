@@ -13,7 +13,7 @@ from tune_jobs.tracking import TrackedRun, new_results
 
 
 class JsonLines:
-    """Writes `lines.jsonl` into the run folder; anew from the events of before where the run is resumed."""
+    """Write `lines.jsonl` into the run folder; start again from the earlier events if the run is resumed."""
 
     def __init__(self, run: TrackedRun) -> None:
         self._record = RunRecord(run.job.selection)
