@@ -53,8 +53,8 @@ INTERNAL = {
     "SettingsError": "becomes JobError",
     "StoreError": "an OSError; shown with `storage_failures.txt`",
     "ChecksCancelled": "ends a thread",
+    "RunIsOver": "ends the loop of Ray Tune",
     "WorkerOutOfMemory": "becomes the reason of a trial",
-    "_Interrupted": "ends the loop of Ray Tune",
 }
 """Classes that never reach the command line, and what becomes of them."""
 
