@@ -15,7 +15,7 @@ install: $(INSTALLED)  ## .venv with the pinned dependencies
 
 # Most slow tests wait: for processes that start, for a store that is away, for a machine to be missed.
 test: $(INSTALLED_DEV)  ## the whole suite, three files at a time
-	$(BIN)/python -m pytest -n 3 --dist loadfile --durations 20
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 20
 
 snapshots: $(INSTALLED_DEV)  ## record what the product says to people, after words were changed
 	UPDATE_SNAPSHOTS=1 $(BIN)/python -m pytest -q tests/messages

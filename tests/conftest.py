@@ -5,10 +5,33 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.processes import end_started
+
+LONGEST = (
+    "cluster/test_story.py",
+    "tune_jobs/driver/test_resume.py",
+    "tune_jobs/remote/test_remote_run.py",
+    "tune_jobs/submission/test_on_a_cluster.py",
+    "tune_jobs/cluster/test_devices.py",
+    "tune_jobs/cli/test_cli_run.py",
+    "cluster/test_what_hosts_share.py",
+    "tune_jobs/tracking/test_wandb_run.py",
+    "faults/test_killed_workers.py",
+    "faults/test_killed_ray.py",
+    "faults/test_killed_driver.py",
+)
+"""Files that take a minute or more."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first, then others with slow tests: a process that takes a file last has a short one."""
+    places = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: places.get(item.path, len(places) + (item.path not in slow)))
 
 
 @pytest.fixture(scope="session", autouse=True)
