@@ -1,13 +1,13 @@
 """A Ray cluster on hosts of ours, made as its users would make it: `ray up` over ssh, from a laptop."""
 
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import yaml
 
+from tests import processes
 from tests.cluster.hosts import REPOSITORY, Command, Host
 from tests.processes import PATIENCE
 
@@ -56,16 +56,16 @@ class Cluster:
 
     def up(self) -> None:
         """`ray up`; returns when all hosts that are switched on have joined. Others do when they are."""
-        self.laptop.run("bash", "-c", f"cd {REPOSITORY} && ray up --yes ~/{CONFIG}", seconds=300)
+        self.laptop.run("bash", "-c", f"cd {REPOSITORY} && ray up --yes ~/{CONFIG}")
         self.wait_for_nodes(1 + sum(worker.is_up for worker in self.workers))
 
     def down(self) -> None:
         """`ray down`, by which this provider ends Ray on the head alone; and `ray stop` on the workers."""
-        self.laptop.run("ray", "down", "--yes", CONFIG, seconds=300)
+        self.laptop.run("ray", "down", "--yes", CONFIG)
         stop = "bash -ic 'ray stop'"  # as the documented file has it
         up = [worker.name for worker in self.workers if worker.is_up]
         for stopping in [self.laptop.start("ssh", "-i", KEY, worker, stop) for worker in up]:
-            stopping.succeed(120)
+            stopping.succeed()
 
     def on(self, host: str, command: str) -> Command:
         """A command that the laptop's user runs on a host, over ssh."""
@@ -80,12 +80,12 @@ class Cluster:
         )
         try:
             knock = ["bash", "-c", f"</dev/tcp/127.0.0.1/{DASHBOARD_PORT}"]
-            wait_until(lambda: self.laptop.start(*knock).wait(PATIENCE) == 0, "the tunnel", seconds=60)
+            wait_until(lambda: self.laptop.start(*knock).wait(PATIENCE) == 0, "the tunnel")
             yield URL
         finally:
             ssh.end()
 
-    def wait_for_nodes(self, number: int, *, seconds: float = 180) -> None:
+    def wait_for_nodes(self, number: int) -> None:
         """Waits until the head knows of so many nodes that live."""
 
         def there() -> bool:
@@ -93,7 +93,7 @@ class Cluster:
             count.wait(PATIENCE)
             return f"nodes: {number}\n" in count.said
 
-        wait_until(there, f"{number} nodes", seconds=seconds)
+        wait_until(there, f"{number} nodes")
 
     def ray_processes(self) -> list[str]:
         """Command lines of Ray's processes on all hosts that are up."""
@@ -129,8 +129,6 @@ class Cluster:
         (self.laptop.home / CONFIG).write_text(yaml.safe_dump(self._configuration()))
 
 
-def wait_until(true: Callable[[], bool], what: str, *, seconds: float = 400) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.2)
+def wait_until(true: Callable[[], bool], what: str) -> None:
+    """Wait for what takes seconds, and costs more than a moment to ask for."""
+    processes.wait_until(true, what, every=0.2)

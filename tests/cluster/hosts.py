@@ -190,13 +190,13 @@ class Host:
         self._commands.append(made)
         return made
 
-    def run(self, *command: str, seconds: float = 120) -> str:
+    def run(self, *command: str) -> str:
         """What a command says.
 
         Raises:
             AssertionError: it fails, or takes longer.
         """
-        return self.start(*command).succeed(seconds)
+        return self.start(*command).succeed()
 
     def inside(self, command: Sequence[str]) -> list[str]:
         """`command`, to be run on this host."""
@@ -260,7 +260,7 @@ class Command:
             self.end()
             raise AssertionError(f"{self._what}: takes more than {seconds} s\n{self.said}") from None
 
-    def succeed(self, seconds: float) -> str:
+    def succeed(self, seconds: float = PATIENCE) -> str:
         """What it says in all.
 
         Raises:

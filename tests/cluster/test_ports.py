@@ -10,7 +10,7 @@ import pytest
 from tests.cluster.cluster import Cluster
 from tests.cluster.hosts import hosts
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 
 DASHBOARD, SSH = 8265, 22
 METRICS = "metrics"
@@ -75,11 +75,11 @@ def seen(disks: Path) -> Iterator[tuple[Mapping[int, set[str]], Answers]]:
         (made["head"].home / "busy.py").write_text(BUSY)
         busy = cluster.on("head", "python -W ignore busy.py")
         _wait_for(busy, "busy")
-        ports = listening(cluster.on("head", "ss -Hltn").succeed(60))
+        ports = listening(cluster.on("head", "ss -Hltn").succeed())
         outside = [port for port in ports if port != SSH and not all(map(is_loopback, ports[port]))]
         (made["laptop"].home / "knock.py").write_text(KNOCK)
         said = made["laptop"].run(
-            "python", "-W", "ignore", "knock.py", made["head"].address, *map(str, outside), seconds=300
+            "python", "-W", "ignore", "knock.py", made["head"].address, *map(str, outside)
         )
         answers: dict[str, Any] = json.loads(said.partition("answers:")[2])
         busy.end()
@@ -90,7 +90,7 @@ def seen(disks: Path) -> Iterator[tuple[Mapping[int, set[str]], Answers]]:
 def _wait_for(command: Any, word: str) -> None:
     from tests.cluster.cluster import wait_until
 
-    wait_until(lambda: word in command.said, f"{word!r} of a command", seconds=120)
+    wait_until(lambda: word in command.said, f"{word!r} of a command")
 
 
 def listening(sockets: str) -> dict[int, set[str]]:

@@ -136,8 +136,13 @@ def test_an_outage_delays_and_loses_nothing_and_is_told_while_it_lasts(
 
 
 def test_a_short_outage_is_not_told(
-    copy: RunFolder, s3: Location, proxy: Proxy, caplog: pytest.LogCaptureFixture
+    copy: RunFolder,
+    s3: Location,
+    proxy: Proxy,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(outage, "SECONDS_UNTOLD", PATIENCE)
     there = pull(s3 / copy.name, without=())
     with Journal(there.journal) as journal, mirrored(there, journal):
         proxy.mode = "down"

@@ -205,7 +205,6 @@ def falls_silent() -> Iterator[str]:
     loop.close()
 
 
-@pytest.mark.timeout(30)
 @pytest.mark.filterwarnings("ignore:ssl=None is deprecated:DeprecationWarning")  # Ray's own call
 def test_a_log_that_is_followed_where_no_word_comes_any_more_is_asked_for_anew(
     falls_silent: str, monkeypatch: pytest.MonkeyPatch

@@ -77,7 +77,7 @@ def test_writers_of_new_sessions_are_ended_and_nobody_else(tmp_path: Path, sleep
         foreign = sleepers.start(tmp_path / f"session_1_1{own}0" / "logs" / "worker.err", "w")
         held = (session / "logs" / "driver.log").open("w")
     with held:
-        assert left.wait(10) == -signal.SIGKILL
+        assert left.wait(PATIENCE) == -signal.SIGKILL
     assert [process.poll() for process in (before, looks_on, foreign)] == [None, None, None]
 
 
