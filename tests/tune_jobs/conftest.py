@@ -156,7 +156,7 @@ def events_of(trials: Iterable[TrialSpec], ending: Ending | None = Ending.ALL_TR
     """The events of a run, a second apart, from Unix time 1,000,000.
 
     Keys of a trial, all optional: `losses` (val_loss of its epochs), `metrics` (name: values of its epochs),
-    `configuration`, `status` (Status.RUNNING leaves the end out), `reason`.
+    `configuration`, `status` (Status.RUNNING leaves the end out), `cause`, `reason`.
     """
     trials = list(trials)
     events: list[Event] = [
@@ -177,7 +177,7 @@ def events_of(trials: Iterable[TrialSpec], ending: Ending | None = Ending.ALL_TR
 
 
 def _events_of_trial(number: int, trial: TrialSpec) -> list[Event]:
-    unknown = trial.keys() - {"losses", "metrics", "configuration", "status", "reason"}
+    unknown = trial.keys() - {"losses", "metrics", "configuration", "status", "cause", "reason"}
     assert not unknown, unknown
     trial_id = f"{number:04d}"
     losses: Sequence[float] = trial.get("losses", ())
@@ -209,7 +209,7 @@ def _events_of_trial(number: int, trial: TrialSpec) -> list[Event]:
             TrialEnded(
                 trial_id=trial_id,
                 status=status,
-                cause=CAUSE_OF[status],
+                cause=trial.get("cause", CAUSE_OF[status]),
                 reason=trial.get("reason", "its course is run"),
             )
         )

@@ -21,7 +21,7 @@ from tune_jobs.checkpoints.store import (
     sync_checkpoints,
     unneeded,
 )
-from tune_jobs.record.events import Ending, Status
+from tune_jobs.record.events import Cause, Status
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.run_record import RunRecord
 from tune_jobs.trainers.errors import CheckpointError
@@ -238,7 +238,7 @@ def test_ended_trials_keep_their_checkpoints_only_among_the_best(
         {"losses": [99.0], "status": Status.RUNNING},
         {"losses": [99.0], "status": Status.PENDING},
         {"losses": [99.0], "status": Status.INTERRUPTED},
-        {"losses": [99.0], "status": Status.STOPPED_EARLY, "reason": Ending.TIME_LIMIT.value},
+        {"losses": [99.0], "status": Status.STOPPED_EARLY, "cause": Cause.TIME_LIMIT},
     ]
     record = make_record([*best, *others])
     for trial_id in record.trials:
