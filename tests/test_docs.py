@@ -11,7 +11,7 @@ import tomllib
 from argparse import ArgumentParser, _SubParsersAction
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, cast, get_args, get_origin
 
 import pandas as pd
 import pytest
@@ -28,6 +28,7 @@ from tune_jobs.record.events import Status
 from tune_jobs.search_spaces import parsing
 from tune_jobs.trainers.data import SUFFIXES
 from tune_jobs.trainers.data.settings import BuiltInSource
+from tune_jobs.trainers.kinds import known_kinds
 from tune_jobs.trainers.pytorch.model_arguments import CnnArguments, LinearArguments, MlpArguments
 from tune_jobs.trainers.pytorch.settings import BuiltInMetric, BuiltInModel, Hyperparameters
 from tune_jobs.trainers.settings import BuiltInLoss
@@ -102,6 +103,17 @@ def literals(annotation: Any) -> set[str]:
     if get_origin(annotation) is Literal:
         return set(get_args(annotation))
     return {text for part in get_args(annotation) for text in literals(part)}
+
+
+def test_the_page_of_kinds_says_what_each_can_do() -> None:
+    order = ("resumes", "exact", "seals_test", "data_parallel", "vectorises", "inherits")
+    rows = tables(ROOT / "docs" / "trainers.md")["Kind"]
+    for entry in (entry for entry in known_kinds() if entry.reference.startswith("tune_jobs.")):
+        (row,) = (row for row in rows if row["Kind"] == f"`{entry.name}`")
+        kind, sections, *cells = row.values()
+        assert sections == ", ".join(f"`{section}`" for section in entry.sections)
+        able = cast("Any", entry.load()).capabilities
+        assert cells == ["yes" if getattr(able, name) else "no" for name in order], kind
 
 
 def code(cell: str) -> str:
