@@ -1,0 +1,27 @@
+"""The parts of the packages that speak of clusters; importing them imports Ray."""
+
+from tune_jobs.cluster.capacity import Cluster, Node
+from tune_jobs.cluster.node_checks import Answer, problem_of, refuse_unfit
+from tune_jobs.cluster.placement import why_unplaced
+from tune_jobs.cluster.reachability import token_refused
+from tune_jobs.cluster.storage_check import StorageCheck
+from tune_jobs.job.settings import ResourceSettings
+from tune_jobs.record.storage_failures import storage_failures
+from tune_jobs.tuning.ray_session import _check_version as check_version
+from tune_jobs.tuning.worker_loss import failure_after, loss_by
+
+__all__ = [
+    "Answer",
+    "Cluster",
+    "Node",
+    "ResourceSettings",
+    "StorageCheck",
+    "check_version",
+    "failure_after",
+    "loss_by",
+    "problem_of",
+    "refuse_unfit",
+    "storage_failures",
+    "token_refused",
+    "why_unplaced",
+]
