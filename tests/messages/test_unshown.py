@@ -7,7 +7,7 @@ from tests.messages.snapshots import FOLDER, UPDATE
 
 NOT_SHOWN = FOLDER / "not_shown.list"
 """Texts that no snapshot shows yet, one a line, names of threads and the like among them."""
-MOST_NOT_SHOWN = 350
+MOST_NOT_SHOWN = 290
 """Lower it as cases are added; a new message needs a case."""
 
 
