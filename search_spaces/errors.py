@@ -1,18 +1,19 @@
 """What can be wrong with a search space.
 
-    ValueError
+    ExpectedError, ValueError
     └── SearchSpaceError   a domain, a space or a sweep file cannot be used as written
 
 The user mends what `problems` names; a retry with the same input is pointless.
 """
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
+from tune_jobs.errors import ExpectedError
 from tune_jobs.problem import Problem
+from tune_jobs.text import closest
 
 
-class SearchSpaceError(ValueError):
+class SearchSpaceError(ExpectedError, ValueError):
     """All the problems of one input; its text lists them, one a line."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
@@ -26,7 +27,7 @@ class SearchSpaceError(ValueError):
 def suggestion(given: object, valid: Iterable[object]) -> str:
     """The end of a message about an unknown name: the closest valid one, else all of them."""
     names = list(map(str, valid))
-    close = get_close_matches(str(given), names, n=1)
-    if close:
-        return f"did you mean '{close[0]}'?"
+    close = closest(str(given), names)
+    if close is not None:
+        return f"did you mean '{close}'?"
     return f"valid are {', '.join(names) or 'none'}"

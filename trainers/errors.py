@@ -17,8 +17,10 @@ what is valid and what to do.
 
 from collections.abc import Sequence
 
+from tune_jobs.errors import ExpectedError, Fault
 
-class TrainerError(Exception):
+
+class TrainerError(ExpectedError):
     """Root of the errors of this package; its text is shown to the user as it is."""
 
 
@@ -60,9 +62,13 @@ class DeviceError(TrainerError):
 class Diverged(TrainerError):
     """A loss became NaN or infinite."""
 
+    fault = Fault.CODE
+
 
 class CheckpointError(TrainerError):
     """A checkpoint is missing, damaged or of another training."""
+
+    fault = Fault.MACHINE
 
 
 class CheckpointMissing(CheckpointError):

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from tune_jobs.trainers.references import did_you_mean
+from tune_jobs.text import did_you_mean
 
 _VALID = {
     "bool_type": "true or false",

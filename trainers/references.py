@@ -1,7 +1,6 @@
 """References of the form `package.module:function`: loading them, and checking them without running code."""
 
 import ast
-import difflib
 import importlib
 import importlib.util
 import os
@@ -14,20 +13,9 @@ from importlib.machinery import ModuleSpec, PathFinder
 from typing import Any
 from zipimport import zipimporter
 
+from tune_jobs.text import did_you_mean
 from tune_jobs.trainers.errors import ReferenceNotFound
 from tune_jobs.trainers.settings import REFERENCE
-
-
-def did_you_mean(given: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
-    """A clause that names the closest of `known`, `; did you mean 'loss'?`; empty if none is close.
-
-    Args:
-        given: the name that is not there.
-        known: those that are.
-        cutoff: how alike they must be, from 0 to 1; among very many names something is always a little alike.
-    """
-    close = difflib.get_close_matches(given, list(known), n=1, cutoff=cutoff)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def load_reference(text: str) -> Callable[..., Any]:

@@ -17,20 +17,48 @@
     ├── LaterVersion         2    a later version of tune-jobs wrote to the run: names the version, if known
     └── DamagedRun           1    a file of the run cannot be read: names the file and the place
 
-Beside them the packages below have trees of their own, `tune_jobs.search_spaces.SearchSpaceError` and
-`tune_jobs.trainers.TrainerError`; the command line ends with 2 on both, since what they name is the user's to mend, but
-with 1 on `Diverged` and `CheckpointError`.
+The packages below have trees of their own, `tune_jobs.search_spaces.SearchSpaceError` and
+`tune_jobs.trainers.TrainerError`. All trees have the root `ExpectedError`, whose attribute `fault` says what is to be
+mended. `EXIT_CODES` maps it to an exit code.
 None of these is worth a retry with the same input; exit code 130 says that `tune-jobs resume` goes on. No user
 sees a traceback for any of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from enum import Enum, auto
 from pathlib import Path
+from typing import ClassVar
 
 from tune_jobs.problem import Problem
 
 
-class TuneJobsError(Exception):
+class Fault(Enum):
+    """What is to be mended after an error."""
+
+    USER = auto()
+    """The job, the data or the call."""
+    CODE = auto()
+    """The training: its code, or a configuration that makes it diverge."""
+    MACHINE = auto()
+    """A disk, a file on it, or a connection."""
+
+
+EXIT_CODES: Mapping[Fault, int] = {Fault.USER: 2, Fault.CODE: 1, Fault.MACHINE: 1}
+"""Exit codes of the command line, for errors that have no other."""
+
+
+class ExpectedError(Exception):
+    """Root of all errors whose text the user sees as it is, without a traceback."""
+
+    fault: ClassVar[Fault] = Fault.USER
+
+
+def exit_code_for(error: ExpectedError) -> int:
+    """Return the exit code of a command that ends with `error`."""
+    return error.exit_code if isinstance(error, TuneJobsError) else EXIT_CODES[error.fault]
+
+
+class TuneJobsError(ExpectedError):
     """Root of the tree; its text is shown to the user as it is."""
 
     exit_code: int = 1

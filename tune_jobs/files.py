@@ -13,6 +13,19 @@ PROBE_BYTES = 1_000_000
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Numbers of the errors that say that a disk, or a user's share of it, is full."""
 
+_DISK_FAILS = DISK_FULL | {errno.EROFS, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE}
+_NETWORK_FAILS = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN})
+
+
+def is_of_machine(error: OSError) -> bool:
+    """Return whether the system refused something: a file, a disk or a connection.
+
+    All other errors of this class, such as those of a closed descriptor, are mistakes in a program.
+    """
+    if error.filename is not None or isinstance(error, ConnectionError | TimeoutError):
+        return True
+    return error.errno in _DISK_FAILS | _NETWORK_FAILS
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:

@@ -3,8 +3,9 @@
 import json
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,24 @@ def train_command(job: Path, configuration: Mapping[str, Any]) -> str:
 
 def _exact(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def closest(given: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """The name among `known` that is most like `given`; None if none is close.
+
+    Args:
+        given: A name that does not exist.
+        known: Those that do.
+        cutoff: How alike they must be, from 0 to 1. Among very many names something is always a little alike.
+    """
+    close = get_close_matches(given, list(known), n=1, cutoff=cutoff)
+    return close[0] if close else None
+
+
+def did_you_mean(given: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """A clause with the `closest` name, `; did you mean 'loss'?`; empty if none is close."""
+    close = closest(given, known, cutoff=cutoff)
+    return "" if close is None else f"; did you mean {close!r}?"
 
 
 def readable(text: str) -> str:

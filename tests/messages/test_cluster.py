@@ -144,7 +144,7 @@ def test_submissions(place: Path, say: Say) -> None:
         )
     with serving({}, status=500) as server:
         said["status, of a server that fails"] = say(f"status --address http://{server}").replace(
-            server, "SERVER"
+            server.rpartition(":")[2], "PORT"
         )
     said = {
         name: re.sub(r"\bfor \d+ h \d+ min|\b\d{3,} h \d+ min", "for TIME", text)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tune_jobs.trainers.errors import ReferenceNotFound
-from tune_jobs.trainers.references import check_reference, did_you_mean, load_reference
+from tune_jobs.trainers.references import check_reference, load_reference
 
 MODULE = """
 import json as js
@@ -173,11 +173,6 @@ def test_a_checked_module_can_still_be_loaded_after_it_was_mended(folder: Path) 
     assert check_reference("ref_late:load")
     write(folder, "ref_late.py", "def load(): ...")
     assert check_reference("ref_late:load") == []
-
-
-def test_nothing_is_suggested_where_nothing_is_close() -> None:
-    assert did_you_mean("weight", ["height_of_all", "lr"]) == ""
-    assert did_you_mean("epoch", ["lr", "epochs"]) == "; did you mean 'epochs'?"
 
 
 def test_torch_is_checked_without_being_imported() -> None:

@@ -6,8 +6,18 @@ from pathlib import Path
 import pytest
 
 from tune_jobs import errors
-from tune_jobs.errors import Interrupted, JobError, RunFailed, TuneJobsError
-from tune_jobs.search_spaces import Problem
+from tune_jobs.errors import EXIT_CODES as BY_FAULT
+from tune_jobs.errors import (
+    ExpectedError,
+    Fault,
+    Interrupted,
+    JobError,
+    RunFailed,
+    TuneJobsError,
+    exit_code_for,
+)
+from tune_jobs.search_spaces import Problem, SearchSpaceError
+from tune_jobs.trainers.errors import CheckpointMissing, DataError, Diverged
 
 EXIT_CODES = {
     "TrainingFailed": 1,
@@ -37,6 +47,22 @@ def test_every_error_has_the_exit_code_of_the_contract_and_its_place_in_the_draw
     assert {name: value.exit_code for name, value in raised.items()} == EXIT_CODES
     drawn = re.findall(r"── (\w+) +(\d+)", errors.__doc__ or "")
     assert {name: int(code) for name, code in drawn} == EXIT_CODES
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (DataError("text"), 2),
+        (SearchSpaceError([]), 2),
+        (Diverged("text"), 1),
+        (CheckpointMissing("text"), 1),
+        (JobError([]), 2),
+        (errors.SubmissionEnded("text", 7), 7),
+    ],
+)
+def test_errors_of_all_trees_have_an_exit_code(error: ExpectedError, code: int) -> None:
+    assert exit_code_for(error) == code
+    assert set(BY_FAULT) == set(Fault)
 
 
 def test_problems_are_shown_in_columns() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tune_jobs.files import PROBE_BYTES, probe_writable, reason_of, replacing
+from tune_jobs.files import PROBE_BYTES, is_of_machine, probe_writable, reason_of, replacing
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/runs/x/study.log")
 
@@ -116,3 +116,19 @@ def test_a_full_disk_says_how_much_space_is_left(tmp_path: Path) -> None:
     assert reason_of(OSError(errno.EROFS, "Read-only file system"), tmp_path) == "Read-only file system"
     assert reason_of(FULL, tmp_path / "gone") == "No space left on device"
     assert reason_of(OSError("of some\nlibrary"), tmp_path) == "of some library"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (FULL, True),
+        (OSError(errno.ENOSPC, "full"), True),
+        (PermissionError(errno.EACCES, "denied", "runs"), True),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), True),
+        (TimeoutError(), True),
+        (OSError(errno.EBADF, "bad file descriptor"), False),
+        (OSError("words"), False),
+    ],
+)
+def test_what_the_system_refuses_is_told_from_mistakes_of_a_program(error: OSError, expected: bool) -> None:
+    assert is_of_machine(error) is expected

@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tune_jobs.text import (
+    closest,
     configuration_text,
     counted,
+    did_you_mean,
     duration_text,
     listed,
     number_text,
@@ -110,6 +112,13 @@ def test_lines_and_tabs_stay_and_what_a_terminal_obeys_is_spelled_out() -> None:
 )
 def test_text_of_others_is_one_line_that_a_terminal_does_not_obey(value: object, line: str) -> None:
     assert one_line(value) == line
+
+
+def test_nothing_is_suggested_if_nothing_is_close() -> None:
+    assert did_you_mean("weight", ["height_of_all", "lr"]) == ""
+    assert did_you_mean("epoch", ["lr", "epochs"]) == "; did you mean 'epochs'?"
+    assert closest("epoch", ["lr", "epochs"]) == "epochs"
+    assert closest("epoch", ["epochs"], cutoff=0.99) is None
 
 
 @settings(max_examples=100, deadline=None)

@@ -13,6 +13,7 @@ import pyarrow.csv
 import pyarrow.ipc
 import pyarrow.parquet
 
+from tune_jobs.text import did_you_mean
 from tune_jobs.trainers.data.raw import RawData, as_column, as_numbers
 from tune_jobs.trainers.data.settings import DataSettings
 from tune_jobs.trainers.data.tables import (
@@ -25,7 +26,6 @@ from tune_jobs.trainers.data.tables import (
     target_column,
 )
 from tune_jobs.trainers.errors import DataError
-from tune_jobs.trainers.references import did_you_mean
 
 SUFFIXES = (".parquet", ".csv", ".arrow", ".npz")
 

@@ -10,12 +10,13 @@ from typing import Any, get_args
 import numpy as np
 import pyarrow as pa
 
+from tune_jobs.text import did_you_mean
 from tune_jobs.trainers.data.files import SUFFIXES, read_file
 from tune_jobs.trainers.data.raw import Array, Column, RawData, as_column, as_numbers
 from tune_jobs.trainers.data.settings import BuiltInSource, DataSettings
 from tune_jobs.trainers.data.tables import check_names, feature_columns, is_index
 from tune_jobs.trainers.errors import DataError
-from tune_jobs.trainers.references import did_you_mean, load_reference
+from tune_jobs.trainers.references import load_reference
 from tune_jobs.trainers.settings import REFERENCE
 
 LARGEST_SIGMA = 1e30

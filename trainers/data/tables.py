@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tune_jobs.text import did_you_mean
 from tune_jobs.trainers.data.raw import Array, Column, TextColumn
 from tune_jobs.trainers.errors import DataError
-from tune_jobs.trainers.references import did_you_mean
 
 Kind = Literal["number", "text", "time", "null", "other"]
 

@@ -10,6 +10,7 @@ from typing import Any, cast, get_args
 
 from pydantic import ValidationError
 
+from tune_jobs.text import did_you_mean
 from tune_jobs.trainers.data.files import SUFFIXES, is_file
 from tune_jobs.trainers.data.settings import BuiltInSource, DataSettings
 from tune_jobs.trainers.facts import Configuration, KindFacts, Metric, Problems, Searched
@@ -23,7 +24,6 @@ from tune_jobs.trainers.pytorch.settings import (
     ScheduleSettings,
     TrainingSettings,
 )
-from tune_jobs.trainers.references import did_you_mean
 from tune_jobs.trainers.settings import BuiltInLoss, EarlyStoppingSettings, ScoreSettings, Settings
 
 BEST_VALUES = {"mse": 0.0, "mae": 0.0, "rmse": 0.0, "param_error": 0.0, "accuracy": 1.0, "f1": 1.0, "r2": 1.0}

@@ -2,8 +2,8 @@
 
 from collections import Counter
 
+from tune_jobs.text import did_you_mean
 from tune_jobs.trainers.pytorch.settings import BuiltInMetric, TrainingSettings
-from tune_jobs.trainers.references import did_you_mean
 from tune_jobs.trainers.settings import BuiltInLoss, ScoreSettings
 
 RESULT_COLUMNS = ("epoch", "train_loss", "val_loss", "lr", "seconds")

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
+from tune_jobs.text import did_you_mean
 from tune_jobs.trainers.errors import ModelError
 from tune_jobs.trainers.pytorch.settings import BuiltInModel
-from tune_jobs.trainers.references import did_you_mean
 from tune_jobs.trainers.settings import Count, Settings
 
 Activation = Literal["relu", "tanh", "gelu", "sigmoid"]

@@ -5,6 +5,7 @@ everything that can be checked without them.
 """
 
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
 from io import TextIOWrapper
@@ -13,11 +14,10 @@ from rich.console import Console
 
 from tune_jobs.cli.commands import cluster, jobs, runs, sweeps, tuning
 from tune_jobs.cli.parser import Command, CommandParser, Commands, refuse_leftovers
-from tune_jobs.errors import TuneJobsError
+from tune_jobs.errors import EXIT_CODES, ExpectedError, Fault, exit_code_for
+from tune_jobs.files import is_of_machine
 from tune_jobs.remote.working_copy import address_text
-from tune_jobs.search_spaces import SearchSpaceError
 from tune_jobs.text import readable
-from tune_jobs.trainers.errors import CheckpointError, Diverged, TrainerError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,17 +31,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         refuse_leftovers(options.parser, rest, overrides=options.overrides)
         command(options, rest, console)
-    except TuneJobsError as error:
-        return _complain(str(error), error.exit_code)
-    except (TrainerError, SearchSpaceError) as error:
-        return _complain(str(error), 1 if isinstance(error, Diverged | CheckpointError) else 2)
+    except ExpectedError as error:
+        return _complain(str(error), exit_code_for(error), debug=options.debug)
     except KeyboardInterrupt:
-        return _complain("interrupted", 130)
+        return _complain("interrupted", 130, debug=options.debug)
     except BrokenPipeError:
         sys.stderr.close()
         return 0
     except OSError as error:
-        return _complain(str(error), 1)
+        if not is_of_machine(error):
+            raise
+        return _complain(f"{error}; `--debug` shows where", EXIT_CODES[Fault.MACHINE], debug=options.debug)
     return 0
 
 
@@ -58,6 +58,9 @@ def make_parser() -> CommandParser:
     return parser
 
 
-def _complain(message: str, exit_code: int) -> int:
+def _complain(message: str, exit_code: int, *, debug: bool) -> int:
+    """Print the message of the error that is being handled, after its traceback if `debug`; return the exit code."""
+    if debug:
+        traceback.print_exc()
     print(f"tune-jobs: {readable(address_text(message))}", file=sys.stderr)  # noqa: T201 (the error stream of a command)
     return exit_code

@@ -6,7 +6,6 @@ job's own settings check, so all problems come in one list.
 
 import argparse
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from rich.console import Console
@@ -14,6 +13,7 @@ from rich.console import Console
 from tune_jobs.errors import JobError
 from tune_jobs.job.job import Job
 from tune_jobs.search_spaces import Problem
+from tune_jobs.text import closest
 from tune_jobs.trainers.kinds import known_sections
 
 Command = Callable[[argparse.Namespace, list[str], Console], None]
@@ -68,6 +68,9 @@ class Commands:
         added = self._parsers.add_parser(name, help=text, description=text)
         for argument, explanation in positional:
             added.add_argument(argument.lower(), metavar=argument, help=explanation)
+        added.add_argument(
+            "--debug", action="store_true", help="show the traceback of an error, for a report of it"
+        )
         added.set_defaults(command=command, parser=added, overrides=overrides)
         return added
 
@@ -83,14 +86,14 @@ def refuse_leftovers(parser: CommandParser, rest: Sequence[str], *, overrides: b
     options = [name for name in parser.options if name != "help"]
     names = [argument.partition("=")[0] for argument in rest if argument.startswith("-")]
     close = {
-        name: get_close_matches(name.lstrip("-"), [*Job.model_fields, *known_sections(), *options], n=1)
+        name: closest(name.lstrip("-"), [*Job.model_fields, *known_sections(), *options])
         for name in names
         if "." not in name
     }
     problems = [
-        Problem(name, f"no option of `{parser.prog}`; did you mean --{found[0]}?")
+        Problem(name, f"no option of `{parser.prog}`; did you mean --{found}?")
         for name, found in close.items()
-        if found and found[0] in options
+        if found in options
     ]
     if rest and not overrides and not problems:
         problems = [Problem(rest[0], f"not understood; see `{parser.prog} --help`")]

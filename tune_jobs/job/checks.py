@@ -17,11 +17,12 @@ from tune_jobs.job.settings import ResourceSettings, SchedulerSettings, SearchSe
 from tune_jobs.job.user_code import hidden_by_reserved_name, importable_from
 from tune_jobs.location import Location, is_uri
 from tune_jobs.search_spaces import Choice, Problem, SearchSpace
+from tune_jobs.text import did_you_mean
 from tune_jobs.trainers.facts import KindFacts, Searched
 from tune_jobs.trainers.facts import Problems as Pairs
 from tune_jobs.trainers.kinds import known_sections
 from tune_jobs.trainers.messages import not_plain, problems_of, settings_class, unknown_key
-from tune_jobs.trainers.references import check_reference, did_you_mean
+from tune_jobs.trainers.references import check_reference
 from tune_jobs.trainers.settings import ScoreSettings
 
 _STRICT = ConfigDict(strict=True)

@@ -3,13 +3,12 @@
 import hashlib
 import json
 from collections.abc import Iterable
-from difflib import get_close_matches
-from functools import partial
 from typing import Any
 
 from tune_jobs.errors import JobError
 from tune_jobs.job.job import Job
 from tune_jobs.search_spaces import Problem
+from tune_jobs.text import did_you_mean
 from tune_jobs.trainers.kinds import known_kinds
 
 CHANGEABLE = ("search.trials", "limits", "tracking", "resources.max_concurrent")
@@ -39,11 +38,10 @@ def check_changeable(overrides: Iterable[tuple[str, Any]], run: str) -> None:
         JobError: Some keys cannot change, or do not exist.
     """
     changeable = (*CHANGEABLE, *(key for kind in known_kinds() for key in kind.load().changeable))
-    valid = f"not a key that can change in a run that has begun; valid: {', '.join(changeable)}"
-    close = partial(get_close_matches, n=1, cutoff=0.8)
+    valid = f"no key that can change in a run that has begun; those are {', '.join(changeable)}"
     known = [key for section in changeable for key in _keys_of(section)]
     problems = [
-        Problem(name, valid + "".join(f"; did you mean {key!r}?" for key in close(name, known)))
+        Problem(name, valid + did_you_mean(name, known, cutoff=0.8))
         for name, _ in overrides
         if name not in changeable and not any(name == key or name.startswith(f"{key}.") for key in known)
     ]

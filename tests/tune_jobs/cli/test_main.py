@@ -1,5 +1,6 @@
 """The command line as a whole: wrong calls, help, and what its messages may hold."""
 
+import errno
 import os
 import re
 import subprocess
@@ -11,7 +12,9 @@ import pytest
 
 from tests.processes import PATIENCE
 from tests.tune_jobs.cli.conftest import Call
+from tune_jobs import Job
 from tune_jobs.record.folder import RunFolder
+from tune_jobs.trainers.errors import DataError
 
 MakeRun = Callable[..., RunFolder]
 
@@ -67,4 +70,45 @@ def test_an_error_of_the_system_is_one_line_and_1(call: Call, make_run: MakeRun)
     folder = make_run([{"losses": [0.5]}])
     folder.journal.unlink()
     folder.journal.symlink_to("/proc/self/mem")
-    assert call("show", folder.path) == (1, [], "tune-jobs: [Errno 5] Input/output error\n")
+    assert call("show", folder.path) == (
+        1,
+        [],
+        "tune-jobs: [Errno 5] Input/output error; `--debug` shows where\n",
+    )
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None]:
+    """Makes every job file end in an error."""
+
+    def fail(error: BaseException) -> None:
+        def from_file(*_: object) -> Job:
+            raise error
+
+        monkeypatch.setattr(Job, "from_file", from_file)
+
+    return fail
+
+
+def test_a_mistake_in_the_program_is_no_single_line(
+    call: Call, failing: Callable[[BaseException], None]
+) -> None:
+    failing(OSError(errno.EBADF, "Bad file descriptor"))
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        call("validate", "job.yaml")
+
+
+@pytest.mark.parametrize(
+    "error", [DataError("no rows"), OSError(errno.EACCES, "no rows", "runs"), KeyboardInterrupt()]
+)
+def test_a_traceback_is_printed_only_if_it_is_asked_for(
+    call: Call, failing: Callable[[BaseException], None], error: BaseException
+) -> None:
+    failing(error)
+    code, output, errors = call("validate", "job.yaml")
+    assert "Traceback" not in errors
+    assert errors.startswith("tune-jobs: ")
+    code_then, output_then, errors_then = call("validate", "job.yaml", "--debug")
+    assert (code_then, output_then) == (code, output)
+    assert errors_then.startswith("Traceback")
+    assert errors_then.endswith(errors)
