@@ -38,7 +38,7 @@ def check_changeable(overrides: Iterable[tuple[str, Any]], run: str) -> None:
         JobError: Some keys cannot change, or do not exist.
     """
     changeable = (*CHANGEABLE, *(key for kind in known_kinds() for key in kind.load().changeable))
-    valid = f"no key that can change in a run that has begun; those are {', '.join(changeable)}"
+    valid = f"not a key that can change in a run that has begun; valid: {', '.join(changeable)}"
     known = [key for section in changeable for key in _keys_of(section)]
     problems = [
         Problem(name, valid + did_you_mean(name, known, cutoff=0.8))
