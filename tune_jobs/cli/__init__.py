@@ -1,1 +1,1 @@
-"""The command line and its views."""
+"""The command line: commands, and the views of a run in progress."""

@@ -23,7 +23,9 @@ from tune_jobs.text import readable
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code (0 done, 1 failed, 2 wrong input, 3 holdout opened, 130 interrupted)."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a letter that the output's encoding lacks is spelled out
+        if isinstance(
+            stream, TextIOWrapper
+        ):  # a letter that the output's encoding lacks is written as an escape
             stream.reconfigure(errors="backslashreplace")
     options, rest = make_parser().parse_known_args(arguments)
     console = Console(highlight=False, soft_wrap=True, emoji=False)

@@ -20,19 +20,19 @@ COLOURS = {
     Status.INTERRUPTED: "magenta",
 }
 LABEL = 8
-"""Columns in front of the facts."""
+"""Columns of the label in front of each line."""
 BAR = 40
 CURVE = 30
 FAILURES = 3
-"""Reasons that are shown."""
+"""Reasons of failures that are shown at most."""
 CONFIGURATION = 3
-"""Lines of a configuration that are shown."""
+"""Lines of a configuration that are shown at most."""
 
 
 class Panel:
     """Draws the progress of a run as it is at that moment.
 
-    A line is never longer than the terminal is wide: what does not fit is cut, or goes on in a further line.
+    A line is never longer than the terminal is wide: what does not fit is cut, or continues on the next line.
     """
 
     def __init__(self, progress: RunProgress) -> None:
@@ -162,14 +162,14 @@ class _Lines:
             yield text
 
     def _cut(self, text: str) -> Text:
-        """`text` in one line, with dots where it is too long."""
+        """Return `text` as one line, cut and with dots at the end if it is too long."""
         if cell_len(text) <= self._room:
             return Text(text)
         dots = "…" if self._unicode else "..."
         return Text(chop_cells(text, self._room - len(dots))[0] + dots)
 
     def _folded(self, text: str, most: int) -> Iterator[Text]:
-        """`text` in at most `most` lines, broken at blanks where there are any."""
+        """Break `text` into at most `most` lines, at blanks if it has any."""
         lines = list(Text(text).wrap(_WIDE, self._room)) if text else []
         for number, line in enumerate(lines):
             if number == most - 1 and len(lines) > most:
@@ -180,11 +180,11 @@ class _Lines:
 
 
 _WIDE = Console(width=1000, color_system=None)
-"""For folding, which asks for a console and takes nothing of it but its tab size."""
+"""For folding text: rich asks for a console, and reads only its tab size."""
 
 
 def shows_blocks(encoding: str) -> bool:
-    """Can text in `encoding` draw curves of blocks?"""
+    """Whether text in `encoding` can hold the blocks that curves are drawn with."""
     try:
         (BLOCKS + "…━─").encode(encoding)
     except (UnicodeEncodeError, LookupError):
@@ -193,7 +193,7 @@ def shows_blocks(encoding: str) -> bool:
 
 
 def _joined(parts: Sequence[Text], room: int) -> Iterator[Text]:
-    """`parts` side by side, in as many lines as they need."""
+    """Join `parts` side by side, in as many lines as they need."""
     line = Text()
     for part in parts:
         if line and line.cell_len + 3 + part.cell_len > room:
@@ -204,7 +204,7 @@ def _joined(parts: Sequence[Text], room: int) -> Iterator[Text]:
 
 
 def _table(rows: dict[str, list[int]], room: int) -> Iterator[Text]:
-    """Rows of numbers below each other; columns that do not fit are left out, those in the middle first."""
+    """Align rows of numbers. Columns that do not fit are left out, those in the middle first."""
     if not rows:
         return
     names, columns = list(rows), list(zip(*rows.values(), strict=True))

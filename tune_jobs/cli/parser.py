@@ -81,7 +81,7 @@ def refuse_leftovers(parser: CommandParser, rest: Sequence[str], *, overrides: b
     It is a misspelt option if it is closer to an option of the command than to a key of a job.
 
     Raises:
-        JobError: something is; the message names the options that were meant.
+        JobError: Something is refused; the message names the options that were meant.
     """
     options = [name for name in parser.options if name != "help"]
     names = [argument.partition("=")[0] for argument in rest if argument.startswith("-")]

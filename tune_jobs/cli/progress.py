@@ -32,7 +32,7 @@ STATES = (
     Status.FAILED,
     Status.INTERRUPTED,
 )
-"""States as they are counted, in this order; trials that have no worker yet are not counted."""
+"""The states that are counted, in this order. Trials that wait for their first worker are not counted."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class Best:
 
 @dataclass(frozen=True)
 class Failure:
-    """Failed trials of one reason."""
+    """The trials that failed for one reason."""
 
     count: int
     example: str
-    """Id of the first."""
+    """Id of the first of them."""
     reason: str
 
 
@@ -61,21 +61,21 @@ class RungProgress:
     reached: int
     advanced: int
     ended: int
-    """Trials of which it was the last epoch."""
+    """Trials that ended at this epoch."""
 
 
 class RunProgress:
     """The progress of a run. One thread may apply events while another one reads.
 
-    Elapsed time, speed and time left are those of one driver: they begin with the run, and anew where it is
-    resumed. They follow from the times of the events, so that they are the same for whoever joins later.
+    Elapsed time, speed and time left are those of one driver: they start with the run, and again when it is
+    resumed. They follow from the times of the events, so a view that joins later shows the same.
 
     Args:
-        job: of the run.
-        events: of the run so far.
-        asked_at: when the run, or that it goes on, was asked for, in seconds since the epoch; None where that
-            was the first event, or the last `RunResumed`.
-        clock: gives the time.
+        job: Job of the run.
+        events: Events of the run so far.
+        asked_at: When the user asked for the run or for its resumption, in seconds since the epoch; None takes the
+            time of the first event, or of the last `RunResumed`.
+        clock: Returns the time.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class RunProgress:
     ) -> None:
         self.asked = job.trials
         self.note = ""
-        """What is to be said of the run beside its events."""
+        """A notice about the run that no event holds."""
         self._job = job
         self._clock = clock or time.time
         self._lock = threading.RLock()
@@ -104,11 +104,11 @@ class RunProgress:
 
     @property
     def lock(self) -> threading.RLock:
-        """Held while an event is taken into account."""
+        """The lock that is held while an event is applied."""
         return self._lock
 
     def _begin(self, begun: float | None) -> None:
-        """What comes from here on counts for speed and time left."""
+        """Count speed and time left from here."""
         self._begun: float | None = begun
         self._last: float = begun or 0.0
         self._first_report: float | None = None
@@ -116,7 +116,7 @@ class RunProgress:
         self._passed_before = self.passed
 
     def apply(self, event: Event) -> None:
-        """Takes one event into account."""
+        """Apply one event."""
         with self._lock:
             self._events.append(event)
             if isinstance(event, RunResumed):
@@ -134,14 +134,14 @@ class RunProgress:
                 self._first_report = event.time - seconds
 
     def _fold(self, events: Iterable[Event]) -> None:
-        """All that is kept up, from `events` that are in force."""
+        """Compute everything from `events`, which are in force."""
         self.record = RunRecord(self._job.selection)
         self.epochs = 0
-        """That were reported; those that were done again count once."""
+        """Epochs that were reported; a repeated epoch counts once."""
         self.workers_lost = 0
         self.last_loss: WorkerLost | None = None
         self.unplaced: dict[str, str] = {}
-        """Trials that no machine has room for, and why."""
+        """Trials that no machine has room for, with the reason."""
         job = self._job
         self._tables = make_tables(job.scheduler, job.max_epochs, job.selection)
         self._rung_epochs = () if job.scheduler.pauses_trials else job.rungs
@@ -179,7 +179,7 @@ class RunProgress:
             self.unplaced.pop(trial_id, None)
 
     def _compare(self, trial: TrialRecord) -> None:
-        if self._best is not None and self._best.trial is trial:  # epochs that were done again may be worse
+        if self._best is not None and self._best.trial is trial:  # a repeated epoch may be worse
             self._best = None
             candidates: Iterable[TrialRecord] = self.record.trials.values()
         else:
@@ -199,12 +199,12 @@ class RunProgress:
         return self.record.score.cost(best.score), trial.number
 
     def count(self, status: Status) -> int:
-        """Trials in that state."""
+        """Return the number of trials in that state."""
         return self._counts[status]
 
     @property
     def ended(self) -> int:
-        """Trials that have ended, and not only with the run."""
+        """The number of trials that have ended, without those that were cut off with the run."""
         return sum(
             count
             for status, count in self._counts.items()
@@ -213,17 +213,17 @@ class RunProgress:
 
     @property
     def passed(self) -> int:
-        """Trials that have ended or wait: few of those that wait go on, so that most of their work is done."""
+        """The number of trials that ended or are paused. Few paused trials continue, so most of their work is done."""
         return self.ended + self.count(Status.WAITING)
 
     @property
     def best(self) -> Best | None:
-        """The best trial so far, whether it may win or not; None before the first score."""
+        """The best trial so far, even if it cannot win; None before the first score."""
         return self._best
 
     @property
     def curve(self) -> list[float]:
-        """Values of the selection metric of the best trial, by epoch."""
+        """The selection metric of the best trial, epoch by epoch."""
         if self._best is None:
             return []
         epochs = self._best.trial.epochs
@@ -231,12 +231,12 @@ class RunProgress:
 
     @property
     def rungs(self) -> Sequence[RungSummary]:
-        """The rungs at which trials wait; none under another scheduler."""
+        """The rungs at which trials pause; empty if the scheduler pauses none."""
         return self._tables.summary()
 
     @property
     def rung_progress(self) -> Sequence[RungProgress]:
-        """The rungs of a scheduler under which no trial waits."""
+        """The rungs of a scheduler that pauses no trial; empty for others."""
         return [self._rung_progress(epoch) for epoch in self._rung_epochs]
 
     def _rung_progress(self, epoch: int) -> RungProgress:
@@ -250,7 +250,7 @@ class RunProgress:
 
     @property
     def failures(self) -> Sequence[Failure]:
-        """Failed trials by reason, the commonest first."""
+        """The failed trials by reason, the commonest reason first."""
         if self._failures is None:
             groups = failures(self.record.with_status(Status.FAILED))
             self._failures = [Failure(len(group), group[0].trial_id, reason) for reason, group in groups]
@@ -258,26 +258,26 @@ class RunProgress:
 
     @property
     def seconds(self) -> float:
-        """Since the run was asked for, up to now or to its end."""
+        """Seconds since the user asked for the run, up to now or to its end."""
         end = self.record.ended.time if self.record.ended else self._clock()
         return 0.0 if self._begun is None else max(end, self._last) - self._begun
 
     @property
     def seconds_of_training(self) -> float | None:
-        """Since the first trial began; None before it has reported."""
+        """Seconds since the first trial began; None before its first report."""
         if self._begun is None or self._first_report is None:
             return None
         return max(self.seconds - (self._first_report - self._begun), 1e-9)
 
     @property
     def epochs_per_second(self) -> float:
-        """Since the first trial began."""
+        """The speed since the first trial began."""
         seconds = self.seconds_of_training
         return 0.0 if seconds is None else (self.epochs - self._epochs_before) / seconds
 
     @property
     def seconds_left(self) -> float | None:
-        """As long as the trials so far suggest; None before the first has passed, and after the run."""
+        """Seconds left at the speed so far; None before the first trial has passed, and after the run."""
         seconds, passed = self.seconds_of_training, self.passed - self._passed_before
         if seconds is None or passed <= 0 or self.record.ended is not None:
             return None
@@ -298,16 +298,16 @@ class RunProgress:
             return "; ".join(parts)
 
     def counts(self) -> list[tuple[Status, str, int]]:
-        """States that trials are in, with their names and how many."""
+        """Return the states that trials are in, each with its name and the number of trials."""
         return [(status, status.text, self.count(status)) for status in STATES if self.count(status)]
 
     def speed_text(self) -> str:
-        """`214 epochs/s`, `0.37 epochs/s`."""
+        """Return the speed, such as `214 epochs/s` or `0.37 epochs/s`."""
         speed = self.epochs_per_second
         return f"{speed:.0f} epochs/s" if speed >= 10 else f"{speed:.2g} epochs/s"
 
     def best_text(self) -> str | None:
-        """`val_loss 0.0712 (trial 0007, epoch 9)`; None before the first score."""
+        """Return the best score, such as `val_loss 0.0712 (trial 0007, epoch 9)`; None before the first score."""
         if self._best is None:
             return None
         trial, best = self._best.trial, self._best.epoch

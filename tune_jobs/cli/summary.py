@@ -23,7 +23,7 @@ def print_tuned(tune: Callable[[], Path], console: Console) -> None:
     except UnfinishedRun as error:
         try:
             print_run(error.path, console, TRIALS_AT_THE_END)
-        except TuneJobsError:  # such as no selection, where the disk is full: why the run ended comes first
+        except TuneJobsError:  # such as no selection on a full disk; why the run ended matters more
             console.print(f"run: {address_text(str(error.path))}", markup=False)
         raise
     print_run(path, console, TRIALS_AT_THE_END)

@@ -1,4 +1,4 @@
-"""The tables and lines that commands print of runs, trials and plans."""
+"""Make the tables and lines that commands print of runs, trials and plans."""
 
 import math
 import shlex
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 
 def trials_display(record: RunRecord, most: int | None = None) -> Table:
-    """The trials of a run as a table, best first: those that may win, then the others, without a score last.
+    """Make the table of a run's trials, best first: those that may win, then the others, those without a score last.
 
-    `epoch` is the best epoch, of how many.
+    The column `epoch` has the best epoch, and how many there are.
     """
     ranked = [candidate.trial for candidate in rank(record)]
 
@@ -50,7 +50,7 @@ def trials_display(record: RunRecord, most: int | None = None) -> Table:
 
 
 def _add_row(table: Table, *cells: str) -> None:
-    """Text as it is: in a plain `str` rich would take `[red]` for a colour."""
+    """Add a row of literal text: in a plain `str`, rich would take `[red]` for a colour."""
     table.add_row(*map(Text, cells))
 
 
@@ -65,7 +65,7 @@ def _cells(trial: TrialRecord, record: RunRecord) -> Sequence[str]:
 
 
 def trial_display(opened: Run, trial_id: str) -> list[str | Table]:
-    """One trial in full: how it ended, its epochs, and the command that trains it again without Ray."""
+    """Describe one trial in full: how it ended, its epochs, and the command that trains it again without Ray."""
     trial = opened.record.trials[trial_id]
     rows = [numbers(trial.epochs[epoch]) for epoch in sorted(trial.epochs)]
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -94,7 +94,7 @@ def trial_display(opened: Run, trial_id: str) -> list[str | Table]:
 
 
 def failures_display(record: RunRecord) -> list[str]:
-    """One line for each different reason, the commonest first: how often, and an example."""
+    """Return a line for each reason of failures, the commonest first: how often, and an example."""
     return [
         f"{len(trials)} failed (such as trial {trials[0].trial_id}): {reason}"
         for reason, trials in failures(record.trials.values())
@@ -102,7 +102,7 @@ def failures_display(record: RunRecord) -> list[str]:
 
 
 def outcome_lines(opened: Run) -> list[str]:
-    """How a run ended, who won, and whether the holdout was opened."""
+    """Return the lines that say how a run ended, who won, and whether the holdout was opened."""
     record = opened.record
     cut_off = len(record.with_status(Status.INTERRUPTED))
     ended = sum(trial.status.ended for trial in record.trials.values()) - cut_off
@@ -135,7 +135,7 @@ def outcome_lines(opened: Run) -> list[str]:
 
 
 def ending_text(opened: Run) -> str:
-    """How the run ended, and what goes on with it where it did not come to its end."""
+    """Say how the run ended, and how to continue it if it was cut off."""
     if opened.ending is None and opened.in_progress:
         return "in progress"
     text = "its process was killed" if opened.ending is None else opened.ending.sentence
@@ -145,7 +145,7 @@ def ending_text(opened: Run) -> str:
 
 
 def plan_lines(job: "Job", prepared: "PreparedData") -> list[str]:
-    """What a run of `job` would do, for `tune-jobs validate`."""
+    """Return the lines of `tune-jobs validate`: what a run of `job` would do."""
     info, report = prepared.info, prepared.report
     rows = ", ".join(f"{count} {part}" for part, count in report.rows.items())
     what = f"{len(info.classes)} classes" if info.classes else f"{info.outputs} target(s)"

@@ -1,4 +1,4 @@
-"""What a person sees of a run in progress: a live view in a terminal, plain lines elsewhere."""
+"""Show a run in progress: a live view in a terminal, plain lines elsewhere."""
 
 import time
 from types import TracebackType
@@ -23,15 +23,15 @@ from tune_jobs.record.events import (
 from tune_jobs.text import one_line
 
 SECONDS_BETWEEN_LINES = 5.0
-"""Plain output says how the run stands at most this often."""
+"""Seconds between two lines of progress in plain output, at least."""
 
 SECONDS_WITHOUT_A_LINE = 60.0
-"""So long plain output waits for the end of a trial, before epochs are enough for a line."""
+"""Seconds without a line after which plain output prints one although no trial has ended."""
 
 DRAWS_PER_SECOND = 4
 
 KINDS_OF_FAILURE = 10
-"""Plain output tells of the first failure of each kind, as long as there are no more kinds than these."""
+"""Reasons of failures up to which plain output prints the first failure of each."""
 
 
 class View(Protocol):
@@ -46,11 +46,11 @@ class View(Protocol):
 
 
 class LiveView:
-    """A few lines at the foot of a terminal that are kept up to date.
+    """A few lines at the foot of a terminal, kept up to date.
 
     Args:
         progress: Of the run; the view applies the events to it.
-        console: a terminal.
+        console: The terminal.
     """
 
     def __init__(self, progress: RunProgress, console: Console) -> None:
@@ -68,7 +68,7 @@ class LiveView:
             self._live.console.print(f"notice: {notice}", style="yellow", markup=False, soft_wrap=True)
 
     def notice(self, text: str) -> None:
-        """Says something beside the events, until it says something else; empty for nothing."""
+        """Show a notice that no event holds, until the next one; an empty text removes it."""
         self._progress.note = text
 
     def __enter__(self) -> Self:
@@ -82,12 +82,12 @@ class LiveView:
 
 
 class PlainView:
-    """A line now and then, for files and logs.
+    """A line from time to time, for files and logs.
 
     Args:
         progress: Of the run; the view applies the events to it.
-        console: where the lines go.
-        beginning: the first line.
+        console: Where the lines are printed.
+        beginning: The first line.
     """
 
     def __init__(self, progress: RunProgress, console: Console, beginning: str) -> None:
@@ -112,7 +112,7 @@ class PlainView:
             self._print(f"trial {event.trial_id} failed: {one_line(event.reason)}")
 
     def notice(self, text: str) -> None:
-        """Says something beside the events, once; empty for nothing."""
+        """Print a notice that no event holds, once; an empty text prints nothing."""
         if text and text != self._progress.note:
             self._print(f"notice: {text}")
         self._progress.note = text
@@ -138,7 +138,7 @@ def _notices(event: Event) -> tuple[str, ...]:
 
 
 def make_view(progress: RunProgress, console: Console, beginning: str) -> View:
-    """The view that suits where `console` writes to; `beginning` is the first line where it is no terminal."""
+    """Return the view that suits `console`; `beginning` is the first line if it is no terminal."""
     if console.is_terminal and not console.is_dumb_terminal:
         return LiveView(progress, console)
     return PlainView(progress, console, beginning)

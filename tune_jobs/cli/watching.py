@@ -1,6 +1,6 @@
-"""Following a run from another process, maybe on another machine: its journal is read as it grows.
+"""Watch a run from another process, maybe on another machine, by reading its journal as it grows.
 
-Only the run folder is shared. Nothing is written into it, so that whoever watches cannot disturb the run.
+The two processes share only the run folder. The watcher writes nothing into it, so it cannot disturb the run.
 """
 
 import socket
@@ -25,27 +25,27 @@ from tune_jobs.text import duration_text
 
 SECONDS_BETWEEN_READS = 0.5
 SECONDS_TO_SETTLE = 3.0
-"""What looks final (a process that is gone, a damaged line) must look so for this long: it may be half done."""
+"""Seconds for which a dead process or a damaged line must stay so before it is believed: a write may be under way."""
 SECONDS_OF_SILENCE = 60.0
-"""After this long without an event the watcher says so, where it cannot tell whether the run's process lives."""
+"""Seconds without an event after which the watcher says so, if it cannot tell whether the run's process lives."""
 
 
 class Watched(Enum):
-    """How a watching ended."""
+    """How watching a run ended."""
 
     ENDED = auto()
     """The run has ended, and its results are written."""
     KILLED = auto()
-    """Its process is gone, and has not concluded it."""
+    """The run's process died before it concluded the run."""
     LEFT = auto()
-    """The watcher was interrupted; the run goes on."""
+    """The watcher was interrupted; the run continues."""
 
 
 class JournalFollower:
     """Reads a journal that another process appends to, from the last whole line on.
 
     Args:
-        path: of the journal's file.
+        path: The journal's file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,15 +53,15 @@ class JournalFollower:
         self._offset = 0
 
     def read(self) -> list[Event] | None:
-        """Events that are new since the last call; None where the file was cut, so that all must be read anew.
+        """Return the events since the last call; None if the file became shorter and must be read from its start.
 
-        The line at the end waits until it is whole and sound: its writer may be at it, or have died there.
+        The last line is left until it is whole and sound: its writer may not have finished it, or have died.
 
         Raises:
-            LaterVersion: a later version of tune-jobs wrote a line.
-            DamagedRun: a line with others behind it is damaged; a further call looks at it again.
+            LaterVersion: A later version of tune-jobs wrote a line.
+            DamagedRun: A line that others follow is damaged; the next call reads it again.
         """
-        with self._path.open("rb") as file:  # anew each time: NFS shows new content to who opens the file
+        with self._path.open("rb") as file:  # NFS shows new content to a file opened after it
             if file.seek(0, 2) < self._offset:
                 return None
             file.seek(self._offset)
@@ -73,7 +73,7 @@ class JournalFollower:
                 refuse_later_version(self._path)
             if not isinstance(event, Event):
                 if events or (number == len(lines) and not rest):
-                    break  # those in front of it are told first
+                    break  # the events in front of it come first
                 raise DamagedRun(f"{self._path}: a line is damaged")
             events.append(event)
             self._offset += len(line) + 1
@@ -81,10 +81,10 @@ class JournalFollower:
 
 
 class Watching:
-    """What is known of a run that is watched; `poll` is called now and then.
+    """What the watcher knows of a run; call `poll` from time to time.
 
     Args:
-        folder: of the run.
+        folder: Folder of the run.
     """
 
     def __init__(self, folder: RunFolder) -> None:
@@ -93,18 +93,18 @@ class Watching:
         self._trouble: float | None = None
         self._heard = 0.0
         self._worked = 0.0
-        """When the run's process was last known to be at work."""
+        """Unix time at which the run's process was last seen at work."""
         self.events: list[Event] = []
-        """All that were read."""
+        """All events that were read."""
 
     def poll(self) -> list[Event]:
-        """Events that are new.
+        """Return the new events.
 
         Raises:
-            LaterVersion: a later version of tune-jobs writes to the journal.
-            DamagedRun: the journal is damaged, and stays so.
-            OSError: it cannot be read, and this stays so.
-            Restarted: it was cut, so that what was read is void.
+            LaterVersion: A later version of tune-jobs writes to the journal.
+            DamagedRun: The journal is damaged, and stays so.
+            OSError: The journal cannot be read, and this stays so.
+            Restarted: The journal became shorter; what was read before no longer holds.
         """
         now = time.time()
         try:
@@ -114,7 +114,7 @@ class Watching:
             if now - self._trouble < SECONDS_TO_SETTLE:
                 return []
             if isinstance(error, DamagedRun):
-                read_journal(self._folder.journal)  # says which line it is, and what helps
+                read_journal(self._folder.journal)  # raises with the number of the line and with advice
             raise
         self._trouble = None
         if new is None:
@@ -129,24 +129,24 @@ class Watching:
 
     @property
     def silence(self) -> float:
-        """Seconds since the last event, by this machine's clock for those that came since the watching began."""
+        """Seconds since the last event. For events since the watching began, this machine's clock counts."""
         return time.time() - self._heard
 
     def verdict(self) -> Watched | None:
-        """How it ended; None as long as the run goes on, or may, or its journal cannot be read on."""
+        """Return how the run ended; None while it continues, may continue, or its journal cannot be read."""
         if self._trouble is not None:
             return None
         if concluded(self.events):
-            # Elsewhere the lock may not be seen, and the last files come after the last event.
+            # Another machine may not see the lock, and the last files follow the last event.
             settled = self._certain or self.silence > SECONDS_TO_SETTLE
             return Watched.ENDED if settled and not self._is_at_work() else None
         if not self._certain or self.silence <= SECONDS_TO_SETTLE or self._is_at_work():
             return None
-        # Its last events may be on their way: from an object store they come after the lease has gone.
+        # Its last events may be on their way: an object store shows them after the lease has ended.
         return Watched.KILLED if time.time() - self._worked > SECONDS_TO_SETTLE else None
 
     def notice(self) -> str:
-        """That nothing was heard for long, where nobody can tell why; else empty."""
+        """Say that no event came for long, if the reason is unknown; empty otherwise."""
         if self._certain or self.silence < SECONDS_OF_SILENCE or self._is_at_work():
             return ""
         minutes = duration_text(60 * (self.silence // 60))
@@ -157,7 +157,7 @@ class Watching:
 
     @property
     def here(self) -> bool:
-        """Whether the run's process is, or was, one of this machine, so that its lock can be trusted."""
+        """Whether the run's process is, or was, on this machine: then its lock can be trusted."""
         return driver(self.events).rpartition(":")[0] == socket.gethostname()
 
     def _is_at_work(self) -> bool:
@@ -168,22 +168,22 @@ class Watching:
 
     @property
     def _certain(self) -> bool:
-        """Whether it can be told from here that the run's process is gone."""
+        """Whether this machine can tell that the run's process is gone."""
         return self.here or location_of(self._folder.path) is not None
 
 
 class Restarted(Exception):
-    """The journal was cut, by `tune-jobs repair --cut` or since it was put back from a copy."""
+    """The journal became shorter: `tune-jobs repair --cut` cut it, or it was restored from a copy."""
 
 
 def driver(events: Iterable[Event]) -> str:
-    """The process that writes the journal, as `host:pid`."""
+    """Return the process that writes the journal, as `host:pid`."""
     drivers = [event.driver for event in events if isinstance(event, RunStarted | RunResumed)]
     return drivers[-1] if drivers else ""
 
 
 def concluded(events: Sequence[Event]) -> bool:
-    """Has the run ended, and was its winner selected?"""
+    """Whether the run has ended and its winner is selected."""
     last = in_force(events)
     return any(isinstance(event, RunEnded) for event in last) and any(
         isinstance(event, WinnerSelected) for event in last
@@ -191,15 +191,15 @@ def concluded(events: Sequence[Event]) -> bool:
 
 
 def watch(folder: RunFolder, console: Console) -> Watched:
-    """Shows the run in `folder` until it ends, its process is killed, or Ctrl-C.
+    """Show the run in `folder` until it ends, its process is killed, or the user presses Ctrl-C.
 
     Args:
-        folder: of the run.
-        console: where it is shown.
+        folder: Folder of the run.
+        console: Where it is shown.
 
     Raises:
-        DamagedRun: the journal or the job is damaged, or the run was killed before its first event.
-        OSError: the journal cannot be read any more.
+        DamagedRun: The journal or the job is damaged, or the run was killed before its first event.
+        OSError: The journal cannot be read any more.
     """
     try:
         while True:
@@ -213,7 +213,7 @@ def watch(folder: RunFolder, console: Console) -> Watched:
 
 
 def _watch(watching: Watching, folder: RunFolder, console: Console) -> Watched:
-    while not watching.poll() and at_work(folder):  # a run that is about to begin
+    while not watching.poll() and at_work(folder):  # the run is about to begin
         time.sleep(SECONDS_BETWEEN_READS)
     while watching.poll():
         pass  # a damaged line stops the reading in front of it

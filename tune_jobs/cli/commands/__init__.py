@@ -1,1 +1,1 @@
-"""The commands, a module for each group: their options stand beside what they do."""
+"""The commands, a module for each group. Each module has the options of its commands and what they do."""

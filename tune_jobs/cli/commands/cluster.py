@@ -1,4 +1,4 @@
-"""The commands for a cluster that is somewhere else: they ask the Jobs server of its Ray over HTTP."""
+"""The commands for a remote cluster: they call the Jobs server of its Ray over HTTP."""
 
 import argparse
 import os
@@ -49,12 +49,12 @@ if TYPE_CHECKING:
 ADDRESS_VARIABLE = "RAY_API_SERVER_ADDRESS"
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 SECONDS_TO_BEGIN = 180.0
-"""So long `submit` waits until the driver has taken the run up, or refused it."""
+"""Seconds that `submit` waits until the driver has started the run, or refused it."""
 SECONDS_TO_STOP = 150.0
 NOTHING_LEFT = (
     "nothing is left to do; `--search.trials N` asks for more trials, `--limits.minutes M` for more time"
 )
-"""What who resumes a run that is over is told."""
+"""Message of `resume` for a finished run."""
 SECONDS_BETWEEN_STATUS_CHECKS = 0.5
 
 
@@ -88,10 +88,10 @@ def add_commands(commands: Commands) -> None:
 
 
 def refuse_jobs_address(address: str | None) -> None:
-    """Where a Ray is to be joined.
+    """Refuse the address of a Jobs server where the address of a Ray to join is needed.
 
     Raises:
-        ClusterError: the address is that of a Jobs server.
+        ClusterError: The address is that of a Jobs server.
     """
     if is_jobs_address(address):
         raise ClusterError(
@@ -101,14 +101,14 @@ def refuse_jobs_address(address: str | None) -> None:
 
 
 def address_to_resume(run: str, address: str | None) -> str | None:
-    """Where `run` is resumed: at the address that was given; else what is no run here is a submission's, if any is."""
+    """Return `address` if given; else that of the environment if `run` is no run of this machine; else None."""
     if address is not None or is_uri(run) or os.sep in run or Path(run).exists():
         return address
     return os.environ.get(ADDRESS_VARIABLE)
 
 
 def is_jobs_address(address: str | None) -> TypeGuard[str]:
-    """Is it that of a Jobs server, rather than of a Ray to join?"""
+    """Whether `address` is that of a Jobs server, and not that of a Ray to join."""
     return address is not None and "://" in address
 
 
@@ -164,7 +164,7 @@ def _status(options: argparse.Namespace, rest: list[str], console: Console) -> N
         submission, later = _found(server, options.id)
         try:
             log = server.log(submission.id)
-        except ClusterError:  # the machine with the log is gone
+        except ClusterError:  # the machine that had the log is gone
             log = ""
         for line in status_lines(submission, log, server.address, later):
             console.print(line, markup=False)
@@ -224,8 +224,8 @@ def _stop(options: argparse.Namespace, rest: list[str], console: Console) -> Non
 
 
 def resume_on_cluster(run: str, address: str, rest: Sequence[str], console: Console) -> None:
-    """Goes on with a run on a cluster: `run` is its submission, or its place as the cluster sees it."""
-    check_changeable(parse_overrides(rest), _id_in(run))  # what can be seen from here is said at once
+    """Resume a run on a cluster. `run` is its submission, or its path as the cluster sees it."""
+    check_changeable(parse_overrides(rest), _id_in(run))  # what this machine can check needs no cluster
     server = _server(address)
     submissions = server.submissions()
     place = _place_of(run, submissions, server)
@@ -257,7 +257,7 @@ def _fetch(options: argparse.Namespace, rest: list[str], console: Console) -> No
         place = _place_of(options.run, server.submissions(), server)
         folder = _seen(place, console) if place != options.run else None
     path = fetch_seen(folder, options.output) if folder else fetch_through(server, place, options.output)
-    with suppress(DamagedRun):  # whoever opens it is told
+    with suppress(DamagedRun):  # a command that opens it says so
         if open_run(path).ending is None:
             console.print(
                 "the run has not ended: this is how it stood; later, fetch it once more, with another --output",
@@ -273,10 +273,10 @@ def _server(address: str) -> "JobsServer":
 
 
 def _wait_for_begin(server: "JobsServer", submission_id: str, console: Console) -> None:
-    """Waits until the driver has taken the run up, for a while.
+    """Wait until the driver has started the run, for at most `SECONDS_TO_BEGIN`.
 
     Raises:
-        SubmissionEnded: it has refused it, or failed.
+        SubmissionEnded: The driver refused the run, or failed.
     """
     deadline = time.monotonic() + SECONDS_TO_BEGIN
     while time.monotonic() < deadline:
@@ -296,7 +296,7 @@ def _wait_for_begin(server: "JobsServer", submission_id: str, console: Console) 
 
 
 def _raise_ending(server: "JobsServer", submission: Submission) -> None:
-    """Raises `SubmissionEnded` unless the run has come to its end."""
+    """Raise `SubmissionEnded` unless the run came to its end."""
     if submission.state is SubmissionState.DONE:
         return
     raise SubmissionEnded(
@@ -306,17 +306,17 @@ def _raise_ending(server: "JobsServer", submission: Submission) -> None:
 
 
 def _place_of(run: str, submissions: Sequence[Submission], server: "JobsServer") -> str:
-    """Where the cluster has the run that a submission, or a path, names."""
+    """Return the path on the cluster of the run that a submission or a path names."""
     for one in submissions:
         if run in {one.id, one.name, one.run}:
             return one.run
     if run.startswith("/") or "://" in run:
         return run.rstrip("/")
-    return server.submission(run).run  # which says that there is none
+    return server.submission(run).run  # raises if there is none
 
 
 def _seen(place: str, console: Console) -> RunFolder | None:
-    """The folder of a run that this machine sees, in a store among others; None where only the cluster has it."""
+    """Return the folder of a run that this machine can read, on a disk or in a store; None if only the cluster can."""
     if not is_uri(place) and not RunFolder(Path(place).resolve()).is_run:
         return None
     try:
@@ -329,15 +329,15 @@ def _seen(place: str, console: Console) -> RunFolder | None:
 
 
 def _found(server: "JobsServer", text: str) -> tuple[Submission, Submission | None]:
-    """The submission that a text names, and the latest one that has gone on with the same run since, if any."""
+    """Return the submission that a text names, and the latest one that has resumed the same run since, if any."""
     submissions = server.submissions()
     name = _id_in(text)
-    submission = named(name, submissions) or server.submission(name)  # which says that there is none
+    submission = named(name, submissions) or server.submission(name)  # raises if there is none
     return submission, later_than(submission, submissions)
 
 
 def _say_later(later: Submission | None, server: "JobsServer") -> None:
-    """Beside the log, which may go into a file."""
+    """Say on the error stream that a later submission has resumed the run: the log may go into a file."""
     if later is not None:
         shows = f"tune-jobs logs {later.id} --follow --address {server.address}"
         Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(
@@ -346,5 +346,5 @@ def _say_later(later: Submission | None, server: "JobsServer") -> None:
 
 
 def _id_in(text: str) -> str:
-    """A submission is named like its run folder, so that the path of that is understood too."""
+    """Return the id of a submission, also from the path of its run folder, which has the same name."""
     return text.rstrip("/").rpartition("/")[2]

@@ -74,7 +74,7 @@ def _list(options: argparse.Namespace, rest: list[str], console: Console) -> Non
 
 
 def _copies(uri: str) -> Path:
-    """The folder with this machine's copies of all runs at a place in an object store, up to date."""
+    """Copy all runs at a place in an object store to this machine; return the folder of the copies."""
     try:
         return pull_all(Location.parse(uri))
     except ValueError as error:
