@@ -1,16 +1,15 @@
-"""Trackers: dashboards that follow a run from outside, as listeners of its journal.
+"""Trackers: dashboards that follow a run as listeners of its journal.
 
-A tracker is called in the driver with every event of the run, in order, after the event is on disk; workers
-know nothing of it. It is a guest: wrapped in a `Guest` it works in a thread of its own, and the run neither
-waits for it nor fails with it. It needs no lock, since one thread makes all of its calls, and may raise: that
-switches it off.
+The driver calls a tracker with every event of the run, in order, after the event is on disk. Workers know nothing
+of it. A tracker is a guest: a `Guest` calls it in a thread of its own, and the run neither waits for it nor fails
+with it. One thread makes all of its calls, so it needs no lock. If it raises, it is switched off.
 
-What a tracker has to bear:
+A tracker must cope with three things:
 
-- A driver may be killed at any moment, and with it the tracker: what the tracker had not written by then it finds
-  in `TrackedRun.events` when the run is resumed.
-- A trial whose worker was lost repeats the epochs since its last checkpoint: `new_results` leaves them out.
-- A run that is resumed takes back that it had ended, and that those trials had which go on: `in_force`.
+- A driver may be killed at any moment, and the tracker with it. When the run is resumed, `TrackedRun.events` has
+  what the tracker had not written.
+- A trial whose worker was lost repeats the epochs since its last checkpoint. `new_results` leaves them out.
+- A resumed run takes back its end, and the ends of the trials that continue. `in_force` leaves those events out.
 
 `tracking.trackers` of a job file names functions that make trackers; docs/dashboards.md has an example.
 """
@@ -28,7 +27,7 @@ from tune_jobs.record.events import EpochsReported, Event
 from tune_jobs.record.run_record import RunRecord
 
 CLOSE_SECONDS = 60.0
-"""The end of a run waits at most this long for each tracker to write what it still has."""
+"""Seconds that the end of a run waits at most for each tracker to write what it still has."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -39,26 +38,26 @@ class Tracker(Protocol):
     def __call__(self, event: Event, /) -> None: ...
 
     def close(self) -> None:
-        """Writes what is left; called once, after the last event, also where a call has failed."""
+        """Write what is left. Called once, after the last event, also if a call has failed."""
 
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """What a tracker is made with."""
+    """The run that a tracker is made for."""
 
     job: Job
     path: Path
-    """The run folder; files of a tracker belong into a folder of their own in it."""
+    """The run folder. The files of a tracker belong in a folder of their own inside it."""
     events: Sequence[Event] = ()
-    """Of the run so far, without those that were taken back; empty where the run begins.
+    """The events so far, without those that were taken back; empty if the run begins.
 
-    Where the run is resumed the last of them is the `RunResumed`, of which the tracker is told as well.
+    If the run is resumed, the last of them is the `RunResumed`, which the tracker is called with as well.
     """
     write_report: Callable[[], Path] | None = None
-    """Writes the run's report anew and returns its file; None if the one who opens the trackers cannot write it."""
+    """Writes the run's report and returns its file; None if no report can be written here."""
 
     def record(self) -> RunRecord:
-        """What `events` lead to."""
+        """Return the record that `events` lead to."""
         return RunRecord.replay(self.events, self.job.selection)
 
 
@@ -66,10 +65,10 @@ MakeTracker = Callable[[TrackedRun], Tracker]
 
 
 class LateTracker:
-    """A tracker that is made when its first event comes, or at the end: in the thread of its guest.
+    """A tracker that is made with its first event, or at the end, in the thread of its guest.
 
     Args:
-        make: returns the tracker; may be slow, or fail.
+        make: Returns the tracker; may be slow, or fail.
     """
 
     def __init__(self, make: Callable[[], Tracker]) -> None:
@@ -78,15 +77,15 @@ class LateTracker:
         self._failed = False
 
     def __call__(self, event: Event) -> None:
-        """Passes `event` on.
+        """Pass `event` on.
 
         Raises:
-            Exception: whatever the tracker raises, or the function that makes it.
+            Exception: The tracker, or the function that makes it, raised it.
         """
         self._made()(event)
 
     def close(self) -> None:
-        """Closes the tracker; one that could not be made is not tried again."""
+        """Close the tracker. If it could not be made, do not try again."""
         if not self._failed:
             self._made().close()
 
@@ -99,15 +98,15 @@ class LateTracker:
 
 
 class Guest:
-    """A tracker that cannot hold up or fail the run, however slow it is and whatever it raises.
+    """A tracker that can neither delay nor fail the run, however slow it is and whatever it raises.
 
-    Events wait in a queue for the guest's own thread; none is dropped while the tracker works. The first
-    exception switches the tracker off, and one warning in the log says so.
+    Events wait in a queue for the guest's own thread. None is dropped while the tracker works. The first exception
+    switches the tracker off, and one warning in the log says so.
 
     Args:
-        tracker: called from the guest's thread alone.
-        name: of the tracker, in the warning.
-        patience: seconds that `close` waits for the tracker at most.
+        tracker: Called only from the guest's thread.
+        name: Name of the tracker in the warning.
+        patience: Seconds that `close` waits for the tracker at most.
     """
 
     def __init__(self, tracker: Tracker, name: str, patience: float = CLOSE_SECONDS) -> None:
@@ -120,12 +119,12 @@ class Guest:
         self._thread.start()
 
     def __call__(self, event: Event) -> None:
-        """Leaves `event` to the tracker; returns at once."""
+        """Queue `event` for the tracker; return at once."""
         if not self._off:
             self._events.put(event)
 
     def close(self) -> None:
-        """Lets the tracker do what it still has to do, and gives it up where that takes too long."""
+        """Let the tracker finish its work; give it up if that takes longer than `patience`."""
         self._events.put(None)
         self._thread.join(self._patience)
         if self._thread.is_alive():
@@ -150,7 +149,7 @@ class Guest:
             call()
         except (
             BaseException
-        ) as error:  # nothing is above it in this thread, and libraries raise SystemExit too
+        ) as error:  # nothing else catches it in this thread, and libraries raise SystemExit too
             text = " ".join(str(error).split()).rstrip(".")
             self._switch_off(f"{type(error).__name__}: {text}" if text else type(error).__name__)
 
@@ -161,7 +160,7 @@ class Guest:
 
 
 def new_results(record: RunRecord, report: EpochsReported) -> list[Mapping[str, Any]]:
-    """The epochs of `report` that `record` does not know yet.
+    """Return the epochs of `report` that `record` does not have yet.
 
     A trial whose worker was lost repeats the epochs since its last checkpoint; their losses are the same.
     """

@@ -1,4 +1,4 @@
-"""Which parts of a dashboard's files are complete: a list beside them, so that a resumed run knows what is not."""
+"""A list beside a dashboard's files of those that are complete. A resumed run rewrites the others."""
 
 import json
 from pathlib import Path
@@ -9,11 +9,11 @@ FILE = "closed.jsonl"
 class FinishedParts:
     """Parts whose files were closed, each with the time of the event that ended it.
 
-    A part is a trial, or what else has files of its own. What a driver that was killed left open is not in the
-    list, and nor is a trial that ended once more since: they are written anew from the journal.
+    A part is a trial, or anything else with files of its own. The list has neither parts that a killed driver left
+    open nor trials that have ended again since. They are rewritten from the journal.
 
     Args:
-        folder: of the dashboard's files; made with the first part.
+        folder: Folder of the dashboard's files; made with the first part.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -21,23 +21,23 @@ class FinishedParts:
         self._times = dict(_read(self._path))
 
     def holds(self, part: str, time: float | None) -> bool:
-        """Were the files of `part` closed after all up to its end at `time` was written? Never, if it has no end."""
+        """Whether the files of `part` hold everything up to its end at `time`; False if it has no end."""
         return time is not None and self._times.get(part) == time
 
     def add(self, part: str, time: float) -> None:
-        """Notes that the files of `part`, which ended at `time`, have been closed.
+        """Note that the files of `part`, which ended at `time`, have been closed.
 
         Raises:
-            OSError: the list cannot be written to.
+            OSError: The list cannot be written to.
         """
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(f"\n{json.dumps([part, time])}")  # a line that was torn before stays a line of its own
+            file.write(f"\n{json.dumps([part, time])}")  # after a torn line, this one is still whole
         self._times[part] = time
 
 
 def _read(path: Path) -> list[tuple[str, float]]:
-    """The pairs of the list in their order; a torn line is none."""
+    """Return the pairs of the list in their order, without torn lines."""
     pairs = []
     for line in path.read_text("utf-8", errors="replace").splitlines() if path.exists() else ():
         try:

@@ -19,15 +19,15 @@ _LOG = logging.getLogger(__name__)
 def open_trackers(run: TrackedRun) -> list[Guest]:
     """Open the trackers that the job of `run` asks for, as listeners of its journal; the caller closes them.
 
-    They make good what an earlier driver left undone: at the first event, or when they are closed. The packages that
+    They write what an earlier driver left unwritten, at the first event or when they are closed. The packages that
     they need are imported here and not in their threads: Ray imports W&B too, and two threads that import a package
-    at once may each find it half made.
+    at the same time may each find it half loaded.
 
     Args:
         run: What is tracked; the job's own modules can be imported.
 
     Raises:
-        ResourceError: the package of a tracker is missing.
+        ResourceError: The package of a tracker is missing.
     """
     makers = file_trackers(run)
     for name in run.job.tracking.trackers:
@@ -51,18 +51,18 @@ def feed_trackers(journal: Journal, run: TrackedRun, lost: str) -> Iterator[None
 
 
 def reminders(folder: RunFolder) -> list[str]:
-    """Return what the built-in trackers of a run leave to the user, a line each: data to upload."""
+    """Return what the built-in trackers of a run leave to the user, such as data to upload, a line each."""
     line = upload_line(folder.wandb)
     return [] if line is None else [line]
 
 
 def file_trackers(run: TrackedRun) -> dict[str, Callable[[], Tracker]]:
-    """Return what makes the built-in trackers that a job asks for, by the names that messages have for them.
+    """Return the functions that make the built-in trackers of a job, by the names that messages use.
 
-    They write into `run.path` alone.
+    The trackers write only into `run.path`.
 
     Raises:
-        ResourceError: the package of a tracker is missing.
+        ResourceError: The package of a tracker is missing.
     """
     tracking = run.job.tracking
     makers: dict[str, Callable[[], Tracker]] = {}
@@ -80,10 +80,10 @@ def file_trackers(run: TrackedRun) -> dict[str, Callable[[], Tracker]]:
 
 
 def _own(name: str, run: TrackedRun) -> Callable[[], Tracker]:
-    """What makes a tracker of the user's; where its module cannot be imported, its guest is switched off."""
+    """Return the function that makes a user's tracker. If its module cannot be imported, its guest is switched off."""
     try:
         make: MakeTracker = load_reference(name)
-    except Exception as error:  # whatever a module of the user's raises
+    except Exception as error:  # a user's module may raise anything
         return partial(_raise, error)
     return partial(make, run)
 

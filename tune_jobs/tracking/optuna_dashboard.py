@@ -1,7 +1,7 @@
-"""The study of a run, served with optuna-dashboard on loopback, for reading alone.
+"""Serve the study of a run with optuna-dashboard on loopback, read-only.
 
 The dashboard could rename and delete studies, write notes and tell results. Here it cannot: requests that would
-change something are refused, and so is whatever would be written to the study's file.
+change something are refused, and so are writes to the study's file.
 """
 
 import json
@@ -25,33 +25,33 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 PAGE = "/dashboard/studies/0"
-"""Of the run's only study."""
+"""Path of the page of the run's only study."""
 NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
-"""Under which the server answers: the page of another site cannot have a browser read the run by a name of its own."""
+"""Host names that the server answers to: no other site can make a browser read the run under a name of its own."""
 
 
 class ReadOnlyStudy(JournalFileBackend):
-    """The study's file, which is never written to; it must be there."""
+    """The study's file, which must exist and is never written to."""
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Refuses.
+        """Refuse to write.
 
         Raises:
-            PermissionError: always.
+            PermissionError: Always.
         """
         raise PermissionError(f"{self._file_path} is served for reading alone")
 
 
 class StudyPages:
-    """The WSGI application: optuna-dashboard on the study of a run, which may go on meanwhile.
+    """The WSGI application: optuna-dashboard on the study of a run, which may be in progress.
 
-    The file grows with the run, and is replaced where the run is resumed or repaired; then it is opened anew.
+    The file grows with the run, and is replaced if the run is resumed or repaired. Then it is opened again.
 
     Args:
-        study: the study's file.
+        study: The study's file.
 
     Raises:
-        ResourceError: optuna-dashboard is not installed.
+        ResourceError: The package optuna-dashboard is not installed.
     """
 
     def __init__(self, study: Path) -> None:
@@ -80,7 +80,7 @@ class StudyPages:
     def _identify(self) -> tuple[int, int] | None:
         try:
             status = self._study.stat()
-        except OSError:  # while it is put back from a copy
+        except OSError:  # while it is restored from a copy
             return None
         return status.st_dev, status.st_ino
 
@@ -114,19 +114,19 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 class _Quiet(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (its name in the base class)
-        """Says nothing of requests."""
+        """Log no request."""
 
 
 def study_server(folder: RunFolder, port: int = 0) -> WSGIServer:
-    """A server of the study of the run in `folder`; `serve_forever` begins to answer.
+    """Return a server of the study of the run in `folder`; `serve_forever` starts it.
 
     Args:
-        folder: of the run.
-        port: to listen on, on loopback; 0 takes a free one, which `server_port` tells.
+        folder: Folder of the run.
+        port: Port on loopback; 0 takes a free one, which `server_port` has.
 
     Raises:
-        ResourceError: optuna-dashboard is not installed, or the port is taken.
-        RunFolderError: the run has no study.
+        ResourceError: The package optuna-dashboard is not installed, or the port is taken.
+        RunFolderError: The run has no study.
     """
     if not folder.study.is_file():
         raise RunFolderError(

@@ -1,9 +1,9 @@
-"""The trials of a run as an Optuna study: what optuna-dashboard and Optuna's plots show.
+"""Write the trials of a run as an Optuna study, for optuna-dashboard and Optuna's plots.
 
-The study follows the journal as a guest: nothing of the run depends on it. A trial is running while a worker
-has it, and waiting at a rung or for a worker. Every trial ends in an honest state: complete at full length, pruned
-with its steps where it was stopped, failed where it failed or was interrupted. Where a run is resumed, the study is
-made anew from the events that are in force, so that the trials which go on are waiting or running again.
+The study follows the journal as a guest: nothing in the run depends on it. A trial is running while a worker has
+it, and waiting at a rung or for a worker. It ends complete at full length, pruned with its steps if it was stopped,
+and failed if it failed or was interrupted. If a run is resumed, the study is rewritten from the events that are in
+force, and the trials that continue are waiting or running again.
 """
 
 import json
@@ -46,20 +46,20 @@ _STATES = {
 
 
 def study_storage(folder: RunFolder) -> BaseStorage:
-    """The study's journal file, which optuna-dashboard opens."""
+    """Return the storage in the study's journal file, which optuna-dashboard opens."""
     return JournalStorage(JournalFileBackend(str(folder.study)))
 
 
 class _StudyFile(BaseJournalBackend):
-    """The study's file, which is written in one go: Optuna would force each of the past's entries to the disk.
+    """The study's file, written as a whole: Optuna would sync the disk after each entry of the past.
 
     Args:
-        path: of the file; until `write` it stays as it is.
+        path: Path of the file, which stays unchanged until `write`.
     """
 
     def __init__(self, path: Path) -> None:
         self.time: float | None = None
-        """When what is appended happened; None is now."""
+        """Unix time of what is appended; None is now."""
         self._path = path
         self._entries: list[dict[str, Any]] = []
         self._begun: dict[int, str] = {}
@@ -80,12 +80,14 @@ class _StudyFile(BaseJournalBackend):
             self._file.append_logs(entries)
 
     def write(self) -> None:
-        """Replaces the file by what was appended; from here on Optuna itself appends to it."""
+        """Replace the file by what was appended; after that, Optuna itself appends to it."""
         for lock in self._path.parent.glob(f"{self._path.name}.lock*"):
-            lock.unlink(missing_ok=True)  # of a process that died: Optuna would wait half a minute for it
+            lock.unlink(
+                missing_ok=True
+            )  # a process that died left it: Optuna would wait half a minute for it
         with replacing(self._path) as file:
             for entry in self._entries:
-                # Who wrote an entry matters to that process alone; so the same events give the same file.
+                # Only the writing process needs its own id. Without it, the same events give the same file.
                 text = json.dumps({**entry, "worker_id": STUDY_NAME}, separators=(",", ":"))
                 file.write(text.encode() + b"\n")
         self._file = JournalFileBackend(str(self._path))
@@ -93,9 +95,9 @@ class _StudyFile(BaseJournalBackend):
         self.time = None
 
     def _dated(self, entry: dict[str, Any]) -> dict[str, Any]:
-        """`entry` with the time of the event that it tells of; a trial begins when it is taken up first."""
+        """Return `entry` with the time of its event; a trial begins when a worker first starts it."""
         if "state" not in entry or "trial_id" not in entry:
-            return entry  # it is no change of a trial's state
+            return entry  # it changes no trial's state
         dates: dict[str, Any] = {
             key: entry[key] for key in ("datetime_start", "datetime_complete") if key in entry
         }
@@ -113,7 +115,7 @@ class _Mirrored:
     curve: TrialCurve
     state: TrialState = TrialState.WAITING
     reported: int = 0
-    """The last epoch that is a step of the trial."""
+    """The last epoch that is a step of the trial in the study."""
 
 
 class StudyMirror:
@@ -122,10 +124,11 @@ class StudyMirror:
     `StudyMirror.on` makes the one of a run folder.
 
     Args:
-        storage: where the study is kept; it has none yet.
-        space: what is searched.
-        score: which number judges an epoch; the study has it as it is, and its direction.
-        epochs: at which trials are compared; a trial's best score up to these, and its last, are its steps.
+        storage: Where the study is kept; it has none yet.
+        space: Search space of the run.
+        score: Which number judges an epoch. The study has its values and its direction.
+        epochs: Epochs at which trials are compared. A trial's steps are its best scores up to these epochs and to its
+            last.
     """
 
     def __init__(
@@ -142,7 +145,7 @@ class StudyMirror:
             direction="minimize" if score.mode == "min" else "maximize",
         )
         self._study_id = storage.get_study_id_from_name(STUDY_NAME)
-        # What `Study.set_metric_names` does, which warns that it may change.
+        # As in `Study.set_metric_names`, which warns that it may change.
         storage.set_study_system_attr(self._study_id, "study:metric_names", [score.metric])
         self._trials: dict[str, _Mirrored] = {}
 
@@ -155,14 +158,14 @@ class StudyMirror:
         epochs: Sequence[int],
         events: Iterable[Event] = (),
     ) -> Self:
-        """The mirror of the run in `folder`; its study is written anew, as a whole, and then appended to.
+        """Return the mirror of the run in `folder`; its study is rewritten as a whole and then appended to.
 
         Args:
-            folder: of the run; no other process writes to it.
-            space: what is searched.
-            score: which number judges an epoch.
-            epochs: at which trials are compared.
-            events: of the run so far, without those that were taken back (`in_force`).
+            folder: Folder of the run; no other process writes to it.
+            space: Search space of the run.
+            score: Which number judges an epoch.
+            epochs: Epochs at which trials are compared.
+            events: Events of the run so far, without those that were taken back (`in_force`).
         """
         backend = _StudyFile(folder.study)
         mirror = cls(JournalStorage(backend), space, score, epochs)
@@ -173,7 +176,7 @@ class StudyMirror:
         return mirror
 
     def __call__(self, event: Event) -> None:
-        """Takes one event into account."""
+        """Write one event."""
         match event:
             case TrialCreated():
                 self._create(event)
@@ -181,7 +184,7 @@ class StudyMirror:
                 self._turn(self._trials[event.trial_id], TrialState.RUNNING)
             case TrialWaits() | WorkerLost():
                 self._turn(self._trials[event.trial_id], TrialState.WAITING)
-            case RunResumed():  # no worker of the driver before is there any more
+            case RunResumed():  # the workers of the driver before are gone
                 for trial in self._trials.values():
                     self._turn(trial, TrialState.WAITING)
             case EpochsReported():
@@ -193,7 +196,7 @@ class StudyMirror:
                 return
 
     def close(self) -> None:
-        """Does nothing: each event is written at once."""
+        """Do nothing: each event is written at once."""
 
     def _create(self, event: TrialCreated) -> None:
         parameters, distributions = to_optuna(self._space, event.configuration)
@@ -210,7 +213,7 @@ class StudyMirror:
         )
 
     def _turn(self, trial: _Mirrored, state: TrialState, value: float | None = None) -> None:
-        """Has `trial` be in `state`, unless it has ended or is in it."""
+        """Set the state of `trial`, unless it has ended or has that state."""
         if trial.state is not state and not trial.state.is_finished():
             trial.state = state
             self._storage.set_trial_state_values(trial.storage_id, state, None if value is None else [value])

@@ -45,15 +45,15 @@ class TensorboardTracker:
             if isinstance(event, EpochsReported)
             for result in event.results
         }
-        """When the epochs of before were reported."""
+        """Unix times at which the epochs of earlier drivers were reported."""
         self._tests = [event for event in run.events if isinstance(event, HoldoutEvaluated)]
         self._caught_up = False
 
     def __call__(self, event: Event) -> None:
-        """Takes one event into account.
+        """Write one event.
 
         Raises:
-            OSError: the files cannot be written.
+            OSError: The files cannot be written.
         """
         self._catch_up()
         if isinstance(event, EpochsReported):
@@ -67,10 +67,10 @@ class TensorboardTracker:
             self._write_test(event)
 
     def close(self) -> None:
-        """Closes the files of trials whose end was not seen.
+        """Close the files of trials that have not ended.
 
         Raises:
-            OSError: the files cannot be written.
+            OSError: The files cannot be written.
         """
         try:
             self._catch_up()
@@ -80,7 +80,7 @@ class TensorboardTracker:
             self._writers.clear()
 
     def _catch_up(self) -> None:
-        """Writes what is missing of the time before this tracker."""
+        """Write what an earlier driver left unwritten."""
         if self._caught_up:
             return
         self._caught_up = True
@@ -94,7 +94,7 @@ class TensorboardTracker:
             self._write_test(test)
 
     def _write_experiment(self) -> None:
-        """Writes the columns of the HParams tab, which belong to all trials."""
+        """Write the columns of the HParams tab, which all trials share."""
         for file in self._files.glob("events*"):
             file.unlink()
         with_columns = experiment(self._job)
@@ -103,7 +103,7 @@ class TensorboardTracker:
         writer.close()
 
     def _begin(self, trial_id: str) -> None:
-        """Begins the trial's file with what is known of it."""
+        """Begin the trial's file with what is known of the trial."""
         trial, folder = self._record.trials[trial_id], self._files / trial_id
         if folder.exists():
             shutil.rmtree(folder)

@@ -23,9 +23,9 @@ _PLUGIN: Final = "hparams"
 
 
 def experiment(job: Job) -> Summary:
-    """The columns: a parameter each, with its domain, and the metrics, the best value of the selection's first.
+    """Return the columns: a parameter each, with its domain, then the metrics, the best value of the selection's first.
 
-    They are those of the whole space. Without them TensorBoard would take the columns of one trial for those of
+    They are those of the whole space. Without them, TensorBoard would take the columns of one trial for those of
     all, although a parameter that depends on another one is not in every trial.
     """
     columns = [_column(name, parameter.domain) for name, parameter in job.search.space.parameters.items()]
@@ -40,7 +40,7 @@ def experiment(job: Job) -> Summary:
 
 
 def session_start(job: Job, configuration: Mapping[str, Any], time: float) -> Summary:
-    """The row of a trial that began at `time`, in seconds since the epoch."""
+    """Return the row of a trial that began at `time`, in seconds since the epoch."""
     start = SessionStartInfo(start_time_secs=time)
     parameters = job.search.space.parameters
     for name, value in configuration.items():
@@ -50,7 +50,7 @@ def session_start(job: Job, configuration: Mapping[str, Any], time: float) -> Su
 
 
 def session_end(*, succeeded: bool, time: float) -> Summary:
-    """The end of a trial's row, at `time`, in seconds since the epoch."""
+    """Return the end of a trial's row, at `time`, in seconds since the epoch."""
     status = Status.STATUS_SUCCESS if succeeded else Status.STATUS_FAILURE
     end = SessionEndInfo(status=status, end_time_secs=time)
     return _summary("session_end_info", HParamsPluginData(session_end_info=end))
@@ -67,7 +67,7 @@ def _column(name: str, domain: Domain) -> HParamInfo:
 
 
 def _kind(domain: Domain) -> "DataType.ValueType":
-    """How TensorBoard shows the values of `domain`: lists, null and values of several types as text."""
+    """Return the type that TensorBoard shows values of `domain` as: lists, null and mixed types are text."""
     if not isinstance(domain, Choice):
         return DataType.DATA_TYPE_FLOAT64
     types = {type(value) for value in domain.values}

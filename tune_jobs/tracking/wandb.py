@@ -29,7 +29,7 @@ from tune_jobs.tracking.wandb_summary import (
 from tune_jobs.tracking.wandb_upload import Upload
 
 UPLOAD_SECONDS: Final = 30.0
-"""The end of a run waits at most this long until everything is uploaded."""
+"""Seconds that the end of a run waits for the upload at most."""
 
 
 class WandbTracker:
@@ -39,10 +39,10 @@ class WandbTracker:
     its summary has the best values of the training's own loss and of the selection metric, and at the trial's end
     `status`, `reason`, `score` and `best_epoch`. It exits with 0 if the trial could be the winner, else with 1.
 
-    No server is needed, and none is waited for but at the end: what is not uploaded by then, `wandb sync` uploads
-    later. Each W&B run has one folder. Those of trials that a resumed run goes on with, and those that a driver
-    that was killed left open, are written anew from their first epoch, under the same id; W&B has one row a step, so
-    that what is uploaded once more changes nothing.
+    No server is needed. The run waits for one only at its end: what is not uploaded by then, `wandb sync` uploads
+    later. Each W&B run has one folder. The folders of trials that a resumed run continues, and those that a killed
+    driver left open, are rewritten from their first epoch, under the same id. W&B has one row a step, so a second
+    upload changes nothing.
 
     Args:
         run: What is tracked; the summary holds the report that it can write.
@@ -67,15 +67,15 @@ class WandbTracker:
             if isinstance(event, EpochsReported)
             for result, ended in zip(event.results, epoch_times(event.results, event.time), strict=True)
         }
-        """When the epochs of before ended."""
+        """Unix times at which the epochs of earlier drivers ended."""
         for event in run.events:
             self._note(event)
 
     def __call__(self, event: Event) -> None:
-        """Takes one event into account.
+        """Write one event.
 
         Raises:
-            OSError: the disk cannot be written to.
+            OSError: The disk cannot be written to.
             wandb.Error: W&B did not start.
         """
         self._catch_up()
@@ -89,10 +89,10 @@ class WandbTracker:
             self._end(event.trial_id)
 
     def close(self) -> None:
-        """Ends the W&B runs of trials whose end was not seen, and writes what the end of the run adds to them.
+        """End the W&B runs of trials that have not ended, and write the W&B runs that come at the end of the run.
 
         Raises:
-            OSError, wandb.Error: see `__call__`.
+            OSError, wandb.Error: See `__call__`.
         """
         began = time.monotonic()
         try:
@@ -112,7 +112,7 @@ class WandbTracker:
             self._tests.append(event)
 
     def _catch_up(self) -> None:
-        """Writes what is missing of the time before this tracker."""
+        """Write what an earlier driver left unwritten."""
         if self._caught_up:
             return
         self._caught_up = True
@@ -126,7 +126,7 @@ class WandbTracker:
                 self._upload.add(file)
 
     def _begin(self, trial_id: str) -> None:
-        """Opens the trial's W&B run, and logs what is known of it."""
+        """Open the trial's W&B run, and log what is known of the trial."""
         trial = self._record.trials[trial_id]
         run = self._wandb.open(trial_id, "trial", trial_config(trial, self._run.job), trial.created)
         define_metrics(run, self._run.job)
@@ -158,13 +158,15 @@ class WandbTracker:
         run.finish(exit_code=exit_code)
 
     def _conclude(self) -> None:
-        """Writes the summary, and what was measured on the test rows, unless that has been done."""
+        """Write the summary, and the results on the test rows, unless an earlier driver has."""
         job, selected = self._run.job, self._selected
         if selected is not None and not self._finished.holds(SUMMARY, selected.time):
             write_report = self._run.write_report
             report = None if write_report is None else made_report(write_report)
             self._send(write_summary_run(self._wandb, job, self._record, selected, report))
-            if write_report is not None:  # else a later driver writes the summary once more, with the report
+            if (
+                write_report is not None
+            ):  # without it, a later driver writes the summary again, with the report
                 self._finished.add(SUMMARY, selected.time)
         for test in self._tests:
             if not self._finished.holds(test_part(test), test.time):

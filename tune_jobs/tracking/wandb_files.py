@@ -1,4 +1,4 @@
-"""What W&B leaves on the disk: one folder for each W&B run, and a mark beside the data of those that are uploaded."""
+"""The files of W&B on the disk: a folder for each W&B run, and a mark beside the data of those that are uploaded."""
 
 import re
 import shlex
@@ -10,32 +10,32 @@ _LONGEST_ID = 64
 
 
 def wandb_run_id(run_name: str, part: str) -> str:
-    """Id of a W&B run; an id is used once in a project, and trials' ids recur, so that it names the run folder.
+    """Return the id of a W&B run. It holds the name of the run folder, since ids are unique in a project.
 
     Args:
-        run_name: of the run folder; its end is unlike that of any other.
-        part: such as a trial's id, or `summary`.
+        run_name: Name of the run folder; its end is unlike that of any other.
+        part: Such as a trial's id, or `summary`.
     """
     return f"{run_name}-{part}"[-_LONGEST_ID:].lstrip("-_.")
 
 
 def data_files(folder: Path) -> dict[Path, Path]:
-    """Folders of W&B runs in `folder`, the `wandb` of a run, each with its file of records."""
+    """Return the folders of W&B runs in `folder`, the `wandb` of a run, each with its file of records."""
     return {file.parent: file for file in sorted(folder.glob("*run-*/run-*.wandb"))}
 
 
 def synced_mark(file: Path) -> Path:
-    """W&B makes this file once it has uploaded `file`, and passes over what has one."""
+    """Return the mark that W&B makes once it has uploaded `file`; it skips files that have one."""
     return file.with_name(f"{file.name}.synced")
 
 
 def not_uploaded(folder: Path) -> list[Path]:
-    """Files of the W&B runs in `folder` that are on this disk alone."""
+    """Return the files of W&B runs in `folder` that have not been uploaded."""
     return [file for file in data_files(folder).values() if not synced_mark(file).exists()]
 
 
 def remove_run(folder: Path, run_id: str) -> None:
-    """Removes what was written of a W&B run, so that it can be written anew."""
+    """Remove the folder of a W&B run, which can then be written again."""
     for path in folder.glob("*run-*"):
         named = _FOLDER.fullmatch(path.name)
         if named and named["run_id"] == run_id:
@@ -43,12 +43,12 @@ def remove_run(folder: Path, run_id: str) -> None:
 
 
 def upload_command(folder: Path) -> str:
-    """Uploads everything in `folder` that has not been yet."""
+    """Return the command that uploads everything in `folder` that has not been uploaded."""
     return f"wandb sync {shlex.quote(str(folder))}"
 
 
 def upload_line(folder: Path) -> str | None:
-    """What a user is told of W&B runs that are on this disk alone; None if there are none."""
+    """Return the message about W&B runs that have not been uploaded; None if there are none."""
     count = len(not_uploaded(folder))
     if not count:
         return None

@@ -1,4 +1,4 @@
-"""W&B runs of a run folder: how they are named, grouped and configured, and how one is opened."""
+"""Open the W&B runs of a run folder: their names, groups and configurations."""
 
 import math
 import os
@@ -14,7 +14,7 @@ from tune_jobs.record.run_record import TrialRecord
 from tune_jobs.tracking.wandb_files import remove_run, wandb_run_id
 
 _FLUSH_SECONDS: Final = 5.0
-"""Online, records are on the disk so soon, for the process that uploads them."""
+"""Seconds after which records are on the disk at the latest, for the process that uploads them."""
 _QUIET: Final[Mapping[str, Any]] = {
     "silent": True,
     "console": "off",
@@ -28,15 +28,15 @@ _QUIET: Final[Mapping[str, Any]] = {
     "x_disable_machine_info": True,
     "x_save_requirements": False,
 }
-"""No word on the console; nothing is looked for on the machine, or told of it, but the run's own numbers."""
+"""Settings with which W&B prints nothing, inspects nothing on the machine, and records only the run's own numbers."""
 
 
 class WandbRuns:
-    """Opens W&B runs that are written to the disk of the driver, whether they are to be uploaded or not.
+    """Opens W&B runs that are written to the disk of the driver, whether they are uploaded or not.
 
     Args:
-        job: of the run, with its `tracking.wandb`.
-        path: the run folder; W&B itself adds the `wandb`.
+        job: Job of the run, with its `tracking.wandb`.
+        path: The run folder; W&B itself adds the `wandb`.
     """
 
     def __init__(self, job: Job, path: Path) -> None:
@@ -46,16 +46,16 @@ class WandbRuns:
         self._path = path
 
     def open(self, part: str, job_type: str, config: Mapping[str, Any], started: float) -> wandb.Run:
-        """A new W&B run; what was written of it before is removed.
+        """Open a new W&B run, and remove what was written of it before.
 
         Args:
-            part: its name: a trial's id, or what else the W&B run is of.
+            part: Its name: a trial's id, or the name of another part.
             job_type: `trial`, `summary` or `test`.
-            config: its configuration.
-            started: in seconds since the epoch.
+            config: Its configuration.
+            started: When it started, in seconds since the epoch.
 
         Raises:
-            OSError: the disk cannot be written to.
+            OSError: The disk cannot be written to.
             wandb.Error: W&B did not start.
         """
         # W&B reports its errors to its own server, also when it is offline.
@@ -87,7 +87,7 @@ class WandbRuns:
 
 
 def trial_config(trial: TrialRecord, job: Job) -> dict[str, Any]:
-    """The configuration of a trial, and below `trial` and `job` what dashboards are filtered by."""
+    """Return the configuration of a trial, with values to filter dashboards by below `trial` and `job`."""
     return {
         **trial.configuration,
         "trial": {"id": trial.trial_id, "number": trial.number},
@@ -96,7 +96,7 @@ def trial_config(trial: TrialRecord, job: Job) -> dict[str, Any]:
 
 
 def job_config(job: Job) -> dict[str, Any]:
-    """What all trials of a job have in common."""
+    """Return the values that all trials of a job share."""
     return {
         "name": job.name,
         "seed": job.seed,
@@ -134,7 +134,7 @@ def best_values(epochs: Iterable[Mapping[str, Any]], job: Job) -> dict[str, dict
 
 
 def epoch_times(results: Iterable[Mapping[str, Any]], reported: float) -> list[float]:
-    """When each epoch ended, in seconds since 1970: the last at `reported`, each its `seconds` after the other."""
+    """Return the Unix time at which each epoch ended: the last at `reported`, each its `seconds` after the other."""
     times: list[float] = []
     later = 0.0
     for result in reversed(list(results)):

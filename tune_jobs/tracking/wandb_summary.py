@@ -1,4 +1,4 @@
-"""The W&B runs beside those of the trials: one of a run as a whole, and one for each opening of its holdout."""
+"""Write the W&B runs that are no trials: one for the run as a whole, and one for each opening of the holdout."""
 
 import logging
 from collections import Counter
@@ -22,24 +22,24 @@ _LOG = logging.getLogger(__name__)
 def write_summary_run(
     runs: WandbRuns, job: Job, record: RunRecord, selected: WinnerSelected, report: Path | None
 ) -> wandb.Run:
-    """Writes the W&B run of job type `summary`: the winner, how the trials ended, their table, the report.
+    """Write the W&B run of job type `summary`: the winner, how the trials ended, their table, the report.
 
     Args:
-        runs: of the run folder.
-        job: of the run.
-        record: of the run, which has ended.
-        selected: who won.
-        report: the file of the report; None leaves it out.
+        runs: Opens the W&B runs of the run folder.
+        job: Job of the run.
+        record: Record of the run, which has ended.
+        selected: The event that names the winner.
+        report: File of the report; None leaves it out.
 
     Raises:
-        OSError, wandb.Error: see `WandbRuns.open`.
+        OSError, wandb.Error: See `WandbRuns.open`.
     """
     started = record.started.time if record.started else selected.time
     run = runs.open(SUMMARY, "summary", {"job": job_config(job)}, started)
     table = _table(record)
-    # Bound before it is logged, a table is a file of the W&B run's own folder. Else it would be an artifact too,
-    # whose files W&B keeps elsewhere in the user's home, and deletes where their upload fails.
-    step = sum(len(trial.epochs) for trial in record.trials.values())  # a later summary has a later one
+    # A table that is bound before it is logged is a file in the folder of the W&B run. Otherwise it would be an
+    # artifact too, whose files W&B keeps elsewhere in the user's home, and deletes if their upload fails.
+    step = sum(len(trial.epochs) for trial in record.trials.values())  # a later summary has a later step
     table.bind_to_run(run, "trials", step)  # type: ignore[no-untyped-call]
     media: dict[str, Any] = {"trials": table}
     if report is not None:
@@ -51,19 +51,19 @@ def write_summary_run(
 
 
 def write_test_run(runs: WandbRuns, job: Job, record: RunRecord, test: HoldoutEvaluated) -> wandb.Run:
-    """Writes the W&B run of job type `test`: what the winner came to on the test rows, and why they were read.
+    """Write the W&B run of job type `test`: the winner's results on the test rows, and why they were read.
 
     Args:
-        runs: of the run folder.
-        job: of the run.
-        record: of the run.
-        test: the event.
+        runs: Opens the W&B runs of the run folder.
+        job: Job of the run.
+        record: Record of the run.
+        test: The event that has the results.
 
     Raises:
-        OSError, wandb.Error: see `WandbRuns.open`.
+        OSError, wandb.Error: See `WandbRuns.open`.
     """
     best, metric = record.best(test.trial_id), record.score.metric
-    trial = record.trials.get(test.trial_id)  # none where the journal was cut
+    trial = record.trials.get(test.trial_id)  # missing if the journal was cut
     config = {
         **(trial.configuration if trial else {}),
         "trial": {"id": test.trial_id},
@@ -84,7 +84,7 @@ def write_test_run(runs: WandbRuns, job: Job, record: RunRecord, test: HoldoutEv
 
 
 def test_part(test: HoldoutEvaluated) -> str:
-    """What distinguishes this opening of the holdout from other W&B runs of the run folder."""
+    """Return the name of the W&B run of this opening of the holdout."""
     return f"test-{test.number}"
 
 
@@ -121,7 +121,7 @@ def _outcome(record: RunRecord, selected: WinnerSelected) -> dict[str, Any]:
 
 
 def _table(record: RunRecord) -> wandb.Table:
-    """One row a trial, as in `trials.parquet`."""
+    """Return the table with a row for each trial, as in `trials.parquet`."""
     trials = trials_table(record)
     rows: list[Iterable[Any]] = [list(row.values()) for row in trials.to_pylist()]
     return wandb.Table(columns=trials.column_names, data=rows, allow_mixed_types=True)

@@ -1,8 +1,8 @@
-"""Uploads W&B runs while they are being written: a process of its own, which the run neither waits for nor needs.
+"""Upload W&B runs while they are being written, in a process that the run neither waits for nor needs.
 
-The driver writes W&B's files; this process reads them as they grow and sends them on, with the code behind
-`wandb beta sync --live`. It is apart from the driver, since an answer of the server that W&B does not expect ends
-its own process. Whatever becomes of it, the files stay, and `wandb sync` uploads what is missing.
+The driver writes W&B's files. The process reads them as they grow and uploads them, with the code behind
+`wandb beta sync --live`. It is apart from the driver because W&B ends its own process if the server sends an
+unexpected answer. If it fails, the files stay, and `wandb sync` uploads what is missing.
 """
 
 import json
@@ -30,12 +30,12 @@ _LOG = logging.getLogger(__name__)
 
 
 class Upload:
-    """Has W&B runs uploaded, as soon as the first is added.
+    """Uploads W&B runs in a process that starts with the first of them.
 
-    It says in the log, at most once, that there is no key, and at the end once what was not uploaded.
+    It logs at most once that there is no key, and once at the end what was not uploaded.
 
     Args:
-        folder: of W&B's files, the `wandb` of a run folder.
+        folder: Folder of W&B's files, the `wandb` of a run folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -47,7 +47,7 @@ class Upload:
         self._no_key = False
 
     def add(self, file: Path) -> None:
-        """Begins to upload `file`, which may still be growing."""
+        """Start to upload `file`, which may still be growing."""
         if str(file) in self._files:
             return
         self._files[str(file)] = ""
@@ -56,7 +56,7 @@ class Upload:
         self._say(str(file))
 
     def finish(self, patience: float) -> None:
-        """Waits until all is uploaded, at most `patience` seconds, and says what is not."""
+        """Wait until everything is uploaded, at most `patience` seconds, and log what is not."""
         if self._process is None:
             return
         until = time.monotonic() + patience
@@ -104,7 +104,7 @@ class Upload:
             self._process.stdin.flush()
 
     def _listen(self, process: "subprocess.Popen[str]") -> None:
-        """Takes note of what the process says of each file."""
+        """Note what the process says of each file."""
         assert process.stdout is not None
         for line in process.stdout:
             with suppress(ValueError):
@@ -121,7 +121,7 @@ class Upload:
             self._files[said["file"]] = said["reason"]
 
     def _end(self) -> None:
-        """Ends the process, and W&B's own process with it."""
+        """End the process, and W&B's own process with it."""
         assert self._process is not None
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)

@@ -1,7 +1,7 @@
 """The process that uploads W&B runs: the other end of `wandb_upload`.
 
-It reads one line a file, then `end`; its input ends with the driver. What it says is one JSON object a line: of a
-file `{"file": …, "reason": …}`, where null means that it is uploaded.
+It reads a line for each file, then `end`. Its input ends with the driver. It prints a JSON object for each file:
+`{"file": …, "reason": …}`; the reason is null if the file is uploaded.
 """
 
 import asyncio
@@ -17,15 +17,15 @@ from tune_jobs.tracking.wandb_upload import END, NO_KEY
 
 _NICENESS: Final = 10
 _ERROR: Final = 40
-"""Severity of W&B's messages from which on something is not uploaded, although W&B marks the file as synced."""
+"""Severity of W&B's messages from which something is not uploaded, although W&B marks the file as synced."""
 _SECONDS_TO_ANSWER: Final = 30
 
 
 def main() -> None:
-    """Uploads what it is told of until it is told that this was all."""
+    """Upload the files that the input names, up to its end."""
     os.nice(_NICENESS)
     said = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints is no answer
+    os.dup2(2, 1)  # what a library prints must not look like an answer
     import wandb  # noqa: PLC0415 (what it prints has a place now)
     from wandb.sdk import wandb_setup  # noqa: PLC0415
 
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def _without_key(server: str) -> str | None:
-    """Why nothing can be uploaded to `server`; None where there is a key."""
+    """Return why nothing can be uploaded to `server`; None if there is a key."""
     from wandb.errors import Error  # noqa: PLC0415
     from wandb.sdk.lib import wbauth  # noqa: PLC0415
 
@@ -59,7 +59,7 @@ def _say(said: TextIO, what: dict[str, Any]) -> None:
 
 
 def _end() -> None:
-    """Ends this process, a thread of which may be waiting for the next line, and W&B's own with it."""
+    """End this process, whose thread may be waiting for the next line, and W&B's own with it."""
     os.killpg(0, signal.SIGKILL)
 
 
@@ -68,7 +68,7 @@ class _Uploader:
 
     Args:
         session: W&B's own singleton, with its settings and its connection to the process that uploads.
-        said: where answers go.
+        said: Where answers are printed.
     """
 
     def __init__(self, session: Any, said: TextIO) -> None:
@@ -77,25 +77,25 @@ class _Uploader:
         self._failed: list[Path] = []
 
     async def serve(self) -> None:
-        """Uploads each file as it grows; those that fail are tried once more at the end."""
+        """Upload each file as it grows; try those that fail once more at the end."""
         uploads = []
         while (line := await self._line()) != END:
             uploads.append(asyncio.create_task(self._upload(Path(line))))
-        watch = asyncio.create_task(self._line())  # nothing more comes, but the driver may die
+        watch = asyncio.create_task(self._line())  # no file comes any more, but the driver may die
         await asyncio.gather(*uploads)
         failed, self._failed = self._failed, []
         await asyncio.gather(*map(self._upload, failed))
         watch.cancel()
 
     async def _line(self) -> str:
-        """The next line; without a driver there is none, and nothing left to do."""
+        """Return the next line; end this process if the driver is gone."""
         line: str = await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
         if not line:
             _end()
         return line.strip()
 
     async def _upload(self, file: Path) -> None:
-        """Uploads `file` until it tells of the end of its W&B run, and says how that went."""
+        """Upload `file` up to the end of its W&B run, and print how that went."""
         from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError  # noqa: PLC0415
 
         try:
@@ -103,9 +103,9 @@ class _Uploader:
         except (
             HandleAbandonedError,
             MailboxClosedError,
-        ):  # W&B's own process has died: the driver begins anew
+        ):  # W&B's own process has died: the driver starts again
             _end()
-        except Exception as error:  # whatever W&B raises for one file, the others go on
+        except Exception as error:  # whatever W&B raises for one file, the others continue
             errors = [" ".join(str(error).split()) or type(error).__name__]
         if errors:
             synced_mark(file).unlink(missing_ok=True)
@@ -113,7 +113,7 @@ class _Uploader:
         _say(self._said, {"file": str(file), "reason": errors[0] if errors else None})
 
     async def _errors(self, file: Path) -> list[str]:
-        """Uploads `file`; what went wrong."""
+        """Upload `file`; return what went wrong."""
         init = await self._service.init_sync(
             {file}, self._session.settings, cwd=None, live=True,
             entity="", project="", run_id="", job_type="", tag_replacements={},
