@@ -1,4 +1,4 @@
-"""The Jobs server of a cluster: Ray's own client, with limits of time and its failures in plain words."""
+"""Call the Jobs server of a cluster through Ray's client, with time limits and with failures that say what to do."""
 
 import asyncio
 import logging
@@ -25,17 +25,17 @@ from tune_jobs.submission.progress import Submission, submission_of
 SECONDS_TO_CONNECT = 5.0
 SECONDS_TO_ANSWER = 60.0
 SECONDS_TO_TAKE = 300.0
-"""A package is sent and kept within this time."""
+"""Seconds within which the server must take a package."""
 SECONDS_TO_COME_BACK = 60.0
-"""A server that is followed may be away for this long."""
+"""Seconds for which a server may be away while a log is followed."""
 _BROKEN = (RuntimeError, OSError, aiohttp.ClientError, ClusterError)
 SECONDS_OF_SILENCE = 60.0
-"""A run may say nothing for longer; whether its server is still there is then asked anew."""
+"""Seconds without a word of a run after which the server is asked whether it still answers."""
 SECONDS_BETWEEN_JOB_CHECKS = 1.0
 SHOWN = 5
-"""Submissions that a message names."""
+"""Submissions that a message names at most."""
 OURS = "tune_jobs"
-"""Key of the metadata of our submissions; the value is what they are for."""
+"""Key in the metadata of our submissions; its value says what a submission is for."""
 RUN = "run"
 _ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 _START = """
@@ -44,17 +44,17 @@ tune_jobs_python=$(sed -n 's|^.* \\(/.*\\)/lib/python[0-9.]*/site-packages/ray/_
 [ -x "$tune_jobs_python" ] || tune_jobs_python=python3
 exec "$tune_jobs_python" -m "$@"
 """
-"""Starts a module with the Python that Ray itself runs with, whose process is the parent of the shell."""
+"""Shell script that starts a module with the Python of Ray, whose process is the parent of the shell."""
 _ENVIRONMENT = {
     "TUNE_JOBS_START": _START,
-    "RAY_JOB_STOP_WAIT_TIME_S": "120",  # a run that is stopped writes its tables first
+    "RAY_JOB_STOP_WAIT_TIME_S": "120",  # a stopped run writes its tables first
     "COLUMNS": "120",
 }
 _ENTRYPOINT = 'exec sh -c "$TUNE_JOBS_START" sh '
 
 
 class _Client(JobSubmissionClient):
-    """Waits for no answer for ever."""
+    """Ray's client, with a time limit for each answer."""
 
     def _do_request(self, method: str, endpoint: str, **how: Any) -> requests.Response:
         long = method == "PUT" or endpoint.endswith("/logs")
@@ -66,11 +66,11 @@ class JobsServer:
     """The Jobs server at an address.
 
     Args:
-        address: `http://HOST:PORT` of the dashboard of the cluster's head.
+        address: The dashboard of the cluster's head, as `http://HOST:PORT`.
 
     Raises:
-        ClusterError: nobody listens there, or something else than Ray's dashboard; the token is missing or wrong;
-            or it has another Ray than this machine.
+        ClusterError: Nothing or another program listens there, the token is missing or wrong, or its version of Ray
+            differs from that of this machine.
     """
 
     def __init__(self, address: str) -> None:
@@ -94,7 +94,7 @@ class JobsServer:
         environment: Mapping[str, str] | None = None,
         package: Path | None = None,
     ) -> None:
-        """Has the head of the cluster run `python -m COMMAND`, in the folder `package` if one is sent along."""
+        """Start `python -m COMMAND` on the head of the cluster, in the folder `package` if there is one."""
         runtime: dict[str, Any] = {"env_vars": {**_ENVIRONMENT, **(environment or {})}}
         if package is not None:
             runtime["working_dir"] = str(package)
@@ -107,17 +107,17 @@ class JobsServer:
             )
 
     def submissions(self) -> list[Submission]:
-        """All runs, the newest first."""
+        """Return all runs, the newest first."""
         with self._told():
             details = self._client.list_jobs()
         runs = [submission_of(one) for one in details if (one.metadata or {}).get(OURS) == RUN]
         return sorted(runs, key=lambda one: one.begun or 0.0, reverse=True)
 
     def submission(self, submission_id: str) -> Submission:
-        """The one of that id.
+        """Return the submission of that id.
 
         Raises:
-            SubmissionError: there is none; the message names some that there are.
+            SubmissionError: There is none; the message names some that exist.
         """
         with self._told():
             try:
@@ -131,12 +131,12 @@ class JobsServer:
         return submission_of(details)
 
     def log(self, submission_id: str) -> str:
-        """All that the driver has said so far."""
+        """Return what the driver has printed so far."""
         with self._told():
             return said(self._client.get_job_logs(submission_id))
 
     def follow(self, submission_id: str) -> Iterator[str]:
-        """What the driver says, part by part, to its end."""
+        """Yield what the driver prints, part by part, up to its end."""
         passed = 0
         away_since: float | None = None
         while True:
@@ -166,19 +166,19 @@ class JobsServer:
             time.sleep(SECONDS_BETWEEN_JOB_CHECKS)
 
     def stop(self, submission_id: str) -> None:
-        """Asks the driver to end; it is not waited for."""
+        """Ask the driver to end, without waiting for it."""
         with self._told():
             self._client.stop_job(submission_id)
 
     def forget(self, submission_id: str) -> None:
-        """Takes a submission that is over off the server's list."""
+        """Remove a finished submission from the server's list."""
         with self._told():
             self._client.delete_job(submission_id)
 
     def _tail(self, submission_id: str) -> Iterator[str]:
-        """Its log, part by part, from the beginning on, to its end or until nothing has come for long.
+        """Yield the log, part by part, from its beginning to its end, or until no part has come for long.
 
-        A connection whose other end has gone without a word looks like a run that says nothing.
+        A connection whose other end vanished looks like a run that prints nothing.
         """
         with _quiet(), asyncio.Runner() as runner:
             chunks = self._client.tail_job_logs(submission_id)
@@ -250,10 +250,10 @@ class JobsServer:
 
 
 def checked_url(address: str) -> str:
-    """`address` without a path.
+    """Return `address` without a path.
 
     Raises:
-        ClusterError: it is no `http://HOST:PORT`.
+        ClusterError: It is no `http://HOST:PORT`.
     """
     with suppress(ValueError):
         url = urlsplit(address)
@@ -266,26 +266,26 @@ def checked_url(address: str) -> str:
 
 
 def said(log: str) -> str:
-    """What the driver has said, without what Ray says before of how it is started."""
+    """Return what the driver printed, without the lines of Ray in front of it."""
     _, entry, rest = log.partition("Running entrypoint for job ")
     return rest.partition("\n")[2] if entry else ""
 
 
 def said_in(parts: Iterable[str]) -> Iterator[str]:
-    """The same of a log that comes in parts: each is passed on when it is there, and looked at once."""
+    """Yield the same of a log that comes in parts, each as it comes."""
     start, begun = "", False
     for part in parts:
         if begun:
             yield part
             continue
-        start += part  # Ray's own words, a few lines
+        start += part  # a few lines of Ray
         if rest := said(start):
             begun = True
             yield rest
 
 
 def _reasons(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and those behind it: Ray and HTTP clients raise errors of their own, and keep others in many ways."""
+    """Yield an error and its causes, which Ray and the HTTP clients keep in several ways."""
     seen: list[BaseException] = []
     while error is not None and error not in seen:
         seen.append(error)
@@ -305,7 +305,7 @@ def _how_to_reach(address: str) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """What Ray's client would say is said here."""
+    """Silence the log of Ray's client: this module says what is wrong."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -316,7 +316,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _no_other_address() -> Iterator[None]:
-    """Ray would take the address from these variables, whatever it is given."""
+    """Hide the variables that Ray would take the address from, even if it is given one."""
     before = {name: os.environ.pop(name) for name in _ADDRESS_VARIABLES if name in os.environ}
     try:
         yield

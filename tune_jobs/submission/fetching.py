@@ -1,4 +1,4 @@
-"""A run folder from a cluster: through the Jobs server where this machine does not see it, else as it is copied."""
+"""Fetch a run folder from a cluster: copy it if this machine can read it, else send it through the Jobs server."""
 
 import base64
 import binascii
@@ -24,36 +24,36 @@ from tune_jobs.submission.sending import BEGIN, END, files_worth_sending
 
 SECONDS_TO_SEND = 600.0
 SECONDS_TO_STOP = 20.0
-"""What sends a run, and is not waited for any more, has this long to end."""
+"""Seconds that an abandoned process on the cluster, which sends a run, has to end."""
 SECONDS_TO_BE_NOTICED = 3.0
-"""Ray looks at a submission each second until it sees the end; what is forgotten before is listed anew, as failed."""
+"""Seconds until Ray, which checks each second, has seen a submission end. Removed earlier, it is listed as failed."""
 
 
 def fetch_seen(folder: RunFolder, output: Path) -> Path:
-    """Copies a run that this machine sees into the folder `output`; returns its path.
+    """Copy a run that this machine can read into the folder `output`; return its path.
 
     Raises:
-        LaterVersion: a later version of tune-jobs wrote to the run.
-        RunFolderError: there is a folder of that name, or it cannot be written to.
+        LaterVersion: A later version of tune-jobs wrote to the run.
+        RunFolderError: There is a folder of that name, or it cannot be written to.
     """
     refuse_later_version(folder.journal)
     with _new_folder(output, folder.name) as target:
         for path in files_worth_sending(folder):
             copy = target / path.relative_to(folder.path)
             copy.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(FileNotFoundError):  # of a run in progress some go
+            with suppress(FileNotFoundError):  # a run in progress removes files
                 shutil.copy2(path, copy)
         mark_copy(RunFolder(target), folder.address)
     return output / folder.name
 
 
 def fetch_through(server: JobsServer, run: str, output: Path) -> Path:
-    """Copies the run folder that the cluster has at `run` into the folder `output`; returns its path.
+    """Copy the run folder that the cluster has at `run` into the folder `output`; return its path.
 
     Raises:
-        LaterVersion: a later version of tune-jobs wrote to the run; nothing of it stays here.
-        RunFolderError: there is a folder of that name, or it cannot be written to.
-        ClusterError: it cannot be sent.
+        LaterVersion: A later version of tune-jobs wrote to the run; nothing of it stays here.
+        RunFolderError: There is a folder of that name, or it cannot be written to.
+        ClusterError: The run cannot be sent.
     """
     name = run.rstrip("/").rpartition("/")[2]
     with _new_folder(output, name) as target:
@@ -66,10 +66,10 @@ def fetch_through(server: JobsServer, run: str, output: Path) -> Path:
 
 
 def unpacked(log: str, run: str) -> bytes:
-    """The archive that `log` holds.
+    """Return the archive that `log` holds.
 
     Raises:
-        ClusterError: it is not whole.
+        ClusterError: The archive is not whole.
     """
     rest = log.partition(BEGIN)[2]
     first, _, rest = rest.partition("\n")
@@ -86,7 +86,7 @@ def unpacked(log: str, run: str) -> bytes:
 
 
 def _sent(server: JobsServer, run: str) -> str:
-    """The log of a submission that prints the run."""
+    """Start a submission that prints the run; return its log."""
     submission_id = f"fetch-{secrets.token_hex(6)}"
     command = f"tune_jobs.submission.sending {shlex.quote(run)}"
     deadline = time.monotonic() + SECONDS_TO_SEND
@@ -105,7 +105,7 @@ def _sent(server: JobsServer, run: str) -> str:
 
 
 def _end(server: JobsServer, submission_id: str) -> None:
-    """Leaves nothing of a submission on the cluster, wherever it stands; one that is not over cannot be forgotten."""
+    """Stop a submission if it is not over, and remove it from the cluster."""
     deadline = time.monotonic() + SECONDS_TO_STOP
     with suppress(ClusterError, SubmissionError):  # the cluster is away, or never had it
         if not server.submission(submission_id).over:
@@ -118,7 +118,7 @@ def _end(server: JobsServer, submission_id: str) -> None:
 
 @contextmanager
 def _new_folder(output: Path, name: str) -> Iterator[Path]:
-    """An empty folder that becomes `output/name` at the end; where the block fails, nothing of it stays."""
+    """Make an empty folder that becomes `output/name` at the end. If the block fails, nothing of it stays."""
     target = output / name
     if target.exists():
         raise RunFolderError(f"{target}: is there already; give another folder with `--output FOLDER`")

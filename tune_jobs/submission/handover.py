@@ -1,4 +1,4 @@
-"""What the driver of a submitted run is told by the machine that has submitted it, and what it says back."""
+"""What the submitting machine hands to the driver of a run, and what the driver answers."""
 
 import json
 import os
@@ -20,35 +20,35 @@ from tune_jobs.remote.working_copy import complete
 from tune_jobs.versions import differences, versions_here
 
 VARIABLE = "TUNE_JOBS_SUBMISSION"
-"""Of the driver's environment."""
+"""Variable in the driver's environment that holds the handover."""
 _BEGUN = "begun: "
 _SIDES = ("where the job was submitted", "on the cluster")
 
 
 @dataclass(frozen=True)
 class Handover:
-    """Travels with a submission, as text."""
+    """What travels with a submission, as text."""
 
     run: str
     """Name of the run folder."""
     versions: Mapping[str, str] = field(default_factory=dict)
-    """Of the machine that has submitted the run; empty where they do not matter, as to a run that is resumed."""
+    """Versions on the submitting machine; empty if they do not matter, as for a resumed run."""
 
     @classmethod
     def from_environment(cls) -> Self | None:
-        """What this process was told; None where its run was not submitted."""
+        """Return the handover of this process; None if its run was not submitted."""
         text = os.environ.get(VARIABLE)
         return None if text is None else cls(**json.loads(text))
 
     def to_environment(self) -> dict[str, str]:
-        """The variable that tells it."""
+        """Return the environment variable that holds it."""
         return {VARIABLE: json.dumps(asdict(self))}
 
     def check_versions(self) -> None:
-        """Makes sure that this machine computes what the one that has submitted the run would.
+        """Check that this machine computes the same as the submitting one.
 
         Raises:
-            ClusterError: it does not.
+            ClusterError: The versions differ.
         """
         if differing := differences(self.versions, versions_here(), _SIDES, python_numbers=2):
             raise ClusterError(
@@ -57,17 +57,17 @@ class Handover:
             )
 
     def enter(self, folder: RunFolder) -> None:
-        """Makes what came with the run the current folder, as at its beginning: a data function may rely on it.
+        """Make the folder that came with the run the current one, as when it began: a data function may rely on it.
 
         Raises:
-            RunFolderError: the object store that the run is kept in cannot be asked for it.
+            RunFolderError: The object store that has the run cannot be reached.
         """
         complete(folder)
         if folder.submitted.is_dir():
             os.chdir(folder.submitted)
 
     def announcing(self, console: Console) -> Listener:
-        """Tells whoever waits for it that the run has been taken up."""
+        """Return a listener that prints that the run has started, for the command that waits for it."""
 
         def tell(event: Event) -> None:
             if isinstance(event, RunStarted | RunResumed):
@@ -77,15 +77,15 @@ class Handover:
 
 
 def has_begun(log: str) -> bool:
-    """Has the driver that wrote `log` taken its run up?"""
+    """Whether the driver that wrote `log` has started its run."""
     return any(line.startswith(_BEGUN) for line in log.splitlines())
 
 
 def keep_submitted(job_folder: Path, folder: RunFolder, modules: Iterable[UserModule]) -> None:
-    """Keeps in the run folder what came with the job, so that a run can be resumed without who submitted it.
+    """Keep in the run folder what came with the job. Resuming the run then needs nothing from the submitting machine.
 
-    All of it may hold test rows, and is for its owner alone, here and where it came to. The `modules` are kept once
-    more, without the rest, for trials and for who reads the run.
+    The files may hold test rows, so only their owner can read them, here and where they arrived. The `modules` are
+    kept a second time, without the rest, for trials and for readers of the run.
     """
     job_folder.chmod(0o700)
     folder.submitted.mkdir(mode=0o700)
@@ -95,11 +95,11 @@ def keep_submitted(job_folder: Path, folder: RunFolder, modules: Iterable[UserMo
 
 
 def keep_modules(folder: RunFolder, modules: Iterable[UserModule]) -> None:
-    """Keeps the modules of a submitted run; also when it is resumed, since they may not have come along whole."""
+    """Keep the modules of a submitted run. Resuming does so again, since a copy may be incomplete."""
     folder.modules.mkdir(exist_ok=True)
     copy_modules(modules, folder.modules)
 
 
 def job_of_submission(job: Job, folder: RunFolder) -> Job:
-    """The same job, from what was kept of it in the run folder."""
+    """Return the same job, with the files that were kept in the run folder."""
     return Job.from_mapping(job.to_mapping(), folder.submitted)

@@ -1,7 +1,7 @@
-"""What is sent to a cluster with a job: the job itself, its data file, and the user's modules; nothing else.
+"""Pack what is sent to a cluster: the job, its data file and the user's modules, and nothing else.
 
-No environment variable and no key is sent. What is there already, such as a data file on a disk that the cluster
-shares, is named by its absolute path and stays there.
+No environment variable and no key is sent. A file that the cluster already has, such as data on a shared disk, is
+named by its absolute path and stays there.
 """
 
 import os
@@ -20,7 +20,7 @@ from tune_jobs.search_spaces import Problem
 from tune_jobs.trainers.data.files import SUFFIXES
 
 MOST_BYTES = 100 * 1024**2
-"""Ray's Jobs server takes no larger package."""
+"""Size in bytes of the largest package that Ray's Jobs server takes."""
 JOB_FILE = "job.yaml"
 _DATA = "data"
 _OUTSIDE = "://"
@@ -28,11 +28,11 @@ _OUTSIDE = "://"
 
 @dataclass(frozen=True)
 class ToSubmit:
-    """A job that was checked as far as this machine can."""
+    """A job that was checked as far as this machine can check it."""
 
     job: Job
     data_here: bool
-    """False where the data file is on the cluster, and only there."""
+    """False if only the cluster has the data file."""
 
     @property
     def data_files(self) -> dict[str, str]:
@@ -41,12 +41,12 @@ class ToSubmit:
 
 
 def job_to_submit(path: Path, overrides: Sequence[tuple[str, Any]]) -> ToSubmit:
-    """The job in the file at `path`, for a cluster; see `Job.from_file`.
+    """Read the job in the file at `path`, for a cluster; see `Job.from_file`.
 
-    A data file with an absolute path is one of the cluster, and need not be there on this machine.
+    A data file with an absolute path is one of the cluster. This machine need not have it.
 
     Raises:
-        JobError: with every problem, a `storage` that a cluster cannot share among them.
+        JobError: The job has problems, such as a `storage` that a cluster cannot share; the error lists all of them.
     """
     sections = apply_overrides(read_yaml(path), overrides)
     folder = path.parent.resolve()
@@ -68,15 +68,15 @@ def job_to_submit(path: Path, overrides: Sequence[tuple[str, Any]]) -> ToSubmit:
 
 
 def make_package(submitted: ToSubmit, folder: Path, include: Sequence[str] = ()) -> int:
-    """Fills `folder` with what is sent; returns its size in bytes.
+    """Fill `folder` with what is sent; return its size in bytes.
 
     Args:
-        submitted: the job.
-        folder: empty.
-        include: further files and folders, relative to the job's folder, to be found there under the same names.
+        submitted: The job.
+        folder: An empty folder.
+        include: Further files and folders, relative to the job's folder, which keep their names.
 
     Raises:
-        JobError: a file is missing, or all of them are too large to be sent.
+        JobError: A file is missing, or the package is too large to be sent.
     """
     job = submitted.job
     copy_modules(user_modules(job), folder)

@@ -1,4 +1,4 @@
-"""How a submission stands, and what there is to do about it: small answers from what Ray knows and the driver said."""
+"""Say the state of a submission, and what to do next, from what Ray knows and what the driver printed."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,11 +10,11 @@ from tune_jobs.errors import Interrupted, JobError, RunFailed
 from tune_jobs.text import duration_text
 
 COMPLAINT = "tune-jobs: "
-"""How the message begins that a command ends with."""
+"""Start of the message that a failed command ends with."""
 
 
 class SubmissionState(Enum):
-    """Of a submission; the value is what people read."""
+    """State of a submission; the value is what people read."""
 
     WAITING = "waiting to be started"
     RUNNING = "running"
@@ -35,7 +35,7 @@ class SubmissionState(Enum):
 
 
 class Details(Protocol):
-    """What Ray says of a submission."""
+    """What Ray knows of a submission."""
 
     submission_id: str | None
     status: Any
@@ -47,16 +47,16 @@ class Details(Protocol):
 
 @dataclass(frozen=True)
 class Submission:
-    """A run on a cluster, from when it was submitted to its end there."""
+    """A run on a cluster, from its submission to its end."""
 
     id: str
     state: SubmissionState
     metadata: Mapping[str, str]
     begun: float | None
-    """Unix time at which the cluster took it."""
+    """Unix time at which the cluster took the submission."""
     ended: float | None
     exit_code: int | None
-    """Of its driver; None before its end, and where the driver was killed with all that watched it."""
+    """Exit code of its driver; None before its end, or if the driver was killed together with its watchers."""
 
     @property
     def over(self) -> bool:
@@ -64,23 +64,23 @@ class Submission:
 
     @property
     def run(self) -> str:
-        """The run, as the cluster sees it: a path, or `s3://bucket/prefix/run`."""
+        """The address of the run as the cluster sees it: a path, or `s3://bucket/prefix/run`."""
         return self.metadata.get("run", "")
 
     @property
     def name(self) -> str:
-        """Of the run."""
+        """Name of the run."""
         return self.run.rstrip("/").rpartition("/")[2]
 
     def age(self) -> str:
-        """How long it has been there, or was."""
+        """How long the submission has lasted, or lasted."""
         if self.begun is None:
             return ""
         return duration_text(max((self.ended or time.time()) - self.begun, 0.0))
 
 
 def submission_of(details: Details) -> Submission:
-    """From what Ray says of it."""
+    """Return the submission that Ray's `details` describe."""
     return Submission(
         id=str(details.submission_id),
         state=state_of(str(getattr(details.status, "value", details.status)), details.driver_exit_code),
@@ -92,7 +92,7 @@ def submission_of(details: Details) -> Submission:
 
 
 def state_of(status: str, exit_code: int | None) -> SubmissionState:
-    """From Ray's own status, and the exit code of the driver."""
+    """Return the state that follows from Ray's status and the exit code of the driver."""
     plain = {
         "PENDING": SubmissionState.WAITING,
         "RUNNING": SubmissionState.RUNNING,
@@ -108,7 +108,7 @@ def state_of(status: str, exit_code: int | None) -> SubmissionState:
 
 
 def exit_code_of(submission: Submission) -> int:
-    """What a command ends with that has waited for the end of the run."""
+    """Return the exit code of a command that waited for the end of the run."""
     if submission.state is SubmissionState.DONE:
         return 0
     if submission.state.resumable:
@@ -117,7 +117,7 @@ def exit_code_of(submission: Submission) -> int:
 
 
 def complaint_in(log: str) -> str:
-    """What the driver said in the end of why it ended: its message, or its last lines where it has none."""
+    """Return why the driver ended: its last message, or its last lines if it has none."""
     lines = log.rstrip().splitlines()
     starts = [number for number, line in enumerate(lines) if line.startswith(COMPLAINT)]
     if starts:
@@ -131,20 +131,20 @@ def complaint_in(log: str) -> str:
 
 
 def last_line(log: str) -> str:
-    """What the driver said last."""
+    """Return the last line of the driver."""
     lines = [line for line in log.splitlines() if line.strip()]
     return lines[-1].strip() if lines else ""
 
 
 def named(text: str, submissions: Iterable[Submission]) -> Submission | None:
-    """The submission that a text names: by its ID, or as the latest of a run by the name of that."""
+    """Return the submission of that ID, or the latest one of the run of that name."""
     found = list(submissions)
     by_id = next((one for one in found if one.id == text), None)
     return by_id or max((one for one in found if one.name == text), key=_begun, default=None)
 
 
 def later_than(submission: Submission, submissions: Iterable[Submission]) -> Submission | None:
-    """The latest one that has gone on with the same run since; None where there is none. A refused one has not."""
+    """Return the latest submission that has resumed the same run since, without refused ones; None if there is none."""
     of_run = [
         one for one in submissions if one.run == submission.run and one.state is not SubmissionState.REFUSED
     ]
@@ -157,7 +157,7 @@ def _begun(submission: Submission) -> float:
 
 
 def table_lines(submissions: Sequence[Submission]) -> list[str]:
-    """What `tune-jobs status` shows, a line each, headings first; no line is broken, whatever its width."""
+    """Return the lines of `tune-jobs status`, headings first. No line is broken, whatever its width."""
     rows = [("submission", "state", "for", "run")]
     rows += [(one.id, one.state.value, one.age(), one.run) for one in submissions]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -169,7 +169,7 @@ def table_lines(submissions: Sequence[Submission]) -> list[str]:
 def status_lines(
     submission: Submission, log: str, address: str, later: Submission | None = None
 ) -> list[str]:
-    """What `tune-jobs status ID` shows; `later` has gone on with the same run."""
+    """Return the lines of `tune-jobs status ID`; `later` has resumed the same run."""
     since = f"for {submission.age()}" if not submission.over else f"after {submission.age()}"
     lines = [f"submission: {submission.id}", f"state: {submission.state.value} ({since})"]
     if submission.over and submission.state is not SubmissionState.DONE:
@@ -187,7 +187,7 @@ def status_lines(
 
 
 def next_commands(submission: Submission, address: str) -> Sequence[str]:
-    """What one may want to do now, each as a command."""
+    """Return the commands that make sense now."""
     at = f"--address {address}"
     if not submission.over:
         return [f"tune-jobs logs {submission.id} --follow {at}", f"tune-jobs stop {submission.id} {at}"]

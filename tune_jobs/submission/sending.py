@@ -1,6 +1,6 @@
-"""A run folder in one piece: which of its files are worth their way, and how they travel through a log.
+"""Send a run folder through a log: which of its files are sent, and how.
 
-The module is also a program that runs on the cluster, `python -m tune_jobs.submission.sending RUN`, and prints the
+The module is also a program that runs on the cluster, `python -m tune_jobs.submission.sending RUN`. It prints the
 pieces that `fetching` puts together again.
 """
 
@@ -23,14 +23,14 @@ from tune_jobs.results import open_run
 from tune_jobs.selection.rule import rank
 
 MOST_BYTES = 64 * 1024**2
-"""Compressed; what is larger would be slow through a log."""
+"""Largest size in bytes, compressed: a larger run would be slow through a log."""
 BEGIN = "archive: "
 END = "end of the archive"
 _PIECE = 3 * 16384
 
 
 def whole_run(run: str | Path) -> RunFolder:
-    """The folder of a run, with what is sent of it; of a run in an object store, this machine's copy."""
+    """Return the folder of a run with the files that are sent; for a run in an object store, this machine's copy."""
     folder = open_folder(run)
     complete(folder, without=HOLDS_ROWS)
     for candidate in rank(open_run(folder.path).record)[:1]:
@@ -39,10 +39,10 @@ def whole_run(run: str | Path) -> RunFolder:
 
 
 def files_worth_sending(folder: RunFolder) -> list[Path]:
-    """Files of a run that a copy has.
+    """Return the files of a run that a copy has.
 
-    All but the checkpoints of trials other than the best one, the sealed rows, what came with a submission, which may
-    hold them too, and Ray's own.
+    Left out are checkpoints of trials other than the best one, the sealed rows, what came with a submission, which
+    may hold test rows too, and the files of Ray.
     """
     best = rank(open_run(folder.path).record)[:1]
     kept = {folder.checkpoints / candidate.trial.trial_id for candidate in best}
@@ -53,22 +53,22 @@ def files_worth_sending(folder: RunFolder) -> list[Path]:
         and not path.name.endswith(".tmp")
         and not path.is_relative_to(folder.ray)
         and not path.is_relative_to(folder.submitted)
-        and path != folder.holdout / holdout.ROWS  # opened once, and so in one place
+        and path != folder.holdout / holdout.ROWS  # the holdout is opened once, so in one place
         and (not path.is_relative_to(folder.checkpoints) or path.parent in kept)
     ]
 
 
 def send(run: str, most: int = MOST_BYTES) -> Iterator[str]:
-    """The lines that the archive of the run at `run` is printed as.
+    """Yield the lines that the archive of the run at `run` is printed as.
 
     Raises:
-        SubmissionError: it has more than `most` bytes, compressed.
+        SubmissionError: The archive has more than `most` bytes, compressed.
     """
     folder = whole_run(run)
     with tempfile.TemporaryFile() as file:
         with tarfile.open(fileobj=file, mode="w:gz") as archive:
             for path in files_worth_sending(folder):
-                with suppress(FileNotFoundError):  # of a run in progress some go
+                with suppress(FileNotFoundError):  # a run in progress removes files
                     archive.add(path, path.relative_to(folder.path).as_posix(), recursive=False)
         size = file.tell()
         if size > most:
@@ -90,7 +90,7 @@ def _digest(file: IO[bytes]) -> str:
 
 
 def main(run: str) -> int:
-    """Prints the archive, or why not."""
+    """Print the archive, or why it cannot be sent."""
     try:
         for line in send(run):
             print(line)  # noqa: T201 (what the program is for)

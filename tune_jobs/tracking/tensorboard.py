@@ -22,15 +22,15 @@ class TensorboardTracker:
     """Writes every epoch of every trial as scalars, and its configuration and its end as hparams.
 
     The scalars are the metrics that the training measures; their steps are epochs. At its end a trial
-    shows its score, as `best/<metric>` at the epoch of the score. What the winner came to on the test rows
-    stands in a folder of its own, `test-<number>`.
+    shows its score, as `best/<metric>` at the epoch of the score. The winner's results on the test rows
+    are in a folder of their own, `test-<number>`.
 
-    Each trial has one file. Those of trials that a resumed run goes on with, and those that a driver that was
-    killed left open, are written anew from their first epoch. They are written by tensorboardX's `EventsWriter`:
-    its `SummaryWriter` would add a thread and a queue between processes to each trial.
+    Each trial has one file. The files of trials that a resumed run continues, and those that a killed driver left
+    open, are rewritten from their first epoch. tensorboardX's `EventsWriter` writes them: its `SummaryWriter` would
+    add a thread and a queue between processes to each trial.
 
     Args:
-        run: what is tracked.
+        run: What is tracked.
     """
 
     def __init__(self, run: TrackedRun) -> None:
