@@ -21,7 +21,7 @@ search:
     lr: {low: 1e-4, high: 0.5, log: true}
     batch_size: {values: [8, 16]}
     optimizer: {values: [sgd, adam]}
-  trials: 24
+  trials: 14
 scheduler: {grace_epochs: 1}
 resources: {max_concurrent: 1}
 """

@@ -138,6 +138,7 @@ def test_workers_that_die_with_an_interruption_are_no_fault_of_their_trials(tmp_
         "search/method": "grid",
         "scheduler/method": "none",
         "limits/retries_per_trial": 0,
+        "resources/max_concurrent": 2,
         "training/max_epochs": 40,
     }
     job = job_in(tmp_path, changes)

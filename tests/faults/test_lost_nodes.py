@@ -66,6 +66,7 @@ def run_and_lose(cluster: DeclaredNodes, folder: Path) -> tuple[Path, Results]:
             "scheduler/method": "none",
             "training/max_epochs": 20,
             "limits/retries_per_trial": 0,
+            "resources/max_concurrent": None,
         },
     )
     (folder / "job.yaml").write_text(job.to_yaml())

@@ -49,7 +49,10 @@ CODE = """
 
 
 def job_in(folder: Path, changes: Mapping[str, Any]) -> Job:
-    """A job on 60 rows with rungs at 1 and 3 of 9 epochs, and dotted changes."""
+    """A job on 60 rows with rungs at 1 and 3 of 9 epochs, and dotted changes.
+
+    It has one worker at a time: a second one takes longer to start than all trials take.
+    """
     sections: dict[str, Any] = {
         "name": "small",
         "data": {"source": "linear_gaussian", "arguments": {"n": 100, "sigma": 0.1}},
@@ -65,6 +68,7 @@ def job_in(folder: Path, changes: Mapping[str, Any]) -> Job:
             "method": "random",
             "trials": 20,
         },
+        "resources": {"max_concurrent": 1},
         "storage": str(folder / "runs"),
     }
     for path, value in changes.items():

@@ -16,7 +16,7 @@ class PlacementWatch:
         bundles: Of one trial.
         free: Returns what is free on each node now.
         tell: Is called with the trial's id and why it waits, in one line.
-        seconds: How long a trial may wait before it is reported.
+        seconds: How long a trial may wait before it is reported; None for SECONDS_TO_PLACE.
         clock: Returns seconds.
     """
 
@@ -26,13 +26,13 @@ class PlacementWatch:
         free: Callable[[], Sequence[Bundle]],
         tell: Callable[[str, str], None],
         *,
-        seconds: float = SECONDS_TO_PLACE,
+        seconds: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bundles = bundles
         self._free = free
         self._tell = tell
-        self._seconds = seconds
+        self._seconds = SECONDS_TO_PLACE if seconds is None else seconds
         self._clock = clock
         self._since: dict[str, float] = {}
         self._told: set[str] = set()

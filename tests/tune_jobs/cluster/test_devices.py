@@ -12,12 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.declared_nodes import DeclaredNodes, declared_nodes
-from tests.processes import PATIENCE, start
+from tests.processes import PATIENCE, start, wait_until
 from tests.tune_jobs.runs import events_of, job_in
 from tune_jobs import Run, open_run
-from tune_jobs.cluster import placement
-from tune_jobs.record.events import EpochsReported, TrialStarted
-from tune_jobs.record.journal import read_journal
+from tune_jobs.record.events import TrialStarted
 
 pytestmark = pytest.mark.slow
 
@@ -31,10 +29,14 @@ SEEING = """
         seen["node"] = ray.get_runtime_context().get_node_id()
         with open(pathlib.Path(folder) / "seen.jsonl", "a") as file:
             file.write(json.dumps(seen) + "\\n")
-        return Slow(input_shape[0], outputs)
+        model = Slow(input_shape[0], outputs)
+        model.held = pathlib.Path(folder) / "held"
+        return model
 
     class Slow(nn.Linear):
         def train(self, mode=True):
+            while mode and self.held.exists():
+                time.sleep(0.05)
             time.sleep(0.3 if mode else 0)
             return super().train(mode)
 """
@@ -44,6 +46,25 @@ SEEING = """
 def cluster() -> Iterator[DeclaredNodes]:
     with declared_nodes(num_cpus=2) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def with_gpus() -> Iterator[DeclaredNodes]:
+    """A cluster with one node that has two GPUs."""
+    with declared_nodes(num_cpus=2) as made:
+        made.add_node(num_cpus=2, num_gpus=2)
+        made.keep_node()
+        yield made
+
+
+TUNE = """
+import sys
+from tune_jobs.cluster import placement
+placement.SECONDS_TO_PLACE = 3.0
+from tune_jobs.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+"""`tune-jobs`, which names a trial that finds no place sooner."""
 
 
 def tuning(cluster: DeclaredNodes, folder: Path, **changes: object) -> subprocess.Popen[str]:
@@ -57,13 +78,14 @@ def tuning(cluster: DeclaredNodes, folder: Path, **changes: object) -> subproces
             "scheduler/method": "none",
             "training/max_epochs": 6,
             "training/device": "cpu",
+            "resources/max_concurrent": None,
             "resources/cpus_per_trial": 0.1,
             **changes,
         },
     )
     (folder / "seeing.py").write_text(textwrap.dedent(SEEING))
     (folder / "job.yaml").write_text(job.to_yaml())
-    command = [sys.executable, "-m", "tune_jobs", "run", "job.yaml", "--address", cluster.address]
+    command = [sys.executable, "-c", TUNE, "run", "job.yaml", "--address", cluster.address]
     return start(
         command,
         cwd=folder,
@@ -81,13 +103,12 @@ def finished(driver: subprocess.Popen[str]) -> tuple[Run, str]:
 
 
 def seen_in(folder: Path) -> list[dict[str, object]]:
-    return [json.loads(line) for line in (folder / "seen.jsonl").read_text().splitlines()]
+    seen = folder / "seen.jsonl"
+    return [json.loads(line) for line in seen.read_text().splitlines()] if seen.exists() else []
 
 
-def test_two_trials_share_a_gpu_and_see_no_other(cluster: DeclaredNodes, tmp_path: Path) -> None:
-    cluster.add_node(num_cpus=2, num_gpus=2)
-    cluster.keep_node()
-    made, _ = finished(tuning(cluster, tmp_path, **{"resources/gpus_per_trial": 0.5}))
+def test_two_trials_share_a_gpu_and_see_no_other(with_gpus: DeclaredNodes, tmp_path: Path) -> None:
+    made, _ = finished(tuning(with_gpus, tmp_path, **{"resources/gpus_per_trial": 0.5}))
     assert list(made.trials["status"]) == ["completed"] * 8
     seen = seen_in(tmp_path)
     assert {row["sees"] for row in seen} == {"0", "1"}
@@ -96,23 +117,23 @@ def test_two_trials_share_a_gpu_and_see_no_other(cluster: DeclaredNodes, tmp_pat
     assert all(row["given"] == [int(str(row["sees"]))] for row in seen)
 
 
-def test_a_trial_without_a_gpu_sees_none(cluster: DeclaredNodes, tmp_path: Path) -> None:
-    cluster.add_node(num_cpus=2, num_gpus=2)
-    cluster.keep_node()
-    finished(tuning(cluster, tmp_path, **{"search/trials": 4, "resources/cpus_per_trial": 1}))
+def test_a_trial_without_a_gpu_sees_none(with_gpus: DeclaredNodes, tmp_path: Path) -> None:
+    finished(tuning(with_gpus, tmp_path, **{"search/trials": 4, "resources/cpus_per_trial": 1}))
     assert {row["sees"] for row in seen_in(tmp_path)} == {""}
 
 
 def test_machines_that_join_take_trials(cluster: DeclaredNodes, tmp_path: Path) -> None:
-    driver = tuning(
-        cluster, tmp_path, **{"search/trials": 16, "resources/cpus_per_trial": 1, "training/max_epochs": 20}
-    )
-    wait_for_report(tmp_path / "runs")
+    held = tmp_path / "held"
+    held.touch()
+    driver = tuning(cluster, tmp_path, **{"resources/cpus_per_trial": 1})
+    wait_until(lambda: len(seen_in(tmp_path)) == 2, "two trials at work", process=driver)
+    joined = time.time()
     cluster.add_node(num_cpus=2)
     cluster.keep_node()
-    joined = time.time()
+    wait_until(lambda: len(seen_in(tmp_path)) == 4, "two trials on the new node", process=driver)
+    held.unlink()
     made, _ = finished(driver)
-    assert list(made.trials["status"]) == ["completed"] * 16, made.trials["reason"].tolist()
+    assert list(made.trials["status"]) == ["completed"] * 8, made.trials["reason"].tolist()
     assert len({row["node"] for row in seen_in(tmp_path)}) == 2
     started = [event.time for event in events_of(made) if isinstance(event, TrialStarted)]
     before = [event for event in events_of(made) if isinstance(event, TrialStarted) and event.time < joined]
@@ -120,23 +141,21 @@ def test_machines_that_join_take_trials(cluster: DeclaredNodes, tmp_path: Path) 
     assert most_at_once(made) == 4
 
 
-def test_a_trial_that_finds_no_place_is_named(cluster: DeclaredNodes, tmp_path: Path) -> None:
-    """Another program holds the only GPU."""
-    cluster.add_node(num_cpus=2, num_gpus=1)
-    cluster.keep_node()
+def test_a_trial_that_finds_no_place_is_named(with_gpus: DeclaredNodes, tmp_path: Path) -> None:
+    """Another program holds all GPUs."""
     holder = start(
-        [sys.executable, "-c", HOLDER, cluster.address], env=cluster.environment,
+        [sys.executable, "-c", HOLDER, with_gpus.address], env=with_gpus.environment,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
-    driver = tuning(cluster, tmp_path, **{"search/trials": 2, "resources/gpus_per_trial": 1})
+    driver = tuning(with_gpus, tmp_path, **{"search/trials": 2, "resources/gpus_per_trial": 1})
     assert driver.stdout is not None
     lines = []
     while "has found no place" not in "".join(lines):
         lines.append(driver.stdout.readline())
         assert lines[-1], "".join(lines)
-    assert f"trial 0000 has found no place for {placement.SECONDS_TO_PLACE:g} s" in lines[-1]
+    assert "trial 0000 has found no place for 3 s" in lines[-1]
     assert "what is missing is GPU: the most that is free on one machine is 0" in lines[-1]
     holder.communicate("let go\n", timeout=PATIENCE)
     made, _ = finished(driver)
@@ -148,21 +167,11 @@ import sys, ray
 ray.init(address=sys.argv[1], log_to_driver=False, logging_level=50)
 class Holder:
     def here(self): return True
-holder = ray.remote(num_gpus=1)(Holder).remote()
+holder = ray.remote(num_gpus=2)(Holder).remote()
 ray.get(holder.here.remote())
 print("held", flush=True)
 input()
 """
-
-
-def wait_for_report(storage: Path) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        for journal in storage.glob("*/journal/events.jsonl"):
-            if any(isinstance(event, EpochsReported) for event in read_journal(journal)):
-                return
-        time.sleep(0.2)
-    raise AssertionError("no trial has reported")
 
 
 def most_at_once(made: Run) -> int:

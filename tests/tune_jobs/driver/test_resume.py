@@ -38,7 +38,6 @@ from tune_jobs.tracking.optuna_study import STUDY_NAME, study_storage
 pytestmark = pytest.mark.slow
 
 MakeJob = Callable[..., Job]
-ONE_WORKER = {"resources/max_concurrent": 1}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -72,6 +71,47 @@ class Copies:
             self.paths.append(copy)
 
 
+class Killed:
+    """A run of 14 trials by one worker, and what would be left of it if its driver were killed at some moments.
+
+    Attributes:
+        expected: the run that nobody killed.
+        late: copies after the events of its end.
+    """
+
+    COUNTS = frozenset({5, 12, 20, 30, 40, 46, 87})
+
+    def __init__(self, folder: Path) -> None:
+        def wanted(count: int, event: Event) -> bool:
+            return count in self.COUNTS or isinstance(event, RunEnded | WinnerSelected)
+
+        self._copies = Copies(folder, wanted)
+        job = job_in(folder, {"search/trials": 14})
+        self.expected = run(job, listeners=[self._copies])
+        self.late = [path for path in self._copies.paths if path.name.endswith(("ended", "selected"))]
+
+    def after(self, count: int, folder: Path) -> Path:
+        """The run folder after so many events, as a copy in a test's own folder."""
+        (found,) = (path for path in self._copies.paths if f"after-{count:03d}-" in path.name)
+        return Path(shutil.copytree(found, folder / found.name))
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
+    return Killed(tmp_path_factory.mktemp("killed"))
+
+
+@pytest.fixture(scope="module")
+def two_trials(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return run(job_in(tmp_path_factory.mktemp("two"), {"search/trials": 2}))
+
+
+@pytest.fixture
+def short(two_trials: Run, tmp_path: Path) -> Run:
+    """A finished run of two trials that is this test's own."""
+    return open_run(shutil.copytree(two_trials.path, tmp_path / "runs" / two_trials.path.name))
+
+
 def without_clock(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.drop(columns=["seconds", "node"], errors="ignore")
 
@@ -100,26 +140,34 @@ def study_of(made: Run) -> list[Any]:
 # Killed at any moment
 
 
-@pytest.mark.parametrize(("method", "every"), [("gp", 23), ("random", 41)])
+def assert_ends_as_it_would_have(path: Path, expected: Run) -> None:
+    made = resume(path)
+    assert made.path == path
+    assert made.ending is Ending.ALL_TRIALS
+    assert_the_same(made, expected)
+    assert_tables_tell_every_decision(made)
+
+
+@pytest.mark.parametrize("count", [5, 46, 87])
 def test_with_one_worker_a_killed_run_ends_as_it_would_have(
-    method: str, every: int, make_job: MakeJob, tmp_path: Path
+    count: int, killed: Killed, tmp_path: Path
 ) -> None:
-    """The folder is copied after every few events, and each copy resumed; `make chaos` kills for real, and often."""
-    copies = Copies(tmp_path, lambda count, _: count % every == 5)
-    changes = {**ONE_WORKER, "search/trials": 14, "search/method": method}
+    """The folder is copied after a few events, and each copy resumed; `make chaos` kills for real, and often."""
+    assert_ends_as_it_would_have(killed.after(count, tmp_path), killed.expected)
+
+
+def test_with_a_model_a_killed_run_ends_as_it_would_have(make_job: MakeJob, tmp_path: Path) -> None:
+    copies = Copies(tmp_path, lambda count, _: count in {28, 51, 74})
+    changes = {"search/trials": 14, "search/method": "gp"}
     expected = run(make_job(changes), listeners=[copies])
-    assert len(copies.paths) > 1
+    assert len(copies.paths) == 3
     for path in copies.paths:
-        made = resume(path)
-        assert made.path == path
-        assert made.ending is Ending.ALL_TRIALS
-        assert_the_same(made, expected)
-        assert_tables_tell_every_decision(made)
+        assert_ends_as_it_would_have(path, expected)
 
 
 def test_with_two_workers_every_curve_is_what_it_would_have_been(make_job: MakeJob, tmp_path: Path) -> None:
     copies = Copies(tmp_path, lambda count, _: count in {20, 60})
-    run(make_job({"search/trials": 16}), listeners=[copies])
+    run(make_job({"search/trials": 16, "resources/max_concurrent": 2}), listeners=[copies])
     for path in copies.paths:
         before = open_run(path)
         made = resume(path)
@@ -131,10 +179,8 @@ def test_with_two_workers_every_curve_is_what_it_would_have_been(make_job: MakeJ
         assert made.epochs.set_index(["trial_id", "epoch"])["val_loss"].loc[kept.index].equals(kept)
 
 
-def test_a_run_may_be_cut_off_again_while_it_is_resumed(make_job: MakeJob, tmp_path: Path) -> None:
-    copies = Copies(tmp_path, lambda count, _: count == 12)
-    expected = run(make_job({**ONE_WORKER, "search/trials": 14}), listeners=[copies])
-    (path,) = copies.paths
+def test_a_run_may_be_cut_off_again_while_it_is_resumed(killed: Killed, tmp_path: Path) -> None:
+    path = killed.after(12, tmp_path)
     for _ in range(2):
         heard: list[Event] = []
 
@@ -147,7 +193,7 @@ def test_a_run_may_be_cut_off_again_while_it_is_resumed(make_job: MakeJob, tmp_p
             resume(path, listeners=[interrupt])
         assert isinstance(heard[0], RunResumed), "listeners hear what is new"
         assert open_run(path).ending is Ending.INTERRUPTED
-    assert_the_same(resume(path), expected)
+    assert_the_same(resume(path), killed.expected)
 
 
 def test_a_checkpoint_that_the_driver_never_heard_of_is_known_to_the_next(
@@ -155,43 +201,38 @@ def test_a_checkpoint_that_the_driver_never_heard_of_is_known_to_the_next(
 ) -> None:
     """The driver dies between a report and the event of its checkpoint."""
     copies = Copies(tmp_path, lambda _, event: isinstance(event, EpochsReported))
-    expected = run(make_job({**ONE_WORKER, "search/trials": 3}), listeners=[copies])
+    expected = run(make_job({"search/trials": 3}), listeners=[copies])
     for path in copies.paths:
         assert_the_same(resume(path), expected)
 
 
-def test_a_run_that_was_killed_while_it_concluded_is_concluded(make_job: MakeJob, tmp_path: Path) -> None:
-    copies = Copies(tmp_path, lambda _, event: isinstance(event, RunEnded | WinnerSelected))
-    expected = run(make_job({**ONE_WORKER, "search/trials": 6}), listeners=[copies])
-    for path in copies.paths:
+def test_a_run_that_was_killed_while_it_concluded_is_concluded(killed: Killed) -> None:
+    assert len(killed.late) == 2
+    for path in killed.late:
         assert not (path / "selection.json").exists()
-        assert_the_same(resume(path), expected)
+        assert_the_same(resume(path), killed.expected)
 
 
-def test_a_torn_line_is_dropped_with_a_notice(make_job: MakeJob, tmp_path: Path) -> None:
-    copies = Copies(tmp_path, lambda count, _: count == 20)
-    expected = run(make_job({**ONE_WORKER, "search/trials": 10}), listeners=[copies])
-    (path,) = copies.paths
+def test_a_torn_line_is_dropped_with_a_notice(killed: Killed, tmp_path: Path) -> None:
+    path = killed.after(20, tmp_path)
     journal = RunFolder(path).journal
     content = journal.read_bytes()
     journal.write_bytes(content[:-7])
     made = resume(path)
-    assert_the_same(made, expected)
+    assert_the_same(made, killed.expected)
     (again,) = [event for event in events_of(made) if isinstance(event, RunResumed)]
     assert any("the last line of the journal was not finished" in notice for notice in again.notices)
 
 
-def test_checkpoints_that_are_gone_cost_time_and_nothing_else(make_job: MakeJob, tmp_path: Path) -> None:
-    copies = Copies(tmp_path, lambda count, _: count == 40)
-    expected = run(make_job({**ONE_WORKER, "search/trials": 14}), listeners=[copies])
-    (path,) = copies.paths
+def test_checkpoints_that_are_gone_cost_time_and_nothing_else(killed: Killed, tmp_path: Path) -> None:
+    path = killed.after(40, tmp_path)
     shutil.rmtree(path / "checkpoints")
     (path / "checkpoints").mkdir()
-    assert_the_same(resume(path), expected)
+    assert_the_same(resume(path), killed.expected)
 
 
-def test_the_driver_is_told_of_the_run_while_it_lasts(make_job: MakeJob, tmp_path: Path) -> None:
-    events = events_of(run(make_job({"search/trials": 1})))
+def test_the_driver_is_told_of_the_run_while_it_lasts(two_trials: Run) -> None:
+    events = events_of(two_trials)
     assert isinstance(events[0], RunStarted)
     assert events[0].driver.rpartition(":")[2].isdigit()
 
@@ -201,7 +242,7 @@ def test_the_driver_is_told_of_the_run_while_it_lasts(make_job: MakeJob, tmp_pat
 
 def test_a_finished_run_that_is_extended_equals_one_of_that_length(make_job: MakeJob, tmp_path: Path) -> None:
     """Trials that had waited in vain go on where there are more places now."""
-    changes = {**ONE_WORKER, "search/method": "gp"}
+    changes = {"search/method": "gp"}
     expected = run(make_job({**changes, "search/trials": 20}))
     short = run(make_job({**changes, "search/trials": 8}))
     assert max(short.trials["epochs"]) == 3
@@ -212,14 +253,13 @@ def test_a_finished_run_that_is_extended_equals_one_of_that_length(make_job: Mak
     assert [event.trials for event in events_of(made) if isinstance(event, RunResumed)] == [20]
 
 
-def test_a_finished_run_is_left_as_it_is(make_job: MakeJob) -> None:
-    made = run(make_job({"search/trials": 3}))
-    journal, trials = RunFolder(made.path).journal.read_bytes(), made.trials
-    RunFolder(made.path).trials.unlink()
-    again = resume(made.path)
-    assert RunFolder(made.path).journal.read_bytes() == journal
+def test_a_finished_run_is_left_as_it_is(short: Run) -> None:
+    journal, trials = RunFolder(short.path).journal.read_bytes(), short.trials
+    RunFolder(short.path).trials.unlink()
+    again = resume(short.path)
+    assert RunFolder(short.path).journal.read_bytes() == journal
     assert again.trials.equals(trials)
-    assert RunFolder(made.path).trials.is_file(), "what was missing was made anew"
+    assert RunFolder(short.path).trials.is_file(), "what was missing was made anew"
 
 
 def test_a_run_whose_time_was_over_goes_on_when_it_is_given_more(make_job: MakeJob) -> None:
@@ -246,7 +286,7 @@ def test_changed_data_are_refused(make_job: MakeJob, tmp_path: Path) -> None:
     data.write_text("\n".join(["a,b,y", *rows]))
     source = {"data": {"source": "rows.csv", "target": "y"}, "search/trials": 3}
     copies = Copies(tmp_path, lambda count, _: count == 8)
-    expected = run(make_job({**source, **ONE_WORKER}), listeners=[copies])
+    expected = run(make_job(source), listeners=[copies])
     (path,) = copies.paths
     before = RunFolder(path).journal.read_bytes()
     data.write_text("\n".join(["a,b,y", *rows[:-1], "1,2,3"]))
@@ -258,10 +298,8 @@ def test_changed_data_are_refused(make_job: MakeJob, tmp_path: Path) -> None:
     assert_the_same(resume(path, [("data.source", str(moved))]), expected)
 
 
-def test_a_holdout_that_was_changed_is_refused(make_job: MakeJob, tmp_path: Path) -> None:
-    copies = Copies(tmp_path, lambda count, _: count == 8)
-    run(make_job({"search/trials": 3}), listeners=[copies])
-    (path,) = copies.paths
+def test_a_holdout_that_was_changed_is_refused(killed: Killed, tmp_path: Path) -> None:
+    path = killed.after(46, tmp_path)
     sealed = path / "holdout" / "rows.npz"
     content = sealed.read_bytes()
     sealed.chmod(0o600)
@@ -275,17 +313,15 @@ def test_a_holdout_that_was_changed_is_refused(make_job: MakeJob, tmp_path: Path
 @pytest.mark.parametrize(
     "name", ["seed", "training.max_epochs", "search.space.lr.high", "resources.cpus_per_trial"]
 )
-def test_what_a_curve_depends_on_cannot_change(name: str, make_job: MakeJob, tmp_path: Path) -> None:
-    copies = Copies(tmp_path, lambda count, _: count == 3)
-    run(make_job({"search/trials": 1}), listeners=[copies])
+def test_what_a_curve_depends_on_cannot_change(name: str, killed: Killed, tmp_path: Path) -> None:
+    path = killed.after(12, tmp_path)
     with pytest.raises(JobError, match=f"{name} +not a key that can change in a run that has begun"):
-        resume(copies.paths[0], [(name, 1)])
+        resume(path, [(name, 1)])
 
 
-def test_fewer_trials_than_were_made_are_refused(make_job: MakeJob) -> None:
-    made = run(make_job({"search/trials": 3}))
-    with pytest.raises(JobError, match="given 2; valid: 3 or more"):
-        resume(made.path, [("search.trials", 2)])
+def test_fewer_trials_than_were_made_are_refused(short: Run) -> None:
+    with pytest.raises(JobError, match="given 1; valid: 2 or more"):
+        resume(short.path, [("search.trials", 1)])
 
 
 def test_a_second_driver_is_refused_while_the_first_lives(make_job: MakeJob, tmp_path: Path) -> None:
@@ -311,44 +347,39 @@ def test_a_run_that_was_killed_before_it_began_says_so(make_job: MakeJob, tmp_pa
         resume(folder.path)
 
 
-def test_trials_after_an_unsealing_mark_the_run(make_job: MakeJob) -> None:
-    made = run(make_job({"search/trials": 2}))
-    made.test()
-    assert not open_run(made.path).record.test_seen
-    longer = resume(made.path, [("search.trials", 4)])
+def test_trials_after_an_unsealing_mark_the_run(short: Run) -> None:
+    short.test()
+    assert not open_run(short.path).record.test_seen
+    longer = resume(short.path, [("search.trials", 3)])
     assert longer.record.test_seen
-    assert '"test_seen": true' in (made.path / "selection.json").read_text()
+    assert '"test_seen": true' in (short.path / "selection.json").read_text()
 
 
-def test_an_opening_that_the_journal_was_not_told_of_counts(make_job: MakeJob) -> None:
+def test_an_opening_that_the_journal_was_not_told_of_counts(short: Run) -> None:
     """The process died between the ledger's entry and the journal's."""
-    made = run(make_job({"search/trials": 2}))
-    holdout.unseal(RunFolder(made.path), made.winner.trial_id)
-    assert resume(made.path, [("search.trials", 4)]).record.test_seen
+    holdout.unseal(RunFolder(short.path), short.winner.trial_id)
+    assert resume(short.path, [("search.trials", 3)]).record.test_seen
 
 
-def test_the_one_look_is_not_spent_on_a_winner_of_yesterday(make_job: MakeJob) -> None:
-    before = run(make_job({"search/trials": 2}))
-    after = resume(before.path, [("search.trials", 4)])
+def test_the_one_look_is_not_spent_on_a_winner_of_yesterday(short: Run) -> None:
+    assert short.winner.checkpoint.is_file()
+    after = resume(short.path, [("search.trials", 3)])
     with pytest.raises(RunFolderError, match="was continued after it was opened"):
-        before.test()
+        short.test()
     after.test()
 
 
-def test_a_job_that_was_changed_by_hand_is_refused(make_job: MakeJob) -> None:
-    made = run(make_job({"search/trials": 1}))
-    job = RunFolder(made.path).job
+def test_a_job_that_was_changed_by_hand_is_refused(short: Run) -> None:
+    job = RunFolder(short.path).job
     job.write_text(job.read_text().replace("max_epochs: 9", "max_epochs: 10"))
     with pytest.raises(DamagedRun, match="was changed since the run began"):
-        resume(made.path, [("search.trials", 2)])
+        resume(short.path, [("search.trials", 3)])
 
 
-def test_what_was_reported_is_reported_once(make_job: MakeJob, tmp_path: Path) -> None:
-    copies = Copies(tmp_path, lambda count, _: count == 30)
-    run(make_job({**ONE_WORKER, "search/trials": 12}), listeners=[copies])
-    made = resume(copies.paths[0])
+def test_what_was_reported_is_reported_once(killed: Killed, tmp_path: Path) -> None:
+    made = resume(killed.after(30, tmp_path))
     created = [event.trial_id for event in events_of(made) if isinstance(event, TrialCreated)]
-    assert len(created) == len(set(created)) == 12
+    assert len(created) == len(set(created)) == 14
     reports = [
         (event.trial_id, result["epoch"])
         for event in events_of(made)

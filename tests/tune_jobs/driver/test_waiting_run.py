@@ -54,7 +54,7 @@ def make_job(tmp_path: Path) -> MakeJob:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return run(job_in(tmp_path_factory.mktemp("finished"), {}))
+    return run(job_in(tmp_path_factory.mktemp("finished"), {"resources/max_concurrent": 2}))
 
 
 # What a run leaves
@@ -112,7 +112,7 @@ def test_tables_from_the_journal_tell_every_decision(finished: Run) -> None:
 
 
 def test_one_worker_does_it_all(make_job: MakeJob) -> None:
-    made = run(make_job({"resources/max_concurrent": 1}))
+    made = run(make_job({}))
     assert sorted(made.trials["epochs"]) == [1] * 14 + [3] * 4 + [9] * 2
     assert len({event.worker for event in events_of(made) if isinstance(event, EpochsReported)}) == 1
     running: set[str] = set()
@@ -156,9 +156,7 @@ def test_a_trial_that_waits_goes_on_in_another_worker_when_its_own_was_killed(
     make_job: MakeJob, tmp_path: Path
 ) -> None:
     trials = own_model(("", 10.0), ("die_once", 20.0), ("", 30.0))
-    made = run(
-        make_job({**trials, "resources/max_concurrent": 1, "model/arguments": {"folder": str(tmp_path)}})
-    )
+    made = run(make_job({**trials, "model/arguments": {"folder": str(tmp_path)}}))
     assert list(made.trials["epochs"]) == [3, 1, 1]
     workers = [
         event.worker
@@ -203,7 +201,7 @@ def test_an_interruption_leaves_what_waits_as_it_is(make_job: MakeJob) -> None:
             if len(waits) == 2:
                 signal.raise_signal(signal.SIGINT)
 
-    job = make_job({"resources/max_concurrent": 1})
+    job = make_job({})
     with pytest.raises(Interrupted) as raised:
         run(job, listeners=[interrupt])
     made = open_run(raised.value.path)

@@ -1,11 +1,14 @@
-"""Whole runs under a real Ray that are kept on a real S3 server."""
+"""Whole runs under a real Ray that are kept on a real S3 server.
+
+The workers of one Ray know one way to the server, so the way that tests close is the same for all.
+"""
 
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ import pandas as pd
 import pytest
 
 from tests.processes import PATIENCE
-from tests.tune_jobs.remote.object_stores import Proxy, environment
+from tests.tune_jobs.remote.object_stores import CREDENTIALS, Proxy, environment
 from tests.tune_jobs.runs import job_in
 from tune_jobs import Run, open_run, resume, run
 from tune_jobs.errors import HoldoutOpened, RunFolderError, RunInUse, StorageFailed
@@ -22,7 +25,35 @@ from tune_jobs.record.events import Event, TrialEnded
 from tune_jobs.remote.segments import read_from
 from tune_jobs.remote.store import Store
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # two whole runs each
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def way(s3_address: str) -> Iterator[Proxy]:
+    made = Proxy(s3_address)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_running(way: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One Ray for all runs of this process."""
+    from tune_jobs.tuning.ray_session import ray_connection
+
+    own = {"TUNE_JOBS_CACHE": str(tmp_path_factory.mktemp("workers")), "TUNE_JOBS_OUTAGE_SECONDS": "25"}
+    with ExitStack() as stack:
+        with environment({**CREDENTIALS, "AWS_ENDPOINT_URL": way.address, **own}):
+            stack.enter_context(ray_connection())
+        yield
+
+
+@pytest.fixture
+def proxy(way: Proxy, s3: Location) -> Iterator[Proxy]:
+    """The only way to `s3` that this process and its workers know."""
+    way.refused = 0
+    with environment({"AWS_ENDPOINT_URL": way.address}):
+        yield way
+    way.mode = "up"
 
 
 @pytest.fixture(autouse=True)

@@ -18,6 +18,7 @@ def put_job(folder: Path, storage: str, model: str) -> None:
             "method": "random",
             "trials": 2,
         },
+        "resources": {"max_concurrent": 1},
         "storage": storage,
     }
     (folder / "job.yaml").write_text(dump_yaml(changed(changes)))

@@ -245,8 +245,8 @@ def test_a_data_file_that_only_the_laptop_has_is_told_how_to_be_sent(head: Head,
 
 def test_a_machine_of_other_versions_is_refused_by_the_driver(head: Head, laptop: Path) -> None:
     program = (
-        "import platform, sys; from tune_jobs import cli; "
-        "platform.python_version = lambda: '3.12.7'; sys.exit(cli.main(sys.argv[1:]))"
+        "import platform, sys; from tune_jobs.cli.main import main; "
+        "platform.python_version = lambda: '3.12.7'; sys.exit(main(sys.argv[1:]))"
     )
     said = subprocess.run(
         [sys.executable, "-c", program, "submit", "job.yaml"],

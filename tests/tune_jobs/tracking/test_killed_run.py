@@ -3,7 +3,6 @@
 import json
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from tests.faults.conftest import CODE, JOB
 from tests.faults.killing import CommandLine, wait_until_gone
+from tests.processes import wait_until
 from tests.tune_jobs.tracking.test_tensorboard import ended_well, epochs_in_tensorboard
 from tests.tune_jobs.tracking.wandb_reading import read_runs
 from tune_jobs import Run, open_run
@@ -72,19 +72,18 @@ def in_the_lines(folder: RunFolder) -> Epochs:
     return found
 
 
-@pytest.mark.parametrize("kills", [[3], [12, 25]])
-def test_every_dashboard_has_every_epoch_once_after_kills(
-    kills: list[int], tmp_path: Path, ray_folder: Path
-) -> None:
+KILLS = (3, 12)
+"""Reports after which the driver is killed: the second time it was resumed."""
+
+
+def test_every_dashboard_has_every_epoch_once_after_kills(tmp_path: Path, ray_folder: Path) -> None:
     (tmp_path / "job.yaml").write_text(JOB + TRACKING)
     (tmp_path / "user_code.py").write_text(CODE)
     shutil.copy(ROOT / "examples" / "own_tracker.py", tmp_path)
     command = CommandLine(tmp_path, tmp_path / "runs", ray_folder)
     process = command.run()
-    for count in kills:
-        while reports(command) < count and process.poll() is None:
-            time.sleep(0.02)
-        assert process.poll() is None, command.said
+    for count in KILLS:
+        wait_until(lambda: reports(command) >= count, f"{count} reports", process=process)  # noqa: B023
         process.kill()
         process.wait()
         process = command.resume()

@@ -18,7 +18,7 @@ from tune_jobs.tuning.stopping_scheduler import ray_scheduler, replayed
 
 pytestmark = pytest.mark.slow
 
-CHANGES: dict[str, Any] = {"resources/max_concurrent": 1, "search/trials": 9}
+CHANGES: dict[str, Any] = {"search/trials": 9}
 
 
 @pytest.fixture(scope="module", autouse=True)
