@@ -49,6 +49,7 @@ def job_folder(file: File, data: Mapping[str, Any], loss: str) -> Iterator[Path]
         "training": {"max_epochs": 2, "loss": loss},
         "search": {"space": {"lr": {"values": [0.1, 0.01]}}, "method": "grid", "trials": 2},
         "scheduler": {"method": "none"},
+        "resources": {"max_concurrent": 1},
     }
     try:
         (folder / f"rows{suffix}").write_bytes(content)

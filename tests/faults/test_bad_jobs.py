@@ -151,7 +151,8 @@ def test_a_job_that_is_called_valid_runs(ray_running: None, text: bytes) -> None
     ] += 1
 
 
-SHORT = ("--search.trials", "2", "--training.max_epochs", "2", "--storage", "runs", "--limits.minutes", "0.5")
+SHORT = ("--search.trials", "2", "--training.max_epochs", "2", "--storage", "runs", "--limits.minutes", "0.5",
+         "--resources.max_concurrent", "1")  # fmt: skip
 """What a test has the time for."""
 
 

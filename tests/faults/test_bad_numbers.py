@@ -336,6 +336,7 @@ def make_job(folder: Path, space: Mapping[str, Any], **changes: Any) -> Job:
         },
         "scheduler": {"method": "none"},
         "limits": {"retries_per_trial": 0},
+        "resources": {"max_concurrent": 1},
         "storage": str(folder / "runs"),
     }
     for path, value in changes.items():

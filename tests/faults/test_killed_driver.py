@@ -23,7 +23,7 @@ from tune_jobs.record.journal import read_journal
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
-KILLS = 50 if CHAOS else 3
+KILLS = 50 if CHAOS else 2
 AGAIN = 0.4
 """Share of the runs whose resumption is killed as well."""
 

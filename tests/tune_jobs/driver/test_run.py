@@ -12,6 +12,7 @@ import optuna
 import pytest
 
 from tune_jobs import Job, Run, open_run, run
+from tune_jobs.cli.main import main
 from tune_jobs.driver.preparation import prepare, trial_task
 from tune_jobs.driver.train_alone import train_one
 from tune_jobs.errors import HoldoutOpened, ResourceError, RunFailed
@@ -52,6 +53,7 @@ def make_job(tmp_path: Path) -> MakeJob:
                 },
                 "trials": 6,
             },
+            "resources": {"max_concurrent": 1},  # a second worker takes longer to start than all trials take
             "storage": str(tmp_path / "runs"),
         }
         for path, value in (changes or {}).items():
@@ -395,6 +397,16 @@ def test_a_run_without_a_success_fails_with_the_commonest_reason(make_job: MakeJ
 # Search, schedulers and limits
 
 
+def test_the_command_of_such_a_run_ends_with_1(make_job: MakeJob, capsys: pytest.CaptureFixture[str]) -> None:
+    job = make_job({"search/space": {"lr": 1e30}, "search/method": "grid", "search/trials": 1})
+    file = Path(job.storage).parent / "job.yaml"
+    file.write_text(job.to_yaml())
+    assert main(["run", str(file)]) == 1
+    captured = capsys.readouterr()
+    assert "no trial succeeded; the commonest reason, of 1 of 1 failed trials: the" in captured.err
+    assert captured.out.rstrip().splitlines()[-1].startswith("run: ")
+
+
 def test_grid_tries_every_configuration_once(make_job: MakeJob) -> None:
     space = {
         "lr": {"values": [0.01, 0.1]},
@@ -439,7 +451,7 @@ def test_gp_proposes_configurations(make_job: MakeJob) -> None:
 
 
 def test_the_same_seed_proposes_the_same_with_one_worker(make_job: MakeJob) -> None:
-    changes = {"resources/max_concurrent": 1, "seed": 5, "search/trials": 8}
+    changes = {"seed": 5, "search/trials": 8}
     first, second = run(make_job(changes)), run(make_job(changes))
     columns = ["trial_id", "epoch", "train_loss", "val_loss", "mae", "lr"]
     assert first.epochs[columns].equals(second.epochs[columns])

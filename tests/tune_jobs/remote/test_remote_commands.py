@@ -1,14 +1,15 @@
 """Every command that takes RUN takes `s3://bucket/prefix/run`, and shows it as such."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.tune_jobs.later import LATER, SAID, line_of
 from tests.tune_jobs.remote.copies import Machine, keep, machine, on_the_first
-from tests.tune_jobs.remote.object_stores import Proxy
+from tests.tune_jobs.remote.object_stores import CREDENTIALS, Proxy, environment
 from tune_jobs import open_run
 from tune_jobs.cli.main import main
 from tune_jobs.location import Location
@@ -29,6 +30,7 @@ data: {source: linear_gaussian, arguments: {n: 60}}
 model: {name: linear}
 training: {max_epochs: 3, loss: mse}
 search: {space: {lr: {low: 1e-3, high: 0.5, log: true}}, trials: 3}
+resources: {max_concurrent: 1}
 """
 
 
@@ -180,7 +182,25 @@ def test_a_run_is_refused_before_ray_starts_where_nothing_can_be_written(
     assert "storage: cannot write to s3://no-such-bucket/x (there is no such bucket)" in errors
 
 
+@pytest.fixture(scope="module")
+def ray_running(s3_address: str, gs_address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One Ray for all runs of this process, whose workers know the way to both stores."""
+    from tune_jobs.tuning.ray_session import ray_connection
+
+    ways = {
+        **CREDENTIALS,
+        "AWS_ENDPOINT_URL": s3_address,
+        "STORAGE_EMULATOR_HOST": gs_address,
+        "TUNE_JOBS_CACHE": str(tmp_path_factory.mktemp("workers")),
+    }
+    with ExitStack() as stack:
+        with environment(ways):
+            stack.enter_context(ray_connection())
+        yield
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("ray_running")
 def test_from_run_to_test_on_three_machines(
     call: Call, place: Location, tmp_path: Path, machine: Machine
 ) -> None:
