@@ -1,4 +1,4 @@
-"""The score over two hyperparameters at a time."""
+"""Draw the score over two hyperparameters at a time."""
 
 import math
 import warnings
@@ -18,22 +18,22 @@ from tune_jobs.report.style import SCALE, styled
 from tune_jobs.search_spaces import Choice, Float, Int, SearchSpace
 
 FEWEST_TRIALS = 12
-"""That have both parameters; with fewer there is nothing to draw lines through."""
+"""Fewest trials with both parameters that a figure is drawn for."""
 CELLS = 40
-"""Places of the grid on a side."""
+"""Points of the grid on each side."""
 PARAMETERS = 3
-"""So many of the most important are paired."""
+"""Most important parameters that are paired with each other."""
 
 
 def contour_figures(given: ScoredTrials, space: SearchSpace, shares: Mapping[str, float]) -> list[go.Figure]:
-    """The score over each pair of the most important parameters that are ranges; none with too few trials.
+    """Draw the score over each pair of the most important parameters that are ranges; none with too few trials.
 
     Optuna draws them: between trials the score is interpolated.
 
     Args:
-        given: the trials.
-        space: that was searched.
-        shares: importance by parameter, most important first.
+        given: The trials.
+        space: The search space.
+        shares: Importance by parameter, most important first.
     """
     ranges = [name for name in shares if not isinstance(space.parameters[name].domain, Choice)]
     figures = []
@@ -51,14 +51,14 @@ def contour_figures(given: ScoredTrials, space: SearchSpace, shares: Mapping[str
 def _contour(
     given: ScoredTrials, space: SearchSpace, names: tuple[str, str], places: Sequence[int]
 ) -> go.Figure:
-    """Colours end at the worst quarter of the scores, so that the good region shows its structure."""
+    """Draw one figure. Colours end at the worst quarter of the scores: the good region then shows its structure."""
     ordered = sorted((given.scores[place] for place in places), key=given.judged_by.cost)
     low, high = sorted(given.scale.clip(score) for score in (ordered[0], ordered[len(ordered) * 3 // 4]))
     ticks = range_ticks(low, high, log=given.scale.log)
     first, *_, last = ticks["tickvals"]
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about parts of it that are new
+        warnings.simplefilter("ignore")  # Optuna warns that parts of it are new
         drawn = plot_contour(_study(given, space, names, places), params=list(names))
     figure = go.Figure([trace for trace in drawn.data if trace.type == "contour"])
     figure.update_traces(
@@ -101,7 +101,7 @@ def _points(given: ScoredTrials, names: tuple[str, str], places: Sequence[int]) 
 
 
 def _axis(space: SearchSpace, name: str) -> dict[str, Any]:
-    """From end to end of the parameter's range."""
+    """Make the axis, from end to end of the parameter's range."""
     domain = _range(space, name)
     title = {"text": axis_title(name, log=domain.log)}
     return {"title": title, **value_axis(domain.low, domain.high, log=domain.log)}
@@ -116,10 +116,10 @@ def _range(space: SearchSpace, name: str) -> Float | Int:
 def _study(
     given: ScoredTrials, space: SearchSpace, names: tuple[str, str], places: Sequence[int]
 ) -> optuna.Study:
-    """The trials as Optuna's plot needs them: all complete, with a score as it stands on the figure's scale.
+    """Return the trials as Optuna's plot needs them: all complete, with scores on the figure's scale.
 
     Their values are rounded to a grid of `CELLS` a side, since Optuna's plot has a cell for each pair of values
-    that occur. Of the trials in one cell it shows the last, so that the best comes last.
+    that occur. It shows the last trial of each cell, so the best trials come last.
     """
     study = optuna.create_study(direction="minimize" if given.judged_by.mode == "min" else "maximize")
     costs = given.costs
@@ -140,7 +140,7 @@ def _study(
 
 
 def _snapped(value: float, domain: Float | Int) -> float:
-    """The point of the grid that is nearest to `value`."""
+    """Return the point of the grid that is nearest to `value`."""
     low, high = float(domain.low), float(domain.high)
     if low == high:
         return low

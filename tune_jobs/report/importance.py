@@ -1,4 +1,4 @@
-"""How much each hyperparameter has to do with a good score."""
+"""Compute and draw how much each hyperparameter matters for a good score."""
 
 import math
 import warnings
@@ -15,20 +15,20 @@ from tune_jobs.search.optuna_space import to_optuna
 from tune_jobs.search_spaces import SearchSpace
 
 FEWEST_TRIALS = 20
-"""With fewer, importance is mostly chance."""
+"""Fewest trials for which importance is computed: with fewer, it is mostly chance."""
 
 
 def importances(given: ScoredTrials, space: SearchSpace) -> Mapping[str, float]:
-    """Share of each parameter in being among the best tenth, most important first; empty with too few trials.
+    """Return each parameter's share in being among the best tenth, largest first; empty with too few trials.
 
-    PED-ANOVA (Watanabe et al. 2023), as Optuna has it: it looks at the order of the scores alone, so that losses
-    which explode do no harm, and knows conditional parameters.
+    PED-ANOVA (Watanabe et al. 2023), as Optuna has it: it uses only the order of the scores, so losses that
+    explode do no harm, and it handles conditional parameters.
     """
     if len(given.trials) < FEWEST_TRIALS or len(set(given.scores)) < 2:
         return {}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Optuna says that parts of it are new
+        warnings.simplefilter("ignore")  # Optuna warns that parts of it are new
         evaluator = PedAnovaImportanceEvaluator(target_quantile=max(0.1, 5 / len(given.trials)))
         found = get_param_importances(_study(given, space), evaluator=evaluator)
     shares = {name: float(share) for name, share in found.items() if math.isfinite(share)}
@@ -36,7 +36,7 @@ def importances(given: ScoredTrials, space: SearchSpace) -> Mapping[str, float]:
 
 
 def importance_figure(shares: Mapping[str, float]) -> go.Figure:
-    """One bar a parameter, the most important at the top."""
+    """Draw a bar for each parameter, the most important at the top."""
     names, values = list(shares)[::-1], [round(100 * share, 1) for share in shares.values()][::-1]
     figure = go.Figure(
         go.Bar(
@@ -61,7 +61,7 @@ def importance_figure(shares: Mapping[str, float]) -> go.Figure:
 
 
 def _study(given: ScoredTrials, space: SearchSpace) -> optuna.Study:
-    """The trials as Optuna's evaluator needs them: all of them complete, lower values better."""
+    """Return the trials as Optuna's evaluator needs them: all complete, lower values better."""
     most = max(given.costs)
     study = optuna.create_study(direction="minimize")
     for trial, cost, unscored in zip(given.trials, given.costs, given.unscored, strict=True):

@@ -1,4 +1,4 @@
-"""The learning curves of all trials, with the rungs at which they were compared."""
+"""Draw the learning curves of all trials, with the rungs at which they were compared."""
 
 import math
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ from tune_jobs.report.scales import FEWEST_TO_CLIP, axis_title, rounded, score_s
 from tune_jobs.report.style import COLOURS, FADED, WINNER, styled
 
 MOST_POINTS = 40_000
-"""Of all curves together; longer ones are thinned out."""
+"""Points of all curves together at most; above that, curves are thinned out."""
 FEWEST_POINTS = 12
-"""Of a curve that is thinned out."""
+"""Points that a thinned curve keeps at least."""
 
 _FADED = 0.35
 _OPACITY = {
@@ -32,23 +32,23 @@ _ORDER = (
     Status.RUNNING,
     Status.COMPLETED,
 )
-"""From the back to the front."""
+"""States in the order in which their curves are drawn, from the back to the front."""
 
 
 @dataclass(frozen=True)
 class Points:
-    """Curves one after the other, with a gap between each two."""
+    """Curves one after the other, with a gap between each two of them."""
 
     epochs: Sequence[int | None]
     values: Sequence[float | None]
     numbers: Sequence[int | None]
-    """Of the trials."""
+    """Number of the trial of each point."""
 
 
 def curves_figure(
     record: RunRecord, rungs: Sequence[int], winner: str | None, on_training: str | None = None
 ) -> go.Figure | None:
-    """One line a trial over its epochs, in the colour of its state; None where no epoch has a finite value.
+    """Draw a line for each trial over its epochs, in the colour of its state; None if no epoch has a finite value.
 
     Args:
         record: The record of the run.
@@ -78,7 +78,7 @@ def curves_figure(
         own = joined([record.trials[winner]], metric, most, ())
         figure.add_trace(_lines(own, "winner", WINNER, 1.0, width=3))
     longest = max(max(trial.epochs) for trial in trials)
-    log = len(rungs) >= 2 and longest >= 9  # rungs grow by a factor, so that they are then evenly spaced
+    log = len(rungs) >= 2 and longest >= 9  # rungs grow by a factor: on a log axis they are evenly spaced
     styled(
         figure,
         height=460,
@@ -94,7 +94,7 @@ def curves_figure(
 
 
 def joined(trials: Sequence[TrialRecord], metric: str, most: int, kept: Sequence[int]) -> Points:
-    """The curves of `trials`, each of about `most` points; the epochs `kept` are among them."""
+    """Join the curves of `trials`, each of about `most` points; the epochs `kept` are among them."""
     epochs: list[int | None] = []
     values: list[float | None] = []
     numbers: list[int | None] = []
@@ -127,7 +127,7 @@ def _lines(points: Points, name: str, colour: str, opacity: float, **line: objec
 
 
 def _mark_rungs(figure: go.Figure, record: RunRecord, rungs: Sequence[int], *, log: bool) -> None:
-    """A line at each rung, and how many of those that came to it went on."""
+    """Draw a line at each rung, with how many of the trials that reached it continued."""
     last = [trial.curve.last_epoch for trial in record.trials.values()]
     for rung in rungs:
         came, went = sum(epoch >= rung for epoch in last), sum(epoch > rung for epoch in last)

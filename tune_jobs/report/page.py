@@ -1,4 +1,4 @@
-"""The report as one page: what stands in it, and the HTML that holds it, its figures and its script."""
+"""Make the report as one page: its content, and the HTML that holds it with its figures and its script."""
 
 import base64
 import gzip
@@ -28,12 +28,12 @@ from tune_jobs.selection.rule import RULE, Candidate, select_winner
 from tune_jobs.text import counted, number_text, time_text, train_command
 
 _MOST_NAMED = 12
-"""Trials of one kind of failure that are named."""
+"""Trials with one kind of failure that are named at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WinnerCard:
-    """The winner, or the best so far."""
+    """The winner, or the best trial so far."""
 
     trial_id: str
     score: str
@@ -41,12 +41,12 @@ class WinnerCard:
     epochs: int
     configuration: Sequence[tuple[str, str]]
     metrics: Sequence[tuple[str, str]]
-    """Of the scoring epoch, on validation rows."""
+    """Metrics of the scoring epoch, on validation rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FailureCard:
-    """Trials that failed for one reason."""
+    """The trials that failed for one reason."""
 
     count: str
     reason: str
@@ -57,7 +57,7 @@ class FailureCard:
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """All that the template shows, as text."""
+    """Everything that the template shows, as text."""
 
     name: str
     job: str
@@ -92,14 +92,14 @@ class Page:
 def make_page(
     folder: RunFolder, job: Job, record: RunRecord, events: Sequence[Event], *, in_progress: bool
 ) -> Page:
-    """What the report of a run says.
+    """Return what the report of a run says.
 
     Args:
-        folder: of the run.
-        job: of the run.
-        record: of the events in force.
-        events: all events of the run's journal.
-        in_progress: a process is at work on the run.
+        folder: Folder of the run.
+        job: Job of the run.
+        record: Record of the events in force.
+        events: All events of the run's journal.
+        in_progress: Whether a process is at work on the run.
     """
     winner = select_winner(record) if record.ending is not None else None
     best = winner or _best_so_far(record)
@@ -140,7 +140,7 @@ def make_page(
 
 
 def render(page: Page) -> str:
-    """The page as HTML that needs no other file, and no network."""
+    """Return the page as HTML that needs no other file and no network."""
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -155,7 +155,7 @@ def render(page: Page) -> str:
 
 
 def embedded(figure: go.Figure) -> Markup:
-    """`figure` as JSON that can stand in a script element: nothing in it can end the element."""
+    """Return `figure` as JSON for a script element: nothing in it can end the element."""
     return Markup(figure.to_json().replace("<", "\\u003c"))  # noqa: S704 (no letter of it opens a tag)
 
 
@@ -165,12 +165,12 @@ def _asset(name: str) -> str:
 
 @cache
 def _packed_plotly() -> str:
-    """plotly.js, compressed to a third: the page stays small enough to be mailed."""
+    """Return plotly.js compressed to a third: the page stays small enough for mail."""
     return base64.b64encode(gzip.compress(get_plotlyjs().encode(), compresslevel=9, mtime=0)).decode()
 
 
 def _best_so_far(record: RunRecord) -> Candidate | None:
-    """The trial with the best score of all, in whatever state it is."""
+    """Return the trial with the best score of all, whatever its state."""
     scored = [
         Candidate(trial, best) for trial in record.trials.values() if (best := record.best(trial.trial_id))
     ]
@@ -216,7 +216,7 @@ def _failures(record: RunRecord) -> list[FailureCard]:
 
 
 def _provenance(folder: RunFolder, record: RunRecord) -> list[tuple[str, str]]:
-    """What the run rests on: fingerprints, versions, rows, times."""
+    """Return what the run is based on: fingerprints, versions, rows, times."""
     started = record.started
     if started is None:
         return [("run folder", folder.address)]

@@ -1,4 +1,4 @@
-"""All hyperparameters and the score side by side, one line a trial."""
+"""Draw all hyperparameters and the score side by side, with a line for each trial."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,20 +12,20 @@ from tune_jobs.report.style import SCALE, styled
 from tune_jobs.search_spaces import Choice, SearchSpace
 
 MOST_LINES = 400
-"""Where there are more trials, of those behind the best half of these an even share is left out."""
+"""Lines that are drawn at most: the best half of them, and an even share of the other trials."""
 ABSENT = "\N{EN DASH}"
-"""Where a parameter does not apply."""
+"""Mark on an axis for trials that do not have the parameter."""
 
 
 def parallel_figure(given: ScoredTrials, space: SearchSpace, order: Sequence[str]) -> go.Figure:
-    """One line a trial through its values of all parameters to its score; axes are dragged and brushed.
+    """Draw a line for each trial through its values of all parameters to its score. Axes can be dragged and brushed.
 
-    Where there are more than `MOST_LINES`, the best half of these are drawn, and an even share of the others.
+    If there are more than `MOST_LINES` trials, the best half of that number is drawn, and an even share of the others.
 
     Args:
-        given: the trials.
-        space: that was searched.
-        order: of the parameters, from left to right.
+        given: The trials.
+        space: The search space.
+        order: The parameters from left to right.
     """
     places = _drawn(given)
     dimensions = [_dimension(given, space, name, places) for name in order]
@@ -54,7 +54,7 @@ def parallel_figure(given: ScoredTrials, space: SearchSpace, order: Sequence[str
 
 
 def _drawn(given: ScoredTrials) -> list[int]:
-    """Places of the trials that are drawn, the best last, so that they lie on top."""
+    """Return the places of the trials that are drawn, the best last: they lie on top."""
     costs = given.costs
     order = sorted(range(len(costs)), key=lambda place: costs[place])
     better, worse = order[: MOST_LINES // 2], order[MOST_LINES // 2 :]
@@ -63,7 +63,7 @@ def _drawn(given: ScoredTrials) -> list[int]:
 
 
 def _dimension(given: ScoredTrials, space: SearchSpace, name: str, places: Sequence[int]) -> dict[str, Any]:
-    """An axis; where a parameter does not apply, the line goes to a place below it, marked with a dash."""
+    """Return an axis. The line of a trial without the parameter goes to a place below it, marked with a dash."""
     domain = space.parameters[name].domain
     if isinstance(domain, Choice):
         labels = [value_text(value) for value in domain.values]

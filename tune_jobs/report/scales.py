@@ -1,4 +1,4 @@
-"""How the values of scores and parameters are laid out on an axis, so that one wild value does not hide the rest."""
+"""Lay out the values of scores and parameters on an axis on which one extreme value does not hide the rest."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -10,13 +10,13 @@ import numpy as np
 from tune_jobs.text import number_text
 
 DIGITS = 5
-"""Significant digits of a number in a figure: more than anyone sees, and half the size of all digits."""
+"""Significant digits of a number in a figure: more than an eye can tell, at half the size of all digits."""
 FEWEST_TO_CLIP = 10
-"""With fewer values, all are shown."""
+"""Fewest values of which extreme ones are clipped; with fewer, all are shown."""
 MOST_TICKS = 5
-"""Decades that are named on an axis."""
+"""Decades that are named on an axis at most."""
 LOG_FROM = 1.5
-"""Positive values that span so many decades are shown on a logarithmic axis."""
+"""Decades that positive values must span to be shown on a logarithmic axis."""
 
 
 @dataclass(frozen=True)
@@ -30,31 +30,31 @@ class Scale:
     """How many values lie outside, all of them at the bad end."""
 
     def axis(self) -> dict[str, Any]:
-        """As plotly has it."""
+        """The axis as plotly takes it."""
         return value_axis(self.low, self.high, log=self.log)
 
     def clip(self, value: float) -> float:
-        """`value`, or the end of the axis that it lies beyond."""
+        """Return `value`, or the end of the axis that it lies beyond."""
         return min(max(value, self.low), self.high)
 
     def place(self, value: float) -> float:
-        """Where `value` stands on the axis: for figures that know no logarithmic axis, its exponent."""
+        """Return the place of `value` on the axis, as an exponent for figures without a logarithmic axis."""
         return log_place(self.clip(value)) if self.log else self.clip(value)
 
     def ticks(self) -> dict[str, list[Any]]:
-        """Places and texts of ticks, for figures that know no logarithmic axis."""
+        """Return places and texts of ticks, for figures without a logarithmic axis."""
         return range_ticks(self.low, self.high, log=self.log)
 
 
 def score_scale(values: Iterable[float], mode: Literal["min", "max"]) -> Scale:
-    """A scale that shows every good value and, where the worst are far off, not these.
+    """Return a scale that shows every good value and leaves out the worst ones if they are far off.
 
-    Far off is beyond both the worst quarter and twice the distance from the best value to the median, in decades
-    where all values are positive and span many of them. Values that are not finite count as clipped.
+    Far off is beyond both the worst quarter and twice the distance from the best value to the median; distances are
+    in decades if all values are positive and span many. Values that are not finite count as clipped.
 
     Args:
-        values: scores; at least one of them is finite.
-        mode: whether low or high is good.
+        values: Scores; at least one of them is finite.
+        mode: Whether low or high is good.
     """
     given = np.asarray(list(values), dtype=float)
     finite = given[np.isfinite(given)]
@@ -72,7 +72,7 @@ def score_scale(values: Iterable[float], mode: Literal["min", "max"]) -> Scale:
 
 
 def value_axis(low: float, high: float, *, log: bool) -> dict[str, Any]:
-    """An axis of numbers from `low` to `high`, as plotly has it; both ends are inside, with a little air."""
+    """Return an axis of numbers from `low` to `high`, as plotly takes it, with a margin beyond both ends."""
     if not log:
         air = 0.03 * (high - low) or 0.05 * abs(high) or 0.05
         return {"type": "linear", "range": [low - air, high + air], "nticks": 7}
@@ -88,7 +88,7 @@ def value_axis(low: float, high: float, *, log: bool) -> dict[str, Any]:
 
 
 def decades(low: float, high: float) -> list[float]:
-    """Round values between two positive ends: 1, 2 and 5 of each decade, or powers of ten where these are many."""
+    """Return round values between two positive ends: 1, 2 and 5 of each decade, or powers of ten if those are many."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     steps = (1.0, 2.0, 5.0) if math.log10(high) - math.log10(low) < 2.5 else (1.0,)
     every = math.ceil((last - first) / MOST_TICKS)
@@ -98,12 +98,12 @@ def decades(low: float, high: float) -> list[float]:
 
 
 def log_place(value: float) -> float:
-    """The exponent of 10."""
+    """Return the exponent of `value` to base 10."""
     return float(f"{math.log10(value):.{DIGITS}g}")
 
 
 def range_ticks(low: float, high: float, *, log: bool) -> dict[str, list[Any]]:
-    """Both ends and round values between, as plotly's `tickvals` and `ticktext`; with `log` they are exponents."""
+    """Return both ends and round values between, as plotly's `tickvals` and `ticktext`; exponents if `log`."""
     if not log:
         places = [low + share * (high - low) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
         return {"tickvals": places, "ticktext": [f"{place:.3g}" for place in places]}
@@ -115,27 +115,27 @@ def range_ticks(low: float, high: float, *, log: bool) -> dict[str, list[Any]]:
 
 
 def axis_title(name: str, *, log: bool) -> str:
-    """`val_loss (log scale)`."""
+    """Return a title such as `val_loss (log scale)`."""
     return f"{name} (log scale)" if log else name
 
 
 def value_text(value: Any) -> str:
-    """A value of a parameter as it is shown: `[32, 64]`, `adam`, `null`."""
+    """Return the text of a parameter's value: `[32, 64]`, `adam`, `null`."""
     return number_text(value) if value is not None else "null"
 
 
 def rounded(value: float) -> float | None:
-    """`value` with few digits; None, which plotly leaves out, for what is not finite."""
+    """Return `value` with few digits; None, which plotly leaves out, if it is not finite."""
     return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
 
 
 def thinned(count: int, most: int, kept: Sequence[int] = ()) -> list[int]:
-    """At most about `most` of the places 0 to `count - 1`: the first, the last, `kept`, and others evenly between.
+    """Choose about `most` of the places 0 to `count - 1`: the first, the last, `kept`, and others evenly between.
 
     Args:
-        count: of places.
-        most: how many, before `kept` is added.
-        kept: places that must be among them; those outside are left out.
+        count: Number of places.
+        most: How many to choose, before `kept` is added.
+        kept: Places that must be among them; those outside are left out.
     """
     if count <= most:
         return list(range(count))

@@ -1,7 +1,7 @@
 """The trials that the figures of hyperparameters show, and the score that each counts with.
 
-Every trial counts with its score so far, after however many epochs: the figures tell those that went on from those
-that did not by colour. A trial without a score (it diverged, or failed) counts as worse than all others.
+Every trial counts with its score so far, whatever its number of epochs: colours in the figures tell which trials
+continued. A trial without a score (it diverged, or failed) counts as worse than all others.
 """
 
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ from tune_jobs.trainers.settings import ScoreSettings
 
 @dataclass(frozen=True)
 class ScoredTrials:
-    """The trials of a run that have been tried far enough to count, in the order of their creation."""
+    """The trials of a run that were trained far enough to count, in the order of their creation."""
 
     trials: Sequence[TrialRecord]
     scores: Sequence[float]
-    """The worst of all for a trial without one."""
+    """Score of each trial; the worst of all for a trial without one."""
     unscored: Sequence[bool]
-    """Whether it has no score of its own."""
+    """Whether each trial has no score of its own."""
     judged_by: ScoreSettings
     scale: Scale
 
@@ -36,9 +36,9 @@ class ScoredTrials:
 
 
 def scored_trials(record: RunRecord) -> ScoredTrials | None:
-    """The trials that have a score, and those that failed without one; None where no trial has one.
+    """Return the trials that have a score, and those that failed without one; None if no trial has one.
 
-    A trial that was cut off with the run before it had a score tells nothing of its configuration.
+    A trial that was cut off with the run before its first score says nothing about its configuration.
     """
     own = {trial_id: best.score for trial_id in record.trials if (best := record.best(trial_id)) is not None}
     if not own:
@@ -59,7 +59,7 @@ def scored_trials(record: RunRecord) -> ScoredTrials | None:
 
 
 def hover_text(given: ScoredTrials, place: int) -> str:
-    """`trial 12: val_loss 0.071, 18 epochs`, for the trial at `place`."""
+    """Return `trial 12: val_loss 0.071, 18 epochs`, for the trial at `place`."""
     trial = given.trials[place]
     score = "no score" if given.unscored[place] else f"{given.metric} {given.scores[place]:.5g}"
     return f"trial {trial.number}: {score}, {len(trial.epochs)} epochs"

@@ -1,4 +1,4 @@
-"""The figures of a report, in the order in which they are read, each with what it shows in words."""
+"""Make the sections of a report: figures in the order in which they are read, each with a caption."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,26 +22,26 @@ from tune_jobs.text import counted
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure and the name that the page knows it by."""
+    """A figure, and its name in the page."""
 
     id: str
     figure: go.Figure
 
     @property
     def height(self) -> int:
-        """In pixels; kept free until the figure is drawn."""
+        """Height in pixels, which the page reserves until the figure is drawn."""
         return int(self.figure.layout.height)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Figures that belong together, and what they show."""
+    """Figures that belong together, and their caption."""
 
     title: str = ""
     caption: str = ""
     figures: Sequence[Drawn] = ()
     layout: Literal["slices", "contours"] = "slices"
-    """How several stand side by side."""
+    """How several figures stand side by side."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,14 @@ class Section:
 def make_sections(
     job: Job, record: RunRecord, events: Sequence[Event], winner: str | None, now: float | None
 ) -> list[Section]:
-    """All sections for which there is something to show.
+    """Return all sections that have something to show.
 
     Args:
-        job: of the run.
-        record: of the events in force.
-        events: all events of the run.
-        winner: id of the winner, or of the best trial so far.
-        now: seconds since the epoch, up to which the timeline goes; None where no process is at work on the run.
+        job: Job of the run.
+        record: Record of the events in force.
+        events: All events of the run.
+        winner: Id of the winner, or of the best trial so far.
+        now: Unix time at which the timeline ends; None if no process is at work on the run.
     """
     sections = [
         Section("tuning-curve", "Tuning curve", _tuning_curve(job, record)),

@@ -1,4 +1,4 @@
-"""What a report says in words: what was asked, what came out, and what the test rows said."""
+"""Write the sentences of a report: what was asked, what came out, and the results on the test rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _SCHEDULERS = {
 
 @dataclass(frozen=True)
 class RunState:
-    """How far the run is, as the head of the page shows it."""
+    """The state of the run, as the head of the page shows it."""
 
     text: str
     kind: str
@@ -33,7 +33,7 @@ class RunState:
 
 
 def run_state(record: RunRecord, *, in_progress: bool) -> RunState:
-    """How far the run is."""
+    """Return the state of the run."""
     if record.ending is None:
         return (
             RunState("in progress", "running")
@@ -46,7 +46,7 @@ def run_state(record: RunRecord, *, in_progress: bool) -> RunState:
 
 
 def outcome(job: Job, record: RunRecord, best: Candidate | None, *, won: bool) -> str:
-    """What came out, in a sentence; `best` has `won` where the run has ended and it may be the winner."""
+    """Say the outcome in a sentence; `best` has `won` if the run has ended and it may be the winner."""
     tried = f"{counted(len(record.trials), 'configuration')} of {job.facts.title}"
     if best is None:
         nothing = "none has a score yet" if record.ending is None else "none succeeded"
@@ -61,7 +61,7 @@ def outcome(job: Job, record: RunRecord, best: Candidate | None, *, won: bool) -
 
 
 def request(job: Job, record: RunRecord) -> str:
-    """What was asked for, in a sentence."""
+    """Say what was asked for, in a sentence."""
     compared = (
         f"{_SCHEDULERS[job.scheduler.method]} after {listed(job.rungs)} epochs"
         if job.rungs
@@ -79,7 +79,7 @@ def request(job: Job, record: RunRecord) -> str:
 
 
 def effort(record: RunRecord, seconds: float) -> str:
-    """What was done for it, in a sentence."""
+    """Say what was done, in a sentence."""
     counts = [f"{number:,} {status.text}" for status in Status if (number := len(record.with_status(status)))]
     epochs = sum(len(trial.epochs) for trial in record.trials.values())
     lost = sum(trial.workers_lost for trial in record.trials.values())
@@ -88,7 +88,7 @@ def effort(record: RunRecord, seconds: float) -> str:
 
 
 def optimism(record: RunRecord) -> str:
-    """What to think of the winner's score."""
+    """Say why the winner's score is optimistic."""
     scores = sum(record.best(trial_id) is not None for trial_id in record.trials)
     epochs = sum(len(trial.epochs) for trial in record.trials.values())
     return (
@@ -99,17 +99,17 @@ def optimism(record: RunRecord) -> str:
 
 @dataclass(frozen=True)
 class Opening:
-    """One look at the test rows."""
+    """One opening of the holdout."""
 
     when: str
     trial_id: str
     reason: str
     results: Sequence[tuple[str, str]]
-    """Names and values; empty where the evaluation failed."""
+    """Names and values; empty if the evaluation failed."""
 
 
 def openings(ledger: Sequence[LedgerEntry]) -> list[Opening]:
-    """All looks at the test rows, the first one first."""
+    """Return all openings of the holdout, the first one first."""
     return [
         Opening(
             when=time_text(entry.time),

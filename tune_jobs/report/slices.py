@@ -1,4 +1,4 @@
-"""The score against one hyperparameter at a time."""
+"""Draw the score against one hyperparameter at a time."""
 
 from typing import Any
 
@@ -11,20 +11,20 @@ from tune_jobs.report.style import COLOURS, WINNER, styled
 from tune_jobs.search_spaces import Choice, Domain, SearchSpace
 
 _SPREAD = 0.28
-"""Points of one value of a choice are spread to both sides, so that they can be told apart."""
+"""Distance to both sides over which the points of one value of a choice are spread."""
 _GOLDEN = 0.6180339887498949
 
 
 def slice_figure(given: ScoredTrials, space: SearchSpace, name: str, winner: str | None) -> go.Figure:
-    """The score of each trial against its value of the parameter `name`, in the colour of the trial's state.
+    """Draw the score of each trial against its value of the parameter `name`, in the colour of the trial's state.
 
-    Scores beyond the axis, and trials without one, stand as crosses at its bad end.
+    Scores beyond the axis, and trials without a score, are crosses at its bad end.
 
     Args:
-        given: the trials.
-        space: that was searched.
-        name: of the parameter.
-        winner: id of the trial that is shown as a star.
+        given: The trials.
+        space: The search space.
+        name: Name of the parameter.
+        winner: Id of the trial that is shown as a star.
     """
     domain = space.parameters[name].domain
     figure = go.Figure()
@@ -89,7 +89,7 @@ def _title(domain: Domain, name: str) -> str:
 
 
 def _axis(domain: Domain) -> dict[str, Any]:
-    """From end to end of the domain, whatever values were tried."""
+    """Make the axis, from end to end of the domain, whatever values were tried."""
     if isinstance(domain, Choice):
         labels = [value_text(value).replace("<", "&lt;") for value in domain.values]
         return {

@@ -1,7 +1,7 @@
-"""How the figures of a report look: one colour a state everywhere, and what every figure has in common.
+"""Style the figures of a report: one colour for each state, and what every figure has in common.
 
-The page is light or dark, as the reader's system is: so a figure has no background of its own, its colours can be
-read on white and on near-black, and those of text, grid and axes are set by the page (`report.js`).
+The page is light or dark, as the reader's system is. A figure therefore has no background, its colours can be read
+on white and on near-black, and the page (`report.js`) sets those of text, grid and axes.
 """
 
 from collections.abc import Mapping
@@ -21,30 +21,30 @@ COLOURS: Final[Mapping[Status, str]] = {
     Status.FAILED: "#d64550",
 }
 WINNER: Final = "#8f5bd6"
-"""The winner, wherever it is shown."""
+"""Colour of the winner."""
 MAIN: Final = "#3f7fd1"
-"""What a figure is about, where it is not about states."""
+"""Main colour of a figure that does not show states."""
 FADED: Final = "#8b93a1"
 SCALE: Final = ((0.0, "#8f5bd6"), (0.35, "#3f7fd1"), (0.7, "#2a9d6f"), (1.0, "#d9b44a"))
-"""From the best to the worst score."""
+"""Colours from the best to the worst score."""
 
 GRID: Final = "rgba(128,136,150,0.22)"
 FONT: Final = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"
 
 
 def translucent(colour: str, opacity: float) -> str:
-    """`#3f7fd1` as `rgba(63,127,209,0.2)`."""
+    """Return `#3f7fd1` as `rgba(63,127,209,0.2)`."""
     red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
     return f"rgba({red},{green},{blue},{opacity:g})"
 
 
 def styled(figure: go.Figure, *, height: int, **layout: Any) -> go.Figure:
-    """`figure` with what all figures have in common; it is as wide as the page lets it be.
+    """Give `figure` what all figures have in common, and return it; it is as wide as the page allows.
 
     Args:
-        figure: is changed.
-        height: in pixels.
-        **layout: of plotly, what is particular to the figure.
+        figure: The figure, which is changed.
+        height: Height in pixels.
+        **layout: Plotly's layout for this figure.
     """
     axis = {"gridcolor": GRID, "zeroline": False, "automargin": True, "ticks": ""}
     figure.update_layout(

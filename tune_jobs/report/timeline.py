@@ -1,4 +1,4 @@
-"""Trials on workers over time: what ran where, what waited, what was promoted, and when a worker was idle."""
+"""Read the timeline of a run from its events: what ran where, paused, was promoted, and when workers were idle."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ from tune_jobs.record.events import (
 
 
 class Close(StrEnum):
-    """How a stretch of training came to its end."""
+    """How a stretch of training ended."""
 
     WAITS = "waits at a rung"
     ENDED = "ended"
@@ -33,7 +33,7 @@ class Close(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Stretch:
-    """A trial on a worker, from when its first epoch began to when the worker was free again.
+    """A trial on a worker, from the start of its first epoch until the worker was free again.
 
     Times are in seconds since the start of the run.
     """
@@ -50,7 +50,7 @@ class Stretch:
 
 @dataclass(frozen=True, kw_only=True)
 class Promotion:
-    """A trial that waited was let go on."""
+    """The promotion of a paused trial."""
 
     trial_id: str
     epoch: int
@@ -59,38 +59,38 @@ class Promotion:
 
 @dataclass(frozen=True, kw_only=True)
 class Timeline:
-    """What happened when; all times in seconds since the start of the run."""
+    """What happened when. All times are in seconds since the start of the run."""
 
     end: float
     lanes: Sequence[str]
-    """Names: `worker 1`, with the host where there are several."""
+    """Names of the lanes: `worker 1`, with the host if there are several."""
     stretches: Sequence[Stretch]
     promotions: Sequence[Promotion]
     waiting: Sequence[tuple[float, int]]
-    """Times at which the number of waiting trials changed, and to what."""
+    """Times at which the number of paused trials changed, with the new number."""
     gaps: Sequence[tuple[float, float]]
-    """Between an interruption and its resumption, when no driver ran."""
+    """Times between an interruption and the resumption, when no driver ran."""
     first: float
-    """When the first epoch of the run began."""
+    """Time at which the first epoch of the run began."""
     lost: int
-    """Workers that were lost, those included that were before their first epoch."""
+    """Workers that were lost, including those that had not begun an epoch."""
     unseen: int
-    """Trials that ended without an epoch: on which worker is not known."""
+    """Trials that ended without an epoch; their worker is unknown."""
 
     def busy(self, lane: int) -> float:
-        """Seconds that the lane was training."""
+        """Return the seconds that the lane was training."""
         return sum(stretch.end - stretch.start for stretch in self.stretches if stretch.lane == lane)
 
     @property
     def at_work(self) -> float:
-        """Seconds from the first trial to the end, without the gaps."""
+        """The seconds from the first trial to the end, without the gaps."""
         lost = sum(end - max(start, self.first) for start, end in self.gaps if end > self.first)
         return max(self.end - self.first - lost, 0.0)
 
 
 @dataclass
 class _Open:
-    """A stretch that has not come to its end; the worker is known from its first report on."""
+    """A stretch that has not ended. Its first report says which worker it is on."""
 
     start: float
     worker: str = ""
@@ -100,7 +100,7 @@ class _Open:
 
 @dataclass
 class _Reading:
-    """The journal, read up to some event."""
+    """What the journal says up to some event."""
 
     open: dict[str, _Open] = field(default_factory=dict)
     done: list[tuple[str, _Open, float, Close]] = field(default_factory=list)
@@ -113,7 +113,7 @@ class _Reading:
     ended: set[str] = field(default_factory=set)
 
     def apply(self, event: Event, time: float) -> None:
-        """Takes one event into account; `time` is since the run's start."""
+        """Apply one event; `time` is in seconds since the run's start."""
         match event:
             case RunResumed():
                 self.close_all(self.last, Close.CUT_OFF)
@@ -146,7 +146,9 @@ class _Reading:
     def _report(self, event: EpochsReported, time: float) -> None:
         opened = self.open.setdefault(event.trial_id, _Open(time))
         epochs = [int(result["epoch"]) for result in event.results]
-        if not opened.worker:  # until its first epoch began, the worker was starting, or the trial on its way
+        if (
+            not opened.worker
+        ):  # until its first epoch, the worker was starting, or the trial was on its way to it
             opened.start = max(opened.start, time - sum(float(result["seconds"]) for result in event.results))
         opened.worker = event.worker
         if epochs:
@@ -155,7 +157,7 @@ class _Reading:
 
     def _close(self, trial_id: str, time: float, close: Close) -> None:
         opened = self.open.pop(trial_id, None)
-        if opened is not None and opened.worker:  # what never reported stood on no worker that is known
+        if opened is not None and opened.worker:  # the worker of a trial that never reported is unknown
             self.done.append((trial_id, opened, time, close))
 
     def close_all(self, time: float, close: Close) -> None:
@@ -164,12 +166,12 @@ class _Reading:
 
 
 def timeline(events: Sequence[Event], now: float | None) -> Timeline | None:
-    """The timeline that the events of a journal tell of; None where no trial has reported yet.
+    """Return the timeline that the events of a journal describe; None if no trial has reported yet.
 
     Args:
-        events: all of them, with those that a resumption took back.
-        now: seconds since the epoch, at which what has no end yet is cut; None where no process is at work on the
-            run, so that it was cut off when the last event was written.
+        events: All events, with those that a resumption took back.
+        now: Unix time at which open stretches are cut; None if no process is at work on the run: then they were cut
+            off at the last event.
     """
     started = next((event.time for event in events if isinstance(event, RunStarted)), None)
     if started is None:
@@ -201,12 +203,12 @@ def timeline(events: Sequence[Event], now: float | None) -> Timeline | None:
 def _in_lanes(
     done: Iterable[tuple[str, _Open, float, Close]],
 ) -> tuple[list[str], list[Stretch]]:
-    """A lane for each worker; a worker that comes after another of its host has gone takes over its lane.
+    """Place the stretches in a lane for each worker. A new worker takes over the lane of one of its host that is gone.
 
-    Lanes of a host lie side by side, and the first that was used is the first of them.
+    Lanes of a host lie side by side, in the order in which they were first used.
 
-    A worker may be told to begin a trial a moment before the end of the one before is written: a stretch begins no
-    earlier than the one before it on its worker has ended.
+    The event that starts a trial on a worker may come a moment before the one that ends the trial before it. A
+    stretch therefore begins no earlier than the end of the stretch before it on its worker.
     """
     ordered = sorted(done, key=lambda item: (item[1].start, item[2]))
     spans: dict[str, list[float]] = {}

@@ -1,4 +1,4 @@
-"""The timeline as a figure: a lane for each worker, a bar for each stretch, and how many trials wait."""
+"""Draw the timeline: a lane for each worker, a bar for each stretch, and how many trials wait."""
 
 from collections.abc import Sequence
 
@@ -13,20 +13,20 @@ from tune_jobs.report.timeline import Close, Stretch, Timeline
 from tune_jobs.text import counted, duration_text
 
 _LANE = 26
-"""Pixels of a worker."""
+"""Height of a worker's lane, in pixels."""
 _MOST_NAMED = 40
-"""Lanes whose names are all written."""
+"""Lanes up to which all names are written."""
 _LOST = "#7a1f2b"
 _PROMOTED = "#d9b44a"
 
 
 def timeline_figure(given: Timeline, record: RunRecord, winner: str | None) -> go.Figure:
-    """A bar a stretch, in the colour of how it came to its end; below, how many trials wait.
+    """Draw a bar for each stretch, in the colour of its end; below, how many trials wait.
 
     Args:
-        given: the timeline.
-        record: of the run, for the states in which trials have ended.
-        winner: id of the trial that is shown in a colour of its own.
+        given: The timeline.
+        record: Record of the run, for the states in which trials ended.
+        winner: Id of the trial that has a colour of its own.
     """
     unit, divisor = _unit(given.end)
     lanes = max(_LANE * len(given.lanes), 60) if len(given.lanes) <= _MOST_NAMED else 14 * len(given.lanes)
@@ -66,7 +66,7 @@ def timeline_figure(given: Timeline, record: RunRecord, winner: str | None) -> g
     )  # fmt: skip
     if len(panels) > 1:
         figure.update_yaxes(row=2, col=1, title={"text": "waiting"}, rangemode="tozero", nticks=4)
-    # The start of Ray and of the workers is the longer part of a short run, and empty.
+    # In a short run, most of the time is the start of Ray and of the workers, which is empty.
     begin = max(given.first - 0.03 * (given.end - given.first), 0.0)
     figure.update_xaxes(range=[begin / divisor, given.end / divisor])
     figure.update_xaxes(row=len(panels), col=1, title={"text": f"{unit} since the start"})
@@ -74,7 +74,7 @@ def timeline_figure(given: Timeline, record: RunRecord, winner: str | None) -> g
 
 
 def caption(given: Timeline) -> str:
-    """What the timeline adds up to."""
+    """Say what the timeline adds up to."""
     available = given.at_work * len(given.lanes)
     busy = sum(stretch.end - stretch.start for stretch in given.stretches)
     share = f"busy {busy / available:.0%} of " if available > 0 else ""
@@ -99,7 +99,7 @@ def _length(seconds: float) -> str:
 
 
 def _group(stretch: Stretch, record: RunRecord, winner: str | None) -> tuple[str, str]:
-    """Name and colour of the kind of a stretch."""
+    """Return the name and the colour of a stretch."""
     if stretch.trial_id == winner:
         return "winner", WINNER
     match stretch.close:
@@ -140,7 +140,7 @@ def _bars(stretches: Sequence[Stretch], record: RunRecord, name: str, colour: st
 
 
 def _promotions(given: Timeline, record: RunRecord, divisor: float) -> go.Scatter:
-    """At the stretch that each promotion led to, as far as there is one."""
+    """Mark each promotion at the stretch that it led to, if there is one."""
     places = []
     for promotion in given.promotions:
         led_to = next(

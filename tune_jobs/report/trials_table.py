@@ -1,4 +1,4 @@
-"""The table of all trials, which the page sorts and filters."""
+"""Make the table of all trials, which the page sorts and filters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ class Column:
 
     name: str
     numeric: bool
-    """Sorted as numbers, and set to the right."""
+    """Whether the column is sorted as numbers and aligned to the right."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What is shown, and what is sorted by."""
+    """The text that is shown, and the key that is sorted by."""
 
     text: str
     key: str
@@ -35,7 +35,7 @@ class Row:
     state: str
     wins: bool
     configuration: str
-    """In one line, for the details under a figure."""
+    """The configuration in one line, for the details under a figure."""
     cells: Sequence[Cell]
 
 
@@ -46,11 +46,11 @@ class TrialsTable:
     columns: Sequence[Column]
     rows: Sequence[Row]
     states: Sequence[str]
-    """Those that occur, for the filter."""
+    """The states that occur, for the filter."""
 
 
 def make_trials_table(record: RunRecord, winner: str | None) -> TrialsTable:
-    """The table of a run; parameters that are not active in a trial are empty there, and sort last."""
+    """Return the table of a run. A parameter that is not active in a trial is empty there, and sorts last."""
     names = list(dict.fromkeys(name for trial in record.trials.values() for name in trial.configuration))
     parameters = [Column(name, _numeric(record, name)) for name in names]
     columns = [

@@ -1,4 +1,4 @@
-"""The tuning curve: which best score to expect from how many trials, or epochs.
+"""Compute and draw the tuning curve: the best score to expect by number of trials, or epochs.
 
 The expected best of `n` draws (Dodge et al. 2019) with simultaneous confidence bands (Lourie, Cho and He 2024),
 both from opda.
@@ -21,33 +21,33 @@ from tune_jobs.report.style import GRID, MAIN, WINNER, styled, translucent
 from tune_jobs.text import counted
 
 CONFIDENCE = 0.8
-"""Of the band, for the whole curve at once; at least, since it is exact for the scores' distribution, of which the
-average best is but a part."""
+"""Confidence of the band for the whole curve at once, at least: it is exact for the distribution of scores, and the
+average best is only a part of that."""
 MOST_SIMULATED = 60
-"""Trials up to which the band is the tighter one."""
+"""Trials up to which the tighter band is used, which is simulated."""
 MOST_POINTS = 80
-"""Numbers of trials at which the curve is computed."""
+"""Numbers of trials at which the curve is computed, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TuningCurve:
-    """Expected best scores by number of trials; all sequences but the last two are of one length."""
+    """Expected best scores by number of trials. All sequences but the last two have the same length."""
 
     metric: str
     mode: Literal["min", "max"]
     scale: Scale
-    """On which scores are shown; those beyond its bad end count as that end."""
+    """Scale of the scores; those beyond its bad end count as that end."""
     trials: Sequence[float]
     expected: Sequence[float]
     sure: Sequence[float]
-    """The band's edge at the bad end: the curve is hardly worse."""
+    """The band's edge at the bad end: the true curve is hardly worse."""
     possible: Sequence[float] | None
-    """The band's edge at the good end; None where the metric has no best value, so that the data set no limit."""
+    """The band's edge at the good end; None if the metric has no best value: then the data set no limit."""
     epochs_a_trial: float
     lost: int
     """Trials without a score; they count as the bad end, as do scores beyond it."""
     observed: Sequence[float]
-    """The best score of the first trials, from the first that has one on."""
+    """The best score of the first trials, from the first trial that has one."""
     observed_trials: Sequence[int]
     observed_epochs: Sequence[int]
 
@@ -95,10 +95,10 @@ def tuning_curve(record: RunRecord, best_possible: float | None) -> TuningCurve 
 
 
 def curve_figure(curve: TuningCurve) -> go.Figure:
-    """The curve, its band, and the best so far as it really came; the horizontal axis is trials or epochs."""
+    """Draw the curve, its band, and the best score so far of the run; the horizontal axis is trials or epochs."""
     edge = curve.scale.low if curve.mode == "min" else curve.scale.high
     good = [edge] * len(curve.trials) if curve.possible is None else curve.possible
-    several = len(curve.trials) > 1  # a band takes two points to be seen
+    several = len(curve.trials) > 1  # a band is visible from two points on
     lines = {"mode": "lines" if several else "markers"}
     hidden = {"line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
     figure = go.Figure(
@@ -156,7 +156,7 @@ def curve_figure(curve: TuningCurve) -> go.Figure:
 
 
 def caption(curve: TuningCurve) -> str:
-    """What the figure shows, and what it does not."""
+    """Say what the figure shows, and what it does not."""
     if curve.trials[-1] == 1:
         return f"The {curve.metric} of the only trial; a curve and its band take two."
     beyond = [
@@ -185,11 +185,11 @@ def caption(curve: TuningCurve) -> str:
 def _curves(
     scores: np.ndarray, ns: np.ndarray, mode: str, bad: float, limit: float | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Expected best, its bad edge and its good edge at each of `ns`.
+    """Return the expected best, its bad edge and its good edge at each of `ns`.
 
     The bands of Learned-Miller and DeStefano are tight at the good end, and simulated, which takes a second
-    for 60 trials and half a minute for 1,000: with more trials those of Kolmogorov and Smirnov take their
-    place. The simulation is seeded, so that a report is the same each time.
+    for 60 trials and half a minute for 1,000: with more trials those of Kolmogorov and Smirnov are
+    used. The simulation is seeded, so a report is the same each time.
     """
     minimize = mode == "min"
     good = limit if limit is not None else (-math.inf if minimize else math.inf)
@@ -207,7 +207,7 @@ def _curves(
             method="ld_equal_tailed" if len(scores) <= MOST_SIMULATED else "ks",
             n_jobs=1,
         )
-    # A higher CDF has lower scores: the upper band is the good end where low is good.
+    # A higher CDF has lower scores: the upper band is the good end if low is good.
     better, worse = (upper, lower) if minimize else (lower, upper)
     expected = point.average_tuning_curve(ns, minimize=minimize)
     sure = worse.average_tuning_curve(ns, minimize=minimize)
@@ -215,7 +215,7 @@ def _curves(
 
 
 def _best_so_far(own: Sequence[Any], mode: str) -> tuple[list[float], list[int]]:
-    """The best of the first trials, and of how many, at each that improved on it and at the last."""
+    """Return the best score of the first trials, with their number, at each improvement and at the last trial."""
     best, values, numbers = None, [], []
     for number, score in enumerate(own, start=1):
         if score is not None and (
@@ -231,7 +231,7 @@ def _best_so_far(own: Sequence[Any], mode: str) -> tuple[list[float], list[int]]
 
 
 def _axis(curve: TuningCurve, name: str) -> dict[str, Any]:
-    """Places of all four traces, and the axis, in trials or epochs."""
+    """Return the places of all four traces, and the axis, in trials or epochs."""
     unit = 1.0 if name == "trials" else curve.epochs_a_trial
     places = [rounded(number * unit) for number in curve.trials]
     observed = curve.observed_trials if name == "trials" else curve.observed_epochs
@@ -249,7 +249,7 @@ def _axis(curve: TuningCurve, name: str) -> dict[str, Any]:
 
 
 def _shown(curve: TuningCurve, values: Sequence[float]) -> list[float | None]:
-    """On the axis and a little beyond it: an edge at zero has no place on a logarithmic axis."""
+    """Limit values to the axis and a little beyond it: an edge at zero has no place on a logarithmic axis."""
     scale = curve.scale
     if not scale.log:
         return [rounded(value) for value in values]

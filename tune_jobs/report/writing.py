@@ -10,23 +10,23 @@ from tune_jobs.remote.working_copy import at_work, open_folder
 
 
 def write_report(path: str | Path, output: Path | None = None) -> Path:
-    """Writes the report of the run in the folder at `path`, whether the run has ended or is in progress.
+    """Write the report of the run in the folder at `path`, whether the run has ended or is in progress.
 
     Args:
-        path: the run folder.
-        output: the file; None is `report.html` in the run folder.
+        path: The run folder.
+        output: The file; None is `report.html` in the run folder.
 
     Returns:
         The file, which was replaced as a whole.
 
     Raises:
-        RunFolderError: it is no run folder, or the file cannot be written.
-        DamagedRun: the journal, the job or the ledger of the holdout is damaged.
+        RunFolderError: The path is no run folder, or the file cannot be written.
+        DamagedRun: The journal, the job or the ledger of the holdout is damaged.
     """
     from tune_jobs.report.page import make_page, render  # noqa: PLC0415 (plotly, Optuna and pandas: seconds)
 
     folder = open_folder(path)
-    in_progress = at_work(folder)  # asked first: a run that ends in between has its end in the journal
+    in_progress = at_work(folder)  # checked first: if the run ends in between, its end is in the journal
     stored = read_run(folder)
     page = make_page(folder, stored.job, stored.record, stored.events, in_progress=in_progress)
     target = folder.report if output is None else output
@@ -39,7 +39,7 @@ def write_report(path: str | Path, output: Path | None = None) -> Path:
         with suppress(FileNotFoundError):
             _write(target, content)
             return target
-        _write(target, content)  # of two that write at once, one takes the other's file for a leftover
+        _write(target, content)  # of two writers at once, one takes the other's file for a leftover
     except OSError as error:
         raise RunFolderError(
             f"{target}: cannot be written ({reason_of(error, target.parent)}); give another file with `--output FILE`"
