@@ -25,7 +25,7 @@ from tune_jobs.record.journal import Journal, Listener
 from tune_jobs.record.live import LiveRun
 from tune_jobs.search_spaces import Float, SearchSpace
 from tune_jobs.trainers.errors import Diverged
-from tune_jobs.trainers.results import EpochResult
+from tune_jobs.trainers.interface import EpochResult
 from tune_jobs.trainers.settings import ScoreSettings
 from tune_jobs.tuning.callback import JournalCallback
 from tune_jobs.tuning.components import TuningPlan, open_components
@@ -174,9 +174,9 @@ def as_a_run(config: Mapping[str, Any], curve: Curve, *, max_epochs: int, rungs:
     sent: list[dict[str, Any]] = []
     reporter = Reporter(ScoreSettings(), sent.append)
     for epoch, (train_loss, val_loss) in enumerate(curve, start=1):
-        result = EpochResult(
-            epoch=epoch, train_loss=train_loss, val_loss=val_loss, metrics={}, lr=0.0, seconds=1.0
-        )
+        losses = {"train_loss": train_loss, "val_loss": val_loss, "lr": 0.0}
+        diverged = not (math.isfinite(train_loss) and math.isfinite(val_loss))
+        result = EpochResult(epoch=epoch, metrics=losses, seconds=1.0, diverged=diverged)
         reporter.add([result.to_mapping()])
         if not math.isfinite(val_loss):
             reporter.fail(Diverged(f"the validation loss of epoch {epoch} is {val_loss}"))

@@ -22,8 +22,7 @@ from tune_jobs.driver.preparation import prepare, threads_of
 from tune_jobs.job.job import Job
 from tune_jobs.search_spaces import Choice, Float, Int, SearchSpace
 from tune_jobs.trainers.data import TrainingData
-from tune_jobs.trainers.pytorch.kind import PyTorchKind
-from tune_jobs.worker.trial import TrialTask, make_trainer
+from tune_jobs.worker.trial import Assignment, TrialTask, start_training
 
 
 class EpochReport(NamedTuple):
@@ -81,9 +80,9 @@ def tune_as_shipped(job: Job, workers: int) -> list[EpochReport]:
 
 def train(config: Mapping[str, Any], *, task: TrialTask, data: TrainingData) -> None:
     """The trainable: trains one configuration and reports after each epoch."""
-    for result in make_trainer(config["configuration"], task, data).epochs():
-        tune.report({"val_loss": result.val_loss})
-        if not result.is_finite:
+    for result in start_training(Assignment("alone", config["configuration"]), task, data).epochs():
+        tune.report({"val_loss": result.metrics["val_loss"]})
+        if result.diverged:
             return
 
 
@@ -121,12 +120,9 @@ class _Listener(tune.Callback):
 
 
 def _task(job: Job, folder: Path) -> TrialTask:
-    """What `make_trainer` looks at, as a run of tune-jobs has it; there are no rungs nor checkpoints."""
-    kind = job.kind
-    assert isinstance(kind, PyTorchKind)
+    """What `start_training` looks at, as a run of tune-jobs has it; there are no rungs nor checkpoints."""
     return TrialTask(
-        model=kind.model,
-        training=kind.training,
+        kind=job.kind,
         score=job.selection,
         seed=job.seed,
         rungs=(),

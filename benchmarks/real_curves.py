@@ -177,9 +177,13 @@ def train_curve(name: str, epochs: int, configuration: Mapping[str, Any]) -> Arr
     losses = np.full((3, epochs), np.nan)
     with suppress(Diverged):
         for result in trainer.epochs():
-            if result.is_finite:
+            if not result.diverged:
                 tested = evaluate(trainer.model, test, loss, {})
-                losses[:, result.epoch - 1] = result.train_loss, result.val_loss, tested.loss
+                losses[:, result.epoch - 1] = (
+                    result.metrics["train_loss"],
+                    result.metrics["val_loss"],
+                    tested.loss,
+                )
     return losses
 
 

@@ -6,22 +6,17 @@ Importing this package does not import torch; what needs it is loaded when it is
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from tune_jobs.trainers.interface import StopReason
+from tune_jobs.trainers.interface import EpochResult, Evaluation, StopReason
 from tune_jobs.trainers.pytorch.plan import TrainingPlan, plan_training
-from tune_jobs.trainers.results import EpochResult
 
 if TYPE_CHECKING:
-    from tune_jobs.trainers.pytorch.checkpoints import load_checkpoint, save_checkpoint
-    from tune_jobs.trainers.pytorch.evaluation import Evaluation
-    from tune_jobs.trainers.pytorch.trainer import Trainer, best_evaluator, best_model
+    from tune_jobs.trainers.pytorch.best import best_evaluator, best_model
+    from tune_jobs.trainers.pytorch.trainer import Trainer
 
 _LAZY = {
-    "Evaluation": "tune_jobs.trainers.pytorch.evaluation",
     "Trainer": "tune_jobs.trainers.pytorch.trainer",
-    "best_model": "tune_jobs.trainers.pytorch.trainer",
-    "best_evaluator": "tune_jobs.trainers.pytorch.trainer",
-    "load_checkpoint": "tune_jobs.trainers.pytorch.checkpoints",
-    "save_checkpoint": "tune_jobs.trainers.pytorch.checkpoints",
+    "best_model": "tune_jobs.trainers.pytorch.best",
+    "best_evaluator": "tune_jobs.trainers.pytorch.best",
 }
 
 __all__ = [
@@ -32,9 +27,7 @@ __all__ = [
     "TrainingPlan",
     "best_evaluator",
     "best_model",
-    "load_checkpoint",
     "plan_training",
-    "save_checkpoint",
 ]
 
 

@@ -15,11 +15,11 @@ scheduler can hold a training at any epoch, and a host can take turns among seve
 This module imports neither torch nor any other framework of training.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, Self
 
 from tune_jobs.trainers.settings import ScoreSettings
 
@@ -208,18 +208,6 @@ class TrainerKind(Protocol):
         """Epochs of a full training."""
 
     # In the driver, before anything starts
-
-    def parameter_names(self) -> Sequence[str] | None:
-        """Names that a configuration may set; None if any name can be set."""
-
-    def problems(self, configuration: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
-        """What is wrong with the names and values of a configuration: pairs of a parameter's name and a message."""
-
-    def metric_names(self) -> Sequence[str] | None:
-        """Metrics of every epoch that a run can be judged by; None if only the first epoch tells."""
-
-    def direction(self, metric: str) -> Literal["min", "max"] | None:
-        """Whether low or high values of a metric are good; None if unknown."""
 
     def prepare(self, base: Path) -> "PreparedData | None":
         """Read, check, divide and encode the rows; None if the training code reads its own data.

@@ -56,7 +56,8 @@ class KindEntry:
         return cast("KindClass", getattr(import_module(module), name))
 
 
-_entries: dict[str, KindEntry] = {}
+ENTRIES: dict[str, KindEntry] = {}
+"""All kinds by name, as `register` put them there."""
 
 
 def register(entry: KindEntry) -> None:
@@ -65,23 +66,23 @@ def register(entry: KindEntry) -> None:
     Raises:
         ValueError: another kind has the name or one of the sections.
     """
-    for other in _entries.values():
+    for other in ENTRIES.values():
         if other != entry and (other.name == entry.name or set(other.sections) & set(entry.sections)):
             raise ValueError(
                 f"kind {entry.name!r} with {', '.join(entry.sections)}: {other.name!r} with "
                 f"{', '.join(other.sections)} is registered; choose another name and other sections"
             )
-    _entries[entry.name] = entry
+    ENTRIES[entry.name] = entry
 
 
 def known_kinds() -> tuple[KindEntry, ...]:
     """All kinds, in the order of their registration."""
-    return tuple(_entries.values())
+    return tuple(ENTRIES.values())
 
 
 def known_sections() -> tuple[str, ...]:
     """Return the names of the sections of all kinds."""
-    return tuple(section for entry in _entries.values() for section in entry.sections)
+    return tuple(section for entry in ENTRIES.values() for section in entry.sections)
 
 
 def kind_of(sections: Collection[str]) -> KindEntry:
@@ -89,8 +90,8 @@ def kind_of(sections: Collection[str]) -> KindEntry:
 
     If they name several, it is the first one, and the sections of the others are unknown keys to it.
     """
-    chosen = [entry for entry in _entries.values() if set(entry.sections) & set(sections)]
-    return chosen[0] if chosen else _entries["pytorch"]
+    chosen = [entry for entry in ENTRIES.values() if set(entry.sections) & set(sections)]
+    return chosen[0] if chosen else ENTRIES["pytorch"]
 
 
 register(

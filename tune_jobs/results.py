@@ -4,12 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import pyarrow as pa
 
-from tune_jobs.checkpoints.remote import fetch_checkpoints
-from tune_jobs.checkpoints.store import CheckpointStore
+from tune_jobs.checkpoints.opening import checkpoint_files, read_best
 from tune_jobs.errors import DamagedRun, RunFolderError
 from tune_jobs.holdout.testing import evaluate_on_holdout
 from tune_jobs.job.user_code import importable_from
@@ -21,13 +20,13 @@ from tune_jobs.record.tables import epochs_table, trials_table
 from tune_jobs.remote.working_copy import at_work, complete, open_folder
 from tune_jobs.selection.rule import read_selection
 from tune_jobs.trainers.data import DataInfo, Rows
-from tune_jobs.trainers.interface import Evaluation
-from tune_jobs.trainers.pytorch.kind import PyTorchKind
-from tune_jobs.trainers.pytorch.plan import TrainingPlan, plan_training
+from tune_jobs.trainers.errors import CheckpointError
+from tune_jobs.trainers.interface import Evaluation, TrainingRequest
 
 if TYPE_CHECKING:
     import pandas as pd
-    from torch import nn
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -122,24 +121,28 @@ class Run:
             raise RunFolderError(f"{self.path}: there is no winner, since {why}")
         return Winner(**{**self._selected, "checkpoint": self.path / self._selected["checkpoint"]})
 
-    def plan(self) -> TrainingPlan:
-        """The winner's training plan."""
-        job, kind = self.job, self.job.kind
-        assert isinstance(kind, PyTorchKind)
-        return plan_training(kind.model, kind.training, job.selection, self.winner.configuration, job.seed)
+    def request(self) -> TrainingRequest:
+        """Return the request for the winner's training."""
+        job = self.job
+        return TrainingRequest(
+            configuration=self.winner.configuration,
+            seed=job.seed,
+            max_epochs=job.max_epochs,
+            score=job.selection,
+        )
 
-    def load_model(self) -> "nn.Module":
-        """The winner's model with the weights of its scoring epoch, on the CPU, in evaluation mode.
+    def load_model(self) -> Any:
+        """Return the winner's model with the weights of its scoring epoch, in the form of its kind of training.
 
-        It takes encoded rows: float32 [n, *input_shape], as `info.encoding` makes them.
+        For the PyTorch kind it is an `nn.Module` on the CPU, in evaluation mode. It takes encoded rows: float32
+        [n, *input_shape], as `info.encoding` makes them.
 
         Raises:
             DamagedRun: no checkpoint has these weights any more.
         """
-        from tune_jobs.trainers.pytorch.trainer import best_model  # noqa: PLC0415 (imports torch)
-
+        kind, request, info = self.job.kind, self.request(), self.info
         with importable_from(self.job.folder):
-            return best_model(self.plan(), self.info, self._winner_state())
+            return self._read_winner(lambda state: kind.load_model(request, state, info))
 
     def test(self, *, again: bool = False, reason: str | None = None) -> dict[str, float]:
         """Opens the holdout and evaluates the winner on it, once.
@@ -171,40 +174,21 @@ class Run:
 
     def _evaluator(self) -> Callable[[Rows], Evaluation]:
         """What measures the winner on encoded rows. All that can fail without the rows fails here."""
-        from tune_jobs.trainers.pytorch.trainer import best_evaluator  # noqa: PLC0415 (imports torch)
+        kind, request, info = self.job.kind, self.request(), self.info
+        return self._read_winner(lambda state: kind.evaluator(request, state, info))
 
-        measure = best_evaluator(self.plan(), self.info, self._winner_state())
-
-        def evaluate(rows: Rows) -> Evaluation:
-            measured = measure(rows)
-            return Evaluation(metrics={"loss": measured.loss, **measured.metrics})
-
-        return evaluate
-
-    def _winner_state(self) -> Mapping[str, Any]:
-        """The state of the winner's training, from any of its checkpoints that has the weights of the scoring epoch."""
-        from tune_jobs.trainers.errors import CheckpointError  # noqa: PLC0415
-        from tune_jobs.trainers.pytorch.checkpoints import load_checkpoint  # noqa: PLC0415 (imports torch)
-
+    def _read_winner(self, read: Callable[[BinaryIO], T]) -> T:
+        """Return what `read` makes of the state of the winner's training, from any of its checkpoints that is sound."""
         winner = self.winner
-        files = fetch_checkpoints(self._folder, winner.trial_id, winner.configuration)
-        if files is None:
-            files = CheckpointStore(self._folder.checkpoints, winner.trial_id).files()
-        reasons = []
-        for path in dict.fromkeys([winner.checkpoint, *files]):
-            try:
-                state = load_checkpoint(path)
-            except CheckpointError as error:
-                reasons.append(str(error).partition(";")[0])
-                continue
-            if state.get("best") is not None and state["best"]["epoch"] == winner.epoch:
-                return state
-            reasons.append(f"{path} has not the weights of epoch {winner.epoch}")
-        raise DamagedRun(
-            f"{self.path}: the winner's weights cannot be loaded ({'; '.join(reasons)}). Restore a checkpoint from a "
-            "copy, or train the configuration again with the command that "
-            f"`tune-jobs show {self.path} --trial {winner.trial_id}` prints"
-        )
+        files = checkpoint_files(self._folder, winner.trial_id, winner.configuration)
+        try:
+            return read_best([winner.checkpoint, *files], winner.epoch, self.job.selection, read)
+        except CheckpointError as error:
+            raise DamagedRun(
+                f"{self.path}: the winner's weights cannot be loaded ({error}). Restore a checkpoint from a "
+                "copy, or train the configuration again with the command that "
+                f"`tune-jobs show {self.path} --trial {winner.trial_id}` prints"
+            ) from error
 
 
 def _frame(table: pa.Table) -> "pd.DataFrame":

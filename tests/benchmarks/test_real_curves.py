@@ -56,8 +56,8 @@ def test_the_curve_is_that_of_the_trainer_alone() -> None:
     train, valid, _ = train_curve(name, 3, configuration)
 
     alone = list(Trainer(plan, data, threads=1).epochs())
-    assert train.tolist() == [result.train_loss for result in alone]
-    assert valid.tolist() == [result.val_loss for result in alone]
+    assert train.tolist() == [result.metrics["train_loss"] for result in alone]
+    assert valid.tolist() == [result.metrics["val_loss"] for result in alone]
 
 
 def test_nothing_follows_a_divergence() -> None:

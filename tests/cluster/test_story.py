@@ -162,7 +162,7 @@ def test_no_trial_is_lost_or_fails(story: Story) -> None:
 
 def test_curves_are_those_of_one_machine(story: Story) -> None:
     for trial_id, record in story.made.record.trials.items():
-        alone = [result.val_loss for result in train_one(story.job, record.configuration)]
+        alone = [result.metrics["val_loss"] for result in train_one(story.job, record.configuration)]
         rows = story.made.epochs[story.made.epochs["trial_id"] == trial_id]
         assert list(rows["val_loss"]) == alone[: len(rows)]
 

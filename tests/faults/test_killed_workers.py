@@ -87,7 +87,7 @@ def curves_are_right(made: Run) -> bool:
     """Every trial has the losses of the same training alone, epoch by epoch."""
     for trial in made.record.trials.values():
         quick = {**trial.configuration, "model.how": ""}  # which only sleeps otherwise
-        alone = [result.val_loss for result in train_one(made.job, quick)][: len(trial.epochs)]
+        alone = [result.metrics["val_loss"] for result in train_one(made.job, quick)][: len(trial.epochs)]
         if [trial.epochs[epoch]["val_loss"] for epoch in sorted(trial.epochs)] != alone:
             return False
     return True

@@ -43,7 +43,7 @@ def test_a_lost_machine_is_no_fault_of_its_trials(cluster: DeclaredNodes, tmp_pa
         assert all(loss.node_lost and "machine of the worker" in loss.reason for loss in losses)
         for trial_id, record in made.record.trials.items():
             quick = {**record.configuration, "model.how": ""}  # which only sleeps otherwise
-            alone = [result.val_loss for result in train_one(made.job, quick)]
+            alone = [result.metrics["val_loss"] for result in train_one(made.job, quick)]
             assert alone == list(made.epochs[made.epochs["trial_id"] == trial_id]["val_loss"])
         assert count_lost(before, made) == 0
         tally.outcomes["went on elsewhere"] += 1

@@ -47,10 +47,11 @@ FACED = {
 """One of each class that reaches the command line."""
 
 INTERNAL = {
-    "CheckpointNotWritten": "a trial's worker passes it to the driver, which says why",
+    "CheckpointStorageFailed": "a trial's worker passes it to the driver, which says why",
     "ClaimedElsewhere": "becomes HoldoutOpened",
     "LeaseLost": "becomes RunInUse",
     "Restarted": "the watching begins once more",
+    "DamagedCheckpoint": "becomes DamagedRun, or a notice on the trial",
     "SettingsError": "becomes JobError",
     "StoreError": "an OSError; shown with `storage_failures.txt`",
     "ChecksCancelled": "ends a thread",

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from tests.tune_jobs.trainings import train_trial
 from tune_jobs import Job
-from tune_jobs.checkpoints.store import CheckpointStore
 from tune_jobs.driver.preparation import make_folder, prepare, run_started, trial_task
 from tune_jobs.record.events import (
     Cause,
@@ -18,7 +18,7 @@ from tune_jobs.record.events import (
 )
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal
-from tune_jobs.worker.trial import make_trainer
+from tune_jobs.worker.trial import Assignment
 
 CONFIGURATION = {"lr": 0.001, "batch_size": 8}
 
@@ -30,12 +30,8 @@ def trained_run(job: Job) -> RunFolder:
     with Journal(folder.journal) as journal:
         journal.append(run_started(job, prepared.report))
         journal.append(TrialCreated(trial_id="0000", number=0, configuration=CONFIGURATION))
-        trainer = make_trainer(CONFIGURATION, trial_task(job, folder), prepared.for_trials())
-        store = CheckpointStore(folder.checkpoints, "0000")
-        results = []
-        for result in trainer.epochs():
-            results.append(result.to_mapping())
-            file = store.save(trainer)
+        task, trial = trial_task(job, folder), Assignment("0000", CONFIGURATION)
+        results, file = train_trial(task, folder.checkpoints, trial, prepared.for_trials(), every=True)
         journal.append(EpochsReported(trial_id="0000", results=results, worker="here:1"))
         journal.append(CheckpointWritten(trial_id="0000", epoch=len(results), file=f"checkpoints/{file}"))
         journal.append(

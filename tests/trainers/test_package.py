@@ -13,7 +13,9 @@ TORCH_FREE = [
     "tune_jobs.trainers.pytorch.model_arguments",
     "tune_jobs.trainers.pytorch.plan",
     "tune_jobs.trainers.references",
-    "tune_jobs.trainers.results",
+    "tune_jobs.trainers.interface",
+    "tune_jobs.trainers.kinds",
+    "tune_jobs.trainers.pytorch.kind",
     "tune_jobs.trainers.scores",
     "tune_jobs.trainers.settings",
 ]

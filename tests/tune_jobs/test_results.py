@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from tune_jobs.checkpoints.store import CheckpointStore
+from tests.tune_jobs.trainings import train_trial
+from tune_jobs.checkpoints.file import epoch_line, open_checkpoint, write_checkpoint
+from tune_jobs.checkpoints.local import checkpoint_paths
 from tune_jobs.driver.conclusion import conclude
 from tune_jobs.driver.preparation import make_folder, prepare, run_started, trial_task
 from tune_jobs.driver.repair import repair
@@ -34,7 +36,7 @@ from tune_jobs.record.live import LiveRun
 from tune_jobs.record.run_record import RunRecord
 from tune_jobs.report.writing import write_report
 from tune_jobs.results import Run, open_run
-from tune_jobs.worker.trial import make_trainer
+from tune_jobs.worker.trial import Assignment
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +52,8 @@ def trained(make_sections: Callable[..., dict[str, Any]], tmp_path_factory: pyte
         journal.append(run_started(job, prepared.report))
         configuration = {"lr": 0.2, "batch_size": 8}
         journal.append(TrialCreated(trial_id="0000", number=0, configuration=configuration))
-        trainer = make_trainer(configuration, task, prepared.for_trials())
-        store = CheckpointStore(folder.checkpoints, "0000")
-        results = []
-        for result in trainer.epochs():
-            results.append(result.to_mapping())
-            file = store.save(trainer)
+        trial = Assignment("0000", configuration)
+        results, file = train_trial(task, folder.checkpoints, trial, prepared.for_trials(), every=True)
         journal.append(EpochsReported(trial_id="0000", results=results, worker="here:1"))
         journal.append(CheckpointWritten(trial_id="0000", epoch=6, file=f"checkpoints/{file}"))
         journal.append(
@@ -74,7 +72,7 @@ def folder(trained: Path, tmp_path: Path) -> RunFolder:
 
 def checkpoints(folder: RunFolder) -> list[Path]:
     """The latest first."""
-    return CheckpointStore(folder.checkpoints, "0000").files()
+    return checkpoint_paths(folder.checkpoints, "0000")
 
 
 def weights(finished: Run) -> dict[str, torch.Tensor]:
@@ -116,14 +114,20 @@ def test_without_any_checkpoint_one_error_says_what_to_do_and_no_look_is_spent(f
 
 
 def test_a_checkpoint_of_before_the_scoring_epoch_is_not_taken(folder: RunFolder) -> None:
-    """Its best epoch is another."""
-    from tune_jobs.trainers.pytorch.checkpoints import load_checkpoint, save_checkpoint
-
     last, before = checkpoints(folder)
-    state = load_checkpoint(before)
-    save_checkpoint({**state, "best": {**state["best"], "epoch": 1}}, before)
     last.unlink()
-    with pytest.raises(DamagedRun, match=r"has not the weights of epoch \d"):
+    scoring = open_run(folder.path).winner.epoch
+    with open_checkpoint(before) as checkpoint, (folder.path / "earlier").open("wb") as file:
+        lines = [epoch_line(row) for row in checkpoint.epochs if row["epoch"] < scoring]
+        write_checkpoint(
+            file,
+            checkpoint.kind,
+            checkpoint.configuration,
+            lines,
+            lambda file: bool(file.write(checkpoint.state.read())),
+        )
+    (folder.path / "earlier").replace(before)
+    with pytest.raises(DamagedRun, match=r"does not have the weights of epoch \d"):
         open_run(folder.path).load_model()
 
 

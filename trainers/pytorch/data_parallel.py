@@ -6,7 +6,8 @@ take, up to the rounding of sums. The first worker speaks for all: it measures, 
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from enum import Enum, auto
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -221,3 +222,76 @@ class Workers:
     def end(self) -> None:
         if self.rank == 0:
             self.first_tells([0.0])
+
+
+class _Others(Enum):
+    """What the other workers do, or are about to do together with this one."""
+
+    START = auto()
+    """They wait for the state of the first worker."""
+    WAIT = auto()
+    """They wait to learn whether a further epoch begins."""
+    TRAIN = auto()
+    LEFT = auto()
+
+
+_LEAVE: dict[str, Any] = {}
+"""What the first worker sends in place of its state if it does not train."""
+
+
+class EpochSync:
+    """Keeps the workers of a training in step: all start from the first one's state, and begin epochs when it does.
+
+    Every worker has one, and calls `start` once, then `begin_epoch` and `end_epoch` around each epoch, and
+    `leave` in the end. A single process waits for nobody.
+
+    Args:
+        distribution: Of the training among workers.
+    """
+
+    def __init__(self, distribution: Distribution) -> None:
+        self._distribution = distribution
+        self._others = _Others.START
+
+    def start(
+        self, state: Callable[[], dict[str, Any]] | None, load: Callable[[dict[str, Any]], None]
+    ) -> bool:
+        """Bring all workers to the state of the first one; returns False if that one has left.
+
+        Args:
+            state: Returns this worker's state; None if it is a new training's.
+            load: Takes the first worker's state, in all others.
+        """
+        if self._distribution.workers == 1 or self._others is not _Others.START:
+            return self._others is not _Others.LEFT
+        sent = self._distribution.first_sends(None if state is None else state())
+        self._others = _Others.LEFT if sent == _LEAVE else _Others.WAIT
+        if sent and self._distribution.rank:
+            load(sent)
+        return self._others is not _Others.LEFT
+
+    def begin_epoch(self) -> bool:
+        """Whether a further epoch begins."""
+        begins = self._others is not _Others.LEFT and self._distribution.begin_epoch()
+        if begins:
+            self._others = _Others.TRAIN
+        return begins
+
+    def end_epoch(self) -> None:
+        """The epoch is over, for all workers alike."""
+        self._others = _Others.WAIT
+
+    def leave(self, *, over: bool) -> None:
+        """Begin no further epoch; if this is the first worker, the others learn it, unless they know.
+
+        If it leaves in the middle of an epoch they cannot learn it, and wait in vain.
+
+        Args:
+            over: The training has ended by itself, so all workers know.
+        """
+        if self._distribution.rank == 0:
+            if self._others is _Others.START:
+                self._distribution.first_sends(_LEAVE)
+            elif self._others is _Others.WAIT and not over:
+                self._distribution.end()
+            self._others = _Others.LEFT

@@ -15,7 +15,7 @@ from tune_jobs.trainers.pytorch.tensors import TensorRows
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
+class Measured:
     """How good a model is on some rows."""
 
     loss: float
@@ -30,7 +30,7 @@ def evaluate(
     loss: Loss,
     metrics: Mapping[str, Metric],
     distribution: Distribution = ALONE,
-) -> Evaluation:
+) -> Measured:
     """Evaluate in chunks, without gradients and in evaluation mode; the model's mode is put back.
 
     The model and the loss get copies of the rows. Of several workers each computes outputs for some of the rows;
@@ -59,7 +59,7 @@ def evaluate(
             mean, *values = distribution.first_tells(numbers)
     finally:
         model.train(training)
-    return Evaluation(loss=mean, metrics=dict(zip(metrics, values, strict=True)))
+    return Measured(loss=mean, metrics=dict(zip(metrics, values, strict=True)))
 
 
 def _mean_loss(loss: Loss, outputs: Tensor, targets: Tensor, size: int) -> float:

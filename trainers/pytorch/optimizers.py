@@ -1,5 +1,8 @@
 """Optimizers, set up from the hyperparameters: those of torch.optim, and L-BFGS with a line search."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import nn
 from torch.optim import Optimizer
@@ -69,3 +72,21 @@ def build_optimizer(model: nn.Module, hyperparameters: Hyperparameters, device: 
             )
         case "lbfgs":
             return LBFGS(parameters, lr=h.lr, max_iter=h.max_iter, history_size=h.history_size)
+
+
+def inherited_state(
+    optimizer: Optimizer, hyperparameters: Hyperparameters, state: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The state of `optimizer` with the memory of another configuration's, if both are of the same form.
+
+    Args:
+        optimizer: A new one, whose hyperparameters stay.
+        hyperparameters: Those that it was made from.
+        state: Of another training, with its `optimizer` and `optimizer_name`.
+    """
+    own = optimizer.state_dict()
+    name, other = state["optimizer_name"], state["optimizer"]
+    with_momentum = [bool(groups["param_groups"][0].get("momentum")) for groups in (own, other)]
+    # L-BFGS remembers as many steps as its own history holds.
+    same_form = name == hyperparameters.optimizer != "lbfgs" and with_momentum[0] == with_momentum[1]
+    return {**own, "state": other["state"] if same_form else {}}

@@ -1,5 +1,6 @@
 """Learning rate schedules of torch.optim.lr_scheduler."""
 
+import warnings
 from typing import Any, Literal
 
 from torch.optim import Optimizer
@@ -73,6 +74,15 @@ class Schedule:
         """Go on from a `state_dict()` of the same settings."""
         if self._scheduler is not None:
             self._scheduler.load_state_dict(state)
+
+    def skip(self, epochs: int, steps_per_epoch: int) -> None:
+        """Set the rate that a training by this schedule has after so many epochs; `plateau` keeps its first rate."""
+        if self._scheduler is None or isinstance(self._scheduler, ReduceLROnPlateau):
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch expects a step of the optimizer before each of these
+            for _ in range(epochs * (steps_per_epoch if self.every_batch else 1)):
+                self._scheduler.step()
 
 
 def _build(

@@ -1,6 +1,6 @@
 """Concludes a run: ends its open trials, selects the winner, writes the tables."""
 
-from tune_jobs.checkpoints.store import sync_checkpoints
+from tune_jobs.checkpoints.retention import sync_checkpoints
 from tune_jobs.driver.followers import tracked
 from tune_jobs.errors import Interrupted, RunFailed, StorageFailed
 from tune_jobs.job.job import Job

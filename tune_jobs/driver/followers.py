@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
-from tune_jobs.checkpoints.store import prune_checkpoints, unneeded
+from tune_jobs.checkpoints.retention import prune_checkpoints, unneeded
 from tune_jobs.job.job import Job
 from tune_jobs.record.events import Event, TrialEnded
 from tune_jobs.record.folder import RunFolder

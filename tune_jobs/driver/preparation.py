@@ -24,7 +24,6 @@ from tune_jobs.remote.working_copy import checkpoints_of, storage_folder
 from tune_jobs.search_spaces import Problem
 from tune_jobs.submission.handover import Handover, keep_submitted
 from tune_jobs.trainers.errors import SettingsError
-from tune_jobs.trainers.pytorch.kind import PyTorchKind
 from tune_jobs.versions import versions_here
 from tune_jobs.worker.trial import TrialTask
 
@@ -145,11 +144,8 @@ def trial_task(job: Job, folder: RunFolder, spent: float = 0.0) -> TrialTask:
     job also holds its data file. The seconds that the run has `spent` before a resume count against its time limit.
     """
     minutes = job.limits.minutes
-    kind = job.kind
-    assert isinstance(kind, PyTorchKind)
     return TrialTask(
-        model=kind.model,
-        training=kind.training,
+        kind=job.kind,
         score=job.selection,
         seed=job.seed,
         rungs=job.rungs,

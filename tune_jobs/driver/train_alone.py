@@ -13,10 +13,8 @@ from tune_jobs.job.job import Job
 from tune_jobs.job.user_code import importable_from
 from tune_jobs.search_spaces import Problem
 from tune_jobs.trainers.errors import TrainerError
+from tune_jobs.trainers.interface import EpochResult, Training, TrainingRequest
 from tune_jobs.trainers.kinds import known_kinds
-from tune_jobs.trainers.pytorch.kind import PyTorchKind
-from tune_jobs.trainers.pytorch.plan import plan_training
-from tune_jobs.trainers.results import EpochResult
 from tune_jobs.worker.reporting import failure_reason
 
 
@@ -58,19 +56,21 @@ def train_one(job: Job, configuration: Mapping[str, Any]) -> Iterator[EpochResul
         raise JobError(problems, name="the configuration")
     with importable_from(job.folder):
         data = prepare(job).for_trials()
-        from tune_jobs.trainers.pytorch.trainer import Trainer  # noqa: PLC0415 (imports torch)
-
-        kind = job.kind
-        assert isinstance(kind, PyTorchKind)
-        plan = plan_training(kind.model, kind.training, job.selection, configuration, job.seed)
+        request = TrainingRequest(
+            configuration=configuration,
+            seed=job.seed,
+            max_epochs=job.max_epochs,
+            score=job.selection,
+            threads=threads_of(job),
+        )
         with _faults_told():
-            trainer = Trainer(plan, data, threads=threads_of(job))
-        return _guarded(trainer.epochs())
+            training = job.kind.start(request, data)
+        return _guarded(training)
 
 
-def _guarded(results: Iterator[EpochResult]) -> Iterator[EpochResult]:
-    with _faults_told():
-        yield from results
+def _guarded(training: Training) -> Iterator[EpochResult]:
+    with _faults_told(), training:
+        yield from training.epochs()
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from tune_jobs.checkpoints.remote import fetch_checkpoints
+from tune_jobs.checkpoints.opening import checkpoint_files
 from tune_jobs.errors import SubmissionError, TuneJobsError
 from tune_jobs.holdout import rows as holdout
 from tune_jobs.record.folder import RunFolder
@@ -34,7 +34,7 @@ def whole_run(run: str | Path) -> RunFolder:
     folder = open_folder(run)
     complete(folder, without=HOLDS_ROWS)
     for candidate in rank(open_run(folder.path).record)[:1]:
-        fetch_checkpoints(folder, candidate.trial.trial_id, candidate.trial.configuration)
+        checkpoint_files(folder, candidate.trial.trial_id, candidate.trial.configuration)
     return folder
 
 

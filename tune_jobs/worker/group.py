@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, OutOfMemoryError, RayActorError
 
-from tune_jobs.worker.reporting import Report, Reporter
-from tune_jobs.worker.trial import TrialTask, make_trainer, train_configuration
+from tune_jobs.trainers.interface import WorkerRank
+from tune_jobs.worker.reporting import Report
+from tune_jobs.worker.trial import Assignment, TrialTask, follow, train
 
 if TYPE_CHECKING:
     from tune_jobs.trainers.data import TrainingData
-    from tune_jobs.trainers.pytorch.data_parallel import Distribution
 
 SECONDS_TO_START = 300.0
 """Workers may take this long to start and to import torch."""
@@ -100,13 +100,13 @@ def worker_loop(config: Mapping[str, Any]) -> None:
     import torch.distributed as dist  # noqa: PLC0415 (not where no worker is)
     from ray.train.torch import get_device  # noqa: PLC0415
 
-    from tune_jobs.trainers.pytorch.data_parallel import Workers  # noqa: PLC0415
-
     mailbox, task = config["mailbox"], config["task"]
     data: TrainingData = ray.get(config["rows"][0])
     device = get_device()
-    distribution = Workers(device if device.type == "cuda" else None)
     rank = dist.get_rank()
+    worker = WorkerRank(
+        rank=rank, workers=dist.get_world_size(), device=str(device) if device.type == "cuda" else None
+    )
 
     def ask(result: Result) -> None:
         if not ray.get(mailbox.ask.remote(Reported(rank, result))):
@@ -118,34 +118,14 @@ def worker_loop(config: Mapping[str, Any]) -> None:
     idle = Idle(rank, ray.get_runtime_context().current_actor)
     while True:
         ray.get(mailbox.tell.remote(idle))
-        trial = ray.get(mailbox.take.remote(rank))
+        trial = Assignment(**ray.get(mailbox.take.remote(rank)))
         try:
             if rank == 0:
-                train_configuration(trial, task, data, ask, distribution)
+                train(trial, task, data, ask, worker)
             else:
-                follow(trial, task, data, tell, distribution)
+                follow(trial, task, data, tell, worker)
         except SystemExit:
             pass
-
-
-def follow(
-    config: Mapping[str, Any],
-    task: TrialTask,
-    data: "TrainingData",
-    send: Callable[[Result], None],
-    distribution: "Distribution",
-) -> None:
-    """Trains one configuration in step with the first worker, and reports only if it fails."""
-    reporter = Reporter(task.score, send)
-    try:
-        with make_trainer(config["configuration"], task, data, distribution) as trainer:
-            trainer.align()
-            for result in trainer.epochs():
-                reporter.add([result.to_mapping()])
-    except SystemExit as error:
-        reporter.fail(RuntimeError(f"the user's code called sys.exit({error.code})"))
-    except BaseException as error:  # see `train_configuration`
-        reporter.fail(error)
 
 
 # In the trial's process

@@ -2,10 +2,12 @@
 
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
+from tune_jobs.checkpoints.base import CheckpointStorageFailed, Restored
 from tune_jobs.record.curve import TrialCurve
 from tune_jobs.record.events import Cause, Status
 from tune_jobs.trainers.errors import Diverged, TrainerError
@@ -17,6 +19,8 @@ SCORE = "score"
 """Key of a result that holds the trial's best score so far, always to be minimised."""
 _REPORT = "report"
 
+SECONDS_BETWEEN_REPORTS = 1.0
+"""Seconds after which a trial between two rungs reports again."""
 SECONDS_BETWEEN_SIGNS = 5.0
 """A trial that waits for its storage says so this often."""
 MOST_REASON = 1000
@@ -93,8 +97,9 @@ class Reporter:
         self._sent = time.monotonic()
 
     @property
-    def seconds_since_report(self) -> float:
-        return time.monotonic() - self._sent
+    def due(self) -> bool:
+        """Whether the last report was sent long ago."""
+        return self._seconds_since_report > SECONDS_BETWEEN_REPORTS
 
     def add(self, results: Iterable[EpochMapping]) -> None:
         """Takes note of epochs; they travel with the next report."""
@@ -102,13 +107,44 @@ class Reporter:
             self._results.append(result)
             self._curve.add(result)
 
+    def add_restored(self, restored: Restored, rungs: Collection[int]) -> None:
+        """Keep what a training was brought to, and report at once if the driver may not know of it.
+
+        Args:
+            restored: The epochs and the checkpoint that the training continues from.
+            rungs: Epochs at which trials are compared.
+        """
+        self.add(restored.results)
+        self.damaged, self.checkpoint = restored.damaged, restored.file
+        if restored.file is not None or restored.damaged:
+            self.send(rung=self._curve.last_epoch in rungs)
+
+    @contextmanager
+    def failures(self) -> Iterator[None]:
+        """Turn whatever ends the training inside the block into the trial's last report.
+
+        An exception of the training itself, a loss that is not finite and memory of the device end the trial and
+        leave the worker to the next one. If a disk or a store takes no checkpoint, the trial has not failed: the
+        driver learns it and stops the run. Ray Tune stops a trial by `SystemExit` from a report, which passes.
+        """
+        try:
+            yield
+        except CheckpointStorageFailed as error:
+            self.give_up(error.file, error.reason)
+        except SystemExit as error:
+            if self.stopped:
+                raise
+            self.fail(RuntimeError(f"the user's code called sys.exit({error.code})"))
+        except BaseException as error:  # even what is no `Exception`: the worker is sound
+            self.fail(error)
+
     def send(self, *, rung: bool = False) -> None:
         """Reports what was added since the last report."""
         self._report(rung=rung)
 
     def keep_alive(self) -> None:
         """Reports while the trial waits for something that is no fault of its own, so that it does not seem to hang."""
-        if self.seconds_since_report > SECONDS_BETWEEN_SIGNS:
+        if self._seconds_since_report > SECONDS_BETWEEN_SIGNS:
             self.send()
 
     def end(self, cause: Cause) -> None:
@@ -140,6 +176,10 @@ class Reporter:
             self.stopped = True
             raise
         self._sent = time.monotonic()
+
+    @property
+    def _seconds_since_report(self) -> float:
+        return time.monotonic() - self._sent
 
 
 def failure_cause(error: BaseException) -> Cause:

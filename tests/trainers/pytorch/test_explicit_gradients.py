@@ -121,9 +121,13 @@ def test_a_training_is_that_of_autograd(make_plan, make_data, monkeypatch, loss,
         training={"clip_grad_norm": 0.5},
     )
     data = make_data(kind)
-    written = [(r.train_loss, r.val_loss) for r in Trainer(plan, data, threads=1).epochs()]
-    monkeypatch.setattr("tune_jobs.trainers.pytorch.trainer.explicit_gradients", lambda *_: None)
-    recorded = [(r.train_loss, r.val_loss) for r in Trainer(plan, data, threads=1).epochs()]
+    written = [
+        (r.metrics["train_loss"], r.metrics["val_loss"]) for r in Trainer(plan, data, threads=1).epochs()
+    ]
+    monkeypatch.setattr("tune_jobs.trainers.pytorch.gradients.explicit_gradients", lambda *_: None)
+    recorded = [
+        (r.metrics["train_loss"], r.metrics["val_loss"]) for r in Trainer(plan, data, threads=1).epochs()
+    ]
     assert np.array(written) == pytest.approx(np.array(recorded), rel=1e-4)
 
 
@@ -142,6 +146,6 @@ def test_rows_in_read_only_memory_are_trained_on_and_left_alone(make_plan, make_
     for array in arrays:
         array.flags.writeable = False
     plan = make_plan(batch_size=batch_size)
-    read_only = [r.train_loss for r in Trainer(plan, data, threads=1).epochs()]
+    read_only = [r.metrics["train_loss"] for r in Trainer(plan, data, threads=1).epochs()]
     assert all(np.array_equal(array, copy) for array, copy in zip(arrays, before, strict=True))
-    assert [r.train_loss for r in Trainer(plan, make_data(), threads=1).epochs()] == read_only
+    assert [r.metrics["train_loss"] for r in Trainer(plan, make_data(), threads=1).epochs()] == read_only

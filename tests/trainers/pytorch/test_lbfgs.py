@@ -54,7 +54,8 @@ def test_the_loss_is_lower_afterwards(make_data, make_plan, scale, batch_size, l
     assert loss_of(trainer) < before
     if batch_size == "full":  # up to rounding: the order of the rows changes
         assert all(
-            later.train_loss <= earlier.train_loss * (1 + 1e-6) for earlier, later in pairwise(results)
+            later.metrics["train_loss"] <= earlier.metrics["train_loss"] * (1 + 1e-6)
+            for earlier, later in pairwise(results)
         )
 
 
@@ -167,5 +168,7 @@ def test_a_saved_training_goes_on_with_the_curvature_that_it_knew(make_data, mak
     epochs = first.epochs()
     next(epochs), next(epochs)
     second.load_state_dict(first.state_dict())
-    losses = [[result.val_loss for result in trainer.epochs()][-4:] for trainer in (straight, second)]
+    losses = [
+        [result.metrics["val_loss"] for result in trainer.epochs()][-4:] for trainer in (straight, second)
+    ]
     assert losses[0] == losses[1]

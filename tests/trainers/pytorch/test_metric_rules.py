@@ -7,7 +7,7 @@ from tune_jobs.trainers.pytorch.metric_rules import (
     metric_names,
 )
 from tune_jobs.trainers.pytorch.settings import BuiltInMetric, TrainingSettings
-from tune_jobs.trainers.results import EpochResult
+from tune_jobs.trainers.pytorch.trainer import Trainer
 from tune_jobs.trainers.settings import BuiltInLoss, ScoreSettings
 
 
@@ -33,9 +33,10 @@ def test_names_are_short_where_they_are_alone_and_never_those_of_other_columns()
     )
 
 
-def test_the_columns_of_every_epoch_are_reserved():
-    result = EpochResult(epoch=1, train_loss=1.0, val_loss=2.0, metrics={}, lr=0.1, seconds=3.0)
+def test_the_columns_of_every_epoch_are_reserved(make_plan, make_data):
+    result = next(Trainer(make_plan(), make_data(), threads=1).epochs())
     assert tuple(result.to_mapping()) == RESULT_COLUMNS
+    assert metric_names(training("c:diverged")) == ("c:diverged",), "a row may say that the training diverged"
 
 
 def test_fitting_metrics_have_no_problem():

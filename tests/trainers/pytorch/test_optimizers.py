@@ -70,4 +70,4 @@ def test_a_model_without_anything_to_train_is_an_error(make_plan, make_data, use
 def test_every_optimizer_lowers_the_loss(make_plan, make_data, name):
     plan = make_plan(optimizer=name, lr=0.05, arguments={"hidden": [8]}, training={"max_epochs": 10})
     results = list(Trainer(plan, make_data(rows=60), threads=1).epochs())
-    assert results[-1].train_loss < 0.5 * results[0].train_loss
+    assert results[-1].metrics["train_loss"] < 0.5 * results[0].metrics["train_loss"]

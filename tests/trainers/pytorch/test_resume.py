@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tune_jobs.trainers.errors import CheckpointError
-from tune_jobs.trainers.pytorch.checkpoints import load_checkpoint, save_checkpoint
+from tune_jobs.trainers.interface import StopReason
 from tune_jobs.trainers.pytorch.settings import Optimizer, ScheduleName
 from tune_jobs.trainers.pytorch.trainer import Trainer
 
@@ -29,33 +29,33 @@ def weights(trainer):
 
 
 def train_in_two(plan, data, epochs, path):
-    """Train some epochs, save, do something else in the process, load and train on."""
+    """Train some epochs, save, do something else in the process, load and train on; all results, and the trainer."""
     first = Trainer(plan, data, threads=1)
     results = first.epochs()
-    for _ in range(epochs):
-        next(results)
-    save_checkpoint(first.state_dict(), path)
+    before = [next(results) for _ in range(epochs)]
+    with path.open("wb") as file:
+        assert first.save(file)
     for _ in results:  # what is trained after the save must not reach the checkpoint
         pass
     torch.rand(3), np.random.random(3), random.random()
     second = Trainer(plan, data, threads=1)
-    second.load_state_dict(load_checkpoint(path))
+    with path.open("rb") as file:
+        second.load(file)
     assert second.epoch == epochs
-    list(second.epochs())
-    return second
+    return [*before, *second.epochs()], second
 
 
 def assert_resumes(plan, data, path, at):
     straight = Trainer(plan, data, threads=1)
-    list(straight.epochs())
-    resumed = train_in_two(plan, data, at, path)
-    assert curve(resumed.history) == curve(straight.history)
+    expected = curve(straight.epochs())
+    results, resumed = train_in_two(plan, data, at, path)
+    assert curve(results) == expected
     assert weights(resumed) == weights(straight)
     assert resumed.best == straight.best
     assert {k: v.tolist() for k, v in resumed.best_weights.items()} == {
         k: v.tolist() for k, v in straight.best_weights.items()
     }
-    assert resumed.finished == straight.finished
+    assert resumed.stop_reason == straight.stop_reason
 
 
 @pytest.mark.parametrize("schedule", get_args(ScheduleName))
@@ -99,8 +99,8 @@ def test_early_stopping_counts_on_over_a_resume(make_data, make_plan, tmp_path):
     plan = make_plan(
         lr=1e-12, training={"max_epochs": 9, "early_stopping": {"patience": 3, "min_delta": 1.0}}
     )
-    resumed = train_in_two(plan, make_data(), 2, tmp_path / "c.pt")
-    assert (resumed.epoch, resumed.finished.name) == (4, "PATIENCE")
+    _, resumed = train_in_two(plan, make_data(), 2, tmp_path / "c.pt")
+    assert (resumed.epoch, resumed.stop_reason) == (4, StopReason.PATIENCE)
 
 
 def test_the_caller_may_draw_random_numbers_between_epochs(make_data, make_plan, user_code):
@@ -184,3 +184,77 @@ def test_a_checkpoint_that_is_not_whole_changes_nothing(make_data, make_plan):
     with pytest.raises(CheckpointError, match="the checkpoint lacks random"):
         trainer.load_state_dict(state)
     assert repr(trainer.state_dict()) == before
+
+
+# Another configuration's state
+
+
+def trained(plan, data, epochs):
+    trainer = Trainer(plan, data, threads=1)
+    results = trainer.epochs()
+    for _ in range(epochs):
+        next(results)
+    return trainer
+
+
+@pytest.mark.parametrize("optimizer", get_args(Optimizer))
+def test_an_inherited_state_of_the_same_plan_is_continued_like_a_loaded_one(make_data, make_plan, optimizer):
+    plan, data = make_plan(optimizer=optimizer, lr=0.01), make_data()
+    state = trained(plan, data, 2).state_dict()
+    loaded, inherited = Trainer(plan, data, threads=1), Trainer(plan, data, threads=1)
+    loaded.load_state_dict(state)
+    inherited.load_state_dict(state, inherit=True)
+    assert inherited.epoch == 2
+    assert weights(inherited) == weights(loaded)
+    if optimizer != "lbfgs":  # its memory is of as many steps as its own history holds
+        assert curve(inherited.epochs()) == curve(loaded.epochs())
+
+
+def test_an_heir_has_the_weights_and_the_memory_of_another_configuration_and_its_own_rate(
+    make_data, make_plan, tmp_path
+):
+    def heir(lr, momentum):
+        plan = make_plan(lr=lr, momentum=momentum, arguments={"hidden": [5]})
+        trainer = Trainer(plan, make_data(), threads=1)
+        with (tmp_path / "c.pt").open("rb") as file:
+            trainer.load(file, inherit=True)
+        return trainer
+
+    donor = trained(make_plan(lr=0.1, momentum=0.9, arguments={"hidden": [5]}), make_data(), 2)
+    with (tmp_path / "c.pt").open("wb") as file:
+        donor.save(file)
+    children = [heir(0.001, 0.9), heir(0.1, 0.9), heir(0.001, 0.0)]
+    assert all(weights(child) == weights(donor) for child in children)
+    slow, same, forgetful = [list(child.epochs()) for child in children]
+    assert [result.metrics["lr"] for result in slow] == [0.001] * 2
+    assert [result.epoch for result in slow] == [3, 4]
+    assert curve(same) == curve(donor.epochs())
+    assert curve(forgetful) != curve(slow), "the memory of the donor moves the weights on"
+    assert children[0].stop_reason is StopReason.MAX_EPOCHS
+
+
+@pytest.mark.parametrize("schedule", ["step", "exponential", "cosine", "one_cycle"])
+def test_an_heir_s_schedule_is_where_its_own_training_would_be(make_data, make_plan, schedule):
+    def plan(lr):
+        return make_plan(lr=lr, training={"schedule": {"name": schedule, "step_size": 1}})
+
+    own = [result.metrics["lr"] for result in Trainer(plan(0.02), make_data(), threads=1).epochs()]
+    heir = Trainer(plan(0.02), make_data(), threads=1)
+    heir.load_state_dict(trained(plan(0.1), make_data(), 2).state_dict(), inherit=True)
+    assert [result.metrics["lr"] for result in heir.epochs()] == own[2:]
+
+
+@pytest.mark.parametrize("optimizer", get_args(Optimizer))
+def test_an_heir_may_have_another_optimizer(make_data, make_plan, optimizer):
+    donor = trained(make_plan(optimizer="rmsprop", momentum=0.9, lr=0.001), make_data(), 1)
+    heir = Trainer(make_plan(optimizer=optimizer, lr=0.001), make_data(), threads=1)
+    heir.load_state_dict(donor.state_dict(), inherit=True)
+    assert [result.epoch for result in heir.epochs()] == [2, 3, 4]
+
+
+def test_an_heir_of_another_form_is_refused(make_data, make_plan):
+    state = trained(make_plan(arguments={"hidden": [5]}), make_data(), 1).state_dict()
+    with pytest.raises(CheckpointError, match=r"cannot be loaded \(.*size mismatch"):
+        Trainer(make_plan(arguments={"hidden": [6]}), make_data(), threads=1).load_state_dict(
+            state, inherit=True
+        )

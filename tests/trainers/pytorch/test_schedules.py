@@ -100,7 +100,7 @@ def test_plateau_stays_above_min_lr_and_gamma_1_keeps_the_rate():
 
 def test_results_tell_the_rate_of_the_last_step(make_plan, make_data):
     plan = make_plan(lr=LR, batch_size=7, training={"schedule": {"name": "one_cycle"}})
-    found = [result.lr for result in Trainer(plan, make_data(rows=21), threads=1).epochs()]
+    found = [result.metrics["lr"] for result in Trainer(plan, make_data(rows=21), threads=1).epochs()]
     assert found == pytest.approx([one_cycle(step, 12, 0.3) for step in (2, 5, 8, 11)])
 
 
@@ -111,5 +111,5 @@ def test_plateau_is_judged_by_the_score_not_by_the_loss(make_plan, make_data, us
         score={"metric": "scripted", "mode": "max"},
         training={"schedule": {"name": "plateau", "patience": 0, "gamma": 0.5}},
     )
-    found = [result.lr for result in Trainer(plan, make_data(), threads=1).epochs()]
+    found = [result.metrics["lr"] for result in Trainer(plan, make_data(), threads=1).epochs()]
     assert found == pytest.approx([LR, LR, LR, LR / 2])

@@ -7,8 +7,8 @@ import torch
 from tune_jobs.trainers.data import Rows, TrainingData
 from tune_jobs.trainers.errors import CheckpointError, Diverged, ModelError
 from tune_jobs.trainers.interface import StopReason
-from tune_jobs.trainers.pytorch.checkpoints import load_checkpoint, save_checkpoint
-from tune_jobs.trainers.pytorch.trainer import Trainer, best_evaluator, best_model
+from tune_jobs.trainers.pytorch.best import best_evaluator, best_model
+from tune_jobs.trainers.pytorch.trainer import Trainer
 
 
 def linear_data(make_info, x, y, validation=None, **info):
@@ -23,8 +23,10 @@ def test_train_loss_is_the_mean_over_samples_with_a_short_last_batch(make_plan, 
         model="linear", arguments={"bias": False}, batch_size=2, lr=1e-30, training={"batching": "sequential"}
     )
     result = next(Trainer(plan, data, threads=1).epochs())
-    assert result.train_loss == pytest.approx((1 + 1 + 4 + 4 + 100) / 5)  # the mean of batches would be 35
-    assert result.val_loss == pytest.approx(22.0)
+    assert result.metrics["train_loss"] == pytest.approx(
+        (1 + 1 + 4 + 4 + 100) / 5
+    )  # the mean of batches would be 35
+    assert result.metrics["val_loss"] == pytest.approx(22.0)
 
 
 def test_epochs_do_sgd_as_computed_by_hand(make_plan, make_info):
@@ -46,7 +48,7 @@ def test_epochs_do_sgd_as_computed_by_hand(make_plan, make_info):
             gradient = sum(2 * x * (w * x - y) for x, y in batch) / len(batch)
             velocity = 0.5 * velocity + gradient
             w -= 0.1 * velocity
-        assert result.train_loss == pytest.approx(losses / 3, rel=1e-4)
+        assert result.metrics["train_loss"] == pytest.approx(losses / 3, rel=1e-4)
         assert trainer.model[0].weight.item() == pytest.approx(w, rel=1e-4)
 
 
@@ -108,7 +110,7 @@ def test_a_batch_size_of_all_rows_or_more_is_full_descent_whatever_the_batching(
 ):
     def losses(batch_size, how):
         plan = make_plan(batch_size=batch_size, training={"batching": how})
-        return [result.train_loss for result in Trainer(plan, make_data(), threads=1).epochs()]
+        return [result.metrics["train_loss"] for result in Trainer(plan, make_data(), threads=1).epochs()]
 
     assert losses(21, batching) == losses(1000, batching) == losses("full", "sequential")
 
@@ -135,7 +137,7 @@ def test_best_weights_are_those_of_the_scoring_epoch_and_stay_when_training_goes
 
 def test_the_first_of_equal_epochs_is_best(make_plan, make_data):
     trainer = Trainer(make_plan(lr=1e-30), make_data(), threads=1)
-    assert len({result.val_loss for result in trainer.epochs()}) == 1
+    assert len({result.metrics["val_loss"] for result in trainer.epochs()}) == 1
     assert trainer.best.epoch == 1
 
 
@@ -146,18 +148,17 @@ def test_a_model_made_in_evaluation_mode_is_trained_in_training_mode(make_plan, 
     assert trainer.model.modes == [True, True, True, False]
 
 
-def test_best_weights_give_the_best_score_again(make_plan, make_data, tmp_path):
+def test_best_weights_give_the_best_score_again(make_plan, make_data):
     plan, data = (
         make_plan("cross_entropy", metrics=["accuracy"], lr=0.3, optimizer="adam"),
         make_data("classification"),
     )
     trainer = Trainer(plan, data, threads=1)
     results = {result.epoch: result for result in trainer.epochs()}
-    save_checkpoint(trainer.state_dict(), tmp_path / "c.pt")
-    evaluation = best_evaluator(plan, data.info, load_checkpoint(tmp_path / "c.pt"))(data.validation)
-    best = results[trainer.best.epoch]
-    assert (evaluation.loss, evaluation.metrics) == (trainer.best.score, best.metrics)
-    assert trainer.best.score == min(result.val_loss for result in results.values())
+    evaluation = best_evaluator(plan, data.info, trainer.state_dict())(data.validation)
+    best = results[trainer.best.epoch].metrics
+    assert evaluation.metrics == {"loss": trainer.best.score, "accuracy": best["accuracy"]}
+    assert trainer.best.score == min(result.metrics["val_loss"] for result in results.values())
 
 
 def test_best_model_is_ready_to_use(make_plan, make_data):
@@ -176,7 +177,7 @@ def test_without_a_score_that_is_a_number_there_is_no_best_epoch(make_plan, make
     data = make_data()
     trainer = Trainer(plan, data, threads=1)
     list(trainer.epochs())
-    assert trainer.finished is StopReason.MAX_EPOCHS
+    assert trainer.stop_reason is StopReason.MAX_EPOCHS
     assert trainer.best is trainer.best_weights is None
     with pytest.raises(CheckpointError, match="no epoch's score was a finite number"):
         best_evaluator(plan, data.info, trainer.state_dict())
@@ -190,9 +191,9 @@ def test_a_diverging_training_yields_its_last_epoch_and_then_says_so(make_plan, 
     ):
         results.extend(trainer.epochs())
     assert results
-    assert not results[-1].is_finite
-    assert all(result.is_finite for result in results[:-1])
-    assert trainer.finished is None
+    assert results[-1].diverged
+    assert not any(result.diverged for result in results[:-1])
+    assert trainer.stop_reason is None
     with pytest.raises(Diverged):
         next(trainer.epochs())
 
@@ -202,7 +203,7 @@ def test_a_validation_loss_that_is_no_number_is_named(make_plan, make_data, make
     bad = Rows(np.full_like(data.validation.x, np.inf), data.validation.y)
     trainer = Trainer(make_plan(), TrainingData(data.train, bad, data.info), threads=1)
     results = trainer.epochs()
-    assert np.isfinite(next(results).train_loss)
+    assert np.isfinite(next(results).metrics["train_loss"])
     with pytest.raises(Diverged, match="the validation loss is nan at epoch 1"):
         next(results)
     assert trainer.best is None
@@ -225,7 +226,7 @@ def test_outcomes(make_plan, make_data):
         trainer = Trainer(plan, make_data(), threads=1)
         list(trainer.epochs())
         assert list(trainer.epochs()) == []
-        return trainer.epoch, trainer.finished
+        return trainer.epoch, trainer.stop_reason
 
     assert train() == (5, StopReason.MAX_EPOCHS)
     assert train(patience=2, min_delta=1.0) == (3, StopReason.PATIENCE)
@@ -237,7 +238,6 @@ def test_epochs_go_on_where_an_earlier_iterator_stopped(make_plan, make_data):
     first = list(itertools.islice(trainer.epochs(), 3))
     rest = list(trainer.epochs())
     assert [result.epoch for result in first + rest] == [1, 2, 3, 4]
-    assert trainer.history == first + rest
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "lbfgs"])
@@ -250,7 +250,9 @@ def test_a_model_that_works_in_place_leaves_read_only_rows_and_its_curve_alone(
     )
 
     def train(data):
-        return [(r.train_loss, r.val_loss) for r in Trainer(plan, data, threads=1).epochs()]
+        return [
+            (r.metrics["train_loss"], r.metrics["val_loss"]) for r in Trainer(plan, data, threads=1).epochs()
+        ]
 
     data = make_data()
     arrays = [data.train.x, data.train.y, data.validation.x, data.validation.y]
@@ -269,7 +271,10 @@ def test_the_place_of_the_arrays_in_memory_does_not_matter(make_plan, make_data)
         return Rows(buffer[1:].reshape(rows.x.shape), rows.y)
 
     def train(data):
-        return [(r.train_loss, r.val_loss) for r in Trainer(make_plan(), data, threads=1).epochs()]
+        return [
+            (r.metrics["train_loss"], r.metrics["val_loss"])
+            for r in Trainer(make_plan(), data, threads=1).epochs()
+        ]
 
     data = make_data()
     assert train(TrainingData(shifted(data.train), shifted(data.validation), data.info)) == train(data)
@@ -336,4 +341,4 @@ def test_metrics_and_score_are_checked_together(make_plan, make_data):
 def test_a_cnn_learns_from_images(make_plan, make_data):
     plan = make_plan("cross_entropy", model="cnn", arguments={"channels": [4]}, optimizer="adam", lr=0.01)
     results = list(Trainer(plan, make_data("classification", shape=(1, 4, 4), rows=60), threads=1).epochs())
-    assert results[-1].train_loss < results[0].train_loss
+    assert results[-1].metrics["train_loss"] < results[0].metrics["train_loss"]

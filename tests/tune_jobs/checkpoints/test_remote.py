@@ -2,34 +2,47 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.tune_jobs.remote.object_stores import Proxy, environment
 from tests.tune_jobs.trainings import MakeTrainer, curve, train
-from tune_jobs.checkpoints.remote import RemoteCheckpoints
-from tune_jobs.checkpoints.store import (
+from tune_jobs.checkpoints.base import (
     DAMAGED_SUFFIX,
     KEEP_PER_TRIAL,
-    CheckpointNotWritten,
+    Checkpoints,
+    CheckpointStorageFailed,
+    Owner,
     Restored,
     epoch_of,
-    open_checkpoints,
-    prune_checkpoints,
 )
+from tune_jobs.checkpoints.opening import fetch_checkpoints, open_checkpoints
+from tune_jobs.checkpoints.retention import prune_checkpoints
 from tune_jobs.location import Location
-from tune_jobs.remote.store import Store, StoreError
+from tune_jobs.remote.store import Store
 
 CONFIGURATION = {"lr": 0.1}
 
 
 def remote(
     place: Location, trial_id: str = "0000", driver: str = "a", waiting: Callable[[], None] = lambda: None
-) -> RemoteCheckpoints:
-    return RemoteCheckpoints(place, trial_id, CONFIGURATION, driver, waiting)
+) -> Checkpoints:
+    return of_configuration(place, trial_id, CONFIGURATION, driver, waiting)
+
+
+def of_configuration(
+    place: Location,
+    trial_id: str,
+    configuration: Mapping[str, Any],
+    driver: str = "a",
+    waiting: Callable[[], None] = lambda: None,
+) -> Checkpoints:
+    owner = Owner(trial_id=trial_id, configuration=configuration, kind="pytorch", driver=driver)
+    return open_checkpoints(place, owner, waiting)
 
 
 def epochs(files: Iterable[str]) -> list[int]:
@@ -50,12 +63,13 @@ def test_few_are_kept_and_the_latest_is_found_again_by_another_worker(
     assert epochs(files) == [1, 2, 3]
     assert names(place) == files[-KEEP_PER_TRIAL:]
     resumed = make_trainer()
-    store = open_checkpoints(place, "0007", CONFIGURATION, "a")
+    store = remote(place, "0007")
     restored = store.restore(resumed)
     assert (restored.file, restored.damaged) == (files[-1], ())
     after = []
     for result in resumed.epochs():
         after.append(result.to_mapping())
+        store.add(result)
         store.save(resumed)
     assert curve([*restored.results, *after]) == curve(straight)
     assert len(names(place)) == KEEP_PER_TRIAL, "those of the first worker go too"
@@ -109,11 +123,11 @@ def test_a_long_outage_is_the_stores_fault_and_not_that_of_the_training(
     train(trainer, store, 1)
     proxy.mode = "down"
     with environment({"TUNE_JOBS_OUTAGE_SECONDS": "0.1"}):
-        with pytest.raises(CheckpointNotWritten) as caught:
+        with pytest.raises(CheckpointStorageFailed) as caught:
             train(trainer, store, 1)
         assert epochs([caught.value.file]) == [2]
         assert caught.value.reason == f"it cannot be reached at {proxy.address}"
-        with pytest.raises(StoreError):
+        with pytest.raises(CheckpointStorageFailed, match="0000: it cannot be reached"):
             store.restore(make_trainer())
     proxy.mode = "up"
     assert store.save(trainer) == caught.value.file
@@ -130,12 +144,11 @@ def test_checkpoints_of_losers_go(place: Location) -> None:
 
 def test_copies_for_who_wants_the_model(s3: Location, tmp_path: Path, make_trainer: MakeTrainer) -> None:
     files = train(make_trainer(), remote(s3), 3)
+    copies = [tmp_path / file for file in files[: -KEEP_PER_TRIAL - 1 : -1]]
     for _ in range(2):
-        remote(s3).fetch(tmp_path / "0000")
-        assert sorted(path.name for path in (tmp_path / "0000").iterdir()) == [
-            file.partition("/")[2] for file in files[-KEEP_PER_TRIAL:]
-        ]
-    assert (tmp_path / files[-1]).read_bytes() == Store(s3).get(files[-1])
+        assert fetch_checkpoints(s3, tmp_path, "0000", CONFIGURATION) == copies
+        assert sorted((tmp_path / "0000").iterdir()) == sorted(copies)
+    assert copies[0].read_bytes() == Store(s3).get(files[-1])
 
 
 def test_workers_of_two_drivers_never_write_over_or_remove_each_others(
@@ -145,8 +158,8 @@ def test_workers_of_two_drivers_never_write_over_or_remove_each_others(
     cut_off = remote(s3, driver="a")
     *_, last = train(trainer := make_trainer(), cut_off, 2)
     resumed = make_trainer()
-    assert remote(s3, driver="b").restore(resumed).file == last, "curves are the same, whoever computes them"
     theirs = remote(s3, driver="b")
+    assert theirs.restore(resumed).file == last, "curves are the same, whoever computes them"
     files = train(resumed, theirs, 1)
     content = Store(s3).get(files[0])
     train(trainer, cut_off, 3)
@@ -158,14 +171,13 @@ def test_a_trial_goes_on_from_checkpoints_of_its_own_configuration_alone(
     s3: Location, make_trainer: MakeTrainer, tmp_path: Path
 ) -> None:
     """Where a driver's last words were lost, another one gives the ids of its last trials anew."""
-    train(make_trainer(lr=0.5), RemoteCheckpoints(s3, "0007", {"lr": 0.5}, "a"), 2)
+    train(make_trainer(lr=0.5), of_configuration(s3, "0007", {"lr": 0.5}), 2)
     other = remote(s3, "0007", "b")
     assert other.restore(make_trainer(lr=0.1)) == Restored()
     (file,) = train(make_trainer(lr=0.1), other, 1)
-    remote(s3, "0007").fetch(tmp_path)
-    assert [f"0007/{path.name}" for path in tmp_path.iterdir()] == [file]
+    assert fetch_checkpoints(s3, tmp_path, "0007", CONFIGURATION) == [tmp_path / file]
     read_back = {"model.hidden": [32], "lr": 0.1}
     for number in (0.1, np.float64(0.1)):
-        again = RemoteCheckpoints(s3, "0008", {"lr": number, "model.hidden": (32,)}, "a")
+        again = of_configuration(s3, "0008", {"lr": number, "model.hidden": (32,)})
         train(make_trainer(), again, 1)
-    assert RemoteCheckpoints(s3, "0008", json.loads(json.dumps(read_back))).names() == again.names()
+    assert of_configuration(s3, "0008", json.loads(json.dumps(read_back))).names() == again.names()

@@ -365,7 +365,10 @@ def test_a_killed_worker_goes_on_from_the_last_checkpoint(make_job: MakeJob, tmp
     assert list(made.epochs["epoch"]) == list(range(1, 10))
     events = read_journal(RunFolder(made.path).journal)
     assert sum(isinstance(event, WorkerLost) for event in events) == 1
-    straight = [r.val_loss for r in train_one(make_job(changes, FAILING), {"lr": 0.01, "model.how": "fine"})]
+    straight = [
+        r.metrics["val_loss"]
+        for r in train_one(make_job(changes, FAILING), {"lr": 0.01, "model.how": "fine"})
+    ]
     assert list(made.epochs["val_loss"]) == straight, "the curve of a killed and resumed trial differs"
 
 
@@ -474,7 +477,7 @@ def test_the_time_limit_ends_the_run_in_order(make_job: MakeJob) -> None:
     made = run(make_job({**changes, "scheduler/method": "none"}, code))
     assert made.ending is Ending.TIME_LIMIT
     assert set(made.trials["status"]) == {"stopped_early"}
-    assert set(made.trials["reason"]) == {Ending.TIME_LIMIT.value}
+    assert set(made.trials["reason"]) == {Ending.TIME_LIMIT.sentence}
     assert made.winner.checkpoint.is_file()
 
 

@@ -10,7 +10,7 @@ from tune_jobs.driver.train_alone import split_configuration, train_one
 from tune_jobs.errors import JobError, TrainingFailed
 from tune_jobs.job.job import Job
 from tune_jobs.trainers.errors import TrainerError
-from tune_jobs.trainers.results import EpochResult
+from tune_jobs.trainers.interface import EpochResult
 
 MakeSections = Callable[..., dict[str, Any]]
 
@@ -44,8 +44,8 @@ def test_a_configuration_is_trained_as_the_job_says(make_sections: MakeSections)
     results = list(train_one(job, {"lr": 0.05, "optimizer": "adam", "batch_size": "full"}))
     assert [result.epoch for result in results] == [1, 2, 3]
     assert list(results[0].to_mapping()) == ["epoch", "train_loss", "val_loss", "mae", "lr", "seconds"]
-    assert {result.lr for result in results} == {0.05}
-    assert results[-1].val_loss < results[0].val_loss
+    assert {result.metrics["lr"] for result in results} == {0.05}
+    assert results[-1].metrics["val_loss"] < results[0].metrics["val_loss"]
 
 
 def test_the_same_configuration_and_seed_give_the_same_epochs_bit_for_bit(
@@ -53,7 +53,7 @@ def test_the_same_configuration_and_seed_give_the_same_epochs_bit_for_bit(
 ) -> None:
     def losses(**changes: Any) -> list[float]:
         job = Job.from_mapping(make_sections({"training/max_epochs": 3, **changes}))
-        return [result.val_loss for result in train_one(job, {"lr": 0.05, "model.hidden": [5]})]
+        return [result.metrics["val_loss"] for result in train_one(job, {"lr": 0.05, "model.hidden": [5]})]
 
     assert losses() == losses()
     assert losses(seed=1) != losses()
@@ -62,7 +62,7 @@ def test_the_same_configuration_and_seed_give_the_same_epochs_bit_for_bit(
 def test_a_configuration_overrides_the_model_s_arguments(make_sections: MakeSections) -> None:
     def losses(hidden: list[int], configuration: dict[str, Any]) -> list[float]:
         job = Job.from_mapping(make_sections({"training/max_epochs": 2, "model/arguments/hidden": hidden}))
-        return [result.val_loss for result in train_one(job, configuration)]
+        return [result.metrics["val_loss"] for result in train_one(job, configuration)]
 
     assert losses([4], {"model.hidden": [5, 5]}) == losses([5, 5], {})
     assert losses([4], {}) != losses([5, 5], {})
@@ -94,7 +94,7 @@ def test_a_divergence_is_told_after_the_epoch_that_shows_it(make_sections: MakeS
     epochs: list[EpochResult] = []
     with pytest.raises(TrainerError, match="lower lr"):
         epochs.extend(train_one(job, {"lr": 1e30}))
-    assert not epochs[-1].is_finite
+    assert epochs[-1].diverged
 
 
 def test_a_model_that_cannot_be_made_ready_is_one_message_too(

@@ -181,7 +181,7 @@ class TestUnderRay:
         assert not loss.node_lost
         assert "it crashed, was killed" in loss.reason
         alone = train_one(made.job, made.winner.configuration)
-        assert [result.val_loss for result in alone] == list(made.epochs["val_loss"])
+        assert [result.metrics["val_loss"] for result in alone] == list(made.epochs["val_loss"])
 
     @pytest.mark.parametrize("method", ["asha", "median"])
     def test_a_trial_that_crashes_always_fails_and_frees_its_slot(

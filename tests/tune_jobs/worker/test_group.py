@@ -83,7 +83,7 @@ class TestUnderRay:
         assert sorted(made.trials["epochs"]) == [1] * 6 + [3] * 2 + [9], "no epoch in vain"
         for trial_id, record in made.record.trials.items():
             alone = [
-                (r.epoch, r.train_loss, r.val_loss, r.lr)
+                (r.epoch, r.metrics["train_loss"], r.metrics["val_loss"], r.metrics["lr"])
                 for r, _ in zip(
                     train_one(made.job, record.configuration), curve_of(made, trial_id), strict=False
                 )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.tune_jobs.cli.conftest import Call
-from tune_jobs.checkpoints.store import CheckpointStore
+from tests.tune_jobs.trainings import train_trial
 from tune_jobs.driver.conclusion import conclude
 from tune_jobs.driver.preparation import make_folder, prepare, run_started, trial_task
 from tune_jobs.holdout.ledger import read_ledger
@@ -27,7 +27,7 @@ from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal, read_journal
 from tune_jobs.record.live import LiveRun
 from tune_jobs.record.run_record import RunRecord
-from tune_jobs.worker.trial import make_trainer
+from tune_jobs.worker.trial import Assignment
 
 MakeRun = Callable[..., RunFolder]
 
@@ -171,9 +171,9 @@ def trained_run(make_sections: Callable[..., dict[str, Any]], tmp_path: Path) ->
             trial_id = f"{number:04d}"
             journal.append(TrialCreated(trial_id=trial_id, number=number, configuration={"lr": lr}))
             journal.append(TrialStarted(trial_id=trial_id))
-            trainer = make_trainer({"lr": lr}, task, prepared.for_trials())
-            results = [result.to_mapping() for result in trainer.epochs()]
-            file = CheckpointStore(folder.checkpoints, trial_id).save(trainer)
+            results, file = train_trial(
+                task, folder.checkpoints, Assignment(trial_id, {"lr": lr}), prepared.for_trials()
+            )
             journal.append(EpochsReported(trial_id=trial_id, results=results, worker="here:1"))
             journal.append(CheckpointWritten(trial_id=trial_id, epoch=2, file=f"checkpoints/{file}"))
             journal.append(

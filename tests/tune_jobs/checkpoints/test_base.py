@@ -1,7 +1,7 @@
 """Checkpoints of a run: few on disk, the latest sound one found again, with a real trainer on small data."""
 
 import resource
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,28 +9,23 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.tune_jobs.trainings import MakeTrainer, curve, train
-from tune_jobs.checkpoints.store import (
+from tests.tune_jobs.trainings import MakeTrainer, checkpoints_in, curve, train
+from tune_jobs.checkpoints.base import (
     DAMAGED_SUFFIX,
-    KEEP_BEST_TRIALS,
     KEEP_PER_TRIAL,
-    CheckpointNotWritten,
-    CheckpointStore,
+    Checkpoints,
+    CheckpointStorageFailed,
+    Owner,
     Restored,
-    prune_checkpoints,
-    sync_checkpoints,
-    unneeded,
 )
-from tune_jobs.record.events import Cause, Status
-from tune_jobs.record.folder import RunFolder
-from tune_jobs.record.run_record import RunRecord
+from tune_jobs.checkpoints.file import open_checkpoint
+from tune_jobs.checkpoints.local import LocalFiles, checkpoint_paths
 from tune_jobs.trainers.errors import CheckpointError
-from tune_jobs.trainers.pytorch.checkpoints import load_checkpoint
 
 
 def test_without_a_checkpoint_a_trainer_stays_at_its_start(tmp_path: Path, make_trainer: MakeTrainer) -> None:
     trainer = make_trainer()
-    assert CheckpointStore(tmp_path, "0000").restore(trainer) == Restored()
+    assert checkpoints_in(tmp_path).restore(trainer) == Restored()
     assert trainer.epoch == 0
     assert not list(tmp_path.iterdir())
 
@@ -38,16 +33,20 @@ def test_without_a_checkpoint_a_trainer_stays_at_its_start(tmp_path: Path, make_
 def test_a_file_is_named_by_trial_and_epoch_relative_to_the_root(
     tmp_path: Path, make_trainer: MakeTrainer
 ) -> None:
-    files = train(make_trainer(), CheckpointStore(tmp_path, "0007"), 3)
+    files = train(make_trainer(), checkpoints_in(tmp_path, "0007"), 3)
     assert files == [f"0007/epoch-00000{epoch}.pt" for epoch in (1, 2, 3)]
-    assert load_checkpoint(tmp_path / files[-1])["best"]["epoch"] in {1, 2, 3}
+    with open_checkpoint(tmp_path / files[-1]) as checkpoint:
+        assert (checkpoint.kind, checkpoint.configuration) == ("pytorch", {})
+        assert [row["epoch"] for row in checkpoint.epochs] == [1, 2, 3]
 
 
 def test_only_the_last_few_of_a_trial_stay(tmp_path: Path, make_trainer: MakeTrainer) -> None:
-    store = CheckpointStore(tmp_path, "0000")
+    store = checkpoints_in(tmp_path)
     files = train(make_trainer(), store, 4)
-    assert store.files() == [tmp_path / file for file in reversed(files[-KEEP_PER_TRIAL:])]
-    assert sorted((tmp_path / "0000").iterdir()) == sorted(store.files())
+    assert checkpoint_paths(tmp_path, "0000") == [
+        tmp_path / file for file in reversed(files[-KEEP_PER_TRIAL:])
+    ]
+    assert sorted((tmp_path / "0000").iterdir()) == sorted(checkpoint_paths(tmp_path, "0000"))
 
 
 def test_a_trainer_goes_on_from_the_last_checkpoint_with_all_results_before_it(
@@ -55,9 +54,9 @@ def test_a_trainer_goes_on_from_the_last_checkpoint_with_all_results_before_it(
 ) -> None:
     straight = make_trainer(lr=0.05)
     expected = curve([result.to_mapping() for result in straight.epochs()])
-    train(make_trainer(lr=0.05), CheckpointStore(tmp_path, "0000"), 3)
+    train(make_trainer(lr=0.05), checkpoints_in(tmp_path), 3)
     resumed = make_trainer(lr=0.05)
-    before = CheckpointStore(tmp_path, "0000").restore(resumed)
+    before = checkpoints_in(tmp_path).restore(resumed)
     assert before.damaged == ()
     assert curve(before.results) == expected[:3]
     assert curve([result.to_mapping() for result in resumed.epochs()]) == expected[3:]
@@ -68,7 +67,7 @@ def test_a_trainer_goes_on_from_the_last_checkpoint_with_all_results_before_it(
 def saved(tmp_path_factory: pytest.TempPathFactory, make_trainer: MakeTrainer) -> list[bytes]:
     """The checkpoints after epochs 2 and 3."""
     root = tmp_path_factory.mktemp("saved")
-    files = train(make_trainer(), CheckpointStore(root, "0000"), 3)
+    files = train(make_trainer(), checkpoints_in(root), 3)
     return [(root / file).read_bytes() for file in files[1:]]
 
 
@@ -77,7 +76,7 @@ def straight(make_trainer: MakeTrainer) -> list[dict[str, Any]]:
     return curve([result.to_mapping() for result in make_trainer().epochs()])
 
 
-def put(root: Path, contents: Mapping[int, bytes]) -> CheckpointStore:
+def put(root: Path, contents: Mapping[int, bytes]) -> Checkpoints:
     """A trial with these files as its checkpoints, by epoch, and no others."""
     folder = root / "0000"
     folder.mkdir(exist_ok=True)
@@ -85,7 +84,7 @@ def put(root: Path, contents: Mapping[int, bytes]) -> CheckpointStore:
         old.unlink()
     for epoch, content in contents.items():
         (folder / f"epoch-{epoch:06d}.pt").write_bytes(content)
-    return CheckpointStore(root, "0000")
+    return checkpoints_in(root)
 
 
 OTHER_ZIP = b"PK\x05\x06" + bytes(18)
@@ -113,12 +112,14 @@ def test_a_damaged_checkpoint_takes_no_place_of_a_sound_one(
     store = put(tmp_path, {2: saved[0], 3: b"damaged"})
     resumed = make_trainer()
     store.restore(resumed)
-    assert [path.name for path in store.files()] == ["epoch-000002.pt"]
+    assert [path.name for path in checkpoint_paths(tmp_path, "0000")] == ["epoch-000002.pt"]
     aside = tmp_path / "0000" / f"epoch-000003.pt{DAMAGED_SUFFIX}"
     assert aside.read_bytes() == b"damaged"
-    next(resumed.epochs())
-    store.save(resumed)
-    assert [path.name for path in store.files()] == ["epoch-000003.pt", "epoch-000002.pt"]
+    train(resumed, store, 1)
+    assert [path.name for path in checkpoint_paths(tmp_path, "0000")] == [
+        "epoch-000003.pt",
+        "epoch-000002.pt",
+    ]
     assert store.restore(make_trainer()).damaged == ()
 
 
@@ -182,21 +183,29 @@ def test_a_checkpoint_that_vanished_since_it_was_listed_is_no_damage(
 def test_a_checkpoint_of_another_configuration_is_an_error_and_not_a_silent_new_start(
     tmp_path: Path, make_trainer: MakeTrainer
 ) -> None:
-    store = CheckpointStore(tmp_path, "0000")
-    train(make_trainer(lr=0.01), store, 2)
+    train(make_trainer(lr=0.01), checkpoints_in(tmp_path, lr=0.01), 2)
+    with pytest.raises(
+        CheckpointError, match=r"of another configuration: \{'lr': 0.01\}, and this one is \{'lr': 0.02\}"
+    ):
+        checkpoints_in(tmp_path, lr=0.02).restore(make_trainer(lr=0.02))
     with pytest.raises(CheckpointError, match="of another plan"):
-        store.restore(make_trainer(lr=0.02))
+        checkpoints_in(tmp_path, lr=0.01).restore(make_trainer(lr=0.02))
+    other = Checkpoints(
+        LocalFiles(tmp_path, "0000"), Owner(trial_id="0000", configuration={"lr": 0.01}, kind="walk")
+    )
+    with pytest.raises(CheckpointError, match="of a training by 'pytorch', and this one is by 'walk'"):
+        other.restore(make_trainer(lr=0.01))
 
 
 def test_what_a_killed_worker_left_is_no_checkpoint(tmp_path: Path, make_trainer: MakeTrainer) -> None:
-    store = CheckpointStore(tmp_path, "0000")
+    store = checkpoints_in(tmp_path)
     train(make_trainer(), store, 1)
     (tmp_path / "0000" / ".epoch-000002.pt.123.tmp").write_bytes(b"half")
-    assert [path.name for path in store.files()] == ["epoch-000001.pt"]
+    assert [path.name for path in checkpoint_paths(tmp_path, "0000")] == ["epoch-000001.pt"]
     resumed = make_trainer()
     store.restore(resumed)
     assert resumed.epoch == 1
-    assert sorted((tmp_path / "0000").iterdir()) == store.files(), "it is removed"
+    assert sorted((tmp_path / "0000").iterdir()) == checkpoint_paths(tmp_path, "0000"), "it is removed"
 
 
 @pytest.mark.parametrize("part", [0.0, 0.3, 0.9])
@@ -206,11 +215,11 @@ def test_a_disk_that_takes_no_more_is_told_from_a_training_that_fails(
     store = put(tmp_path, {2: saved[0]})
     trainer = make_trainer()
     store.restore(trainer)
-    next(trainer.epochs())
+    store.add(next(trainer.epochs()))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(part * len(saved[1])), hard))
     try:
-        with pytest.raises(CheckpointNotWritten) as caught:
+        with pytest.raises(CheckpointStorageFailed) as caught:
             store.save(trainer)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -220,43 +229,6 @@ def test_a_disk_that_takes_no_more_is_told_from_a_training_that_fails(
 
 
 def test_a_root_that_is_gone_is_not_made_anew(tmp_path: Path, make_trainer: MakeTrainer) -> None:
-    with pytest.raises(CheckpointNotWritten, match="No such file or directory"):
-        CheckpointStore(tmp_path / "unmounted", "0000").save(make_trainer())
+    with pytest.raises(CheckpointStorageFailed, match="No such file or directory"):
+        checkpoints_in(tmp_path / "unmounted").save(make_trainer())
     assert not list(tmp_path.iterdir())
-
-
-# Over the whole run
-
-
-def test_ended_trials_keep_their_checkpoints_only_among_the_best(
-    folder: RunFolder, make_record: Callable[..., RunRecord]
-) -> None:
-    best = [{"losses": [float(loss)]} for loss in range(KEEP_BEST_TRIALS + 2)]
-    others = [
-        {"losses": [-1.0], "status": Status.FAILED},
-        {"losses": [float("nan")]},
-        {"losses": [99.0], "status": Status.RUNNING},
-        {"losses": [99.0], "status": Status.PENDING},
-        {"losses": [99.0], "status": Status.INTERRUPTED},
-        {"losses": [99.0], "status": Status.STOPPED_EARLY, "cause": Cause.TIME_LIMIT},
-    ]
-    record = make_record([*best, *others])
-    for trial_id in record.trials:
-        (folder.checkpoints / trial_id).mkdir()
-        (folder.checkpoints / trial_id / "epoch-000001.pt").touch()
-    prune_checkpoints(folder.checkpoints, unneeded(record))
-    kept = sorted(int(path.name) for path in folder.checkpoints.iterdir())
-    running, pending, interrupted, out_of_time = range(len(best) + 2, len(best) + 6)
-    assert kept == [*range(KEEP_BEST_TRIALS), running, pending, interrupted, out_of_time]
-    prune_checkpoints(folder.checkpoints, unneeded(record))
-    assert sorted(int(path.name) for path in folder.checkpoints.iterdir()) == kept
-
-
-def test_the_checkpoints_of_the_best_are_forced_to_the_disk_where_there_are_any(
-    folder: RunFolder, make_record: Callable[..., RunRecord]
-) -> None:
-    record = make_record([{"losses": [1.0]}, {"losses": [2.0]}, {"losses": [3.0], "status": Status.FAILED}])
-    (folder.checkpoints / "0000").mkdir()
-    (folder.checkpoints / "0000" / "epoch-000001.pt").write_bytes(b"weights")
-    (folder.checkpoints / "0000" / "epoch-000002.pt").symlink_to(folder.path / "gone")
-    sync_checkpoints(folder, record)

@@ -1,0 +1,42 @@
+"""Which checkpoints of a whole run are kept."""
+
+from collections.abc import Callable
+
+from tune_jobs.checkpoints.retention import KEEP_BEST_TRIALS, prune_checkpoints, sync_checkpoints, unneeded
+from tune_jobs.record.events import Cause, Status
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.run_record import RunRecord
+
+
+def test_ended_trials_keep_their_checkpoints_only_among_the_best(
+    folder: RunFolder, make_record: Callable[..., RunRecord]
+) -> None:
+    best = [{"losses": [float(loss)]} for loss in range(KEEP_BEST_TRIALS + 2)]
+    others = [
+        {"losses": [-1.0], "status": Status.FAILED},
+        {"losses": [float("nan")]},
+        {"losses": [99.0], "status": Status.RUNNING},
+        {"losses": [99.0], "status": Status.PENDING},
+        {"losses": [99.0], "status": Status.INTERRUPTED},
+        {"losses": [99.0], "status": Status.STOPPED_EARLY, "cause": Cause.TIME_LIMIT},
+    ]
+    record = make_record([*best, *others])
+    for trial_id in record.trials:
+        (folder.checkpoints / trial_id).mkdir()
+        (folder.checkpoints / trial_id / "epoch-000001.pt").touch()
+    prune_checkpoints(folder.checkpoints, unneeded(record))
+    kept = sorted(int(path.name) for path in folder.checkpoints.iterdir())
+    running, pending, interrupted, out_of_time = range(len(best) + 2, len(best) + 6)
+    assert kept == [*range(KEEP_BEST_TRIALS), running, pending, interrupted, out_of_time]
+    prune_checkpoints(folder.checkpoints, unneeded(record))
+    assert sorted(int(path.name) for path in folder.checkpoints.iterdir()) == kept
+
+
+def test_the_checkpoints_of_the_best_are_forced_to_the_disk_where_there_are_any(
+    folder: RunFolder, make_record: Callable[..., RunRecord]
+) -> None:
+    record = make_record([{"losses": [1.0]}, {"losses": [2.0]}, {"losses": [3.0], "status": Status.FAILED}])
+    (folder.checkpoints / "0000").mkdir()
+    (folder.checkpoints / "0000" / "epoch-000001.pt").write_bytes(b"weights")
+    (folder.checkpoints / "0000" / "epoch-000002.pt").symlink_to(folder.path / "gone")
+    sync_checkpoints(folder, record)

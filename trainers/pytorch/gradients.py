@@ -1,0 +1,76 @@
+"""Gradients of a batch by autograd: in one process, or as a worker's part of a shared batch."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from tune_jobs.trainers.pytorch.data_parallel import Distribution
+from tune_jobs.trainers.pytorch.explicit_gradients import explicit_gradients
+from tune_jobs.trainers.pytorch.losses import Loss
+from tune_jobs.trainers.pytorch.plan import TrainingPlan
+
+Gradients = Callable[[Tensor, Tensor, float], Tensor]
+"""From inputs, targets and their share of the batch to their mean loss; sets the gradients of the whole batch."""
+
+
+def build_gradients(
+    plan: TrainingPlan,
+    model: nn.Module,
+    loss: Loss,
+    parameters: list[nn.Parameter],
+    distribution: Distribution,
+) -> Gradients:
+    """Return the fastest way to compute the gradients of a plan's model.
+
+    Args:
+        plan: It says whether model and loss are built in.
+        model: On its device.
+        loss: From outputs and targets to their mean loss.
+        parameters: Those of the model that are trained.
+        distribution: Of the training among workers.
+    """
+    if distribution.workers > 1:
+        # Of a model of the user's, a batch may leave out parameters.
+        shared = distribution.replicate(model, unused_parameters=":" in plan.model.name)
+        return _SharedGradients(shared, loss, parameters, distribution.workers)
+    gradients = explicit_gradients(plan.model, plan.training.loss, model) or _AutogradGradients(
+        model, loss, parameters
+    )
+    return lambda x, y, share: gradients(x, y)
+
+
+class _AutogradGradients:
+    """What `ExplicitGradients` is for some models, for all others."""
+
+    def __init__(self, model: nn.Module, loss: Loss, parameters: list[nn.Parameter]) -> None:
+        self._model, self._loss, self._parameters = model, loss, parameters
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        for parameter in self._parameters:
+            parameter.grad = None
+        with torch.enable_grad():
+            loss = self._loss(self._model(x), y)
+            torch.autograd.backward(loss)
+        return loss.detach()
+
+
+class _SharedGradients:
+    """The gradients of whole batches, of which each of several workers has a share.
+
+    Args:
+        model: Its gradients become the mean of all workers'.
+    """
+
+    def __init__(self, model: nn.Module, loss: Loss, parameters: list[nn.Parameter], workers: int) -> None:
+        self._model, self._loss, self._parameters, self._workers = model, loss, parameters, workers
+
+    def __call__(self, x: Tensor, y: Tensor, share: float) -> Tensor:
+        """Mean loss of this worker's rows, which are this share of the batch."""
+        for parameter in self._parameters:
+            parameter.grad = None
+        with torch.enable_grad():
+            loss = self._loss(self._model(x), y)
+            # The mean over workers of these is the gradient of the mean over the batch.
+            torch.autograd.backward(loss, torch.full_like(loss, share * self._workers))
+        return loss.detach()

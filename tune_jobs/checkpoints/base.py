@@ -1,0 +1,288 @@
+"""The checkpoints of one trial: their names, which one a training continues from, and how many are kept.
+
+What the names stand for, a folder or an object store, is a `CheckpointFiles`: five operations, no more.
+
+Ray Tune's own checkpoints are not used. Each costs a further call between driver and worker, they are kept or
+deleted trial by trial and not over the whole run, and a resumed run does not know what was written after Ray's
+last snapshot. Here a trial finds its checkpoints by its id.
+"""
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from tune_jobs.checkpoints.file import (
+    Checkpoint,
+    DamagedCheckpoint,
+    epoch_line,
+    plain_configuration,
+    read_checkpoint,
+    write_checkpoint,
+)
+from tune_jobs.files import reason_of
+from tune_jobs.record.folder import CHECKPOINT_SUFFIX
+from tune_jobs.remote.store import StoreError
+from tune_jobs.trainers.errors import CheckpointError
+from tune_jobs.trainers.interface import EpochResult, Training
+
+KEEP_PER_TRIAL = 2
+"""Checkpoints of a trial that are kept: the last, and the one before it in case the last is damaged."""
+SECONDS_BETWEEN_CHECKPOINTS = 30.0
+"""Seconds after which a trial between two distant rungs saves another checkpoint."""
+DAMAGED_SUFFIX = ".damaged"
+"""Suffix of unreadable checkpoints, which are kept for inspection."""
+LEFTOVER = re.compile(r"\..*\.tmp")
+"""Names of files that a worker was writing when it was killed."""
+_NAME = re.compile(
+    r"epoch-(?P<epoch>\d{6,})(-(?P<key>[0-9a-f]{8})-(?P<driver>\w*))?" + re.escape(CHECKPOINT_SUFFIX)
+)
+
+
+class CheckpointFiles(Protocol):
+    """The storage of one trial's checkpoints: this protocol is all that the rest needs of it."""
+
+    disk: Path
+    """A folder on the disk that is written to, whose free room errors tell."""
+
+    def list(self) -> list[str]:
+        """Names of all files, in any order; none if there is no place yet."""
+
+    def read(self, name: str) -> AbstractContextManager[BinaryIO]:
+        """Open a file of this content on a disk.
+
+        Raises:
+            FileNotFoundError: there is none of that name.
+            OSError: it cannot be read.
+        """
+
+    def write(self, name: str, fill: Callable[[BinaryIO], bool]) -> bool:
+        """Write a file whole or not at all, in the place of one of that name.
+
+        Args:
+            name: Of the file.
+            fill: Writes its content; if it returns False nothing is kept.
+
+        Returns:
+            What `fill` returned.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+
+    def remove(self, name: str) -> None: ...
+
+    def rename(self, name: str, new: str) -> None: ...
+
+
+class CheckpointStorageFailed(Exception):
+    """The disk or the object store failed, and not the training.
+
+    Attributes:
+        file: What could not be written or read, relative to the run's checkpoints.
+        reason: Why.
+    """
+
+    def __init__(self, file: str, reason: str) -> None:
+        self.file = file
+        self.reason = reason
+        super().__init__(f"{file}: {reason}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owner:
+    """The trial that checkpoints belong to."""
+
+    trial_id: str
+    configuration: Mapping[str, Any]
+    kind: str = ""
+    """Name of the kind of training; empty for a reader."""
+    driver: str | None = None
+    """Letters and digits of the driver whose worker this is, if several drivers may write to one place."""
+
+    @property
+    def key(self) -> str:
+        """Eight digits that tell the configuration from others; the same if it was read back from the journal."""
+        text = json.dumps(self.configuration, sort_keys=True, default=lambda number: number.item())
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True)
+class Restored:
+    """The state that a training was brought to."""
+
+    results: Sequence[Mapping[str, Any]] = ()
+    """Rows of all epochs up to the checkpoint; the driver may not know the last ones."""
+    damaged: Sequence[tuple[str, str]] = ()
+    """Later checkpoints that could not be read, as files relative to the run's checkpoints, and why."""
+    file: str | None = None
+    """The checkpoint, relative to the run's checkpoints; the driver may not know it."""
+
+
+class Checkpoints:
+    """The checkpoints of one trial.
+
+    Only one worker at a time writes for a driver. Drivers that share a place, as in an object store, never touch
+    each other's files: `epoch-000009-<configuration>-<driver>.pt` tells both. A trial continues from any checkpoint
+    of its own configuration, since the curves are the same.
+
+    Args:
+        files: Where they are.
+        owner: Whose they are.
+    """
+
+    def __init__(self, files: CheckpointFiles, owner: Owner) -> None:
+        self._files = files
+        self._owner = owner
+        self._epoch_lines: list[bytes] = []
+        self._last_epoch = 0
+        self._names: list[str] | None = None
+        """All that are known, the latest first: to list an object store at each save would cost as much as to write."""
+        self._saved = time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        """Whether the last save was long ago."""
+        return time.monotonic() - self._saved > SECONDS_BETWEEN_CHECKPOINTS
+
+    def names(self) -> list[str]:
+        """Return the names of all checkpoints of the trial, the latest first."""
+        found = [name for name in self._files.list() if self._is_own(name)]
+        self._names = sorted(found, key=epoch_of, reverse=True)
+        return list(self._names)
+
+    def add(self, result: EpochResult) -> None:
+        """Keep an epoch for the headers of the next checkpoints; an epoch that is repeated changes nothing."""
+        if result.epoch > self._last_epoch:
+            self._epoch_lines.append(epoch_line(result.to_mapping()))
+            self._last_epoch = result.epoch
+
+    def save(self, training: Training) -> str | None:
+        """Save a training and all its epochs so far.
+
+        Returns:
+            The file, relative to the run's checkpoints; None if the training has no state to continue from.
+
+        Raises:
+            CheckpointStorageFailed: the disk is full, cannot be written to, or is gone; or the object store is,
+                for long.
+        """
+        assert training.epoch <= self._last_epoch, "an epoch was not added"
+        name = self._name(self._last_epoch)
+        known = self.names() if self._names is None else self._names
+        owner = self._owner
+        fill = partial(
+            write_checkpoint,
+            kind=owner.kind,
+            configuration=owner.configuration,
+            epoch_lines=self._epoch_lines,
+            save=training.save,
+        )
+        try:
+            written = self._files.write(name, fill)
+        except OSError as error:
+            raise CheckpointStorageFailed(self._path(name), reason_of(error, self._files.disk)) from error
+        self._saved = time.monotonic()
+        if not written:
+            return None
+        self._names = [name, *(other for other in known if other != name)]
+        self._prune()
+        return self._path(name)
+
+    def restore(self, training: Training) -> Restored:
+        """Bring a training to the latest sound checkpoint, or leave it at its start if there is none.
+
+        Damaged checkpoints are set aside, and what killed workers left is removed.
+
+        Raises:
+            CheckpointError: the checkpoint is of another training.
+            CheckpointStorageFailed: an object store cannot be reached, for long.
+        """
+        try:
+            self._remove_leftovers()
+            return self._restore(training)
+        except StoreError as error:
+            raise CheckpointStorageFailed(self._owner.trial_id, str(error.strerror)) from error
+
+    def _restore(self, training: Training) -> Restored:
+        damaged = []
+        for name in self.names():
+            try:
+                with self._files.read(name) as file:
+                    checkpoint = read_checkpoint(file, name)
+                    self._check_owner(checkpoint)
+                    training.load(checkpoint.state)
+            except FileNotFoundError:  # it was pruned since it was listed
+                continue
+            except DamagedCheckpoint as error:  # the one before it is as good, if older
+                damaged.append((self._path(name), error.reason))
+                with suppress(OSError):
+                    self._set_aside(name)
+                continue
+            self._epoch_lines = [epoch_line(row) for row in checkpoint.epochs]
+            self._last_epoch = checkpoint.epochs[-1]["epoch"] if checkpoint.epochs else 0
+            return Restored(checkpoint.epochs, tuple(damaged), self._path(name))
+        return Restored(damaged=tuple(damaged))
+
+    def _check_owner(self, checkpoint: Checkpoint) -> None:
+        if checkpoint.kind != self._owner.kind:
+            raise CheckpointError(
+                f"the checkpoint is of a training by {checkpoint.kind!r}, and this one is by {self._owner.kind!r}; "
+                "start again from the first epoch"
+            )
+        own = plain_configuration(self._owner.configuration)
+        if checkpoint.configuration != own:
+            raise CheckpointError(
+                f"the checkpoint is of another configuration: {checkpoint.configuration}, and this one is {own}; "
+                "start again from the first epoch"
+            )
+
+    def _prune(self) -> None:
+        """Remove all but the last of this driver's own."""
+        assert self._names is not None
+        own = [name for name in self._names if _driver_of(name) == self._owner.driver]
+        for old in own[KEEP_PER_TRIAL:]:
+            with suppress(OSError):  # the next save tries again
+                self._files.remove(old)
+                self._names.remove(old)
+
+    def _set_aside(self, name: str) -> None:
+        self._files.rename(name, name + DAMAGED_SUFFIX)
+        if self._names is not None:
+            self._names.remove(name)
+
+    def _remove_leftovers(self) -> None:
+        for name in self._files.list():
+            if LEFTOVER.fullmatch(name):
+                with suppress(OSError):
+                    self._files.remove(name)
+
+    def _is_own(self, name: str) -> bool:
+        named = _NAME.fullmatch(name)
+        return named is not None and named["key"] in {None, self._owner.key}
+
+    def _name(self, epoch: int) -> str:
+        driver = self._owner.driver
+        suffix = "" if driver is None else f"-{self._owner.key}-{driver}"
+        return f"epoch-{epoch:06d}{suffix}{CHECKPOINT_SUFFIX}"
+
+    def _path(self, name: str) -> str:
+        return f"{self._owner.trial_id}/{name}"
+
+
+def epoch_of(name: str) -> int:
+    """Return the epoch that a checkpoint's file is named after."""
+    named = _NAME.fullmatch(name)
+    assert named is not None
+    return int(named["epoch"])
+
+
+def _driver_of(name: str) -> str | None:
+    named = _NAME.fullmatch(name)
+    return None if named is None else named["driver"]

@@ -1,0 +1,237 @@
+"""The file of one checkpoint: what every kind of training has in common, around a state that only its kind can read.
+
+    tune-jobs checkpoint 1
+    {"kind": …, "configuration": …, "epochs": N}
+    N lines, one an epoch: {"epoch": 1, …}
+    the state, as `Training.save` wrote it
+    checksum 0123abcd
+
+The header is JSON. The last line is the CRC-32 of all bytes before it. The state follows the header directly; so
+there is one file, which is written from front to back and needs no second copy of a large state.
+"""
+
+import io
+import json
+import os
+import re
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from tune_jobs.trainers.errors import CheckpointError, CheckpointMissing
+
+_FIRST_LINE = b"tune-jobs checkpoint 1\n"
+_ANY_FIRST_LINE = re.compile(rb"tune-jobs checkpoint (\d+)\n")
+_CHECKSUM = b"\nchecksum %08x\n"
+_CHECKSUM_LINE = re.compile(rb"\nchecksum ([0-9a-f]{8})\n")
+_CHECKSUM_BYTES = len(_CHECKSUM % 0)
+_CHUNK_BYTES = 1 << 20
+"""Bytes that are read at a time to compute a checksum."""
+
+
+class DamagedCheckpoint(CheckpointError):
+    """A file that is damaged or no checkpoint, whatever its state is.
+
+    Attributes:
+        reason: What is wrong with it.
+    """
+
+    def __init__(self, name: str | Path, reason: str) -> None:
+        self.reason = reason
+        super().__init__(
+            f"checkpoint {name} is damaged or no checkpoint ({reason}); delete it and continue from an earlier one"
+        )
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was opened."""
+
+    kind: str
+    """Name of the kind of training that wrote the state."""
+    configuration: Mapping[str, Any]
+    epochs: Sequence[Mapping[str, Any]]
+    """Rows of all epochs that the training had reported, as `EpochResult.to_mapping` makes them."""
+    state: BinaryIO
+    """What `Training.save` wrote, as a file of its own that can seek."""
+
+
+def epoch_line(row: Mapping[str, Any]) -> bytes:
+    """One epoch as a line of the header; it is made once, and written with every checkpoint."""
+    return json.dumps(row, separators=(",", ":"), default=_plain).encode() + b"\n"
+
+
+def plain_configuration(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration as it comes back from a header."""
+    read: dict[str, Any] = json.loads(json.dumps(configuration, default=_plain))
+    return read
+
+
+def write_checkpoint(
+    file: BinaryIO,
+    kind: str,
+    configuration: Mapping[str, Any],
+    epoch_lines: Sequence[bytes],
+    save: Callable[[BinaryIO], bool],
+) -> bool:
+    """Write a checkpoint to an empty file.
+
+    Args:
+        file: Is written from front to back.
+        kind: Name of the kind of training.
+        configuration: Of the training.
+        epoch_lines: `epoch_line` of every epoch that the training has reported.
+        save: `Training.save`.
+
+    Returns:
+        False if the training has no state to save; the file is then of no use.
+
+    Raises:
+        OSError: the file could not be written.
+    """
+    summed = _SummedFile(file)
+    header = {"kind": kind, "configuration": configuration, "epochs": len(epoch_lines)}
+    summed.write(_FIRST_LINE + epoch_line(header) + b"".join(epoch_lines))
+    try:
+        has_state = save(cast("BinaryIO", summed))
+    except Exception:
+        if summed.failure is not None:  # frameworks say where they stumbled, and not over what
+            raise summed.failure from None
+        raise
+    file.write(_CHECKSUM % summed.sum)
+    return has_state
+
+
+@contextmanager
+def open_checkpoint(path: Path) -> Iterator[Checkpoint]:
+    """Open the checkpoint at `path`; see `read_checkpoint`.
+
+    Raises:
+        CheckpointMissing: there is no such file.
+        DamagedCheckpoint: it is damaged, or no checkpoint.
+    """
+    try:
+        file = path.open("rb")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise CheckpointMissing(f"there is no checkpoint {path}") from error
+    except OSError as error:
+        raise _damaged(path, error) from error
+    with file:
+        yield read_checkpoint(file, path)
+
+
+def read_checkpoint(file: BinaryIO, name: str | Path) -> Checkpoint:
+    """Compare the checksum of a file and read its header; the state is read by its kind, while the file is open.
+
+    Args:
+        file: Of a file on a disk.
+        name: For messages.
+
+    Raises:
+        DamagedCheckpoint: the file is damaged, or no checkpoint.
+    """
+    try:
+        end = _verified_end(file)
+        file.seek(len(_FIRST_LINE))
+        header = json.loads(file.readline())
+        epochs = [json.loads(file.readline()) for _ in range(header["epochs"])]
+        state = io.BufferedReader(_Part(file, file.tell(), end), _CHUNK_BYTES)
+        return Checkpoint(header["kind"], header["configuration"], epochs, cast("BinaryIO", state))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(name, error) from error
+
+
+def _damaged(name: str | Path, error: Exception) -> DamagedCheckpoint:
+    return DamagedCheckpoint(name, " ".join(str(error).split()) or type(error).__name__)
+
+
+def _verified_end(file: BinaryIO) -> int:
+    """The place of the checksum in the file, if the sum is right.
+
+    Raises:
+        ValueError: it is not.
+    """
+    end = os.fstat(file.fileno()).st_size - _CHECKSUM_BYTES
+    file.seek(0)
+    first = _ANY_FIRST_LINE.fullmatch(file.readline(100))
+    if first is None:
+        raise ValueError("it does not begin like one")
+    file.seek(max(end, 0))
+    line = _CHECKSUM_LINE.fullmatch(file.read())
+    if line is None or int(line[1], 16) != _sum(file, end):
+        raise ValueError("it does not match its checksum")
+    if first[0] != _FIRST_LINE:
+        raise ValueError(f"it was written by a later version, in format {int(first[1])}")
+    return end
+
+
+def _sum(file: BinaryIO, length: int) -> int:
+    file.seek(0)
+    crc = 0
+    while length > 0 and (chunk := file.read(min(_CHUNK_BYTES, length))):
+        crc = zlib.crc32(chunk, crc)
+        length -= len(chunk)
+    return crc
+
+
+def _plain(number: Any) -> Any:
+    """A number of NumPy's as one of Python's."""
+    return number.item()
+
+
+class _SummedFile(io.RawIOBase):
+    """A file that is written from front to back: the CRC-32 of what was written, and why no more could be."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.sum = 0
+        self.failure: OSError | None = None
+        self._file = file
+        self._length = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.sum = zlib.crc32(data, self.sum)
+        try:
+            written = self._file.write(data)
+        except OSError as error:
+            self.failure = self.failure or error
+            raise
+        self._length += written
+        return written
+
+    def tell(self) -> int:
+        return self._length
+
+
+class _Part(io.RawIOBase):
+    """The bytes of a file from `start` to `end`, as a file that can be read."""
+
+    def __init__(self, file: BinaryIO, start: int, end: int) -> None:
+        self._file, self._start, self._length = file, start, end - start
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._length}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        size = max(0, min(len(buffer), self._length - self._at))
+        self._file.seek(self._start + self._at)
+        read: int = self._file.readinto(memoryview(buffer)[:size])  # type: ignore[attr-defined]  # of all files
+        self._at += read
+        return read

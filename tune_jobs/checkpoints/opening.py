@@ -1,0 +1,96 @@
+"""The checkpoints of a trial, wherever its run keeps them."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from tune_jobs.checkpoints.base import Checkpoints, Owner
+from tune_jobs.checkpoints.file import open_checkpoint
+from tune_jobs.checkpoints.local import LocalFiles, checkpoint_paths
+from tune_jobs.checkpoints.remote import RemoteFiles
+from tune_jobs.errors import RunFolderError
+from tune_jobs.location import Location
+from tune_jobs.record.curve import TrialCurve
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.remote.store import StoreError
+from tune_jobs.remote.working_copy import checkpoints_of
+from tune_jobs.trainers.errors import CheckpointError
+from tune_jobs.trainers.settings import ScoreSettings
+
+T = TypeVar("T")
+
+
+def open_checkpoints(
+    place: Path | Location, owner: Owner, waiting: Callable[[], None] = lambda: None
+) -> Checkpoints:
+    """Return the checkpoints of a trial.
+
+    Args:
+        place: Where those of its run are kept. In an object store, trials of two drivers may have one id.
+        owner: The trial.
+        waiting: Called now and then while an object store that fails is waited for.
+    """
+    if isinstance(place, Path):
+        alone = Owner(trial_id=owner.trial_id, configuration=owner.configuration, kind=owner.kind)
+        return Checkpoints(LocalFiles(place, owner.trial_id), alone)
+    return Checkpoints(RemoteFiles(place, owner.trial_id, waiting), owner)
+
+
+def checkpoint_files(folder: RunFolder, trial_id: str, configuration: Mapping[str, Any]) -> list[Path]:
+    """Return the files of a trial's checkpoints on this machine, the latest first.
+
+    If `folder` is a copy of a run in an object store, they are fetched from there first. It may have others, of a
+    trial of that id with another configuration.
+
+    Raises:
+        RunFolderError: the store cannot be reached.
+    """
+    place = checkpoints_of(folder)
+    if isinstance(place, Path):
+        return checkpoint_paths(folder.checkpoints, trial_id)
+    try:
+        return fetch_checkpoints(place, folder.checkpoints, trial_id, configuration)
+    except StoreError as error:
+        raise RunFolderError(f"{place}: cannot be read ({error.strerror})") from error
+
+
+def fetch_checkpoints(
+    place: Location, root: Path, trial_id: str, configuration: Mapping[str, Any]
+) -> list[Path]:
+    """Copy the checkpoints of a trial from `place` to `root/<trial_id>`; return the files, the latest first.
+
+    Raises:
+        StoreError: the store cannot be reached, for long.
+    """
+    files, folder = RemoteFiles(place, trial_id), root / trial_id
+    folder.mkdir(parents=True, exist_ok=True)
+    names = Checkpoints(files, Owner(trial_id=trial_id, configuration=configuration)).names()
+    for name in names:
+        files.fetch(name, folder / name)
+    return [folder / name for name in names]
+
+
+def read_best(files: Iterable[Path], epoch: int, score: ScoreSettings, read: Callable[[BinaryIO], T]) -> T:
+    """Return what `read` makes of the state in the first of `files` that has the weights of a trial's best epoch.
+
+    Args:
+        files: Checkpoints of the trial.
+        epoch: The best epoch, which the state must have too.
+        score: By which it is the best.
+        read: Takes the state, as `Training.save` wrote it.
+
+    Raises:
+        CheckpointError: no file has it; the message gives a reason for each.
+    """
+    reasons = []
+    for path in dict.fromkeys(files):
+        try:
+            with open_checkpoint(path) as checkpoint:
+                best = TrialCurve.of(checkpoint.epochs, score).best
+                if best is not None and best.epoch == epoch:
+                    return read(checkpoint.state)
+        except CheckpointError as error:
+            reasons.append(str(error).partition(";")[0])
+        else:
+            reasons.append(f"{path} does not have the weights of epoch {epoch}")
+    raise CheckpointError("; ".join(reasons))

@@ -1,0 +1,60 @@
+"""Which checkpoints of a run are kept: the driver deletes those of trials that are no longer needed."""
+
+import os
+import shutil
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+
+from tune_jobs.checkpoints.local import checkpoint_paths
+from tune_jobs.files import sync_folder
+from tune_jobs.location import Location
+from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.run_record import RunRecord
+from tune_jobs.remote.store import Store
+from tune_jobs.selection.rule import rank
+
+KEEP_BEST_TRIALS = 5
+"""Ended trials whose checkpoints stay on disk."""
+
+
+def unneeded(record: RunRecord) -> set[str]:
+    """Ids of the trials that have ended and are not among the best.
+
+    Those that were not promoted are among them: should the run be extended, few of them go on, from their start.
+    """
+    kept = {candidate.trial.trial_id for candidate in rank(record)[:KEEP_BEST_TRIALS]}
+    return {
+        trial.trial_id
+        for trial in record.trials.values()
+        if trial.status.ended and not trial.cut_off and trial.trial_id not in kept
+    }
+
+
+def prune_checkpoints(place: Path | Location, trial_ids: Collection[str]) -> None:
+    """Deletes the checkpoints of trials that are not needed any more.
+
+    Raises:
+        StoreError: an object store cannot be asked; a further call does what is left.
+    """
+    if isinstance(place, Path):
+        for path in place.glob("*"):  # few, whereas a run may have thousands of trials
+            if path.name in trial_ids:
+                shutil.rmtree(path, ignore_errors=True)
+        return
+    store = Store(place)
+    for name in store.folders():
+        if name in trial_ids:
+            store.delete_all(name)
+
+
+def sync_checkpoints(folder: RunFolder, record: RunRecord) -> None:
+    """Forces the checkpoints of the best trials to the disk, so that a power cut after the run costs none.
+
+    Workers do not, since that would add half to the time of a small save.
+    """
+    for candidate in rank(record)[:KEEP_BEST_TRIALS]:
+        for path in checkpoint_paths(folder.checkpoints, candidate.trial.trial_id):
+            with suppress(FileNotFoundError), path.open("rb") as file:
+                os.fsync(file.fileno())
+            sync_folder(path.parent)
