@@ -1,5 +1,7 @@
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +46,27 @@ def test_exports_are_sorted_and_all_there():
     assert all(getattr(trainers, name).__name__ == name for name in trainers.__all__)
     with pytest.raises(AttributeError, match="no attribute 'Trainr'"):
         trainers.Trainr  # noqa: B018
+
+
+def test_only_the_trainers_know_a_kind():
+    """No module of `tune_jobs` outside of `trainers` imports the PyTorch kind, not even late or for types."""
+    package = Path(__file__).resolve().parents[2] / "tune_jobs"
+    modules = [
+        path for path in sorted(package.rglob("*.py")) if "trainers" not in path.relative_to(package).parts
+    ]
+    assert len(modules) > 100
+    found = []
+    for path in modules:
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            else:
+                continue
+            found += [
+                f"{path.relative_to(package)}:{node.lineno} imports {name}"
+                for name in names
+                if name.startswith("tune_jobs.trainers.pytorch")
+            ]
+    assert not found, "\n".join(found)

@@ -149,9 +149,10 @@ def plan_lines(job: "Job", prepared: "PreparedData") -> list[str]:
     info, report = prepared.info, prepared.report
     rows = ", ".join(f"{count} {part}" for part, count in report.rows.items())
     what = f"{len(info.classes)} classes" if info.classes else f"{info.outputs} target(s)"
+    source = job.facts.labels.get("data", job.facts.title)
     lines = [
         f"{job.name}: valid",
-        f"data       {job.facts.labels['data']}: {rows} rows; a row is {list(info.input_shape)}; {what}",
+        f"data       {source}: {rows} rows; a row is {list(info.input_shape)}; {what}",
         f"search     {job.search.method}, {job.trials} trials, {len(job.search.space.parameters)} parameters:",
     ]
     for name, parameter in job.search.space.parameters.items():

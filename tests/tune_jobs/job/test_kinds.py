@@ -9,17 +9,25 @@ from typing import Any
 
 import pytest
 
-from tests.slope import JOB, Slope, register_slope
+from tests.trainers.slope import Slope, register_slope
 from tune_jobs.driver.train_alone import split_configuration
 from tune_jobs.errors import JobError
 from tune_jobs.job.file import apply_overrides, dump_yaml, parse_overrides
 from tune_jobs.job.fingerprint import job_fingerprint
 from tune_jobs.job.job import Job
-from tune_jobs.trainers.kinds import KindEntry, kind_of, register
+from tune_jobs.trainers import kinds
+
+JOB: Mapping[str, Any] = {
+    "name": "line",
+    "slope": {"epochs": 9},
+    "search": {"space": {"rate": {"low": 0.01, "high": 0.5, "log": True}}, "trials": 4},
+    "selection": {"metric": "error"},
+}
 
 
 @pytest.fixture(autouse=True)
-def _slope() -> None:
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kinds, "ENTRIES", dict(kinds.ENTRIES))
     register_slope()
 
 
@@ -36,16 +44,16 @@ def problems(changes: Mapping[str, Any]) -> list[str]:
 def test_its_section_chooses_the_kind() -> None:
     job = Job.from_mapping(sections({}))
     assert isinstance(job.kind, Slope)
-    assert job.kind.slope.rows == 60
+    assert job.kind.slope.rows == 40
     assert (job.max_epochs, job.rungs, job.trials) == (9, (2, 6), 4)
-    assert job.facts.title == "slope on made-up rows"
+    assert job.facts.title == "a line through points"
 
 
 def test_all_problems_are_listed_at_once_with_their_keys() -> None:
     assert problems(
         {
             "slope.rows": 0,
-            "slope.speed": 3,
+            "slope.speeding": 3,
             "search.space.rate": {"values": [0.1, -1.0]},
             "search.space.lr": 0.1,
             "selection.metric": "val_loss",
@@ -54,10 +62,10 @@ def test_all_problems_are_listed_at_once_with_their_keys() -> None:
         }
     ) == [
         "slope.rows: given 0; valid: a number of at least 1",
-        "slope.speed: unknown key; valid: max_epochs, rows, seconds_per_epoch",
-        "selection.metric: given 'val_loss'; valid: error, norm",
+        "slope.speeding: unknown key; valid: epochs, fail_at, pause, rows, settled",
+        "selection.metric: given 'val_loss'; valid: error",
         "search.space.rate: given -1.0; valid: a number above 0",
-        "search.space.lr: unknown parameter; valid: rate",
+        "search.space.lr: unknown key; valid: decay, rate",
         "resources.workers_per_trial: given 2; valid: 1, since several workers cannot train one model of this kind "
         "together",
         "storage: given ''; valid: the path of a folder, such as runs, or s3://bucket/prefix",
@@ -67,7 +75,7 @@ def test_all_problems_are_listed_at_once_with_their_keys() -> None:
 def test_rungs_and_directions_are_checked_with_the_facts_of_the_kind() -> None:
     assert problems({"scheduler.grace_epochs": 10, "selection.mode": "max"}) == [
         "selection.mode: max of error would select the worst trial; set it to min",
-        "scheduler.grace_epochs: given 10; valid: at most slope.max_epochs, which is 9",
+        "scheduler.grace_epochs: given 10; valid: at most slope.epochs, which is 9",
     ]
 
 
@@ -113,19 +121,11 @@ def test_a_job_without_sections_of_any_kind_asks_for_those_of_pytorch() -> None:
     assert [problem.path for problem in caught.value.problems] == ["data", "model", "training"]
 
 
-def test_two_kinds_cannot_share_a_name_or_a_section() -> None:
-    register_slope()  # the same entry once more
-    for entry in (KindEntry("slope", ("other",), "a:B"), KindEntry("other", ("model",), "a:B")):
-        with pytest.raises(ValueError, match="is registered; choose another name and other sections"):
-            register(entry)
-    assert kind_of(["slope"]).name == "slope"
-
-
 def test_the_job_is_checked_without_torch_and_ray(tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text(dump_yaml(sections({})))
     code = f"""
 import sys
-from tests.slope import register_slope
+from tests.trainers.slope import register_slope
 register_slope()
 from tune_jobs.cli.main import main
 assert main(["validate", {str(tmp_path / "job.yaml")!r}]) == 0
