@@ -1,0 +1,104 @@
+"""The command line on a kind without a framework: torch cannot be imported, and the driver is killed for real."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.processes import start, wait_until
+from tune_jobs.job.file import dump_yaml
+from tune_jobs.record.folder import RunFolder
+
+pytestmark = pytest.mark.slow
+
+REPOSITORY = Path(__file__).parents[3]
+PROGRAM = """
+import sys
+from tests.trainers.slope import register_slope
+register_slope()
+from tune_jobs.__main__ import main
+sys.exit(main())
+"""
+"""What a program with a kind of its own does before it calls `tune-jobs`."""
+JOB = {
+    "name": "line",
+    "slope": {"epochs": 9, "pause": 0.02},
+    "search": {
+        "space": {"rate": {"low": 0.001, "high": 0.5, "log": True}},
+        "method": "random",
+        "trials": 8,
+    },
+    "selection": {"metric": "error"},
+    "resources": {"max_concurrent": 1},
+}
+SHOWN = ("import sys; from tests.trainers.slope import register_slope; register_slope(); import tune_jobs; "
+         "run = tune_jobs.open_run(sys.argv[1]); "
+         "epochs = run.epochs.sort_values(['trial_id', 'epoch']); "
+         "print(epochs[['trial_id', 'epoch', 'training_error', 'error']].to_json(double_precision=15)); "
+         "print(run.trials[['trial_id', 'status', 'score']].sort_values('trial_id').to_json(double_precision=15)); "
+         "print(run.winner_id, 'torch' in sys.modules)")  # fmt: skip
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Of processes that cannot import torch, with Ray's own files in a short folder."""
+    blocked = tmp_path / "blocked" / "torch"
+    blocked.mkdir(parents=True)
+    (blocked / "__init__.py").write_text("raise ImportError('torch is blocked')\n")
+    with tempfile.TemporaryDirectory(prefix="tj", ignore_cleanup_errors=True) as ray:
+        path = os.pathsep.join([str(blocked.parent), str(REPOSITORY)])
+        yield {**os.environ, "PYTHONPATH": path, "RAY_TMPDIR": ray}
+
+
+def test_killed_and_resumed_it_ends_as_an_undisturbed_run(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    (tmp_path / "job.yaml").write_text(dump_yaml(JOB))
+
+    def begin(*arguments: str) -> "subprocess.Popen[str]":
+        with (tmp_path / "log").open("a") as log:
+            return start(
+                [sys.executable, "-c", PROGRAM, *arguments],
+                cwd=tmp_path, env=environment, stdout=log, stderr=subprocess.STDOUT, text=True,
+            )  # fmt: skip
+
+    def call(*arguments: str) -> str:
+        code = begin(*arguments).wait()
+        said = (tmp_path / "log").read_text()
+        assert code == 0, said
+        return said
+
+    def shown(run: Path) -> str:
+        return subprocess.run(
+            [sys.executable, "-c", SHOWN, str(run)],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+
+    def made(storage: str) -> list[Path]:
+        return [path for path in (tmp_path / storage).glob("*") if RunFolder(path).journal.is_file()]
+
+    call("run", "job.yaml", "--storage", "whole")
+    (whole,) = made("whole")
+
+    process = begin("run", "job.yaml", "--storage", "killed")
+    middle = RunFolder(whole).journal.read_bytes().count(b"\n") // 2
+    wait_until(
+        lambda: any(RunFolder(path).journal.read_bytes().count(b"\n") >= middle for path in made("killed")),
+        "half of the journal",
+        process=process,
+    )
+    process.kill()
+    process.wait()
+    (killed,) = made("killed")
+    call("resume", str(killed))
+    assert shown(killed) == shown(whole)
+    assert shown(whole).endswith(" False\n"), "no module of torch was imported"
+
+    assert "test_error: " in call("test", str(killed))
+    call("report", str(killed))
+    assert (killed / "report.html").is_file()
+    call("show", str(killed))
