@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tune_jobs.trainers.pytorch.data_parallel import ALONE, Distribution, Share, share_of
+from tune_jobs.trainers.pytorch.data_parallel import SINGLE_PROCESS, Distribution, Share, share_of
 from tune_jobs.trainers.pytorch.tensors import TensorRows
 
 Method = Literal["shuffle", "replacement", "sequential"]
@@ -60,7 +60,7 @@ class Batches:
         method: Method,
         batch_size: int | Literal["full"],
         seed: int,
-        distribution: Distribution = ALONE,
+        distribution: Distribution = SINGLE_PROCESS,
     ) -> None:
         n = len(rows.x)
         full = batch_size == "full" or batch_size >= n

@@ -1,4 +1,4 @@
-"""One training by several processes: their shares of a batch, and what they tell each other.
+"""One training by several processes: their shares of a batch, and the messages between them.
 
 All of them, the workers, hold the whole model and all rows. They draw the same order of rows, each computes its
 share of every batch, and DistributedDataParallel joins the gradients: N workers take the steps that one would
@@ -27,22 +27,25 @@ class Share(NamedTuple):
 
 
 def share_of(rows: int, rank: int, workers: int) -> Share:
-    """Which of `rows` are those of worker `rank`: consecutive ones, as many as others have or one more.
+    """Return which of `rows` belong to worker `rank`: consecutive ones, as many as others have or one more.
 
-    The first workers have more where the rows do not divide; the last ones have none where rows are too few.
+    If the rows do not divide, the first workers have one more. If there are too few rows, the last workers have none.
     """
     least, left = divmod(rows, workers)
     return Share(rank * least + min(rank, left), least + (rank < left))
 
 
 def window_of(rows: int, rank: int, workers: int) -> Share:
-    """Rows to evaluate for worker `rank`: equally many for all, all rows together, and some perhaps twice."""
+    """Return the rows that worker `rank` evaluates.
+
+    All workers get slices of equal length that together cover all rows; slices may overlap.
+    """
     size = -(-rows // workers)
     return Share(min(rank * size, rows - size), size)
 
 
 def unite_windows(windows: Sequence[Tensor], rows: int) -> Tensor:
-    """What every worker made of its `window_of` the rows, as of all rows in their order."""
+    """Put the outputs for every worker's `window_of` the rows together, as outputs for all rows in their order."""
     workers, size = len(windows), len(windows[0])
     parts = [
         part[rank * size - window_of(rows, rank, workers).start :]
@@ -53,59 +56,59 @@ def unite_windows(windows: Sequence[Tensor], rows: int) -> Tensor:
 
 
 class Distribution(Protocol):
-    """How a training is divided; every method but `end` is called by all workers alike, at the same point."""
+    """How a training is divided among workers. All of them call every method but `end`, at the same point."""
 
     @property
     def rank(self) -> int:
-        """Of this worker, from 0."""
+        """Number of this worker, from 0."""
 
     @property
     def workers(self) -> int: ...
 
     def choose_device(self, name: str) -> torch.device:
-        """This worker's device, of the training's device by name.
+        """Return this worker's device, given the training's device by name.
 
         Raises:
-            DeviceError: it is not there, or not for several workers.
+            DeviceError: the device is missing, or cannot be used by several workers.
         """
 
     def replicate(self, model: nn.Module, *, unused_parameters: bool) -> nn.Module:
-        """The model to compute outputs with whose gradients are to be the mean of all workers' gradients.
+        """Return a model whose gradients become the mean of all workers' gradients.
 
         Args:
-            model: On its device; it becomes the first worker's.
-            unused_parameters: Outputs may not depend on all parameters.
+            model: On its device. Its weights become those of the first worker.
+            unused_parameters: The outputs of a batch may not depend on all parameters.
         """
 
-    def join_losses(self, losses: Tensor, shares: Sequence[float]) -> Tensor:
-        """Mean losses of whole batches, [n], from those of this worker's shares of them.
+    def reduce_losses(self, losses: Tensor, shares: Sequence[float]) -> Tensor:
+        """Return the mean losses of whole batches, [n], from those of this worker's shares of them.
 
         Args:
             losses: [n]
-            shares: Share of each batch's rows, from 0 to 1.
+            shares: This worker's share of each batch's rows, from 0 to 1.
         """
 
-    def join_outputs(self, outputs: Tensor, rows: int) -> Tensor | None:
-        """Outputs of all rows, from those of this worker's window; None for all workers but the first."""
+    def gather_outputs(self, outputs: Tensor, rows: int) -> Tensor | None:
+        """Return the outputs for all rows to the first worker, and None to the others."""
 
-    def align_buffers(self, model: nn.Module) -> None:
-        """Makes the model's buffers those of the first worker."""
+    def broadcast_buffers(self, model: nn.Module) -> None:
+        """Copy the buffers of the first worker's model to all others."""
 
-    def first_tells(self, numbers: Sequence[float]) -> list[float]:
-        """The first worker's numbers; all give equally many."""
+    def broadcast_numbers(self, numbers: Sequence[float]) -> list[float]:
+        """Return the first worker's numbers. All workers give equally many."""
 
-    def first_sends(self, state: dict[str, Any] | None) -> dict[str, Any] | None:
-        """The first worker's tree of tensors and plain values; the tensors are on the CPU for all others."""
+    def broadcast_state(self, state: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Return the first worker's tree of tensors and plain values; all others get the tensors on the CPU."""
 
     def begin_epoch(self) -> bool:
-        """Whether a further epoch begins: so it does for the first worker, and so others learn of it."""
+        """Return whether a further epoch begins. The first worker begins one by this call; the others wait for it."""
 
     def end(self) -> None:
-        """Has the others' `begin_epoch` tell that none begins; called by the first worker in its place."""
+        """Make `begin_epoch` of all other workers return False; the first worker calls this in place of it."""
 
 
-class Alone:
-    """The distribution of a training by one process."""
+class SingleProcess:
+    """The distribution of a training that one process does alone."""
 
     rank = 0
     workers = 1
@@ -116,19 +119,19 @@ class Alone:
     def replicate(self, model: nn.Module, *, unused_parameters: bool) -> nn.Module:
         return model
 
-    def join_losses(self, losses: Tensor, shares: Sequence[float]) -> Tensor:
+    def reduce_losses(self, losses: Tensor, shares: Sequence[float]) -> Tensor:
         return losses
 
-    def join_outputs(self, outputs: Tensor, rows: int) -> Tensor | None:
+    def gather_outputs(self, outputs: Tensor, rows: int) -> Tensor | None:
         return outputs
 
-    def align_buffers(self, model: nn.Module) -> None:
+    def broadcast_buffers(self, model: nn.Module) -> None:
         pass
 
-    def first_tells(self, numbers: Sequence[float]) -> list[float]:
+    def broadcast_numbers(self, numbers: Sequence[float]) -> list[float]:
         return list(numbers)
 
-    def first_sends(self, state: dict[str, Any] | None) -> dict[str, Any] | None:
+    def broadcast_state(self, state: dict[str, Any] | None) -> dict[str, Any] | None:
         return state
 
     def begin_epoch(self) -> bool:
@@ -138,17 +141,17 @@ class Alone:
         pass
 
 
-ALONE = Alone()
+SINGLE_PROCESS = SingleProcess()
 
 
 class Workers:
     """The distribution among the processes of torch.distributed's default process group.
 
-    The group has a backend for tensors on the CPU, such as gloo, and where there is a `device` one for it, such
-    as nccl. Should a worker fail where others do not, they wait for it: whoever started them has to end them.
+    The group needs a backend for tensors on the CPU, such as gloo. If there is a `device`, it needs one for that too,
+    such as nccl. If one worker fails alone, the others wait for it: the process that started them must end them.
 
     Args:
-        device: This worker's own GPU; None computes on the CPU.
+        device: The GPU that is this worker's own; None computes on the CPU.
     """
 
     def __init__(self, device: torch.device | None = None) -> None:
@@ -173,28 +176,28 @@ class Workers:
     def replicate(self, model: nn.Module, *, unused_parameters: bool) -> nn.Module:
         return DistributedDataParallel(model, find_unused_parameters=unused_parameters)
 
-    def join_losses(self, losses: Tensor, shares: Sequence[float]) -> Tensor:
+    def reduce_losses(self, losses: Tensor, shares: Sequence[float]) -> Tensor:
         joined = losses.detach().cpu().double() * torch.tensor(shares, dtype=torch.float64)
         dist.all_reduce(joined)
         return joined
 
-    def join_outputs(self, outputs: Tensor, rows: int) -> Tensor | None:
+    def gather_outputs(self, outputs: Tensor, rows: int) -> Tensor | None:
         outputs = outputs.contiguous()
         windows = [torch.empty_like(outputs) for _ in range(self.workers)] if self.rank == 0 else None
         dist.gather(outputs, windows)
         return None if windows is None else unite_windows(windows, rows)
 
-    def align_buffers(self, model: nn.Module) -> None:
+    def broadcast_buffers(self, model: nn.Module) -> None:
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)
 
-    def first_tells(self, numbers: Sequence[float]) -> list[float]:
+    def broadcast_numbers(self, numbers: Sequence[float]) -> list[float]:
         told = torch.tensor(list(numbers), dtype=torch.float64)
         dist.broadcast(told, 0)
         values: list[float] = told.tolist()
         return values
 
-    def first_sends(self, state: dict[str, Any] | None) -> dict[str, Any] | None:
+    def broadcast_state(self, state: dict[str, Any] | None) -> dict[str, Any] | None:
         file = io.BytesIO()
         if self.rank == 0 and state is not None:
             torch.save(state, file)
@@ -202,7 +205,7 @@ class Workers:
         dist.broadcast(size, 0)
         if not size:
             return None
-        # As numbers: torch.distributed's way to send objects would unpickle whatever another process sends.
+        # Bytes, because torch.distributed's way to send objects would unpickle whatever another process sends.
         sent = (
             torch.frombuffer(file.getbuffer(), dtype=torch.uint8)
             if self.rank == 0
@@ -217,11 +220,11 @@ class Workers:
         return received
 
     def begin_epoch(self) -> bool:
-        return self.first_tells([1.0])[0] == 1.0
+        return self.broadcast_numbers([1.0])[0] == 1.0
 
     def end(self) -> None:
         if self.rank == 0:
-            self.first_tells([0.0])
+            self.broadcast_numbers([0.0])
 
 
 class _Others(Enum):
@@ -264,7 +267,7 @@ class EpochSync:
         """
         if self._distribution.workers == 1 or self._others is not _Others.START:
             return self._others is not _Others.LEFT
-        sent = self._distribution.first_sends(None if state is None else state())
+        sent = self._distribution.broadcast_state(None if state is None else state())
         self._others = _Others.LEFT if sent == _LEAVE else _Others.WAIT
         if sent and self._distribution.rank:
             load(sent)
@@ -291,7 +294,7 @@ class EpochSync:
         """
         if self._distribution.rank == 0:
             if self._others is _Others.START:
-                self._distribution.first_sends(_LEAVE)
+                self._distribution.broadcast_state(_LEAVE)
             elif self._others is _Others.WAIT and not over:
                 self._distribution.end()
             self._others = _Others.LEFT

@@ -94,9 +94,9 @@ class PyTorchKind:
 def _distribution(request: TrainingRequest) -> "Distribution":
     import torch  # noqa: PLC0415 (where a training starts)
 
-    from tune_jobs.trainers.pytorch.data_parallel import ALONE, Workers  # noqa: PLC0415
+    from tune_jobs.trainers.pytorch.data_parallel import SINGLE_PROCESS, Workers  # noqa: PLC0415
 
     worker = request.worker
     if worker.workers == 1:
-        return ALONE
+        return SINGLE_PROCESS
     return Workers(None if worker.device is None else torch.device(worker.device))

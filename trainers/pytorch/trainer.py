@@ -15,7 +15,7 @@ from tune_jobs.trainers.errors import CheckpointError, Diverged, ModelError
 from tune_jobs.trainers.interface import EpochResult, StopReason
 from tune_jobs.trainers.pytorch import random_state
 from tune_jobs.trainers.pytorch.batching import Batches
-from tune_jobs.trainers.pytorch.data_parallel import ALONE, Distribution, EpochSync
+from tune_jobs.trainers.pytorch.data_parallel import SINGLE_PROCESS, Distribution, EpochSync
 from tune_jobs.trainers.pytorch.evaluation import Measured, evaluate
 from tune_jobs.trainers.pytorch.fused_updates import FusedUpdate
 from tune_jobs.trainers.pytorch.gradients import build_gradients
@@ -77,7 +77,7 @@ class Trainer:
         data: TrainingData,
         *,
         threads: int | None = None,
-        distribution: Distribution = ALONE,
+        distribution: Distribution = SINGLE_PROCESS,
     ) -> None:
         if threads is not None and threads != torch.get_num_threads():
             torch.set_num_threads(threads)
@@ -300,7 +300,7 @@ class Trainer:
                 if schedule.every_batch:
                     schedule.after_batch()
         # One transfer an epoch: asking a GPU for each batch's loss would wait for it.
-        means = self._distribution.join_losses(torch.stack(losses), shares).tolist()
+        means = self._distribution.reduce_losses(torch.stack(losses), shares).tolist()
         size, rows = self._batches.batch_size, len(self._train_rows.x)
         last = rows - size * (len(means) - 1)
         return (fsum(means[:-1]) * size + means[-1] * last) / rows, lr
@@ -329,7 +329,7 @@ class Trainer:
             losses.append(self._clipped_gradients(x.clone(), y.clone(), share))
             if len(losses) == 1:
                 after = self._copy_buffers()
-            total = float(self._distribution.join_losses(losses[-1].unsqueeze(0), (share,)))
+            total = float(self._distribution.reduce_losses(losses[-1].unsqueeze(0), (share,)))
             for parameter in self._parameters if decay else ():
                 total += 0.5 * decay * float(parameter.detach().square().sum())
                 if parameter.grad is not None:

@@ -15,7 +15,13 @@ from tests.trainers.pytorch.team import Team
 from tune_jobs.trainers.errors import DeviceError, Diverged, ModelError
 from tune_jobs.trainers.pytorch.batching import Batches
 from tune_jobs.trainers.pytorch.best import best_model
-from tune_jobs.trainers.pytorch.data_parallel import ALONE, Alone, share_of, unite_windows, window_of
+from tune_jobs.trainers.pytorch.data_parallel import (
+    SINGLE_PROCESS,
+    SingleProcess,
+    share_of,
+    unite_windows,
+    window_of,
+)
 from tune_jobs.trainers.pytorch.settings import Optimizer, ScheduleName
 from tune_jobs.trainers.pytorch.state import read_state
 from tune_jobs.trainers.pytorch.tensors import TensorRows
@@ -45,11 +51,11 @@ def test_windows_are_of_one_size_and_make_up_all_rows(rows: int, workers: int) -
     assert united.tolist() == values.tolist()
 
 
-class Member(Alone):
+class Member(SingleProcess):
     """One of several workers, as far as it need not talk to the others."""
 
     def __init__(self, rank: int, workers: int) -> None:
-        self.rank, self.workers = rank, workers  # type: ignore[misc]  # class variables of `Alone`
+        self.rank, self.workers = rank, workers  # type: ignore[misc]  # class variables of `SingleProcess`
 
 
 @given(rows=st.integers(1, 40), size=st.integers(1, 45), workers=st.integers(1, 5), seed=st.integers(0, 3))
@@ -135,7 +141,7 @@ PLANS: dict[str, tuple[str, dict[str, Any]]] = {
 def test_several_workers_train_what_one_trains(teams, make_data, make_plan, user_code, name, workers) -> None:
     kind, changes = PLANS[name]
     plan, data = make_plan(**changes), make_data(kind)
-    alone, weights, outcome = train(ALONE, plan, data)
+    alone, weights, outcome = train(SINGLE_PROCESS, plan, data)
     first, *others = teams(workers)(train, plan, data)
     assert close(first[0], alone)
     assert first[2] == outcome
@@ -154,7 +160,7 @@ def without_pickles(distribution: Any, function: Callable[..., Any], *args: Any)
 
 
 def sent(distribution: Any, states: list[Any]) -> list[Any]:
-    return [distribution.first_sends(state if distribution.rank == 0 else None) for state in states]
+    return [distribution.broadcast_state(state if distribution.rank == 0 else None) for state in states]
 
 
 @pytest.mark.slow
@@ -173,7 +179,7 @@ def test_images(teams, make_data, make_plan) -> None:
     plan = make_plan("cross_entropy", model="cnn", arguments={"channels": [3], "hidden": 4})
     data = make_data("classification", shape=(1, 6, 6))
     first, _ = teams(2)(train, plan, data)
-    assert close(first[0], train(ALONE, plan, data)[0])
+    assert close(first[0], train(SINGLE_PROCESS, plan, data)[0])
 
 
 @pytest.mark.slow
@@ -184,7 +190,9 @@ def test_every_optimizer(teams, make_data, make_plan, optimizer) -> None:
     )
     first, second = teams(2)(train, plan, make_data())
     # What rounding does to a quasi-Newton step, its history makes larger.
-    assert close(first[0], train(ALONE, plan, make_data())[0], rel=1e-2 if optimizer == "lbfgs" else 1e-4)
+    assert close(
+        first[0], train(SINGLE_PROCESS, plan, make_data())[0], rel=1e-2 if optimizer == "lbfgs" else 1e-4
+    )
     assert second[0] == first[0]
 
 
@@ -201,7 +209,7 @@ def test_schedules_and_early_stopping_decide_alike(teams, make_data, make_plan, 
         },
     )
     first, second = teams(2)(train, plan, make_data())
-    alone = train(ALONE, plan, make_data())
+    alone = train(SINGLE_PROCESS, plan, make_data())
     assert close(first[0], alone[0])
     assert first[2] == second[2] == alone[2]
     assert first[0] == second[0]
@@ -229,8 +237,8 @@ def test_a_checkpoint_goes_on_with_another_number_of_workers(teams, make_data, m
     with file.open("rb") as saved:
         assert best_model(plan, data.info, read_state(saved)) is not None
     teams(3)(train, plan, data, file, 2)
-    rows, _, _ = train(ALONE, plan, data, file)
-    assert close(rows, train(ALONE, plan, data)[0][2:])
+    rows, _, _ = train(SINGLE_PROCESS, plan, data, file)
+    assert close(rows, train(SINGLE_PROCESS, plan, data)[0][2:])
 
 
 @pytest.mark.slow
@@ -250,7 +258,7 @@ def test_batch_normalisation_with_statistics_of_each_worker(teams, make_data, ma
 def test_a_divergence_is_noticed_by_all(teams, make_data, make_plan) -> None:
     assert (
         teams(2)(failure, make_plan(lr=1e30), make_data())
-        == [failure(ALONE, make_plan(lr=1e30), make_data())] * 2
+        == [failure(SINGLE_PROCESS, make_plan(lr=1e30), make_data())] * 2
     )
 
 
