@@ -13,22 +13,22 @@ tune: $(INSTALLED)  ## tune the example: digits with ASHA and Optuna
 
 install: $(INSTALLED)  ## .venv with the pinned dependencies
 
-# Most slow tests wait: for processes that start, for a store that is away, for a machine to be missed.
+# Most slow tests wait: for a process to start, for an outage to end, for a lost machine to be noticed.
 test: $(INSTALLED_DEV)  ## the whole suite, three files at a time
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 20
 
-snapshots: $(INSTALLED_DEV)  ## record what the product says to people, after words were changed
+snapshots: $(INSTALLED_DEV)  ## record the user-facing messages again, after you change their words
 	UPDATE_SNAPSHOTS=1 $(BIN)/python -m pytest -q tests/messages
 
-test-fast: $(INSTALLED_DEV)  ## the part that takes less than a minute
+test-fast: $(INSTALLED_DEV)  ## the tests that take less than a minute together
 	$(BIN)/python -m pytest -m "not slow"
 
-# Workers of one call shuffle alike, so they need a seed; pytest prints it, and SEED=7 repeats an order.
+# All workers of a call need the same seed; pytest prints it, and SEED=7 repeats an order.
 test-random: SEED ?= $(shell date +%s)
 test-random: $(INSTALLED_DEV)  ## the whole suite in random order
 	$(BIN)/python -m pytest -n 3 --dist loadfile --random-order --random-order-seed=$(SEED)
 
-chaos: $(INSTALLED_DEV)  ## all faults in full; takes more than an hour, and prints what became of them
+chaos: $(INSTALLED_DEV)  ## inject all faults; takes more than an hour, and prints a table of the results
 	rm -f $(FAULTS)
 	TUNE_JOBS_CHAOS=1 TUNE_JOBS_CHAOS_TABLE=$(FAULTS) $(BIN)/python -m pytest tests/faults; \
 	status=$$?; $(BIN)/python -m tests.faults.table $(FAULTS); exit $$status
@@ -47,7 +47,7 @@ clean:
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-# The constraints pin torch before any other package can ask for another build of it.
+# The constraints pin torch before another package can ask for a different build of it.
 $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	touch $@

@@ -1,4 +1,4 @@
-"""A data source and a model of one's own, for own_code.yaml."""
+"""Your own data source and model, for own_code.yaml."""
 
 import numpy as np
 import torch
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 def spirals(n: int = 900, turns: float = 1.5, noise: float = 0.05) -> tuple[np.ndarray, np.ndarray]:
-    """Three interleaved spirals: points [n, 2] and their arm [n]."""
+    """Return three interleaved spirals: points [n, 2] and their arm [n]."""
     generator = np.random.default_rng(0)
     arm = np.arange(n) % 3
     radius = generator.uniform(0.1, 1, n)
@@ -29,6 +29,6 @@ class Residual(nn.Module):
 def residual_network(
     input_shape: tuple[int, ...], outputs: int, width: int = 32, depth: int = 2
 ) -> nn.Module:
-    """`depth` residual layers of `width` units; input_shape and outputs are filled in by tune-jobs."""
+    """Return `depth` residual layers of `width` units; tune-jobs fills in input_shape and outputs."""
     layers = [Residual(width) for _ in range(depth)]
     return nn.Sequential(nn.Linear(input_shape[0], width), *layers, nn.Linear(width, outputs))

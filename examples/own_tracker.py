@@ -1,4 +1,4 @@
-"""A tracker of one's own: every epoch and every end as a line of JSON.
+"""Your own tracker: every epoch and every end as a line of JSON.
 
 Named in a job file, it follows the run from the driver:
 
