@@ -21,7 +21,7 @@ class Progress:
 
 
 def improves(score: float, reference: float | None, min_delta: float, mode: Mode) -> bool:
-    """Whether `score` beats `reference` by more than `min_delta`; NaN and infinities never do."""
+    """Return whether `score` beats `reference` by more than `min_delta`; NaN and infinities never do."""
     if not isfinite(score):
         return False
     if reference is None:
@@ -30,7 +30,7 @@ def improves(score: float, reference: float | None, min_delta: float, mode: Mode
 
 
 def observe(progress: Progress, score: float, settings: EarlyStoppingSettings, mode: Mode) -> Progress:
-    """The progress after an epoch of this score."""
+    """Return the progress after an epoch with this score."""
     if improves(score, progress.reference, settings.min_delta, mode):
         return Progress(reference=score)
     return replace(progress, stale_epochs=progress.stale_epochs + 1)
@@ -45,9 +45,9 @@ def decide(
     settings: EarlyStoppingSettings,
     mode: Mode,
 ) -> StopReason | None:
-    """Whether the training is over after `epoch` (from 1), whose score this is, and why.
+    """Return why the training is over after `epoch` (from 1), which had this score; None if it is not over.
 
-    A training that got to its last epoch was not stopped early, whatever its score.
+    A training that reached its last epoch was not stopped early, whatever its score.
     """
     if epoch >= max_epochs:
         return StopReason.MAX_EPOCHS

@@ -6,13 +6,13 @@
     ├── SettingsError      the data show that settings of the job are wrong: mend these
     ├── ReferenceNotFound  a `package.module:function` that cannot be found or called
     ├── ModelError         the model does not fit the data, or cannot be built
-    ├── DeviceError        the device is not there
+    ├── DeviceError        the device is missing
     ├── Diverged           the loss is no longer a finite number: this configuration's own fault
     └── CheckpointError    a checkpoint is damaged or of another training
         └── CheckpointMissing  there is none
 
-All are the user's to mend, and none is worth a retry with the same input. The message says what was given,
-what is valid and what to do.
+The user can mend all of them; a retry with the same input never helps. The message says what was given, what is
+valid and what to do.
 """
 
 from collections.abc import Sequence
@@ -56,7 +56,7 @@ class ModelError(TrainerError):
 
 
 class DeviceError(TrainerError):
-    """The device that was asked for is not there."""
+    """The device that was asked for is missing."""
 
 
 class Diverged(TrainerError):

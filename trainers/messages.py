@@ -81,7 +81,7 @@ def not_plain(path: str, value: object) -> list[tuple[str, str]]:
 
 
 def unknown_key(key: str, valid: Sequence[str]) -> str:
-    """The message about a key that does not exist: the closest one, or all where none is close."""
+    """Return the message about a key that does not exist: it names the closest one, or all if none is close."""
     return "unknown key" + (did_you_mean(key, valid) or f"; valid: {', '.join(sorted(valid))}")
 
 

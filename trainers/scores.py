@@ -17,14 +17,14 @@ class BestEpoch:
 
 
 def better(best: BestEpoch | None, result: Mapping[str, Any], score: ScoreSettings) -> BestEpoch | None:
-    """`best`, or the epoch of `result` where it is better.
+    """Return `best`, or the epoch of `result` if it is better.
 
-    Of equals the first stays. NaN and infinities are never best.
+    Of equal epochs the first stays. NaN and infinities are never best.
 
     Args:
-        best: the best epoch before, None where no epoch had a finite value.
-        result: an epoch's values by name, `epoch` among them.
-        score: the metric, and whether low or high is good.
+        best: The best epoch before; None if no epoch had a finite value.
+        result: An epoch's values by name, `epoch` among them.
+        score: The metric, and whether low or high is good.
     """
     value = result[score.metric]
     if value is None or not math.isfinite(value):

@@ -50,5 +50,5 @@ class ScoreSettings(Settings):
     """Whether low or high values are good."""
 
     def cost(self, score: float) -> float:
-        """`score`, turned so that lower is better."""
+        """Return `score` with the sign that makes lower better."""
         return score if self.mode == "min" else -score

@@ -32,7 +32,7 @@ def draw_order(rows: int, method: Method, generator: torch.Generator) -> Tensor:
 
 
 def block_rows(x: Tensor) -> int:
-    """Rows to copy at a time: as many as fit a core's cache or, on an accelerator, make few launches."""
+    """Return how many rows to copy at a time: those that fit a core's cache or, on an accelerator, make few launches."""
     row_bytes = max(1, x.element_size() * x[0].numel())
     return max(1, (_CPU_BLOCK if x.device.type == "cpu" else _DEVICE_BLOCK) // row_bytes)
 
@@ -43,8 +43,8 @@ class Batches:
     A batch size of all rows or more is `full`: gradient descent on the rows in their own order, whatever the
     method. The last batch of an epoch is short if the rows do not divide.
 
-    Of several workers each gets its share of every batch. Where a batch has too few rows for all, those who have
-    none get its first row in place of a share, of weight 0 in `shares`.
+    Each of several workers gets its share of every batch. If a batch has too few rows for all, the workers without a
+    row get its first row, with weight 0 in `shares`.
 
     Args:
         rows: Training rows; never written to.
@@ -75,13 +75,13 @@ class Batches:
 
     @property
     def shares(self) -> list[float]:
-        """Share of each batch's rows that this worker computes, from 0 to 1."""
+        """Return the share of each batch's rows that this worker computes, from 0 to 1."""
         last = len(self._rows.x) - self.batch_size * (self.steps - 1)
         sizes = [self.batch_size] * (self.steps - 1) + [last]
         return [self._share(size).rows / size for size in sizes]
 
     def epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch's batches of x and y; whoever gets them may write to them, until the next one is asked for."""
+        """Yield one epoch's batches of x and y. The caller may write to a batch until it asks for the next one."""
         order = draw_order(len(self._rows.x), self._method, self.generator)
         if self._distribution.workers > 1:
             order = torch.cat([self._rows_of_share(batch) for batch in torch.split(order, self.batch_size)])

@@ -149,7 +149,7 @@ def _names_file(source: str) -> bool:
 
 
 def _missing_source(data: DataSettings, folder: Path) -> Problems:
-    """A source is a file, a function or a built-in name, told apart by its form."""
+    """Return what is wrong with a source: a file, a function or a built-in name, which differ in form."""
     source = data.source
     if _names_file(source):
         problems = []
@@ -180,7 +180,7 @@ def check_configuration(
 
 
 def _check_name(name: str, model: ModelSettings) -> str | None:
-    """What is wrong with the name of a parameter, if anything."""
+    """Return what is wrong with the name of a parameter, if anything."""
     section, _, key = name.partition(".")
     fixed = key.split(".")[0]
     if section == "training" and fixed in FIXED_TRAINING_KEYS:
@@ -195,7 +195,7 @@ def _check_name(name: str, model: ModelSettings) -> str | None:
 
 
 def _check_value(name: str, value: Any, model: ModelSettings, training: TrainingSettings) -> Problems:
-    """What the trainer would say to this value of a parameter."""
+    """Return what is wrong with this value of a parameter."""
     try:
         plan = plan_training(model, training, ScoreSettings(), {name: value}, seed=0)
     except ValidationError as error:

@@ -20,7 +20,7 @@ from tune_jobs.trainers.pytorch.tensors import choose_device
 
 
 class Share(NamedTuple):
-    """A worker's rows of a batch, or of any rows that lie in a row."""
+    """A worker's part of a batch, or of any consecutive rows."""
 
     start: int
     rows: int
@@ -228,7 +228,7 @@ class Workers:
 
 
 class _Others(Enum):
-    """What the other workers do, or are about to do together with this one."""
+    """The step that the other workers are at, or are about to take together with this one."""
 
     START = auto()
     """They wait for the state of the first worker."""
@@ -246,7 +246,7 @@ class EpochSync:
     """Keeps the workers of a training in step: all start from the first one's state, and begin epochs when it does.
 
     Every worker has one, and calls `start` once, then `begin_epoch` and `end_epoch` around each epoch, and
-    `leave` in the end. A single process waits for nobody.
+    `leave` in the end. A single process never waits.
 
     Args:
         distribution: Of the training among workers.
@@ -274,20 +274,20 @@ class EpochSync:
         return self._others is not _Others.LEFT
 
     def begin_epoch(self) -> bool:
-        """Whether a further epoch begins."""
+        """Return whether a further epoch begins."""
         begins = self._others is not _Others.LEFT and self._distribution.begin_epoch()
         if begins:
             self._others = _Others.TRAIN
         return begins
 
     def end_epoch(self) -> None:
-        """The epoch is over, for all workers alike."""
+        """Mark the epoch as finished; all workers do so."""
         self._others = _Others.WAIT
 
     def leave(self, *, over: bool) -> None:
         """Begin no further epoch; if this is the first worker, the others learn it, unless they know.
 
-        If it leaves in the middle of an epoch they cannot learn it, and wait in vain.
+        If it leaves in the middle of an epoch, they cannot learn it and wait for ever.
 
         Args:
             over: The training has ended by itself, so all workers know.

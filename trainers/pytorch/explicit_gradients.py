@@ -22,7 +22,7 @@ _NO_CLASS = -100  # the kernels' usual ignore_index, which stands for no class
 
 
 def explicit_gradients(settings: ModelSettings, loss: str, model: nn.Module) -> "ExplicitGradients | None":
-    """The gradients of this model and loss if they are written out here, else None.
+    """Return the gradients of this model and loss if they are written out here, else None.
 
     They are for `linear`, and `mlp` without batch normalisation, with any built-in loss.
 
@@ -57,7 +57,7 @@ class ExplicitGradients:
         self._passes: dict[int, tuple[list[_Step], Tensor]] = {}
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        """The mean loss, a scalar, of rows x [n, *input_shape] and their targets; neither is written to.
+        """Return the mean loss, a scalar, of rows x [n, *input_shape] and their targets; neither is written to.
 
         Raises:
             ModelError: outputs and targets do not agree in shape.
@@ -79,10 +79,10 @@ class _Step(Protocol):
     """One module for batches of one size."""
 
     def forward(self, values: Tensor) -> Tensor:
-        """From the module's inputs to its outputs."""
+        """Compute the module's outputs from its inputs."""
 
     def backward(self) -> None:
-        """From the gradient of its outputs to that of its inputs, both in the step's own tensors."""
+        """Compute the gradient of its inputs from that of its outputs, both in the step's own tensors."""
 
 
 def _steps(modules: list[nn.Module], rows: int) -> tuple[list[_Step], Tensor]:

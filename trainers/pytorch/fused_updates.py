@@ -16,7 +16,7 @@ class FusedUpdate:
 
     The Python side of `Optimizer.step` takes longer than the gradients of a small network. So the first step
     is an ordinary one, which makes the state, and the next ones call the same kernel with the same tensors.
-    After `optimizer.load_state_dict` comes a first step again. All steps are ordinary ones where there is no
+    After `optimizer.load_state_dict` comes a first step again. All steps are ordinary ones if there is no
     such kernel: optimizers that are not fused, devices but cpu and cuda, parameters of several types; and so
     is any step in which a parameter has no gradient.
 

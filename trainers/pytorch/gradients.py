@@ -31,7 +31,7 @@ def build_gradients(
         distribution: Of the training among workers.
     """
     if distribution.workers > 1:
-        # Of a model of the user's, a batch may leave out parameters.
+        # A batch may leave out parameters of a user's own model.
         shared = distribution.replicate(model, unused_parameters=":" in plan.model.name)
         return _SharedGradients(shared, loss, parameters, distribution.workers)
     gradients = explicit_gradients(plan.model, plan.training.loss, model) or _AutogradGradients(
@@ -41,7 +41,7 @@ def build_gradients(
 
 
 class _AutogradGradients:
-    """What `ExplicitGradients` is for some models, for all others."""
+    """Gradients by autograd, for every model without `ExplicitGradients`."""
 
     def __init__(self, model: nn.Module, loss: Loss, parameters: list[nn.Parameter]) -> None:
         self._model, self._loss, self._parameters = model, loss, parameters
@@ -66,7 +66,7 @@ class _SharedGradients:
         self._model, self._loss, self._parameters, self._workers = model, loss, parameters, workers
 
     def __call__(self, x: Tensor, y: Tensor, share: float) -> Tensor:
-        """Mean loss of this worker's rows, which are this share of the batch."""
+        """Return the mean loss of this worker's rows, which are this share of the batch."""
         for parameter in self._parameters:
             parameter.grad = None
         with torch.enable_grad():

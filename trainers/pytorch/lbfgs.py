@@ -137,7 +137,7 @@ class LBFGS(Optimizer):
 
 
 def _direction(gradient: Tensor, pairs: list[_Pair]) -> Tensor:
-    """The negative gradient times the inverse of the curvature that the pairs estimate (the two-loop recursion)."""
+    """Return the negative gradient times the inverse curvature that the pairs estimate (the two-loop recursion)."""
     if not pairs:
         return gradient * -min(1.0, 1.0 / max(float(gradient.abs().sum()), torch.finfo(gradient.dtype).tiny))
     direction, shares = gradient.neg(), []
@@ -151,19 +151,19 @@ def _direction(gradient: Tensor, pairs: list[_Pair]) -> Tensor:
 
 
 def _is_hidden(change: float, point: _Point) -> bool:
-    """Whether a change of the loss is too small to show in it."""
+    """Return whether a change of the loss is too small to show in it."""
     return abs(change) <= torch.finfo(point.gradient.dtype).eps * abs(point.loss)
 
 
 def _is_convex(pair: _Pair) -> bool:
-    """Whether the gradient grows along the step, by more than rounding: without that, it estimates no curvature."""
+    """Return whether the gradient grows along the step, by more than rounding: without that, it estimates no curvature."""
     move, change = pair
     least = torch.finfo(move.dtype).eps * move.norm() * change.norm()
     return bool(move.dot(change) > least)
 
 
 def _shortening(loss: float, reached: float, promised: float) -> float:
-    """The factor to the lowest point of the parabola through two losses, within its bounds.
+    """Return the factor to the lowest point of the parabola through two losses, within its bounds.
 
     Args:
         loss: At the start.

@@ -26,7 +26,7 @@ _ELEMENTWISE: dict[str, Loss] = {
 
 
 def build_loss(name: str) -> Loss:
-    """The loss of this name, or the user's function.
+    """Return the loss of this name, or the user's function.
 
     - `mse`, `mae`, `huber` (Huber, 1964; delta 1): outputs and targets are [n, k] floats.
     - `binary_cross_entropy`: outputs are logits, outputs and targets are [n, k] floats.

@@ -24,10 +24,10 @@ METRICS_OF_LOSS: dict[BuiltInLoss, tuple[BuiltInMetric, ...]] = {
 
 
 def metric_names(training: TrainingSettings) -> tuple[str, ...]:
-    """Names of the metrics' columns, in the order of `training.metrics`, all different.
+    """Return the names of the metrics' columns, in the order of `training.metrics`, all different.
 
-    A built-in metric has its own name, `package.module:function` that of the function; where two would be
-    called the same, or like a column that every epoch has, the function goes by its whole reference.
+    A built-in metric has its own name, and `package.module:function` has that of the function. If two names would be
+    equal, or one would be that of a column of every epoch, the function has its whole reference as its name.
     """
     metrics = tuple(dict.fromkeys(training.metrics))
     short = {metric: metric.rpartition(":")[2] for metric in metrics}
@@ -38,7 +38,7 @@ def metric_names(training: TrainingSettings) -> tuple[str, ...]:
 
 
 def check_metrics(training: TrainingSettings, score: ScoreSettings | None = None) -> list[str]:
-    """Problems of the metrics under the loss and, if given, of the score's metric; one sentence each."""
+    """Return problems of the metrics under the loss and, if given, of the score's metric; one sentence each."""
     problems = [
         f"metric {name} is listed twice; name it once"
         for name, n in Counter(training.metrics).items()

@@ -44,12 +44,12 @@ def f1(outputs: Tensor, targets: Tensor) -> float:
 
 
 def mse(outputs: Tensor, targets: Tensor) -> float:
-    """Mean squared error over rows and outputs."""
+    """Return the mean squared error over rows and outputs."""
     return float((outputs.double() - targets.double()).square().mean())
 
 
 def mae(outputs: Tensor, targets: Tensor) -> float:
-    """Mean absolute error over rows and outputs."""
+    """Return the mean absolute error over rows and outputs."""
     return float((outputs.double() - targets.double()).abs().mean())
 
 
@@ -83,7 +83,7 @@ _BUILT_IN: dict[str, Metric] = {
 
 
 def build_metrics(training: TrainingSettings, info: DataInfo, model: nn.Module) -> dict[str, Metric]:
-    """The metrics of a training by the names of their columns, in order.
+    """Return the metrics of a training by the names of their columns, in order.
 
     `package.module:function` is called with outputs and targets and returns a number. `param_error` is the
     distance ‖θ - θ̂‖₂ between the weights that made the data and those of `model` as it is when asked, in the

@@ -41,7 +41,7 @@ class CnnArguments(Settings):
     channels: Annotated[tuple[Count, ...], Field(strict=False, min_length=1)] = (16, 32)
     """Channels of the convolutions, first to last."""
     kernel_size: Count = 3
-    """Height and width of a convolution; odd, so that it keeps the size of the image."""
+    """Height and width of a convolution; an odd number keeps the size of the image."""
     pool: Count = 2
     """Factor by which max pooling shrinks the image after each convolution; 1 does not pool."""
     hidden: Count = 64
@@ -79,7 +79,7 @@ def check_model_arguments(name: str, arguments: Mapping[str, Any]) -> list[str]:
 
 
 def parse_model_arguments(name: BuiltInModel, arguments: Mapping[str, Any]) -> ModelArguments:
-    """The arguments of a built-in model, with defaults.
+    """Return the arguments of a built-in model, with defaults.
 
     Raises:
         ModelError: an argument is unknown or out of range; the message lists every problem.

@@ -29,7 +29,7 @@ _ACTIVATIONS: dict[Activation, type[nn.Module]] = {
 
 
 def build_model(settings: ModelSettings, info: DataInfo) -> nn.Module:
-    """A fresh model with random weights, on the CPU, from [n, *input_shape] to [n, outputs].
+    """Return a new model with random weights, on the CPU, from [n, *input_shape] to [n, outputs].
 
     - `linear`, `mlp`, `cnn`: see `tune_jobs.trainers.pytorch.model_arguments`.
     - `package.module:function`: called with the arguments and, if its signature names them and the arguments
@@ -61,7 +61,7 @@ def build_model(settings: ModelSettings, info: DataInfo) -> nn.Module:
 
 
 def linear_weights(model: nn.Module) -> Tensor | None:
-    """The weights [outputs, features] of a model that is one linear map, else None."""
+    """Return the weights [outputs, features] of a model that is one linear map, else None."""
     layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
     if len(layers) != 1 or {id(p) for p in model.parameters()} != {id(p) for p in layers[0].parameters()}:
         return None

@@ -15,10 +15,10 @@ _FUSED_DEVICES = {"cpu", "cuda", "mps"}
 
 
 def build_optimizer(model: nn.Module, hyperparameters: Hyperparameters, device: torch.device) -> Optimizer:
-    """The optimizer of the model's trainable parameters, which already are on `device`.
+    """Return the optimizer of the model's trainable parameters, which already are on `device`.
 
-    A hyperparameter that an optimizer does not have is not used. `lbfgs` has no weight decay of its own:
-    whoever calls it adds the decay to the gradients.
+    A hyperparameter that an optimizer does not have is not used. `lbfgs` has no weight decay: the caller adds the
+    decay to the gradients.
 
     Raises:
         ModelError: the model has nothing to train.
@@ -77,7 +77,7 @@ def build_optimizer(model: nn.Module, hyperparameters: Hyperparameters, device: 
 def inherited_state(
     optimizer: Optimizer, hyperparameters: Hyperparameters, state: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The state of `optimizer` with the memory of another configuration's, if both are of the same form.
+    """Return the state of `optimizer` with the memory of another configuration's, if both are of the same form.
 
     Args:
         optimizer: A new one, whose hyperparameters stay.

@@ -32,7 +32,7 @@ def plan_training(
     configuration: Mapping[str, Any],
     seed: int,
 ) -> TrainingPlan:
-    """The plan in which `configuration` overrides the settings.
+    """Return the plan in which `configuration` overrides the settings.
 
     Raises:
         pydantic.ValidationError: a value is of the wrong type, out of range, or of no known name. The error's

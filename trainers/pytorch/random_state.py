@@ -21,12 +21,12 @@ def seed_everything(seed: int) -> None:
 
 
 def derived_seed(*numbers: int) -> int:
-    """A seed that is like no other's: the same for the same numbers."""
+    """Return a seed of these numbers: equal for equal numbers, and different for all others."""
     return int.from_bytes(sha256(repr(numbers).encode()).digest()[:7])
 
 
 def capture(device: torch.device, *, user_code: bool) -> State:
-    """The state of the generators, as tensors and plain values.
+    """Return the state of the generators, as tensors and plain values.
 
     Args:
         device: Where the training runs; on an accelerator its generator is included.

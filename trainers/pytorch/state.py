@@ -47,7 +47,7 @@ def read_state(file: BinaryIO) -> State:
 
 
 def plan_digest(plan: TrainingPlan) -> str:
-    """SHA-256 (hexadecimal) of all settings of a plan."""
+    """Return the SHA-256 (hexadecimal) of all settings of a plan."""
     return sha256(plan.model_dump_json().encode()).hexdigest()
 
 
@@ -83,7 +83,7 @@ def check_data(shape: Mapping[str, Any], state: Mapping[str, Any]) -> None:
 
 
 def data_shape(data: TrainingData) -> dict[str, Any]:
-    """Sizes by which data are told from others."""
+    """Return the sizes that tell data from other data."""
     return {
         "input_shape": list(data.info.input_shape),
         "outputs": data.info.outputs,

@@ -16,7 +16,7 @@ _CACHED_BYTES = 2 * 1024**3
 
 
 class TensorRows(NamedTuple):
-    """Rows as the trainer holds them. They may lie in read-only shared memory: nothing may write to them."""
+    """Rows as the trainer holds them. Nothing may write to them: they may be in read-only shared memory."""
 
     x: Tensor
     """float32 [n, *input_shape]"""
@@ -25,10 +25,10 @@ class TensorRows(NamedTuple):
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of this name; `auto` takes cuda, else mps, else cpu.
+    """Return the device of this name; `auto` takes cuda, else mps, else cpu.
 
     Raises:
-        DeviceError: the device is not there.
+        DeviceError: the device is missing.
     """
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":
@@ -49,7 +49,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def to_tensors(rows: Rows, device: torch.device) -> TensorRows:
-    """The rows on `device`: on a CPU the arrays' own memory, elsewhere a copy."""
+    """Return the rows on `device`: on a CPU the arrays' own memory, elsewhere a copy."""
     return TensorRows(_on_device(rows.x, device), _on_device(rows.y, device))
 
 

@@ -286,7 +286,7 @@ class Trainer:
         )
 
     def _train(self) -> tuple[float, float]:
-        """Train an epoch; its mean loss over the samples, and the rate of its last step."""
+        """Train an epoch; return its mean loss over the samples, and the rate of its last step."""
         self.model.train()
         step = self._lbfgs_step if isinstance(self._optimizer, LBFGS) else self._step
         group, schedule = self._optimizer.param_groups[0], self._schedule
@@ -348,7 +348,7 @@ class Trainer:
             buffer.copy_(value)
 
     def _clipped_gradients(self, x: Tensor, y: Tensor, share: float) -> Tensor:
-        """Mean loss of a share of a batch; the batch's gradients are then in the parameters, limited in norm."""
+        """Return the mean loss of a share of a batch, and leave the batch's gradients, limited in norm, in the parameters."""
         loss = self._gradients(x, y, share)
         if (limit := self.plan.training.clip_grad_norm) is not None:
             nn.utils.clip_grad_norm_(self._parameters, limit)
