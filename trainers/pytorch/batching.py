@@ -32,7 +32,7 @@ def draw_order(rows: int, method: Method, generator: torch.Generator) -> Tensor:
 
 
 def block_rows(x: Tensor) -> int:
-    """Return how many rows to copy at a time: those that fit a core's cache or, on an accelerator, make few launches."""
+    """Return how many rows to copy at a time, so they fit a core's cache or, on an accelerator, make few launches."""
     row_bytes = max(1, x.element_size() * x[0].numel())
     return max(1, (_CPU_BLOCK if x.device.type == "cpu" else _DEVICE_BLOCK) // row_bytes)
 

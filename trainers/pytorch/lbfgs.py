@@ -156,7 +156,7 @@ def _is_hidden(change: float, point: _Point) -> bool:
 
 
 def _is_convex(pair: _Pair) -> bool:
-    """Return whether the gradient grows along the step, by more than rounding: without that, it estimates no curvature."""
+    """Return whether the gradient grows along the step by more than rounding; else it estimates no curvature."""
     move, change = pair
     least = torch.finfo(move.dtype).eps * move.norm() * change.norm()
     return bool(move.dot(change) > least)

@@ -348,7 +348,7 @@ class Trainer:
             buffer.copy_(value)
 
     def _clipped_gradients(self, x: Tensor, y: Tensor, share: float) -> Tensor:
-        """Return the mean loss of a share of a batch, and leave the batch's gradients, limited in norm, in the parameters."""
+        """Return the mean loss of a share of a batch; the parameters then have the gradients, limited in norm."""
         loss = self._gradients(x, y, share)
         if (limit := self.plan.training.clip_grad_norm) is not None:
             nn.utils.clip_grad_norm_(self._parameters, limit)
