@@ -1,4 +1,4 @@
-"""Search spaces: which configurations a search may propose, and which it may not.
+"""Search spaces: the configurations that a search may propose.
 
     from random import Random
     from tune_jobs.search_spaces import parse_space
@@ -11,7 +11,7 @@
     space.sample(Random(0))                              # with momentum only if sgd was drawn
     space.problems({"optimizer": "adam", "lr": 10.0})    # lr: … valid is 0.0001 to 1.0, log scale
 
-Nothing here knows what a parameter does, nor by which method a space is searched.
+This package knows neither what a parameter does nor which method searches a space.
 """
 
 from tune_jobs.problem import Problem

@@ -1,6 +1,6 @@
-"""Ready search spaces: points to start from, as data.
+"""Ready search spaces to start from, as data.
 
-Each is written as in a job file, so that it can be copied there and changed.
+Each is written as in a job file, so that you can copy it there and change it.
 """
 
 from collections.abc import Mapping
@@ -20,19 +20,19 @@ _BATCH_SIZE = {"values": [16, 32, 64, 128, 256]}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReadySpace:
-    """A search space with what it is for and where its ranges come from."""
+    """A search space with its purpose and the source of its ranges."""
 
     description: str
     source: str | None
-    """Publications that ranges or methods come from; None where all are rules of thumb."""
+    """Publications behind the ranges or methods; None if all are rules of thumb."""
     space: SearchSpace
 
 
 def ready_space(name: str) -> SearchSpace:
-    """The space called `name` in the catalogue.
+    """Return the space called `name` in the catalogue.
 
     Raises:
-        SearchSpaceError: there is none of that name.
+        SearchSpaceError: There is none with that name.
     """
     if name not in READY_SPACES:
         hint = suggestion(name, READY_SPACES)

@@ -1,7 +1,7 @@
 """The values that one parameter can take.
 
-`Float` and `Int` are ranges whose two bounds belong to them; `Choice` is a list of values. All are frozen and
-checked when they are made. Where a domain is a finite grid, its points are numbered from 0 to `size() - 1`.
+`Float` and `Int` are ranges that include both bounds; `Choice` is a list of values. All are frozen, and checked when
+they are created. If a domain is a finite grid, its points have numbers from 0 to `size() - 1`.
 """
 
 import copy
@@ -19,19 +19,19 @@ _INT64 = 2**63
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Float:
-    """Real numbers from `low` to `high`, both included; whole numbers count as real ones.
+    """Real numbers from `low` to `high`, both included; whole numbers count as real numbers.
 
     Raises:
-        SearchSpaceError: a bound or step is not a finite number, the bounds are exchanged, or `log` does not
-            go with the rest.
+        SearchSpaceError: A bound or step is not a finite number, `low` is above `high`, or `log` does not fit the
+            rest.
     """
 
     low: float
     high: float
     log: bool = False
-    """Draw uniformly on the logarithm; needs `low` > 0."""
+    """Draw uniformly on the logarithm; this needs `low` > 0."""
     step: float | None = None
-    """Take only `low`, `low + step`, … up to `high`; excludes `log`."""
+    """Take only `low`, `low + step`, … up to `high`; this excludes `log`."""
 
     def __post_init__(self) -> None:
         numbers = {"low": self.low, "high": self.high}
@@ -51,7 +51,7 @@ class Float:
 
     def _wrong_step(self, step: float) -> list[Problem]:
         if self.log:
-            return [Problem("step", f"step {show(step)} excludes log: remove either")]
+            return [Problem("step", f"step {show(step)} excludes log: remove one of them")]
         if step <= 0:
             return [Problem("step", f"step is {show(step)}; it must be above 0")]
         if step < 2 * math.ulp(max(abs(self.low), abs(self.high))):
@@ -61,7 +61,7 @@ class Float:
         return []
 
     def contains(self, value: object) -> bool:
-        """Whether `value` is a number of this domain; rounding errors off the step grid are forgiven."""
+        """Tell whether `value` is a number of this domain; rounding errors on a step grid are tolerated."""
         if not is_number(value):
             return False
         if self.step is None:
@@ -69,45 +69,45 @@ class Float:
         return -math.inf < value < math.inf and self._index(value) is not None
 
     def sample(self, rng: Random) -> float:
-        """One value: uniform, log-uniform with `log`, or a point of the grid with `step`."""
+        """Draw a value: uniform, log-uniform with `log`, or a point of the grid with `step`."""
         if self.step is not None:
             return self.at(rng.randrange(self._steps()))
         share = rng.random()
         if self.log:
             low, high = math.log(self.low), math.log(self.high)
-            # Rounding must not lead beyond the end: of the largest numbers, nothing is there any more.
+            # Rounding must not exceed the bound: beyond the largest double there is only infinity.
             value = math.exp(min((1 - share) * low + share * high, high))
         else:
             value = (1 - share) * self.low + share * self.high
         return min(max(value, self.low), self.high)
 
     def size(self) -> int | None:
-        """How many values there are; None for a continuous range."""
+        """Return the number of values; None for a continuous range."""
         if self.step is not None:
             return self._steps()
         return 1 if self.low == self.high else None
 
     def at(self, index: int) -> float:
-        """The grid's point number `index`: the exact decimal sum, rounded once."""
+        """Return point number `index` of the grid: the exact decimal sum, rounded once."""
         return float(exact(self.low) + index * exact(self.step or 0.0))
 
     def grid(self) -> tuple[float, ...] | None:
-        """All values in rising order; None for a continuous range."""
+        """Return all values in ascending order; None for a continuous range."""
         size = self.size()
         return None if size is None else tuple(self.at(index) for index in range(size))
 
     def key(self, value: Any) -> str:
-        """What two values of this domain share only if they are the same, such as 0 and 0.0."""
+        """Return a text that two values share only if they are the same value, such as 0 and 0.0."""
         index = None if self.step is None else self._index(value)
         return canonical(float(value) + 0.0 if index is None else self.at(index))
 
     def describe(self) -> str:
-        """The domain in words: `0.0001 to 1.0, log scale`."""
+        """Return the domain in words: `0.0001 to 1.0, log scale`."""
         step = "" if self.step is None else f" in steps of {show(self.step)}"
         return f"{show(self.low)} to {show(self.high)}{step}{', log scale' if self.log else ''}"
 
     def to_mapping(self) -> dict[str, Any]:
-        """The entry of a job file that says the same."""
+        """Return the entry of a job file that describes this domain."""
         step = {} if self.step is None else {"step": self.step}
         return {"low": self.low, "high": self.high, **({"log": True} if self.log else {}), **step}
 
@@ -128,14 +128,14 @@ class Int:
     """Whole numbers from `low` to `high`, both included.
 
     Raises:
-        SearchSpaceError: a bound or step is not a whole number of 64 bits, the bounds are exchanged, or `log`
-            does not go with the rest.
+        SearchSpaceError: A bound or step is not a whole number of 64 bits, `low` is above `high`, or `log` does not
+            fit the rest.
     """
 
     low: int
     high: int
     log: bool = False
-    """Draw uniformly on the logarithm; needs `low` > 0."""
+    """Draw uniformly on the logarithm; this needs `low` > 0."""
     step: int = 1
     """Take only `low`, `low + step`, … up to `high`; must be 1 with `log`."""
 
@@ -148,57 +148,57 @@ class Int:
             if self.step <= 0:
                 problems.append(Problem("step", f"step is {self.step}; it must be above 0"))
             elif self.log and self.step != 1:
-                problems.append(Problem("step", f"step {self.step} excludes log: remove either"))
+                problems.append(Problem("step", f"step {self.step} excludes log: remove one of them"))
         if problems:
             raise SearchSpaceError(problems)
 
     def contains(self, value: object) -> bool:
-        """Whether `value` is a whole number of this domain; 2.0 and True are not."""
+        """Tell whether `value` is a whole number of this domain; 2.0 and True are not."""
         return is_whole(value) and self.low <= value <= self.high and (value - self.low) % self.step == 0
 
     def sample(self, rng: Random) -> int:
-        """One value: uniform, or with `log` such that its logarithm is uniform before rounding."""
+        """Draw a value: uniform, or with `log` so that its logarithm is uniform before rounding."""
         if not self.log:
             return self.at(rng.randrange(self.size()))
-        # Half a unit beyond the bounds, so that the end points are not drawn half as often as they should be.
+        # Half a unit beyond the bounds: otherwise the end points are drawn half as often as they should be.
         value = round(math.exp(rng.uniform(math.log(self.low - 0.5), math.log(self.high + 0.5))))
         return min(max(value, self.low), self.high)
 
     def size(self) -> int:
-        """How many values there are."""
+        """Return the number of values."""
         return (self.high - self.low) // self.step + 1
 
     def at(self, index: int) -> int:
-        """The grid's point number `index`."""
+        """Return point number `index` of the grid."""
         return self.low + index * self.step
 
     def grid(self) -> tuple[int, ...]:
-        """All values in rising order, however many: see `size` first."""
+        """Return all values in ascending order. There may be many: check `size` first."""
         return tuple(range(self.low, self.high + 1, self.step))
 
     def key(self, value: Any) -> str:
-        """What two values of this domain share only if they are the same."""
+        """Return a text that two values share only if they are the same value."""
         return canonical(value)
 
     def describe(self) -> str:
-        """The domain in words: `1 to 9 in steps of 2, whole numbers`."""
+        """Return the domain in words: `1 to 9 in steps of 2, whole numbers`."""
         step = "" if self.step == 1 else f" in steps of {self.step}"
         return f"{self.low} to {self.high}{step}, whole numbers{', log scale' if self.log else ''}"
 
     def to_mapping(self) -> dict[str, Any]:
-        """The entry of a job file that says the same."""
+        """Return the entry of a job file that describes this domain."""
         step = {} if self.step == 1 else {"step": self.step}
         return {"low": self.low, "high": self.high, **({"log": True} if self.log else {}), **step}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Choice:
-    """A list of values, of any kinds that JSON can write; 1, 1.0 and true are three values.
+    """A list of values of any types that JSON can write; 1, 1.0 and true are three values.
 
-    Values are copied in, and copied out by `sample`, `at` and `grid`: a caller may change what it gets.
+    Values are copied on the way in, and on the way out of `sample`, `at` and `grid`: callers may change them.
 
     Raises:
-        SearchSpaceError: there are no values, one is given twice, or one is not a JSON value.
+        SearchSpaceError: The list is empty, a value is given twice, or a value is not a JSON value.
     """
 
     values: tuple[Any, ...] = field(compare=False)
@@ -227,38 +227,38 @@ class Choice:
         object.__setattr__(self, "_keys", tuple(keys))
 
     def contains(self, value: object) -> bool:
-        """Whether `value` is one of the values, in type as well."""
+        """Tell whether `value` is one of the values, with the same type."""
         try:
             return canonical(value) in self._keys
         except TypeError:
             return False
 
     def sample(self, rng: Random) -> Any:
-        """One of the values, all equally likely."""
+        """Draw one of the values, all equally likely."""
         return self.at(rng.randrange(len(self.values)))
 
     def size(self) -> int:
-        """How many values there are."""
+        """Return the number of values."""
         return len(self.values)
 
     def at(self, index: int) -> Any:
-        """Value number `index`, as a copy."""
+        """Return a copy of value number `index`."""
         return copy.deepcopy(self.values[index])
 
     def grid(self) -> tuple[Any, ...]:
-        """All values in the order given."""
+        """Return all values in the given order."""
         return copy.deepcopy(self.values)
 
     def key(self, value: Any) -> str:
-        """What two values of this domain share only if they are the same."""
+        """Return a text that two values share only if they are the same value."""
         return canonical(value)
 
     def describe(self) -> str:
-        """The domain in words: `16, 32, 64`."""
+        """Return the domain in words: `16, 32, 64`."""
         return ", ".join(map(show, self.values))
 
     def to_mapping(self) -> dict[str, Any]:
-        """The entry of a job file that says the same."""
+        """Return the entry of a job file that describes this domain."""
         return {"values": list(self.grid())}
 
 

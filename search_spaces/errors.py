@@ -1,9 +1,9 @@
-"""What can be wrong with a search space.
+"""Errors of search spaces.
 
     ExpectedError, ValueError
     └── SearchSpaceError   a domain, a space or a sweep file cannot be used as written
 
-The user mends what `problems` names; a retry with the same input is pointless.
+The user corrects the entries that `problems` names; a retry with the same input fails again.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from tune_jobs.text import closest
 
 
 class SearchSpaceError(ExpectedError, ValueError):
-    """All the problems of one input; its text lists them, one a line."""
+    """All problems of one input; its text lists them, one per line."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)

@@ -1,15 +1,15 @@
-"""From the `search.space` section of a job file to a search space.
+"""Read the `search.space` section of a job file into a search space.
 
 Forms of an entry, each with an optional `when`:
 
     lr: {low: 1.0e-4, high: 1.0, log: true}                     # a range of real numbers
-    layers: {low: 1, high: 4}                                   # whole, as both bounds are; or `type: float`
+    layers: {low: 1, high: 4}                                   # whole numbers, as both bounds; or `type: float`
     dropout: {low: 0.0, high: 0.5, step: 0.1}                   # 0.0, 0.1, … 0.5
     batch_size: {values: [16, 32, 64]}
     momentum: {low: 0.0, high: 0.99, when: {optimizer: sgd}}    # or [sgd, rmsprop]
     nesterov: true                                              # a constant; so is a list
 
-A constant that is a mapping is written `{values: [{…}]}`.
+Write a constant that is a mapping as `{values: [{…}]}`.
 """
 
 from collections.abc import Mapping
@@ -35,12 +35,12 @@ _OTHER_WORDS = {
 
 
 def parse_space(mapping: Mapping[str, Any]) -> SearchSpace:
-    """The search space that `mapping`, as read from a file, describes.
+    """Return the search space that `mapping`, as read from a file, describes.
 
-    In `when`, a list holds alternatives; a value that is itself a list stands in a list: `[[32]]`.
+    In `when`, a list holds alternatives. Write a value that is itself a list inside a list: `[[32]]`.
 
     Raises:
-        SearchSpaceError: with every problem of every entry.
+        SearchSpaceError: Entries have problems; the error lists all of them.
     """
     if not isinstance(mapping, Mapping):
         given = f"{show(mapping)} is {kind(mapping)}"
@@ -70,7 +70,7 @@ def _parse_domain(entry: object) -> Domain:
     if not isinstance(entry, Mapping):
         try:
             return Choice(values=(entry,))
-        except SearchSpaceError as error:  # the user wrote no `values`
+        except SearchSpaceError as error:  # without the path `values`, which the user did not write
             raise SearchSpaceError(Problem("", problem.message) for problem in error.problems) from None
     problems = _wrong_keys(entry)
     if entry.keys() & {"values", "low", "high"}:
@@ -84,7 +84,7 @@ def _parse_domain(entry: object) -> Domain:
 
 
 def _build_domain(entry: Mapping[str, Any]) -> Domain:
-    """The domain as far as it is given: a bound that is missing is taken to be the other one."""
+    """Build the domain from the given keys; a missing bound takes the value of the other one."""
     if "values" in entry:
         return Choice(values=entry["values"])
     low, high = entry.get("low", entry.get("high")), entry.get("high", entry.get("low"))
@@ -95,7 +95,7 @@ def _build_domain(entry: Mapping[str, Any]) -> Domain:
 
 
 def _wrong_keys(entry: Mapping[Any, Any]) -> list[Problem]:
-    """Keys that are unknown, missing or do not go together, and a wrong `type`."""
+    """Return the problems of keys that are unknown, missing or in conflict, and of a wrong `type`."""
     problems = []
     meant = set()
     for key in entry:
@@ -130,7 +130,7 @@ def _is_int_range(entry: Mapping[str, Any]) -> bool:
 
 
 def _whole(value: Any) -> Any:
-    """An integral float as an int, since YAML and JSON write 1e3 for both; anything else as it is."""
+    """Return an integral float as an int, because YAML and JSON write 1e3 for both; other values unchanged."""
     return int(value) if is_number(value) and value % 1 == 0 else value
 
 

@@ -1,7 +1,7 @@
 """A search space: named parameters, some of which apply only under conditions.
 
-A configuration is one point of a space: a mapping of the names that are active to their values. A parameter
-is active if each parameter in its `when` is itself active and has one of the values listed there.
+A configuration is one point of a space: it maps the names of all active parameters to values. A parameter is active
+if each parameter in its `when` is itself active and has one of the listed values.
 """
 
 import copy
@@ -19,7 +19,7 @@ from tune_jobs.search_spaces.errors import SearchSpaceError, suggestion
 from tune_jobs.search_spaces.values import canonical, kind, show
 
 Conditions = Mapping[str, tuple[Any, ...]]
-"""Names of other parameters, and the values of theirs of which each must have one."""
+"""Names of other parameters, each with the values of which it must have one."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 
@@ -29,7 +29,7 @@ class Parameter:
     """A domain, and the conditions under which the parameter applies (none: always).
 
     Raises:
-        SearchSpaceError: the values of a condition are no tuple.
+        SearchSpaceError: The values of a condition are not a tuple.
     """
 
     domain: Domain
@@ -55,16 +55,16 @@ class SearchSpace:
     """Parameters by name; `SearchSpace({})` has one configuration, the empty one.
 
     Raises:
-        SearchSpaceError: a name is malformed, or a condition names no parameter, can never hold, or goes
-            round in a circle.
+        SearchSpaceError: A name is malformed; or a condition names an unknown parameter, can never hold, or is part
+            of a cycle.
     """
 
     parameters: Mapping[str, Parameter]
     order: tuple[str, ...] = field(init=False, repr=False, compare=False)
-    """All names, parents before their children, otherwise as given."""
+    """All names, parents before their children, otherwise in the given order."""
     _accepted: Mapping[str, Mapping[str, frozenset[str]]] = field(init=False, repr=False, compare=False)
     _named: frozenset[str] = field(init=False, repr=False, compare=False)
-    """Parameters on which the condition of another one rests."""
+    """Parameters that appear in a condition of another parameter."""
 
     def __post_init__(self) -> None:
         parameters = dict(self.parameters)
@@ -86,7 +86,7 @@ class SearchSpace:
         return SearchSpace, (dict(self.parameters),)
 
     def active(self, configuration: Mapping[str, Any]) -> tuple[str, ...]:
-        """The names that apply, given the values in `configuration`; in `order`."""
+        """Return the names that apply, given the values in `configuration`, in `order`."""
         keys: dict[str, str | None] = {}
         for name in self.order:
             if self._applies(name, keys):
@@ -96,7 +96,7 @@ class SearchSpace:
         return tuple(keys)
 
     def problems(self, configuration: Mapping[str, Any]) -> tuple[Problem, ...]:
-        """What keeps `configuration` from being a point of this space; empty if nothing does.
+        """Return the problems that keep `configuration` from being a point of this space; empty if there are none.
 
         Paths are names of parameters. Unknown names come first, then the others in `order`.
         """
@@ -121,11 +121,11 @@ class SearchSpace:
         return tuple(problems)
 
     def sample(self, rng: Random, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """One configuration, its values drawn independently; the same `rng` state gives the same one.
+        """Draw a configuration, each value independently; the same `rng` state gives the same configuration.
 
         Args:
-            rng: what is drawn from.
-            given: valid values of parameters that are not drawn; those that turn out not to apply are left out.
+            rng: The random generator.
+            given: Valid values of parameters that are not drawn; values of inactive parameters are left out.
         """
         given = given or {}
         configuration: dict[str, Any] = {}
@@ -139,7 +139,7 @@ class SearchSpace:
         return configuration
 
     def key(self, configuration: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-        """What two configurations share only if they are the same; 1, 1.0 and true are told apart."""
+        """Return a key that two configurations share only if they are the same; 1, 1.0 and true differ."""
         return tuple(
             (name, self.parameters[name].domain.key(configuration[name]))
             for name in self.order
@@ -147,10 +147,10 @@ class SearchSpace:
         )
 
     def grid(self) -> Iterator[dict[str, Any]]:
-        """Each configuration once; the last parameter of `order` changes fastest.
+        """Yield each configuration once; the last parameter of `order` changes fastest.
 
         Raises:
-            SearchSpaceError: a parameter that can become active is continuous.
+            SearchSpaceError: A parameter that can become active is continuous.
         """
         continuous = self._continuous()
         if continuous:
@@ -163,13 +163,13 @@ class SearchSpace:
         return self._points(0, {}, {})
 
     def grid_size(self) -> int | None:
-        """How many configurations `grid` gives; None if a parameter that can become active is continuous."""
+        """Return the number of configurations of `grid`; None if a parameter that can become active is continuous."""
         return None if self._continuous() else sum(count for count, _ in self._classes(0, {}))
 
     def fingerprint(self) -> str:
-        """SHA-256, in hex digits, of the space's meaning: the order of names and conditions does not matter.
+        """Return the SHA-256 of the space's meaning, in hex digits: the order of names and conditions does not matter.
 
-        The order of a choice's values does: a grid follows it.
+        The order of a choice's values matters, because a grid follows it.
         """
         entries = {
             name: {
@@ -181,11 +181,11 @@ class SearchSpace:
         return hashlib.sha256(canonical(entries).encode()).hexdigest()
 
     def to_mapping(self) -> dict[str, Any]:
-        """The space as a job file has it; `parse_space` makes an equal space of it."""
+        """Return the space as a job file writes it; `parse_space` reads it back."""
         return {name: _entry(parameter) for name, parameter in self.parameters.items()}
 
     def _applies(self, name: str, keys: Mapping[str, str | None]) -> bool:
-        """Whether all conditions of `name` hold; `keys` has the active parameters that come before it."""
+        """Tell whether all conditions of `name` hold; `keys` holds the active parameters before it."""
         return all(keys.get(parent) in accepted for parent, accepted in self._accepted[name].items())
 
     def _why_inactive(self, name: str, configuration: Mapping[str, Any]) -> str:
@@ -213,10 +213,10 @@ class SearchSpace:
             yield from self._points(index + 1, here, {**keys, name: domain.key(value)})
 
     def _classes(self, index: int, keys: dict[str, str | None]) -> Iterator[tuple[int, frozenset[str]]]:
-        """The configurations in classes that no condition tells apart: (how many, the active names).
+        """Yield the classes of configurations that no condition distinguishes: (their number, the active names).
 
-        Values that no condition names are one class, so that wide ranges cost nothing. Continuous parameters
-        count as one value.
+        All values that no condition names form one class, so wide ranges cost nothing. A continuous parameter counts
+        as one value.
         """
         if index == len(self.order):
             yield 1, frozenset(keys)
@@ -236,7 +236,7 @@ class SearchSpace:
                 yield weight * count, active
 
     def _continuous(self) -> tuple[str, ...]:
-        """The continuous parameters that some configuration has."""
+        """Return the continuous parameters that are active in some configuration."""
         continuous = [name for name in self.order if self.parameters[name].domain.size() is None]
         if not continuous:
             return ()
@@ -247,11 +247,11 @@ class SearchSpace:
 def space_problems(
     domains: Mapping[str, Domain | None], conditions: Mapping[str, Conditions]
 ) -> tuple[Problem, ...]:
-    """What is wrong with names and conditions.
+    """Return the problems of names and conditions.
 
     Args:
-        domains: By name; None where the domain itself is wrong and conditions on it cannot be judged.
-        conditions: By name, for those names whose conditions are readable.
+        domains: Domains by name; None if a domain is wrong, so conditions on it cannot be checked.
+        conditions: Conditions by name, for names with readable conditions.
     """
     problems = [
         Problem(
@@ -283,7 +283,9 @@ def space_problems(
     circle = _find_circle(conditions)
     if circle:
         problems.append(
-            Problem(f"{circle[0]}.when", f"the conditions go round in a circle: {' -> '.join(circle)}")
+            Problem(
+                f"{circle[0]}.when", f"the conditions form a cycle: {' -> '.join(circle)}; remove one of them"
+            )
         )
     return tuple(problems)
 
@@ -296,7 +298,7 @@ def _entry(parameter: Parameter) -> dict[str, Any]:
 
 
 def _parents_first(conditions: Mapping[str, Conditions]) -> tuple[str, ...]:
-    """All names in the order given, each parent moved before its first child; there must be no circle."""
+    """Return all names in the given order, each parent moved before its first child; there must be no cycle."""
     order: dict[str, None] = {}
 
     def add(name: str) -> None:
@@ -312,7 +314,7 @@ def _parents_first(conditions: Mapping[str, Conditions]) -> tuple[str, ...]:
 
 
 def _find_circle(conditions: Mapping[str, Conditions]) -> tuple[str, ...]:
-    """One circle of names, its first name repeated at the end; empty if there is none."""
+    """Return one cycle of names, with the first name repeated at the end; empty if there is none."""
     done: set[str] = set()
 
     def follow(trail: tuple[str, ...]) -> tuple[str, ...]:

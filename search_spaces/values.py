@@ -1,6 +1,6 @@
-"""The values that a configuration holds: those that JSON can write, told apart by type.
+"""Values of a configuration: any value that JSON can write, distinguished by type.
 
-1, 1.0 and true are three different values here, although they are equal in Python.
+Here 1, 1.0 and true are three different values, although they are equal in Python.
 """
 
 import json
@@ -15,20 +15,20 @@ _OTHER_MEANING = {"true", "false", "null", "nan", "inf", "infinity"}
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
-    """Whether `value` is a number; True and False are not."""
+    """Tell whether `value` is a number; True and False are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def is_whole(value: object) -> TypeGuard[int]:
-    """Whether `value` is an int; True and False are not."""
+    """Tell whether `value` is an int; True and False are not."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def plain(value: object) -> Any:
-    """A deep copy of `value` in dicts, lists and scalars.
+    """Return a deep copy of `value` in dicts, lists and scalars.
 
     Raises:
-        TypeError: JSON cannot write the value; the text says which part of it.
+        TypeError: JSON cannot write the value; the text names the part.
     """
     if value is None or isinstance(value, str | bool | int):
         return value
@@ -48,7 +48,7 @@ def plain(value: object) -> Any:
 
 
 def canonical(value: object) -> str:
-    """`value` as JSON with sorted keys: equal texts for equal values of equal types.
+    """Return `value` as JSON with sorted keys: equal texts for equal values of equal types.
 
     Raises:
         TypeError: JSON cannot write the value.
@@ -57,7 +57,7 @@ def canonical(value: object) -> str:
 
 
 def show(value: object) -> str:
-    """`value` as it would be written in a job file, for messages."""
+    """Return `value` as a job file would write it, for messages."""
     if isinstance(value, str) and _PLAIN_WORD.fullmatch(value) and value.lower() not in _OTHER_MEANING:
         return value
     try:
@@ -67,7 +67,7 @@ def show(value: object) -> str:
 
 
 def kind(value: object) -> str:
-    """What `value` is, in the words of a job file, for messages."""
+    """Return the type of `value` in the words of a job file, for messages."""
     if value is None:
         return "an empty value"
     if isinstance(value, bool):
@@ -77,5 +77,5 @@ def kind(value: object) -> str:
 
 
 def exact(number: float) -> Fraction:
-    """The decimal number that was written: 0.1 is a tenth, not the nearest binary fraction."""
+    """Return the decimal number as written: 0.1 is a tenth, not the nearest binary fraction."""
     return Fraction(number) if isinstance(number, int) else Fraction(repr(float(number)))

@@ -1,7 +1,7 @@
-"""The distributions of W&B sweep files, and the domains that come nearest to them.
+"""The distributions of W&B sweep files, and the nearest domains.
 
-W&B rounds its `q_` distributions as round(X / q) * q. Normal and beta distributions are replaced by uniform
-ones over the values that they mostly take: a search here draws uniformly, on a plain or a log scale.
+W&B rounds its `q_` distributions as round(X / q) * q. A search here draws uniformly, on a linear or a log scale. So
+normal and beta distributions become uniform ones over most of their values.
 """
 
 import math
@@ -15,16 +15,16 @@ from tune_jobs.search_spaces.errors import SearchSpaceError, suggestion
 from tune_jobs.search_spaces.values import exact, is_number, is_whole, kind, show
 
 Numbers = Mapping[str, Any]
-"""The keys of an entry, checked to be finite numbers."""
+"""The numeric keys of an entry, all finite."""
 
 _WANDB_NAMES = {"low": "min", "high": "max", "step": "q"}
 
 
 def read_domain(entry: object) -> tuple[Domain, str | None]:
-    """The domain of one parameter, and a notice where it is not quite what the file says.
+    """Return the domain of one parameter, and a notice if it differs from the file.
 
     Raises:
-        SearchSpaceError: with every problem of `entry`.
+        SearchSpaceError: `entry` has problems; the error lists all of them.
     """
     if not isinstance(entry, Mapping):
         given = f"{show(entry)} is {kind(entry)}"
@@ -50,7 +50,7 @@ def read_domain(entry: object) -> tuple[Domain, str | None]:
 
 
 def _inferred(entry: Mapping[str, Any]) -> str:
-    """The distribution that W&B takes where none is named."""
+    """Return the distribution that W&B uses if the entry names none."""
     if "value" in entry:
         return "constant"
     if "probabilities" in entry:
@@ -176,7 +176,7 @@ def _q_beta(given: Numbers) -> tuple[Domain, str | None]:
 
 
 def _multiples(low: float, high: float, q: float) -> Domain:
-    """The multiples of `q` from `low` to `high`: whole numbers if `q` is one, as W&B gives them."""
+    """Return the multiples of `q` from `low` to `high`: whole numbers if `q` is whole, as in W&B."""
     first, last = math.ceil(exact(low) / exact(q)), math.floor(exact(high) / exact(q))
     if low > high:
         raise SearchSpaceError([Problem("min", f"min is {show(low)}, above max, which is {show(high)}")])
@@ -190,7 +190,7 @@ def _multiples(low: float, high: float, q: float) -> Domain:
 
 
 def _log_without_q(was: str, low: float, high: float, q: float) -> tuple[Domain, str]:
-    """A log scale, which cannot have steps: whole numbers if `q` is one, else real numbers."""
+    """Return a log scale, which cannot have steps: whole numbers if `q` is whole, else real numbers."""
     domain: Domain = Float(low=low, high=high, log=True)
     if is_whole(q):
         domain = Int(low=max(1, math.ceil(low)), high=math.floor(high), log=True)
@@ -199,7 +199,7 @@ def _log_without_q(was: str, low: float, high: float, q: float) -> tuple[Domain,
 
 
 def _central(given: Numbers) -> tuple[float, float]:
-    """Where about 95 % of a normal distribution lies."""
+    """Return the range that holds about 95 % of a normal distribution."""
     low, high = given["mu"] - 2 * given["sigma"], given["mu"] + 2 * given["sigma"]
     if not (math.isfinite(low) and math.isfinite(high)):
         raise SearchSpaceError(
@@ -212,9 +212,7 @@ def _exp(key: str, exponent: float) -> float:
     try:
         return math.exp(exponent)
     except OverflowError:
-        message = (
-            f"e to the power {show(exponent)} is too large for a number; log_uniform_values takes values"
-        )
+        message = f"e to the power {show(exponent)} is too large for a number; to give values, use log_uniform_values"
         raise SearchSpaceError([Problem(key, message)]) from None
 
 
@@ -248,7 +246,7 @@ _RANGES: Mapping[str, _Range] = {
     "log_uniform": _Range(_BOUNDS, _log_uniform),
     "q_log_uniform_values": _Range({**_BOUNDS, **_Q}, _q_log_uniform_values),
     "q_log_uniform": _Range({**_BOUNDS, **_Q}, _q_log_uniform),
-    # Its definition by log(1/X), between log(1/max) and log(1/min), comes to the same as log_uniform_values.
+    # Defined by log(1/X), between log(1/max) and log(1/min): the same as log_uniform_values.
     "inv_log_uniform_values": _Range(_BOUNDS, _log_uniform_values),
     "inv_log_uniform": _Range(_BOUNDS, _inv_log_uniform),
     "normal": _Range(_MOMENTS, _normal),

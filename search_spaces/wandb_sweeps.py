@@ -1,7 +1,7 @@
 """Import of W&B sweep files.
 
-The forms are those of W&B's documentation of sweep configuration keys and of its JSON schema (2026). What
-has no equal here is approximated or left out, and said so in `ImportedSweep.notices`.
+The forms follow W&B's documentation of sweep configuration keys and its JSON schema (2026). Entries without an
+equivalent here are approximated or left out; `ImportedSweep.notices` lists them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -38,28 +38,28 @@ _METRIC_LEFT_OUT = ("target", "impute", "impute_while_running")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImportedSweep:
-    """What a sweep file asks for, in the words of a job."""
+    """The content of a sweep file, in the words of a job."""
 
     space: SearchSpace
     method: Method
     metric: str | None
-    """As the sweep's program logged it; None where the file names none."""
+    """Name under which the sweep's program logged it; None if the file names none."""
     mode: Literal["min", "max"]
     trials: int | None
-    """The file's `run_cap`; None where it sets no limit."""
+    """The file's `run_cap`; None if it sets no limit."""
     name: str | None
     notices: tuple[str, ...]
-    """One sentence for everything that was left out or approximated."""
+    """One sentence for each entry that was left out or approximated."""
 
 
 def import_sweep(sweep: Mapping[str, Any]) -> ImportedSweep:
-    """The search that a W&B sweep file, read into `sweep`, describes.
+    """Return the search that a W&B sweep file, read into `sweep`, describes.
 
-    Names of parameters are kept; nested ones are joined by dots: `model: {parameters: {hidden: …}}` becomes
+    Names of parameters stay the same; nested names are joined by dots: `model: {parameters: {hidden: …}}` becomes
     `model.hidden`.
 
     Raises:
-        SearchSpaceError: with every problem of the file.
+        SearchSpaceError: The file has problems; the error lists all of them.
     """
     if not isinstance(sweep, Mapping):
         raise SearchSpaceError([Problem("", f"{show(sweep)} is {kind(sweep)}; a mapping of keys is needed")])
@@ -136,7 +136,7 @@ def _read_parameters(given: object, problems: list[Problem], notices: list[str])
             problems += [problem.under(path) for problem in error.problems]
             continue
         if name in parameters:
-            problems.append(Problem(path, f"there are two parameters of the name '{name}'; rename one"))
+            problems.append(Problem(path, f"two parameters have the name '{name}'; rename one"))
         parameters[name] = Parameter(domain)
         if notice:
             notices.append(f"{path}: {notice}")
@@ -146,7 +146,7 @@ def _read_parameters(given: object, problems: list[Problem], notices: list[str])
 def _leaves(
     given: object, path: str, prefix: str, problems: list[Problem]
 ) -> Iterator[tuple[str, str, object]]:
-    """The entries that hold no nested parameters: (where it stands, its dotted name, the entry)."""
+    """Yield the entries without nested parameters: (path, dotted name, entry)."""
     if not isinstance(given, Mapping) or not given:
         message = f"{show(given)} is {kind(given)}; a mapping with at least one parameter is needed"
         problems.append(Problem(path, message))

@@ -147,7 +147,7 @@ def test_submissions(place: Path, say: Say) -> None:
             server.rpartition(":")[2], "PORT"
         )
     said = {
-        name: re.sub(r"\bfor \d+ h \d+ min|\b\d{3,} h \d+ min", "for TIME", text)
+        name: re.sub(r" {2,}", "  ", re.sub(r"\bfor \d+ h \d+ min|\b\d{3,} h \d+ min", "for TIME", text))
         for name, text in said.items()
     }
     check("submissions", said, {place: "FOLDER"})

@@ -189,7 +189,11 @@ def test_domains_describe_themselves_as_a_job_file_writes_them(domain: Domain, w
         (Float, {"low": 0, "high": float("inf")}, "high: Infinity is not a finite number"),
         (Float, {"low": 0, "high": 1, "log": True}, "low: low is 0.0; a log scale needs it above 0"),
         (Float, {"low": 0, "high": 1, "log": "no"}, "log: no is text; true or false is needed"),
-        (Float, {"low": 1, "high": 2, "log": True, "step": 1}, "step: step 1.0 excludes log: remove either"),
+        (
+            Float,
+            {"low": 1, "high": 2, "log": True, "step": 1},
+            "step: step 1.0 excludes log: remove one of them",
+        ),
         (Float, {"low": 1, "high": 2, "step": 0}, "step: step is 0.0; it must be above 0"),
         (
             Float,
@@ -198,7 +202,7 @@ def test_domains_describe_themselves_as_a_job_file_writes_them(domain: Domain, w
         ),
         (Int, {"low": 1.0, "high": 2}, "low: 1.0 is a number; a whole number is needed"),
         (Int, {"low": 1, "high": 2, "step": -1}, "step: step is -1; it must be above 0"),
-        (Int, {"low": 1, "high": 9, "log": True, "step": 2}, "step: step 2 excludes log: remove either"),
+        (Int, {"low": 1, "high": 9, "log": True, "step": 2}, "step: step 2 excludes log: remove one of them"),
         (Int, {"low": 0, "high": 9, "log": True}, "low: low is 0; a log scale needs it above 0"),
         (Int, {"low": 0, "high": 2**63}, f"high: {2**63} does not fit in 64 bits"),
         (Choice, {"values": ()}, "values: the list is empty; at least one value is needed"),

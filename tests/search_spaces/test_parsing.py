@@ -130,7 +130,7 @@ def test_all_problems_of_all_entries_come_at_once() -> None:
         "a.low: low is 2, above high, which is 1",
         "5: a name is made of letters, digits, _ and -, in parts joined by dots, such as model.hidden",
         "momentum.when.optimzer: there is no parameter 'optimzer'; did you mean 'optimizer'?",
-        "a.when: the conditions go round in a circle: a -> b -> a",
+        "a.when: the conditions form a cycle: a -> b -> a; remove one of them",
     ]
 
 

@@ -292,7 +292,7 @@ def test_wrong_conditions_are_named_with_the_closest_name_and_the_possible_value
 def test_conditions_that_go_round_in_a_circle_are_refused() -> None:
     domain = Float(low=0.0, high=1.0)
     loop = {"a": Parameter(domain, {"b": (0.5,)}), "b": Parameter(domain, {"a": (0.5,)})}
-    assert space_error(loop) == "a.when: the conditions go round in a circle: a -> b -> a"
+    assert space_error(loop) == "a.when: the conditions form a cycle: a -> b -> a; remove one of them"
     assert "a -> a" in space_error({"a": Parameter(domain, {"a": (0.5,)})})
 
 

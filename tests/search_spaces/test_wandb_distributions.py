@@ -93,7 +93,7 @@ def test_a_notice_says_what_was_made_of_it() -> None:
         ),
         (
             {"min": 0, "max": 999, "distribution": "log_uniform"},
-            "max: e to the power 999 is too large for a number; log_uniform_values takes values",
+            "max: e to the power 999 is too large for a number; to give values, use log_uniform_values",
         ),
         (
             {"min": 0.1, "max": 0.4, "distribution": "q_uniform"},

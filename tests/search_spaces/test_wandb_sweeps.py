@@ -96,7 +96,7 @@ def test_all_problems_of_a_sweep_come_at_once() -> None:
         "parameters.lr.max: missing; uniform needs min, max",
         "parameters.model: nested parameters stand alone in an entry; remove value",
         "parameters.model.parameters.hidden: 3 is a whole number; a mapping is needed, such as {value: 3}",
-        "parameters.model.b.parameters.c: there are two parameters of the name 'model.b.c'; rename one",
+        "parameters.model.b.parameters.c: two parameters have the name 'model.b.c'; rename one",
         "parameters.empty.parameters: {} is a mapping; a mapping with at least one parameter is needed",
         "parameters.not a name: a name is made of letters, digits, _ and -, in parts joined by dots, "
         "such as model.hidden",
