@@ -1,12 +1,12 @@
-"""The search: which configuration is tried next.
+"""The search: propose the next configuration.
 
-history           what is known of a run's trials, folded from the events of its journal
-comparison        which of them are compared, and how: like with like
+history           observations of a run's trials, folded from the events of its journal
+comparison        the trials that a model compares, all at the same epoch
 features          configurations as vectors
-gaussian_process  a regression on such vectors
-methods           gp, tpe, random and grid: each a function from what is known to a configuration
-proposals         has a method work ahead of need, beside the run
-process           a method in a process of its own
-study             the trials as an Optuna study, for Optuna's and optuna-dashboard's eyes
-searcher          all of it as a `Searcher` of Ray Tune
+gaussian_process  regression on such vectors
+methods           gp, tpe, random and grid: each maps observations to a configuration
+proposals         proposals that are made in advance, beside the run
+process           a method in a separate process
+
+`tuning.searcher` makes a `Searcher` of Ray Tune of it; `tracking.optuna_study` records the trials for Optuna.
 """

@@ -1,7 +1,7 @@
-"""Like with like: which scores a model of the search may see, and on which scale.
+"""Comparisons of scores at one epoch, for the models of the search, and their scale.
 
-Scores at different epochs are never put into one ranking: a good loss after one epoch is a bad one after nine, and
-a model that ranks stopped trials behind finished ones takes the trials that were lucky to finish for the best.
+Scores at different epochs are never ranked together: a good loss after one epoch is a bad one after nine, and a model
+that ranks stopped trials behind finished ones prefers trials that were lucky to finish.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,26 +11,26 @@ import numpy as np
 from scipy.stats import rankdata
 
 FEWEST = 6
-"""Trials that are compared; fewer say nothing."""
+"""Fewest trials in a comparison; fewer say too little."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Trials that were all compared at one epoch, in the order in which they came to it."""
+    """Trials that were compared at one epoch, in the order in which they reached it."""
 
     epoch: int
     trials: Sequence[str]
     scores: Sequence[float]
-    """Lower is better; infinite is lost."""
+    """Scores of the trials: lower is better; infinite if the trial diverged."""
 
 
 def well_filled(scores: Mapping[int, Mapping[str, float]], factor: int) -> Comparison | None:
-    """The comparison at the highest epoch that enough trials have come to; None where none has enough.
+    """Return the comparison at the highest epoch that enough trials have reached; None if there is none.
 
-    Enough is one in `factor + 1` of those at the first epoch. Of these about one in `factor` are promoted, so the
-    choice falls on the second rung once that is filled; where trials are not held back, on a later one. Higher
-    rungs hold fewer trials, and only good ones, which do not show a model where the bad ones are. (BOHB, Falkner
-    et al. 2018, takes the highest epoch with a fixed number of trials.)
+    Enough is one in `factor + 1` of the trials at the first epoch. About one in `factor` is promoted, so this is the
+    second rung once that is filled, or a later one if trials do not wait. Higher rungs hold fewer trials, and only
+    good ones, which do not show a model where the bad ones are. (BOHB, Falkner et al. 2018, takes the highest epoch
+    with a fixed number of trials.)
     """
     chosen = None
     most = len(next(iter(scores.values()), {}))
@@ -41,10 +41,10 @@ def well_filled(scores: Mapping[int, Mapping[str, float]], factor: int) -> Compa
 
 
 def log_ranks(scores: Sequence[float]) -> np.ndarray:
-    """Logarithms of ranks, scaled to mean 0 and deviation 1; equals share their mean rank.
+    """Return the logarithms of the ranks, scaled to mean 0 and deviation 1; equal scores share their mean rank.
 
-    Ranks do not mind losses that explode. Their logarithm spreads the best and draws the rest together: on most
-    tasks the worse half differ by chance alone, and a model should not spend itself on that.
+    Exploding losses do not affect ranks. The logarithm spreads the best scores and compresses the rest: on most tasks
+    the worse half differs only by chance, and a model should not fit that.
     """
     values = np.log(rankdata(scores) - 0.5)
     deviation = values.std()

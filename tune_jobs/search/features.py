@@ -11,15 +11,15 @@ from tune_jobs.search.history import Configuration
 from tune_jobs.search_spaces import Choice, Domain, Float, Int, SearchSpace
 
 INACTIVE = 0.5
-"""Where a parameter does not apply, it stands in the middle; the parent's own feature tells the difference."""
+"""Feature of an inactive parameter: the middle of its range; the parent's feature makes the difference."""
 
 
 class Features:
     """Encodes the configurations of a space.
 
-    A number takes one feature, on its logarithm where the space has it so. So do values to choose from that are
-    numbers, by their place in rising order. Other values to choose from take a feature each, so that any two
-    of them are equally far apart. Parameters with one value take none.
+    A number takes one feature, on a log scale if the space says so. A choice of numbers takes one feature, by the
+    position in ascending order. Any other choice takes a feature per value, so that all values are equally far
+    apart. A parameter with one value takes none.
     """
 
     def __init__(self, space: SearchSpace) -> None:
@@ -29,11 +29,11 @@ class Features:
 
     @property
     def size(self) -> int:
-        """Features of a configuration."""
+        """Return the number of features of a configuration."""
         return len(self._columns)
 
     def encode(self, configurations: Sequence[Configuration]) -> np.ndarray:
-        """The configurations as rows: float64 [n, size], each value from 0 to 1."""
+        """Return the configurations as rows: float64 [n, size], each value from 0 to 1."""
         return np.array(
             [
                 [
@@ -68,7 +68,9 @@ def _is(choice: Choice, key: str, value: Any) -> float:
 def _number_scale(low: float, high: float, log: bool) -> Callable[[Any], float]:
     if log:
         start, span = math.log(low), math.log(high) - math.log(low)
-        return lambda value: (math.log(value) - start) / (span or 1.0)  # neighbours share their logarithm
+        return lambda value: (
+            (math.log(value) - start) / (span or 1.0)
+        )  # adjacent doubles share their logarithm
     if math.isinf(high - low):
         return lambda value: (value / 2 - low / 2) / (high / 2 - low / 2)
     return lambda value: (value - low) / (high - low)

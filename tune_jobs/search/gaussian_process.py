@@ -1,7 +1,7 @@
 """Regression with a Gaussian process (Rasmussen and Williams 2006): Matérn 5/2 with a length for each feature.
 
-Optuna's own `GPSampler` is not used: it models one value a trial, takes 0.3 s for a proposal, and leaves conditional
-parameters to chance. What is needed of a Gaussian process here is a page of linear algebra.
+Optuna's `GPSampler` is not used: it models one value per trial, takes 0.3 s per proposal, and draws conditional
+parameters at random. The Gaussian process that the search needs is a page of linear algebra.
 """
 
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ _LENGTH = 0.35
 """Prior median of the lengths, times the root of the number of features: as distances in a cube grow (Hvarfner et
 al. 2024)."""
 _NOISE = 0.3
-"""Prior median of the noise's variance, where the values have variance 1."""
+"""Prior median of the noise's variance, for values of variance 1."""
 _MOST_ITERATIONS = 30
 
 
 @dataclass(frozen=True)
 class KernelParameters:
-    """Logarithms, as the fit has them: lengths [features], variance of the function, variance of the noise."""
+    """Fitted parameters as logarithms: lengths [features], variance of the function, variance of the noise."""
 
     lengths: np.ndarray
     variance: float
@@ -31,17 +31,17 @@ class KernelParameters:
 
     @classmethod
     def prior(cls, features: int) -> Self:
-        """The medians of the prior."""
+        """Return the medians of the prior."""
         length = np.log(_LENGTH * np.sqrt(max(features, 1)))
         return cls(np.full(features, length), 0.0, float(np.log(_NOISE)))
 
     @classmethod
     def fit(cls, x: np.ndarray, y: np.ndarray) -> Self:
-        """The most likely hyperparameters under the prior, which is log-normal with deviation 1.
+        """Return the most likely parameters under a log-normal prior with deviation 1.
 
         Args:
-            x: features [n, features].
-            y: values [n], of mean 0 and variance 1.
+            x: Features [n, features].
+            y: Values [n], with mean 0 and variance 1.
         """
         prior = cls.prior(x.shape[1])._to_vector()
         squares = np.ascontiguousarray(((x[:, None, :] - x[None, :, :]) ** 2).transpose(2, 0, 1))
@@ -66,12 +66,12 @@ class KernelParameters:
 
 
 class GaussianProcess:
-    """What values of a function say about the others.
+    """A Gaussian process, given noisy values of a function.
 
     Args:
-        hyperparameters: of the process.
-        x: features [n, features] at which the function was seen.
-        y: its values there [n], with noise.
+        hyperparameters: Parameters of the kernel.
+        x: Features [n, features] at which the function was observed.
+        y: Observed values [n], with noise.
     """
 
     def __init__(self, hyperparameters: KernelParameters, x: np.ndarray, y: np.ndarray) -> None:
@@ -83,7 +83,7 @@ class GaussianProcess:
         self._weights = cho_solve((self._root, True), y)
 
     def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of the function, without noise, at `x` [m, features]: [m] each."""
+        """Return mean and standard deviation of the function, without noise, at `x` [m, features]: [m] each."""
         covariance = self._covariance(x)
         mean = covariance @ self._weights
         explained = solve_triangular(self._root, covariance.T, lower=True)
@@ -102,7 +102,7 @@ class GaussianProcess:
 def _negative_log_posterior(
     vector: np.ndarray, prior: np.ndarray, squares: np.ndarray, y: np.ndarray
 ) -> tuple[float, np.ndarray]:
-    """With its gradient, up to a constant. `squares` [features, n, n] are squared differences of features."""
+    """Return the value and its gradient, up to a constant; `squares` [features, n, n]: squared feature differences."""
     inverse_squares = np.exp(-2 * vector[:-2])
     variance, noise = np.exp(vector[-2]), np.exp(vector[-1])
     distance = np.sqrt(np.tensordot(inverse_squares, squares, 1))

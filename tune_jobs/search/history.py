@@ -1,4 +1,4 @@
-"""What a search knows of a run: its trials and their scores at the epochs where trials are compared."""
+"""The observations of a search: a run's trials, and their scores at the epochs at which trials are compared."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,24 +11,24 @@ from tune_jobs.trainers.settings import ScoreSettings
 
 Configuration = Mapping[str, Any]
 Key = tuple[tuple[str, str], ...]
-"""`SearchSpace.key` of a configuration."""
+"""Key of a configuration, from `SearchSpace.key`."""
 
 
 @dataclass(frozen=True)
 class Observations:
-    """What was known at one moment. Ids of trials are in the order of the journal throughout."""
+    """The observations at one moment. All ids of trials are in the order of the journal."""
 
     configurations: Mapping[str, Configuration]
-    """Of all trials, those included that have only just been proposed."""
+    """Configurations of all trials, including the latest proposals."""
     scores: Mapping[int, Mapping[str, float]]
-    """By epoch, ascending: scores of the trials that were compared there; lower is better, infinite is lost."""
+    """Scores by epoch, ascending, of the trials compared there: lower is better, infinite if the trial diverged."""
     running: frozenset[str]
-    """Trials that take a worker, or will as soon as there is one."""
+    """Ids of the trials that have a worker, or wait for one."""
     tried: frozenset[Key]
-    """Of all configurations."""
+    """Keys of all configurations."""
 
     def with_proposal(self, configuration: Configuration, key: Key) -> "Observations":
-        """The same, and one more trial that has no score yet."""
+        """Return these observations with one more trial that has no score yet."""
         name = f"proposed {len(self.configurations)}"
         return replace(
             self,
@@ -38,7 +38,7 @@ class Observations:
         )
 
     def running_before(self, epoch: int) -> list[Configuration]:
-        """Of trials that run, and have no score at `epoch` yet."""
+        """Return the configurations of running trials that have no score at `epoch` yet."""
         return [
             configuration
             for trial, configuration in self.configurations.items()
@@ -47,31 +47,31 @@ class Observations:
 
 
 class SearchHistory:
-    """Follows the journal of a run; `apply` takes its events one by one.
+    """The observations of a run, built from its events: `apply` takes them one by one.
 
-    A score is the best up to an epoch, and it is kept for the epochs at which trials are compared: the rungs, and
-    the last epoch. A trial that diverged is lost at the next of them. One that ended by itself, by its own
-    early stopping, keeps its score for those that it did not come to: it would have had it there. One that was
-    stopped does not: what it would have come to is not known.
+    A score is the best value up to an epoch. It is kept at the epochs at which trials are compared: the rungs and the
+    last epoch. A diverged trial has an infinite score at the next of them. A trial that ended by its own early stopping
+    keeps its score at later ones, because it would have had it there. A stopped trial has no score there: it is
+    unknown.
 
     Args:
-        space: what is searched.
-        rungs: epochs at which trials are compared before the last one, ascending.
-        max_epochs: the last one.
-        score: which number judges an epoch.
+        space: The search space.
+        rungs: Epochs at which trials are compared before the last one, ascending.
+        max_epochs: The last epoch.
+        score: The selection metric and its direction.
     """
 
     def __init__(
         self, space: SearchSpace, rungs: Sequence[int], max_epochs: int, score: ScoreSettings
     ) -> None:
         self.version = 0
-        """Counts changes of scores, so that proposals which rest on fewer can be told."""
+        """Number of changes of scores; it tells whether a proposal rests on older scores."""
         self.tried: set[Key] = set()
-        """Of all configurations."""
+        """Keys of all configurations."""
         self._space = space
         self._configurations: dict[str, Configuration] = {}
         self._epochs = (*rungs, max_epochs)
-        self._tables = RungTables(self._epochs, 2, score)  # of which only the entries matter here
+        self._tables = RungTables(self._epochs, 2, score)  # only its entries are used here
 
     @classmethod
     def replay(
@@ -82,14 +82,14 @@ class SearchHistory:
         max_epochs: int,
         score: ScoreSettings,
     ) -> Self:
-        """The history that `events` lead to."""
+        """Return the history after `events`."""
         history = cls(space, rungs, max_epochs, score)
         for event in events:
             history.apply(event)
         return history
 
     def apply(self, event: Event) -> None:
-        """Takes one event into account."""
+        """Apply one event."""
         self._tables.apply(event)
         match event:
             case TrialCreated():
@@ -107,7 +107,7 @@ class SearchHistory:
         self.version += 1
 
     def snapshot(self) -> Observations:
-        """What is known now; later events do not change it."""
+        """Return the current observations; later events do not change them."""
         return Observations(
             configurations=dict(self._configurations),
             scores={

@@ -1,7 +1,7 @@
-"""The methods of the search: each a function from what is known, and a number, to the next configuration.
+"""The methods of the search: each maps observations and a number to the next configuration.
 
-A method keeps no state that its answer depends on. All chance comes from the seed and the number of the proposal,
-so a method that is made anew, on a history that was replayed, proposes what this one would have.
+A method keeps no state on which its answers depend. All randomness comes from the seed and the number of the proposal.
+So a method that is rebuilt on a replayed history makes the same proposals.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -20,42 +20,42 @@ from tune_jobs.search.history import Configuration, Key, Observations
 from tune_jobs.search_spaces import SearchSpace
 
 WARM_UP = 10
-"""So many first configurations are drawn at random; a model does not know better."""
+"""Number of first configurations that are drawn at random, because a model has too little data."""
 MOST_FITTED = 300
-"""So many trials are enough to fix the hyperparameters of a Gaussian process; the time grows with their cube."""
+"""Most trials that a Gaussian process's parameters are fitted to; the time grows with their cube."""
 MOST_REGARDED = 1_000
-"""Trials that a Gaussian process knows of: the last that were compared."""
+"""Most trials that a Gaussian process uses: the last ones that were compared."""
 _DRAWS = 200
-"""A random configuration that was tried before is drawn again at most so often before the rest is listed."""
+"""Most random draws of configurations that were tried before; then the space is listed instead."""
 
 
 class Method(Protocol):
-    """Proposes configurations."""
+    """A search method."""
 
     def propose(self, observations: Observations, number: int) -> Configuration | None:
-        """Configuration `number`, counted from 0, which was never tried before; None where none is left."""
+        """Return configuration `number`, from 0, which was never tried before; None if none is left."""
 
     def fill_in(self, observations: Observations, number: int) -> Configuration | None:
-        """The same without thinking: for a worker that would have to wait."""
+        """Return a configuration without using a model, for a worker that would have to wait."""
 
 
 class Model(Protocol):
-    """Ranks configurations by what is known."""
+    """A model that ranks configurations by the observations."""
 
     def rank(
         self, observations: Observations, comparison: Comparison, rng: Random
     ) -> Iterable[Configuration]:
-        """Configurations worth a trial, the most promising first."""
+        """Return configurations worth a trial, the most promising first."""
 
 
 @dataclass(frozen=True)
 class RandomSearch:
-    """Draws each parameter independently; the points of the job come first.
+    """Random search: each parameter is drawn independently, after the points of the job.
 
     Args:
-        space: what is searched.
-        points: configurations to try first; parameters that they leave out are drawn.
-        seed: of all draws.
+        space: The search space.
+        points: Configurations to try first; parameters that they leave out are drawn.
+        seed: Seed of all draws.
     """
 
     space: SearchSpace
@@ -74,14 +74,14 @@ class RandomSearch:
 
 
 class GridSearch:
-    """Every configuration of the grid once; those that agree with a point come first, one for each point."""
+    """Grid search: each configuration once; first one for each point, among those that agree with it."""
 
     def __init__(self, space: SearchSpace, points: Sequence[Configuration]) -> None:
         self._rest = grid_in_order(space, points)
         self._listed: list[Configuration] = []
 
     def propose(self, observations: Observations, number: int) -> Configuration | None:
-        """Configuration `number` of the grid, whatever is known."""
+        """Return configuration `number` of the grid, whatever the observations."""
         self._listed += islice(self._rest, max(0, number + 1 - len(self._listed)))
         return self._listed[number] if number < len(self._listed) else None
 
@@ -91,13 +91,13 @@ class GridSearch:
 
 @dataclass(frozen=True)
 class ModelSearch:
-    """Asks a model, now and then draws at random, so that a model that is wrong does not lock the search in.
+    """Search with a model; a share of random configurations keeps a wrong model from narrowing the search.
 
     Args:
-        random: draws the first configurations and a share of the later ones.
-        model: ranks configurations.
-        random_share: probability that a configuration is drawn at random.
-        factor: one in so many trials is promoted from a rung.
+        random: Draws the first configurations and a share of the later ones.
+        model: Ranks configurations.
+        random_share: Probability that a configuration is drawn at random.
+        factor: One in this many trials is promoted from a rung.
     """
 
     random: RandomSearch
@@ -120,28 +120,28 @@ class ModelSearch:
 
 
 class GaussianProcessModel:
-    """Draws configurations at random, and ranks them by a Gaussian process on the logarithms of ranks.
+    """Random configurations, ranked by a Gaussian process on the logarithms of ranks.
 
-    The best of a few hundred random configurations is taken, not the optimum of a function over the whole space:
-    that lies where the model knows least and errs most. Trials that have no score yet are taken to become what the
-    model expects of them, and a part of its doubt counts in favour of a configuration, so that workers that ask
-    at the same time are kept apart a little (Ginsbourger et al. 2010, "kriging believer").
+    It takes the best of a few hundred random configurations, not the optimum over the whole space: the optimum would be
+    where the model knows least and errs most. Trials without a score count with the score that the model predicts
+    (Ginsbourger et al. 2010, "kriging believer"), and part of the uncertainty counts in favour of a configuration. So
+    simultaneous proposals differ.
     """
 
     candidates = 200
     doubt = 0.5
-    """Standard deviations by which an expectation is lowered."""
+    """Number of standard deviations that are subtracted from the predicted score."""
 
     def __init__(self, space: SearchSpace) -> None:
         self._space = space
         self._features = Features(space)
         self._fitted: dict[tuple[int, Sequence[float]], KernelParameters] = {}
-        """The last fit, by what it rests on: the epoch of the comparison, and its first scores."""
+        """The last fit, by its data: the epoch of the comparison, and its first scores."""
 
     def rank(
         self, observations: Observations, comparison: Comparison, rng: Random
     ) -> Iterator[Configuration]:
-        """The candidates, the most promising first."""
+        """Return the candidates, the most promising first."""
         candidates = [self._space.sample(rng) for _ in range(self.candidates)]
         if self._features.size == 0:
             return iter(candidates)
@@ -171,9 +171,9 @@ class GaussianProcessModel:
 
 
 def fitted_on(trials: int) -> int:
-    """Of so many trials in a comparison, the first so many fix the hyperparameters.
+    """Return how many of the first trials of a comparison the kernel's parameters are fitted to.
 
-    These are then fitted anew only when there are a sixth more trials, and are the same for whoever sees these.
+    A new fit happens only after a sixth more trials, and depends only on those trials.
     """
     trials = min(trials, MOST_FITTED)
     seen = 1
@@ -185,12 +185,12 @@ def fitted_on(trials: int) -> int:
 def first_untried(
     space: SearchSpace, configurations: Iterable[Configuration], tried: Collection[Key]
 ) -> Configuration | None:
-    """The first of `configurations` whose key is not among `tried`."""
+    """Return the first of `configurations` whose key is not among `tried`."""
     return next((c for c in configurations if space.key(c) not in tried), None)
 
 
 def grid_in_order(space: SearchSpace, points: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Every configuration of the grid once; those that agree with a point come first, one for each point."""
+    """Yield each configuration of the grid once; first one for each point, among those that agree with it."""
     tried: list[dict[str, str]] = []
     for point in points:
         for configuration in space.grid():
@@ -211,18 +211,18 @@ def _keys(space: SearchSpace, configuration: Configuration) -> dict[str, str]:
 
 
 def _listed(space: SearchSpace) -> Iterator[Configuration]:
-    """All configurations of a finite space; it is asked only whether it is one when that is needed."""
+    """Yield all configurations of a finite space, none of an infinite one; the check happens at the first use."""
     if space.grid_size() is not None:
         yield from space.grid()
 
 
 def make_method(settings: SearchSettings, factor: int, seed: int) -> Method:
-    """The method that the settings name.
+    """Return the method that the settings name.
 
     Args:
-        settings: space, method and points.
-        factor: one in so many trials is promoted from a rung.
-        seed: of all draws.
+        settings: Space, method and points.
+        factor: One in this many trials is promoted from a rung.
+        seed: Seed of all draws.
     """
     space = settings.space
     random = RandomSearch(space, settings.points, seed)

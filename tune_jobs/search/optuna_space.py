@@ -16,7 +16,7 @@ from tune_jobs.search_spaces import Choice, Domain, Float, Int, SearchSpace
 
 
 def distribution(domain: Domain) -> BaseDistribution:
-    """The same values for Optuna."""
+    """Return the Optuna distribution with the same values."""
     match domain:
         case Float(low=low, high=high, log=log, step=step):
             return FloatDistribution(low, _highest(domain, high), log=log, step=step)
@@ -29,7 +29,7 @@ def distribution(domain: Domain) -> BaseDistribution:
 def to_optuna(
     space: SearchSpace, configuration: Configuration
 ) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
-    """Parameters and distributions of a trial of Optuna."""
+    """Return the parameters and distributions of an Optuna trial."""
     domains = {name: space.parameters[name].domain for name in configuration}
     parameters = {
         name: _label(domain, configuration[name]) if isinstance(domain, Choice) else configuration[name]
@@ -39,7 +39,7 @@ def to_optuna(
 
 
 def suggest(space: SearchSpace, trial: Trial) -> dict[str, Any]:
-    """Asks `trial` for each active parameter; parents come before what depends on them."""
+    """Ask `trial` for each active parameter, parents before their children, and return the configuration."""
     configuration: dict[str, Any] = {}
     for name in space.order:
         if name not in space.active(configuration):
@@ -59,15 +59,15 @@ def suggest(space: SearchSpace, trial: Trial) -> dict[str, Any]:
 
 
 def _highest(domain: Float | Int, high: float) -> float:
-    """The last value up to `high`: Optuna warns where steps do not lead to it."""
+    """Return the last value of the grid: Optuna warns if the steps do not end at `high`."""
     size = domain.size()
     return high if size is None or domain.step is None else domain.at(size - 1)
 
 
 def _label(choice: Choice, value: Any) -> CategoricalChoiceType:
-    """`value` as Optuna stores it: itself if all are texts and numbers that differ, else its canonical text.
+    """Return `value` as Optuna stores it: itself if all values are distinct texts and numbers, else its canonical text.
 
-    Optuna compares with `==`, to which 1, 1.0 and true are one.
+    Optuna compares with `==`, for which 1, 1.0 and true are equal.
     """
     values = choice.values
     plain = all(value is None or isinstance(value, bool | int | float | str) for value in values)

@@ -1,8 +1,8 @@
-"""A method in a process of its own, so that its thinking does not hold up the run.
+"""A search method in a separate process, so that it does not delay the run.
 
-In a thread of the driver it would hold Python's lock while Ray Tune's loop wants it. The process is a plain child
-that reads what is known from its standard input, and ends when that is closed, however the driver ended.
-`multiprocessing` is not used: it would run the user's own script anew.
+In a thread of the driver it would hold Python's global lock while Ray Tune's loop needs it. The process is a plain
+child that reads observations from its standard input, and ends when the input is closed, however the driver ended.
+`multiprocessing` is not used: it would run the user's script again.
 """
 
 import logging
@@ -22,13 +22,13 @@ from tune_jobs.search.history import Configuration, Observations
 from tune_jobs.search.methods import WARM_UP, Method, make_method
 
 _NICENESS = 10
-"""The process gives way to the workers of the same machine, and is not starved by them."""
+"""Niceness of the process: workers come first, but they do not starve it."""
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class _Failure:
-    """What the method raised, as text: not every exception can be sent."""
+    """An exception of the method, as text: not every exception can be pickled."""
 
     details: str
 
@@ -37,15 +37,15 @@ _DIED = _Failure("its process has ended")
 
 
 class MethodProcess:
-    """The method of `make_method`, working in a child process; what it is asked to fill in, it does here.
+    """The method of `make_method`, working in a child process; `fill_in` works in this process.
 
-    A method keeps no state, so that a process that was killed is started anew and asked again. Should it die once
-    more, or fail, the run does not: the rest is filled in, and the log says why.
+    A method keeps no state, so a killed process is started again and asked again. If it dies once more, or fails, the
+    run continues: all further configurations are filled in, and the log says why.
 
     Args:
-        settings: space, method and points.
-        factor: one in so many trials is promoted from a rung.
-        seed: of all draws.
+        settings: Space, method and points.
+        factor: One in this many trials is promoted from a rung.
+        seed: Seed of all draws.
     """
 
     def __init__(self, settings: SearchSettings, factor: int, seed: int) -> None:
@@ -61,7 +61,7 @@ class MethodProcess:
             [sys.executable, "-P", "-c", f"from {__name__} import main; main()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            process_group=0,  # Ctrl-C is the driver's business
+            process_group=0,  # the driver handles Ctrl-C
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -70,8 +70,8 @@ class MethodProcess:
             self._send(self._settings)
 
     def propose(self, observations: Observations, number: int) -> Configuration | None:
-        """Asks the process, and waits for its answer."""
-        if number < WARM_UP or self._failed:  # nothing to think about
+        """Ask the process, and wait for its answer."""
+        if number < WARM_UP or self._failed:  # the model is not used yet, or not any more
             return self._here.fill_in(observations, number)
         with self._busy:
             answer = self._ask(observations, number)
@@ -80,7 +80,7 @@ class MethodProcess:
                 self._close_pipes()
                 self._process.wait()
                 self._start()
-                if self._closed:  # in the meantime
+                if self._closed:  # closed while waiting
                     self._process.kill()
                 answer = self._ask(observations, number)
         if not isinstance(answer, _Failure):
@@ -93,17 +93,17 @@ class MethodProcess:
         return self._here.fill_in(observations, number)
 
     def fill_in(self, observations: Observations, number: int) -> Configuration | None:
-        """Does not ask the process."""
+        """Return a configuration without asking the process."""
         return self._here.fill_in(observations, number)
 
     def close(self) -> None:
-        """Ends the process, which has nothing to lose, at once; whoever waits for its answer gets none."""
+        """Kill the process, which holds no state; a pending call returns without an answer."""
         self._closed = True
         self._process.kill()
         self._process.wait()
         with self._busy:
             self._close_pipes()
-            self._process.kill()  # it may be another one, which was started in its place
+            self._process.kill()  # it may be the process that replaced the first one
             self._process.wait()
 
     def _close_pipes(self) -> None:
@@ -125,10 +125,10 @@ class MethodProcess:
 
 
 def main() -> None:
-    """Answers until there are no more questions."""
+    """Answer requests until the input is closed."""
     os.nice(_NICENESS)
     questions, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not be taken for an answer
+    os.dup2(2, 1)  # output of a library must not be read as an answer
     with threadpool_limits(limits=1), suppress(EOFError, BrokenPipeError):
         method = make_method(*pickle.load(questions))  # noqa: S301 (the driver wrote it)
         while True:

@@ -1,6 +1,6 @@
-"""Proposals ahead of need: the method works beside the run, and a worker never waits for it.
+"""Proposals in advance: the method works beside the run, so a worker never waits for it.
 
-Threads here wait for a method; it runs in a process of its own (see `process`).
+The threads here wait for a method, which runs in a separate process (see `process`).
 """
 
 import threading
@@ -15,30 +15,29 @@ from tune_jobs.search.methods import Method
 from tune_jobs.search_spaces import SearchSpace
 
 REST = 9.0
-"""Proposals that are ready are made anew after so many times as long as that took: a tenth of a processor at most."""
+"""Ready proposals are replaced after this many times their own computing time: at most a tenth of a processor."""
 
 
 class Proposals(Protocol):
-    """Gives configurations to the searcher, and follows the journal."""
+    """A source of configurations for the searcher, which follows the journal."""
 
     @property
     def filled_in(self) -> Collection[int]:
-        """Numbers of configurations that were drawn at random, since none was ready."""
+        """Numbers of the configurations that were drawn at random, because none was ready."""
 
     def apply(self, event: Event, /) -> None: ...
 
     def take(self, number: int) -> Configuration | None:
-        """Configuration `number`; None where none is left."""
+        """Return configuration `number`; None if none is left."""
 
     def close(self) -> None:
-        """No more is asked for."""
+        """End the source; no further configuration is taken."""
 
 
 class Immediate:
-    """Has the method propose when it is asked to, on all that is known then.
+    """Proposals that are made when they are taken, from all observations at that moment.
 
-    For methods that do not think, for a simulated clock, and wherever the same events must lead to the same
-    proposals.
+    For methods without a model, for a simulated clock, and if the same events must lead to the same proposals.
     """
 
     def __init__(self, method: Method, history: SearchHistory, events: Iterable[Event] = ()) -> None:
@@ -59,15 +58,15 @@ class Immediate:
 
 
 class OneAhead:
-    """While a trial runs, the next one is proposed, on what was known when it began.
+    """One proposal in advance: while a trial runs, the next one is proposed from the observations at its start.
 
-    For one worker: what it is given does not depend on how fast anything was, so that a seed makes the run
-    repeatable. It waits only where a trial takes less time than a proposal.
+    For one worker: its configurations do not depend on any timing, so a seed makes the run repeatable. The worker waits
+    only if a trial takes less time than a proposal.
 
     Args:
-        method: makes the proposals.
-        history: of the run, still empty.
-        events: of the run's journal, if it has some already.
+        method: Makes the proposals.
+        history: The run's history, still empty.
+        events: Events of the run's journal so far.
     """
 
     def __init__(self, method: Method, history: SearchHistory, events: Iterable[Event] = ()) -> None:
@@ -114,21 +113,21 @@ class OneAhead:
     def _propose(self, observations: Observations, number: int) -> None:
         try:
             self._next = number, self._method.propose(observations, number)
-        except BaseException as error:  # raised again where the proposal is taken
+        except BaseException as error:  # raised again when the proposal is taken
             self._error = error
 
 
 class Ahead:
-    """Keeps a few proposals ready, and makes them anew when more scores are known; where none is ready, it fills in.
+    """A few proposals in advance, replaced when more scores are known; if none is ready, it fills in.
 
-    For several workers. A proposal takes those before it, which are not tried yet, for trials that are running.
+    For several workers. A proposal treats the earlier ones, which are not tried yet, as running trials.
 
     Args:
-        method: makes the proposals.
-        history: of the run.
-        space: what is searched.
-        depth: so many proposals are kept ready: as many as there are workers.
-        events: of the run's journal, if it has some already.
+        method: Makes the proposals.
+        history: The run's history.
+        space: The search space.
+        depth: Number of proposals to keep ready: the number of workers.
+        events: Events of the run's journal so far.
     """
 
     def __init__(
@@ -146,11 +145,11 @@ class Ahead:
         self._depth = depth
         self._ready: deque[Configuration | None] = deque()
         self._version = -1
-        """Of the history on which those that are ready rest."""
+        """Version of the history on which the ready proposals rest."""
         for event in events:
             history.apply(event)
         self._number = len(history.tried)
-        """Of the next proposal that is taken."""
+        """Number of the next proposal that will be taken."""
         self._rest_until = 0.0
         self._closed = False
         self._error: BaseException | None = None
@@ -166,7 +165,7 @@ class Ahead:
             self._changed.notify()
 
     def take(self, number: int) -> Configuration | None:
-        with self._changed:  # throughout: the thread must not count a configuration that is being given
+        with self._changed:  # held throughout: the thread must not count a configuration that is being taken
             if self._error is not None:
                 raise self._error
             proposal = self._pop_ready()
@@ -187,7 +186,7 @@ class Ahead:
     def _guarded_work(self) -> None:
         try:
             self._work()
-        except BaseException as error:  # raised again where a proposal is taken
+        except BaseException as error:  # raised again when a proposal is taken
             with self._changed:
                 self._error = error
 
@@ -213,7 +212,7 @@ class Ahead:
                     self._rest_until = time.monotonic() + REST * (time.monotonic() - began)
                 if (
                     proposal is None or self._space.key(proposal) not in self._history.tried
-                ):  # else it is late
+                ):  # otherwise it comes too late
                     self._ready.append(proposal)
 
     def _pop_ready(self) -> Configuration | None:

@@ -1,4 +1,4 @@
-"""Optuna's tree-structured Parzen estimator (Bergstra et al. 2011), shown only what can be compared."""
+"""Optuna's tree-structured Parzen estimator (Bergstra et al. 2011), given only comparable trials."""
 
 import warnings
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ from tune_jobs.search.optuna_space import suggest, to_optuna
 from tune_jobs.search_spaces import SearchSpace
 
 _ASKED = 3
-"""A proposal that was tried before is asked for again so often."""
+"""Most requests for another proposal if the sampler repeats one that was tried."""
 
 
 class TpeModel:
-    """Asks Optuna's sampler in a study that holds the trials of one comparison, and those that have no score yet.
+    """Optuna's sampler, in a study that holds only the trials of one comparison and the trials without a score.
 
-    In the run's own study Optuna would rank every trial that was stopped behind every one that was not.
+    In the run's own study, Optuna would rank every stopped trial behind every other one.
     """
 
     def __init__(self, space: SearchSpace) -> None:
@@ -30,7 +30,7 @@ class TpeModel:
     def rank(
         self, observations: Observations, comparison: Comparison, rng: Random
     ) -> Iterator[Configuration]:
-        """Some proposals of the sampler."""
+        """Return proposals of the sampler."""
         study = optuna.create_study(sampler=_sampler(rng.randrange(2**32)))
         for trial, score in zip(comparison.trials, comparison.scores, strict=True):
             parameters, distributions = to_optuna(self._space, observations.configurations[trial])
@@ -41,7 +41,7 @@ class TpeModel:
                 create_trial(params=parameters, distributions=distributions, state=TrialState.RUNNING)
             )
         for _ in range(_ASKED):
-            with np.errstate(all="ignore"):  # of ranges that floats hardly hold; it goes on well enough
+            with np.errstate(all="ignore"):  # for ranges at the limits of doubles; the result is good enough
                 configuration = suggest(self._space, study.ask())
             yield configuration
 
