@@ -22,7 +22,7 @@ from tune_jobs.record.events import (
     RunEnded,
     Status,
     TrialEnded,
-    TrialWaits,
+    TrialPaused,
     WorkerLost,
 )
 
@@ -64,7 +64,7 @@ class Killer:
             match event:
                 case EpochsReported():
                     self._busy[event.trial_id] = int(event.worker.rpartition(":")[2])
-                case TrialEnded() | TrialWaits() | WorkerLost():
+                case TrialEnded() | TrialPaused() | WorkerLost():
                     self._busy.pop(event.trial_id, None)
                 case RunEnded():
                     self._over.set()

@@ -30,7 +30,7 @@ from tune_jobs.record.events import (
     RunEnded,
     Status,
     TrialCreated,
-    TrialWaits,
+    TrialPaused,
 )
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import read_journal
@@ -236,7 +236,7 @@ def test_a_disk_without_room_for_the_sealed_rows_is_left_as_it_was(disk: Disk, t
 MOMENTS = [
     (TrialCreated, 3, 0),
     (CheckpointWritten, 3, 80_000),  # room for the journal, and not for a checkpoint
-    *([(kind, number, leave) for kind in (TrialCreated, EpochsReported, CheckpointWritten, TrialWaits)
+    *([(kind, number, leave) for kind in (TrialCreated, EpochsReported, CheckpointWritten, TrialPaused)
        for number in (1, 2, 5) for leave in (0, 80_000)] if CHAOS else []),
 ]  # fmt: skip
 

@@ -72,7 +72,7 @@ def kept(number: int, epoch: int) -> Event:
 
 
 def waits(number: int, epoch: int) -> Event:
-    return product.TrialWaits(trial_id=f"{number:04d}", epoch=epoch)
+    return product.TrialPaused(trial_id=f"{number:04d}", epoch=epoch)
 
 
 def promoted(number: int, epoch: int) -> Event:
@@ -84,7 +84,7 @@ def lost(number: int, reason: str) -> Event:
 
 
 def unplaced(number: int, reason: str) -> Event:
-    return product.TrialUnplaced(trial_id=f"{number:04d}", reason=reason)
+    return product.TrialUnplaceable(trial_id=f"{number:04d}", reason=reason)
 
 
 def damaged(number: int) -> Event:
@@ -105,7 +105,7 @@ def ended(number: int, status: Status, reason: str, details: str = "", *, resuma
 
 
 def noticed(text: str) -> Event:
-    return product.Noticed(text=text)
+    return product.NoticeAdded(text=text)
 
 
 def over(ending: Ending, winner: str | None = "0000") -> list[Event]:
@@ -169,7 +169,7 @@ def interrupted(job: product.Job, ending: Ending) -> list[Event]:
 
 def without_waiting(events: Iterable[Event]) -> list[Event]:
     """The same under a scheduler that lets no trial wait."""
-    return [event for event in events if not isinstance(event, product.TrialWaits | product.TrialPromoted)]
+    return [event for event in events if not isinstance(event, product.TrialPaused | product.TrialPromoted)]
 
 
 def without_success(job: product.Job, ending: Ending = Ending.ALL_TRIALS) -> list[Event]:

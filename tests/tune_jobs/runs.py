@@ -8,7 +8,7 @@ from typing import Any
 
 from tune_jobs import Job, Run
 from tune_jobs.driver.train_alone import train_one
-from tune_jobs.record.events import Event, TrialPromoted, TrialWaits
+from tune_jobs.record.events import Event, TrialPaused, TrialPromoted
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import read_journal
 from tune_jobs.scheduling.rungs import Decision, Promotion, RungTables, make_tables
@@ -130,7 +130,7 @@ def assert_tables_tell_every_decision(made: Run) -> None:
     job, events = made.job, events_of(made)
     decisions = 0
     for number, event in enumerate(events):
-        if not isinstance(event, TrialWaits | TrialPromoted):
+        if not isinstance(event, TrialPaused | TrialPromoted):
             continue
         empty = make_tables(job.scheduler, job.max_epochs, job.selection)
         tables = RungTables.replay(
@@ -141,6 +141,6 @@ def assert_tables_tell_every_decision(made: Run) -> None:
             assert isinstance(event, TrialPromoted)
             assert tables.next_promotion() == Promotion(event.trial_id, event.epoch)
         else:
-            expected = Decision.PAUSE if isinstance(event, TrialWaits) else Decision.PROMOTE
+            expected = Decision.PAUSE if isinstance(event, TrialPaused) else Decision.PROMOTE
             assert tables.decide(event.trial_id, event.epoch) is expected
     assert decisions > 0

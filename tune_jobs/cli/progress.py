@@ -15,7 +15,7 @@ from tune_jobs.record.events import (
     Status,
     TrialEnded,
     TrialStarted,
-    TrialUnplaced,
+    TrialUnplaceable,
     WorkerLost,
     in_force,
 )
@@ -173,7 +173,7 @@ class RunProgress:
         if isinstance(event, WorkerLost):
             self.workers_lost += 1
             self.last_loss = event
-        if isinstance(event, TrialUnplaced):
+        if isinstance(event, TrialUnplaceable):
             self.unplaced[trial_id] = event.reason
         if isinstance(event, TrialStarted | TrialEnded):
             self.unplaced.pop(trial_id, None)

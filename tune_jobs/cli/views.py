@@ -12,13 +12,13 @@ from tune_jobs.cli.progress import RunProgress
 from tune_jobs.record.events import (
     EpochsReported,
     Event,
-    Noticed,
+    NoticeAdded,
     RunEnded,
     RunResumed,
     RunStarted,
     TrialEnded,
-    TrialUnplaced,
-    TrialWaits,
+    TrialPaused,
+    TrialUnplaceable,
 )
 from tune_jobs.text import one_line
 
@@ -100,7 +100,7 @@ class PlainView:
     def __call__(self, event: Event) -> None:
         self._progress.apply(event)
         silent = time.monotonic() - self._printed
-        due = (isinstance(event, TrialEnded | TrialWaits) and silent > SECONDS_BETWEEN_LINES) or (
+        due = (isinstance(event, TrialEnded | TrialPaused) and silent > SECONDS_BETWEEN_LINES) or (
             isinstance(event, EpochsReported) and silent > SECONDS_WITHOUT_A_LINE
         )
         for notice in _notices(event):
@@ -130,9 +130,9 @@ class PlainView:
 
 
 def _notices(event: Event) -> tuple[str, ...]:
-    if isinstance(event, Noticed):
+    if isinstance(event, NoticeAdded):
         return (event.text,)
-    if isinstance(event, TrialUnplaced):
+    if isinstance(event, TrialUnplaceable):
         return (f"trial {event.trial_id} {event.reason}",)
     return tuple(event.notices) if isinstance(event, RunStarted | RunResumed) else ()
 

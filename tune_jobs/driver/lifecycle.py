@@ -18,7 +18,7 @@ from tune_jobs.holdout.ledger import append_openings
 from tune_jobs.job.job import Job
 from tune_jobs.job.user_code import importable_from
 from tune_jobs.job.user_modules import UserModule, user_modules
-from tune_jobs.record.events import Noticed, RunResumed, RunStarted, seconds_spent
+from tune_jobs.record.events import NoticeAdded, RunResumed, RunStarted, seconds_spent
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Listener
 from tune_jobs.record.storage_failures import storage_failures
@@ -174,7 +174,7 @@ def _tune(
         run.append(start.event)
         try:
             for text in notices_on(cluster.view(), checkpoints_of(run.folder)):
-                run.append(Noticed(text=text))
+                run.append(NoticeAdded(text=text))
             task = trial_task(job, run.folder, seconds_spent(run.journal.past))
             control = RunControl(
                 max_running=cluster.max_running,

@@ -4,10 +4,10 @@ The life of a run, with each event where the driver writes it:
 
     RunStarted                                # RunResumed, if a new driver continues an earlier one's run
     while the search has a configuration or a trial is open:
-        Noticed                               # whenever the cluster has something to say
+        NoticeAdded                               # whenever the cluster has something to say
         TrialCreated                          # the search proposed a configuration
         for each trial, beside the others:
-            TrialUnplaced                     # if no machine has room for it for a while
+            TrialUnplaceable                     # if no machine has room for it for a while
             TrialStarted                      # a worker took it
             CheckpointDamaged                 # for each checkpoint that could not be read
             for each epoch of the training:
@@ -15,7 +15,7 @@ The life of a run, with each event where the driver writes it:
                 CheckpointWritten             # at a rung, and about twice a minute in between
                 if the epoch is a rung where trials wait:
                     TrialPromoted             # the trial is among the best and keeps its worker, or
-                    TrialWaits                # it gives its worker away;
+                    TrialPaused                # it gives its worker away;
                     TrialPromoted             #     later it may be among the best: back to TrialStarted
             WorkerLost                        # if its process died: back to TrialStarted
             TrialEnded                        # with the cause
@@ -274,10 +274,10 @@ class CheckpointDamaged(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrialWaits(Event):
+class TrialPaused(Event):
     """The scheduler holds the trial at a rung, and its worker is free for another."""
 
-    type = "trial_waits"
+    type = "trial_paused"
     trial_id: str
     epoch: int
 
@@ -303,17 +303,17 @@ class WorkerLost(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrialUnplaced(Event):
+class TrialUnplaceable(Event):
     """No machine has had room for the trial for a while; it goes on waiting."""
 
-    type = "trial_unplaced"
+    type = "trial_unplaceable"
     trial_id: str
     reason: str
     """What it asks for and what is missing, to be read after the trial's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Noticed(Event):
+class NoticeAdded(Event):
     """Something of the cluster that whoever watches the run should know, in one line."""
 
     type = "noticed"

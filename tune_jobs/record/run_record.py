@@ -20,9 +20,9 @@ from tune_jobs.record.events import (
     Status,
     TrialCreated,
     TrialEnded,
+    TrialPaused,
     TrialPromoted,
     TrialStarted,
-    TrialWaits,
     WorkerLost,
 )
 from tune_jobs.trainers.scores import BestEpoch
@@ -71,7 +71,7 @@ class TrialRecord:
                 self.checkpoint, self.checkpoint_epoch = event.file, event.epoch
             case CheckpointDamaged():
                 self.damaged.append(event)
-            case TrialWaits():
+            case TrialPaused():
                 self.status = Status.WAITING
             case TrialPromoted() if self.status is Status.WAITING:  # else its worker just goes on
                 self.status = Status.PENDING
@@ -152,7 +152,7 @@ class RunRecord:
             case (
                 CheckpointWritten()
                 | CheckpointDamaged()
-                | TrialWaits()
+                | TrialPaused()
                 | TrialPromoted()
                 | WorkerLost()
                 | TrialEnded()

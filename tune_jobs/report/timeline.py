@@ -13,9 +13,9 @@ from tune_jobs.record.events import (
     RunResumed,
     RunStarted,
     TrialEnded,
+    TrialPaused,
     TrialPromoted,
     TrialStarted,
-    TrialWaits,
     WinnerSelected,
     WorkerLost,
 )
@@ -122,7 +122,7 @@ class _Reading:
                 self.open[event.trial_id] = _Open(time)
             case EpochsReported():
                 self._report(event, time)
-            case TrialWaits():
+            case TrialPaused():
                 self._close(event.trial_id, time, Close.WAITS)
                 self.waiting.add(event.trial_id)
             case TrialPromoted() if event.trial_id in self.waiting:

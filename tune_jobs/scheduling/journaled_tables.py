@@ -1,6 +1,6 @@
 """The rung tables of a run in progress, and the decisions that change them and go into its journal."""
 
-from tune_jobs.record.events import TrialCreated, TrialPromoted, TrialWaits
+from tune_jobs.record.events import TrialCreated, TrialPaused, TrialPromoted
 from tune_jobs.record.live import LiveRun
 from tune_jobs.scheduling.rungs import Promotion, RungTables
 
@@ -30,4 +30,4 @@ class JournaledTables:
 
     def pause(self, trial_id: str, epoch: int) -> None:
         """Keep a trial at the rung that it has reached, without a worker."""
-        self._run.append(TrialWaits(trial_id=trial_id, epoch=epoch))
+        self._run.append(TrialPaused(trial_id=trial_id, epoch=epoch))

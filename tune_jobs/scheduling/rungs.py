@@ -24,8 +24,8 @@ from tune_jobs.record.events import (
     Event,
     TrialCreated,
     TrialEnded,
+    TrialPaused,
     TrialPromoted,
-    TrialWaits,
 )
 from tune_jobs.trainers.settings import ScoreSettings
 
@@ -158,7 +158,7 @@ class RungTables:
             case EpochsReported():
                 for result in event.results:
                     self._enter(event.trial_id, result)
-            case TrialWaits():
+            case TrialPaused():
                 self.open.discard(event.trial_id)
                 self.waiting[event.trial_id] = event.epoch
             case TrialPromoted():

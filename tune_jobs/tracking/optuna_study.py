@@ -27,8 +27,8 @@ from tune_jobs.record.events import (
     Status,
     TrialCreated,
     TrialEnded,
+    TrialPaused,
     TrialStarted,
-    TrialWaits,
     WorkerLost,
 )
 from tune_jobs.record.folder import RunFolder
@@ -182,7 +182,7 @@ class StudyMirror:
                 self._create(event)
             case TrialStarted():
                 self._turn(self._trials[event.trial_id], TrialState.RUNNING)
-            case TrialWaits() | WorkerLost():
+            case TrialPaused() | WorkerLost():
                 self._turn(self._trials[event.trial_id], TrialState.WAITING)
             case RunResumed():  # the workers of the driver before are gone
                 for trial in self._trials.values():

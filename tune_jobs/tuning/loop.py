@@ -16,7 +16,7 @@ from tune_jobs.cluster.view import ClusterView, free_resources
 from tune_jobs.job.job import Job
 from tune_jobs.job.settings import ResourceSettings
 from tune_jobs.job.user_modules import ModulesArrived, user_modules
-from tune_jobs.record.events import Ending, Noticed, TrialUnplaced
+from tune_jobs.record.events import Ending, NoticeAdded, TrialUnplaceable
 from tune_jobs.record.live import LiveRun
 from tune_jobs.record.storage_failures import storage_failures
 from tune_jobs.tuning.callback import JournalCallback, RunIsOver, unplaced
@@ -91,7 +91,7 @@ def tune_trials(job: Job, run: LiveRun, shared: SharedTask, control: RunControl,
         placement = PlacementWatch(
             job.resources.bundles,
             free_resources,
-            lambda trial_id, reason: run.append(TrialUnplaced(trial_id=trial_id, reason=reason)),
+            lambda trial_id, reason: run.append(TrialUnplaceable(trial_id=trial_id, reason=reason)),
         )
         watches = (
             lambda _: joining.check(),
@@ -129,7 +129,7 @@ def _joining_nodes(job: Job, run: LiveRun, task: TrialTask, view: ClusterView) -
         refuse_unfit(check_nodes(nodes, modules, over))
         check_storage(nodes, task.checkpoints, over)
 
-    return JoiningNodes(view.asked, view, check, lambda text: run.append(Noticed(text=text)))
+    return JoiningNodes(view.asked, view, check, lambda text: run.append(NoticeAdded(text=text)))
 
 
 def _run_ray_tune(

@@ -29,8 +29,8 @@ from tune_jobs.record.events import (
     RunResumed,
     Status,
     TrialEnded,
+    TrialPaused,
     TrialPromoted,
-    TrialWaits,
     WorkerLost,
 )
 from tune_jobs.record.run_record import failures
@@ -91,8 +91,8 @@ def test_trials_that_wait_are_counted_as_such_and_most_of_their_work_as_done(clo
         clock,
     )
     clock.now = BEGUN + 24
-    progress.apply(TrialWaits(time=BEGUN + 6, trial_id="0000", epoch=1))
-    progress.apply(TrialWaits(time=BEGUN + 6, trial_id="0001", epoch=1))
+    progress.apply(TrialPaused(time=BEGUN + 6, trial_id="0000", epoch=1))
+    progress.apply(TrialPaused(time=BEGUN + 6, trial_id="0001", epoch=1))
     assert "0 of 6 trials ended (2 waiting)" in progress.line()
     assert progress.seconds_left == pytest.approx(20 / 2 * 4)
     progress.apply(TrialPromoted(time=BEGUN + 6, trial_id="0001", epoch=1))
@@ -256,7 +256,7 @@ def test_lost_workers_are_counted(clock: Clock, job: Job) -> None:
 
 def test_rungs_tell_who_came_waits_and_was_promoted(clock: Clock, job: Job) -> None:
     progress = progress_after(job, [STARTED, created(0), created(1), epochs(0, 0.5), epochs(1, 0.4)], clock)
-    progress.apply(TrialWaits(time=BEGUN + 6, trial_id="0000", epoch=1))
+    progress.apply(TrialPaused(time=BEGUN + 6, trial_id="0000", epoch=1))
     progress.apply(TrialPromoted(time=BEGUN + 6, trial_id="0001", epoch=1))
     first, second = progress.rungs
     assert (first.epoch, first.entries, first.waiting, first.promoted) == (1, 2, 1, 1)

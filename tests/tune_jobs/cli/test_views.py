@@ -15,7 +15,7 @@ from tune_jobs.cli import views
 from tune_jobs.cli.progress import RunProgress
 from tune_jobs.cli.views import LiveView, PlainView, make_view
 from tune_jobs.job.job import Job
-from tune_jobs.record.events import Cause, Ending, RunEnded, Status, TrialEnded, TrialWaits
+from tune_jobs.record.events import Cause, Ending, RunEnded, Status, TrialEnded, TrialPaused
 
 BEGINNING = "small: 6 trials; about to begin"
 
@@ -69,7 +69,7 @@ def test_a_log_gets_a_line_at_the_start_one_now_and_then_and_one_at_the_end(
         view(ended(2, Status.COMPLETED))
         assert len(printed(log)) == 2
         clock.now += 6
-        view(TrialWaits(time=clock.now, trial_id="0003", epoch=1))
+        view(TrialPaused(time=clock.now, trial_id="0003", epoch=1))
         assert len(printed(log)) == 3
         view(RunEnded(time=clock.now, ending=Ending.ALL_TRIALS))
     lines = printed(log)

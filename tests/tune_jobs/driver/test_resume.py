@@ -29,7 +29,7 @@ from tune_jobs.record.events import (
     RunResumed,
     RunStarted,
     TrialCreated,
-    TrialWaits,
+    TrialPaused,
     WinnerSelected,
 )
 from tune_jobs.record.folder import RunFolder
@@ -328,7 +328,7 @@ def test_a_second_driver_is_refused_while_the_first_lives(make_job: MakeJob, tmp
     refused: list[str] = []
 
     def intrude(event: Event) -> None:
-        if isinstance(event, TrialWaits) and not refused:
+        if isinstance(event, TrialPaused) and not refused:
             (path,) = (tmp_path / "runs").iterdir()
             with pytest.raises(RunInUse) as caught:
                 resume(path)

@@ -24,9 +24,9 @@ from tune_jobs.record.events import (
     Event,
     RunResumed,
     TrialCreated,
+    TrialPaused,
     TrialPromoted,
     TrialStarted,
-    TrialWaits,
     WorkerLost,
     in_force,
 )
@@ -93,7 +93,7 @@ def test_the_study_knows_that_waiting_trials_were_pruned(finished: Run) -> None:
 
 
 def test_a_promoted_trial_goes_on_bit_for_bit(finished: Run) -> None:
-    waited = {event.trial_id for event in events_of(finished) if isinstance(event, TrialWaits)}
+    waited = {event.trial_id for event in events_of(finished) if isinstance(event, TrialPaused)}
     went_on = {event.trial_id for event in events_of(finished) if isinstance(event, TrialPromoted)}
     assert waited & went_on, "no trial waited and went on"
     assert_curves_are_those_of_training_alone(finished)
@@ -119,7 +119,7 @@ def test_one_worker_does_it_all(make_job: MakeJob) -> None:
     for event in events_of(made):
         if isinstance(event, TrialStarted):
             running.add(event.trial_id)
-        elif isinstance(event, TrialWaits) or event.type == "trial_ended":
+        elif isinstance(event, TrialPaused) or event.type == "trial_ended":
             running.discard(event.trial_id)  # type: ignore[attr-defined]
         assert len(running) <= 1
     assert_tables_tell_every_decision(made)
@@ -177,7 +177,7 @@ def test_an_idle_worker_that_is_killed_holds_nothing_up(make_job: MakeJob, tmp_p
     def kill_idle(event: Event) -> None:
         if isinstance(event, EpochsReported):
             workers[event.trial_id] = int(event.worker.rpartition(":")[2])
-        elif isinstance(event, TrialWaits):
+        elif isinstance(event, TrialPaused):
             waits.append(event.trial_id)
             if len(waits) == 2:  # the third trial is at work, and none is left to start
                 os.kill(workers[event.trial_id], signal.SIGKILL)
@@ -196,7 +196,7 @@ def test_an_interruption_leaves_what_waits_as_it_is(make_job: MakeJob) -> None:
     waits: list[str] = []
 
     def interrupt(event: Event) -> None:
-        if isinstance(event, TrialWaits):
+        if isinstance(event, TrialPaused):
             waits.append(event.trial_id)
             if len(waits) == 2:
                 signal.raise_signal(signal.SIGINT)

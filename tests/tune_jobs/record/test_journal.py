@@ -27,17 +27,17 @@ from tune_jobs.record.events import (
     Event,
     HoldoutEvaluated,
     HoldoutUnsealed,
-    Noticed,
+    NoticeAdded,
     RunEnded,
     RunResumed,
     RunStarted,
     Status,
     TrialCreated,
     TrialEnded,
+    TrialPaused,
     TrialPromoted,
     TrialStarted,
-    TrialUnplaced,
-    TrialWaits,
+    TrialUnplaceable,
     WinnerSelected,
     WorkerLost,
 )
@@ -89,11 +89,11 @@ EVENTS: dict[type[Event], st.SearchStrategy[Event]] = {
         CheckpointWritten, time=TIMES, trial_id=TEXT, epoch=st.integers(), file=TEXT
     ),
     CheckpointDamaged: st.builds(CheckpointDamaged, time=TIMES, trial_id=TEXT, file=TEXT, reason=TEXT),
-    TrialWaits: st.builds(TrialWaits, time=TIMES, trial_id=TEXT, epoch=st.integers()),
+    TrialPaused: st.builds(TrialPaused, time=TIMES, trial_id=TEXT, epoch=st.integers()),
     TrialPromoted: st.builds(TrialPromoted, time=TIMES, trial_id=TEXT, epoch=st.integers()),
     WorkerLost: st.builds(WorkerLost, time=TIMES, trial_id=TEXT, reason=TEXT),
-    TrialUnplaced: st.builds(TrialUnplaced, time=TIMES, trial_id=TEXT, reason=TEXT),
-    Noticed: st.builds(Noticed, time=TIMES, text=TEXT),
+    TrialUnplaceable: st.builds(TrialUnplaceable, time=TIMES, trial_id=TEXT, reason=TEXT),
+    NoticeAdded: st.builds(NoticeAdded, time=TIMES, text=TEXT),
     TrialEnded: st.builds(
         TrialEnded,
         time=TIMES,
@@ -241,7 +241,7 @@ def test_all_listeners_hear_of_the_event_at_which_one_of_them_stops_the_run(tmp_
 def test_what_a_listener_appends_comes_after_the_event_that_it_heard_of(tmp_path: Path) -> None:
     """So a scheduler's decision follows the report that it rests on."""
     path = tmp_path / "events.jsonl"
-    report, decision = TrialStarted(trial_id="0"), TrialWaits(trial_id="0", epoch=1)
+    report, decision = TrialStarted(trial_id="0"), TrialPaused(trial_id="0", epoch=1)
     with Journal(path) as journal:
         journal.follow(lambda event: journal.append(decision) if event is report else None)
         journal.append(report)

@@ -17,9 +17,9 @@ from tune_jobs.record.events import (
     Status,
     TrialCreated,
     TrialEnded,
+    TrialPaused,
     TrialPromoted,
     TrialStarted,
-    TrialWaits,
     WinnerSelected,
     WorkerLost,
 )
@@ -107,7 +107,7 @@ def test_damaged_checkpoints_of_a_trial_are_remembered() -> None:
 
 
 def test_a_trial_waits_and_is_promoted() -> None:
-    record = replayed(TrialStarted(time=11.0, trial_id="0000"), TrialWaits(trial_id="0000", epoch=1))
+    record = replayed(TrialStarted(time=11.0, trial_id="0000"), TrialPaused(trial_id="0000", epoch=1))
     trial = record.trials["0000"]
     assert (trial.status, trial.status.ended) == (Status.WAITING, False)
     record.apply(TrialPromoted(trial_id="0000", epoch=1))

@@ -19,9 +19,9 @@ from tune_jobs.record.events import (
     Status,
     TrialCreated,
     TrialEnded,
+    TrialPaused,
     TrialPromoted,
     TrialStarted,
-    TrialWaits,
     WinnerSelected,
     WorkerLost,
     in_force,
@@ -91,7 +91,7 @@ def test_pauses_and_promotions_of_those_that_waited_are_told_apart() -> None:
         at(
             (0, started()), (0, created(0)), (0, begun(0)), (1, reported(0, 1)),
             (1, TrialPromoted(trial_id="0000", epoch=1)), (3, reported(0, 2, 3)),
-            (4, TrialWaits(trial_id="0000", epoch=3)), (10, TrialPromoted(trial_id="0000", epoch=3)),
+            (4, TrialPaused(trial_id="0000", epoch=3)), (10, TrialPromoted(trial_id="0000", epoch=3)),
             (10, begun(0)), (12, reported(0, 4, worker="a:2")), (12, ended(0)),
         )
     )  # fmt: skip
@@ -225,7 +225,7 @@ def made_up(draw: st.DrawFn) -> list[Event]:
                 clock += seconds + draw(st.floats(0, 1))
                 epoch += 1
                 timed.append((clock, reported(trial, epoch, worker=worker, seconds=seconds)))
-            waits = TrialWaits(trial_id=f"{trial:04d}", epoch=epoch)
+            waits = TrialPaused(trial_id=f"{trial:04d}", epoch=epoch)
             timed.append(
                 (clock, draw(st.sampled_from([ended(trial), waits, ended(trial, Status.STOPPED_EARLY)])))
             )

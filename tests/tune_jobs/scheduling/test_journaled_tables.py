@@ -8,8 +8,8 @@ from tune_jobs.record.events import (
     EpochsReported,
     Event,
     TrialCreated,
+    TrialPaused,
     TrialPromoted,
-    TrialWaits,
 )
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal, read_journal
@@ -53,10 +53,10 @@ def test_each_decision_is_written_and_applied(folder: RunFolder, journal: Journa
     rungs.promote(promotion)
     assert (rungs.tables.waiting, rungs.tables.open) == ({"0000": 1}, {"0001"})
     kinds = [type(event) for event in read_journal(folder.journal)]
-    assert kinds == [TrialCreated, EpochsReported, TrialWaits] * 2 + [TrialPromoted]
+    assert kinds == [TrialCreated, EpochsReported, TrialPaused] * 2 + [TrialPromoted]
 
 
 def test_the_past_is_known(folder: RunFolder, journal: Journal) -> None:
-    past = (created(0), reported(0, 0.5), TrialWaits(trial_id="0000", epoch=1))
+    past = (created(0), reported(0, 0.5), TrialPaused(trial_id="0000", epoch=1))
     assert tables_on(folder, journal, past).tables.waiting == {"0000": 1}
     assert read_journal(folder.journal) == []

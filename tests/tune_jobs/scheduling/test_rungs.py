@@ -20,9 +20,9 @@ from tune_jobs.record.events import (
     Status,
     TrialCreated,
     TrialEnded,
+    TrialPaused,
     TrialPromoted,
     TrialStarted,
-    TrialWaits,
     WorkerLost,
     in_force,
 )
@@ -127,7 +127,7 @@ class Play:
         self.epochs[trial_id] = max(epoch, self.epochs[trial_id])
         decision = self.tables.decide(trial_id, epoch)
         if decision is Decision.PAUSE:
-            self.happen(TrialWaits(trial_id=trial_id, epoch=epoch))
+            self.happen(TrialPaused(trial_id=trial_id, epoch=epoch))
         elif decision is Decision.PROMOTE:
             self.happen(TrialPromoted(trial_id=trial_id, epoch=epoch))
         elif decision is Decision.STOP:

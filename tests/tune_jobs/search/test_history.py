@@ -13,9 +13,9 @@ from tune_jobs.record.events import (
     Event,
     RunEnded,
     Status,
+    TrialPaused,
     TrialPromoted,
     TrialStarted,
-    TrialWaits,
     WorkerLost,
 )
 from tune_jobs.search.history import SearchHistory
@@ -118,7 +118,7 @@ def test_what_runs_and_has_no_score_at_an_epoch_is_known() -> None:
         reported(1, 0.5, 0.4, 0.3),
         ended(2, Status.FAILED),
         reported(3, 0.5),
-        TrialWaits(trial_id="0003", epoch=1),
+        TrialPaused(trial_id="0003", epoch=1),
     )
     known = history.snapshot()
     assert known.running_before(1) == [x[4], x[5]]
@@ -161,7 +161,7 @@ def test_what_is_known_now_is_not_changed_by_what_comes_later() -> None:
         (ended(0, Status.FAILED), True),
         (created(1, {"x": 0.2}), False),
         (TrialStarted(trial_id="0000"), False),
-        (TrialWaits(trial_id="0000", epoch=1), False),
+        (TrialPaused(trial_id="0000", epoch=1), False),
         (TrialPromoted(trial_id="0000", epoch=1), False),
         (WorkerLost(trial_id="0000", reason="killed"), False),
         (RunEnded(ending="all"), False),  # type: ignore[arg-type]

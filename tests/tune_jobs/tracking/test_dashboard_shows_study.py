@@ -9,7 +9,7 @@ import pytest
 from optuna_dashboard import wsgi
 
 from tests.tune_jobs.search.conftest import MAX_EPOCHS, RUNGS, SPACES, created, ended, reported
-from tune_jobs.record.events import Event, Status, TrialPromoted, TrialStarted, TrialWaits
+from tune_jobs.record.events import Event, Status, TrialPaused, TrialPromoted, TrialStarted
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.search_spaces import parse_space
 from tune_jobs.tracking.optuna_study import STUDY_NAME, StudyMirror, study_storage
@@ -27,7 +27,7 @@ EVENTS: list[Event] = [
     reported(0, 0.9, 0.8, 0.7, 0.2, *[0.5] * 5),
     ended(0, Status.COMPLETED),
     reported(1, 0.8),
-    TrialWaits(trial_id="0001", epoch=1),
+    TrialPaused(trial_id="0001", epoch=1),
     TrialPromoted(trial_id="0001", epoch=1),
     reported(1, 0.9, 0.6, first=2),
     ended(1, Status.STOPPED_EARLY),
@@ -36,7 +36,7 @@ EVENTS: list[Event] = [
     reported(3, 0.7, 0.6),
     ended(3, Status.INTERRUPTED),
     reported(4, 0.75),
-    TrialWaits(trial_id="0004", epoch=1),
+    TrialPaused(trial_id="0004", epoch=1),
 ]
 STATES = ["Complete", "Pruned", "Fail", "Fail", "Waiting", "Running"]
 STEPS = [{1: 0.9, 3: 0.7, 9: 0.2}, {1: 0.8, 3: 0.6}, {}, {1: 0.7}, {1: 0.75}, {}]

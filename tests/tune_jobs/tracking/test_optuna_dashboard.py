@@ -18,7 +18,7 @@ import pytest
 from tests.processes import PATIENCE, running
 from tune_jobs.cli.main import main
 from tune_jobs.errors import ResourceError
-from tune_jobs.record.events import Event, RunResumed, Status, TrialStarted, TrialWaits, in_force
+from tune_jobs.record.events import Event, RunResumed, Status, TrialPaused, TrialStarted, in_force
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import read_journal
 from tune_jobs.results import open_run
@@ -49,7 +49,7 @@ def mirror_of(folder: RunFolder, *more: Event) -> StudyMirror:
 def run_folder(make_run: MakeRun) -> RunFolder:
     trials = [{"configuration": {**CONFIGURATION, "lr": 0.1}, **trial} for trial in TRIALS]
     folder = make_run(trials, ending=None)
-    mirror_of(folder, TrialWaits(trial_id="0004", epoch=2))
+    mirror_of(folder, TrialPaused(trial_id="0004", epoch=2))
     return folder
 
 

@@ -36,9 +36,9 @@ from tune_jobs.record.events import (
     RunResumed,
     Status,
     TrialEnded,
+    TrialPaused,
     TrialPromoted,
     TrialStarted,
-    TrialWaits,
     WinnerSelected,
     WorkerLost,
     in_force,
@@ -86,7 +86,7 @@ def test_a_trial_that_runs_is_running_with_its_parameters_and_our_id() -> None:
 
 
 def test_a_trial_without_a_worker_waits() -> None:
-    waits, promoted = TrialWaits(trial_id="0000", epoch=1), TrialPromoted(trial_id="0000", epoch=1)
+    waits, promoted = TrialPaused(trial_id="0000", epoch=1), TrialPromoted(trial_id="0000", epoch=1)
     lost, again = WorkerLost(trial_id="0000", reason="killed"), TrialStarted(trial_id="0000")
     resumed = RunResumed(trials=1, versions={})
     assert Mirrored(created(0, {"x": 0.5})).trial.state.name == "WAITING"
@@ -111,10 +111,10 @@ def test_a_trial_of_full_length_is_complete_with_its_best_score() -> None:
 def test_a_trial_that_was_stopped_is_pruned_with_its_steps() -> None:
     trial = story(
         reported(0, 0.9),
-        TrialWaits(trial_id="0000", epoch=1),
+        TrialPaused(trial_id="0000", epoch=1),
         TrialPromoted(trial_id="0000", epoch=1),
         reported(0, 0.8, 0.7, first=2),
-        TrialWaits(trial_id="0000", epoch=3),
+        TrialPaused(trial_id="0000", epoch=3),
         ended(0, Status.STOPPED_EARLY),
     )
     assert (trial.state.name, trial.intermediate_values) == ("PRUNED", {1: 0.9, 3: 0.7})
@@ -251,7 +251,7 @@ def interrupted_run() -> list[Event]:
         ended(2, Status.FAILED),
         ended(3, Status.INTERRUPTED),
         reported(4, 0.6, 0.5, 0.4, 0.3),
-        TrialWaits(trial_id="0005", epoch=1),
+        TrialPaused(trial_id="0005", epoch=1),
         reported(5, 0.5),
         TrialEnded(trial_id="0004", **resumable),
         TrialEnded(trial_id="0005", **resumable),

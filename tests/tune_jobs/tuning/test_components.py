@@ -25,9 +25,9 @@ from tune_jobs.record.events import (
     Status,
     TrialCreated,
     TrialEnded,
+    TrialPaused,
     TrialPromoted,
     TrialStarted,
-    TrialWaits,
 )
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal, read_journal
@@ -120,7 +120,7 @@ def test_what_is_rebuilt_after_any_event_decides_what_the_run_decided_next(
     table = make_table(configurations=45, diverging=6)
     plan = plan_of(table, method)
     events, _ = run(plan, table, folder, steps=110)
-    seen = {TrialCreated: 0, TrialPromoted: 0, TrialWaits: 0}
+    seen = {TrialCreated: 0, TrialPromoted: 0, TrialPaused: 0}
     for place, event in enumerate(events):
         before = Rebuilt(plan, events[:place])
         match event:
@@ -129,7 +129,7 @@ def test_what_is_rebuilt_after_any_event_decides_what_the_run_decided_next(
                 assert before.proposal(event.number) == event.configuration
             case TrialPromoted():
                 assert before.tables.next_promotion() == Promotion(event.trial_id, event.epoch)
-            case TrialWaits():
+            case TrialPaused():
                 assert before.tables.decide(event.trial_id, event.epoch) == "pause"
         if type(event) in seen:
             seen[type(event)] += 1
@@ -328,7 +328,7 @@ def test_a_run_whose_time_is_out_creates_and_promotes_no_more(
             journal.append(TrialStarted(trial_id=given["trial_id"]))
             result = {"epoch": 1, "train_loss": 1.0, "val_loss": 1.0 + number}
             journal.append(EpochsReported(trial_id=given["trial_id"], results=[result], worker="node:1"))
-            journal.append(TrialWaits(trial_id=given["trial_id"], epoch=1))
+            journal.append(TrialPaused(trial_id=given["trial_id"], epoch=1))
         assert components.tables.may_promote(4) == Promotion("0000", 1)
         out = True
 

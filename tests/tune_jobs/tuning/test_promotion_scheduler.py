@@ -16,9 +16,9 @@ from tune_jobs.record.events import (
     Status,
     TrialCreated,
     TrialEnded,
+    TrialPaused,
     TrialPromoted,
     TrialStarted,
-    TrialWaits,
 )
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal
@@ -127,7 +127,7 @@ def run(folder: RunFolder) -> Iterator[Run]:
 
 def test_a_report_is_in_the_journal_before_the_decision_on_it(run: Run) -> None:
     run.arrive(0.5)
-    assert [type(event) for event in run.events[-2:]] == [EpochsReported, TrialWaits]
+    assert [type(event) for event in run.events[-2:]] == [EpochsReported, TrialPaused]
     assert run.record.trials["0000"].status is Status.WAITING
 
 
@@ -217,7 +217,7 @@ def test_a_trial_without_a_finite_score_is_stopped(folder: RunFolder) -> None:
     result = {**report.to_result(), "hostname": "n", "pid": 1}
     with run.journal:
         assert run.scheduler.on_trial_result(run, trial, result) == STOP
-    assert run.kinds(TrialWaits) == []
+    assert run.kinds(TrialPaused) == []
 
 
 def test_a_trial_that_was_to_take_up_a_dead_worker_is_chosen_again(run: Run) -> None:

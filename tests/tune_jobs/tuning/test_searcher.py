@@ -8,7 +8,7 @@ import pytest
 from ray.tune.search import Searcher
 
 from tests.tune_jobs.search.conftest import LOSS, RUNGS, Space, history_of, reported, search
-from tune_jobs.record.events import Cause, Event, Status, TrialCreated, TrialEnded, TrialPromoted, TrialWaits
+from tune_jobs.record.events import Cause, Event, Status, TrialCreated, TrialEnded, TrialPaused, TrialPromoted
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal
 from tune_jobs.record.live import LiveRun
@@ -60,7 +60,7 @@ class Run:
 
     def wait(self, number: int, loss: float) -> None:
         self.happen(reported(number, loss))
-        self.happen(TrialWaits(trial_id=f"{number:04d}", epoch=1))
+        self.happen(TrialPaused(trial_id=f"{number:04d}", epoch=1))
 
     def end(self, number: int) -> None:
         self.happen(
