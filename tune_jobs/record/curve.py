@@ -1,4 +1,4 @@
-"""How far a trial has come: the one place that says it, from the rows of the trial's epochs."""
+"""The progress of a trial, computed from the rows of its epochs: the one place for this rule."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,7 @@ from tune_jobs.trainers.scores import BestEpoch, better
 from tune_jobs.trainers.settings import ScoreSettings
 
 EpochRow = Mapping[str, Any]
-"""An epoch's values by name, as `EpochResult.to_mapping` gives them."""
+"""Values of an epoch by name, from `EpochResult.to_mapping`."""
 
 
 class TrialCurve:
@@ -19,16 +19,16 @@ class TrialCurve:
     which the training diverged, nothing counts.
 
     Args:
-        score: Which number judges an epoch.
+        score: The selection metric and its direction.
     """
 
     def __init__(self, score: ScoreSettings) -> None:
         self.best: BestEpoch | None = None
-        """The epoch with the best finite score; the first one of equals."""
+        """The epoch with the best finite score; the first of several equal ones."""
         self.last_epoch = 0
-        """0 before the first epoch."""
+        """Number of the last epoch; 0 before the first one."""
         self.diverged = False
-        """The training said so in its last epoch."""
+        """Whether the training reported a divergence in its last epoch."""
         self._score = score
 
     @classmethod
@@ -40,7 +40,7 @@ class TrialCurve:
         return curve
 
     def add(self, row: EpochRow) -> bool:
-        """Take an epoch into account; returns False if it does not count."""
+        """Add an epoch, and return whether it counts."""
         epoch = int(row["epoch"])
         if self.diverged or epoch <= self.last_epoch:
             return False
@@ -51,16 +51,16 @@ class TrialCurve:
 
     @property
     def best_cost(self) -> float | None:
-        """The best score so far, turned so that lower is better; None without a finite score."""
+        """Return the best score so far as a cost, lower is better; None without a finite score."""
         return None if self.best is None else self._score.cost(self.best.score)
 
     @property
     def rung_score(self) -> float:
-        """The trial's entry at a rung that it reaches now: its best cost, infinite if it diverged or has none."""
+        """Return the trial's entry at a rung: its best cost so far; infinite if it diverged or has none."""
         cost = self.best_cost
         return math.inf if cost is None or self.diverged else cost
 
 
 def numbers(row: EpochRow) -> dict[str, Any]:
-    """The values of an epoch as tables and trackers show them: all but the mark of a divergence."""
+    """Return the values that tables and trackers show: all except the mark of a divergence."""
     return {name: value for name, value in row.items() if name != DIVERGED}

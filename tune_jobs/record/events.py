@@ -1,13 +1,13 @@
-"""What can happen in a run: the vocabulary of its journal.
+"""The events of a run: the vocabulary of its journal.
 
 The life of a run, with each event where the driver writes it:
 
-    RunStarted                                # RunResumed, if a new driver continues an earlier one's run
+    RunStarted                                # or RunResumed, if a new driver continues the run
     while the search has a configuration or a trial is open:
-        NoticeAdded                               # whenever the cluster has something to say
+        NoticeAdded                           # a message about the cluster
         TrialCreated                          # the search proposed a configuration
         for each trial, beside the others:
-            TrialUnplaceable                     # if no machine has room for it for a while
+            TrialUnplaceable                  # if no machine has had room for it for a while
             TrialStarted                      # a worker took it
             CheckpointDamaged                 # for each checkpoint that could not be read
             for each epoch of the training:
@@ -15,8 +15,8 @@ The life of a run, with each event where the driver writes it:
                 CheckpointWritten             # at a rung, and about twice a minute in between
                 if the epoch is a rung where trials wait:
                     TrialPromoted             # the trial is among the best and keeps its worker, or
-                    TrialPaused                # it gives its worker away;
-                    TrialPromoted             #     later it may be among the best: back to TrialStarted
+                    TrialPaused               # it frees its worker;
+                    TrialPromoted             #     if it is among the best later: back to TrialStarted
             WorkerLost                        # if its process died: back to TrialStarted
             TrialEnded                        # with the cause
     TrialEnded                                # for each trial that is still open
@@ -26,8 +26,8 @@ The life of a run, with each event where the driver writes it:
         HoldoutUnsealed                       # before the test rows are read
         HoldoutEvaluated
 
-The journal stores codes (`Status`, `Cause`, `Ending`) and code compares them. Each code has its sentence beside it;
-sentences are shown to people, and nothing is decided by them.
+The journal stores codes (`Status`, `Cause`, `Ending`), and the program compares codes. Each code has a sentence beside
+it for people; no decision depends on a sentence.
 """
 
 import time
@@ -39,7 +39,7 @@ from typing import Any, ClassVar
 from tune_jobs.trainers.interface import StopReason
 
 FORMAT = 1
-"""Version of the journal's format; it grows when an older tune-jobs would misread a journal."""
+"""Version of the journal's format; it increases if an older tune-jobs would misread a journal."""
 
 
 class Status(StrEnum):
@@ -56,21 +56,22 @@ class Status(StrEnum):
 
     @property
     def text(self) -> str:
-        """As a person reads it: `stopped early`."""
+        """Return the text that people read: `stopped early`."""
         return self.value.replace("_", " ")
 
     @property
     def ended(self) -> bool:
+        """Tell whether a trial in this state has ended."""
         return self not in {Status.PENDING, Status.RUNNING, Status.WAITING}
 
     @property
     def selectable(self) -> bool:
-        """May a trial that ended so be the winner?"""
+        """Tell whether a trial in this state may be the winner."""
         return self in {Status.COMPLETED, Status.STOPPED_EARLY}
 
 
 class Ending(StrEnum):
-    """How a run ended: codes, which are stored and compared."""
+    """How a run ended, as codes that are stored and compared."""
 
     ALL_TRIALS = "all_trials"
     TIME_LIMIT = "time_limit"
@@ -81,12 +82,12 @@ class Ending(StrEnum):
 
     @property
     def sentence(self) -> str:
-        """What a person reads in place of the code."""
+        """Return the sentence that people read."""
         return ENDING_SENTENCES[self]
 
     @property
     def cut_off(self) -> bool:
-        """Whether the run ended in its middle; a resumed run goes on."""
+        """Tell whether the run ended before its trials did; a resumed run continues them."""
         return self not in {Ending.ALL_TRIALS, Ending.TIME_LIMIT}
 
 
@@ -102,7 +103,7 @@ ENDING_SENTENCES = {
 
 
 class Cause(StrEnum):
-    """Why a trial ended: codes, which are stored and compared."""
+    """Why a trial ended, as codes that are stored and compared."""
 
     MAX_EPOCHS = StopReason.MAX_EPOCHS.value
     PATIENCE = StopReason.PATIENCE.value
@@ -110,25 +111,25 @@ class Cause(StrEnum):
     USER = StopReason.USER.value
     STOPPED_BY_SCHEDULER = "stopped_by_scheduler"
     NOT_PROMOTED = "not_promoted"
-    """It waited at a rung until the run had nothing left to do."""
+    """It waited at a rung until no trial was left to start or to promote."""
     TIME_LIMIT = "time_limit"
     RUN_ENDED = "run_ended"
-    """It was cut off as the run ended; `RunEnded` says how."""
+    """The run ended while the trial was in progress; `RunEnded` says how."""
     DIVERGED = "diverged"
     OUT_OF_MEMORY = "out_of_memory"
     TRAINING_FAILED = "training_failed"
     """The training raised any other error."""
     NO_FINITE_SCORE = "no_finite_score"
     NO_REPORT = "no_report"
-    """It ended before it had reported anything."""
+    """It ended before its first report."""
     WORKER_LOST = "worker_lost"
-    """It lost its worker more often than `limits.retries_per_trial` allows."""
+    """It lost more workers than `limits.retries_per_trial` allows."""
     MACHINES_LOST = "machines_lost"
     """It lost too many machines in a row."""
 
     @property
     def status(self) -> Status:
-        """The state of a trial that ended for this cause."""
+        """Return the state of a trial that ended for this cause."""
         if self is Cause.MAX_EPOCHS:
             return Status.COMPLETED
         if self is Cause.RUN_ENDED:
@@ -142,22 +143,22 @@ class Cause(StrEnum):
 
     @property
     def of_training(self) -> bool:
-        """Whether the training ended by itself: it would have ended so under any scheduler."""
+        """Tell whether the training ended by itself, as it would under any scheduler."""
         return self in {Cause.MAX_EPOCHS, Cause.PATIENCE, Cause.THRESHOLD, Cause.USER}
 
     @property
     def cut_off(self) -> bool:
-        """Whether the trial ended in its middle, with the run; a resumed run is sure to continue it."""
+        """Tell whether the trial ended because the run did; a resumed run continues it for certain."""
         return self in {Cause.TIME_LIMIT, Cause.RUN_ENDED}
 
     @property
     def resumable(self) -> bool:
-        """Whether a resumed run may continue the trial."""
+        """Tell whether a resumed run may continue the trial."""
         return self.cut_off or self is Cause.NOT_PROMOTED
 
     @property
     def sentence(self) -> str:
-        """What a person reads in place of the code, with fields for `str.format`; failures have their own messages."""
+        """Return the sentence that people read, with fields for `str.format`; failures have their own messages."""
         return StopReason(self.value).sentence if self.of_training else CAUSE_SENTENCES[self]
 
 
@@ -168,29 +169,29 @@ CAUSE_SENTENCES = {
     Cause.NO_FINITE_SCORE: "no epoch had a finite score",
     Cause.NO_REPORT: "ended before its first report",
 }
-"""The sentence of each `Cause` that says the same of every trial; those of trainings are `StopReason.sentence`."""
+"""Sentences of the causes that are not failures; `StopReason.sentence` has those of trainings."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Something that happened; `time` is in seconds since the epoch."""
+    """One event; `time` is Unix time in seconds."""
 
     type: ClassVar[str]
     time: float = field(default_factory=time.time)
 
     @property
     def revocable(self) -> bool:
-        """Whether a resumed run takes it back: see `in_force`."""
+        """Tell whether a resumed run takes the event back: see `in_force`."""
         return False
 
     def to_mapping(self) -> dict[str, Any]:
-        """The event as plain values; `event_from_mapping` takes it back."""
+        """Return the event as plain values; `event_from_mapping` reads them back."""
         return {"type": self.type, **asdict(self)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunStarted(Event):
-    """The first event: what the run consists of."""
+    """The first event: the facts of the run."""
 
     type = "run_started"
     name: str
@@ -207,9 +208,9 @@ class RunStarted(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RunResumed(Event):
-    """A new driver goes on; what had ended only because the run had, has not ended any more.
+    """A new driver continues the run. Ends that only followed from the end of the run are taken back.
 
-    `trials` is how many are asked for now.
+    `trials` is the number of trials that the job asks for now.
     """
 
     type = "run_resumed"
@@ -229,12 +230,12 @@ class TrialCreated(Event):
     number: int
     configuration: Mapping[str, Any]
     filled_in: bool = False
-    """It was drawn at random, since the model had none ready."""
+    """It was drawn at random, because the model had none ready."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialStarted(Event):
-    """A worker took the trial up, for the first time or again."""
+    """A worker started the trial, for the first time or again."""
 
     type = "trial_started"
     trial_id: str
@@ -242,9 +243,9 @@ class TrialStarted(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class EpochsReported(Event):
-    """Epochs that a trial has done since its last report, as `EpochResult` mappings.
+    """Epochs of a trial since its last report, as `EpochResult` mappings.
 
-    `worker` is the process that did them, as `host:pid`.
+    `worker` is the process that trained them, as `host:pid`.
     """
 
     type = "epochs_reported"
@@ -265,7 +266,7 @@ class CheckpointWritten(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointDamaged(Event):
-    """A checkpoint could not be read, so that the trial went on from the one before it, or from the start."""
+    """A checkpoint could not be read; the trial continued from the one before it, or from the start."""
 
     type = "checkpoint_damaged"
     trial_id: str
@@ -275,7 +276,7 @@ class CheckpointDamaged(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class TrialPaused(Event):
-    """The scheduler holds the trial at a rung, and its worker is free for another."""
+    """The scheduler holds the trial at a rung; its worker is free for another one."""
 
     type = "trial_paused"
     trial_id: str
@@ -284,7 +285,7 @@ class TrialPaused(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class TrialPromoted(Event):
-    """The scheduler lets the trial go on from a rung, at once or after it waited there."""
+    """The scheduler lets the trial continue from a rung, at once or after it has waited there."""
 
     type = "trial_promoted"
     trial_id: str
@@ -293,36 +294,36 @@ class TrialPromoted(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerLost(Event):
-    """The process of a trial died; the trial goes on from its last checkpoint, or fails."""
+    """The process of a trial died; the trial continues from its last checkpoint, or fails."""
 
     type = "worker_lost"
     trial_id: str
     reason: str
     node_lost: bool = False
-    """Its machine was lost; that does not count against `limits.retries_per_trial`."""
+    """Its machine was lost; this does not count against `limits.retries_per_trial`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialUnplaceable(Event):
-    """No machine has had room for the trial for a while; it goes on waiting."""
+    """No machine has had room for the trial for a while; it continues to wait."""
 
     type = "trial_unplaceable"
     trial_id: str
     reason: str
-    """What it asks for and what is missing, to be read after the trial's name."""
+    """The resources that it needs and the missing one, to be read after the trial's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoticeAdded(Event):
-    """Something of the cluster that whoever watches the run should know, in one line."""
+    """A message about the cluster for people who watch the run, in one line."""
 
-    type = "noticed"
+    type = "notice_added"
     text: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialEnded(Event):
-    """A trial has come to its end."""
+    """A trial ended."""
 
     type = "trial_ended"
     trial_id: str
@@ -333,7 +334,7 @@ class TrialEnded(Event):
     details: str = ""
     """Traceback of a failure."""
     resumable: bool = False
-    """It ended because the run did, and goes on where the run is resumed."""
+    """It ended because the run did; a resumed run continues it."""
 
     @property
     def revocable(self) -> bool:
@@ -354,7 +355,7 @@ class RunEnded(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class WinnerSelected(Event):
-    """The selection rule was applied; `winner` is null where no trial succeeded."""
+    """The selection rule was applied; `winner` is null if no trial succeeded."""
 
     type = "winner_selected"
     winner: str | None
@@ -375,9 +376,9 @@ class HoldoutUnsealed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class HoldoutEvaluated(Event):
-    """The winner was evaluated on the test rows; `number` is that of the ledger's entry, the first has 1.
+    """The winner was evaluated on the test rows; `number` is the number of the ledger's entry, from 1.
 
-    `results` holds `test_loss` and `test_<metric>`, means over the test rows; `reason` is why they were read.
+    `results` holds `test_loss` and `test_<metric>`, means over the test rows; `reason` says why they were read.
     """
 
     type = "holdout_evaluated"
@@ -392,10 +393,10 @@ _ENUMS: dict[str, type[StrEnum]] = {"status": Status, "cause": Cause, "ending": 
 
 
 def event_from_mapping(mapping: Mapping[str, Any]) -> Event:
-    """The event that `to_mapping` made `mapping` of.
+    """Return the event that `to_mapping` made this mapping of.
 
     Raises:
-        KeyError, TypeError, ValueError, AttributeError: no event of this version.
+        KeyError, TypeError, ValueError, AttributeError: It is not an event of this version.
     """
     if mapping.get("format", FORMAT) > FORMAT:
         raise ValueError(mapping["format"])
@@ -406,9 +407,9 @@ def event_from_mapping(mapping: Mapping[str, Any]) -> Event:
 
 
 def in_force(events: Iterable[Event]) -> list[Event]:
-    """`events` without those that a later `RunResumed` took back: the end of the run, and of trials that go on.
+    """Return `events` without those that a later `RunResumed` took back: ends of the run and of continued trials.
 
-    Whatever is made from a journal is made from these.
+    Everything that is built from a journal is built from these events.
     """
     kept: list[Event] = []
     for event in events:
@@ -419,12 +420,12 @@ def in_force(events: Iterable[Event]) -> list[Event]:
 
 
 def seconds_spent(events: Iterable[Event]) -> float:
-    """How long the run has been at work: from its start, and from each time it was resumed, to what came last."""
+    """Return the seconds of work: from each start or resumption of the run to its last event before the next one."""
     spent, begun, last = 0.0, None, 0.0
     for event in events:
         if isinstance(event, RunStarted | RunResumed):
             spent += 0.0 if begun is None else last - begun
             begun = event.time
-        if not isinstance(event, HoldoutUnsealed | HoldoutEvaluated):  # long after the end
+        if not isinstance(event, HoldoutUnsealed | HoldoutEvaluated):  # these may come long after the end
             last = event.time
     return spent if begun is None else spent + last - begun

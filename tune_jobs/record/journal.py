@@ -1,7 +1,7 @@
 """The run's journal: an append-only file of events, one checked line each, written by the driver alone.
 
-A line is the CRC-32 of the event's JSON in eight hexadecimal digits, a space, and the JSON. Everything else
-that a run shows (tables, selection, progress) is made from it.
+A line is the CRC-32 of the event's JSON in eight hexadecimal digits, a space, and the JSON. Tables, selection and
+progress of a run are built from the journal.
 """
 
 import fcntl
@@ -25,34 +25,34 @@ from tune_jobs.versions import versions_here
 Listener = Callable[[Event], None]
 
 SECONDS_FOR_THE_LOCK = 1.0
-"""A lock is asked for this long: whoever looks whether a run is in progress holds it for a moment."""
+"""Seconds to wait for the lock: a reader that checks for a run in progress holds it for a moment."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a journal's file holds."""
+    """Content of a journal's file."""
 
     events: Sequence[Event]
     sound: int
-    """Bytes of whole lines, from the start."""
+    """Bytes of complete lines, from the start of the file."""
     torn: int
-    """Bytes after them: a line that was not finished."""
+    """Bytes of an unfinished line after them."""
 
 
 class Journal:
-    """Appends events and then tells its listeners of them, in this order; no other process can do so meanwhile.
+    """The journal, open for writing: it appends an event, then calls its listeners; it excludes other writers.
 
-    What a process that died left unfinished at the end of the file is cut off first. A listener that fails is
-    the run's failure: guests that may fail, such as trackers, guard themselves.
+    An unfinished line that a dead process left at the end of the file is cut off first. If a listener fails, the run
+    fails: guests that may fail, such as trackers, catch their own errors.
 
     Args:
-        path: of the file, which is made where it is missing.
-        listeners: called with every event that is appended.
+        path: The file, which is created if it is missing.
+        listeners: Are called with every event that is appended.
 
     Raises:
-        RunInUse: another process writes to it.
-        LaterVersion: a later version of tune-jobs wrote a line; the file stays as it is.
-        DamagedRun: a line before the last is damaged.
+        RunInUse: Another process writes to the journal.
+        LaterVersion: A later version of tune-jobs wrote a line; the file stays as it is.
+        DamagedRun: A line before the last one is damaged.
     """
 
     def __init__(self, path: Path, *listeners: Listener) -> None:
@@ -73,24 +73,24 @@ class Journal:
             os.close(self._file)
             raise
         self.past = content.events
-        """What was in it when it was opened."""
+        """Events that the journal held when it was opened."""
         self.cut = content.torn
-        """Bytes that were cut off its end."""
+        """Bytes that were cut off the end of the file."""
         self._size = content.sound
         self._torn = False
         _OPEN.add(self)
 
     def follow(self, listener: Listener) -> None:
-        """Tells `listener` of every event from now on, after those who have followed for longer."""
+        """Call `listener` with every event from now on, after all earlier listeners."""
         self._listeners.append(listener)
 
     def append(self, event: Event) -> None:
-        """Writes `event` to the disk itself, and only then tells the listeners.
+        """Force `event` to disk, then call the listeners.
 
         Raises:
-            StorageFailed: the disk is full, or cannot be written to; the file ends with the event before. Or a
-                listener is of the opinion that the run must end, for a like reason; all have been told by then, so
-                that none knows less than the file.
+            StorageFailed: The disk is full or cannot be written to; the file then ends with the event before. Or a
+                listener asks the run to stop for the same kind of reason; every listener has received the event by
+                then.
         """
         text = json.dumps(event.to_mapping(), separators=(",", ":"), default=_plain).encode()
         self._write(b"%08x %s\n" % (zlib.crc32(text), text))
@@ -105,16 +105,16 @@ class Journal:
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """Return the path of the file."""
         return self._path
 
     @property
     def size(self) -> int:
-        """Bytes that are on the disk, all of them of whole lines."""
+        """Return the number of bytes on disk, all of complete lines."""
         return self._size
 
     def close(self) -> None:
-        """Lets another process write to it."""
+        """Close the file and release the lock."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
@@ -135,7 +135,7 @@ class Journal:
             os.fdatasync(self._file)
         except OSError as error:
             self._torn = True
-            with suppress(OSError):  # else before the next line, which would be written onto a torn one
+            with suppress(OSError):  # the next write tries again: a line must not follow a torn one
                 self._cut()
             run = self._path.parent.parent
             self.failure = storage_failed(self._path, reason_of(error, run), run)
@@ -151,7 +151,7 @@ _OPEN: WeakSet[Journal] = WeakSet()
 
 
 def _close_copies() -> None:
-    """In a process that was forked off: else it would hold the lock, should it outlive the writer."""
+    """Close the journals of a forked process, which would otherwise hold the lock after the writer has ended."""
     for journal in _OPEN:
         journal.close()
 
@@ -160,20 +160,22 @@ os.register_at_fork(after_in_child=_close_copies)
 
 
 def refuse_if_in_use(path: Path) -> None:
-    """Looks whether a process writes to the journal at `path`, for whoever has something to say before it opens it.
+    """Refuse early if a process writes to the journal at `path`, before any other message.
 
     Raises:
-        RunInUse: one does.
+        RunInUse: A process writes to it.
     """
     if in_use(path):
         raise _in_use_error(path)
 
 
 def lock(file: int, path: Path) -> None:
-    """Has this process be the only one that writes to the journal at `path`, until `file`, which it is, is closed.
+    """Take the exclusive write lock on the journal at `path`.
+
+    `file` is an open descriptor of the journal. Closing it releases the lock.
 
     Raises:
-        RunInUse: another process writes to it.
+        RunInUse: Another process writes to the journal.
     """
     until = time.monotonic() + SECONDS_FOR_THE_LOCK
     while True:
@@ -203,17 +205,17 @@ def _writer(path: Path) -> str:
 
 
 def read_journal(path: Path) -> list[Event]:
-    """All events in the order in which they happened; a torn last line is left out.
+    """Return all events in order; a torn last line is left out.
 
     Raises:
-        LaterVersion: a later version of tune-jobs wrote a line.
-        DamagedRun: a line before the last is damaged; the message names it.
+        LaterVersion: A later version of tune-jobs wrote a line.
+        DamagedRun: A line before the last one is damaged; the message names it.
     """
     return list(scan_journal(path).events)
 
 
 def in_use(path: Path) -> bool:
-    """Does a process write to the journal at `path`?"""
+    """Tell whether a process writes to the journal at `path`."""
     with path.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -223,11 +225,11 @@ def in_use(path: Path) -> bool:
 
 
 def scan_journal(path: Path) -> Content:
-    """What the file at `path` holds; its last line is torn where it is not finished or not sound.
+    """Return the content of the file at `path`; its last line is torn if it is unfinished or damaged.
 
     Raises:
-        LaterVersion: a later version of tune-jobs wrote a line, wherever it stands and whatever else is damaged.
-        DamagedRun: a line before the last is damaged; the message names it.
+        LaterVersion: A later version of tune-jobs wrote a line, wherever it is and whatever else is damaged.
+        DamagedRun: A line before the last one is damaged; the message names it.
     """
     content = path.read_bytes()
     *lines, rest = content.split(b"\n")
@@ -249,7 +251,7 @@ def scan_journal(path: Path) -> Content:
 
 
 def sound_lines(path: Path) -> int:
-    """Bytes of the lines in front of the first damaged one."""
+    """Return the number of bytes before the first damaged line."""
     sound = 0
     for line in path.read_bytes().splitlines(keepends=True):
         if not line.endswith(b"\n") or not isinstance(parse_line(line[:-1]), Event):
@@ -262,11 +264,11 @@ def refuse_later_version(path: Path, shown_as: str = "") -> None:
     """Refuse a journal that this version cannot understand, for callers that use a run without its events.
 
     Args:
-        path: of the journal.
-        shown_as: the run in the message, if that is not the folder of the journal.
+        path: The journal.
+        shown_as: The run in the message, if that is not the folder of the journal.
 
     Raises:
-        LaterVersion: a later version of tune-jobs wrote a line.
+        LaterVersion: A later version of tune-jobs wrote a line.
     """
     parsed = [parse_line(line) for line in path.read_bytes().split(b"\n")]
     _refuse_unknown(shown_as or str(path.parent.parent), parsed)
@@ -274,18 +276,18 @@ def refuse_later_version(path: Path, shown_as: str = "") -> None:
 
 @dataclass(frozen=True)
 class UnknownLine:
-    """A line whose checksum is right, with content that this version does not know."""
+    """A line with a correct checksum whose content this version does not know."""
 
     content: Any
-    """What its JSON holds; None if it is no JSON."""
+    """Its JSON; None if it is not JSON."""
 
 
 def parse_line(line: bytes) -> Event | UnknownLine | None:
-    """The event in a line of the journal, given without its end.
+    """Parse a line of the journal, given without its line break.
 
     Returns:
-        The event; an `UnknownLine` if the line is sound and this version does not know what it says; None if the
-        line is damaged.
+        The event; an `UnknownLine` if the checksum is correct but this version does not know the content; None if
+        the line is damaged.
     """
     checksum, _, text = line.partition(b" ")
     if checksum != b"%08x" % zlib.crc32(text):
@@ -313,7 +315,7 @@ def _refuse_unknown(run: str, parsed: Sequence[Event | UnknownLine | None]) -> N
 
 
 def _version_in(parsed: Event | UnknownLine | None) -> str:
-    """The version of tune-jobs that a line names: those with which a driver begins do."""
+    """Return the version of tune-jobs that a line names; the first event of a driver does."""
     content = parsed.content if isinstance(parsed, UnknownLine) else vars(parsed) if parsed else {}
     versions = content.get("versions") if isinstance(content, dict) else None
     version = versions.get("tune-jobs") if isinstance(versions, dict) else None
@@ -321,7 +323,7 @@ def _version_in(parsed: Event | UnknownLine | None) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers of numpy as Python's own."""
+    """Convert a numpy number to a Python number."""
     if hasattr(value, "item"):
         return value.item()
     raise TypeError(f"{value!r} of {type(value)} cannot be written to the journal")

@@ -1,4 +1,4 @@
-"""What is known of a run: the events of its journal, folded into one record a trial."""
+"""The state of a run: the events of its journal, folded into one record per trial."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,17 +33,17 @@ _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?")
 
 @dataclass
 class TrialRecord:
-    """One trial, as far as the journal tells."""
+    """The state of one trial."""
 
     trial_id: str
     number: int
     configuration: Mapping[str, Any]
     created: float
     curve: TrialCurve
-    """How far it has come."""
+    """Its progress."""
     status: Status = Status.PENDING
     cause: Cause | None = None
-    """Why it ended."""
+    """The cause of its end, as a code; None before."""
     reason: str = ""
     details: str = ""
     """Traceback of a failure."""
@@ -51,18 +51,18 @@ class TrialRecord:
     started: float | None = None
     ended: float | None = None
     workers_lost: int = 0
-    """Those that it lost by itself, and not with their machine."""
+    """Workers lost without their machine."""
     machines_lost: int = 0
-    """Machines that were lost with its worker since it last came further by an epoch."""
+    """Machines lost in a row since the trial last completed a new epoch."""
     checkpoint: str | None = None
     checkpoint_epoch: int = 0
     damaged: list[CheckpointDamaged] = field(default_factory=list)
-    """Checkpoints that could not be read when the trial was taken up again."""
+    """Checkpoints that could not be read when the trial was continued."""
     epochs: dict[int, Mapping[str, Any]] = field(default_factory=dict)
-    """Epoch numbers and their results; an epoch that was done again replaces itself."""
+    """Results by epoch number; a repeated epoch replaces the first one."""
 
     def apply(self, event: Event) -> None:
-        """Takes one event of the trial into account; its epochs are the run's business."""
+        """Apply one event of the trial; `RunRecord` adds its epochs."""
         match event:
             case TrialStarted():
                 self.status = Status.RUNNING
@@ -73,7 +73,7 @@ class TrialRecord:
                 self.damaged.append(event)
             case TrialPaused():
                 self.status = Status.WAITING
-            case TrialPromoted() if self.status is Status.WAITING:  # else its worker just goes on
+            case TrialPromoted() if self.status is Status.WAITING:  # otherwise its worker simply continues
                 self.status = Status.PENDING
             case WorkerLost():
                 self.status = Status.PENDING
@@ -85,22 +85,22 @@ class TrialRecord:
 
     @property
     def cut_off(self) -> bool:
-        """Whether it ended in its middle, with the run: a resumed run is sure to take it up again."""
+        """Tell whether it ended because the run did: a resumed run continues it for certain."""
         return self.cause is not None and self.cause.cut_off
 
     @property
     def node(self) -> str:
-        """Host on which it ran last."""
+        """Return the host on which it ran last."""
         return self.worker.rpartition(":")[0]
 
     @property
     def seconds(self) -> float:
-        """Time spent training and validating."""
+        """Return the seconds of training and validation."""
         return sum(float(result["seconds"]) for result in self.epochs.values())
 
 
 def failures(trials: Iterable[TrialRecord]) -> list[tuple[str, list[TrialRecord]]]:
-    """Failed trials by reason, the commonest first; reasons that differ in numbers alone are one."""
+    """Group failed trials by reason, the most common first; reasons that differ only in numbers are one group."""
     kinds: dict[str, list[TrialRecord]] = {}
     for trial in trials:
         if trial.status is Status.FAILED:
@@ -110,28 +110,28 @@ def failures(trials: Iterable[TrialRecord]) -> list[tuple[str, list[TrialRecord]
 
 
 class RunRecord:
-    """The state of a run; `apply` takes its events one by one, live or those in force of its journal."""
+    """The state of a run; `apply` takes its events one by one, live or from its journal (those in force)."""
 
     def __init__(self, score: ScoreSettings) -> None:
         self.score = score
         self.started: RunStarted | None = None
         self.ended: RunEnded | None = None
         self.unsealed = False
-        """The test rows were read."""
+        """Whether the test rows were read."""
         self.test_seen = False
-        """A trial was trained after that, so that the search may know of them."""
+        """Whether a trial was trained after that: the search may have used them."""
         self.trials: dict[str, TrialRecord] = {}
 
     @classmethod
     def replay(cls, events: Iterable[Event], score: ScoreSettings) -> "RunRecord":
-        """The record that `events` lead to."""
+        """Return the record after `events`."""
         record = cls(score)
         for event in events:
             record.apply(event)
         return record
 
     def apply(self, event: Event) -> None:
-        """Takes one event into account."""
+        """Apply one event."""
         match event:
             case RunStarted() | RunResumed():
                 self._begin(event)
@@ -160,12 +160,12 @@ class RunRecord:
                 self.trials[event.trial_id].apply(event)
 
     def best(self, trial_id: str) -> BestEpoch | None:
-        """The epoch that gives the trial its score so far."""
+        """Return the epoch of the trial's best score so far."""
         trial = self.trials.get(trial_id)
         return None if trial is None else trial.curve.best
 
     def with_status(self, *statuses: Status) -> list[TrialRecord]:
-        """Trials in any of `statuses`, in the order of their creation."""
+        """Return the trials in any of `statuses`, in the order of creation."""
         return [trial for trial in self.trials.values() if trial.status in statuses]
 
     @property
@@ -175,7 +175,7 @@ class RunRecord:
     def _begin(self, event: RunStarted | RunResumed) -> None:
         if isinstance(event, RunStarted):
             self.started = event
-        for trial in self.with_status(Status.RUNNING):  # its worker was lost with the driver
+        for trial in self.with_status(Status.RUNNING):  # its worker ended with the driver
             trial.status = Status.PENDING
 
     def _add_epochs(self, trial: TrialRecord, rows: Sequence[EpochRow]) -> None:
@@ -183,7 +183,7 @@ class RunRecord:
             trial.machines_lost = 0
         repeats = any(int(row["epoch"]) <= trial.curve.last_epoch for row in rows)
         trial.epochs |= {int(row["epoch"]): row for row in rows}
-        if repeats:  # they take the place of the first ones, and may differ on another machine
+        if repeats:  # repeats replace the first results, and may differ on another machine
             trial.curve = TrialCurve.of((trial.epochs[epoch] for epoch in sorted(trial.epochs)), self.score)
             return
         for row in rows:
