@@ -1,4 +1,4 @@
-"""What a kind of training knows about a job before anything starts.
+"""Facts that a kind of training knows about a job before anything starts.
 
 A kind is asked for its facts with those of its sections that are valid. If one of them is invalid, the facts that
 depend on it are left at their defaults, so one bad section does not hide what is wrong with the others.
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 Problems = Sequence[tuple[str, str]]
-"""What is wrong: pairs of a dotted key, such as `training.loss`, and a message."""
+"""Problems: pairs of a dotted key, such as `training.loss`, and a message."""
 Configuration = Mapping[str, Any]
 """Values by the names of parameters, as a search proposes them."""
 
@@ -54,17 +54,17 @@ class KindFacts:
     """The facts about one job. Functions are pure; none of them imports a framework or the user's code."""
 
     title: str = ""
-    """What is trained, for a sentence: `mlp on digits`."""
+    """Model and data, for a sentence: `mlp on digits`."""
     labels: Mapping[str, str] = field(default_factory=dict)
-    """What is trained, for filters of a dashboard: `{"data": "digits", "model": "mlp"}`."""
+    """Model and data, for filters of a dashboard: `{"data": "digits", "model": "mlp"}`."""
     max_epochs: int | None = None
     """Epochs of a full training; None if the section that says it is invalid."""
     max_epochs_key: str = ""
     """The key that says `max_epochs`, for messages."""
     metrics: Sequence[Metric] | None = ()
-    """What results can be judged by, the training's own loss first; None if only the first epoch tells."""
+    """Possible selection metrics, the training's own loss first; None if unknown before the first epoch."""
     metrics_key: str = ""
-    """The key that lists what is measured, for messages; empty if there is none."""
+    """The key that lists the metrics, for messages; empty if there is none."""
     parameter_names: Sequence[str] | None = None
     """Names that a configuration may set; None if any name is allowed."""
     files: Mapping[str, str] = field(default_factory=dict)
@@ -72,16 +72,16 @@ class KindFacts:
     references: Sequence[tuple[str, str]] = ()
     """Keys that name a function of the user's code, with its `package.module:function`."""
     problems: Problems = ()
-    """What is wrong in and between the sections."""
+    """Problems in and between the sections."""
     missing: Callable[[Path], Problems] = _nothing
     """Takes the job's folder; returns the data files and sources that the sections name and that do not exist."""
     check: Callable[[Configuration], Problems] = _nothing
-    """Takes a configuration; returns what is wrong with its names and values, by the names of the parameters."""
+    """Takes a configuration; returns the problems of its names and values, by the names of the parameters."""
     check_workers: Callable[[int], Problems] = _alone
     """Takes the number of workers that train one model; returns the keys that do not go with it."""
     notices: Callable[[Mapping[str, Searched]], Sequence[str]] = _nothing
-    """Takes a search space; returns sentences about what is allowed and probably a mistake."""
+    """Takes a search space; returns sentences about entries that are valid but probably a mistake."""
 
     def metric(self, name: str) -> Metric:
-        """Return the metric of this name; what is unknown about it is None."""
+        """Return the metric of this name; its unknown fields are None."""
         return next((metric for metric in self.metrics or () if metric.name == name), Metric(name=name))

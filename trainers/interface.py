@@ -1,4 +1,4 @@
-"""The one interface for kinds of training: what tune-jobs asks of a training, whatever does it.
+"""The one interface for kinds of training.
 
 The sections of a job choose its kind of training (see `tune_jobs.trainers.kinds`). The driver asks the kind for
 names, checks and data. Workers ask it for trainings:
@@ -92,7 +92,7 @@ class WorkerRank:
     """From 0. The first worker reports, saves and loads; the others follow it."""
     workers: int = 1
     device: str | None = None
-    """The GPU that is this worker's own, such as `cuda:0`; None computes on the CPU."""
+    """The GPU of this worker, such as `cuda:0`; None computes on the CPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +105,7 @@ class TrainingRequest:
     max_epochs: int
     """Epochs of the whole training; schedules depend on it. A training that ends earlier says why."""
     score: ScoreSettings
-    """The number that judges an epoch. The training keeps what its best epoch's evaluation needs."""
+    """The selection metric. The training keeps the state that evaluating its best epoch needs."""
     threads: int | None = None
     """CPU threads to compute with; None leaves the process as it is."""
     worker: WorkerRank = field(default_factory=WorkerRank)
@@ -121,7 +121,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What trainings of a kind can do. The table in docs/trainers.md is printed from these."""
+    """Abilities of the trainings of a kind. The table in docs/trainers.md is printed from these."""
 
     resumes: bool
     """A training continues from its saved state."""
@@ -225,7 +225,7 @@ class TrainerKind(Protocol):
         """Return a training before its first epoch.
 
         Args:
-            request: What to train.
+            request: The configuration to train, with its seed and length.
             data: Training and validation rows, as `prepare` made them. They are never written to.
 
         Raises:

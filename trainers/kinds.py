@@ -2,8 +2,8 @@
 
 The sections of a job choose its kind: every kind has sections of its own, and a job has those of one kind.
 
-A further kind is one more entry: its name, the names of its sections, and where its class is. Code that has a kind
-of its own registers it before it makes a job:
+A further kind is one more entry: its name, the names of its sections, and where its class is. Code with its own
+kind registers it before it creates a job:
 
     register(KindEntry("walk", ("walk",), "my_package.walk:Walk"))
 """
@@ -42,7 +42,7 @@ class KindClass(Protocol):
 
 @dataclass(frozen=True)
 class KindEntry:
-    """Where a kind is found, and which sections choose it."""
+    """The place of a kind, and the sections that choose it."""
 
     name: str
     sections: tuple[str, ...]
@@ -64,7 +64,7 @@ def register(entry: KindEntry) -> None:
     """Make a kind known in this process. Workers need no call: the kind of a job travels to them.
 
     Raises:
-        ValueError: another kind has the name or one of the sections.
+        ValueError: Another kind has the name or one of the sections.
     """
     for other in ENTRIES.values():
         if other != entry and (other.name == entry.name or set(other.sections) & set(entry.sections)):

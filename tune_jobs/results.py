@@ -1,4 +1,4 @@
-"""A run that was made: its tables, its winner, and the one look at its test rows."""
+"""A stored run: its tables, its winner, and the one evaluation on its test rows."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -37,24 +37,24 @@ class Winner:
     number: int
     configuration: Mapping[str, Any]
     score: float
-    """Best value of the selection metric, on validation rows: optimistic, since it was chosen for it."""
+    """Best value of the selection metric on validation rows. It is optimistic, because it chose the winner."""
     epoch: int
     """The scoring epoch, whose weights the checkpoint keeps."""
     checkpoint: Path
 
 
 def open_run(path: str | Path) -> "Run":
-    """The run in the folder, or at the `s3://bucket/prefix/run`, that `path` names; it may be in progress.
+    """Open the run in the folder or at the `s3://bucket/prefix/run` that `path` names; it may be in progress.
 
     Raises:
-        RunFolderError: it is no run folder.
-        DamagedRun: the journal or the job is damaged.
+        RunFolderError: It is not a run folder.
+        DamagedRun: The journal or the job is damaged.
     """
     return Run(open_folder(path))
 
 
 class Run:
-    """A run folder, read; made by `open_run`."""
+    """A run as read from its folder, by `open_run`."""
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
@@ -64,27 +64,27 @@ class Run:
 
     @property
     def path(self) -> Path:
-        """The run folder."""
+        """Return the run folder."""
         return self._folder.path
 
     @property
     def ending(self) -> Ending | None:
-        """How the run ended; None while it is in progress, or where its process was killed."""
+        """Return how the run ended; None while it is in progress, or if its process was killed."""
         return self.record.ending
 
     @property
     def in_progress(self) -> bool:
-        """Whether a process is at work on the run."""
+        """Tell whether a process writes to the run."""
         return at_work(self._folder)
 
     @property
     def address(self) -> str:
-        """Where the run is kept: the run folder, or `s3://bucket/prefix/run`, of which `path` is a copy."""
+        """Return the place of the run: the run folder, or the `s3://bucket/prefix/run` of which `path` is a copy."""
         return self._folder.address
 
     @property
     def trials(self) -> "pd.DataFrame":
-        """One row a trial, in the order of creation.
+        """Return one row per trial, in the order of creation.
 
         Columns: trial_id, number, status, reason, score, best_epoch, epochs, seconds, node, config.<name>.
         """
@@ -92,26 +92,26 @@ class Run:
 
     @property
     def epochs(self) -> "pd.DataFrame":
-        """One row a trial and epoch: trial_id, epoch, train_loss, val_loss, the metrics, lr, seconds."""
+        """Return one row per trial and epoch: trial_id, epoch, the kind's losses and metrics, seconds."""
         return _frame(epochs_table(self.record))
 
     @property
     def info(self) -> DataInfo:
-        """What a model needs to know of the data, and how to encode new rows in the same way."""
+        """Return the shapes and classes of the data, and the encoding for new rows."""
         return read_info(self._folder.data_info)
 
     @property
     def winner_id(self) -> str | None:
-        """Id of the winner; None where no trial succeeded."""
+        """Return the id of the winner; None if no trial succeeded."""
         return None if self._selected is None else str(self._selected["trial_id"])
 
     @cached_property
     def winner(self) -> Winner:
-        """The trial that validation chose.
+        """Return the trial that validation chose.
 
         Raises:
-            RunFolderError: the run has not ended yet, or no trial succeeded.
-            DamagedRun: what was selected cannot be read.
+            RunFolderError: The run has not ended yet, or no trial succeeded.
+            DamagedRun: The selection cannot be read.
         """
         if self._selected is None:
             cut_off = self.ending is not None and self.ending.cut_off
@@ -138,28 +138,28 @@ class Run:
         [n, *input_shape], as `info.encoding` makes them.
 
         Raises:
-            DamagedRun: no checkpoint has these weights any more.
+            DamagedRun: No checkpoint has these weights any more.
         """
         kind, request, info = self.job.kind, self.request(), self.info
         with importable_from(self.job.folder):
             return self._read_winner(lambda state: kind.load_model(request, state, info))
 
     def test(self, *, again: bool = False, reason: str | None = None) -> dict[str, float]:
-        """Opens the holdout and evaluates the winner on it, once.
+        """Open the holdout and evaluate the winner on it, once.
 
         Args:
-            again: look a second time; it is recorded, with `reason`.
-            reason: why.
+            again: Open it another time; this is recorded with `reason`.
+            reason: Why it is opened again.
 
         Returns:
             `test_loss` and `test_<metric>` for each metric: means over the test rows.
 
         Raises:
-            HoldoutOpened: the test rows were read before, and `again` was not given.
-            RunInUse: the run is in progress.
-            RunFolderError: the run folder cannot be written to, so that the look could not be recorded.
-            DamagedRun: no checkpoint has the winner's weights any more; the test rows were not read. Or they
-                cannot be read.
+            HoldoutOpened: The test rows were read before, and `again` was not given.
+            RunInUse: The run is in progress.
+            RunFolderError: The run folder cannot be written to, so the opening cannot be recorded.
+            DamagedRun: No checkpoint has the winner's weights any more, and the test rows were not read; or the test
+                rows cannot be read.
         """
         complete(self._folder)
         winner = self.winner
@@ -173,12 +173,12 @@ class Run:
         return read_selection(self.record, self._folder)
 
     def _evaluator(self) -> Callable[[Rows], Evaluation]:
-        """What measures the winner on encoded rows. All that can fail without the rows fails here."""
+        """Return a function that evaluates the winner on encoded rows. Errors that need no rows are raised here."""
         kind, request, info = self.job.kind, self.request(), self.info
         return self._read_winner(lambda state: kind.evaluator(request, state, info))
 
     def _read_winner(self, read: Callable[[BinaryIO], T]) -> T:
-        """Return what `read` makes of the state of the winner's training, from any of its checkpoints that is sound."""
+        """Return the result of `read` on the winner's saved state, from any sound checkpoint."""
         winner = self.winner
         files = checkpoint_files(self._folder, winner.trial_id, winner.configuration)
         try:

@@ -1,4 +1,4 @@
-"""What a trial tells the driver: one report, from the worker through Ray Tune to journal and search."""
+"""The reports that a trial sends to the driver, through Ray Tune, for the journal and the search."""
 
 import time
 import traceback
@@ -14,44 +14,44 @@ from tune_jobs.trainers.errors import Diverged, TrainerError
 from tune_jobs.trainers.settings import ScoreSettings
 
 TIME = "rung_epoch"
-"""Key of a result that says how far a trial is; present at rungs alone."""
+"""Key of a Ray Tune result that holds the trial's epoch; present only at rungs."""
 SCORE = "score"
-"""Key of a result that holds the trial's best score so far, always to be minimised."""
+"""Key of a Ray Tune result that holds the trial's best score so far, as a cost to minimise."""
 _REPORT = "report"
 
 SECONDS_BETWEEN_REPORTS = 1.0
 """Seconds after which a trial between two rungs reports again."""
 SECONDS_BETWEEN_SIGNS = 5.0
-"""A trial that waits for its storage says so this often."""
+"""Seconds between two reports of a trial that waits for its storage."""
 MOST_REASON = 1000
-"""Letters of a reason; some exceptions show whole tensors or files."""
+"""Most characters of a reason; some exceptions contain whole tensors or files."""
 MOST_DETAILS = 20_000
 
 EpochMapping = Mapping[str, Any]
-"""An epoch's values by name, as `EpochResult.to_mapping` gives them."""
+"""Values of an epoch by name, from `EpochResult.to_mapping`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """All epochs since the trial's last report, and how the trial stands."""
+    """All epochs since the trial's last report, and the state of the trial."""
 
     epoch: int
-    """The last epoch that was done; 0 where none was."""
+    """Number of the last completed epoch; 0 before the first one."""
     results: Sequence[EpochMapping]
     score: float | None
-    """Best score so far, turned so that lower is better; None where no epoch had a finite one."""
+    """Best score so far as a cost, lower is better; None if no epoch had a finite score."""
     rung: bool = False
-    """Trials are compared at this epoch: schedulers see no other reports."""
+    """Whether this epoch is a rung. Schedulers see only these reports."""
     checkpoint: str | None = None
-    """File of a checkpoint that was written at this epoch, relative to the run's checkpoints."""
+    """Checkpoint that was written at this epoch, relative to the run's checkpoints."""
     damaged: Sequence[tuple[str, str]] = ()
-    """Checkpoints that could not be read when the trial was taken up, and why; files as above."""
+    """Checkpoints that could not be read when the trial was continued, each with the reason; files as above."""
     unwritten: tuple[str, str] | None = None
-    """A checkpoint that could not be written, and why: the training itself has not failed."""
+    """A checkpoint that could not be written, and the reason. The training itself has not failed."""
     cause: Cause | None = None
-    """Why the training is over; None while it lasts."""
+    """Why the training has ended; None while it runs."""
     reason: str = ""
-    """The same in one line of text."""
+    """The cause in one line of text."""
     details: str = ""
     """Traceback of a failure."""
 
@@ -64,7 +64,7 @@ class Report:
         return self.cause is not None and self.cause.status is Status.FAILED
 
     def to_result(self) -> dict[str, Any]:
-        """As a result of Ray Tune: the report itself, and the keys that Ray's schedulers look at."""
+        """Return a result for Ray Tune: the report itself, and the keys that Ray's schedulers read."""
         result: dict[str, Any] = {_REPORT: self, "done": self.done}
         if self.score is not None:
             result[SCORE] = self.score
@@ -74,23 +74,23 @@ class Report:
 
     @classmethod
     def of_result(cls, result: Mapping[str, Any] | None) -> Self | None:
-        """The report in a result of Ray Tune; None where the trial has not reported yet."""
+        """Return the report in a result of Ray Tune; None if the trial has not reported yet."""
         return result.get(_REPORT) if result else None
 
 
 class Reporter:
-    """Gathers the epochs of a trial and sends them as reports.
+    """Collects the epochs of a trial and sends them as reports.
 
     Args:
-        score: which number judges an epoch.
-        send: `ray.tune.report`; it returns once the driver has decided that the trial goes on.
+        score: The selection metric and its direction.
+        send: `ray.tune.report`; it returns when the driver has decided that the trial continues.
     """
 
     def __init__(self, score: ScoreSettings, send: Callable[[dict[str, Any]], None]) -> None:
         self.checkpoint: str | None = None
         self.damaged: Sequence[tuple[str, str]] = ()
         self.stopped = False
-        """Ray Tune has ended the trial, by `SystemExit` out of a report."""
+        """Whether Ray Tune has ended the trial, by `SystemExit` from a report."""
         self._curve = TrialCurve(score)
         self._send = send
         self._results: list[EpochMapping] = []
@@ -98,17 +98,17 @@ class Reporter:
 
     @property
     def due(self) -> bool:
-        """Whether the last report was sent long ago."""
+        """Tell whether it is time for another report between rungs."""
         return self._seconds_since_report > SECONDS_BETWEEN_REPORTS
 
     def add(self, results: Iterable[EpochMapping]) -> None:
-        """Takes note of epochs; they travel with the next report."""
+        """Add epochs to the next report."""
         for result in results:
             self._results.append(result)
             self._curve.add(result)
 
     def add_restored(self, restored: Restored, rungs: Collection[int]) -> None:
-        """Keep what a training was brought to, and report at once if the driver may not know of it.
+        """Add the epochs of a restored training, and report at once if the driver may not know them.
 
         Args:
             restored: The epochs and the checkpoint that the training continues from.
@@ -121,11 +121,11 @@ class Reporter:
 
     @contextmanager
     def failures(self) -> Iterator[None]:
-        """Turn whatever ends the training inside the block into the trial's last report.
+        """Turn any failure of the training inside the block into the trial's last report.
 
-        An exception of the training itself, a loss that is not finite and memory of the device end the trial and
-        leave the worker to the next one. If a disk or a store takes no checkpoint, the trial has not failed: the
-        driver learns it and stops the run. Ray Tune stops a trial by `SystemExit` from a report, which passes.
+        An exception of the training, a loss that is not finite, or a full device memory ends the trial, and the worker
+        takes the next one. If a disk or a store accepts no checkpoint, the trial has not failed: the driver stops the
+        run. Ray Tune stops a trial by `SystemExit` from a report, which passes through.
         """
         try:
             yield
@@ -135,28 +135,28 @@ class Reporter:
             if self.stopped:
                 raise
             self.fail(RuntimeError(f"the user's code called sys.exit({error.code})"))
-        except BaseException as error:  # even what is no `Exception`: the worker is sound
+        except BaseException as error:  # other exceptions too: the worker itself still works
             self.fail(error)
 
     def send(self, *, rung: bool = False) -> None:
-        """Reports what was added since the last report."""
+        """Report the epochs that were added since the last report."""
         self._report(rung=rung)
 
     def keep_alive(self) -> None:
-        """Reports while the trial waits for something that is no fault of its own, so that it does not seem to hang."""
+        """Report while the trial waits for its storage, so that it does not seem to hang."""
         if self._seconds_since_report > SECONDS_BETWEEN_SIGNS:
             self.send()
 
     def end(self, cause: Cause) -> None:
-        """Report that the training is over without a failure."""
+        """Report that the training has ended without a failure."""
         self._report(cause=cause, reason=cause.sentence, rung=True)
 
     def give_up(self, file: str, reason: str) -> None:
-        """Reports that a checkpoint could not be written, so that the run had better stop."""
+        """Report that a checkpoint could not be written; the driver then stops the run."""
         self._report(unwritten=(file, reason))
 
     def fail(self, error: BaseException) -> None:
-        """Reports that the training failed, and why."""
+        """Report that the training failed, with the reason."""
         details = _shown("".join(traceback.format_exception(error)), MOST_DETAILS)
         self._report(cause=failure_cause(error), reason=failure_reason(error), details=details)
 
@@ -183,7 +183,7 @@ class Reporter:
 
 
 def failure_cause(error: BaseException) -> Cause:
-    """The code of a training that ended with `error`."""
+    """Return the cause of a training that ended with `error`."""
     if isinstance(error, Diverged):
         return Cause.DIVERGED
     if isinstance(error, TrainerError):
@@ -192,7 +192,7 @@ def failure_cause(error: BaseException) -> Cause:
 
 
 def failure_reason(error: BaseException) -> str:
-    """`error` as one line: our own messages as they are, others with their type."""
+    """Return `error` in one line: tune-jobs' own messages unchanged, others with their type."""
     text = _text_of(error)
     if isinstance(error, TrainerError):
         return text
@@ -202,7 +202,7 @@ def failure_reason(error: BaseException) -> str:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether the device or the machine ran out of memory: PyTorch says so in the text of a RuntimeError."""
+    """Tell whether the device or the machine ran out of memory; PyTorch says so in the text of a RuntimeError."""
     text = _text_of(error)
     return (
         isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text
@@ -212,12 +212,12 @@ def _is_out_of_memory(error: BaseException) -> bool:
 def _text_of(error: BaseException) -> str:
     try:
         words = str(error)
-    except Exception:  # the user's own exceptions may fail at this too
+    except Exception:  # str() of a user's own exception may fail
         words = ""
     return _shown(" ".join(words.split()), MOST_REASON)
 
 
 def _shown(text: str, most: int) -> str:
-    """`text` that every file can hold, its middle left out where it is longer than `most` letters."""
-    text = text.encode("utf-8", "backslashreplace").decode()  # half a surrogate pair has no bytes
+    """Return `text` in valid UTF-8, with its middle left out if it has more than `most` characters."""
+    text = text.encode("utf-8", "backslashreplace").decode()  # a lone surrogate has no UTF-8 form
     return text if len(text) <= most else f"{text[: most // 2]} … {text[-most // 2 :]}"
