@@ -117,8 +117,10 @@ class Run:
             cut_off = self.ending is not None and self.ending.cut_off
             why = "no trial succeeded"
             if cut_off:
-                why = f"no trial had ended before the run stopped; `tune-jobs resume {self.path}` goes on"
-            raise RunFolderError(f"{self.path}: there is no winner, since {why}")
+                why = (
+                    f"no trial had ended before the run stopped; continue with `tune-jobs resume {self.path}`"
+                )
+            raise RunFolderError(f"{self.path}: there is no winner, because {why}")
         return Winner(**{**self._selected, "checkpoint": self.path / self._selected["checkpoint"]})
 
     def request(self) -> TrainingRequest:

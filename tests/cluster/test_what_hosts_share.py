@@ -94,7 +94,7 @@ def test_storage_of_one_host_alone_is_refused(cluster: Cluster) -> None:
     refused = cluster.laptop.start("tune-jobs", "submit", "work/job.yaml")
     assert refused.wait(PATIENCE) == 2
     assert f"storage: {PRIVATE}/runs" in refused.said
-    assert "is not one folder for all: 2 of 3 nodes do not share it" in refused.said
+    assert "is not shared by all nodes; wrong on 2 of 3 nodes" in refused.said
     assert "worker1" in refused.said
     assert "worker2" in refused.said
     assert "give a folder that all of them mount at the same path, or an object store" in refused.said

@@ -40,7 +40,7 @@ def test_a_lost_machine_is_no_fault_of_its_trials(cluster: DeclaredNodes, tmp_pa
         assert list(made.trials["status"]) == ["completed"] * 3
         losses = [event for event in events_of(made) if isinstance(event, WorkerLost)]
         assert losses
-        assert all(loss.node_lost and "machine of the worker" in loss.reason for loss in losses)
+        assert all(loss.node_lost and "worker's machine" in loss.reason for loss in losses)
         for trial_id, record in made.record.trials.items():
             quick = {**record.configuration, "model.how": ""}  # which only sleeps otherwise
             alone = [result.metrics["val_loss"] for result in train_one(made.job, quick)]

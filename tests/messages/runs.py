@@ -140,7 +140,7 @@ def whole(job: product.Job) -> list[Event]:
         ended(0, Status.COMPLETED, "all epochs"),
         epochs(3, float("nan")),
         ended(3, Status.FAILED, "the training loss is nan at epoch 1", "Traceback: the place in the code"),
-        unplaced(4, "has found no place"),
+        unplaced(4, "has waited"),
     ]
 
 

@@ -42,7 +42,7 @@ def moments(job: product.Job) -> dict[str, list[Event]]:
         "with trials that find no place": [
             runs.started(job),
             *many,
-            *(runs.unplaced(n, "has found no place for 30 s; it asks for 4 CPUs") for n in range(3)),
+            *(runs.unplaced(n, "has waited 30 s for a machine; it asks for 4 CPUs") for n in range(3)),
         ],
         "with workers that were lost": [
             runs.started(job), *many, *(runs.lost(n, "the worker died: killed by the system") for n in range(2)),

@@ -47,8 +47,8 @@ def read_source(settings: DataSettings, base: Path) -> RawData:
     else:
         known = get_args(BuiltInSource)
         raise DataError(
-            f"data.source: {source!r} is not known{did_you_mean(source, known)}; use {', '.join(known)}, "
-            f"a file ({', '.join(SUFFIXES)}) or package.module:function"
+            f"data.source: {source!r} is unknown; use {', '.join(known)}, a file ({', '.join(SUFFIXES)}) or "
+            f"package.module:function{did_you_mean(source, known)}"
         )
     if (by := settings.split.by) is not None and by not in raw.columns:
         if not raw.columns:

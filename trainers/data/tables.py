@@ -57,8 +57,8 @@ def check_names(setting: str, given: Sequence[str], known: Iterable[str]) -> Non
     for name in given:
         if name not in columns:
             raise DataError(
-                f"{setting}: there is no column {name!r}{did_you_mean(name, columns)}; "
-                f"the columns are {quoted_names(columns)}"
+                f"{setting}: there is no column {name!r}; the columns are "
+                f"{quoted_names(columns)}{did_you_mean(name, columns)}"
             )
 
 
@@ -78,13 +78,14 @@ def feature_columns(table: pa.Table) -> dict[str, Column]:
     for name, type_ in zip(table.schema.names, table.schema.types, strict=True):
         match kind_of(type_):
             case "time":
-                problems.append(f"column {name!r} is of type {type_}; turn it into a number")
+                problems.append(f"column {name!r} is of type {type_}: turn it into a number")
             case "null":
-                problems.append(f"column {name!r} is empty")
+                problems.append(f"column {name!r} is empty: give it values")
             case "other":
-                problems.append(f"column {name!r} is of type {type_}; turn it into numbers or text")
+                problems.append(f"column {name!r} is of type {type_}: turn it into numbers or text")
     if problems:
-        raise DataError(f"{'; '.join(problems)}, or leave it out with data.arguments.drop")
+        leave_out = ", or leave it out" if len(problems) == 1 else "; or leave these columns out"
+        raise DataError(f"{'; '.join(problems)}{leave_out} with data.arguments.drop")
     arrow = dict(zip(table.schema.names, table.columns, strict=True))
     del table
     return {name: to_column(arrow.pop(name)) for name in list(arrow)}  # frees each column as it goes

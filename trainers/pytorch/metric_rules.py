@@ -55,7 +55,7 @@ def check_metrics(training: TrainingSettings, score: ScoreSettings | None = None
     valid = ("val_loss", *metric_names(training))
     if score is not None and score.metric not in valid:
         problems.append(
-            f"the score's metric {score.metric!r} is not measured; it can be {', '.join(valid)}"
-            f"{did_you_mean(score.metric, valid)}; other metrics have to be added to training.metrics"
+            f"the score's metric {score.metric!r} is not measured; it can be {', '.join(valid)}; "
+            f"add other metrics to training.metrics{did_you_mean(score.metric, valid)}"
         )
     return problems

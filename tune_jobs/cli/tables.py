@@ -74,8 +74,8 @@ def trial_display(opened: Run, trial_id: str) -> list[str | Table]:
     for row in rows:
         table.add_row(*(number_text(value) for value in row.values()))
     damaged = [
-        f"notice: {event.file} was damaged ({event.reason}), so that the trial went on from the checkpoint before "
-        "it, or from its start; the epochs are the same"
+        f"notice: {event.file} was damaged ({event.reason}), so the trial continued from an earlier checkpoint, "
+        "or from its start; the epochs are the same"
         for event in trial.damaged
     ]
     parts: list[str | Table] = [
@@ -110,7 +110,7 @@ def outcome_lines(opened: Run) -> list[str]:
     lines = [f"{counted(ended, 'trial')} ended{in_middle}; {ending_text(opened)}"]
     if record.ending and opened.winner_id is None:
         why = "no trial had ended before the run stopped" if record.ending.cut_off else "no trial succeeded"
-        lines.append(f"winner: none, since {why}")
+        lines.append(f"winner: none, because {why}")
     elif record.ending:
         winner = opened.winner
         lines.append(
@@ -125,11 +125,11 @@ def outcome_lines(opened: Run) -> list[str]:
             f"holdout: opened for trial {opening.trial_id}{why}: {results or 'no result was recorded'}"
         )
     if record.ending and opened.winner_id is not None and not openings:
-        then = "when the run has come to its end, " if record.ending.cut_off else ""
+        then = "when the run has ended, " if record.ending.cut_off else ""
         lines.append(f"holdout: sealed; {then}`tune-jobs test {opened.address}` opens it, once")
     if record.test_seen:
         lines.append(
-            "test seen: trials were trained after the holdout was opened, so that its result is no honest estimate"
+            "test seen: trials were trained after the holdout was opened, so its result is not an honest estimate"
         )
     return lines
 
@@ -140,7 +140,7 @@ def ending_text(opened: Run) -> str:
         return "in progress"
     text = "its process was killed" if opened.ending is None else opened.ending.sentence
     if opened.ending is None or opened.ending.cut_off:
-        return f"{text}; `tune-jobs resume {opened.address}` goes on"
+        return f"{text}; continue with `tune-jobs resume {opened.address}`"
     return text
 
 
@@ -153,7 +153,8 @@ def plan_lines(job: "Job", prepared: "PreparedData") -> list[str]:
     lines = [
         f"{job.name}: valid",
         f"data       {source}: {rows} rows; a row is {list(info.input_shape)}; {what}",
-        f"search     {job.search.method}, {job.trials} trials, {len(job.search.space.parameters)} parameters:",
+        f"search     {job.search.method}, {counted(job.trials, 'trial')}, "
+        f"{counted(len(job.search.space.parameters), 'parameter')}:",
     ]
     for name, parameter in job.search.space.parameters.items():
         when = " and ".join(
@@ -166,7 +167,9 @@ def plan_lines(job: "Job", prepared: "PreparedData") -> list[str]:
         if job.rungs
         else "every trial runs its course"
     )
-    lines.append(f"training   at most {job.max_epochs} epochs a trial, {job.trials * job.max_epochs} in all")
+    lines.append(
+        f"training   at most {counted(job.max_epochs, 'epoch')} a trial, {job.trials * job.max_epochs:,} in all"
+    )
     lines.append(f"scheduler  {job.scheduler.method}: {compared}")
     if job.rungs and job.scheduler.pauses_trials:
         lines.append(f"           {reach_text(job.scheduler, job.max_epochs, job.trials)}")

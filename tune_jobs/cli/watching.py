@@ -151,8 +151,8 @@ class Watching:
             return ""
         minutes = duration_text(60 * (self.silence // 60))
         return (
-            f"nothing was heard for {minutes}. If the run's process ({driver(self.events)}) was killed, "
-            f"`tune-jobs resume {self._folder.address}` goes on"
+            f"no event for {minutes}. If the run's process ({driver(self.events)}) was killed, "
+            f"continue it with `tune-jobs resume {self._folder.address}`"
         )
 
     @property

@@ -169,21 +169,21 @@ def _no_room(cluster: Cluster, bundle: Bundle, workers: int) -> str:
         if needed > present:
             ask = f"set `--resources.{setting}` to at most {present:g}" if present else f"ask for no {name}"
             return (
-                f"resources.{setting}: a {'trial' if workers == 1 else 'worker'} asks for {needed:g}, and "
+                f"resources.{setting}: a {'trial' if workers == 1 else 'worker'} asks for {needed:g}, but "
                 f"{_machine(cluster)} has {present:g}; {ask}, or use a larger machine or cluster"
             )
     if workers > 1 and cluster.most_places(bundle):
         return (
-            f"resources.workers_per_trial: a trial asks for {workers} workers of {bundle_text(bundle)} each, and "
+            f"resources.workers_per_trial: a trial asks for {workers} workers of {bundle_text(bundle)} each, but "
             f"there is room for {cluster.most_places(bundle)}; set `--resources.workers_per_trial` to at most "
-            "that, or use a larger machine or cluster"
+            f"{cluster.most_places(bundle)}, or use a larger machine or cluster"
         )
     have = "; ".join(
         f"{node.name}: {bundle_text({name: node.resources.get(name, 0) for name in bundle})}"
         for node in cluster.nodes
     )
     return (
-        f"resources: a {'trial' if workers == 1 else 'worker'} asks for {bundle_text(bundle)} on one machine, and "
+        f"resources: a {'trial' if workers == 1 else 'worker'} asks for {bundle_text(bundle)} on one machine, but "
         f"none has both ({have}); ask for less, or use other machines"
     )
 

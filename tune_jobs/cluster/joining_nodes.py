@@ -82,7 +82,7 @@ class JoiningNodes:
         except ResourceError as error:
             names = ", ".join(node.name for node in nodes)
             self._wrong.put(
-                f"of the machines that have joined ({names}) not all are fit: {error}. Mend it, or take it out"
+                f"some machines that joined the cluster ({names}) are unfit: {error}. Fix them, or remove them"
             )
         except (TuneJobsError, RayError, OSError, RuntimeError):  # a node was lost, or a store out of reach
             self._over.wait(SECONDS_BEFORE_ASKING_AGAIN)

@@ -112,7 +112,7 @@ def problem_of(answer: Answer | str, here: Mapping[str, str]) -> str | None:
     if isinstance(answer, str):
         return answer
     if differing := differences(here, answer.versions):
-        return f"{differing}; install the same on every node, with the project's constraints.txt"
+        return f"{differing}; install the same versions on every node, with the project's constraints.txt"
     return None
 
 
@@ -188,8 +188,8 @@ def _answered(asked: "ObjectRef[Answer]") -> Answer | str:
 def _failure(error: Exception) -> str:
     text = str(error)
     if "No module named 'tune_jobs" in text:
-        return "tune-jobs is not installed there, or for another Python; install it in the same way on every node"
+        return "tune-jobs is missing there, or installed for another Python; install it in the same way on every node"
     if "Can't get attribute" in text:
-        return "another state of tune-jobs is installed there; install the same on every node"
+        return "another version of tune-jobs is installed there; install the same one on every node"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return f"could not be asked ({lines[-1][:300] if lines else type(error).__name__})"
+    return f"could not be checked ({lines[-1][:300] if lines else type(error).__name__})"

@@ -63,14 +63,14 @@ def why_unplaced(bundles: Sequence[Bundle], free: Sequence[Bundle], seconds: flo
         max((node.get(missing, 0.0) for node in free), default=0.0) if missing and missing in bundle else None
     )
     if missing is None:
-        what = "there is room on some machine, and Ray has not used it yet"
+        what = "and there is room on some machine, which Ray has not used yet"
         if workers > 1:
-            what = "there is room for some of them only"
+            what = "but there is room for only some of them"
     elif most is None:
-        what = f"no machine has {missing} free together"
+        what = f"but no machine has {missing} free together"
     else:
-        what = f"what is missing is {missing}: the most that is free on one machine is {most:g}"
+        what = f"but too little {missing} is free: at most {most:g} on one machine"
     return (
-        f"has found no place for {seconds:g} s; it asks for {asked}, and {what}. Other work may hold it, a machine "
+        f"has waited {seconds:g} s for a machine; it asks for {asked}, {what}. Other work may use the machines, or one "
         "may be starting or lost; ask for less with `resources`, or add machines"
     )

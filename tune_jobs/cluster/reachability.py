@@ -20,8 +20,8 @@ SECONDS_TO_ANSWER = 20.0
 """Seconds for the process that asks; to import Ray takes one or two of them."""
 _REFUSED = "refused"
 _HOW_TO_BE_LET_IN = (
-    "export RAY_AUTH_MODE=token, and the cluster's token as RAY_AUTH_TOKEN or in ~/.ray/auth_token "
-    "(on its head: `ray get-auth-token`)"
+    "export RAY_AUTH_MODE=token, and give the cluster's token as RAY_AUTH_TOKEN or in ~/.ray/auth_token "
+    "(`ray get-auth-token` on its head prints it)"
 )
 
 
@@ -29,12 +29,12 @@ def token_refused(*, sent: bool) -> str:
     """Return why a cluster refuses this process, and what to do; `sent` says whether it was given a token."""
     kept = next((name for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH") if os.environ.get(name)), None)
     if sent:
-        why = f"the one in {kept or '~/.ray/auth_token'} is not it"
+        why = f"the one in {kept or '~/.ray/auth_token'} is wrong"
     elif kept and os.environ.get("RAY_AUTH_MODE") != "token":
-        why = f"{kept} is not sent, since RAY_AUTH_MODE is not token"
+        why = f"{kept} is not sent because RAY_AUTH_MODE is not token"
     else:
         why = "none was given"
-    return f"the cluster lets in holders of its token alone, and {why}; {_HOW_TO_BE_LET_IN}"
+    return f"the cluster requires its token, and {why}; {_HOW_TO_BE_LET_IN}"
 
 
 def check_address(address: str) -> str:
@@ -57,7 +57,7 @@ def check_address(address: str) -> str:
         raise _no_ray(address, reason) from error
     outcome = _ask(address)
     if outcome is None:
-        raise _no_ray(address, "something listens, and does not answer as a head node does")
+        raise _no_ray(address, "something listens there, but does not answer like a head node")
     if _REFUSED in outcome:
         raise ResourceError(f"--address {address}: {outcome[_REFUSED]}")
     cluster = {name: outcome[f"{name}_version"] for name in ("ray", "python") if f"{name}_version" in outcome}
@@ -114,7 +114,7 @@ def main(address: str) -> None:
     try:
         require_token()
     except AuthenticationError:
-        refused = f"RAY_AUTH_MODE is token, and there is no token; {_HOW_TO_BE_LET_IN}"
+        refused = f"RAY_AUTH_MODE is token, but there is no token; {_HOW_TO_BE_LET_IN}"
         print(json.dumps({_REFUSED: refused}))  # noqa: T201 (to the asker)
         return
     try:

@@ -55,10 +55,10 @@ class StorageCheck:
         """
         try:
             if self._store.get(_TOKEN) != self.name.encode():
-                return "something else is there"
+                return "the file there has other content"
             self._store.put(quote(node, safe=""), node.encode())
         except FileNotFoundError:
-            return "what the driver wrote is not there"
+            return "the driver's file is missing"
         except (
             Exception
         ) as error:  # a node may lack a package, or its own disk may be at fault: all are answers
@@ -85,7 +85,7 @@ class StorageCheck:
         """
         failed = {node: reason for node, reason in answers.items() if reason is not None}
         for node in self.missing(node for node in answers if node not in failed):
-            failed[node] = "what it wrote is not seen from here"
+            failed[node] = "its file is not visible from here"
         if not failed:
             return
         named = [f"{node} ({reason})" for node, reason in list(failed.items())[:_SHOWN]]
@@ -95,10 +95,10 @@ class StorageCheck:
         if isinstance(self.place, Location):
             raise ResourceError(
                 f"storage: {self.place} cannot be used on {number}: {', '.join(named)}. Give these machines "
-                "credentials or a role that may read and write there, and a way through the network"
+                "credentials or a role that may read and write there, and access through the network"
             )
         raise ResourceError(
-            f"storage: {self.place} is not one folder for all: {number} do not share it: {', '.join(named)}. A path "
+            f"storage: {self.place} is not shared by all nodes; wrong on {number}: {', '.join(named)}. A path "
             "that is local to one node cannot be used on several; give a folder that all of them mount at the same "
             "path, or an object store, with `--storage s3://bucket/prefix` or gs://"
         )

@@ -42,7 +42,7 @@ def conclude_again(job: Job, folder: RunFolder, journal: Journal) -> None:
     """Conclude a run that has ended: it may have been killed while it or its trackers wrote the last of it."""
     past = in_force(journal.past)
     selected = any(isinstance(event, WinnerSelected) for event in past)
-    with feed_trackers(journal, tracked(job, folder, past), lost="what trackers may lack is not made good"):
+    with feed_trackers(journal, tracked(job, folder, past), lost="trackers may lack the last events"):
         _select(RunRecord.replay(past, job.selection), folder, None if selected else journal)
 
 
@@ -65,14 +65,14 @@ def raise_unless_succeeded(finished: Run) -> Run:
     if finished.ending in {Ending.INTERRUPTED, Ending.RAY}:
         why = "interrupted" if finished.ending is Ending.INTERRUPTED else finished.ending.sentence
         raise Interrupted(
-            f"{why}; what was reported is on disk, and `tune-jobs resume {finished.path}` goes on",
+            f"{why}; everything reported so far is saved. Continue with `tune-jobs resume {finished.path}`",
             finished.path,
         )
     if finished.winner_id is None:
         groups = failures(finished.record.trials.values())
         if not groups:
-            raise RunFailed("no trial succeeded: none came to its end", finished.path)
+            raise RunFailed("no trial succeeded: the run ended before any trial did", finished.path)
         reason, trials = groups[0]
         of = f"{len(trials)} of {sum(len(group) for _, group in groups)} failed trials"
-        raise RunFailed(f"no trial succeeded; the commonest reason, of {of}: {reason}", finished.path)
+        raise RunFailed(f"no trial succeeded. The most common reason, in {of}: {reason}", finished.path)
     return finished

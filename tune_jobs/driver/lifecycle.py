@@ -194,6 +194,6 @@ def notices_on(cluster: Cluster, place: "Path | Location") -> list[str]:
     if not cluster.grows or not isinstance(place, Path):
         return []
     return [
-        f"machines that the cluster starts from now on must mount {place.parent.parent} under that path: a trial "
-        "that cannot keep its checkpoints there ends the run"
+        f"machines that the cluster starts from now on must mount {place.parent.parent} at that path; a trial that "
+        "cannot save its checkpoints there ends the run"
     ]

@@ -72,11 +72,11 @@ def check_store(job: Job, *, submitted: bool = False) -> None:
         store.delete(name)
     except StoreError as error:
         where = (
-            ". This is said by the cluster's head, where the driver runs: it has the keys, and the address of the "
-            "store (AWS_ENDPOINT_URL), from its role or from the environment in which `ray start` was called there"
+            ". The driver runs on the cluster's head. It takes the keys, and the address of the store "
+            "(AWS_ENDPOINT_URL), from the head's role or from the environment in which `ray start` was called there"
         )
         raise RunFolderError(
-            f"storage: cannot write to {job.storage} ({error.strerror}); give a place that you may write to, with "
+            f"storage: cannot write to {job.storage} ({error.strerror}); give a place where you may write, with "
             f"`--storage s3://bucket/prefix`, or a folder{where if submitted else ''}"
         ) from error
 

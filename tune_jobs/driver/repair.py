@@ -82,14 +82,14 @@ def repair(path: str | Path, *, cut: bool = False) -> Repaired:
 
 
 def went_on(record: RunRecord, rungs: Sequence[int]) -> str:
-    """Return `of 48 trials 16 went on after epoch 2, 5 after epoch 6`; empty without rungs."""
+    """Return `of 48 trials 16 continued after epoch 2, 5 after epoch 6`; empty without rungs."""
     epochs = [trial.curve.last_epoch for trial in record.trials.values()]
     counts = [(sum(last > rung for last in epochs), rung) for rung in rungs]
     if not counts:
         return ""
     (first, rung), *others = counts
     rest = "".join(f", {count} after epoch {epoch}" for count, epoch in others)
-    return f"of {counted(len(epochs), 'trial')} {first} went on after epoch {rung}{rest}"
+    return f"of {counted(len(epochs), 'trial')} {first} continued after epoch {rung}{rest}"
 
 
 def _cut_damage(folder: RunFolder) -> list[str]:
@@ -108,7 +108,7 @@ def _cut_damage(folder: RunFolder) -> list[str]:
             return []
         if sound == 0:
             raise DamagedRun(
-                f"{path}: line 1 is damaged, so that nothing can be kept; restore it from a copy"
+                f"{path}: line 1 is damaged, so nothing can be kept; restore the file from a copy"
             )
         content = file.read()
         kept = _unused(path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"))
@@ -119,12 +119,12 @@ def _cut_damage(folder: RunFolder) -> list[str]:
         os.fsync(file.fileno())
     first, dropped = content[:sound].count(b"\n") + 1, content[sound:].rstrip(b"\n").count(b"\n") + 1
     lines = [
-        f"journal: cut in front of line {first}, so that {counted(dropped, 'line')} dropped out; as it was, it is in "
-        f"{folder.relative(kept)}. `tune-jobs resume {folder.address}` trains on from the checkpoints, which bring "
-        "back the epochs that those lines held"
+        f"journal: cut before line {first}; {counted(dropped, 'line')} removed. The original is in "
+        f"{folder.relative(kept)}. `tune-jobs resume {folder.address}` continues from the checkpoints, which hold "
+        "the epochs of the removed lines"
     ]
     if aside:
-        lines.append(f"checkpoints: those of {counted(aside, 'trial')} that dropped out are set aside")
+        lines.append(f"checkpoints: those of {counted(aside, 'removed trial')} are set aside")
     return lines
 
 
@@ -152,13 +152,13 @@ def _unused(path: Path) -> Path:
 
 def _about_journal(journal: Journal, openings: Sequence[Event]) -> Iterator[str]:
     if journal.cut:
-        yield f"journal: the last line was not finished ({counted(journal.cut, 'byte')}), and was dropped"
+        yield f"journal: the last line was incomplete ({counted(journal.cut, 'byte')}) and was removed"
     opened = sum(isinstance(event, HoldoutUnsealed) for event in openings)
     if opened:
-        yield f"journal: {counted(opened, 'opening')} of the holdout added, from its ledger"
+        yield f"journal: {counted(opened, 'opening')} of the holdout added from its ledger"
     if len(openings) > opened:
-        yield f"journal: {counted(len(openings) - opened, 'result')} of the holdout added, from its ledger"
-    yield f"journal: {counted(len(journal.past), 'event')}, all of them sound"
+        yield f"journal: {counted(len(openings) - opened, 'result')} of the holdout added from its ledger"
+    yield f"journal: {counted(len(journal.past), 'event')}, all intact"
 
 
 def _rebuild(folder: RunFolder, job: Job, events: Sequence[Event]) -> Iterator[str]:
@@ -178,11 +178,13 @@ def _rebuild(folder: RunFolder, job: Job, events: Sequence[Event]) -> Iterator[s
 def _select(folder: RunFolder, record: RunRecord) -> str:
     if record.ended is None:
         folder.selection.unlink(missing_ok=True)
-        return f"selection: none, since the run has not ended; `tune-jobs resume {folder.address}` goes on with it"
+        return f"selection: none, because the run has not ended; continue with `tune-jobs resume {folder.address}`"
     winner = select_winner(record)
     write_selection(record, winner, folder)
     return (
-        f"selection: trial {winner.trial.trial_id}" if winner else "selection: none, since no trial succeeded"
+        f"selection: trial {winner.trial.trial_id}"
+        if winner
+        else "selection: none, because no trial succeeded"
     )
 
 
@@ -194,7 +196,7 @@ def _track(folder: RunFolder, job: Job, events: Sequence[Event]) -> Iterator[str
     if job.tracking.wandb is not None:
         offline = job.tracking.wandb.model_copy(update={"mode": "offline"})
         made = _replace(folder, folder.wandb, TrackingSettings(wandb=offline), job, events)
-        yield f"W&B: {made}; `{upload_command(folder.wandb)}` uploads what is there"
+        yield f"W&B: {made}; upload the run with `{upload_command(folder.wandb)}`"
 
 
 def _replace(
@@ -219,13 +221,13 @@ def _replace(
             files.rename(staging.path / "old")
         made.rename(files)
     except ResourceError as error:
-        return f"not made anew: {error}"
+        return f"not rebuilt: {error}"
     except (Exception, SystemExit) as error:  # a guest: whatever it raises, the rest is done
         text = " ".join(str(error).split()) or "no reason given"
-        return f"not made anew: {type(error).__name__}: {text}"
+        return f"not rebuilt: {type(error).__name__}: {text}"
     finally:
         shutil.rmtree(staging.path.parent, ignore_errors=True)
-    return f"{files.name}/ was made anew"
+    return f"{files.name}/ was rebuilt"
 
 
 @contextmanager
@@ -235,6 +237,6 @@ def _unwritable(folder: RunFolder) -> Iterator[None]:
         yield
     except OSError as error:
         raise RunFolderError(
-            f"{error.filename or folder.path}: cannot be written to ({reason_of(error, folder.path)}); nothing "
-            "that was reported is lost. Make room, or make the folder writable; then repair the run once more"
+            f"{error.filename or folder.path}: cannot be written to ({reason_of(error, folder.path)}). Nothing "
+            "that was reported is lost. Free disk space, or make the folder writable; then repair the run again"
         ) from error

@@ -26,6 +26,7 @@ from tune_jobs.record.journal import Journal
 from tune_jobs.record.reading import job_of
 from tune_jobs.search_spaces import Problem
 from tune_jobs.submission.handover import keep_modules
+from tune_jobs.text import counted
 from tune_jobs.versions import versions_here
 
 if TYPE_CHECKING:
@@ -46,9 +47,7 @@ def job_to_resume(folder: RunFolder, events: Sequence[Event], overrides: Sequenc
     changed = Job.from_mapping(apply_overrides(job.to_mapping(), overrides), job.folder)
     created = number_created(events)
     if changed.trials < created:
-        problem = (
-            f"given {changed.search.trials}; valid: {created} or more, since so many trials were made before"
-        )
+        problem = f"given {changed.search.trials}; valid: {created} or more, because the run already has so many trials"
         raise JobError([Problem("search.trials", problem)], name=f"resume {folder.name}")
     return changed
 
@@ -78,12 +77,12 @@ def check_data(folder: RunFolder, events: Sequence[Event], prepared: "PreparedDa
     """
     started = next(event for event in events if isinstance(event, RunStarted))
     now = {"data": prepared.report.fingerprint, "split": prepared.report.split_fingerprint}
-    for name, what in (("data", "the data are"), ("split", "the division of the rows is")):
+    for name, what in (("data", "the data differ"), ("split", "the division of the rows differs")):
         if started.fingerprints[name] != now[name]:
             raise RunFolderError(
-                f"{folder.path}: {what} not what the run began with (fingerprint {now[name][:12]}, then "
-                f"{started.fingerprints[name][:12]}), so that its trials could not be compared with further ones; "
-                "put the data of then back, or start a new run"
+                f"{folder.path}: {what} from the start of the run (fingerprint {now[name][:12]}, then "
+                f"{started.fingerprints[name][:12]}), so new trials could not be compared with the earlier ones; "
+                "restore the original data, or start a new run"
             )
     holdout.check_sealed(folder, prepared.test)
 
@@ -111,8 +110,8 @@ def _cut_notices(journal: Journal) -> list[str]:
     if not journal.cut:
         return []
     return [
-        f"the last line of the journal was not finished ({journal.cut} bytes), and was dropped; what it said "
-        "is done again"
+        f"the last line of the journal was incomplete ({counted(journal.cut, 'byte')}) and was removed; the run "
+        "repeats what that line recorded"
     ]
 
 
@@ -125,4 +124,4 @@ def _version_notices(events: Sequence[Event]) -> list[str]:
     ]
     if not changed:
         return []
-    return [f"{', '.join(changed)}: losses may differ in their last digits from those of the trials before"]
+    return [f"{', '.join(changed)}: the last digits of losses may differ from those of earlier trials"]

@@ -178,9 +178,10 @@ def _split_name(name: str) -> list[str]:
 
 def _value(text: str) -> Any:
     try:
-        return parse_yaml(text)
+        value = parse_yaml(text)
     except YAMLError:
         return text
+    return text if value == {text.removesuffix(":"): None} else value  # `module:` is half a reference
 
 
 def _plain(value: Any) -> Any:

@@ -7,6 +7,7 @@ Rungs follow successive halving (Jamieson and Talwalkar 2016). ASHA decides at a
 """
 
 from tune_jobs.job.settings import SchedulerSettings
+from tune_jobs.text import counted
 
 
 def rung_epochs(settings: SchedulerSettings, max_epochs: int) -> tuple[int, ...]:
@@ -35,17 +36,17 @@ def reach(trials: int, rungs: int, factor: int) -> tuple[int, ...]:
 
 
 def reach_text(settings: SchedulerSettings, max_epochs: int, trials: int) -> str:
-    """`of 48 trials at most 16 go on after epoch 1, 5 after epoch 3, 1 after epoch 9`; empty without rungs."""
+    """`of 48 trials at most 16 continue after epoch 1, 5 after epoch 3, 1 after epoch 9`; empty without rungs."""
     rungs = rung_epochs(settings, max_epochs)
     if not rungs:
         return ""
     first, *others = reach(trials, len(rungs), settings.reduction_factor)
     rest = (f", {count} after epoch {epoch}" for count, epoch in zip(others, rungs[1:], strict=True))
-    return f"of {trials} trials at most {first} go on after epoch {rungs[0]}{''.join(rest)}"
+    return f"of {counted(trials, 'trial')} at most {first} continue after epoch {rungs[0]}{''.join(rest)}"
 
 
 def reach_notices(settings: SchedulerSettings, max_epochs: int, trials: int) -> list[str]:
-    """That no trial can come to `max_epochs`, if it is so, and what would change that."""
+    """Return a notice if no trial can reach `max_epochs`, with the settings that would change that."""
     factor, rungs = settings.reduction_factor, rung_epochs(settings, max_epochs)
     if not settings.pauses_trials or not rungs or reach(trials, len(rungs), factor)[-1] > 0:
         return []

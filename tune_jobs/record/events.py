@@ -95,8 +95,8 @@ ENDING_SENTENCES = {
     Ending.ALL_TRIALS: "all trials have ended",
     Ending.TIME_LIMIT: "the time limit `limits.minutes` was reached",
     Ending.INTERRUPTED: "interrupted by a signal",
-    Ending.STORAGE: "stopped since the run folder could not be written to",
-    Ending.RAY: "stopped since a server process of Ray died",
+    Ending.STORAGE: "stopped because the run folder could not be written to",
+    Ending.RAY: "stopped because a server process of Ray died",
     Ending.FAILED: "stopped by an error",
 }
 """The sentence of each `Ending`."""
@@ -164,7 +164,7 @@ class Cause(StrEnum):
 
 CAUSE_SENTENCES = {
     Cause.STOPPED_BY_SCHEDULER: "stopped by the scheduler at epoch {epoch}",
-    Cause.NOT_PROMOTED: "waited at epoch {epoch}: no place among the best 1/{factor} of its rung",
+    Cause.NOT_PROMOTED: "waited at epoch {epoch}: not among the best 1/{factor} of its rung",
     Cause.TIME_LIMIT: ENDING_SENTENCES[Ending.TIME_LIMIT],
     Cause.NO_FINITE_SCORE: "no epoch had a finite score",
     Cause.NO_REPORT: "ended before its first report",

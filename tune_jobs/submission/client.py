@@ -54,7 +54,10 @@ _ENTRYPOINT = 'exec sh -c "$TUNE_JOBS_START" sh '
 
 
 class _Client(JobSubmissionClient):
-    """Ray's client, with a time limit for each answer."""
+    """Ray's client, with a time limit for each answer, and without its own check of versions."""
+
+    def _check_connection_and_version(self, min_version: str = "0", version_error_message: str = "") -> None:
+        super()._check_connection_and_version("0", version_error_message)  # `JobsServer` says what differs
 
     def _do_request(self, method: str, endpoint: str, **how: Any) -> requests.Response:
         long = method == "PUT" or endpoint.endswith("/logs")
@@ -81,7 +84,7 @@ class JobsServer:
             there = self._client._server_ray_version
         if there != ray.__version__:
             raise ClusterError(
-                f"{self.address}: the cluster has Ray {there}, and this machine Ray {ray.__version__}; install the "
+                f"{self.address}: the cluster has Ray {there}, but this machine has Ray {ray.__version__}; install the "
                 "same on both sides, with the project's constraints.txt"
             )
 
@@ -197,9 +200,9 @@ class JobsServer:
         names = ", ".join(known[:SHOWN]) or "none"
         more = f", and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
         return (
-            f"{submission_id}: no submission of that name at {self.address}; known are {names}{more}. A cluster that "
-            "was started anew knows none of before; `tune-jobs resume RUN --address URL` with the run's whole path "
-            "there goes on with a run"
+            f"{submission_id}: no submission of that name at {self.address}; known: {names}{more}. A cluster forgets "
+            "its submissions when it is restarted; to continue a run, give its whole path on the cluster to "
+            "`tune-jobs resume RUN --address URL`"
         )
 
     @contextmanager
@@ -224,21 +227,21 @@ class JobsServer:
     def _not_reached(self, error: BaseException) -> ClusterError:
         reasons = list(_reasons(error))
         if any(isinstance(reason, NameResolutionError) for reason in reasons):
-            why = f"there is no machine of the name {urlsplit(self.address).hostname}"
+            why = f"there is no machine called {urlsplit(self.address).hostname}"
         elif any(isinstance(reason, ssl.SSLError) for reason in reasons):
-            why = "https cannot be spoken with who listens there; Ray's dashboard itself speaks http"
+            why = "the server there does not speak https; Ray's dashboard itself speaks http"
         elif any(isinstance(reason, ProtocolError) for reason in reasons):
             why = (
-                "who listens there hangs up, or does not speak HTTP: it is not the dashboard of a Ray cluster (nodes "
-                "join at another port than that), or a tunnel to where nobody listens"
+                "the server there closes the connection or does not speak HTTP: it is not the dashboard of a Ray "
+                "cluster (nodes join at another port), or it is a tunnel to a port where nothing listens"
             )
         else:
-            why = "nobody listens there"
+            why = "nothing listens there"
         return ClusterError(f"{self.address}: {why}; {_how_to_reach(self.address)}")
 
     def _something_else(self) -> ClusterError:
         return ClusterError(
-            f"{self.address}: something answers there, and it is not the dashboard of a Ray cluster; "
+            f"{self.address}: something answers there, but it is not the dashboard of a Ray cluster; "
             f"{_how_to_reach(self.address)}"
         )
 

@@ -53,7 +53,7 @@ class Handover:
         if differing := differences(self.versions, versions_here(), _SIDES, python_numbers=2):
             raise ClusterError(
                 f"the versions differ: {differing}; install the same on both sides, with the project's "
-                "constraints.txt, and submit the job anew"
+                "constraints.txt, and submit the job again"
             )
 
     def enter(self, folder: RunFolder) -> None:

@@ -130,7 +130,7 @@ def study_server(folder: RunFolder, port: int = 0) -> WSGIServer:
     """
     if not folder.study.is_file():
         raise RunFolderError(
-            f"{folder.study}: no such file; `tune-jobs repair {folder.path}` makes the study anew, from the journal"
+            f"{folder.study}: no such file; `tune-jobs repair {folder.path}` rebuilds the study from the journal"
         )
     pages = StudyPages(folder.study)
     try:

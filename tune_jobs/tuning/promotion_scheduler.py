@@ -108,7 +108,7 @@ class PromotionScheduler(TrialScheduler):
     def debug_string(self) -> str:
         """Return how full the rungs are, in one line."""
         rungs = (
-            f"epoch {rung.epoch}: {rung.waiting} of {rung.entries} wait, {rung.promoted} went on"
+            f"epoch {rung.epoch}: {rung.waiting} of {rung.entries} wait, {rung.promoted} promoted"
             for rung in self._tables.summary()
         )
         return "Waiting at rungs: " + "; ".join(rungs)

@@ -83,8 +83,8 @@ def ray_connection(address: str | None = None, modules: Sequence[UserModule] = (
 def _check_version(installed: str) -> None:
     if not installed.startswith(f"{RAY}."):
         raise ResourceError(
-            f"Ray {installed} is installed, and runs are built on Ray {RAY}; install that one, with the project's "
-            f"constraints.txt or by `pip install 'ray[default,tune]=={RAY}.*'`"
+            f"Ray {installed} is installed, but runs need Ray {RAY}; install that version, with the project's "
+            f"constraints.txt or with `pip install 'ray[default,tune]=={RAY}.*'`"
         )
 
 
@@ -125,9 +125,8 @@ def _watch_servers(over: threading.Event, dead: Callable[[], str | None]) -> Non
         server = dead()
         if server is not None and not over.wait(SECONDS_TO_END):
             print(  # noqa: T201 (the error stream of a command)
-                f"tune-jobs: Ray's process {server} died, as it does where a signal goes to all processes of a group, "
-                "and nothing goes on without it; what was reported is on disk, and `tune-jobs resume` with the path of "
-                "the run goes on",
+                f"tune-jobs: Ray's process {server} died (this happens if a signal reaches the whole process group), "
+                "so the run cannot continue. Everything reported so far is saved; continue with `tune-jobs resume RUN`",
                 file=sys.stderr,
                 flush=True,
             )
@@ -165,7 +164,7 @@ def _init_at(address: str, found: str, for_workers: dict[str, Any]) -> None:
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ResourceError(
-            f"--address {address}: Ray answers there, and cannot be joined ({reason}); run this on a machine of the "
+            f"--address {address}: Ray answers there, but cannot be joined ({reason}); run this on a machine of the "
             "cluster, or send the job there with `tune-jobs submit`"
         ) from error
 

@@ -52,5 +52,5 @@ class SilentWorkers:
             return None
         self._ended.discard(trial)
         return WorkerLoss(
-            f"no epoch for {self._limit:g} s (`limits.minutes_per_epoch`), so its worker was ended"
+            f"no epoch for {self._limit:g} s, the limit `limits.minutes_per_epoch`, so its worker was ended"
         )

@@ -166,4 +166,4 @@ def ray_scheduler(settings: SchedulerSettings, max_epochs: int) -> TrialSchedule
         case "none":
             return FIFOScheduler()  # type: ignore[no-untyped-call]  # Ray is typed in parts
         case "asha":
-            raise ValueError("`asha` is no scheduler of Ray Tune's: see PromotionScheduler")
+            raise ValueError("`asha` is not a scheduler of Ray Tune; use PromotionScheduler")

@@ -45,19 +45,19 @@ def loss_by(error: Exception | str | None) -> WorkerLoss:
     if isinstance(error, OutOfMemoryError):
         used = _MEMORY_USED.search(text)
         detail = f" ({used[0]})" if used else ""
-        return WorkerLoss(f"the worker was ended by Ray, since the machine ran out of memory{detail}")
+        return WorkerLoss(f"Ray ended the worker because the machine ran out of memory{detail}")
     if isinstance(error, ActorUnavailableError):
-        return WorkerLoss("the machine of the worker cannot be reached any more", of_node=True)
+        return WorkerLoss("the worker's machine can no longer be reached", of_node=True)
     if _NODE_DIED in text or getattr(error, "preempted", False):
         how = _HOW_NODE_DIED.search(text)
         detail = f" ({how[1].strip()})" if how else ""
-        return WorkerLoss(f"the machine of the worker was lost{detail}", of_node=True)
+        return WorkerLoss(f"the worker's machine was lost{detail}", of_node=True)
     if _PROCESS_DIED in text:
         return WorkerLoss(
-            "the worker died: it crashed, was killed, or the system ended it for want of memory"
+            "the worker died: it crashed, was killed, or the system ended it because memory ran out"
         )
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return WorkerLoss(f"the worker died: {lines[0] if lines else 'no reason known'}")
+    return WorkerLoss(f"the worker died: {lines[0] if lines else 'the reason is unknown'}")
 
 
 def failure_after(loss: WorkerLoss, *, workers_lost: int, machines_lost: int, retries: int) -> str | None:
@@ -73,12 +73,12 @@ def failure_after(loss: WorkerLoss, *, workers_lost: int, machines_lost: int, re
         if machines_lost < MOST_MACHINES_LOST:
             return None
         return (
-            f"{loss.reason}; {machines_lost + 1} machines in a row were lost with it and it came no further, so that "
-            "it may be what ends them, for instance by the memory that it takes"
+            f"{loss.reason}; {machines_lost + 1} machines in a row were lost while running this trial, without a new "
+            "epoch. The trial may be the cause, for example by using too much memory"
         )
     if workers_lost < retries:
         return None
     if retries == 0:
         return loss.reason
-    times = "retry was" if retries == 1 else "retries were"
-    return f"{loss.reason}; {retries} {times} in vain (`limits.retries_per_trial`)"
+    times = "1 retry" if retries == 1 else f"{retries} retries"
+    return f"{loss.reason}; the trial failed after {times} (`limits.retries_per_trial`)"

@@ -130,16 +130,16 @@ def test_times_divide_rows_but_are_no_features(tmp_path):
     assert raw.feature_names == ("x",)
     assert raw.columns["day"].dtype.kind == "M"
     assert problem(tmp_path, name, target="y") == (
-        "column 'day' is of type date32[day]; turn it into a number, or leave it out with data.arguments.drop"
+        "column 'day' is of type date32[day]: turn it into a number, or leave it out with data.arguments.drop"
     )
 
 
 def test_columns_that_cannot_be_features_are_all_named(tmp_path):
     table = pa.table({"list": [[1], [2]], "empty": pa.nulls(2), "raw": [b"a", b"b"], "y": [1, 2]})
     assert problem(tmp_path, write(table, tmp_path / "t.parquet"), target="y") == (
-        "column 'list' is of type list<element: int64>; turn it into numbers or text; "
-        "column 'empty' is empty; column 'raw' is of type binary; turn it into numbers or text, "
-        "or leave it out with data.arguments.drop"
+        "column 'list' is of type list<element: int64>: turn it into numbers or text; "
+        "column 'empty' is empty: give it values; column 'raw' is of type binary: turn it into numbers or text; "
+        "or leave these columns out with data.arguments.drop"
     )
 
 
@@ -248,12 +248,12 @@ def test_file_problems_say_what_to_do(tmp_path):
         (
             "table.parquet",
             {"target": "lable"},
-            f"data.target: there is no column 'lable'; did you mean 'label'?; {columns}",
+            f"data.target: there is no column 'lable'; {columns}; did you mean 'label'?",
         ),
         (
             "table.parquet",
             {"target": "label", "split": by("persn")},
-            f"data.split.by: there is no column 'persn'; did you mean 'person'?; {columns}",
+            f"data.split.by: there is no column 'persn'; {columns}; did you mean 'person'?",
         ),
         (
             "table.parquet",
@@ -268,7 +268,7 @@ def test_file_problems_say_what_to_do(tmp_path):
         (
             "table.parquet",
             {"target": "label", "arguments": {"drop": ["color"]}},
-            f"data.arguments.drop: there is no column 'color'; did you mean 'colour'?; {columns}",
+            f"data.arguments.drop: there is no column 'color'; {columns}; did you mean 'colour'?",
         ),
         (
             "table.parquet",
@@ -320,10 +320,10 @@ def test_npz_problems_say_what_to_do(tmp_path):
 
 def test_unknown_sources_are_told_with_the_closest_name(tmp_path):
     assert problem(tmp_path, "digitz") == (
-        "data.source: 'digitz' is not known; did you mean 'digits'?; use digits, breast_cancer, wine, "
-        "diabetes, linear_gaussian, a file (.parquet, .csv, .arrow, .npz) or package.module:function"
+        "data.source: 'digitz' is unknown; use digits, breast_cancer, wine, diabetes, linear_gaussian, a file "
+        "(.parquet, .csv, .arrow, .npz) or package.module:function; did you mean 'digits'?"
     )
-    assert "data.source: 'table.xlsx' is not known" in problem(tmp_path, "table.xlsx")
+    assert "data.source: 'table.xlsx' is unknown" in problem(tmp_path, "table.xlsx")
 
 
 @pytest.mark.parametrize(
@@ -430,8 +430,9 @@ def test_a_function_returns_a_pair_or_a_mapping_with_columns(tmp_path, monkeypat
     assert raw.features.shape == (4, 1)
     assert raw.target.shape == (4,)
     assert raw.columns["person"].tolist() == [0, 1, 2, 3]
-    assert "data.split.by: there is no column 'persn'; did you mean 'person'?" in problem(
-        tmp_path, mapping, split=by("persn")
+    assert (
+        "data.split.by: there is no column 'persn'; the columns are 'person'; did you mean 'person'?"
+        in problem(tmp_path, mapping, split=by("persn"))
     )
 
 

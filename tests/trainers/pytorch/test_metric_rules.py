@@ -52,6 +52,6 @@ def test_all_problems_are_listed():
     assert check_metrics(training("accuracy", "mse", "mse"), ScoreSettings(metric="val_los")) == [
         "metric mse is listed twice; name it once",
         "metric accuracy does not fit loss mse; mse goes with mse, mae, rmse, r2, param_error",
-        "the score's metric 'val_los' is not measured; it can be val_loss, accuracy, mse; did you mean 'val_loss'?; "
-        "other metrics have to be added to training.metrics",
+        "the score's metric 'val_los' is not measured; it can be val_loss, accuracy, mse; add other metrics to "
+        "training.metrics; did you mean 'val_loss'?",
     ]

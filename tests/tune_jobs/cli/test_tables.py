@@ -106,7 +106,7 @@ def test_a_finished_run_tells_winner_and_sealed_holdout(make_run: MakeRun) -> No
 def test_a_run_in_progress_promises_nothing(make_run: MakeRun) -> None:
     folder = make_run(TRIALS, ending=None)
     assert outcome_lines(open_run(folder.path)) == [
-        f"3 trials ended; its process was killed; `tune-jobs resume {folder.path}` goes on"
+        f"3 trials ended; its process was killed; continue with `tune-jobs resume {folder.path}`"
     ]
 
 
@@ -148,8 +148,8 @@ def test_a_trial_tells_of_damaged_checkpoints(make_run: MakeRun) -> None:
         file = "checkpoints/0000/epoch-000003.pt"
         journal.append(CheckpointDamaged(trial_id="0000", file=file, reason="File is not a zip file"))
     assert trial_display(open_run(folder.path), "0000")[2] == (
-        "notice: checkpoints/0000/epoch-000003.pt was damaged (File is not a zip file), so that the trial went on "
-        "from the checkpoint before it, or from its start; the epochs are the same"
+        "notice: checkpoints/0000/epoch-000003.pt was damaged (File is not a zip file), so the trial continued "
+        "from an earlier checkpoint, or from its start; the epochs are the same"
     )
 
 
@@ -157,8 +157,8 @@ def test_a_trial_tells_of_damaged_checkpoints(make_run: MakeRun) -> None:
 def test_a_run_that_was_cut_off_early_says_why_nobody_won(make_run: MakeRun, ending: Ending) -> None:
     folder = make_run([{"losses": [0.5], "status": Status.INTERRUPTED}], ending=ending)
     assert outcome_lines(open_run(folder.path)) == [
-        f"0 trials ended, 1 in their middle; {ending.sentence}; `tune-jobs resume {folder.path}` goes on",
-        "winner: none, since no trial had ended before the run stopped",
+        f"0 trials ended, 1 in their middle; {ending.sentence}; continue with `tune-jobs resume {folder.path}`",
+        "winner: none, because no trial had ended before the run stopped",
     ]
 
 
@@ -214,11 +214,11 @@ def test_a_plan_tells_what_would_run(make_sections: Callable[..., dict[str, Any]
         "             beta1: 0.9",
         "training   at most 9 epochs a trial, 54 in all",
         "scheduler  asha: trials are compared after 2, 6 epochs",
-        "           of 6 trials at most 2 go on after epoch 2, 0 after epoch 6",
+        "           of 6 trials at most 2 continue after epoch 2, 0 after epoch 6",
         "selection  min val_loss on validation rows",
         "notice     search.space.beta1 does nothing for sgd; add `when: {optimizer: [adam]}`",
-        "notice     no trial can reach 9 epochs: of 6 trials at most 2 go on after epoch 2, 0 after epoch 6; ask for 9 "
-        "trials or more, a larger `scheduler.grace_epochs` or a smaller `scheduler.reduction_factor`",
+        "notice     no trial can reach 9 epochs: of 6 trials at most 2 continue after epoch 2, 0 after epoch 6; ask "
+        "for 9 trials or more, a larger `scheduler.grace_epochs` or a smaller `scheduler.reduction_factor`",
     ]
 
 

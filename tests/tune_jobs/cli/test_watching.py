@@ -180,8 +180,8 @@ def test_of_another_machine_the_watcher_says_how_long_nothing_was_heard(make_run
     watched.poll()
     assert watched.verdict() is None, "the lock of another machine may not be seen"
     assert watched.notice() == (
-        "nothing was heard for 3 min 0 s. If the run's process (elsewhere:1) was killed, "
-        f"`tune-jobs resume {folder.path}` goes on"
+        "no event for 3 min 0 s. If the run's process (elsewhere:1) was killed, "
+        f"continue it with `tune-jobs resume {folder.path}`"
     )
     with Journal(folder.journal):
         assert watched.notice() == "", "the lock is seen after all"
@@ -286,7 +286,7 @@ def test_a_run_is_watched_to_its_end(interrupted: RunFolder, step: Path, tmp_pat
     assert any(line.startswith("trial  status") for line in lines)
     assert process.returncode == 130
     assert errors.decode().startswith(
-        "tune-jobs: interrupted; what was reported is on disk, and `tune-jobs resume "
+        "tune-jobs: interrupted; everything reported so far is saved. Continue with `tune-jobs resume "
     )
     assert files(interrupted) == before
 
@@ -299,7 +299,7 @@ def test_ctrl_c_ends_the_watching_alone(interrupted: RunFolder, step: Path, tmp_
         assert run.poll() is None
     assert (process.returncode, errors) == (0, b"")
     assert (tmp_path / "out").read_text().splitlines()[-2:] == [
-        f"no longer watched; the run goes on: tune-jobs watch {interrupted.path}",
+        f"no longer watched; the run continues: tune-jobs watch {interrupted.path}",
         f"run: {interrupted.path}",
     ]
 
@@ -312,8 +312,8 @@ def test_a_run_that_is_killed_while_it_is_watched(interrupted: RunFolder, step: 
     lines = (tmp_path / "out").read_text().splitlines()
     assert process.returncode == 130
     assert errors.decode() == (
-        "tune-jobs: the run's process was killed; what was reported is on disk, and "
-        f"`tune-jobs resume {interrupted.path}` goes on\n"
+        "tune-jobs: the run's process was killed; everything reported so far is saved. Continue with "
+        f"`tune-jobs resume {interrupted.path}`\n"
     )
     assert lines[-1] == f"run: {interrupted.path}"
     assert any("its process was killed" in line for line in lines)

@@ -58,33 +58,33 @@ def test_an_autoscaler_is_shown_the_trials_that_it_is_to_start_machines_for() ->
         (
             cluster_of((2, 0)),
             {"cpus_per_trial": 4},
-            r"resources\.cpus_per_trial: a trial asks for 4, and this machine has 2; set `--resources\.cpus_per_trial` "
+            r"resources\.cpus_per_trial: a trial asks for 4, but this machine has 2; set `--resources\.cpus_per_trial` "
             "to at most 2",
         ),
         (
             cluster_of((2, 0)),
             {"gpus_per_trial": 0.5},
-            r"resources\.gpus_per_trial: a trial asks for 0\.5, and this machine has 0",
+            r"resources\.gpus_per_trial: a trial asks for 0\.5, but this machine has 0",
         ),
         (
             cluster_of((4, 0), (4, 0)),
             {"cpus_per_trial": 8},
-            r"a trial asks for 8, and the largest machine of the cluster has 4",
+            r"a trial asks for 8, but the largest machine of the cluster has 4",
         ),
         (
             replace(cluster_of((2, 0)), joined=True),
             {"gpus_per_trial": 1},
-            r"a trial asks for 1, and the largest machine of the cluster has 0; ask for no GPU, or use",
+            r"a trial asks for 1, but the largest machine of the cluster has 0; ask for no GPU, or use",
         ),
         (
             cluster_of((16, 0), (1, 4)),
             {"cpus_per_trial": 4, "gpus_per_trial": 1},
-            r"asks for 4 CPU and 1 GPU on one machine, and none has both \(host0: 16 CPU; host1: 1 CPU and 4 GPU\)",
+            r"asks for 4 CPU and 1 GPU on one machine, but none has both \(host0: 16 CPU; host1: 1 CPU and 4 GPU\)",
         ),
         (
             cluster_of((2, 0), (1, 0)),
             {"workers_per_trial": 4},
-            r"asks for 4 workers of 1 CPU each, and there is room for 3; set `--resources\.workers_per_trial`",
+            r"asks for 4 workers of 1 CPU each, but there is room for 3; set `--resources\.workers_per_trial`",
         ),
     ],
 )

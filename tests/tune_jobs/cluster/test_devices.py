@@ -152,11 +152,11 @@ def test_a_trial_that_finds_no_place_is_named(with_gpus: DeclaredNodes, tmp_path
     driver = tuning(with_gpus, tmp_path, **{"search/trials": 2, "resources/gpus_per_trial": 1})
     assert driver.stdout is not None
     lines = []
-    while "has found no place" not in "".join(lines):
+    while "has waited" not in "".join(lines):
         lines.append(driver.stdout.readline())
         assert lines[-1], "".join(lines)
-    assert "trial 0000 has found no place for 3 s" in lines[-1]
-    assert "what is missing is GPU: the most that is free on one machine is 0" in lines[-1]
+    assert "trial 0000 has waited 3 s for a machine" in lines[-1]
+    assert "too little GPU is free: at most 0 on one machine" in lines[-1]
     holder.communicate("let go\n", timeout=PATIENCE)
     made, _ = finished(driver)
     assert list(made.trials["status"]) == ["completed"] * 2

@@ -36,7 +36,7 @@ def no_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ({"RAY_AUTH_MODE": "token"}, "RAY_AUTH_MODE is token, and there is no token; export"),
         (
             {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)},
-            "and the one in RAY_AUTH_TOKEN is not it; export RAY_AUTH_MODE",
+            "and the one in RAY_AUTH_TOKEN is wrong; export RAY_AUTH_MODE",
         ),
     ],
 )
@@ -74,7 +74,9 @@ def test_what_is_no_ray_is_told_so(no_token: None, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(reachability, "SECONDS_TO_ANSWER", 6.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        with pytest.raises(ResourceError, match="something listens, and does not answer as a head node does"):
+        with pytest.raises(
+            ResourceError, match="something listens there, but does not answer like a head node"
+        ):
             check_address(address)
 
 

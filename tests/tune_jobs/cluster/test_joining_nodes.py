@@ -15,8 +15,8 @@ from tune_jobs.cluster.node_checks import ChecksCancelled, check_nodes
 from tune_jobs.errors import ResourceError, RunFolderError
 
 UNFIT = (
-    "of the machines that have joined (new, odd) not all are fit: odd: torch 2.12.0 there and 2.13.0 here. "
-    "Mend it, or take it out"
+    "some machines that joined the cluster (new, odd) are unfit: odd: torch 2.12.0 there and 2.13.0 here. "
+    "Fix them, or remove them"
 )
 
 

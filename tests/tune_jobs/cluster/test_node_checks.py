@@ -44,7 +44,7 @@ def test_a_cluster_with_another_torch_is_refused_before_anything_is_made(tmp_pat
     output = refused_run(tmp_path, tmp_path / "other")
     assert (
         f"1 of 1 nodes cannot take trials of this run: {socket.gethostname()}: torch {version('torch')} here and "
-        "2.12.0 there; install the same on every node" in output
+        "2.12.0 there; install the same versions on every node" in output
     )
 
 
@@ -54,7 +54,7 @@ def test_a_cluster_without_tune_jobs_is_refused(tmp_path: Path) -> None:
     package.parent.mkdir(parents=True)
     package.write_text("raise ModuleNotFoundError(\"No module named 'tune_jobs'\", name='tune_jobs')\n")
     output = refused_run(tmp_path, tmp_path / "other")
-    assert "tune-jobs is not installed there, or for another Python; install it in the same way" in output
+    assert "tune-jobs is missing there, or installed for another Python; install it in the same way" in output
 
 
 def refused_run(folder: Path, on_the_nodes: Path) -> str:

@@ -31,7 +31,7 @@ def test_a_trial_is_named_after_a_minute_and_once() -> None:
     for clock.now in range(60, 300):
         watch.check(lambda: {"0001"})
     assert [trial_id for trial_id, _ in told] == ["0001"]
-    assert "it asks for 1 CPU and 0.5 GPU, and what is missing is GPU" in told[0][1]
+    assert "it asks for 1 CPU and 0.5 GPU, but too little GPU is free" in told[0][1]
 
 
 def test_a_trial_that_was_placed_in_between_starts_anew() -> None:
@@ -54,14 +54,14 @@ def test_it_looks_once_a_second_at_most() -> None:
 @pytest.mark.parametrize(
     ("bundles", "free", "words"),
     [
-        ([{"CPU": 4.0}], [{"CPU": 1.0}, {"CPU": 2.0}], "missing is CPU: the most that is free on one machine is 2"),
+        ([{"CPU": 4.0}], [{"CPU": 1.0}, {"CPU": 2.0}], "but too little CPU is free: at most 2 on one machine"),
         ([{"CPU": 1.0, "GPU": 1.0}], [{"CPU": 1.0}, {"GPU": 1.0}], "no machine has CPU and GPU free together"),
-        ([{"CPU": 1.0, "GPU": 0.5}], [{"GPU": 0.5}], "missing is CPU: the most that is free on one machine is 0"),
+        ([{"CPU": 1.0, "GPU": 0.5}], [{"GPU": 0.5}], "but too little CPU is free: at most 0 on one machine"),
         ([{"CPU": 1.0, "GPU": 0.25}], [{"CPU": 4.0, "GPU": 0.75}], "there is room on some machine"),
-        ([{"CPU": 1.0, "GPU": 0.5}], [{"CPU": 1.0, "GPU": 0.25}], "missing is GPU: the most that is free on one"),
+        ([{"CPU": 1.0, "GPU": 0.5}], [{"CPU": 1.0, "GPU": 0.25}], "but too little GPU is free: at most 0.25 on one"),
         ([{"CPU": 1.0}], [{"CPU": 1.0}], "there is room on some machine"),
-        ([{"CPU": 1.0}] * 2, [{"CPU": 1.0}], "asks for 2 workers of 1 CPU each, and there is room for some of them"),
-        ([{"CPU": 1.0}], [], "missing is CPU: the most that is free on one machine is 0"),
+        ([{"CPU": 1.0}] * 2, [{"CPU": 1.0}], "asks for 2 workers of 1 CPU each, but there is room for only some"),
+        ([{"CPU": 1.0}], [], "but too little CPU is free: at most 0 on one machine"),
     ],
 )  # fmt: skip
 def test_what_is_missing_is_said(

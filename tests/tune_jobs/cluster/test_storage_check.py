@@ -34,7 +34,7 @@ def test_a_bucket(s3: Location) -> None:
     answers = {node: sent(check).answer(node) for node in ("a", "b")}
     check.raise_unless_shared(answers)
     check.remove()
-    with pytest.raises(ResourceError, match="what the driver wrote is not there"):
+    with pytest.raises(ResourceError, match="the driver's file is missing"):
         check.raise_unless_shared({"a": check.answer("a")})
 
 
@@ -48,7 +48,7 @@ def test_a_folder_of_another_machine(tmp_path: Path) -> None:
     with pytest.raises(ResourceError) as caught:
         check.raise_unless_shared(answers)
     text = str(caught.value)
-    assert "1 of 2 nodes do not share it: far (what the driver wrote is not there)" in text
+    assert "wrong on 1 of 2 nodes: far (the driver's file is missing)" in text
     assert "local to one node" in text
     assert "s3://bucket/prefix" in text
     assert list((tmp_path / "there").iterdir()) == []
@@ -63,7 +63,7 @@ def test_a_node_that_reads_and_writes_elsewhere(tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "here", tmp_path / "copy")
     assert StorageCheck(tmp_path / "copy", check.name).answer("far") is None
     assert check.missing(["far"]) == ["far"]
-    with pytest.raises(ResourceError, match="what it wrote is not seen from here"):
+    with pytest.raises(ResourceError, match="its file is not visible from here"):
         check.raise_unless_shared({"far": None})
 
 

@@ -16,8 +16,8 @@ FOLDER = Path("/shared/runs/20260101-demo/checkpoints")
 def test_machines_to_come_must_mount_the_folder() -> None:
     (text,) = notices_on(GROWS, FOLDER)
     assert text == (
-        "machines that the cluster starts from now on must mount /shared/runs under that path: a trial that cannot "
-        "keep its checkpoints there ends the run"
+        "machines that the cluster starts from now on must mount /shared/runs at that path; a trial that cannot "
+        "save its checkpoints there ends the run"
     )
 
 

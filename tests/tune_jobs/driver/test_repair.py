@@ -186,12 +186,12 @@ def test_done_twice_it_changes_nothing(folder: RunFolder) -> None:
 def test_it_says_what_it_did(folder: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["repair", str(folder.path)]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "journal: 24 events, all of them sound",
+        "journal: 24 events, all intact",
         "tables: 4 trials, 8 epochs",
-        "rungs: of 4 trials 1 went on after epoch 2",
+        "rungs: of 4 trials 1 continued after epoch 2",
         "selection: trial 0000",
         "study: 4 trials",
-        "TensorBoard: tensorboard/ was made anew",
+        "TensorBoard: tensorboard/ was rebuilt",
     ]
 
 
@@ -201,7 +201,7 @@ def test_a_run_that_has_not_ended_has_no_selection(tmp_path: Path) -> None:
     lines = repair(folder.path).lines
     assert not folder.selection.exists()
     assert (
-        f"selection: none, since the run has not ended; `tune-jobs resume {folder.path}` goes on with it"
+        f"selection: none, because the run has not ended; continue with `tune-jobs resume {folder.path}`"
         in lines
     )
     assert folder.trials.is_file()
@@ -218,7 +218,8 @@ def test_what_no_job_asked_for_is_not_made(tmp_path: Path) -> None:
 def test_how_many_went_on_is_told_of_every_rung() -> None:
     record = RunRecord.replay(run_events(), job_of({}).selection)
     assert (
-        went_on(record, (1, 2, 4)) == "of 4 trials 2 went on after epoch 1, 1 after epoch 2, 1 after epoch 4"
+        went_on(record, (1, 2, 4))
+        == "of 4 trials 2 continued after epoch 1, 1 after epoch 2, 1 after epoch 4"
     )
     assert went_on(record, ()) == ""
 
@@ -228,9 +229,7 @@ def test_a_dashboard_that_cannot_be_made_keeps_what_it_had(
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     *_, last = repair(folder.path).lines
-    assert last.startswith(
-        "TensorBoard: not made anew: tracking.tensorboard: the package tensorboardX is not"
-    )
+    assert last.startswith("TensorBoard: not rebuilt: tracking.tensorboard: the package tensorboardX is not")
     np.testing.assert_equal(dashboard_of(folder), dashboard_of(straight))
     assert not (folder.path / STAGING).exists()
 
@@ -252,7 +251,7 @@ def test_the_files_of_wandb_are_replaced_by_those_of_the_whole_run(tmp_path: Pat
     )
     assert (command.returncode, command.stderr) == (0, "")
     assert command.stdout.splitlines()[-1] == (
-        f"W&B: wandb/ was made anew; `wandb sync {folder.wandb}` uploads what is there"
+        f"W&B: wandb/ was rebuilt; upload the run with `wandb sync {folder.wandb}`"
     )
     assert not old.exists()
     runs = read_runs(folder.wandb)
@@ -283,8 +282,8 @@ def test_a_torn_last_line_is_dropped_with_a_notice(folder: RunFolder) -> None:
     events = read_journal(folder.journal)
     os.truncate(folder.journal, folder.journal.stat().st_size - 7)
     lines = repair(folder.path).lines
-    assert re.fullmatch(r"journal: the last line was not finished \(\d+ bytes\), and was dropped", lines[0])
-    assert lines[1] == "journal: 23 events, all of them sound"
+    assert re.fullmatch(r"journal: the last line was incomplete \(\d+ bytes\) and was removed", lines[0])
+    assert lines[1] == "journal: 23 events, all intact"
     assert read_journal(folder.journal) == events[:-1]
     assert folder.journal.read_bytes().endswith(b"\n")
     assert not any("dropped" in line for line in repair(folder.path).lines)
@@ -331,7 +330,7 @@ def test_a_flipped_bit_is_found_and_costs_what_lies_behind_it_at_most(
     assert folder.journal.read_bytes() == content
     assert tables_of(folder) == tables_of(plain)
     if line == 1:
-        with pytest.raises(DamagedRun, match="line 1 is damaged, so that nothing can be kept"):
+        with pytest.raises(DamagedRun, match="line 1 is damaged, so nothing can be kept"):
             repair(folder.path, cut=True)
         assert folder.journal.read_bytes() == content
         return
@@ -339,8 +338,8 @@ def test_a_flipped_bit_is_found_and_costs_what_lies_behind_it_at_most(
     assert read_journal(folder.journal) == events[: line - 1]
     (kept,) = folder.journal.parent.glob("events.jsonl.damaged-*")
     assert kept.read_bytes() == content
-    assert lines[0].startswith(f"journal: cut in front of line {line}, so that ")
-    assert f"as it was, it is in journal/{kept.name}. `tune-jobs resume {folder.path}` trains on" in lines[0]
+    assert lines[0].startswith(f"journal: cut before line {line}; ")
+    assert f"The original is in journal/{kept.name}. `tune-jobs resume {folder.path}` continues" in lines[0]
     before = bytes_of(folder.trials, folder.epochs, folder.study, folder.journal)
     assert repair(folder.path, cut=True).lines == lines[1:], "there is nothing left to cut"
     assert bytes_of(folder.trials, folder.epochs, folder.study, folder.journal) == before
@@ -366,10 +365,8 @@ def test_damage_in_the_middle_is_one_message_that_offers_to_cut(
     )
     assert main(["repair", str(folder.path), "--cut"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(
-        "journal: cut in front of line 5, so that 20 lines dropped out; as it was, it is in "
-    )
-    assert lines[1] == "journal: 4 events, all of them sound"
+    assert lines[0].startswith("journal: cut before line 5; 20 lines removed. The original is in ")
+    assert lines[1] == "journal: 4 events, all intact"
 
 
 def test_each_damaged_journal_is_kept(folder: RunFolder) -> None:
@@ -390,7 +387,7 @@ def test_checkpoints_of_trials_that_dropped_out_are_not_found_by_others_of_their
     last = max(number for number, event in enumerate(events) if isinstance(event, TrialCreated))
     damage_line(folder, last)  # the line before
     lines = repair(folder.path, cut=True).lines
-    assert lines[1] == "checkpoints: those of 2 trials that dropped out are set aside"
+    assert lines[1] == "checkpoints: those of 2 removed trials are set aside"
     names = {path.name.partition(".")[0]: path for path in folder.checkpoints.iterdir()}
     assert {name: path.name == name for name, path in names.items()} == {
         "0000": True, "0001": True, "0002": False, "0003": False,
@@ -402,13 +399,13 @@ def test_openings_of_the_holdout_and_their_results_are_known_again_from_its_ledg
     entry = {"number": 1, "time": 5.0, "trial_id": "0000", "reason": None}
     (folder.holdout / LEDGER).write_text(json.dumps(entry) + "\n")
     lines = repair(folder.path).lines
-    assert lines[0] == "journal: 1 opening of the holdout added, from its ledger"
+    assert lines[0] == "journal: 1 opening of the holdout added from its ledger"
     assert read_journal(folder.journal)[-1] == HoldoutUnsealed(time=5.0, trial_id="0000")
     results = {"test_loss": 0.25}
     with (folder.holdout / LEDGER).open("a") as file:
         file.write(json.dumps({"number": 1, "results": results}) + "\n")
     lines = repair(folder.path).lines
-    assert lines[0] == "journal: 1 result of the holdout added, from its ledger"
+    assert lines[0] == "journal: 1 result of the holdout added from its ledger"
     evaluated = HoldoutEvaluated(time=5.0, number=1, trial_id="0000", results=results)
     assert read_journal(folder.journal)[-1] == evaluated
     before = folder.journal.read_bytes()
@@ -462,6 +459,6 @@ def test_what_it_cannot_repair_is_one_message(
 def test_the_job_is_looked_at_after_the_cut_and_the_cut_is_told(folder: RunFolder) -> None:
     damage_line(folder, 5)
     folder.job.unlink()
-    with pytest.raises(DamagedRun, match=r"job.yaml: no such file.*; journal: cut in front of line 5"):
+    with pytest.raises(DamagedRun, match=r"job.yaml: no such file.*; journal: cut before line 5"):
         repair(folder.path, cut=True)
     assert len(read_journal(folder.journal)) == 4

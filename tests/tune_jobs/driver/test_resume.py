@@ -189,7 +189,7 @@ def test_a_run_may_be_cut_off_again_while_it_is_resumed(killed: Killed, tmp_path
             if len(heard) == 14:
                 signal.raise_signal(signal.SIGINT)
 
-        with pytest.raises(Interrupted, match=f"`tune-jobs resume {path}` goes on"):
+        with pytest.raises(Interrupted, match=f"Continue with `tune-jobs resume {path}`"):
             resume(path, listeners=[interrupt])
         assert isinstance(heard[0], RunResumed), "listeners hear what is new"
         assert open_run(path).ending is Ending.INTERRUPTED
@@ -221,7 +221,7 @@ def test_a_torn_line_is_dropped_with_a_notice(killed: Killed, tmp_path: Path) ->
     made = resume(path)
     assert_the_same(made, killed.expected)
     (again,) = [event for event in events_of(made) if isinstance(event, RunResumed)]
-    assert any("the last line of the journal was not finished" in notice for notice in again.notices)
+    assert any("the last line of the journal was incomplete" in notice for notice in again.notices)
 
 
 def test_checkpoints_that_are_gone_cost_time_and_nothing_else(killed: Killed, tmp_path: Path) -> None:
@@ -290,7 +290,7 @@ def test_changed_data_are_refused(make_job: MakeJob, tmp_path: Path) -> None:
     (path,) = copies.paths
     before = RunFolder(path).journal.read_bytes()
     data.write_text("\n".join(["a,b,y", *rows[:-1], "1,2,3"]))
-    with pytest.raises(RunFolderError, match="the data are not what the run began with"):
+    with pytest.raises(RunFolderError, match="the data differ from the start of the run"):
         resume(path)
     assert RunFolder(path).journal.read_bytes() == before
     moved = tmp_path / "moved.csv"

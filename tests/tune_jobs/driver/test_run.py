@@ -406,7 +406,7 @@ def test_the_command_of_such_a_run_ends_with_1(make_job: MakeJob, capsys: pytest
     file.write_text(job.to_yaml())
     assert main(["run", str(file)]) == 1
     captured = capsys.readouterr()
-    assert "no trial succeeded; the commonest reason, of 1 of 1 failed trials: the" in captured.err
+    assert "no trial succeeded. The most common reason, in 1 of 1 failed trials: the" in captured.err
     assert captured.out.rstrip().splitlines()[-1].startswith("run: ")
 
 

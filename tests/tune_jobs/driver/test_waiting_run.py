@@ -61,14 +61,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_the_share_of_each_rung_goes_on_and_the_others_end_where_they_waited(finished: Run) -> None:
-    """Of 20 trials 6 go on after epoch 1, and 2 after epoch 3."""
+    """Of 20 trials 6 continue after epoch 1, and 2 after epoch 3."""
     assert sorted(finished.trials["epochs"]) == [1] * 14 + [3] * 4 + [9] * 2
     for trial in finished.trials.itertuples():
         if trial.epochs == 9:
             assert trial.status == "completed"
         else:
             assert trial.status == "stopped_early"
-            assert trial.reason == f"waited at epoch {trial.epochs}: no place among the best 1/3 of its rung"
+            assert trial.reason == f"waited at epoch {trial.epochs}: not among the best 1/3 of its rung"
     assert finished.ending is Ending.ALL_TRIALS
 
 
@@ -128,7 +128,7 @@ def test_one_worker_does_it_all(make_job: MakeJob) -> None:
 def test_a_single_trial_waits_for_nobody(make_job: MakeJob) -> None:
     made = run(make_job({"search/trials": 1}))
     assert list(made.trials["status"]) == ["stopped_early"]
-    assert list(made.trials["reason"]) == ["waited at epoch 1: no place among the best 1/3 of its rung"]
+    assert list(made.trials["reason"]) == ["waited at epoch 1: not among the best 1/3 of its rung"]
     assert made.winner.checkpoint.is_file()
 
 

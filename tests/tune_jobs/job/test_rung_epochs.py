@@ -45,15 +45,15 @@ def test_each_rung_is_the_factor_times_the_one_before(grace: int, factor: int, m
 def test_how_far_trials_can_come_is_told_in_words() -> None:
     settings_ = SchedulerSettings()
     assert reach_text(settings_, 27, 48) == (
-        "of 48 trials at most 16 go on after epoch 2, 5 after epoch 6, 1 after epoch 18"
+        "of 48 trials at most 16 continue after epoch 2, 5 after epoch 6, 1 after epoch 18"
     )
-    assert reach_text(settings_, 3, 48) == "of 48 trials at most 16 go on after epoch 2"
+    assert reach_text(settings_, 3, 48) == "of 48 trials at most 16 continue after epoch 2"
     assert reach_text(settings_, 2, 48) == ""
 
 
 def test_a_job_in_which_no_trial_can_come_to_its_end_is_noticed() -> None:
     assert reach_notices(SchedulerSettings(), 27, 6) == [
-        "no trial can reach 27 epochs: of 6 trials at most 2 go on after epoch 2, 0 after epoch 6, 0 after epoch "
+        "no trial can reach 27 epochs: of 6 trials at most 2 continue after epoch 2, 0 after epoch 6, 0 after epoch "
         "18; ask for 27 trials or more, a larger `scheduler.grace_epochs` or a smaller `scheduler.reduction_factor`"
     ]
     (notice,) = reach_notices(SchedulerSettings(grace_epochs=1, reduction_factor=2), 2, 1)

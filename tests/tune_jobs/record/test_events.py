@@ -80,8 +80,8 @@ def test_every_ending_has_a_sentence_that_users_read() -> None:
         "all trials have ended",
         "the time limit `limits.minutes` was reached",
         "interrupted by a signal",
-        "stopped since the run folder could not be written to",
-        "stopped since a server process of Ray died",
+        "stopped because the run folder could not be written to",
+        "stopped because a server process of Ray died",
         "stopped by an error",
     ]
 

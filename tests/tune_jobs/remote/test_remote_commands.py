@@ -103,7 +103,7 @@ def test_report_repair_and_fetch(
     events = read_from(store).count(b"\n")
     with machine("third"):
         code, output, _ = call("repair", run)
-        assert (code, output[0]) == (0, f"journal: {events} events, all of them sound")
+        assert (code, output[0]) == (0, f"journal: {events} events, all intact")
     assert store.get("trials.parquet")
 
 
@@ -147,10 +147,10 @@ def test_a_killed_run_and_one_in_progress(
     with machine("second"):
         code, output, _ = call("show", unfinished)
         assert (code, output[-1]) == (0, f"run: {unfinished}")
-        assert output[-2].endswith(f"its process was killed; `tune-jobs resume {unfinished}` goes on")
+        assert output[-2].endswith(f"its process was killed; continue with `tune-jobs resume {unfinished}`")
         code, output, errors = call("watch", unfinished)
         assert (code, output[-1]) == (130, f"run: {unfinished}")
-        assert f"`tune-jobs resume {unfinished}` goes on" in errors
+        assert f"ontinue with `tune-jobs resume {unfinished}`" in errors
     folder = open_folder(str(unfinished))
     with Journal(folder.journal) as journal, mirrored(folder, journal), machine("second"):
         code, output, _ = call("show", unfinished)

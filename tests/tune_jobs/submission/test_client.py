@@ -51,7 +51,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.mark.parametrize("server", [Pages, Missing], indirect=True)
 def test_another_web_server_is_no_cluster(server: str) -> None:
     with pytest.raises(
-        ClusterError, match="something answers there, and it is not the dashboard of a Ray cluster"
+        ClusterError, match="something answers there, but it is not the dashboard of a Ray cluster"
     ):
         JobsServer(server)
 
@@ -59,7 +59,7 @@ def test_another_web_server_is_no_cluster(server: str) -> None:
 @pytest.mark.parametrize("server", [OlderRay], indirect=True)
 def test_another_version_of_ray_is_named(server: str) -> None:
     with pytest.raises(
-        ClusterError, match=r"the cluster has Ray 2\.40\.0, and this machine Ray [\d.]+; install"
+        ClusterError, match=r"the cluster has Ray 2\.40\.0, but this machine has Ray [\d.]+; install"
     ):
         JobsServer(server)
 
@@ -68,7 +68,7 @@ def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(
-        ClusterError, match=rf"nobody listens there; .*`ssh -N -L {port}:127\.0\.0\.1:8265 HEAD`"
+        ClusterError, match=rf"nothing listens there; .*`ssh -N -L {port}:127\.0\.0\.1:8265 HEAD`"
     ):
         JobsServer(f"http://127.0.0.1:{port}")
 
@@ -84,7 +84,8 @@ def test_who_listens_and_speaks_no_http_is_no_cluster(words: bytes) -> None:
         thread = threading.Thread(target=answer)
         thread.start()
         with pytest.raises(
-            ClusterError, match="hangs up, or does not speak HTTP: it is not the dashboard of a Ray"
+            ClusterError,
+            match="closes the connection or does not speak HTTP: it is not the dashboard of a Ray",
         ):
             JobsServer(f"http://127.0.0.1:{listening.getsockname()[1]}")
         thread.join()
@@ -92,14 +93,12 @@ def test_who_listens_and_speaks_no_http_is_no_cluster(words: bytes) -> None:
 
 @pytest.mark.parametrize("server", [Pages], indirect=True)
 def test_https_where_http_is_spoken_is_told(server: str) -> None:
-    with pytest.raises(ClusterError, match="https cannot be spoken with who listens there; Ray's dashboard"):
+    with pytest.raises(ClusterError, match="the server there does not speak https; Ray's dashboard"):
         JobsServer(server.replace("http:", "https:"))
 
 
 def test_a_name_that_no_machine_has_is_told() -> None:
-    with pytest.raises(
-        ClusterError, match=r"there is no machine of the name nobody\.invalid; give the address"
-    ):
+    with pytest.raises(ClusterError, match=r"there is no machine called nobody\.invalid; give the address"):
         JobsServer("http://nobody.invalid:8265")
 
 
@@ -117,7 +116,7 @@ def test_the_address_that_is_given_is_the_one_that_is_asked(monkeypatch: pytest.
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:1")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    with pytest.raises(ClusterError, match=rf"^http://127\.0\.0\.1:{port}: nobody listens"):
+    with pytest.raises(ClusterError, match=rf"^http://127\.0\.0\.1:{port}: nothing listens"):
         JobsServer(f"http://127.0.0.1:{port}")
 
 

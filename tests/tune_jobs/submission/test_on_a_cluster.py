@@ -230,7 +230,7 @@ def test_what_the_cluster_lacks_is_said_at_once(head: Head, laptop: Path, tmp_pa
     refused = head.call("submit", "job.yaml", "--resources.gpus_per_trial", "1", folder=laptop)
     assert refused.returncode == 2
     assert (
-        "refused: resources.gpus_per_trial: a trial asks for 1, and the largest machine of the cluster has 0"
+        "refused: resources.gpus_per_trial: a trial asks for 1, but the largest machine of the cluster has 0"
         in refused.stderr
     )
     assert not list((tmp_path / "shared").glob("*"))
@@ -261,14 +261,14 @@ def test_a_machine_of_other_versions_is_refused_by_the_driver(head: Head, laptop
     [
         (
             {"RAY_AUTH_MODE": "", "RAY_AUTH_TOKEN": ""},
-            "its token alone, and none was given; export RAY_AUTH_MODE=token",
+            "requires its token, and none was given; export RAY_AUTH_MODE=token",
         ),
         (
             {"RAY_AUTH_MODE": ""},
-            "its token alone, and RAY_AUTH_TOKEN is not sent, since RAY_AUTH_MODE is not token; ",
+            "requires its token, and RAY_AUTH_TOKEN is not sent because RAY_AUTH_MODE is not token; ",
         ),
-        ({"RAY_AUTH_TOKEN": ""}, "its token alone, and none was given; export RAY_AUTH_MODE=token"),
-        ({"RAY_AUTH_TOKEN": "0" * 32}, "its token alone, and the one in RAY_AUTH_TOKEN is not it; export"),
+        ({"RAY_AUTH_TOKEN": ""}, "requires its token, and none was given; export RAY_AUTH_MODE=token"),
+        ({"RAY_AUTH_TOKEN": "0" * 32}, "requires its token, and the one in RAY_AUTH_TOKEN is wrong; export"),
     ],
 )
 def test_who_has_not_the_token_is_told_what_to_do(
@@ -298,4 +298,4 @@ def test_a_name_that_the_cluster_does_not_know(head: Head) -> None:
     ):
         said = head.call(*command)
         assert said.returncode == 2
-        assert said.stderr.startswith(f"tune-jobs: x: no submission of that name at {head.url}; known are ")
+        assert said.stderr.startswith(f"tune-jobs: x: no submission of that name at {head.url}; known: ")

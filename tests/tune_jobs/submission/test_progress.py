@@ -77,9 +77,9 @@ def test_the_status_of_a_run_in_progress() -> None:
         ),
         (
             SubmissionState.STOPPED,
-            "tune-jobs: interrupted; `tune-jobs resume /shared/a-1-abcd` goes on\n",
+            "tune-jobs: interrupted. Continue with `tune-jobs resume /shared/a-1-abcd`\n",
             [
-                f"reason: interrupted; `tune-jobs resume /shared/a-1-abcd --address {ADDRESS}` goes on",
+                f"reason: interrupted. Continue with `tune-jobs resume /shared/a-1-abcd --address {ADDRESS}`",
                 f"next: tune-jobs resume /shared/a-1-abcd --address {ADDRESS}",
             ],
         ),

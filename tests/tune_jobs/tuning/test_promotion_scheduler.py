@@ -238,7 +238,7 @@ def test_a_trial_that_was_to_take_up_a_dead_worker_is_chosen_again(run: Run) -> 
 def test_what_is_said_of_the_rungs(run: Run) -> None:
     run.arrive(0.2)
     assert run.scheduler.debug_string() == (
-        "Waiting at rungs: epoch 1: 1 of 1 wait, 0 went on; epoch 3: 0 of 0 wait, 0 went on"
+        "Waiting at rungs: epoch 1: 1 of 1 wait, 0 promoted; epoch 3: 0 of 0 wait, 0 promoted"
     )
 
 

@@ -30,9 +30,7 @@ def test_another_ray_than_runs_are_built_on_is_refused_in_one_message(
 
     monkeypatch.setattr(ray, "__version__", "2.61.0")
     with (
-        pytest.raises(
-            ResourceError, match=r"Ray 2\.61\.0 is installed, and runs are built on Ray 2\.60; install"
-        ),
+        pytest.raises(ResourceError, match=r"Ray 2\.61\.0 is installed, but runs need Ray 2\.60; install"),
         ray_connection(),
     ):
         pass

@@ -108,28 +108,28 @@ def losses_of(made: Run) -> list[WorkerLost]:
         (
             NODE_DIED,
             WorkerLoss(
-                "the machine of the worker was lost (health check failed due to missing too many heartbeats)",
+                "the worker's machine was lost (health check failed due to missing too many heartbeats)",
                 of_node=True,
             ),
         ),
-        (RayActorError(preempted=True), WorkerLoss("the machine of the worker was lost", of_node=True)),
+        (RayActorError(preempted=True), WorkerLoss("the worker's machine was lost", of_node=True)),
         (
             ActorUnavailableError("RpcError: Socket closed", None),
-            WorkerLoss("the machine of the worker cannot be reached any more", of_node=True),
+            WorkerLoss("the worker's machine can no longer be reached", of_node=True),
         ),
         (
             PROCESS_DIED,
-            WorkerLoss("the worker died: it crashed, was killed, or the system ended it for want of memory"),
+            WorkerLoss("the worker died: it crashed, was killed, or the system ended it because memory ran out"),
         ),
         (
             WorkerOutOfMemory(MEMORY),
             WorkerLoss(
-                "the worker was ended by Ray, since the machine ran out of memory (3.31GB used / 23.54GB limit)"
+                "Ray ended the worker because the machine ran out of memory (3.31GB used / 23.54GB limit)"
             ),
         ),
-        (OutOfMemoryError(""), WorkerLoss("the worker was ended by Ray, since the machine ran out of memory")),
+        (OutOfMemoryError(""), WorkerLoss("Ray ended the worker because the machine ran out of memory")),
         (ActorDiedError(), WorkerLoss("the worker died: The actor died unexpectedly before finishing this task.")),
-        (None, WorkerLoss("the worker died: no reason known")),
+        (None, WorkerLoss("the worker died: the reason is unknown")),
     ],
 )  # fmt: skip
 def test_a_loss_is_told_in_plain_words(error: Exception | str | None, loss: WorkerLoss) -> None:
@@ -141,14 +141,19 @@ def test_a_failure_says_how_often_it_was_tried() -> None:
     after = partial(failure_after, died, machines_lost=0)
     assert after(workers_lost=0, retries=0) == "it died"
     assert after(workers_lost=0, retries=1) is None
-    assert after(workers_lost=1, retries=1) == "it died; 1 retry was in vain (`limits.retries_per_trial`)"
-    assert str(after(workers_lost=2, retries=2)).startswith("it died; 2 retries were in vain")
+    assert (
+        after(workers_lost=1, retries=1)
+        == "it died; the trial failed after 1 retry (`limits.retries_per_trial`)"
+    )
+    assert str(after(workers_lost=2, retries=2)).startswith("it died; the trial failed after 2 retries")
 
 
 def test_machines_that_are_lost_do_not_count_until_they_are_too_many_in_a_row() -> None:
     after = partial(failure_after, WorkerLoss("it is gone", of_node=True), workers_lost=9, retries=0)
     assert after(machines_lost=4) is None
-    assert str(after(machines_lost=5)).startswith("it is gone; 6 machines in a row were lost with it")
+    assert str(after(machines_lost=5)).startswith(
+        "it is gone; 6 machines in a row were lost while running this trial"
+    )
 
 
 def test_the_error_of_the_memory_monitor_is_one_of_an_actor_and_can_be_kept() -> None:
@@ -192,7 +197,9 @@ class TestUnderRay:
         trials = made.trials.set_index("config.model.how")
         assert dict(trials["status"] == "failed") == {"crash": True, "": False}
         assert trials["reason"]["crash"].startswith("the worker died: it crashed")
-        assert trials["reason"]["crash"].endswith("; 1 retry was in vain (`limits.retries_per_trial`)")
+        assert trials["reason"]["crash"].endswith(
+            "; the trial failed after 1 retry (`limits.retries_per_trial`)"
+        )
         assert len(losses_of(made)) == 1
 
     def test_a_trial_that_hangs_in_a_used_worker_before_its_first_report_goes_on_in_another(
@@ -209,7 +216,7 @@ class TestUnderRay:
         losses = losses_of(made)
         assert "0001" in {loss.trial_id for loss in losses}
         assert {loss.reason for loss in losses} == {
-            "no epoch for 3 s (`limits.minutes_per_epoch`), so its worker was ended"
+            "no epoch for 3 s, the limit `limits.minutes_per_epoch`, so its worker was ended"
         }
 
 
@@ -235,6 +242,6 @@ def test_a_worker_that_the_memory_monitor_ends_is_a_worker_lost(tmp_path: Path) 
         check=False,
     )
     assert ran.returncode == 1, ran.stderr
-    assert "the worker was ended by Ray, since the machine ran out of memory" in ran.stderr
-    assert "1 retry was in vain" in ran.stderr
+    assert "Ray ended the worker because the machine ran out of memory" in ran.stderr
+    assert "the trial failed after 1 retry" in ran.stderr
     assert "Traceback" not in ran.stderr

@@ -70,7 +70,7 @@ def add_commands(commands: Commands) -> None:
     status.add_argument("id", nargs="?", metavar="ID", help=submission[1])
     logs = commands.add("logs", _logs, "What the run on the cluster has printed.", submission)
     logs.add_argument(
-        "--follow", action="store_true", help="go on to the run's end, and end with its exit code"
+        "--follow", action="store_true", help="follow the run to its end, and exit with its exit code"
     )
     stop = commands.add("stop", _stop, "Stop a run on the cluster; it can be resumed.", submission)
     fetch = commands.add(
@@ -189,7 +189,7 @@ def _logs(options: argparse.Namespace, rest: list[str], console: Console) -> Non
             console.print(text, markup=False, end="")
     except KeyboardInterrupt:
         at = f"--address {server.address}"
-        console.print("\nno longer followed; the run goes on", markup=False)
+        console.print("\nno longer followed; the run continues", markup=False)
         console.print(f"tune-jobs stop {submission.id} {at} ends it", markup=False)
         return
     submission, later = _found(server, submission.id)

@@ -36,7 +36,7 @@ def add_commands(commands: Commands) -> None:
     dashboard = commands.add("dashboard", _dashboard, "Serve the study of a run with optuna-dashboard.", RUN)
     dashboard.add_argument("--port", type=port, default=0, metavar="N", help="(default a free one)")
     repair = commands.add(
-        "repair", _repair, "Make the tables, the study and the dashboards' files anew, from the journal.", RUN
+        "repair", _repair, "Rebuild the tables, the study and the dashboards' files from the journal.", RUN
     )
     repair.add_argument(
         "--cut",

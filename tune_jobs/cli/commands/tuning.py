@@ -105,7 +105,7 @@ def _watch(options: argparse.Namespace, rest: list[str], console: Console) -> No
     watched = watch(folder, console)
     if watched is Watched.LEFT:
         console.print(
-            f"no longer watched; the run goes on: tune-jobs watch {address_text(str(folder.path))}",
+            f"no longer watched; the run continues: tune-jobs watch {address_text(str(folder.path))}",
             markup=False,
         )
         console.print(f"run: {address_text(str(folder.path))}", markup=False)
@@ -114,8 +114,8 @@ def _watch(options: argparse.Namespace, rest: list[str], console: Console) -> No
     def ended() -> Path:
         if watched is Watched.KILLED:
             raise Interrupted(
-                f"the run's process was killed; what was reported is on disk, and `tune-jobs resume {folder.path}` "
-                "goes on",
+                "the run's process was killed; everything reported so far is saved. Continue with "
+                f"`tune-jobs resume {folder.path}`",
                 folder.path,
             )
         return raise_unless_succeeded(open_run(folder.path)).path

@@ -84,7 +84,7 @@ def test_validate_counts_what_would_run_and_starts_nothing(
         "             model.hidden: [8], [8, 8]",
         "training   at most 9 epochs a trial, 90 in all",
         "scheduler  asha: trials are compared after 2, 6 epochs",
-        "           of 10 trials at most 3 go on after epoch 2, 1 after epoch 6",
+        "           of 10 trials at most 3 continue after epoch 2, 1 after epoch 6",
         "selection  min val_loss on validation rows",
     ]
     assert list(tmp_path.iterdir()) == [path]

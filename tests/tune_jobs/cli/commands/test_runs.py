@@ -72,7 +72,7 @@ def test_show_prints_a_run_in_progress(call: Call, make_run: MakeRun) -> None:
     code, output, _ = call("show", folder.path)
     assert code == 0
     assert output[-2:] == [
-        f"3 trials ended; its process was killed; `tune-jobs resume {folder.path}` goes on",
+        f"3 trials ended; its process was killed; continue with `tune-jobs resume {folder.path}`",
         f"run: {folder.path}",
     ]
 
@@ -233,4 +233,4 @@ def test_a_run_that_has_not_ended_has_no_winner_to_test(call: Call, make_run: Ma
     folder = make_run(TRIALS[2:])
     code, _, errors = call("test", folder.path)
     assert code == 2
-    assert errors == f"tune-jobs: {folder.path}: there is no winner, since no trial succeeded\n"
+    assert errors == f"tune-jobs: {folder.path}: there is no winner, because no trial succeeded\n"
