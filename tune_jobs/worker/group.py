@@ -1,9 +1,9 @@
-"""A trial that several workers train together: what its own process, the workers, and Ray Tune tell each other.
+"""A trial that several workers train together: the messages between its process, the workers and Ray Tune.
 
 The trial's process starts the workers under Ray Train and keeps them from trial to trial. The first worker does
-what a trial's only worker does, but that its reports go by way of the trial's process to Ray Tune, and it waits
-for the answer: no worker begins an epoch before Ray Tune has said that the trial goes on. The other workers
-follow the first one.
+what a trial's only worker does, with one difference: its reports reach Ray Tune through the trial's process, and it
+waits for the answer. No worker begins an epoch before Ray Tune has decided that the trial continues. The other
+workers follow the first one.
 """
 
 import asyncio
@@ -24,21 +24,22 @@ if TYPE_CHECKING:
     from tune_jobs.trainers.data import TrainingData
 
 SECONDS_TO_START = 300.0
-"""Workers may take this long to start and to import torch."""
+"""Seconds in which the workers must start and import torch."""
 SECONDS_TO_FAIL_ALIKE = 5.0
-"""A failure that is the configuration's own comes to all workers within this time."""
+"""Seconds in which a failure that the configuration causes reaches all workers."""
 SECONDS_TO_LEAVE = 60.0
-"""After a trial was stopped, workers may take this long to end the epoch that they are in."""
+"""Seconds in which workers must end their current epoch after a trial was stopped."""
 SECONDS_TO_NOTICE = 40.0
-"""Ray may take this long to know whether an actor lives."""
+"""Seconds that Ray may need to find out whether an actor is alive."""
 SECONDS_BETWEEN_GROUP_CHECKS = 0.5
+"""Seconds between two checks of whether Ray Train has ended."""
 
 Result = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Reported:
-    """A report of a worker; the first one waits for an answer."""
+    """A report of a worker; the first worker waits for an answer."""
 
     rank: int
     result: Result
@@ -51,7 +52,7 @@ class Reported:
 
 @dataclass(frozen=True)
 class Idle:
-    """A worker waits for a trial."""
+    """A message that a worker waits for a trial."""
 
     rank: int
     actor: Any
@@ -67,37 +68,38 @@ class Mailbox:
         self._answers: asyncio.Queue[bool] = asyncio.Queue()
 
     async def give(self, trial: Mapping[str, Any]) -> None:
-        """A trial for all workers."""
+        """Give a trial to all workers."""
         for trials in self._trials:
             trials.put_nowait(trial)
 
     async def take(self, rank: int) -> Mapping[str, Any]:
-        """A worker's next trial."""
+        """Return a worker's next trial; wait until there is one."""
         return await self._trials[rank].get()
 
     async def tell(self, message: Reported | Idle) -> None:
-        """A message for the trial's process."""
+        """Send a message to the trial's process."""
         self._messages.put_nowait(message)
 
     async def ask(self, message: Reported) -> bool:
-        """The same, and whether the trial goes on."""
+        """Send a report to the trial's process, and return whether the trial continues."""
         self._messages.put_nowait(message)
         return await self._answers.get()
 
     async def hear(self) -> Reported | Idle:
-        """The next message."""
+        """Return the next message; wait until there is one."""
         return await self._messages.get()
 
-    async def answer(self, goes_on: bool) -> None:
-        self._answers.put_nowait(goes_on)
+    async def answer(self, continues: bool) -> None:
+        """Answer the report of the first worker."""
+        self._answers.put_nowait(continues)
 
 
 # In a worker
 
 
 def worker_loop(config: Mapping[str, Any]) -> None:
-    """What a worker does as long as it lives: it trains its part of one trial after the other."""
-    import torch.distributed as dist  # noqa: PLC0415 (not where no worker is)
+    """Train this worker's part of one trial after the other, until the process ends."""
+    import torch.distributed as dist  # noqa: PLC0415 (workers alone need it)
     from ray.train.torch import get_device  # noqa: PLC0415
 
     mailbox, task = config["mailbox"], config["task"]
@@ -132,15 +134,15 @@ def worker_loop(config: Mapping[str, Any]) -> None:
 
 
 def train_data_parallel(config: Mapping[str, Any], *, task: TrialTask, rows: list[Any]) -> None:
-    """Has the workers of this process train one configuration, and reports to Ray Tune.
+    """Train one configuration with the workers of this process, and report to Ray Tune.
 
     Args:
-        config: trial id and configuration.
-        task: what all trials have in common.
-        rows: training and validation rows, which workers fetch.
+        config: Trial id and configuration.
+        task: What all trials have in common.
+        rows: Training and validation rows, which workers fetch.
 
     Raises:
-        RayActorError, OutOfMemoryError: a worker has died; the trial goes on from its last checkpoint.
+        RayActorError, OutOfMemoryError: A worker has died; the trial continues from its last checkpoint.
     """
     from ray import tune  # noqa: PLC0415
 
@@ -159,18 +161,18 @@ def train_data_parallel(config: Mapping[str, Any], *, task: TrialTask, rows: lis
 
 
 class WorkerGroup:
-    """The workers of a process, for one trial after the other.
+    """The workers of a process, which train one trial after the other.
 
     Args:
-        task: what all trials have in common.
-        rows: training and validation rows.
+        task: What all trials have in common.
+        rows: Training and validation rows.
     """
 
     def __init__(self, task: TrialTask, rows: list[Any]) -> None:
         from tune_jobs.worker.train_group import TrainGroup  # noqa: PLC0415 (imports torch)
 
         self.broken = False
-        """Its workers are no good for another trial."""
+        """Whether the workers cannot take another trial."""
         self._workers = task.resources.workers_per_trial
         self._mailbox: Any = Mailbox.remote(self._workers)  # type: ignore[attr-defined]  # added by Ray
         config = {"mailbox": self._mailbox, "task": task, "rows": rows}
@@ -180,10 +182,10 @@ class WorkerGroup:
         self._hearing: Any = None
 
     def train(self, config: Mapping[str, Any], report: Callable[[Result], None]) -> None:
-        """Trains one configuration; `report` takes the results, and ends the trial by `SystemExit`.
+        """Train one configuration; `report` takes the results, and ends the trial by raising `SystemExit`.
 
         Raises:
-            RayActorError, OutOfMemoryError: a worker has died.
+            RayActorError, OutOfMemoryError: A worker has died.
         """
         try:
             self._wait_until_idle(SECONDS_TO_START)
@@ -197,9 +199,10 @@ class WorkerGroup:
             raise
 
     def free(self) -> bool:
-        """Whether all workers wait for a trial, or do so within a while.
+        """Return whether all workers wait for a trial, or do so within `SECONDS_TO_LEAVE`.
 
-        Whatever else is wrong with them, in Ray Train's own words too, is no trial's fault: others take the next one.
+        Any other failure of theirs, including errors of Ray Train, is not the fault of a trial: new workers take
+        the next trial.
         """
         try:
             self._wait_until_idle(SECONDS_TO_LEAVE)
@@ -208,7 +211,7 @@ class WorkerGroup:
         return True
 
     def end(self) -> None:
-        """Ends all workers."""
+        """End all workers."""
         self._group.end()
         for actor in (*self._actors.values(), self._mailbox):
             ray.kill(actor)
@@ -226,20 +229,21 @@ class WorkerGroup:
                 try:
                     report(message.result)
                 except SystemExit:
-                    self._answer(goes_on=False)
+                    self._answer(continues=False)
                     raise
-                self._answer(goes_on=True)
+                self._answer(continues=True)
                 if message.result["done"]:
                     return
 
     def _failure(self, first: Reported) -> Result:
-        """The report of a trial that failed, of which this worker was the first to tell.
+        """Return the report of a trial that failed; `first` is the first failure that was reported.
 
-        A failure that is the configuration's own comes to all workers. Where it does not, some wait for others in
-        vain, and have to be ended. It may also be the mere echo of another worker's death.
+        A failure that the configuration causes reaches all workers. If it does not reach all, some workers would
+        wait for others forever and must be ended. The failure may also be a mere consequence of another worker's
+        death.
 
         Raises:
-            RayActorError, OutOfMemoryError: a worker has died.
+            RayActorError, OutOfMemoryError: A worker has died.
         """
         failures = {first.rank: first}
         until = time.monotonic() + SECONDS_TO_FAIL_ALIKE
@@ -251,7 +255,7 @@ class WorkerGroup:
                 if message.failed:
                     failures[message.rank] = message
                 if message.rank == 0:
-                    self._answer(goes_on=True)
+                    self._answer(continues=True)
             message = self._hear(until) if len(self._idle) < self._workers else None
         if len(failures) < self._workers:
             self._raise_if_dead()
@@ -259,12 +263,12 @@ class WorkerGroup:
         return failures[min(failures)].result
 
     def _wait_until_idle(self, seconds: float) -> None:
-        """Hears of all workers that they wait for a trial.
+        """Wait until all workers wait for a trial.
 
         Raises:
-            TimeoutError: they do not get there in time.
-            RuntimeError: one has failed of which it is too late to report.
-            RayActorError, OutOfMemoryError: a worker has died.
+            TimeoutError: They are not ready in time.
+            RuntimeError: A worker has failed too late to be reported.
+            RayActorError, OutOfMemoryError: A worker has died.
         """
         until = time.monotonic() + seconds
         while len(self._idle) < self._workers:
@@ -275,13 +279,13 @@ class WorkerGroup:
                 case None:
                     raise TimeoutError(f"the workers of the trial were not ready within {seconds:g} s")
                 case _:
-                    raise RuntimeError("a worker failed as the trial was stopped")
+                    raise RuntimeError("a worker failed while the trial was being stopped")
 
     def _hear(self, until: float = math.inf) -> Reported | Idle | None:
-        """The next message; None where none comes until then.
+        """Return the next message; None if none comes until `until`.
 
         Raises:
-            RayActorError, OutOfMemoryError: a worker has died.
+            RayActorError, OutOfMemoryError: A worker has died.
         """
         self._hearing = self._hearing or self._mailbox.hear.remote()
         while True:
@@ -296,17 +300,17 @@ class WorkerGroup:
             if time.monotonic() >= until:
                 return None
 
-    def _answer(self, *, goes_on: bool) -> None:
-        ray.get(self._mailbox.answer.remote(goes_on))
+    def _answer(self, *, continues: bool) -> None:
+        ray.get(self._mailbox.answer.remote(continues))
 
     def _raise_if_dead(self) -> None:
         deaths = [death for actor in self._actors.values() if (death := _death_of(actor)) is not None]
-        if deaths:  # those that Ray Train has ended have only followed
+        if deaths:  # a worker that Ray Train ended died of the death of another
             raise min(deaths, key=lambda death: "ray.kill" in str(death))
 
 
 def _death_of(actor: Any) -> Exception | None:
-    """Why the actor is dead; None where it lives, as far as is known."""
+    """Return why the actor is dead; None if it is alive, as far as is known."""
     until = time.monotonic() + SECONDS_TO_NOTICE
     while True:
         try:

@@ -1,11 +1,11 @@
 """Ray Train's workers, within the resources that Ray Tune has set aside for their trial.
 
-Ray Train (2.60) would make a placement group of its own beside the trial's, and wait for it: trials would take
-twice what they need, and wait for each other. It would also ask the cluster's autoscaler once more for what Ray
-Tune has asked for, and start actors that watch over all this.
+Ray Train (2.60) would make its own placement group beside that of the trial, and wait for it: trials would take
+twice the resources that they need, and wait for each other. It would also ask the cluster's autoscaler again for what
+Ray Tune has asked for, and start actors that supervise this.
 
-This is the one module of the workers that rests on private parts of Ray. They stand here and not in
-`tuning.ray_patches`, because workers import nothing of the driver.
+This is the only module of the workers that uses private parts of Ray. They are here and not in
+`tuning.ray_patches`, because workers import nothing from the driver.
 """
 
 import os
@@ -36,11 +36,11 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from tune_jobs.job.settings import ResourceSettings
 
 DEATHS = (RayActorError, OutOfMemoryError)
-"""What Ray says of the process of an actor that is no more."""
+"""Errors that Ray raises for an actor whose process has died."""
 LONGEST_WAIT = timedelta(days=7)
-"""Workers wait for each other this long: that one has died, Ray notices; how long one may take, the job says."""
+"""Longest wait of workers for each other. Ray notices deaths, and the job limits the time of an epoch."""
 _ENVIRONMENT = {
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a trial goes on from its last checkpoint as it is
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a trial continues from its last checkpoint in any case
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
 }
 
@@ -49,16 +49,16 @@ class TrainGroup:
     """The workers of a trial under Ray Train, from a process of the trial that takes no resources itself.
 
     Args:
-        resources: of a trial.
-        function: runs in every worker, whose failures it deals with.
-        config: its argument.
+        resources: Resources of one trial.
+        function: The function that runs in every worker. It handles its failures itself.
+        config: The argument of `function`.
     """
 
     def __init__(
         self, resources: ResourceSettings, function: Callable[[dict[str, Any]], None], config: dict[str, Any]
     ) -> None:
         self.failure: Exception | None = None
-        """Why the workers are gone, once they are."""
+        """Why the workers have ended; None while they run."""
         self._over = threading.Event()
         self._trainer = _Trainer(
             function,
@@ -87,9 +87,9 @@ class TrainGroup:
         return self._over.is_set()
 
     def end(self) -> None:
-        """Ends all workers at once."""
+        """End all workers at once."""
         if self._trainer.controller is not None:
-            ray.kill(self._trainer.controller)  # whose workers die with it
+            ray.kill(self._trainer.controller)  # its workers die with it
 
     def _run(self) -> None:
         try:
@@ -101,7 +101,7 @@ class TrainGroup:
 
 
 def _root_of(error: Exception) -> Exception:
-    """The death of a worker, where that has ended Ray Train, and else the error itself."""
+    """Return the death of a worker if that has ended Ray Train, otherwise the error itself."""
     failures = getattr(error, "worker_failures", {}).values()
     deaths = [getattr(failure, "health_check_failure", None) for failure in failures]
     return next((death for death in deaths if isinstance(death, DEATHS)), error)
@@ -123,7 +123,7 @@ class _Trainer(TorchTrainer):
 
 
 class _Fixed(FixedScalingPolicy):
-    """Asks nobody for resources, which are there."""
+    """A scaling policy that requests no resources, because the trial already has them."""
 
     def _maybe_send_resource_request(self) -> None:
         pass
@@ -136,7 +136,7 @@ class _Fixed(FixedScalingPolicy):
 
 
 class _TrialsOwn(PlacementGroupHandle):
-    """The placement group that Ray Tune has made for the trial, and removes."""
+    """The placement group of the trial, which Ray Tune has made and removes."""
 
     @property
     def placement_group(self) -> PlacementGroup:
@@ -174,9 +174,9 @@ class _TorchConfig(TorchConfig):
 
 
 class _Backend(_TorchBackend):
-    """Has workers meet, and talk, on the address by which Ray knows their machine.
+    """Connects workers on the address by which Ray knows their machine.
 
-    PyTorch would listen on all addresses, and talk on the one that the machine's name stands for.
+    PyTorch would listen on all addresses, and connect to the address that the machine's name resolves to.
     """
 
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
@@ -195,7 +195,7 @@ _store: TCPStore | None = None
 
 
 def _open_store() -> tuple[str, int]:
-    """Opens the place where workers meet, in the first one; its address and port."""
+    """Open the store where workers meet, in the first worker, and return its address and port."""
     global _store  # noqa: PLW0603 (it is open as long as the process lives)
     address = _own_address()
     listener = socket.create_server((address, 0))
@@ -220,7 +220,7 @@ def _own_address() -> str:
 
 
 def _interface_of(address: str) -> str | None:
-    """Name of the network interface that has this address; None where none has."""
+    """Return the name of the network interface with this address; None if there is none."""
     for name, addresses in psutil.net_if_addrs().items():
         if any(one.address == address for one in addresses):
             return str(name)
@@ -228,6 +228,6 @@ def _interface_of(address: str) -> str | None:
 
 
 def _folder() -> str:
-    """Where Ray Train writes a marker, and no more; in the temporary folder of this Ray."""
+    """Return the folder where Ray Train writes only a marker, inside the temporary folder of this Ray."""
     node: Any = ray._private.worker._global_node
     return f"{node.get_session_dir_path()}/train"
