@@ -1,4 +1,4 @@
-"""`tune-jobs`, also as `python -m tune_jobs`."""
+"""Entry point of `tune-jobs` and of `python -m tune_jobs`."""
 
 import signal
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def main() -> int:
-    """Runs the command line; Ctrl-C and SIGTERM end it quietly even while modules are imported."""
+    """Run the command line; Ctrl-C and SIGTERM end it without a traceback even while modules are imported."""
     try:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         from tune_jobs.cli.main import main as command  # noqa: PLC0415

@@ -4,24 +4,24 @@
     ├── JobError             2    the job file, or the call, is wrong: lists every problem
     ├── RunFolderError       2    not a run folder, or one in the wrong state for the call
     │   └── RunInUse         2    another process is at work on it
-    ├── ResourceError        2    the machine or cluster cannot give what the job asks for
-    ├── ClusterError         2    a cluster cannot be asked, does not let us in, or has other versions
+    ├── ResourceError        2    the machine or cluster lacks what the job asks for
+    ├── ClusterError         2    a cluster does not answer, refuses access, or has other versions
     ├── SubmissionError      2    no submission of that name, or one in the wrong state for the call
-    ├── SubmissionEnded      1    a run on a cluster did not end well; in place of 1, with the run's own exit code
+    ├── SubmissionEnded      1    a run on a cluster did not succeed; the run's own exit code replaces 1
     ├── HoldoutOpened        3    the test rows were read before
     ├── TrainingFailed       1    the user's own code raised in `tune-jobs train`
-    ├── UnfinishedRun             a run left its folder, and no success
+    ├── UnfinishedRun             a run left a folder but has not succeeded
     │   ├── RunFailed        1    no trial succeeded
-    │   ├── Interrupted    130    stopped by a signal, or since Ray died; what was reported is on disk
-    │   └── StorageFailed  130    the run folder cannot be written to: stopped, and what was reported is on disk
+    │   ├── Interrupted    130    stopped by a signal, or because Ray died; all reports are saved
+    │   └── StorageFailed  130    stopped because the run folder cannot be written to; all reports are saved
     ├── LaterVersion         2    a later version of tune-jobs wrote to the run: names the version, if known
     └── DamagedRun           1    a file of the run cannot be read: names the file and the place
 
 The packages below have trees of their own, `tune_jobs.search_spaces.SearchSpaceError` and
-`tune_jobs.trainers.TrainerError`. All trees have the root `ExpectedError`, whose attribute `fault` says what is to be
-mended. `EXIT_CODES` maps it to an exit code.
-None of these is worth a retry with the same input; exit code 130 says that `tune-jobs resume` goes on. No user
-sees a traceback for any of them.
+`tune_jobs.trainers.TrainerError`. All trees have the root `ExpectedError`. Its attribute `fault` says what must be
+fixed, and `EXIT_CODES` maps it to an exit code.
+A retry with the same input fails again. After exit code 130, `tune-jobs resume` continues the run. Users never see a
+traceback for any of these errors.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ from tune_jobs.problem import Problem
 
 
 class Fault(Enum):
-    """What is to be mended after an error."""
+    """What must be fixed after an error."""
 
     USER = auto()
     """The job, the data or the call."""
@@ -48,7 +48,7 @@ EXIT_CODES: Mapping[Fault, int] = {Fault.USER: 2, Fault.CODE: 1, Fault.MACHINE: 
 
 
 class ExpectedError(Exception):
-    """Root of all errors whose text the user sees as it is, without a traceback."""
+    """Root of all errors whose text is shown to the user unchanged, without a traceback."""
 
     fault: ClassVar[Fault] = Fault.USER
 
@@ -59,7 +59,7 @@ def exit_code_for(error: ExpectedError) -> int:
 
 
 class TuneJobsError(ExpectedError):
-    """Root of the tree; its text is shown to the user as it is."""
+    """Root of the errors of tune-jobs itself; the text is shown to the user unchanged."""
 
     exit_code: int = 1
 
@@ -68,7 +68,7 @@ class JobError(TuneJobsError):
     """The job cannot be run as it is written.
 
     Attributes:
-        problems: all that was found, each with its dotted path.
+        problems: All problems that were found, each with its dotted path.
     """
 
     exit_code = 2
@@ -103,13 +103,13 @@ class ResourceError(TuneJobsError):
 
 
 class ClusterError(TuneJobsError):
-    """The Jobs server of a cluster cannot be asked, does not let us in, or is of other versions."""
+    """The Jobs server of a cluster does not answer, refuses access, or has other versions."""
 
     exit_code = 2
 
 
 class SubmissionError(TuneJobsError):
-    """There is no such submission, or it is not in the state that the call needs."""
+    """The submission does not exist, or is not in the state that the call needs."""
 
     exit_code = 2
 
@@ -118,7 +118,7 @@ class SubmissionEnded(TuneJobsError):
     """A run on a cluster was refused, failed, or was stopped.
 
     Attributes:
-        exit_code: that of the run.
+        exit_code: Exit code of the run.
     """
 
     def __init__(self, message: str, exit_code: int) -> None:
@@ -127,14 +127,14 @@ class SubmissionEnded(TuneJobsError):
 
 
 class TrainingFailed(TuneJobsError):
-    """The user's own code raised in a training without Ray."""
+    """The user's code raised an error in a training without Ray."""
 
 
 class UnfinishedRun(TuneJobsError):
-    """A run that left a folder and no success.
+    """A run left a folder but has not succeeded.
 
     Attributes:
-        path: the run folder.
+        path: The run folder.
     """
 
     def __init__(self, message: str, path: Path) -> None:
@@ -153,19 +153,19 @@ class HoldoutOpened(TuneJobsError):
 
 
 class Interrupted(UnfinishedRun):
-    """The run was stopped by a signal, or by the death of a process of Ray."""
+    """The run was stopped by a signal, or because a process of Ray died."""
 
     exit_code = 130
 
 
 class StorageFailed(UnfinishedRun):
-    """The run folder cannot be written to any more: full, read-only, or gone."""
+    """The run folder can no longer be written to: it is full, read-only or missing."""
 
     exit_code = 130
 
 
 class LaterVersion(TuneJobsError):
-    """The run's journal is sound, and says what only a later version of tune-jobs understands."""
+    """The run's journal is intact, but only a later version of tune-jobs understands it."""
 
     exit_code = 2
 

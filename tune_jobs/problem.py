@@ -1,19 +1,19 @@
-"""One thing that is wrong with what a user wrote: a leaf that every package reports with."""
+"""A problem in what a user wrote, as every package reports it."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong, and where it stands."""
+    """One problem and its place."""
 
     path: str
-    """Dotted, relative to what was checked: `lr.low` in a space; empty for the whole."""
+    """Dotted path relative to what was checked, such as `lr.low` in a space; empty for the whole."""
     message: str
-    """What was given, what is valid, what to do."""
+    """What was given, what is valid, and what to do."""
 
     def under(self, prefix: str) -> "Problem":
-        """The same problem as seen from one level above."""
+        """Return the same problem with its path seen from one level above."""
         return Problem(f"{prefix}.{self.path}" if self.path else prefix, self.message)
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM while a run is made: the first ends it in order, the second at once."""
+"""SIGINT and SIGTERM during a run: the first signal ends the run in order, the second one at once."""
 
 import os
 import signal
@@ -13,35 +13,35 @@ from tune_jobs.errors import Interrupted
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 _RESTORED = (*_ENDING, signal.SIGUSR1)
-"""Ray takes SIGTERM for itself, Ray Tune SIGUSR1, and neither gives them back."""
+"""Signals whose handlers are restored. Ray replaces that of SIGTERM, Ray Tune that of SIGUSR1."""
 _SHOW_CURSOR = b"\x1b[?25h\n"
-"""The progress view hides it."""
+"""Terminal codes that show the cursor, which the progress view hides."""
 
 
 class Interrupts:
-    """What signals have asked for.
+    """The signals of this process.
 
-    As long as there is nothing to keep, a signal raises `KeyboardInterrupt`. Once it is deferred it does not:
-    whoever is at work looks at `requested` and comes to an end, so that nothing is torn in the middle.
+    While there is nothing to save, a signal raises `KeyboardInterrupt`. After `defer` it only sets `requested`. Code
+    that is at work checks that attribute and ends in order, so nothing is left half done.
     """
 
     def __init__(self) -> None:
         self.requested = False
-        """A signal came."""
+        """Whether a signal was received."""
         self._deferred = False
 
     def defer(self) -> None:
-        """From here on signals raise nothing.
+        """Stop raising on signals from now on.
 
         Raises:
-            KeyboardInterrupt: one came before, and somebody else's code has swallowed what it raised.
+            KeyboardInterrupt: A signal was received before, but other code swallowed its exception.
         """
         self._deferred = True
         if self.requested:
             raise KeyboardInterrupt
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """The handler of the signals."""
+        """Handle a signal."""
         if self.requested:
             end_at_once()
         self.requested = True
@@ -51,7 +51,7 @@ class Interrupts:
 
 @contextmanager
 def interrupts() -> Iterator[Interrupts]:
-    """Handles SIGINT and SIGTERM, and puts all handlers back; in threads other than the main one it does neither."""
+    """Handle SIGINT and SIGTERM inside the block, then restore all handlers; do nothing outside the main thread."""
     asked = Interrupts()
     if threading.current_thread() is not threading.main_thread():
         yield asked
@@ -64,7 +64,7 @@ def interrupts() -> Iterator[Interrupts]:
 
 @contextmanager
 def handlers_restored() -> Iterator[None]:
-    """Puts the handlers of signals back at the end, where they can be changed at all."""
+    """Restore the handlers of signals at the end of the block; do nothing outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -78,7 +78,7 @@ def handlers_restored() -> Iterator[None]:
 
 
 def end_at_once() -> None:
-    """Ends this process without further ado; the journal is sound at any time, and Ray's processes follow."""
+    """End this process at once. The journal is intact at any time, and Ray's processes end too."""
     if sys.stdout.isatty():
         os.write(sys.stdout.fileno(), _SHOW_CURSOR)
     os._exit(Interrupted.exit_code)
@@ -86,7 +86,7 @@ def end_at_once() -> None:
 
 @contextmanager
 def _second_signal(act: Callable[[], None]) -> Iterator[None]:
-    """Acts on a second signal also while the main thread is inside of Ray, where no handler is called."""
+    """Act on a second signal even while the main thread is inside Ray, where no handler is called."""
     ours, pythons = socket.socketpair()
     with ours, pythons:
         pythons.setblocking(False)

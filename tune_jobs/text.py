@@ -1,4 +1,4 @@
-"""Values as a person reads them: numbers, times, configurations, commands, and the text of others."""
+"""Text for people: numbers, times, configurations and commands, and foreign text made safe to print."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def number_text(value: object) -> str:
-    """Four significant digits; lists and text as a job file writes them."""
+    """Return a number with four significant digits, and lists and text as a job file writes them."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -22,7 +22,7 @@ def number_text(value: object) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """`48 s`, `3 min 20 s`, `2 h 5 min`."""
+    """Return a duration as `48 s`, `3 min 20 s` or `2 h 5 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -32,28 +32,28 @@ def duration_text(seconds: float) -> str:
 
 
 def time_text(time: float) -> str:
-    """`2026-11-25 08:14 UTC`; `time` is in seconds since the epoch."""
+    """Return `time`, in seconds since the Unix epoch, as `2026-11-25 08:14 UTC`."""
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def counted(number: int, what: str) -> str:
-    """`1 trial`, `2,000 trials`."""
+    """Return a number with its noun: `1 trial`, `2,000 trials`."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def listed(numbers: Sequence[int]) -> str:
-    """`2, 6 and 18`."""
+    """Return numbers as a list in words: `2, 6 and 18`."""
     *first, last = map(str, numbers)
     return f"{', '.join(first)} and {last}" if first else last
 
 
 def configuration_text(configuration: Mapping[str, Any]) -> str:
-    """`lr=0.012 batch_size=64`."""
+    """Return a configuration in one line: `lr=0.012 batch_size=64`."""
     return " ".join(f"{name}={number_text(value)}" for name, value in configuration.items())
 
 
 def train_command(job: Path, configuration: Mapping[str, Any]) -> str:
-    """The command that trains `configuration` of the job file, without Ray."""
+    """Return the command that trains `configuration` of the job file without Ray."""
     flags = " ".join(f"--{name} {shlex.quote(_exact(value))}" for name, value in configuration.items())
     return f"tune-jobs train {shlex.quote(str(job))} {flags}".rstrip()
 
@@ -63,30 +63,30 @@ def _exact(value: object) -> str:
 
 
 def closest(given: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
-    """The name among `known` that is most like `given`; None if none is close.
+    """Return the name among `known` that is most similar to `given`; None if none is close.
 
     Args:
         given: A name that does not exist.
-        known: Those that do.
-        cutoff: How alike they must be, from 0 to 1. Among very many names something is always a little alike.
+        known: The names that exist.
+        cutoff: The least similarity, from 0 to 1. Among very many names, one is always a little similar.
     """
     close = get_close_matches(given, list(known), n=1, cutoff=cutoff)
     return close[0] if close else None
 
 
 def did_you_mean(given: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
-    """A clause with the `closest` name, `; did you mean 'loss'?`; empty if none is close."""
+    """Return a clause that ends a message, `; did you mean 'loss'?`; empty if no name is close."""
     close = closest(given, known, cutoff=cutoff)
     return "" if close is None else f"; did you mean {close!r}?"
 
 
 def readable(text: str) -> str:
-    """`text` with escapes in place of the letters that a terminal obeys or does not show; lines and tabs stay."""
+    """Return `text` with control and invisible characters escaped; line ends and tabs stay."""
     return "".join(
         letter if letter.isprintable() or letter in "\n\t" else ascii(letter)[1:-1] for letter in text
     )
 
 
 def one_line(value: object) -> str:
-    """`value` as one line of `readable` text."""
+    """Return `value` as one line of `readable` text."""
     return readable(" ".join(str(value).split()))

@@ -1,16 +1,16 @@
-"""Versions of Python and of packages: which a process has, and in what two processes differ."""
+"""Versions of Python and of packages in this process, and differences between two processes."""
 
 import platform
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 ALIKE = ("tune-jobs", "torch", "ray")
-"""Must be the same wherever a run is at work: what a trial computes, or how it is told of, depends on them."""
+"""Packages that must have the same version in all processes of a run. Results and messages depend on them."""
 _NAMES = {"python": "Python", "ray": "Ray"}
 
 
 def versions_here(packages: Iterable[str] = ALIKE) -> dict[str, str]:
-    """Of Python and of those of the packages that are installed."""
+    """Return the versions of Python and of the `packages` that are installed, by name."""
     found = {"python": platform.python_version()}
     for name in packages:
         try:
@@ -27,16 +27,16 @@ def differences(
     *,
     python_numbers: int = 3,
 ) -> str:
-    """In which versions two processes differ; empty if in none.
+    """Return the versions in which two processes differ, as text; empty if they agree.
 
-    Builds are no difference: torch `2.13.0+cpu` computes what `2.13.0+cu130` does.
+    Builds do not count: torch `2.13.0+cpu` computes what `2.13.0+cu130` does.
 
     Args:
-        wanted: versions by the names of Python and packages; all these are looked at.
-        found: those of the other process.
-        sides: where the two are.
-        python_numbers: how many numbers of Python's version count. Ray joins processes of the same three alone; where
-            nothing but files and text is exchanged, 2 are enough.
+        wanted: Versions by the names of Python and packages. All of these are compared.
+        found: Versions of the other process.
+        sides: Words for the places of the two processes.
+        python_numbers: How many numbers of Python's version count. Ray joins only processes that agree in all three; 2
+            are enough if the processes exchange only files and text.
     """
 
     def counts(name: str, text: str | None) -> str | None:
