@@ -58,7 +58,7 @@ class TrainGroup:
         self, resources: ResourceSettings, function: Callable[[dict[str, Any]], None], config: dict[str, Any]
     ) -> None:
         self.failure: Exception | None = None
-        """Why the workers have ended; None while they run."""
+        """The error that ended the workers; None if there is none."""
         self._over = threading.Event()
         self._trainer = _Trainer(
             function,
