@@ -150,7 +150,7 @@ def test_a_killed_run_and_one_in_progress(
         assert output[-2].endswith(f"its process was killed; continue with `tune-jobs resume {unfinished}`")
         code, output, errors = call("watch", unfinished)
         assert (code, output[-1]) == (130, f"run: {unfinished}")
-        assert f"ontinue with `tune-jobs resume {unfinished}`" in errors
+        assert f"`tune-jobs resume {unfinished}`" in errors
     folder = open_folder(str(unfinished))
     with Journal(folder.journal) as journal, mirrored(folder, journal), machine("second"):
         code, output, _ = call("show", unfinished)
