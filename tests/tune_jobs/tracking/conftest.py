@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.tune_jobs.rows import with_divergence
 from tune_jobs import Job
+from tune_jobs.record.curve import numbers
 from tune_jobs.record.events import (
     Cause,
     CheckpointWritten,
@@ -135,10 +136,10 @@ def track(folder: RunFolder, events: Sequence[Event], guests: Sequence[Guest]) -
 
 
 def trial_records(events: Sequence[Event]) -> dict[str, dict[int, dict[str, float]]]:
-    """Epochs by trial, as the run's own records have them."""
+    """Return the epochs by trial from the run's own records, as trackers show them."""
     record = RunRecord.replay(events, make_job().selection)
     return {
-        trial.trial_id: {epoch: dict(values) for epoch, values in trial.epochs.items()}
+        trial.trial_id: {epoch: numbers(values) for epoch, values in trial.epochs.items()}
         for trial in record.trials.values()
     }
 
