@@ -153,5 +153,5 @@ def test_without_access(s3: Location) -> None:
     ):
         Store(s3).put("x", b"1")
     assert str(caught.value.strerror).startswith(
-        "access is denied: this machine's environment or role gives no"
+        "access is denied: this machine's environment or role has no"
     )

@@ -55,7 +55,7 @@ def test_it_is_resumed_elsewhere_and_fetched_with_and_without_credentials(tmp_pa
                 assert fetched.winner.checkpoint.is_file()
                 assert not list(fetched.path.rglob("rows.*"))
                 refused = head.call("test", str(fetched.path), **own)
-                assert f"give the command where {place} is seen" in refused.stderr
+                assert f"with its path: {place}" in refused.stderr
             looks = tmp_path / "looks"
             shown = head.call("show", place, **{**own, "TUNE_JOBS_CACHE": str(looks)})
             assert name in shown.stdout, shown.stderr

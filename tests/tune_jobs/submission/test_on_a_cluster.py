@@ -115,7 +115,7 @@ def test_a_job_is_submitted_followed_and_fetched(head: Head, laptop: Path, tmp_p
         head, "from tune_jobs import open_run; print(open_run(sys.argv[1]).load_model())", fetched
     )
     refused = head.call("test", str(fetched))
-    assert (refused.returncode, "the sealed test rows stay with the run" in refused.stderr) == (2, True)
+    assert (refused.returncode, "a copy without the test rows" in refused.stderr) == (2, True)
     (tmp_path / "away").rename(run)
     tested = head.call("test", str(run))
     assert "test_loss: " in tested.stdout, tested.stderr
