@@ -12,12 +12,12 @@ Mode = Literal["min", "max"]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What early stopping remembers of the epochs so far."""
+    """The state of early stopping after some epochs."""
 
     reference: float | None = None
     """The last score that counted as an improvement."""
     stale_epochs: int = 0
-    """Epochs since then."""
+    """Epochs since the last improvement."""
 
 
 def improves(score: float, reference: float | None, min_delta: float, mode: Mode) -> bool:

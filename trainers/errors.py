@@ -1,4 +1,4 @@
-"""What can go wrong while data are read and a model is trained.
+"""Errors of reading data and of training a model.
 
     TrainerError
     ├── DataError          the data cannot be used as the settings ask: mend the data or the settings

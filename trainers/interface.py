@@ -210,7 +210,9 @@ class TrainerKind(Protocol):
     # In the driver, before anything starts
 
     def prepare(self, base: Path) -> "PreparedData | None":
-        """Read, check, divide and encode the rows; None if the training code reads its own data.
+        """Read, check, divide and encode the rows.
+
+        None is for training code that reads its own data. The driver does not support that yet.
 
         Args:
             base: Folder of the job file, from which relative paths count.

@@ -1,4 +1,4 @@
-"""Rows that stand in more than one part: a model that has seen a row's twin is not tested by it."""
+"""Duplicate rows across parts: a row that a model has seen in training does not test it."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,9 @@ from tune_jobs.trainers.data.splits import PARTS, Split
 
 
 def count_duplicates(raw: RawData, split: Split) -> dict[str, int]:
-    """Rows of validation and of test whose features and target equal those of a row of an earlier part.
+    """Count the validation and test rows whose features and target equal those of a row of an earlier part.
 
-    Rows are compared exactly, with null equal to null; hashes only say which rows to compare.
+    Rows are compared exactly, with null equal to null; hashes only select the rows to compare.
     """
     blocks = [*feature_blocks(raw.features).values(), numbers_of(raw.target)]
     part = np.empty(raw.rows, np.int8)
@@ -20,7 +20,7 @@ def count_duplicates(raw: RawData, split: Split) -> dict[str, int]:
     hashes = _row_hashes(blocks, raw.rows)
     counts = np.zeros(len(PARTS), np.int64)
     pending = np.lexsort((part, hashes))
-    while len(pending):  # once, but for rows that differ and share a hash
+    while len(pending):  # one pass, unless different rows share a hash
         first, last = _runs(hashes[pending])
         spanning = part[pending[first]] < part[pending[last]]
         rows, leaders = pending[spanning], pending[first][spanning]

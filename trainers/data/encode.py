@@ -31,7 +31,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class DataInfo:
-    """What a model and its metrics need to know of the data. Nothing in it comes from test rows."""
+    """Facts about the data that a model and its metrics need. None of them comes from test rows."""
 
     input_shape: tuple[int, ...]
     """Shape of one encoded row."""
@@ -48,14 +48,14 @@ class DataInfo:
     encoding: Encoding
 
     def to_mapping(self) -> dict[str, Any]:
-        """As JSON types."""
+        """Return it as JSON types."""
         mapping = {name: getattr(self, name) for name in self.__dataclass_fields__}
         lists = {name: list(value) for name, value in mapping.items() if isinstance(value, tuple)}
         return {**mapping, **lists, "encoding": self.encoding.to_mapping()}
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
-        """From what `to_mapping` gave, also after a way through JSON."""
+        """Read back the result of `to_mapping`, also after JSON."""
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in mapping.items()
         }
@@ -65,7 +65,7 @@ class DataInfo:
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """All that a trial may see."""
+    """Everything that a trial may see."""
 
     train: Rows
     validation: Rows
@@ -82,7 +82,7 @@ def encode_rows(raw: RawData, rows: Array, encoding: Encoding) -> Rows:
 
 
 def describe_data(raw: RawData, encoding: Encoding) -> DataInfo:
-    """Return what a model needs to know of rows in this encoding. No row of `raw` is read."""
+    """Return the facts that a model needs about rows in this encoding. No row of `raw` is read."""
     target = encoding.target
     return DataInfo(
         input_shape=encoding.shape,

@@ -1,4 +1,4 @@
-"""Features as a model takes them: numbers standardised and texts one-hot, fitted on training rows alone."""
+"""Features for a model: numbers standardised, texts one-hot, fitted on training rows only."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -27,7 +27,7 @@ class Number:
     name: str
     mean: float
     deviation: float
-    """1 where all training rows are equal."""
+    """Standard deviation; 1 if all training rows are equal."""
 
 
 @dataclass(frozen=True)
@@ -40,26 +40,26 @@ class Categories:
 
 @dataclass(frozen=True)
 class Encoding:
-    """How rows become numbers; new rows can be encoded by it in the same way.
+    """The encoding of rows as numbers; it encodes new rows in the same way.
 
-    A table's numeric columns are standardised one by one. Of an array, so are the columns if it is
-    [n, features], and the channels (axis 1) if it has more dimensions. An unknown text is all zeros.
+    A table's numeric columns are standardised one by one. So are the columns of an array [n, features], and the
+    channels (axis 1) of an array of more dimensions. An unknown text becomes all zeros.
     """
 
     shape: tuple[int, ...]
-    """Of one encoded row."""
+    """Shape of one encoded row."""
     parts: tuple[Number | Categories, ...]
     """Columns of the table or array, or channels, in order."""
     table: bool
     """Whether rows come as named columns rather than as an array."""
     standardize: bool
     fill_nulls: bool
-    """Whether the mean stands in for nulls; otherwise nulls are refused."""
+    """Whether the mean replaces nulls; otherwise nulls are refused."""
     target: TargetEncoding
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """One a feature, `column=text` for texts; empty for arrays of more than two dimensions."""
+        """Return one name per feature, `column=text` for texts; empty for arrays of more than two dimensions."""
         if len(self.shape) > 1:
             return ()
         names: list[str] = []
@@ -73,14 +73,14 @@ class Encoding:
         """Encode rows that were checked.
 
         Args:
-            features: as of `RawData`, of the columns or the shape that this was fitted to.
-            rows: numbers of the rows; all of them if None.
+            features: As in `RawData`, with the columns or the shape of the fit.
+            rows: Numbers of the rows; None means all.
 
         Returns:
             float32 [rows, *shape], C-contiguous.
 
         Raises:
-            DataError: a number is too large for float32.
+            DataError: A number is too large for float32.
         """
         if rows is None:
             first = next(iter(features.values())) if isinstance(features, Mapping) else features
@@ -121,7 +121,7 @@ class Encoding:
                 )
 
     def unknown_texts(self, features: Features, rows: Array) -> dict[str, int]:
-        """How many of `rows` hold a text that no training row holds, by column."""
+        """Count the rows with a text that no training row contains, by column."""
         if not isinstance(features, Mapping):
             return {}
         counts = {
@@ -132,7 +132,7 @@ class Encoding:
         return {name: count for name, count in counts.items() if count}
 
     def encode_coefficients(self, coefficients: Array) -> tuple[float, ...]:
-        """Coefficients [features] of a linear model of the raw numbers, as those of the encoded numbers."""
+        """Convert the coefficients [features] of a linear model of raw numbers to those of encoded numbers."""
         scales = [part.deviation for part in self.parts if isinstance(part, Number)]
         scaled = coefficients * np.array(scales) if self.standardize else coefficients
         return tuple(scaled.tolist())
@@ -141,13 +141,13 @@ class Encoding:
         """Encode new rows of a table that holds at least the columns fitted to; others are ignored.
 
         Args:
-            table: of pyarrow or pandas.
+            table: A pyarrow or pandas table.
 
         Returns:
             float32 [rows, features].
 
         Raises:
-            DataError: a column is missing or of another kind, or holds nulls that are not to be filled in.
+            DataError: A column is missing or of another type, or has nulls that are not filled in.
         """
         if not self.table:
             raise DataError("the model was trained on an array; give an array, not a table")
@@ -167,7 +167,7 @@ class Encoding:
         """Encode new rows [n, *shape] of an array.
 
         Raises:
-            DataError: the shape is another than in training, or there are nulls that are not to be filled in.
+            DataError: The shape differs from that of training, or there are nulls that are not filled in.
         """
         if self.table:
             raise DataError("the model was trained on a table; give a table, not an array")
@@ -180,7 +180,7 @@ class Encoding:
         return self.transform(array)
 
     def to_mapping(self) -> dict[str, Any]:
-        """As JSON types."""
+        """Return it as JSON types."""
         return {
             "shape": list(self.shape),
             "parts": [asdict(part) for part in self.parts],
@@ -192,7 +192,7 @@ class Encoding:
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
-        """From what `to_mapping` gave, also after a way through JSON."""
+        """Read back the result of `to_mapping`, also after JSON."""
         parts = (
             Categories(part["name"], tuple(part["values"])) if "values" in part else Number(**part)
             for part in mapping["parts"]
@@ -238,7 +238,7 @@ def fit_encoding(raw: RawData, train: Array, settings: DataSettings, loss: str) 
 
 
 def channel_names(count: int) -> tuple[str, ...]:
-    """Names of the channels of an array of three or more dimensions."""
+    """Return the names of the channels of an array of three or more dimensions."""
     return tuple(f"channel {channel}" for channel in range(count))
 
 
@@ -256,7 +256,7 @@ def _fit_column(name: str, column: Column, train: Array) -> Number | Categories:
 
 
 def _fit_numbers(names: tuple[str, ...], values: Array, train: Array) -> tuple[Number, ...]:
-    """Means and deviations of columns or channels, summed as float64 a chunk at a time, nulls left out."""
+    """Return means and deviations of columns or channels, summed as float64 in chunks, without nulls."""
     width = len(names)
     low, high = np.full(width, np.inf), np.full(width, -np.inf)
     total, count, squares = np.zeros(width), np.zeros(width), np.zeros(width)
@@ -288,12 +288,12 @@ def _fit_numbers(names: tuple[str, ...], values: Array, train: Array) -> tuple[N
 
 
 def _channels(chunk: Array, width: int) -> Array:
-    """A float64 copy [rows, width, values of a row and channel]."""
+    """Return a float64 copy [rows, width, values of a row and channel]."""
     return chunk.astype(np.float64, order="C").reshape(len(chunk), width, -1)
 
 
 def _positions(column: Column, categories: Categories) -> Array:
-    """[n]: place of each row's text among the categories, -1 if it is unknown."""
+    """Return [n]: index of each row's text among the categories, -1 if it is unknown."""
     assert isinstance(column, TextColumn)
     place = {text: number for number, text in enumerate(categories.values)}
     lookup = np.array([*(place.get(text, -1) for text in column.values), -1], np.int64)

@@ -32,17 +32,17 @@ SUFFIXES = (".parquet", ".csv", ".arrow", ".npz")
 
 @dataclass(frozen=True)
 class _TableFile:
-    """The column names of a file, and how to read some of its columns."""
+    """The column names of a file, and a function that reads some of its columns."""
 
     names: list[str]
     read: Callable[[list[str]], pa.Table]
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is such a file; of a name that no file can have, there is none."""
+    """Tell whether the file exists; a name that no file can have does not."""
     try:
         return path.is_file()
-    except OSError:  # the name is too long, or a folder on the way is closed to us
+    except OSError:  # the name is too long, or a folder on the way is not accessible
         return False
 
 
@@ -55,7 +55,7 @@ def read_file(path: Path, settings: DataSettings) -> RawData:
     that pandas writes (`__index_level_0__`).
 
     Raises:
-        DataError: the file is not there, is broken or of an unknown type, or has not the columns asked for.
+        DataError: The file is missing, damaged or of an unknown type, or lacks requested columns.
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
@@ -78,7 +78,7 @@ def read_file(path: Path, settings: DataSettings) -> RawData:
 
 
 def target_names(settings: DataSettings) -> tuple[str, ...]:
-    """The names of `data.target`, none if it is null."""
+    """Return the names of `data.target`, none if it is null."""
     target = settings.target
     return () if target is None else (target,) if isinstance(target, str) else target
 
@@ -103,7 +103,7 @@ def _checked_arguments(
 def _readable(path: Path, read: Callable[[], Any]) -> Any:
     try:
         return read()
-    except Exception as error:  # what libraries raise on damaged files is anything, and means the same
+    except Exception as error:  # libraries raise any kind of error on damaged files
         text = str(error).strip().splitlines()
         reason = text[0] if text else type(error).__name__
         raise DataError(f"data.source: {path} cannot be read as {path.suffix.lower()}: {reason}") from error

@@ -1,4 +1,4 @@
-"""Fingerprints: what tells that two runs saw the same rows, divided in the same way."""
+"""Fingerprints, which tell whether two runs saw the same rows in the same parts."""
 
 import hashlib
 import json
@@ -12,9 +12,9 @@ from tune_jobs.trainers.data.splits import Split
 
 
 def data_fingerprint(raw: RawData, settings: DataSettings) -> str:
-    """SHA-256 (hexadecimal) over the bytes of all rows and the settings that change what a training sees.
+    """Return the SHA-256, in hex digits, of the bytes of all rows and the settings that affect trainings.
 
-    The order, names and types of the columns count; where they came from does not.
+    The order, names and types of the columns count; their origin does not.
     """
     features = raw.features if isinstance(raw.features, Mapping) else {"x": raw.features}
     seen = settings.model_dump(mode="json", include={"split", "standardize", "missing"})
@@ -28,7 +28,7 @@ def data_fingerprint(raw: RawData, settings: DataSettings) -> str:
 
 
 def split_fingerprint(split: Split) -> str:
-    """SHA-256 (hexadecimal) over the row numbers of the three parts."""
+    """Return the SHA-256, in hex digits, of the row numbers of the three parts."""
     parts = split.parts()
     return _sha256({name: len(rows) for name, rows in parts.items()}, parts.values())
 

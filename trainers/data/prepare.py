@@ -26,21 +26,21 @@ from tune_jobs.trainers.errors import DataError
 
 @dataclass(frozen=True)
 class DataReport:
-    """What is worth knowing of the data and their division; for people, not for trials."""
+    """Facts about the data and their division, for people, not for trials."""
 
     rows: Mapping[str, int]
     """Rows of train, validation and test."""
     duplicates: Mapping[str, int]
-    """Rows of validation and test that also stand in an earlier part."""
+    """Numbers of validation and test rows that are also in an earlier part."""
     notices: tuple[str, ...]
     """Sentences to show."""
     fingerprint: str
-    """SHA-256 of all rows and the settings that matter."""
+    """SHA-256 of all rows and the settings that affect them."""
     split_fingerprint: str
     """SHA-256 of the row numbers of the three parts."""
 
     def to_mapping(self) -> dict[str, Any]:
-        """As JSON types."""
+        """Return it as JSON types."""
         return {**asdict(self), "notices": list(self.notices)}
 
 
@@ -55,7 +55,7 @@ class PreparedData:
     report: DataReport
 
     def for_trials(self) -> TrainingData:
-        """Training and validation rows, without a trace of the test rows."""
+        """Return the training and validation rows, without any test row."""
         return TrainingData(self.train, self.validation, self.info)
 
 

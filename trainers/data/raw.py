@@ -14,7 +14,7 @@ from tune_jobs.trainers.errors import DataError
 Array = npt.NDArray[Any]
 
 CHUNK = 1 << 20
-"""Numbers that are worked on at a time, so that no whole array is copied as float64."""
+"""Most numbers in a chunk: no whole array is copied as float64."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ class TextColumn:
 
     @classmethod
     def from_arrow(cls, column: pa.ChunkedArray) -> "TextColumn":
-        """From a column of strings, or of a dictionary of strings or numbers."""
+        """Make it from a column of strings, or of a dictionary of strings or numbers."""
         if not pa.types.is_dictionary(column.type):
             column = column.dictionary_encode()
         encoded = column.unify_dictionaries().combine_chunks()
@@ -70,27 +70,27 @@ class RawData:
     columns: Mapping[str, Column] = field(default_factory=dict)
     """Columns [n] that `data.split.by` may name."""
     feature_names: tuple[str, ...] = ()
-    """One a feature; empty for features of more than one dimension, such as images."""
+    """One name per feature; empty for features of more than one dimension, such as images."""
     target_names: tuple[str, ...] = ("target",)
     truth: Array | None = None
-    """[features]: the coefficients that made the target, where they are known."""
+    """[features]: the coefficients that made the target; None if unknown."""
 
     @property
     def rows(self) -> int:
-        """How many rows there are."""
+        """Return the number of rows."""
         return len(self.target)
 
 
 def numbers_of(column: Column) -> Array:
-    """The column as an array of numbers: texts as their codes."""
+    """Return the column as an array of numbers: texts as their codes."""
     return column.codes if isinstance(column, TextColumn) else column
 
 
 def as_column(values: object, name: str) -> Column:
-    """What a function or an array file gave for `name`, as an array of numbers or times, or as text.
+    """Convert the values of `name`, from a function or an array file, to an array of numbers or times, or to text.
 
     Raises:
-        DataError: the values are neither numbers, nor times, nor text, or there is a single one.
+        DataError: The values are neither numbers, nor times, nor text, or there is only one.
     """
     try:
         array = np.asarray(values)
@@ -113,10 +113,10 @@ def as_column(values: object, name: str) -> Column:
 
 
 def as_numbers(values: object, name: str) -> Array:
-    """What a function or an array file gave for `name`, as an array of numbers.
+    """Convert the values of `name`, from a function or an array file, to an array of numbers.
 
     Raises:
-        DataError: the values are no numbers.
+        DataError: The values are not numbers.
     """
     column = as_column(values, name)
     if isinstance(column, TextColumn) or column.dtype.kind in "mM":
@@ -126,18 +126,18 @@ def as_numbers(values: object, name: str) -> Array:
 
 
 def row_slices(rows: int, width: int) -> Iterator[slice]:
-    """Slices of consecutive rows, each of about `CHUNK` numbers if a row has `width` numbers."""
+    """Yield slices of consecutive rows, of about `CHUNK` numbers each if a row has `width` numbers."""
     step = max(1, CHUNK // max(1, width))
     return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
 
 
 def row_width(array: Array) -> int:
-    """Numbers in one row."""
+    """Return the count of numbers in one row."""
     return math.prod(array.shape[1:])
 
 
 def feature_blocks(features: Features) -> dict[str, Array]:
-    """The features by name as arrays of numbers, texts as codes; one block if they are a single array."""
+    """Yield the features by name as arrays of numbers, texts as codes; one block for a single array."""
     if isinstance(features, Mapping):
         return {name: numbers_of(column) for name, column in features.items()}
     return {"x": features}

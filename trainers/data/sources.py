@@ -35,7 +35,7 @@ def read_source(settings: DataSettings, base: Path) -> RawData:
 
     Raises:
         DataError: the source is unknown, cannot be read, or gives no usable rows.
-        ReferenceNotFound: the function is not there.
+        ReferenceNotFound: The function does not exist.
     """
     source = settings.source
     if source in get_args(BuiltInSource):

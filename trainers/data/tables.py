@@ -16,7 +16,7 @@ Kind = Literal["number", "text", "time", "null", "other"]
 
 
 def kind_of(type_: pa.DataType) -> Kind:
-    """What a column of this Arrow type can be used as."""
+    """Return the use of a column of this Arrow type."""
     if pa.types.is_dictionary(type_):
         return "text" if kind_of(type_.value_type) in {"text", "number"} else "other"
     if pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_boolean(type_):

@@ -1,4 +1,4 @@
-"""What the PyTorch kind knows about a job before anything starts: names, metrics and checks, without torch.
+"""Facts of the PyTorch kind about a job before anything starts: names, metrics and checks, without torch.
 
 Every function takes valid sections. `facts` puts the answers together.
 """

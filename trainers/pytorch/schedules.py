@@ -71,7 +71,7 @@ class Schedule:
         return {} if self._scheduler is None else self._scheduler.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a `state_dict()` of the same settings."""
+        """Continue from a `state_dict()` of the same settings."""
         if self._scheduler is not None:
             self._scheduler.load_state_dict(state)
 

@@ -68,7 +68,7 @@ class TrainingSettings(Settings):
 
 
 class Hyperparameters(Settings):
-    """What a configuration may set beside `model.X` and `training.X`. Defaults apply to what it does not set."""
+    """The parameters of a configuration besides `model.X` and `training.X`. Missing ones take their defaults."""
 
     optimizer: Optimizer = "sgd"
     lr: Positive = 0.01

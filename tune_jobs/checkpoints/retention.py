@@ -21,7 +21,7 @@ KEEP_BEST_TRIALS = 5
 def unneeded(record: RunRecord) -> set[str]:
     """Ids of the trials that have ended and are not among the best.
 
-    Those that were not promoted are among them: should the run be extended, few of them go on, from their start.
+    They include trials that were not promoted: if the run is extended, few of them continue, from their start.
     """
     kept = {candidate.trial.trial_id for candidate in rank(record)[:KEEP_BEST_TRIALS]}
     return {
@@ -49,9 +49,9 @@ def prune_checkpoints(place: Path | Location, trial_ids: Collection[str]) -> Non
 
 
 def sync_checkpoints(folder: RunFolder, record: RunRecord) -> None:
-    """Forces the checkpoints of the best trials to the disk, so that a power cut after the run costs none.
+    """Force the checkpoints of the best trials to disk, so that a power cut after the run loses none.
 
-    Workers do not, since that would add half to the time of a small save.
+    Workers do not do this, because it would make a small save half as slow again.
     """
     for candidate in rank(record)[:KEEP_BEST_TRIALS]:
         for path in checkpoint_paths(folder.checkpoints, candidate.trial.trial_id):

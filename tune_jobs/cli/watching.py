@@ -81,7 +81,7 @@ class JournalFollower:
 
 
 class Watching:
-    """What the watcher knows of a run; call `poll` from time to time.
+    """The state of a watched run; call `poll` from time to time.
 
     Args:
         folder: Folder of the run.

@@ -41,7 +41,7 @@ STAGING = ".repair"
 
 @dataclass(frozen=True)
 class Repaired:
-    """What a repair has done."""
+    """The result of a repair."""
 
     path: Path
     """The run folder."""

@@ -1,4 +1,4 @@
-"""What is asked for: the job file, its sections and checks."""
+"""The job: its file, its sections and their checks."""
 
 from tune_jobs.job.job import Job as Job
 

@@ -1,8 +1,8 @@
-"""What must hold in and between the sections of a job.
+"""Checks in and between the sections of a job.
 
-Every check is a pure function from valid sections to problems. It runs if all sections that it looks at are
-valid, so one bad section does not hide what is wrong between the others. What only the kind of training can know
-comes from its facts.
+Every check is a pure function from valid sections to problems. It runs if all sections that it reads are valid, so
+one bad section does not hide problems between the others. Checks that only the kind of training can make come from
+its facts.
 """
 
 import importlib.util
@@ -68,11 +68,11 @@ def _unknown(key: str, valid: Sequence[str]) -> str:
 
 
 def cross_check(sections: Mapping[str, Any], facts: KindFacts) -> list[Problem]:
-    """Return all problems in and between valid sections but those of the file system.
+    """Return all problems in and between valid sections, except those of the file system.
 
     Args:
-        sections: The sections that are valid, those of the kind of training included.
-        facts: What the kind knows from its own.
+        sections: The valid sections, including those of the kind of training.
+        facts: Facts of the kind about its own sections.
     """
     problems = _problems(facts.problems)
     for check, needed in _CHECKS:
@@ -82,14 +82,14 @@ def cross_check(sections: Mapping[str, Any], facts: KindFacts) -> list[Problem]:
 
 
 def check_surroundings(facts: KindFacts, tracking: TrackingSettings | None, folder: Path) -> list[Problem]:
-    """Return the files, functions and packages that a job names and that do not exist.
+    """Return the problems of files, functions and packages that a job names but that do not exist.
 
     The user's modules are read, not imported.
 
     Args:
-        facts: What the kind of training knows.
-        tracking: None if this section is invalid.
-        folder: Where the job file is.
+        facts: Facts of the kind of training.
+        tracking: The section; None if it is invalid.
+        folder: Folder of the job file.
     """
     with importable_from(folder):
         problems = _problems(facts.missing(folder))
@@ -100,12 +100,12 @@ def check_surroundings(facts: KindFacts, tracking: TrackingSettings | None, fold
 
 
 def check_configuration(facts: KindFacts, configuration: Mapping[str, Any]) -> list[Problem]:
-    """Return what the kind of training would say to the names and values of a configuration."""
+    """Return the problems that the kind of training finds in a configuration's names and values."""
     return _problems(facts.check(configuration))
 
 
 def notices(space: SearchSpace, facts: KindFacts) -> list[str]:
-    """Return sentences about what is allowed and probably a mistake."""
+    """Return sentences about settings that are valid but probably a mistake."""
     searched = {
         name: Searched(
             values=parameter.domain.values if isinstance(parameter.domain, Choice) else None,
@@ -160,7 +160,7 @@ def _space(facts: KindFacts, search: SearchSettings) -> list[Problem]:
 
 
 def _points(_: KindFacts, search: SearchSettings) -> list[Problem]:
-    """Points may leave parameters out: the search proposes them."""
+    """Return the problems of points; a point may leave parameters out, and the search draws them."""
     unfit = [
         problem
         for index, point in enumerate(search.points)
@@ -196,7 +196,7 @@ def _grid(_: KindFacts, search: SearchSettings) -> list[Problem]:
 
 
 def _grace(facts: KindFacts, scheduler: SchedulerSettings) -> list[Problem]:
-    """The default gives way to trainings that are shorter: they have no rung."""
+    """Return the problem of a grace period that is too long; a training shorter than the default has no rung."""
     last, default = facts.max_epochs, SchedulerSettings().grace_epochs
     if last is None or scheduler.method == "none" or scheduler.grace_epochs <= max(last, default):
         return []
@@ -245,4 +245,4 @@ _CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
     (_workers, ("resources",)),
     (_storage, ("storage",)),
 )
-"""Checks with the sections that each of them looks at, in the order of their messages."""
+"""Checks with the sections that each of them reads, in the order of their messages."""

@@ -1,6 +1,6 @@
 """Reading and writing the text of a job file, and the dotted overrides of the command line.
 
-YAML 1.2 through ruamel.yaml: `1e-4` is a number, `no` is text, and a key given twice is an error.
+YAML 1.2 through ruamel.yaml: `1e-4` is a number, `no` is text, and a duplicate key is an error.
 """
 
 import copy
@@ -22,24 +22,24 @@ from tune_jobs.search_spaces import Problem
 from tune_jobs.trainers.kinds import known_sections
 
 _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*( [A-Za-z0-9_./-]+)*")
-"""Text that needs no quotes; everything else is written in double quotes, where every letter can be escaped."""
+"""Text that needs no quotes; other text is written in double quotes, in which every character can be escaped."""
 _ENTRY_KEYS = frozenset({"low", "high", "log", "step", "values", "when", "type"})
 """Keys of a parameter of the search space."""
 
 
 class _Constructor(SafeConstructor):
-    """Leaves dates as the text that they were."""
+    """A constructor that leaves dates as text."""
 
 
 _Constructor.add_constructor("tag:yaml.org,2002:timestamp", SafeConstructor.construct_yaml_str)
 
 
 class _Document(dict[str, Any]):
-    """The whole file: always one key a line."""
+    """The whole file, with one key per line."""
 
 
 class _Representer(SafeRepresenter):
-    """Quotes text wherever that may matter."""
+    """A representer that quotes text if that may matter."""
 
     def represent_document(self, data: _Document) -> Any:
         return self.represent_mapping("tag:yaml.org,2002:map", data, flow_style=False)
@@ -54,10 +54,10 @@ _Representer.add_representer(str, _Representer.represent_str)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The sections of the job file at `path`.
+    """Read the sections of the job file at `path`.
 
     Raises:
-        JobError: there is no such file, it is not YAML, or not a mapping.
+        JobError: There is no such file, or it is not YAML, or not a mapping.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -84,21 +84,21 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def parse_yaml(text: str) -> Any:
-    """The plain value that `text` stands for; raises `YAMLError`."""
+    """Return the plain value of the YAML in `text`; raises `YAMLError`."""
     reader = YAML(typ="safe", pure=True)
     reader.Constructor = _Constructor
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", YAMLWarning)  # an anchor may be given anew, and 1e-3 have no dot
+            warnings.simplefilter("ignore", YAMLWarning)  # an anchor may be redefined, and 1e-3 has no dot
             return _plain(reader.load(text))
     except RecursionError:
         raise YAMLError("nested too deeply, or an alias that contains itself") from None
-    except (ValueError, KeyError) as error:  # of a value that is not what its form or tag says
+    except (ValueError, KeyError) as error:  # for a value that contradicts its form or tag
         raise YAMLError(f"a value cannot be read ({error})") from error
 
 
 def dump_yaml(sections: Mapping[str, Any]) -> str:
-    """`sections` as YAML text, in their order."""
+    """Return `sections` as YAML text, in their order."""
     writer = YAML(typ="safe", pure=True)
     writer.Representer = _Representer
     writer.width = 100_000  # lines are never folded
@@ -110,12 +110,12 @@ def dump_yaml(sections: Mapping[str, Any]) -> str:
 
 
 def parse_overrides(arguments: Sequence[str]) -> list[tuple[str, Any]]:
-    """Pairs of a dotted name and its value from `--a.b value` and `--a.b=value`.
+    """Return pairs of a dotted name and its value from `--a.b value` and `--a.b=value`.
 
     Values are read as YAML: `64`, `1e-3`, `[32, 64]`, `null`, `true`, and text otherwise.
 
     Raises:
-        JobError: an argument has no name or no value.
+        JobError: An argument has no name or no value.
     """
     pairs: list[tuple[str, Any]] = []
     problems: list[Problem] = []
@@ -137,10 +137,10 @@ def parse_overrides(arguments: Sequence[str]) -> list[tuple[str, Any]]:
 
 
 def apply_overrides(sections: Mapping[str, Any], overrides: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """A copy of `sections` with each dotted name set; sections that are missing or null are made.
+    """Return a copy of `sections` with each dotted name set; missing and null sections are created.
 
     Raises:
-        JobError: a name leads through a value that is no section.
+        JobError: A name leads through a value that is not a section.
     """
     result = copy.deepcopy(dict(sections))
     problems = []
@@ -164,7 +164,7 @@ def apply_overrides(sections: Mapping[str, Any], overrides: Sequence[tuple[str, 
 
 
 def _split_name(name: str) -> list[str]:
-    """The keys of a dotted name; parameters of the search space have dots of their own (`model.hidden`)."""
+    """Return the keys of a dotted name; names of search parameters may contain dots (`model.hidden`)."""
     parts = name.split(".")
     if parts[:2] != ["search", "space"] or len(parts) < 4:
         return parts
@@ -185,13 +185,13 @@ def _value(text: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """What is neither a section nor a list, number or text becomes text."""
+    """Return a plain value: anything except a section, list, number or text becomes text."""
     if isinstance(value, dict):
         return {str(key): _plain(below) for key, below in value.items()}
     if isinstance(value, list):
         return [_plain(below) for below in value]
     if isinstance(value, str):
-        value.encode()  # half a surrogate pair can be escaped in YAML, and is no text
+        value.encode()  # a lone surrogate can be escaped in YAML, but it is not text
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 

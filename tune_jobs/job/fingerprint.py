@@ -1,4 +1,4 @@
-"""Which keys of a job may change in a run that has begun, and a fingerprint of all others."""
+"""The keys of a job that may change in a run that has begun, and a fingerprint of all others."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ The kind of training adds keys of its own.
 
 
 def job_fingerprint(job: Job) -> str:
-    """Digest all keys of a job that may not change in a run that has begun: SHA-256, hexadecimal."""
+    """Return the SHA-256, in hex digits, of all keys of a job that may not change in a run that has begun."""
     sections = job.to_mapping()
     for key in (*CHANGEABLE, *job.kind_class.changeable, "name", "storage"):
         section, _, name = key.partition(".")
@@ -50,7 +50,7 @@ def check_changeable(overrides: Iterable[tuple[str, Any]], run: str) -> None:
 
 
 def _keys_of(name: str) -> list[str]:
-    """The key itself or, if `name` is a whole section, all its keys."""
+    """Return the key itself or, if `name` is a whole section, all its keys."""
     field = Job.model_fields.get(name)
     section: Any = None if field is None else field.annotation
     return [name] if section is None else [f"{name}.{key}" for key in section.model_fields]

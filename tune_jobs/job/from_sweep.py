@@ -1,4 +1,4 @@
-"""A W&B sweep file as the text of a job file."""
+"""Convert a W&B sweep file to the text of a job file."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ _OUR_NAMES = {
     "beta_2": "beta2",
     "epsilon": "eps",
 }
-"""Names that sweeps commonly give to the hyperparameters of a job."""
+"""Common names of hyperparameters in sweeps, with their names in a job."""
 
 _TO_FILL_IN = """\
 # To be filled in, since a sweep file does not say it:
@@ -28,10 +28,10 @@ training: {max_epochs: 27, loss: cross_entropy, metrics: []}
 
 
 def job_from_sweep(sweep: Mapping[str, Any]) -> str:
-    """The text of a job file that searches what `sweep` does; what it cannot say is left to be filled in.
+    """Return the text of a job file with the search of `sweep`; keys that a sweep lacks are left to fill in.
 
     Raises:
-        SearchSpaceError: with everything in the sweep that has no equal in a job.
+        SearchSpaceError: The sweep has entries without an equivalent in a job; the error lists all of them.
     """
     imported = import_sweep(sweep)
     given = imported.space.to_mapping()

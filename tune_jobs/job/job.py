@@ -37,12 +37,12 @@ class Job(Settings):
     """One tuning job.
 
     Raises:
-        JobError: with every problem that was found.
+        JobError: The job has problems; the error lists all of them.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
-    """Seed of initial weights, batches and the search; Optuna takes 32 bits."""
+    """Seed of initial weights, batches and the search, of 32 bits, as in Optuna."""
     search: SearchSettings
     scheduler: SchedulerSettings = SchedulerSettings()
     selection: ScoreSettings = ScoreSettings()
@@ -50,7 +50,7 @@ class Job(Settings):
     limits: LimitSettings = LimitSettings()
     tracking: TrackingSettings = TrackingSettings()
     storage: str = "runs"
-    """Folder in which the run's own folder is made, relative to the current folder."""
+    """Folder in which the run's own folder is created, relative to the current folder."""
 
     _own: dict[str, Settings] = PrivateAttr()
     _folder: Path = PrivateAttr()
@@ -80,19 +80,19 @@ class Job(Settings):
 
     @cached_property
     def facts(self) -> KindFacts:
-        """Return what the kind of training knows about this job before anything starts."""
+        """Return the facts of the kind of training about this job, before anything starts."""
         return self.kind_class.facts(self._own)
 
     @property
     def folder(self) -> Path:
-        """Where data files and the user's modules are looked for: the job file's folder."""
+        """Return the folder of the job file, in which data files and the user's modules are looked up."""
         return self._folder
 
     @property
     def trials(self) -> int:
-        """Configurations that will be tried: as many as were asked for, no more than the space holds.
+        """Return the number of configurations to try: `search.trials`, but no more than the space holds.
 
-        None is tried twice, whatever the method.
+        No method tries a configuration twice.
         """
         size = self.search.space.grid_size()
         return self.search.trials if size is None else min(self.search.trials, size)
@@ -108,13 +108,13 @@ class Job(Settings):
         return rung_epochs(self.scheduler, self.max_epochs)
 
     def notices(self) -> list[str]:
-        """Return sentences about what is allowed and probably a mistake."""
+        """Return sentences about settings that are valid but probably a mistake."""
         unreached = reach_notices(self.scheduler, self.max_epochs, self.trials)
         return [*notices(self.search.space, self.facts), *unreached]
 
     @classmethod
     def from_mapping(cls, sections: Mapping[str, Any], folder: Path | None = None) -> Self:
-        """The job that `sections` describe; relative files are looked for in `folder` (default: current)."""
+        """Return the job that `sections` describe; relative paths start in `folder` (default: the current one)."""
         job = cls(**{str(name): section for name, section in sections.items()})
         if folder is not None:
             job._folder = folder.resolve()
@@ -122,14 +122,14 @@ class Job(Settings):
 
     @classmethod
     def from_file(cls, path: str | Path, overrides: Sequence[tuple[str, Any]] = ()) -> Self:
-        """The job in a YAML file.
+        """Return the job in a YAML file.
 
         Args:
-            path: the job file.
-            overrides: pairs of a dotted name and its value, applied in order: `("search.trials", 100)`.
+            path: The job file.
+            overrides: Pairs of a dotted name and its value, applied in order: `("search.trials", 100)`.
 
         Raises:
-            JobError: with every problem, files and functions that are not there among them.
+            JobError: The job has problems, missing files and functions included; the error lists all of them.
         """
         path = Path(path)
         sections = apply_overrides(read_yaml(path), overrides)
@@ -150,13 +150,13 @@ class Job(Settings):
         return self.with_files({key: str(self._folder / path) for key, path in self.facts.files.items()})
 
     def to_mapping(self) -> dict[str, Any]:
-        """Return all keys, defaults included, as plain values; `from_mapping` takes it back."""
+        """Return all keys, defaults included, as plain values; `from_mapping` reads them back."""
         own = {name: section.model_dump(mode="json") for name, section in self._own.items()}
         sections = self.model_dump(mode="json") | own
         return {name: sections[name] for name in job_fields(self._own)}
 
     def to_yaml(self) -> str:
-        """The resolved job as the text of a job file."""
+        """Return the resolved job as the text of a job file."""
         return dump_yaml(self.to_mapping())
 
 
@@ -168,13 +168,13 @@ def job_fields(sections: Mapping[str, Any]) -> dict[str, FieldInfo]:
 
 
 def _field(settings: type[Settings]) -> FieldInfo:
-    """A section may be left out if each of its keys has a default."""
+    """Return the field of a section, which may be missing if each of its keys has a default."""
     required = any(field.is_required() for field in settings.model_fields.values())
     return FieldInfo(annotation=settings) if required else FieldInfo(annotation=settings, default=settings())
 
 
 def _check(sections: Mapping[str, Any], folder: Path | None = None) -> tuple[dict[str, Any], list[Problem]]:
-    """The valid sections, and all problems; those of files and modules only if a folder is given."""
+    """Return the valid sections, and all problems; file and module problems only if a folder is given."""
     fields = job_fields(sections)
     valid, problems = check_sections(fields, sections)
     own = {name: valid[name] for name in valid if name not in Job.model_fields}

@@ -11,10 +11,10 @@ from tune_jobs.text import counted
 
 
 def rung_epochs(settings: SchedulerSettings, max_epochs: int) -> tuple[int, ...]:
-    """Epochs below `max_epochs` at which trials are compared, ascending; none with method `none`.
+    """Return the epochs below `max_epochs` at which trials are compared, ascending; none with method `none`.
 
-    Whole numbers, not powers of a float: a rung is not lost to rounding. The median rule (Golovin et al. 2017)
-    is applied at the same epochs, not at whichever a report happens to fall on.
+    They are computed in whole numbers, so no rung is lost to rounding. The median rule (Golovin et al. 2017) uses the
+    same epochs, not the epochs of reports.
     """
     if settings.method == "none":
         return ()
@@ -36,7 +36,7 @@ def reach(trials: int, rungs: int, factor: int) -> tuple[int, ...]:
 
 
 def reach_text(settings: SchedulerSettings, max_epochs: int, trials: int) -> str:
-    """`of 48 trials at most 16 continue after epoch 1, 5 after epoch 3, 1 after epoch 9`; empty without rungs."""
+    """Return `of 48 trials at most 16 continue after epoch 1, 5 after epoch 3`; empty without rungs."""
     rungs = rung_epochs(settings, max_epochs)
     if not rungs:
         return ""

@@ -1,4 +1,4 @@
-"""The sections of a job file that are about the search; those about data and training belong to the trainers."""
+"""Settings of the search, the scheduler, resources, limits and tracking; those of data and training are in trainers."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
@@ -30,7 +30,7 @@ Space = Annotated[
 
 
 class SearchSettings(Settings):
-    """What is searched, how, and how much of it."""
+    """Search space, method and number of trials."""
 
     space: Space
     method: SearchMethod = "gp"
@@ -41,34 +41,34 @@ class SearchSettings(Settings):
 
     @property
     def is_model_based(self) -> bool:
-        """Whether the method asks a model, which takes time for each proposal."""
+        """Tell whether the method uses a model, which takes time for each proposal."""
         return self.method in {"gp", "tpe"}
 
 
 class SchedulerSettings(Settings):
-    """Which trials go on to `max_epochs`.
+    """The rule that decides which trials continue.
 
-    Rungs are `grace_epochs * reduction_factor ** k` epochs; at each one trial in `reduction_factor` goes on
+    Rungs are `grace_epochs * reduction_factor ** k` epochs; at each rung one trial in `reduction_factor` continues
     (successive halving: Jamieson and Talwalkar 2016; asynchronous: Li et al. 2020).
     """
 
     method: SchedulerMethod = "asha"
     grace_epochs: Count = 2
-    """The first epoch often tells how a training began, not where it leads."""
+    """Epochs that every trial is trained. The first epoch often shows the start of a training, not its result."""
     reduction_factor: Annotated[int, Field(ge=2)] = 3
 
     @property
     def pauses_trials(self) -> bool:
-        """Whether trials are paused at their rungs until they are promoted."""
+        """Tell whether trials pause at their rungs until they are promoted."""
         return self.method == "asha"
 
 
 SMALLEST_SHARE = 1e-4
-"""Ray divides a CPU or a GPU no further."""
+"""Smallest share of a CPU or a GPU in Ray."""
 
 
 def _gpus(count: float) -> float:
-    """Refuses what Ray would refuse when the first trial is due to start."""
+    """Refuse a value that Ray would refuse only when the first trial starts."""
     if 0 < count < SMALLEST_SHARE or (count > 1 and count % 1):
         raise ValueError(
             f"given {count:g}; valid: 0, a share of a GPU from {SMALLEST_SHARE:g} to 1, or a whole number"
@@ -77,7 +77,7 @@ def _gpus(count: float) -> float:
 
 
 class ResourceSettings(Settings):
-    """What one trial takes, and how many run at a time."""
+    """Resources of one trial, and the number of trials at a time."""
 
     workers_per_trial: Annotated[int, Field(ge=1, le=1024)] = 1
     """Processes that train one trial together, on one machine or several; each has its share of every batch."""
@@ -87,9 +87,9 @@ class ResourceSettings(Settings):
     With more threads than it can have, a process dies without a word, so that there is a limit.
     """
     gpus_per_trial: Annotated[NonNegative, AfterValidator(_gpus)] = 0
-    """GPUs of a trial, or of each of its workers where it has several, which use one at most."""
+    """GPUs of a trial, or of each worker of a trial; each of several workers uses at most one."""
     max_concurrent: Count | None = None
-    """Trials at a time; null takes as many as the machine or cluster has room for."""
+    """Trials at a time; null takes as many as fit on the machine or cluster."""
 
     @model_validator(mode="after")
     def _one_gpu_a_worker(self) -> Self:
@@ -102,10 +102,10 @@ class ResourceSettings(Settings):
 
     @property
     def bundles(self) -> tuple[dict[str, float], ...]:
-        """What Ray sets aside for one trial: a bundle is on one node, and the first is of the trial's own process.
+        """Return the bundles that Ray reserves for one trial: each is on one node, the first for the trial's process.
 
-        With several workers that process takes nothing, and each worker has a bundle. Resources of which none
-        is asked for are left out.
+        With several workers that process takes nothing, and each worker has a bundle. Resources with amount zero are
+        left out.
         """
         asked = {"CPU": self.cpus_per_trial, "GPU": self.gpus_per_trial}
         worker = {name: float(amount) for name, amount in asked.items() if amount}
@@ -115,18 +115,18 @@ class ResourceSettings(Settings):
 
 
 class LimitSettings(Settings):
-    """When to give up."""
+    """Limits of time and of retries."""
 
     minutes: Positive | None = None
-    """Wall clock of the search; when it is over, the best of what is there is selected."""
+    """Minutes of the search; then the best trial so far is selected."""
     minutes_per_epoch: Positive | None = None
-    """A trial that reports nothing for this long is ended and counts as a lost worker."""
+    """Minutes without a report after which a trial's worker is ended and counts as lost."""
     retries_per_trial: Annotated[int, Field(ge=0)] = 2
-    """How often a trial whose worker was lost goes on from its last checkpoint."""
+    """How often a trial that lost its worker continues from its last checkpoint."""
 
 
 def _project(name: str) -> str:
-    """Refuses what W&B would refuse when the first trial is due to start."""
+    """Refuse a value that W&B would refuse only when the first trial starts."""
     if not 1 <= len(name) <= 128 or set(name) & set("/\\#?%:"):
         raise ValueError(f"given {name!r}; valid: 1 to 128 characters, none of them / \\ # ? % :")
     return name
@@ -139,20 +139,20 @@ def _tag(tag: str) -> str:
 
 
 class WandbSettings(Settings):
-    """Where W&B runs go."""
+    """Project, account and mode of the W&B runs."""
 
     project: Annotated[str, AfterValidator(_project)]
     entity: str | None = None
     mode: Literal["offline", "online"] = "offline"
-    """Either way everything is written into the run folder; online, a process beside the run uploads it."""
+    """In both modes everything is written into the run folder; online, a process beside the run uploads it."""
     tags: Annotated[tuple[Annotated[str, AfterValidator(_tag)], ...], Field(strict=False)] = ()
-    """In addition to the search method and the scheduler's."""
+    """Tags in addition to the names of the search method and the scheduler."""
 
 
 class TrackingSettings(Settings):
-    """Dashboards beside the run folder; they never hold up a trial."""
+    """Dashboards beside the run folder; they never delay a trial."""
 
     wandb: WandbSettings | None = None
     tensorboard: bool = False
     trackers: Annotated[tuple[Reference, ...], Field(strict=False)] = ()
-    """The user's own: functions that are called with a `TrackedRun` and return a `Tracker`."""
+    """The user's own trackers: functions that take a `TrackedRun` and return a `Tracker`."""

@@ -1,7 +1,7 @@
-"""Where Python finds the modules of a job, and which names they cannot have.
+"""The folders in which Python finds the modules of a job, and the names that they cannot have.
 
 A job's own modules come before installed ones of the same name: a folder `utils` beside the job is the job's,
-whatever is installed. A few names are out of reach: those of Python's standard library, of tune-jobs, and of the
+whatever is installed. A few names are reserved: those of Python's standard library, of tune-jobs, and of the
 packages that tune-jobs is built on. A file `torch.py` beside a job is never imported in place of PyTorch.
 """
 
@@ -32,7 +32,7 @@ class UserModuleFinder:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return the job's own module of this name, or None if there is none or the name is out of reach."""
+        """Return the job's own module of this name, or None if there is none or the name is reserved."""
         if path is not None or name in sys.stdlib_module_names:
             return None
         spec = PathFinder.find_spec(name, self.folders)
@@ -54,7 +54,7 @@ def is_reserved(name: str, folders: Sequence[str] = ()) -> bool:
 
 @cache
 def _needed_modules() -> frozenset[str]:
-    """Top-level modules of tune-jobs and of all packages that it requires, directly or not."""
+    """Return the top-level modules of tune-jobs and of all packages that it requires, directly or not."""
     needed = {
         "tune-jobs",
         "ray",
@@ -75,7 +75,7 @@ def _needed_modules() -> frozenset[str]:
 
 
 def _requirements(package: str) -> set[str]:
-    """Names of the packages that an installed package may require, those of its extras included."""
+    """Return the packages that an installed package may require, including those of its extras."""
     try:
         found: Distribution = distribution(package)
     except PackageNotFoundError:  # of another platform, or of an extra that is not installed
@@ -113,7 +113,7 @@ def import_from(folders: Sequence[str]) -> None:
 
 
 def hidden_by_reserved_name(name: str) -> str | None:
-    """Return the file of a job that cannot be imported since its name is reserved; None if there is no such file.
+    """Return the file of a job that cannot be imported because its name is reserved; None if there is none.
 
     It looks in the folders that `importable_from` has added.
     """

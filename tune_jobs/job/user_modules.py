@@ -1,7 +1,7 @@
-"""The user's own modules of a job: which files they are, so that other machines get them too.
+"""The user's own modules of a job, which are sent to other machines.
 
-Found by reading, not by importing: the modules that the job names, and those beside them that these import. What a
-module imports by other means (`importlib`, a name made at run time) is not seen.
+They are found by reading source files, not by importing: the modules that the job names, and the modules beside them
+that these import. Imports by other means (`importlib`, a name made at run time) are not found.
 """
 
 import ast
@@ -18,21 +18,21 @@ from tune_jobs.job.user_code import is_reserved, module_path
 from tune_jobs.search_spaces import Problem
 
 MOST_BYTES = 100_000_000
-"""Of all modules together; Ray takes no more than a few hundred."""
+"""Most bytes of all modules together; Ray accepts a few hundred megabytes at most."""
 _LEFT_OUT = {"__pycache__", "runs"}
 """Folders within a package; hidden files and folders, which may hold keys, are left out too."""
 
 
 @dataclass(frozen=True)
 class UserModule:
-    """A module or package that stands in one of the folders of a job."""
+    """A module or package in one of the folders of a job."""
 
     path: Path
     """A file, or a package's folder."""
 
     @property
     def files(self) -> list[Path]:
-        """All files that belong to it."""
+        """Return all files that belong to it."""
         if self.path.is_file():
             return [self.path]
         return [
@@ -43,15 +43,15 @@ class UserModule:
 
 
 def user_modules(job: Job) -> list[UserModule]:
-    """The modules that the job names, with those beside them that they import; installed packages are left out."""
+    """Return the modules that the job names, and modules beside them that these import; no installed packages."""
     return _with_imports(_named(job), [Path(folder) for folder in module_path(job.folder)])
 
 
 def copy_modules(modules: Iterable[UserModule], folder: Path) -> None:
-    """Copies them into `folder`, from where they can be imported.
+    """Copy the modules into `folder`, from where they can be imported.
 
     Raises:
-        JobError: they are too large to be sent to other machines.
+        JobError: They are too large for other machines.
     """
     files = [(path, path.relative_to(module.path.parent)) for module in modules for path in module.files]
     sizes = {path: path.stat().st_size for path, _ in files}
@@ -74,14 +74,14 @@ def copy_modules(modules: Iterable[UserModule], folder: Path) -> None:
 
 @dataclass(frozen=True)
 class ModulesArrived:
-    """A question to the nodes of a cluster: can what they were sent be imported there?"""
+    """A question to the nodes of a cluster: can the modules that were sent be imported there?"""
 
     names: tuple[str, ...]
     folders: tuple[str, ...] = ()
-    """Where else than among what was sent they may be."""
+    """Further folders in which the modules may be."""
 
     def answer(self, node: str) -> str | None:
-        """Asked on the node; nothing is imported."""
+        """Return the problem on this node, or None; nothing is imported."""
         missing = [
             name for name in self.names if PathFinder.find_spec(name, [*self.folders, *sys.path]) is None
         ]
@@ -98,7 +98,7 @@ def _is_left_out(name: str) -> bool:
 
 
 def _named(job: Job) -> list[str]:
-    """Top-level names of the modules that the job refers to."""
+    """Return the top-level names of the modules that the job refers to."""
     texts = [*(text for _, text in job.facts.references), *job.tracking.trackers]
     return [text.partition(":")[0].partition(".")[0] for text in texts]
 
@@ -117,7 +117,7 @@ def _with_imports(names: Iterable[str], folders: Sequence[Path]) -> list[UserMod
 
 
 def _find(name: str, folders: Sequence[Path]) -> UserModule | None:
-    """As Python would find it: a folder's package before its module, the first folder before the second."""
+    """Find a module as Python does: a folder's package before its module, the first folder before the second."""
     for folder in folders:
         package, module = folder / name, folder / f"{name}.py"
         if (package / "__init__.py").is_file():
@@ -130,7 +130,7 @@ def _find(name: str, folders: Sequence[Path]) -> UserModule | None:
 
 
 def _imported(path: Path) -> Iterator[str]:
-    """Top-level names of what a source file imports; none where it cannot be read, which its import will tell."""
+    """Yield the top-level names that a source file imports; none if it cannot be parsed: its import will fail."""
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):

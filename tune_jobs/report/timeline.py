@@ -59,7 +59,7 @@ class Promotion:
 
 @dataclass(frozen=True, kw_only=True)
 class Timeline:
-    """What happened when. All times are in seconds since the start of the run."""
+    """The events of a run over time, in seconds since its start."""
 
     end: float
     lanes: Sequence[str]
@@ -100,7 +100,7 @@ class _Open:
 
 @dataclass
 class _Reading:
-    """What the journal says up to some event."""
+    """The state after some event of the journal."""
 
     open: dict[str, _Open] = field(default_factory=dict)
     done: list[tuple[str, _Open, float, Close]] = field(default_factory=list)

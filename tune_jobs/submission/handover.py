@@ -1,4 +1,4 @@
-"""What the submitting machine hands to the driver of a run, and what the driver answers."""
+"""Messages between the machine that submits a run and the run's driver."""
 
 import json
 import os
@@ -27,7 +27,7 @@ _SIDES = ("where the job was submitted", "on the cluster")
 
 @dataclass(frozen=True)
 class Handover:
-    """What travels with a submission, as text."""
+    """Facts that travel with a submission, as text."""
 
     run: str
     """Name of the run folder."""
