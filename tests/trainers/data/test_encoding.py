@@ -211,7 +211,10 @@ def test_a_new_table_is_encoded_as_the_training_was():
         encoding.encode_table(new), [[0, 1, 0], [2 / np.std([1, 3, 5]), 0, 0]], rtol=1e-6
     )
     cases = {
-        "table: there is no column 'colour'; the columns are 'size', 'color'; did you mean 'color'?": {"size": [1], "color": ["red"]},
+        "table: there is no column 'colour'; the columns are 'size', 'color'; did you mean 'color'?": {
+            "size": [1],
+            "color": ["red"],
+        },
         "table: column 'size' must be of numbers, as in training": {"size": ["1"], "colour": ["red"]},
         "table: column 'colour' must be of text, as in training": {"size": [1], "colour": [1]},
         "data: nulls in 'colour' (1 row)": {"size": [1], "colour": pa.array([None], pa.string())},
