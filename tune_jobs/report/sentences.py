@@ -17,7 +17,7 @@ _METHODS = {
     "grid": "the grid",
 }
 _SCHEDULERS = {
-    "asha": "ASHA let the best go on",
+    "asha": "ASHA let the best continue",
     "asha_stopping": "ASHA stopped the worse ones",
     "median": "the median rule stopped the worse ones",
 }
@@ -93,7 +93,7 @@ def optimism(record: RunRecord) -> str:
     epochs = sum(len(trial.epochs) for trial in record.trials.values())
     return (
         f"It was chosen as the best of {counted(scores, 'trial')} and {counted(epochs, 'epoch')} on the same "
-        "validation rows, so that it is better than what to expect on new rows."
+        "validation rows, so it is better than the score to expect on new rows."
     )
 
 

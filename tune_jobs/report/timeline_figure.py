@@ -87,9 +87,9 @@ def caption(given: Timeline) -> str:
         *([f"{counted(given.unseen, 'trial')} without an epoch not shown"] if given.unseen else []),
         *([f"{counted(len(given.gaps), 'interruption')} (grey)"] if given.gaps else []),
     ]
-    triangles = " A triangle is a trial that goes on after it has waited." if given.promotions else ""
+    triangles = " A triangle is a trial that continues after it has waited." if given.promotions else ""
     return (
-        f"{'; '.join(parts)}. Where a lane is empty no epoch was computed there: the worker was starting, changing "
+        f"{'; '.join(parts)}. In an empty stretch of a lane no epoch was computed: the worker was starting, changing "
         f"trials, or without one.{triangles}"
     )
 
@@ -156,7 +156,7 @@ def _promotions(given: Timeline, record: RunRecord, divisor: float) -> go.Scatte
         mode="markers",
         name="promoted",
         marker={"symbol": "triangle-down", "size": 7, "color": _PROMOTED},
-        hovertemplate="trial %{customdata} goes on from epoch %{text}<extra></extra>",
+        hovertemplate="trial %{customdata} continues from epoch %{text}<extra></extra>",
     )
 
 

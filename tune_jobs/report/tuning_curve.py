@@ -168,14 +168,14 @@ def caption(curve: TuningCurve) -> str:
     bad = curve.scale.high if curve.mode == "min" else curve.scale.low
     worst = f" No score is taken to be worse than {bad:.3g}, the bad end of the axis{so_they}."
     open_end = (
-        f" {curve.metric} has no known best value, so that the band is open at its good end."
+        f" {curve.metric} has no known best value, so the band is open at its good end."
         if curve.possible is None
         else ""
     )
     if curve.possible is not None and curve.scale.clip(curve.possible[-1]) != curve.possible[-1]:
-        open_end = " Where the band leaves the axis, it goes on: the trials set no closer limit."
+        open_end = " The band continues beyond the axis: the trials set no closer limit."
     return (
-        f"The best {curve.metric} to expect had so many configurations been drawn at random from those tried, with "
+        f"The best {curve.metric} to expect from this many configurations, drawn at random from those tried, with "
         f"a band that holds the whole curve with at least {CONFIDENCE:.0%} confidence (Dodge et al. 2019; Lourie, Cho "
         "and He 2024). Where it is flat, more trials of this kind gain little. Trials that a model proposed or that "
         f"were stopped early are no independent draws of full trainings: read the band as a guide.{worst}{open_end}"

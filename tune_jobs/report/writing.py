@@ -32,7 +32,7 @@ def write_report(path: str | Path, output: Path | None = None) -> Path:
     target = folder.report if output is None else output
     if target.exists() and not target.is_file():
         raise RunFolderError(
-            f"{target}: not a file, so that it cannot be replaced; give another with `--output FILE`"
+            f"{target}: not a file, so it cannot be replaced; give another one with `--output FILE`"
         )
     content = render(page).encode()
     try:

@@ -114,7 +114,7 @@ class Upload:
         if NO_KEY in said:
             self._no_key = True
             _LOG.warning(
-                "W&B: %s, so that nothing is uploaded; all is written to this disk, and `%s` uploads it once there "
+                "W&B: %s, so nothing is uploaded; everything is written to this disk, and `%s` uploads it once there "
                 "is a key", said[NO_KEY], upload_command(self._folder),
             )  # fmt: skip
         elif said.get("file") in self._files:

@@ -60,7 +60,7 @@ def test_it_says_in_a_sentence_what_was_asked_and_what_came_out(make_run: MakeRu
         text,
     )
     assert "Asked for: 40 trials of at most 9 epochs, proposed by a Gaussian process" in text
-    assert "ASHA let the best go on after 2 and 6 epochs" in text
+    assert "ASHA let the best continue after 2 and 6 epochs" in text
     assert "5 failed" in text
 
 
@@ -180,7 +180,7 @@ def test_where_it_cannot_be_written_the_message_names_the_way_out(make_run: Make
 def test_what_is_no_file_is_not_replaced(make_run: MakeRun, tmp_path: Path, kind: str) -> None:
     target = tmp_path / "there"
     target.mkdir() if kind == "folder" else os.mkfifo(target)
-    with pytest.raises(RunFolderError, match=r"there: not a file, so that it cannot be replaced"):
+    with pytest.raises(RunFolderError, match=r"there: not a file, so it cannot be replaced"):
         write_report(make_run(trials(1)).path, target)
     assert not target.is_file()
 

@@ -285,7 +285,7 @@ def test_who_has_not_the_token_is_told_what_to_do(
 def test_the_port_that_nodes_join_is_not_the_one_to_submit_at(head: Head, laptop: Path) -> None:
     said = head.call("submit", "job.yaml", "--address", f"http://127.0.0.1:{head.port}", folder=laptop)
     assert said.returncode == 2
-    assert "it is not the dashboard of a Ray cluster (nodes join at another port than that)" in said.stderr
+    assert "it is not the dashboard of a Ray cluster (nodes join at another port)" in said.stderr
 
 
 def test_a_name_that_the_cluster_does_not_know(head: Head) -> None:

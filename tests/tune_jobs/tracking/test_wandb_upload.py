@@ -231,8 +231,8 @@ def test_without_a_key_nothing_is_asked_and_one_line_says_what_to_do(
     followed.assert_complete_on_disk()
     assert server.requests == []
     assert followed.said == (
-        "W&B: no API key was found (WANDB_API_KEY, or `wandb login`), so that nothing is uploaded; all is written to "
-        f"this disk, and `wandb sync {followed.folder.wandb}` uploads it once there is a key\n"
+        "W&B: no API key was found (WANDB_API_KEY, or `wandb login`), so nothing is uploaded; everything is written "
+        f"to this disk, and `wandb sync {followed.folder.wandb}` uploads it once there is a key\n"
     )
     following.upload_later(server)
     followed.assert_all_arrived(server)
