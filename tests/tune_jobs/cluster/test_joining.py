@@ -33,7 +33,7 @@ def no_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ("environment", "words"),
     [
         ({}, "and none was given; export RAY_AUTH_MODE=token"),
-        ({"RAY_AUTH_MODE": "token"}, "RAY_AUTH_MODE is token, and there is no token; export"),
+        ({"RAY_AUTH_MODE": "token"}, "RAY_AUTH_MODE is token, but there is no token; export"),
         (
             {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)},
             "and the one in RAY_AUTH_TOKEN is wrong; export RAY_AUTH_MODE",
