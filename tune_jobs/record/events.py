@@ -12,7 +12,7 @@ The life of a run, with each event where the driver writes it:
             CheckpointDamaged                 # for each checkpoint that could not be read
             for each epoch of the training:
                 EpochsReported                # at a rung, and about once a second in between
-                CheckpointWritten             # at a rung, and about twice a minute in between
+                CheckpointWritten             # at a rung, about twice a minute in between, and at the end
                 if the epoch is a rung where trials wait:
                     TrialPromoted             # the trial is among the best and keeps its worker, or
                     TrialPaused               # it frees its worker;

@@ -14,7 +14,7 @@ from tune_jobs.trainers.errors import Diverged, TrainerError
 from tune_jobs.trainers.settings import ScoreSettings
 
 TIME = "rung_epoch"
-"""Key of a Ray Tune result that holds the trial's epoch; present only at rungs."""
+"""Key of a Ray Tune result that holds the trial's epoch; present only at rungs and at the end."""
 SCORE = "score"
 """Key of a Ray Tune result that holds the trial's best score so far, as a cost to minimise."""
 _REPORT = "report"
@@ -41,7 +41,7 @@ class Report:
     score: float | None
     """Best score so far as a cost, lower is better; None if no epoch had a finite score."""
     rung: bool = False
-    """Whether this epoch is a rung. Schedulers see only these reports."""
+    """Whether this epoch is a rung, or the last one. Schedulers see only these reports."""
     checkpoint: str | None = None
     """Checkpoint that was written at this epoch, relative to the run's checkpoints."""
     damaged: Sequence[tuple[str, str]] = ()

@@ -24,7 +24,7 @@ def test_it_is_resumed_elsewhere_and_fetched_with_and_without_credentials(tmp_pa
             nowhere = head.call("submit", "job.yaml", "--storage", "s3://nobodys-bucket/runs", folder=laptop)
             assert nowhere.returncode == 2
             assert "there is no such bucket" in nowhere.stderr
-            assert "said by the cluster's head" in nowhere.stderr
+            assert "The driver runs on the cluster's head" in nowhere.stderr
             said = head.call("submit", "job.yaml", folder=laptop)
             assert said.returncode == 0, said.stderr
             name = said.stdout.splitlines()[-1].removeprefix("submission: ")

@@ -187,7 +187,7 @@ def test_a_run_without_a_study_says_what_makes_it(
     folder = make_run(TRIALS)
     code, errors = call(capsys, folder.path)
     assert code == 2
-    assert f"no such file; `tune-jobs repair {folder.path}` makes the study anew" in errors
+    assert f"no such file; `tune-jobs repair {folder.path}` rebuilds the study" in errors
     assert not folder.study.exists()
 
 

@@ -37,7 +37,7 @@ def add_commands(commands: Commands) -> None:
         "run", _run, "Tune: search, select a winner, leave a run folder.", JOB, overrides=True
     )
     go_on = commands.add(
-        "resume", _resume, "Go on with a run that was interrupted, or extend it: `--search.trials 100`.", RUN,
+        "resume", _resume, "Continue a run that was interrupted, or extend it: `--search.trials 100`.", RUN,
         overrides=True,
     )  # fmt: skip
     for parser in (tune, go_on):
