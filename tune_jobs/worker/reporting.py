@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from tune_jobs.checkpoints.base import CheckpointStorageFailed, Restored
-from tune_jobs.record.curve import TrialCurve
+from tune_jobs.record.curve import EpochRow, TrialCurve
 from tune_jobs.record.events import Cause, Status
 from tune_jobs.trainers.errors import Diverged, TrainerError
 from tune_jobs.trainers.settings import ScoreSettings
@@ -27,9 +27,6 @@ MOST_REASON = 1000
 """Most characters of a reason; some exceptions contain whole tensors or files."""
 MOST_DETAILS = 20_000
 
-EpochMapping = Mapping[str, Any]
-"""Values of an epoch by name, from `EpochResult.to_mapping`."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
@@ -37,7 +34,7 @@ class Report:
 
     epoch: int
     """Number of the last completed epoch; 0 before the first one."""
-    results: Sequence[EpochMapping]
+    results: Sequence[EpochRow]
     score: float | None
     """Best score so far as a cost, lower is better; None if no epoch had a finite score."""
     rung: bool = False
@@ -93,7 +90,7 @@ class Reporter:
         """Whether Ray Tune has ended the trial, by `SystemExit` from a report."""
         self._curve = TrialCurve(score)
         self._send = send
-        self._results: list[EpochMapping] = []
+        self._results: list[EpochRow] = []
         self._sent = time.monotonic()
 
     @property
@@ -101,7 +98,7 @@ class Reporter:
         """Tell whether it is time for another report between rungs."""
         return self._seconds_since_report > SECONDS_BETWEEN_REPORTS
 
-    def add(self, results: Iterable[EpochMapping]) -> None:
+    def add(self, results: Iterable[EpochRow]) -> None:
         """Add epochs to the next report."""
         for result in results:
             self._results.append(result)
