@@ -172,7 +172,12 @@ def equal_trials(ours: SearchRun, other: SearchRun) -> int:
 @contextmanager
 def _own_ray() -> Iterator[Path]:
     """A Ray for all runs of this process, and a folder for them; both are gone afterwards."""
-    with private_folder() as folder, environment({"RAY_TMPDIR": str(folder)}), ray_connection():
+    root = str(Path(__file__).resolve().parents[1])  # where Ray's workers find the other side's trainable
+    with (
+        private_folder() as folder,
+        environment({"RAY_TMPDIR": str(folder), "PYTHONPATH": root}),
+        ray_connection(),
+    ):
         yield folder / "runs"
 
 
