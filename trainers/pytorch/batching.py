@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tune_jobs.trainers.pytorch.data_parallel import SINGLE_PROCESS, Distribution, Share, share_of
+from tune_jobs.trainers.pytorch.data_parallel import SINGLE_PROCESS, DataParallel, Share, share_of
 from tune_jobs.trainers.pytorch.tensors import TensorRows
 
 Method = Literal["shuffle", "replacement", "sequential"]
@@ -51,7 +51,7 @@ class Batches:
         method: How an epoch's order is drawn.
         batch_size: Rows a batch, of all workers together, or `full`.
         seed: Of the order's own generator.
-        distribution: Of the training among workers.
+        data_parallel: Of the training among workers.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Batches:
         method: Method,
         batch_size: int | Literal["full"],
         seed: int,
-        distribution: Distribution = SINGLE_PROCESS,
+        data_parallel: DataParallel = SINGLE_PROCESS,
     ) -> None:
         n = len(rows.x)
         full = batch_size == "full" or batch_size >= n
@@ -69,7 +69,7 @@ class Batches:
         self.generator = torch.Generator().manual_seed(seed % 2**63)
         self._rows = rows
         self._method: Method = "sequential" if full else method
-        self._distribution = distribution
+        self._data_parallel = data_parallel
         self._part = max(1, self._share(self.batch_size).rows)
         self._block = max(1, block_rows(rows.x) // self._part) * self._part
 
@@ -83,7 +83,7 @@ class Batches:
     def epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield one epoch's batches of x and y. The caller may write to a batch until it asks for the next one."""
         order = draw_order(len(self._rows.x), self._method, self.generator)
-        if self._distribution.workers > 1:
+        if self._data_parallel.workers > 1:
             order = torch.cat([self._rows_of_share(batch) for batch in torch.split(order, self.batch_size)])
         order = order.to(self._rows.x.device)
         # Rows are gathered many batches at a time: at batch 8 that saves a tenth of an epoch or more.
@@ -100,7 +100,7 @@ class Batches:
             yield from zip(x.unsafe_split(self._part), y.unsafe_split(self._part), strict=True)
 
     def _share(self, rows: int) -> Share:
-        return share_of(rows, self._distribution.rank, self._distribution.workers)
+        return share_of(rows, self._data_parallel.rank, self._data_parallel.workers)
 
     def _rows_of_share(self, batch: Tensor) -> Tensor:
         start, rows = self._share(len(batch))

@@ -55,7 +55,7 @@ def unite_windows(windows: Sequence[Tensor], rows: int) -> Tensor:
     return torch.cat(parts)
 
 
-class Distribution(Protocol):
+class DataParallel(Protocol):
     """How a training is divided among workers. All of them call every method but `end`, at the same point."""
 
     @property
@@ -108,7 +108,7 @@ class Distribution(Protocol):
 
 
 class SingleProcess:
-    """The distribution of a training that one process does alone."""
+    """The data_parallel of a training that one process does alone."""
 
     rank = 0
     workers = 1
@@ -145,7 +145,7 @@ SINGLE_PROCESS = SingleProcess()
 
 
 class Workers:
-    """The distribution among the processes of torch.distributed's default process group.
+    """The data_parallel among the processes of torch.distributed's default process group.
 
     The group needs a backend for tensors on the CPU, such as gloo. If there is a `device`, it needs one for that too,
     such as nccl. If one worker fails alone, the others wait for it: the process that started them must end them.
@@ -249,11 +249,11 @@ class EpochSync:
     `leave` in the end. A single process never waits.
 
     Args:
-        distribution: Of the training among workers.
+        data_parallel: Of the training among workers.
     """
 
-    def __init__(self, distribution: Distribution) -> None:
-        self._distribution = distribution
+    def __init__(self, data_parallel: DataParallel) -> None:
+        self._data_parallel = data_parallel
         self._others = _Others.START
 
     def start(
@@ -265,17 +265,17 @@ class EpochSync:
             state: Returns this worker's state; None if it is a new training's.
             load: Takes the first worker's state, in all others.
         """
-        if self._distribution.workers == 1 or self._others is not _Others.START:
+        if self._data_parallel.workers == 1 or self._others is not _Others.START:
             return self._others is not _Others.LEFT
-        sent = self._distribution.broadcast_state(None if state is None else state())
+        sent = self._data_parallel.broadcast_state(None if state is None else state())
         self._others = _Others.LEFT if sent == _LEAVE else _Others.WAIT
-        if sent and self._distribution.rank:
+        if sent and self._data_parallel.rank:
             load(sent)
         return self._others is not _Others.LEFT
 
     def begin_epoch(self) -> bool:
         """Return whether a further epoch begins."""
-        begins = self._others is not _Others.LEFT and self._distribution.begin_epoch()
+        begins = self._others is not _Others.LEFT and self._data_parallel.begin_epoch()
         if begins:
             self._others = _Others.TRAIN
         return begins
@@ -292,9 +292,9 @@ class EpochSync:
         Args:
             over: The training has ended by itself, so all workers know.
         """
-        if self._distribution.rank == 0:
+        if self._data_parallel.rank == 0:
             if self._others is _Others.START:
-                self._distribution.broadcast_state(_LEAVE)
+                self._data_parallel.broadcast_state(_LEAVE)
             elif self._others is _Others.WAIT and not over:
-                self._distribution.end()
+                self._data_parallel.end()
             self._others = _Others.LEFT

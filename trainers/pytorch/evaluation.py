@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tune_jobs.trainers.pytorch.batching import block_rows
-from tune_jobs.trainers.pytorch.data_parallel import SINGLE_PROCESS, Distribution, window_of
+from tune_jobs.trainers.pytorch.data_parallel import SINGLE_PROCESS, DataParallel, window_of
 from tune_jobs.trainers.pytorch.losses import Loss
 from tune_jobs.trainers.pytorch.metrics import Metric, measure
 from tune_jobs.trainers.pytorch.tensors import TensorRows
@@ -29,7 +29,7 @@ def evaluate(
     rows: TensorRows,
     loss: Loss,
     metrics: Mapping[str, Metric],
-    distribution: Distribution = SINGLE_PROCESS,
+    data_parallel: DataParallel = SINGLE_PROCESS,
 ) -> Measured:
     """Evaluate in chunks, without gradients and in evaluation mode; the model's mode is put back.
 
@@ -41,22 +41,22 @@ def evaluate(
         rows: x [n, *input_shape] and y, n at least 1.
         loss: From outputs and targets to their mean loss.
         metrics: By name.
-        distribution: Of the training among workers.
+        data_parallel: Of the training among workers.
     """
     training = model.training
     size = block_rows(rows.x)
-    start, count = window_of(len(rows.x), distribution.rank, distribution.workers)
-    distribution.broadcast_buffers(model)
+    start, count = window_of(len(rows.x), data_parallel.rank, data_parallel.workers)
+    data_parallel.broadcast_buffers(model)
     model.eval()
     try:
         with torch.inference_mode():
             outputs = [model(x.clone()) for x in torch.split(rows.x[start : start + count], size)]
             own = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
-            joined = distribution.gather_outputs(own, len(rows.x))
+            joined = data_parallel.gather_outputs(own, len(rows.x))
             numbers = [nan] * (1 + len(metrics))
             if joined is not None:
                 numbers = [_mean_loss(loss, joined, rows.y, size), *measure(metrics, joined, rows.y).values()]
-            mean, *values = distribution.broadcast_numbers(numbers)
+            mean, *values = data_parallel.broadcast_numbers(numbers)
     finally:
         model.train(training)
     return Measured(loss=mean, metrics=dict(zip(metrics, values, strict=True)))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from tune_jobs.trainers.pytorch.data_parallel import Distribution
+from tune_jobs.trainers.pytorch.data_parallel import DataParallel
 from tune_jobs.trainers.pytorch.explicit_gradients import explicit_gradients
 from tune_jobs.trainers.pytorch.losses import Loss
 from tune_jobs.trainers.pytorch.plan import TrainingPlan
@@ -19,7 +19,7 @@ def build_gradients(
     model: nn.Module,
     loss: Loss,
     parameters: list[nn.Parameter],
-    distribution: Distribution,
+    data_parallel: DataParallel,
 ) -> Gradients:
     """Return the fastest way to compute the gradients of a plan's model.
 
@@ -28,12 +28,12 @@ def build_gradients(
         model: On its device.
         loss: From outputs and targets to their mean loss.
         parameters: Those of the model that are trained.
-        distribution: Of the training among workers.
+        data_parallel: Of the training among workers.
     """
-    if distribution.workers > 1:
+    if data_parallel.workers > 1:
         # A batch may leave out parameters of a user's own model.
-        shared = distribution.replicate(model, unused_parameters=":" in plan.model.name)
-        return _SharedGradients(shared, loss, parameters, distribution.workers)
+        shared = data_parallel.replicate(model, unused_parameters=":" in plan.model.name)
+        return _SharedGradients(shared, loss, parameters, data_parallel.workers)
     gradients = explicit_gradients(plan.model, plan.training.loss, model) or _AutogradGradients(
         model, loss, parameters
     )

@@ -19,7 +19,7 @@ from tune_jobs.trainers.settings import Settings
 if TYPE_CHECKING:
     from torch import nn
 
-    from tune_jobs.trainers.pytorch.data_parallel import Distribution
+    from tune_jobs.trainers.pytorch.data_parallel import DataParallel
     from tune_jobs.trainers.pytorch.trainer import Trainer
 
 
@@ -70,7 +70,9 @@ class PyTorchKind:
         from tune_jobs.trainers.pytorch.trainer import Trainer  # noqa: PLC0415 (imports torch)
 
         assert data is not None, "this kind prepares data"
-        return Trainer(self.plan(request), data, threads=request.threads, distribution=_distribution(request))
+        return Trainer(
+            self.plan(request), data, threads=request.threads, data_parallel=_data_parallel(request)
+        )
 
     def evaluator(
         self, request: TrainingRequest, file: BinaryIO, info: DataInfo | None
@@ -91,7 +93,7 @@ class PyTorchKind:
         return best_model(self.plan(request), info, read_state(file))
 
 
-def _distribution(request: TrainingRequest) -> "Distribution":
+def _data_parallel(request: TrainingRequest) -> "DataParallel":
     import torch  # noqa: PLC0415 (where a training starts)
 
     from tune_jobs.trainers.pytorch.data_parallel import SINGLE_PROCESS, Workers  # noqa: PLC0415

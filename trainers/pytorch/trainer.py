@@ -15,7 +15,7 @@ from tune_jobs.trainers.errors import CheckpointError, Diverged, ModelError
 from tune_jobs.trainers.interface import EpochResult, StopReason
 from tune_jobs.trainers.pytorch import random_state
 from tune_jobs.trainers.pytorch.batching import Batches
-from tune_jobs.trainers.pytorch.data_parallel import SINGLE_PROCESS, Distribution, EpochSync
+from tune_jobs.trainers.pytorch.data_parallel import SINGLE_PROCESS, DataParallel, EpochSync
 from tune_jobs.trainers.pytorch.evaluation import Measured, evaluate
 from tune_jobs.trainers.pytorch.fused_updates import FusedUpdate
 from tune_jobs.trainers.pytorch.gradients import build_gradients
@@ -63,7 +63,7 @@ class Trainer:
         plan: All that fixes the training beside the data.
         data: Training and validation rows; the arrays may be read-only and are never written to.
         threads: CPU threads for PyTorch in this process; None leaves them as they are.
-        distribution: Of the training among workers.
+        data_parallel: Of the training among workers.
 
     Raises:
         ModelError: model, loss, metrics and data do not go together.
@@ -77,7 +77,7 @@ class Trainer:
         data: TrainingData,
         *,
         threads: int | None = None,
-        distribution: Distribution = SINGLE_PROCESS,
+        data_parallel: DataParallel = SINGLE_PROCESS,
     ) -> None:
         if threads is not None and threads != torch.get_num_threads():
             torch.set_num_threads(threads)
@@ -86,8 +86,8 @@ class Trainer:
         random_state.seed_everything(plan.seed)
         training, h = plan.training, plan.hyperparameters
         self.plan = plan
-        self._distribution = distribution
-        self.device = distribution.choose_device(training.device)
+        self._data_parallel = data_parallel
+        self.device = data_parallel.choose_device(training.device)
         self._train_rows = to_tensors(data.train, self.device)
         self._validation_rows = to_tensors(data.validation, self.device)
         self.model = build_model(plan.model, data.info).to(self.device)
@@ -98,9 +98,9 @@ class Trainer:
         self._optimizer = build_optimizer(self.model, h, self.device)
         self._update = FusedUpdate(self._optimizer)
         self._parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
-        self._batches = Batches(self._train_rows, training.batching, h.batch_size, plan.seed, distribution)
-        _check_batch_norm(self.model, len(data.train.x), self._batches.batch_size, distribution.workers)
-        self._gradients = build_gradients(plan, self.model, self._loss, self._parameters, distribution)
+        self._batches = Batches(self._train_rows, training.batching, h.batch_size, plan.seed, data_parallel)
+        _check_batch_norm(self.model, len(data.train.x), self._batches.batch_size, data_parallel.workers)
+        self._gradients = build_gradients(plan, self.model, self._loss, self._parameters, data_parallel)
         self._schedule = Schedule(
             self._optimizer,
             training.schedule,
@@ -116,7 +116,7 @@ class Trainer:
         self.best: BestEpoch | None = None
         self.best_weights: State | None = None
         self._random = self._capture_random()
-        self._sync = EpochSync(distribution)
+        self._sync = EpochSync(data_parallel)
 
     @property
     def epoch(self) -> int:
@@ -239,15 +239,15 @@ class Trainer:
         Those of the first worker continue from epoch to epoch, and are saved. Others begin each epoch from a seed
         of its own: so a training can be continued by any number of workers.
         """
-        if self._distribution.rank == 0:
+        if self._data_parallel.rank == 0:
             random_state.restore(self._random, self.device)
         else:
             random_state.seed_everything(
-                random_state.derived_seed(self.plan.seed, self._distribution.rank, self.epoch)
+                random_state.derived_seed(self.plan.seed, self._data_parallel.rank, self.epoch)
             )
 
     def _evaluate(self) -> Measured:
-        return evaluate(self.model, self._validation_rows, self._loss, self._metrics, self._distribution)
+        return evaluate(self.model, self._validation_rows, self._loss, self._metrics, self._data_parallel)
 
     def _result(self, train_loss: float, measured: Measured, lr: float, started: float) -> EpochResult:
         return EpochResult(
@@ -300,7 +300,7 @@ class Trainer:
                 if schedule.every_batch:
                     schedule.after_batch()
         # One transfer an epoch: asking a GPU for each batch's loss would wait for it.
-        means = self._distribution.reduce_losses(torch.stack(losses), shares).tolist()
+        means = self._data_parallel.reduce_losses(torch.stack(losses), shares).tolist()
         size, rows = self._batches.batch_size, len(self._train_rows.x)
         last = rows - size * (len(means) - 1)
         return (fsum(means[:-1]) * size + means[-1] * last) / rows, lr
@@ -329,7 +329,7 @@ class Trainer:
             losses.append(self._clipped_gradients(x.clone(), y.clone(), share))
             if len(losses) == 1:
                 after = self._copy_buffers()
-            total = float(self._distribution.reduce_losses(losses[-1].unsqueeze(0), (share,)))
+            total = float(self._data_parallel.reduce_losses(losses[-1].unsqueeze(0), (share,)))
             for parameter in self._parameters if decay else ():
                 total += 0.5 * decay * float(parameter.detach().square().sum())
                 if parameter.grad is not None:

@@ -33,7 +33,7 @@ class Team:
             self._processes.append(process)
 
     def __call__(self, function: Callable[..., Any], *args: Any) -> list[Any]:
-        """What `function(distribution, *args)` returns in each worker."""
+        """What `function(data_parallel, *args)` returns in each worker."""
         for pipe in self._pipes:
             pipe.send((function, args))
         answers = []
@@ -61,14 +61,14 @@ def _serve(pipe: Connection, rank: int, workers: int, folder: Path, path: list[s
     from tune_jobs.trainers.pytorch.data_parallel import Workers
 
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=workers)
-    distribution = Workers()
+    data_parallel = Workers()
     while True:
         try:
             function, args = pipe.recv()
         except EOFError:
             break
         try:
-            pipe.send((None, function(distribution, *args)))
+            pipe.send((None, function(data_parallel, *args)))
         except BaseException:
             pipe.send((traceback.format_exc(), None))
     dist.destroy_process_group()

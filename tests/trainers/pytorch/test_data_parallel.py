@@ -97,18 +97,18 @@ def rows_of(results: Any) -> list[dict[str, float]]:
     return [{name: value for name, value in r.to_mapping().items() if name != "seconds"} for r in results]
 
 
-def train(distribution: Any, plan: Any, data: Any, path: Path | None = None, until: int = 99) -> Any:
+def train(data_parallel: Any, plan: Any, data: Any, path: Path | None = None, until: int = 99) -> Any:
     """Trains on from the checkpoint, if there is one, to the end or an epoch; rows, weights and file."""
     results = []
-    with Trainer(plan, data, threads=1, distribution=distribution) as trainer:
-        if path is not None and path.exists() and distribution.rank == 0:
+    with Trainer(plan, data, threads=1, data_parallel=data_parallel) as trainer:
+        if path is not None and path.exists() and data_parallel.rank == 0:
             with path.open("rb") as file:
                 trainer.load(file)
         for result in trainer.epochs():
             results.append(result)
-            if distribution.rank == 0 and result.epoch == until:
+            if data_parallel.rank == 0 and result.epoch == until:
                 break
-    if path is not None and distribution.rank == 0:
+    if path is not None and data_parallel.rank == 0:
         with path.open("wb") as file:
             trainer.save(file)
     weights = {name: value.numpy() for name, value in trainer.model.state_dict().items()}
@@ -152,15 +152,15 @@ def test_several_workers_train_what_one_trains(teams, make_data, make_plan, user
         assert all((other[1][name_] == value).all() for name_, value in first[1].items())
 
 
-def without_pickles(distribution: Any, function: Callable[..., Any], *args: Any) -> Any:
-    """Calls `function(distribution, *args)`, in which torch.distributed is to unpickle nothing."""
+def without_pickles(data_parallel: Any, function: Callable[..., Any], *args: Any) -> Any:
+    """Calls `function(data_parallel, *args)`, in which torch.distributed is to unpickle nothing."""
     refuse = patch("torch.distributed.distributed_c10d._unpickler", side_effect=AssertionError("unpickled"))
     with refuse:
-        return function(distribution, *args)
+        return function(data_parallel, *args)
 
 
-def sent(distribution: Any, states: list[Any]) -> list[Any]:
-    return [distribution.broadcast_state(state if distribution.rank == 0 else None) for state in states]
+def sent(data_parallel: Any, states: list[Any]) -> list[Any]:
+    return [data_parallel.broadcast_state(state if data_parallel.rank == 0 else None) for state in states]
 
 
 @pytest.mark.slow
@@ -262,9 +262,9 @@ def test_a_divergence_is_noticed_by_all(teams, make_data, make_plan) -> None:
     )
 
 
-def failure(distribution: Any, plan: Any, data: Any) -> str:
+def failure(data_parallel: Any, plan: Any, data: Any) -> str:
     try:
-        train(distribution, plan, data)
+        train(data_parallel, plan, data)
     except (ModelError, Diverged, DeviceError) as error:
         return str(error)
     return "none"
@@ -284,9 +284,9 @@ def test_devices_of_several_workers(teams, make_data, make_plan) -> None:
     assert teams(2)(failure, make_plan(training={"device": "auto"}), make_data()) == ["none"] * 2
 
 
-def leave_at_once(distribution: Any, plan: Any, data: Any) -> int:
-    with Trainer(plan, data, threads=1, distribution=distribution) as trainer:
-        if distribution.rank == 0:
+def leave_at_once(data_parallel: Any, plan: Any, data: Any) -> int:
+    with Trainer(plan, data, threads=1, data_parallel=data_parallel) as trainer:
+        if data_parallel.rank == 0:
             return trainer.epoch
         return len(list(trainer.epochs()))
 
