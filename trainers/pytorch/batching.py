@@ -51,7 +51,7 @@ class Batches:
         method: How an epoch's order is drawn.
         batch_size: Rows a batch, of all workers together, or `full`.
         seed: Of the order's own generator.
-        data_parallel: Of the training among workers.
+        data_parallel: This worker's part in the training.
     """
 
     def __init__(

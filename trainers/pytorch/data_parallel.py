@@ -56,7 +56,11 @@ def unite_windows(windows: Sequence[Tensor], rows: int) -> Tensor:
 
 
 class DataParallel(Protocol):
-    """How a training is divided among workers. All of them call every method but `end`, at the same point."""
+    """A worker's part in a data-parallel training: its place, its device, and the collective operations.
+
+    All workers call every method but `end` at the same point of the training. `SingleProcess` is for a training
+    without other workers, `Workers` for several processes.
+    """
 
     @property
     def rank(self) -> int:
@@ -108,7 +112,7 @@ class DataParallel(Protocol):
 
 
 class SingleProcess:
-    """The data_parallel of a training that one process does alone."""
+    """Data parallelism of a training in one process: nothing to divide, nothing to exchange."""
 
     rank = 0
     workers = 1
@@ -145,7 +149,7 @@ SINGLE_PROCESS = SingleProcess()
 
 
 class Workers:
-    """The data_parallel among the processes of torch.distributed's default process group.
+    """Data parallelism among the processes of torch.distributed's default process group.
 
     The group needs a backend for tensors on the CPU, such as gloo. If there is a `device`, it needs one for that too,
     such as nccl. If one worker fails alone, the others wait for it: the process that started them must end them.
@@ -249,7 +253,7 @@ class EpochSync:
     `leave` in the end. A single process never waits.
 
     Args:
-        data_parallel: Of the training among workers.
+        data_parallel: This worker's part in the training.
     """
 
     def __init__(self, data_parallel: DataParallel) -> None:

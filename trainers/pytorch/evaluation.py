@@ -41,7 +41,7 @@ def evaluate(
         rows: x [n, *input_shape] and y, n at least 1.
         loss: From outputs and targets to their mean loss.
         metrics: By name.
-        data_parallel: Of the training among workers.
+        data_parallel: This worker's part in the training.
     """
     training = model.training
     size = block_rows(rows.x)

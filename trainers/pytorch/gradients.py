@@ -28,7 +28,7 @@ def build_gradients(
         model: On its device.
         loss: From outputs and targets to their mean loss.
         parameters: Those of the model that are trained.
-        data_parallel: Of the training among workers.
+        data_parallel: This worker's part in the training.
     """
     if data_parallel.workers > 1:
         # A batch may leave out parameters of a user's own model.

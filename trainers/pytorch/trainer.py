@@ -63,7 +63,7 @@ class Trainer:
         plan: All that fixes the training beside the data.
         data: Training and validation rows; the arrays may be read-only and are never written to.
         threads: CPU threads for PyTorch in this process; None leaves them as they are.
-        data_parallel: Of the training among workers.
+        data_parallel: This worker's part in the training, if several workers train the model.
 
     Raises:
         ModelError: model, loss, metrics and data do not go together.
