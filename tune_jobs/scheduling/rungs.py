@@ -178,15 +178,21 @@ class RungTables:
             if rung.epoch >= self._trials[trial_id].curve.last_epoch:
                 self._compare(trial_id, rung)
 
-    def decide(self, trial_id: str, epoch: int) -> Decision:
-        """Return what happens to a trial that reports `epoch` as a rung; its report has been applied."""
+    def decide(self, trial_id: str, epoch: int, *, out_of_time: bool = False) -> Decision:
+        """Return what happens to a trial that reports `epoch` as a rung; its report has been applied.
+
+        Args:
+            trial_id: The trial.
+            epoch: The epoch of its report.
+            out_of_time: The time limit of the run has passed: no trial is promoted any more.
+        """
         rung = self._trials[trial_id].stands_at
         if rung is None or rung.epoch != epoch:
             return Decision.CONTINUE
         if not math.isfinite(rung.entries[trial_id].score):
             return Decision.STOP
-        promotes = self.next_promotion() == Promotion(trial_id, epoch)
-        return Decision.PROMOTE if promotes else Decision.PAUSE
+        is_next = self.next_promotion() == Promotion(trial_id, epoch)
+        return Decision.PROMOTE if is_next and not out_of_time else Decision.PAUSE
 
     def next_promotion(self) -> Promotion | None:
         """Return the trial that the next free worker gets, from the highest rung down; None if all must wait."""
@@ -196,13 +202,26 @@ class RungTables:
                 return Promotion(trial_id, rung.epoch)
         return None
 
-    def may_promote(self, max_running: int) -> Promotion | None:
-        """Return the trial to promote now, if fewer than `max_running` trials take a worker."""
-        return self.next_promotion() if len(self.open) < max_running else None
+    def choose_promotion(self, max_running: int, *, out_of_time: bool = False) -> Promotion | None:
+        """Return the paused trial that is promoted now, or None.
+
+        Args:
+            max_running: The limit on the trials that take a worker; no trial is promoted beyond it.
+            out_of_time: See `decide`.
+        """
+        return self.next_promotion() if len(self.open) < max_running and not out_of_time else None
 
     def may_start(self, max_running: int) -> bool:
         """Whether a new trial can start; promotions come first."""
         return len(self.open) < max_running and self.next_promotion() is None
+
+    def promotions_are_over(self, *, exhausted: bool) -> bool:
+        """Whether no paused trial will be promoted any more, if `choose_promotion` has returned None.
+
+        Args:
+            exhausted: No trial will be created any more.
+        """
+        return exhausted and not self.open
 
     def has_ended(self, trial_id: str) -> bool:
         """Whether a trial that was created needs no worker any more."""

@@ -1,7 +1,9 @@
 """A scheduler for Ray Tune that pauses trials at their rungs: ASHA as published (see `scheduling.rungs`).
 
-It decides nothing by itself: it asks the rung tables, writes their decision to the journal, and lets Ray Tune act.
-The tables follow the journal, so a scheduler on replayed tables continues as this one would.
+Nothing is decided here. `scheduling.rungs` decides which trial is promoted: `RungTables.decide` when a trial reports
+a rung, and `RungTables.choose_promotion` when a worker is free. The scheduler asks these tables, writes their decision
+to the journal, and lets Ray Tune act. The tables follow the journal, so a scheduler on replayed tables continues as
+this one would.
 """
 
 from typing import Any, Protocol
@@ -53,10 +55,7 @@ class PromotionScheduler(TrialScheduler):
         report = self._reports.write(trial_id, result)
         if report is None or not report.rung:
             return self.CONTINUE
-        decision = self._tables.decide(trial_id, report.epoch)
-        if decision is Decision.PROMOTE and self._control.out_of_time():
-            decision = Decision.PAUSE
-        match decision:
+        match self._tables.decide(trial_id, report.epoch, out_of_time=self._control.out_of_time()):
             case Decision.CONTINUE:
                 return self.CONTINUE
             case Decision.PROMOTE:
@@ -76,15 +75,15 @@ class PromotionScheduler(TrialScheduler):
         """
         stop_ended(tune_controller, self._tables.has_ended)
         trials: list[Trial] = tune_controller.get_trials()
-        promotion = (
-            None if self._control.out_of_time() else self._tables.may_promote(self._control.max_running())
+        promotion = self._tables.choose_promotion(
+            self._control.max_running(), out_of_time=self._control.out_of_time()
         )
         if promotion is not None:
             self._rungs.promote(promotion)
         for trial in trials:
             if trial.status == Trial.PAUSED and trial_id_of(trial) in self._tables.open:
                 return trial
-        if not self._tables.open and self._supply.exhausted:
+        if self._tables.promotions_are_over(exhausted=self._supply.exhausted):
             for trial in [trial for trial in trials if trial.status == Trial.PAUSED]:
                 tune_controller.stop_trial(trial)
         return next((trial for trial in trials if trial.status == Trial.PENDING), None)

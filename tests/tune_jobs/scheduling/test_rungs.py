@@ -143,7 +143,7 @@ class Play:
         return trials
 
     def promote(self) -> Promotion | None:
-        promotion = self.tables.may_promote(self.workers)
+        promotion = self.tables.choose_promotion(self.workers)
         if promotion is not None:
             self.happen(TrialPromoted(trial_id=promotion.trial_id, epoch=promotion.epoch))
             self.happen(TrialStarted(trial_id=promotion.trial_id))
@@ -236,9 +236,36 @@ def test_promotions_and_new_trials_need_a_free_worker_and_promotions_come_first(
     c = play.create()
     play.report(c, 0.3)
     assert not play.tables.may_start(2), "`a` goes first"
-    assert play.tables.may_promote(0) is None
+    assert play.tables.choose_promotion(0) is None
     play.promote()
     assert play.tables.may_start(2)
+
+
+def test_no_trial_is_promoted_once_the_run_is_out_of_time() -> None:
+    play = Play()
+    a, b, c = play.create(), play.create(), play.create()
+    play.report(a, 0.1)
+    play.report(b, 0.2)
+    play.happen(
+        EpochsReported(
+            trial_id=c, results=[{"epoch": 1, "train_loss": 1.0, "val_loss": 0.05}], worker="node:1"
+        )
+    )
+    assert play.tables.decide(c, 1) is Decision.PROMOTE
+    assert play.tables.decide(c, 1, out_of_time=True) is Decision.PAUSE
+    assert play.tables.choose_promotion(4) == Promotion(c, 1)
+    assert play.tables.choose_promotion(4, out_of_time=True) is None
+
+
+def test_paused_trials_wait_while_a_trial_is_in_progress_or_may_be_created() -> None:
+    play = Play()
+    play.arrive(0.1, 0.2)
+    assert not play.tables.promotions_are_over(exhausted=False), "a third trial may promote one of them"
+    assert play.tables.promotions_are_over(exhausted=True)
+    third = play.create()
+    assert not play.tables.promotions_are_over(exhausted=True)
+    play.end(third)
+    assert play.tables.promotions_are_over(exhausted=True)
 
 
 def test_the_score_is_the_best_so_far_and_low_is_better_whatever_the_metric() -> None:
@@ -297,6 +324,7 @@ def test_a_trial_without_a_finite_score_is_stopped_at_once(value: float) -> None
     result = {"epoch": 1, "train_loss": 1.0, "val_loss": 1.0, "r2": value}
     play.happen(EpochsReported(trial_id=trial, results=[result], worker="node:1"))
     assert play.tables.decide(trial, 1) is Decision.STOP
+    assert play.tables.decide(trial, 1, out_of_time=True) is Decision.STOP
     assert play.summary()[0] == (1, 1, 0, 0)
 
 

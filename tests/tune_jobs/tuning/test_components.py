@@ -329,7 +329,7 @@ def test_a_run_whose_time_is_out_creates_and_promotes_no_more(
             result = {"epoch": 1, "train_loss": 1.0, "val_loss": 1.0 + number}
             journal.append(EpochsReported(trial_id=given["trial_id"], results=[result], worker="node:1"))
             journal.append(TrialPaused(trial_id=given["trial_id"], epoch=1))
-        assert components.tables.may_promote(4) == Promotion("0000", 1)
+        assert components.tables.choose_promotion(4) == Promotion("0000", 1)
         out = True
 
         class Controller:
