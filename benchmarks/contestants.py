@@ -170,7 +170,7 @@ def as_documented(config: Mapping[str, Any], curve: Curve) -> Results:
 
 
 def as_a_run(config: Mapping[str, Any], curve: Curve, *, max_epochs: int, rungs: tuple[int, ...]) -> Results:
-    """Reports like `trainable.train_trial` with epochs longer than `SECONDS_BETWEEN_REPORTS`."""
+    """Report as `tune_jobs.worker.trial.train_trial` does with epochs longer than `SECONDS_BETWEEN_REPORTS`."""
     sent: list[dict[str, Any]] = []
     reporter = Reporter(ScoreSettings(), sent.append)
     for epoch, (train_loss, val_loss) in enumerate(curve, start=1):

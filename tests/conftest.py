@@ -17,7 +17,7 @@ settings.register_profile("tests", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("tests")
 
 LONGEST = (
-    "cluster/test_story.py",
+    "cluster/test_run_on_a_cluster.py",
     "tune_jobs/driver/test_resume.py",
     "tune_jobs/remote/test_remote_run.py",
     "tune_jobs/submission/test_on_a_cluster.py",

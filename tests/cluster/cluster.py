@@ -79,8 +79,8 @@ class Cluster:
             "ssh", "-i", KEY, "-N", "-o", "ExitOnForwardFailure=yes", "-L", forward, "head"
         )
         try:
-            knock = ["bash", "-c", f"</dev/tcp/127.0.0.1/{DASHBOARD_PORT}"]
-            wait_until(lambda: self.laptop.start(*knock).wait(PATIENCE) == 0, "the tunnel")
+            connect = ["bash", "-c", f"</dev/tcp/127.0.0.1/{DASHBOARD_PORT}"]
+            wait_until(lambda: self.laptop.start(*connect).wait(PATIENCE) == 0, "the tunnel")
             yield URL
         finally:
             ssh.end()

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 DASHBOARD, SSH = 8265, 22
 METRICS = "metrics"
 REFUSED = {"401", "UNAUTHENTICATED"}
-KNOCK = """
+ASK_PORTS = """
 import json, sys, urllib.error, urllib.request
 import grpc
 SERVICES = ["JobInfoGcsService/GetAllJobInfo", "NodeManagerService/GetNodeStats", "ObjectManagerService/Pull",
@@ -77,9 +77,9 @@ def seen(disks: Path) -> Iterator[tuple[Mapping[int, set[str]], Answers]]:
         _wait_for(busy, "busy")
         ports = listening(cluster.on("head", "ss -Hltn").succeed())
         outside = [port for port in ports if port != SSH and not all(map(is_loopback, ports[port]))]
-        (made["laptop"].home / "knock.py").write_text(KNOCK)
+        (made["laptop"].home / "ask_ports.py").write_text(ASK_PORTS)
         said = made["laptop"].run(
-            "python", "-W", "ignore", "knock.py", made["head"].address, *map(str, outside)
+            "python", "-W", "ignore", "ask_ports.py", made["head"].address, *map(str, outside)
         )
         answers: dict[str, Any] = json.loads(said.partition("answers:")[2])
         busy.end()

@@ -104,9 +104,9 @@ def test_storage_of_one_host_alone_is_refused(cluster: Cluster) -> None:
 
 
 def test_the_dashboard_is_reached_through_the_tunnel_alone(cluster: Cluster) -> None:
-    knock = "</dev/tcp/{}/" + str(DASHBOARD_PORT)
-    assert cluster.laptop.start("bash", "-c", knock.format("127.0.0.1")).wait(PATIENCE) == 0
-    assert cluster.laptop.start("bash", "-c", knock.format(cluster.head.address)).wait(PATIENCE) != 0
+    connect = "</dev/tcp/{}/" + str(DASHBOARD_PORT)
+    assert cluster.laptop.start("bash", "-c", connect.format("127.0.0.1")).wait(PATIENCE) == 0
+    assert cluster.laptop.start("bash", "-c", connect.format(cluster.head.address)).wait(PATIENCE) != 0
 
 
 def test_without_the_token_nobody_is_let_in(cluster: Cluster) -> None:

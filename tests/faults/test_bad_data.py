@@ -16,7 +16,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tests.faults.calls import assert_refused, call, files_below
+from tests.faults.command_line import assert_refused, call, files_below
 from tests.faults.data_files import EXECUTED, File, as_file, data_files, data_sections, nearly_usable
 from tests.faults.injection import CHAOS, Tally, examples
 from tune_jobs.job.file import dump_yaml
@@ -70,12 +70,12 @@ def test_bad_data_are_refused_with_one_message_before_anything_is_made(
         before = files_below(folder)
         validated = call(folder, "validate", "job.yaml")
         if validated.code == 0:
-            assert validated.errors == "", validated.shown
+            assert validated.errors == "", validated.description
         else:
             assert_refused(validated)
-            assert validated.output == "", validated.shown
+            assert validated.output == "", validated.description
             started = call(folder, "run", "job.yaml")
-            assert (started.code, started.errors) == (2, validated.errors), started.shown
+            assert (started.code, started.errors) == (2, validated.errors), started.description
         trained = call(folder, "train", "job.yaml")
         if trained.code != 0:
             assert_refused(trained, codes=(1, 2) if validated.code == 0 else (2,))
@@ -95,13 +95,13 @@ def test_data_that_are_called_usable_are_run_on(ray_running: None, made: File, l
         assume(call(folder, "validate", "job.yaml").code == 0)
         TALLY.injected += 1
         called = call(folder, "run", "job.yaml")
-        assert called.code in (0, 1), called.shown
+        assert called.code in (0, 1), called.description
         last = called.output.splitlines()[-1]
-        assert last.startswith(f"run: {folder.resolve() / 'runs'}"), called.shown
+        assert last.startswith(f"run: {folder.resolve() / 'runs'}"), called.description
         if called.code == 1:
             assert_refused(called, codes=(1,))
         else:
-            assert called.errors == "", called.shown
+            assert called.errors == "", called.description
         assert not (folder / EXECUTED).exists(), "a pickle was loaded"
         assert before < files_below(folder)
     TALLY.outcomes["ran" if called.code == 0 else "ran, and every trial failed"] += 1
@@ -126,7 +126,7 @@ def test_ten_thousand_columns(suffix: str) -> None:
         (suffix, as_file(wide, suffix)), {"source": f"rows{suffix}", "target": "y"}, "mse"
     ) as folder:
         trained = call(folder, "train", "job.yaml")
-        assert (trained.code, trained.errors) == (0, ""), trained.shown
+        assert (trained.code, trained.errors) == (0, ""), trained.description
         missing = call(folder, "validate", "job.yaml", "--data.target", "z")
         assert_refused(missing)
         assert len(missing.errors) < 1000, "ten thousand names are not listed"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import assume, given
 
-from tests.faults.calls import assert_refused, call, files_below
+from tests.faults.command_line import assert_refused, call, files_below
 from tests.faults.injection import Tally, examples
 from tests.faults.strategies import (
     LONG_TRAINING,
@@ -71,14 +71,14 @@ def test_a_bad_job_is_refused_with_one_message_before_anything_is_made(
         before = files_below(folder)
         validated = call(folder, "validate", "job.yaml", *arguments)
         if validated.code == 0:
-            assert validated.errors == "", validated.shown
-            assert validated.output.strip(), validated.shown
+            assert validated.errors == "", validated.description
+            assert validated.output.strip(), validated.description
         else:
             assert_refused(validated)
-            assert validated.output == "", validated.shown
+            assert validated.output == "", validated.description
             started = call(folder, "run", "job.yaml", *arguments)
-            assert started.code == 2, started.shown
-            assert "run: " not in started.output, started.shown
+            assert started.code == 2, started.description
+            assert "run: " not in started.output, started.description
             if not validated.errors.startswith("usage: "):  # which names the command
                 assert started.errors == validated.errors
         trained = None
@@ -100,7 +100,7 @@ def test_a_bad_sweep_is_refused_with_one_message(text: bytes) -> None:
         before = files_below(folder)
         imported = call(folder, "import-sweep", "job.yaml")
         if imported.code == 0:
-            assert imported.errors == "", imported.shown
+            assert imported.errors == "", imported.description
             (folder / "imported.yaml").write_text(imported.output, encoding="utf-8")
             checked = call(folder, "validate", "imported.yaml")
             assert_refused(checked)
@@ -108,7 +108,7 @@ def test_a_bad_sweep_is_refused_with_one_message(text: bytes) -> None:
             before.add("imported.yaml")
         else:
             assert_refused(imported)
-            assert imported.output == "", imported.shown
+            assert imported.output == "", imported.description
         assert files_below(folder) == before
     TALLY.outcomes["worked" if imported.code == 0 else "refused with one message"] += 1
 
@@ -136,16 +136,16 @@ def test_a_job_that_is_called_valid_runs(ray_running: None, text: bytes) -> None
         made = files_below(folder) - before
         if called.code == 2:  # what only Ray can tell, such as that there is no GPU
             assert_refused(called)
-            assert not made, called.shown
+            assert not made, called.description
         else:
-            assert called.code in (0, 1), called.shown
+            assert called.code in (0, 1), called.description
             last = called.output.splitlines()[-1]
-            assert last.startswith(f"run: {folder.resolve() / 'runs'}"), called.shown
-            assert (Path(last.removeprefix("run: ")) / "selection.json").is_file(), called.shown
+            assert last.startswith(f"run: {folder.resolve() / 'runs'}"), called.description
+            assert (Path(last.removeprefix("run: ")) / "selection.json").is_file(), called.description
             if called.code == 1:
                 assert_refused(called, codes=(1,))
             else:
-                assert called.errors == "", called.shown
+                assert called.errors == "", called.description
     TALLY.outcomes[
         {0: "ran", 1: "ran, and every trial failed", 2: "refused with one message"}[called.code]
     ] += 1

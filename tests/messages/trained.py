@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.tune_jobs.trainings import train_trial
+from tests.tune_jobs.in_process_training import train_trial_without_ray
 from tune_jobs import Job
 from tune_jobs.driver.preparation import make_folder, prepare, run_started, trial_task
 from tune_jobs.record.events import (
@@ -31,7 +31,9 @@ def trained_run(job: Job) -> RunFolder:
         journal.append(run_started(job, prepared.report))
         journal.append(TrialCreated(trial_id="0000", number=0, configuration=CONFIGURATION))
         task, trial = trial_task(job, folder), Assignment("0000", CONFIGURATION)
-        results, file = train_trial(task, folder.checkpoints, trial, prepared.for_trials(), every=True)
+        results, file = train_trial_without_ray(
+            task, folder.checkpoints, trial, prepared.for_trials(), every=True
+        )
         journal.append(EpochsReported(trial_id="0000", results=results, worker="here:1"))
         journal.append(CheckpointWritten(trial_id="0000", epoch=len(results), file=f"checkpoints/{file}"))
         journal.append(

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.tune_jobs.causes import CAUSE_OF
+from tests.tune_jobs.in_process_training import MakeTrainer, trainer_factory
 from tests.tune_jobs.rows import with_divergence
-from tests.tune_jobs.trainings import MakeTrainer, trainer_of
 from tune_jobs.errors import JobError
 from tune_jobs.files import replacing
 from tune_jobs.job.file import dump_yaml
@@ -128,7 +128,7 @@ def make_run(tmp_path: Path) -> Callable[..., RunFolder]:
 @pytest.fixture(scope="module")
 def make_trainer(make_sections: Callable[..., dict[str, Any]]) -> MakeTrainer:
     """Makes trainers of the small job, with five epochs."""
-    return trainer_of(Job.from_mapping(make_sections({"training/max_epochs": 5})))
+    return trainer_factory(Job.from_mapping(make_sections({"training/max_epochs": 5})))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.tune_jobs.trainings import train_trial
+from tests.tune_jobs.in_process_training import train_trial_without_ray
 from tune_jobs.checkpoints.file import epoch_line, open_checkpoint, write_checkpoint
 from tune_jobs.checkpoints.local import checkpoint_paths
 from tune_jobs.driver.conclusion import conclude
@@ -53,7 +53,9 @@ def trained(make_sections: Callable[..., dict[str, Any]], tmp_path_factory: pyte
         configuration = {"lr": 0.2, "batch_size": 8}
         journal.append(TrialCreated(trial_id="0000", number=0, configuration=configuration))
         trial = Assignment("0000", configuration)
-        results, file = train_trial(task, folder.checkpoints, trial, prepared.for_trials(), every=True)
+        results, file = train_trial_without_ray(
+            task, folder.checkpoints, trial, prepared.for_trials(), every=True
+        )
         journal.append(EpochsReported(trial_id="0000", results=results, worker="here:1"))
         journal.append(CheckpointWritten(trial_id="0000", epoch=6, file=f"checkpoints/{file}"))
         journal.append(

@@ -157,14 +157,14 @@ class Driver:
     def wait_for(self, reached: Callable[["Driver"], bool]) -> None:
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            self.look()
+            self.note_processes()
             if reached(self):
                 return
             assert self.process.poll() is None, self.process.communicate()
             time.sleep(0.02)
         raise AssertionError(sorted(self.family.values()))
 
-    def look(self) -> None:
+    def note_processes(self) -> None:
         """Takes note of processes that came from the driver; those that have lost their parent stay known."""
         known = {self.process.pid, *(process for process, _ in self.family)}
         rows = {
@@ -178,7 +178,7 @@ class Driver:
 
     def end(self) -> tuple[int, str, str]:
         while True:
-            self.look()
+            self.note_processes()
             try:
                 output, errors = self.process.communicate(timeout=0.1)
             except subprocess.TimeoutExpired:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.trainers.conftest import USER_CODE
-from tests.trainers.pytorch.team import Team
+from tests.trainers.pytorch.worker_processes import WorkerProcesses
 from tune_jobs.trainers.errors import DeviceError, Diverged, ModelError
 from tune_jobs.trainers.pytorch.batching import Batches
 from tune_jobs.trainers.pytorch.best import best_model
@@ -78,17 +78,17 @@ def test_the_workers_batches_are_the_parts_of_one_workers_batches(
 
 
 @pytest.fixture(scope="module")
-def teams(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], Team]]:
-    made: dict[int, Team] = {}
+def start_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], WorkerProcesses]]:
+    made: dict[int, WorkerProcesses] = {}
 
-    def team(workers: int) -> Team:
+    def start(workers: int) -> WorkerProcesses:
         if workers not in made:
-            folder = tmp_path_factory.mktemp(f"team{workers}")
+            folder = tmp_path_factory.mktemp(f"workers{workers}")
             (folder / "user_code.py").write_text(USER_CODE)
-            made[workers] = Team(workers, folder)
+            made[workers] = WorkerProcesses(workers, folder)
         return made[workers]
 
-    yield team
+    yield start
     for one in made.values():
         one.end()
 
@@ -138,11 +138,13 @@ PLANS: dict[str, tuple[str, dict[str, Any]]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [2, 3])
 @pytest.mark.parametrize("name", PLANS)
-def test_several_workers_train_what_one_trains(teams, make_data, make_plan, user_code, name, workers) -> None:
+def test_several_workers_train_what_one_trains(
+    start_workers, make_data, make_plan, user_code, name, workers
+) -> None:
     kind, changes = PLANS[name]
     plan, data = make_plan(**changes), make_data(kind)
     alone, weights, outcome = train(SINGLE_PROCESS, plan, data)
-    first, *others = teams(workers)(train, plan, data)
+    first, *others = start_workers(workers)(train, plan, data)
     assert close(first[0], alone)
     assert first[2] == outcome
     for name_, value in weights.items():
@@ -164,31 +166,31 @@ def sent(data_parallel: Any, states: list[Any]) -> list[Any]:
 
 
 @pytest.mark.slow
-def test_what_workers_tell_each_other_is_never_unpickled(teams, make_data, make_plan, tmp_path) -> None:
+def test_messages_between_workers_are_never_unpickled(start_workers, make_data, make_plan, tmp_path) -> None:
     """Whoever reaches their ports could else run code."""
     states = [None, {}, {"a": [1, "b", None], "large": torch.arange(300_000.0).numpy().tolist()}, None]
-    assert teams(2)(without_pickles, sent, states) == [states, states]
+    assert start_workers(2)(without_pickles, sent, states) == [states, states]
     plan, data, file = make_plan(arguments={"hidden": [5]}), make_data(), tmp_path / "c.pt"
-    straight = teams(2)(train, plan, data)
-    teams(2)(train, plan, data, file, 2)
-    assert teams(2)(without_pickles, train, plan, data, file)[0][0] == straight[0][0][2:]
+    straight = start_workers(2)(train, plan, data)
+    start_workers(2)(train, plan, data, file, 2)
+    assert start_workers(2)(without_pickles, train, plan, data, file)[0][0] == straight[0][0][2:]
 
 
 @pytest.mark.slow
-def test_images(teams, make_data, make_plan) -> None:
+def test_images(start_workers, make_data, make_plan) -> None:
     plan = make_plan("cross_entropy", model="cnn", arguments={"channels": [3], "hidden": 4})
     data = make_data("classification", shape=(1, 6, 6))
-    first, _ = teams(2)(train, plan, data)
+    first, _ = start_workers(2)(train, plan, data)
     assert close(first[0], train(SINGLE_PROCESS, plan, data)[0])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", get_args(Optimizer))
-def test_every_optimizer(teams, make_data, make_plan, optimizer) -> None:
+def test_every_optimizer(start_workers, make_data, make_plan, optimizer) -> None:
     plan = make_plan(
         arguments={"hidden": [5], "activation": "tanh"}, optimizer=optimizer, lr=0.01, weight_decay=0.01
     )
-    first, second = teams(2)(train, plan, make_data())
+    first, second = start_workers(2)(train, plan, make_data())
     # What rounding does to a quasi-Newton step, its history makes larger.
     assert close(
         first[0], train(SINGLE_PROCESS, plan, make_data())[0], rel=1e-2 if optimizer == "lbfgs" else 1e-4
@@ -198,7 +200,7 @@ def test_every_optimizer(teams, make_data, make_plan, optimizer) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("schedule", get_args(ScheduleName))
-def test_schedules_and_early_stopping_decide_alike(teams, make_data, make_plan, schedule) -> None:
+def test_schedules_and_early_stopping_decide_alike(start_workers, make_data, make_plan, schedule) -> None:
     plan = make_plan(
         arguments={"hidden": [5]},
         lr=0.3,
@@ -208,7 +210,7 @@ def test_schedules_and_early_stopping_decide_alike(teams, make_data, make_plan, 
             "early_stopping": {"patience": 2},
         },
     )
-    first, second = teams(2)(train, plan, make_data())
+    first, second = start_workers(2)(train, plan, make_data())
     alone = train(SINGLE_PROCESS, plan, make_data())
     assert close(first[0], alone[0])
     assert first[2] == second[2] == alone[2]
@@ -219,45 +221,51 @@ def test_schedules_and_early_stopping_decide_alike(teams, make_data, make_plan, 
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
 @pytest.mark.parametrize("model", ["mlp", "user_code:Noisy"])
 def test_a_training_of_several_goes_on_from_its_checkpoint_bit_for_bit(
-    teams, make_data, make_plan, user_code, tmp_path, model, optimizer
+    start_workers, make_data, make_plan, user_code, tmp_path, model, optimizer
 ) -> None:
     """Dropout and generators of the user's code among it."""
-    plan, data, team = make_plan(model=model, optimizer=optimizer, lr=0.01), make_data(), teams(2)
-    straight, _ = team(train, plan, data)
-    team(train, plan, data, tmp_path / "c.pt", 2)
-    resumed, _ = team(train, plan, data, tmp_path / "c.pt")
+    plan, data, run_in_workers = (
+        make_plan(model=model, optimizer=optimizer, lr=0.01),
+        make_data(),
+        start_workers(2),
+    )
+    straight, _ = run_in_workers(train, plan, data)
+    run_in_workers(train, plan, data, tmp_path / "c.pt", 2)
+    resumed, _ = run_in_workers(train, plan, data, tmp_path / "c.pt")
     assert resumed[0] == straight[0][2:]
     assert all((resumed[1][name] == value).all() for name, value in straight[1].items())
 
 
 @pytest.mark.slow
-def test_a_checkpoint_goes_on_with_another_number_of_workers(teams, make_data, make_plan, tmp_path) -> None:
+def test_a_checkpoint_goes_on_with_another_number_of_workers(
+    start_workers, make_data, make_plan, tmp_path
+) -> None:
     plan, data, file = make_plan(arguments={"hidden": [5]}, optimizer="adam"), make_data(), tmp_path / "c.pt"
-    teams(2)(train, plan, data, file, 1)
+    start_workers(2)(train, plan, data, file, 1)
     with file.open("rb") as saved:
         assert best_model(plan, data.info, read_state(saved)) is not None
-    teams(3)(train, plan, data, file, 2)
+    start_workers(3)(train, plan, data, file, 2)
     rows, _, _ = train(SINGLE_PROCESS, plan, data, file)
     assert close(rows, train(SINGLE_PROCESS, plan, data)[0][2:])
 
 
 @pytest.mark.slow
-def test_batch_normalisation_with_statistics_of_each_worker(teams, make_data, make_plan) -> None:
+def test_batch_normalisation_with_statistics_of_each_worker(start_workers, make_data, make_plan) -> None:
     plan = make_plan(arguments={"hidden": [5], "batch_norm": True}, batch_size=10)
-    first, second = teams(2)(train, plan, make_data(rows=24))
+    first, second = start_workers(2)(train, plan, make_data(rows=24))
     assert second[0] == first[0]
     assert first[1]["1.running_mean"].any()
     plan = make_plan(arguments={"hidden": [5], "batch_norm": True}, batch_size=9)
-    problems = teams(2)(failure, plan, make_data(rows=21))
+    problems = start_workers(2)(failure, plan, make_data(rows=21))
     assert problems[0] == problems[1]
     assert "3 training rows" not in problems[0]
     assert "leave one in which 2 workers find 1 at the least" in problems[0]
 
 
 @pytest.mark.slow
-def test_a_divergence_is_noticed_by_all(teams, make_data, make_plan) -> None:
+def test_a_divergence_is_noticed_by_all(start_workers, make_data, make_plan) -> None:
     assert (
-        teams(2)(failure, make_plan(lr=1e30), make_data())
+        start_workers(2)(failure, make_plan(lr=1e30), make_data())
         == [failure(SINGLE_PROCESS, make_plan(lr=1e30), make_data())] * 2
     )
 
@@ -271,8 +279,8 @@ def failure(data_parallel: Any, plan: Any, data: Any) -> str:
 
 
 @pytest.mark.slow
-def test_devices_of_several_workers(teams, make_data, make_plan) -> None:
-    problems = teams(2)(failure, make_plan(training={"device": "cuda:1"}), make_data())
+def test_devices_of_several_workers(start_workers, make_data, make_plan) -> None:
+    problems = start_workers(2)(failure, make_plan(training={"device": "cuda:1"}), make_data())
     assert (
         problems
         == [
@@ -281,7 +289,7 @@ def test_devices_of_several_workers(teams, make_data, make_plan) -> None:
         ]
         * 2
     )
-    assert teams(2)(failure, make_plan(training={"device": "auto"}), make_data()) == ["none"] * 2
+    assert start_workers(2)(failure, make_plan(training={"device": "auto"}), make_data()) == ["none"] * 2
 
 
 def leave_at_once(data_parallel: Any, plan: Any, data: Any) -> int:
@@ -292,6 +300,8 @@ def leave_at_once(data_parallel: Any, plan: Any, data: Any) -> int:
 
 
 @pytest.mark.slow
-def test_the_first_worker_may_leave_before_it_has_aligned_the_others(teams, make_data, make_plan) -> None:
-    assert teams(2)(leave_at_once, make_plan(), make_data()) == [0, 0]
-    assert len(teams(2)(train, make_plan(), make_data())[1][0]) == 4, "and they are as good as before"
+def test_the_first_worker_may_leave_before_it_has_aligned_the_others(
+    start_workers, make_data, make_plan
+) -> None:
+    assert start_workers(2)(leave_at_once, make_plan(), make_data()) == [0, 0]
+    assert len(start_workers(2)(train, make_plan(), make_data())[1][0]) == 4, "and they are as good as before"

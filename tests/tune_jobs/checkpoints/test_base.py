@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.tune_jobs.trainings import MakeTrainer, checkpoints_in, curve, train
+from tests.tune_jobs.in_process_training import MakeTrainer, checkpoints_in, train, without_seconds
 from tune_jobs.checkpoints.base import (
     DAMAGED_SUFFIX,
     KEEP_PER_TRIAL,
@@ -53,13 +53,13 @@ def test_a_trainer_goes_on_from_the_last_checkpoint_with_all_results_before_it(
     tmp_path: Path, make_trainer: MakeTrainer
 ) -> None:
     straight = make_trainer(lr=0.05)
-    expected = curve([result.to_mapping() for result in straight.epochs()])
+    expected = without_seconds([result.to_mapping() for result in straight.epochs()])
     train(make_trainer(lr=0.05), checkpoints_in(tmp_path), 3)
     resumed = make_trainer(lr=0.05)
     before = checkpoints_in(tmp_path).restore(resumed)
     assert before.damaged == ()
-    assert curve(before.results) == expected[:3]
-    assert curve([result.to_mapping() for result in resumed.epochs()]) == expected[3:]
+    assert without_seconds(before.results) == expected[:3]
+    assert without_seconds([result.to_mapping() for result in resumed.epochs()]) == expected[3:]
     assert resumed.best == straight.best
 
 
@@ -73,7 +73,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory, make_trainer: MakeTrainer) -
 
 @pytest.fixture(scope="module")
 def straight(make_trainer: MakeTrainer) -> list[dict[str, Any]]:
-    return curve([result.to_mapping() for result in make_trainer().epochs()])
+    return without_seconds([result.to_mapping() for result in make_trainer().epochs()])
 
 
 def put(root: Path, contents: Mapping[int, bytes]) -> Checkpoints:
@@ -131,7 +131,7 @@ def test_with_all_checkpoints_damaged_a_trial_starts_anew_and_says_so(
     restored = store.restore(resumed)
     assert (restored.results, resumed.epoch) == ((), 0)
     assert [file for file, _ in restored.damaged] == ["0000/epoch-000003.pt", "0000/epoch-000002.pt"]
-    assert curve(result.to_mapping() for result in resumed.epochs()) == straight
+    assert without_seconds(result.to_mapping() for result in resumed.epochs()) == straight
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -150,7 +150,7 @@ def test_whatever_happens_to_the_files_the_curve_is_the_same(
     assert told <= {f"0000/epoch-{number + 2:06d}.pt" for number in which}
     assert resumed.epoch in {0, 2, 3} - {int(file[-5:-3]) for file in told}
     after = [result.to_mapping() for result in resumed.epochs()]
-    assert curve([*restored.results, *after]) == straight
+    assert without_seconds([*restored.results, *after]) == straight
 
 
 def damaged(content: bytes) -> st.SearchStrategy[bytes]:

@@ -9,7 +9,15 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from tests.tune_jobs.stories import ALL_STATES, STARTED, Clock, begun, created, epochs, progress_after
+from tests.tune_jobs.sample_events import (
+    ALL_STATES,
+    RUN_STARTED,
+    Clock,
+    created,
+    progress_after,
+    reported,
+    started,
+)
 from tune_jobs.cli.panel import Panel, shows_blocks
 from tune_jobs.cli.progress import RunProgress
 from tune_jobs.job.job import Job
@@ -44,13 +52,13 @@ def make(make_sections: MakeSections) -> Callable[..., RunProgress]:
 Make = Callable[..., RunProgress]
 LONG = " ".join(["a very long reason, and", "/a/path/without/any/blank" * 9] * 9)
 MANY: list[Event] = [
-    STARTED,
+    RUN_STARTED,
     created(
         0, **{"model.act": "[red]", **{f"model.argument_{number}": [0.5, "日本語"] for number in range(40)}}
     ),
     *map(created, range(1, 9)),
-    begun(0),
-    epochs(0, *(math.exp(-epoch / 99) for epoch in range(700))),
+    started(0),
+    reported(0, *(math.exp(-epoch / 99) for epoch in range(700))),
     *(
         TrialEnded(
             trial_id=f"{number:04d}",
@@ -116,12 +124,12 @@ def test_without_blocks_curve_and_bar_are_of_plain_letters(make: Make) -> None:
 
 
 def test_losses_that_are_no_numbers_leave_the_curve_readable(make: Make) -> None:
-    progress = make([STARTED, created(0), epochs(0, 0.5, math.inf, 0.25, math.nan)])
+    progress = make([RUN_STARTED, created(0), reported(0, 0.5, math.inf, 0.25, math.nan)])
     assert "        █x▁x   val_loss 0.25 to 0.5" in drawn(progress)
 
 
 def test_a_steep_curve_is_on_a_log_scale_and_says_so(make: Make) -> None:
-    progress = make([STARTED, created(0), epochs(0, 100.0, 10.0, 1.0)])
+    progress = make([RUN_STARTED, created(0), reported(0, 100.0, 10.0, 1.0)])
     assert "        █▅▁   val_loss 1 to 100, log scale" in drawn(progress)
 
 

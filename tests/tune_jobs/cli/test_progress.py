@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from tests.tune_jobs.stories import (
+from tests.tune_jobs.sample_events import (
     ALL_STATES,
-    BEGUN,
-    STARTED,
+    RUN_STARTED,
+    START_TIME,
     Clock,
-    begun,
     created,
     ended,
-    epochs,
     progress_after,
+    reported,
+    started,
 )
 from tune_jobs.cli.progress import Best, Failure, RungProgress, RunProgress
 from tune_jobs.job.job import Job
@@ -51,7 +51,7 @@ def test_before_the_first_trial_the_run_is_starting(clock: Clock, job: Job) -> N
     clock.now += 3
     assert progress.line() == "3 s: 0 of 6 trials ended (starting); 0 epochs/s"
     assert (progress.seconds, progress.seconds_left, progress.best_text()) == (3.0, None, None)
-    progress.apply(STARTED)
+    progress.apply(RUN_STARTED)
     progress.apply(created(0))
     assert progress.seconds_of_training is None
     assert progress.epochs_per_second == 0.0
@@ -59,7 +59,7 @@ def test_before_the_first_trial_the_run_is_starting(clock: Clock, job: Job) -> N
 
 def test_a_run_in_progress_is_told_in_one_line(clock: Clock, job: Job) -> None:
     progress = progress_after(job, ALL_STATES, clock)
-    clock.now = BEGUN + 64
+    clock.now = START_TIME + 64
     assert progress.line() == (
         "1 min 4 s: 3 of 6 trials ended (1 running, 1 completed, 1 stopped early, 1 failed); "
         "best val_loss 0.1235 (trial 0000, epoch 2): lr=0.1; 0.1 epochs/s; about 1 min 0 s left"
@@ -70,10 +70,10 @@ def test_a_run_in_progress_is_told_in_one_line(clock: Clock, job: Job) -> None:
 def test_time_left_is_what_the_ended_trials_took_for_those_that_have_not(clock: Clock, job: Job) -> None:
     progress = progress_after(
         job,
-        [STARTED, created(0), begun(0, second=1), created(1), epochs(0, 0.5), begun(1, second=20)],
+        [RUN_STARTED, created(0), started(0, second=1), created(1), reported(0, 0.5), started(1, second=20)],
         clock,
     )
-    clock.now = BEGUN + 24
+    clock.now = START_TIME + 24
     assert progress.seconds_of_training == pytest.approx(20), (
         "the start of Ray and its workers is no training"
     )
@@ -87,15 +87,15 @@ def test_time_left_is_what_the_ended_trials_took_for_those_that_have_not(clock: 
 def test_trials_that_wait_are_counted_as_such_and_most_of_their_work_as_done(clock: Clock, job: Job) -> None:
     progress = progress_after(
         job,
-        [STARTED, created(0), created(1), begun(0), begun(1), epochs(0, 0.5), epochs(1, 0.4)],
+        [RUN_STARTED, created(0), created(1), started(0), started(1), reported(0, 0.5), reported(1, 0.4)],
         clock,
     )
-    clock.now = BEGUN + 24
-    progress.apply(TrialPaused(time=BEGUN + 6, trial_id="0000", epoch=1))
-    progress.apply(TrialPaused(time=BEGUN + 6, trial_id="0001", epoch=1))
+    clock.now = START_TIME + 24
+    progress.apply(TrialPaused(time=START_TIME + 6, trial_id="0000", epoch=1))
+    progress.apply(TrialPaused(time=START_TIME + 6, trial_id="0001", epoch=1))
     assert "0 of 6 trials ended (2 waiting)" in progress.line()
     assert progress.seconds_left == pytest.approx(20 / 2 * 4)
-    progress.apply(TrialPromoted(time=BEGUN + 6, trial_id="0001", epoch=1))
+    progress.apply(TrialPromoted(time=START_TIME + 6, trial_id="0001", epoch=1))
     assert "0 of 6 trials ended (1 waiting)" in progress.line()
     assert progress.seconds_left == pytest.approx(20 / 1 * 5)
 
@@ -107,14 +107,18 @@ def test_trials_that_wait_are_counted_as_such_and_most_of_their_work_as_done(clo
 def test_speed_has_digits_where_it_is_low(
     clock: Clock, job: Job, number: int, seconds: float, text: str
 ) -> None:
-    progress = progress_after(job, [STARTED, created(0), begun(0), epochs(0, *([0.5] * number))], clock)
-    clock.now = BEGUN + 4 + seconds
+    progress = progress_after(
+        job, [RUN_STARTED, created(0), started(0), reported(0, *([0.5] * number))], clock
+    )
+    clock.now = START_TIME + 4 + seconds
     assert progress.speed_text() == text
 
 
 def test_after_the_end_the_clock_stands_and_nothing_is_left(clock: Clock, job: Job) -> None:
-    progress = progress_after(job, [*ALL_STATES, RunEnded(time=BEGUN + 64, ending=Ending.INTERRUPTED)], clock)
-    clock.now = BEGUN + 10_000
+    progress = progress_after(
+        job, [*ALL_STATES, RunEnded(time=START_TIME + 64, ending=Ending.INTERRUPTED)], clock
+    )
+    clock.now = START_TIME + 10_000
     assert progress.seconds == 64
     assert progress.seconds_left is None
     assert progress.line().startswith("1 min 4 s: 3 of 6 trials ended")
@@ -132,7 +136,7 @@ def test_the_best_is_the_highest_where_high_is_good(
         for epoch, r2 in enumerate([0.25, 0.75, 0.5], start=1)
     ]
     report = EpochsReported(trial_id="0000", results=results, worker="node:1")
-    progress = progress_after(job, [STARTED, created(0), report], clock)
+    progress = progress_after(job, [RUN_STARTED, created(0), report], clock)
     assert progress.best_text() == "r2 0.75 (trial 0000, epoch 2)"
     assert progress.curve == [0.25, 0.75, 0.5], "that of the metric that chooses"
 
@@ -140,7 +144,7 @@ def test_the_best_is_the_highest_where_high_is_good(
 def test_whoever_joins_later_sees_the_same(clock: Clock, job: Job) -> None:
     own = progress_after(job, ALL_STATES, clock)
     joined = RunProgress(job, ALL_STATES, clock=clock)
-    clock.now = BEGUN + 64
+    clock.now = START_TIME + 64
     assert joined.seconds == own.seconds - 1, "the events do not tell when the run was asked for"
     assert joined.epochs_per_second == own.epochs_per_second
     assert joined.seconds_left == own.seconds_left
@@ -149,16 +153,16 @@ def test_whoever_joins_later_sees_the_same(clock: Clock, job: Job) -> None:
 
 def test_a_clock_that_is_behind_does_not_turn_time_back(clock: Clock, job: Job) -> None:
     progress = RunProgress(job, ALL_STATES, clock=clock)
-    clock.now = BEGUN - 3600
+    clock.now = START_TIME - 3600
     assert progress.seconds == 5.0, "from the first to the last event"
     assert progress.epochs_per_second > 0
 
 
-RESUMED = RunResumed(time=BEGUN + 1000, trials=8, versions={})
+RESUMED = RunResumed(time=START_TIME + 1000, trials=8, versions={})
 CUT_OFF: list[Event] = [
     *ALL_STATES,
     TrialEnded(
-        time=BEGUN + 60,
+        time=START_TIME + 60,
         trial_id="0003",
         status=Status.INTERRUPTED,
         cause=Cause.RUN_ENDED,
@@ -166,18 +170,18 @@ CUT_OFF: list[Event] = [
         resumable=True,
     ),
     TrialEnded(
-        time=BEGUN + 60,
+        time=START_TIME + 60,
         trial_id="0004",
         status=Status.INTERRUPTED,
         cause=Cause.RUN_ENDED,
         reason=Ending.INTERRUPTED.sentence,
         resumable=True,
     ),
-    RunEnded(time=BEGUN + 60, ending=Ending.INTERRUPTED),
+    RunEnded(time=START_TIME + 60, ending=Ending.INTERRUPTED),
 ]
 
 
-@pytest.mark.parametrize("asked_at", [None, BEGUN + 990])
+@pytest.mark.parametrize("asked_at", [None, START_TIME + 990])
 def test_a_resumed_run_counts_time_and_speed_anew_and_its_trials_on(
     clock: Clock, job: Job, asked_at: float | None
 ) -> None:
@@ -186,7 +190,7 @@ def test_a_resumed_run_counts_time_and_speed_anew_and_its_trials_on(
     else:
         progress = RunProgress(job, CUT_OFF, asked_at=asked_at, clock=clock)
         progress.apply(RESUMED)
-    clock.now = BEGUN + 1010
+    clock.now = START_TIME + 1010
     assert progress.seconds == clock.now - (asked_at or RESUMED.time)
     assert (
         progress.line()
@@ -194,15 +198,17 @@ def test_a_resumed_run_counts_time_and_speed_anew_and_its_trials_on(
         .startswith("3 of 8 trials ended (1 completed, 1 stopped early, 1 failed)")
     )
     assert (progress.epochs_per_second, progress.seconds_left) == (0.0, None)
-    progress.apply(replace(epochs(4, 0.5, 0.4), time=BEGUN + 1006.002))
-    progress.apply(replace(ended(4, Status.COMPLETED), time=BEGUN + 1007))
+    progress.apply(replace(reported(4, 0.5, 0.4), time=START_TIME + 1006.002))
+    progress.apply(replace(ended(4, Status.COMPLETED), time=START_TIME + 1007))
     assert progress.epochs_per_second == pytest.approx(2 / 4)
     assert progress.seconds_left == pytest.approx(4 / 1 * 4)
 
 
 def test_opening_the_holdout_long_after_the_end_takes_no_time(clock: Clock, job: Job) -> None:
-    progress = progress_after(job, [*ALL_STATES, RunEnded(time=BEGUN + 64, ending=Ending.ALL_TRIALS)], clock)
-    progress.apply(HoldoutUnsealed(time=BEGUN + 5000, trial_id="0000"))
+    progress = progress_after(
+        job, [*ALL_STATES, RunEnded(time=START_TIME + 64, ending=Ending.ALL_TRIALS)], clock
+    )
+    progress.apply(HoldoutUnsealed(time=START_TIME + 5000, trial_id="0000"))
     assert progress.seconds == 64
 
 
@@ -210,16 +216,18 @@ def test_opening_the_holdout_long_after_the_end_takes_no_time(clock: Clock, job:
 
 
 def test_the_best_is_looked_for_anew_where_its_epochs_are_done_again(clock: Clock, job: Job) -> None:
-    events = [STARTED, created(0), created(1), epochs(0, 0.1), epochs(1, 0.2)]
+    events = [RUN_STARTED, created(0), created(1), reported(0, 0.1), reported(1, 0.2)]
     progress = progress_after(job, events, clock)
     assert progress.best_text() == "val_loss 0.1 (trial 0000, epoch 1)"
-    progress.apply(epochs(0, 0.3))
+    progress.apply(reported(0, 0.3))
     assert progress.best_text() == "val_loss 0.2 (trial 0001, epoch 1)"
     assert progress.epochs == 2
 
 
 def test_of_equals_the_trial_that_was_created_first_is_the_best(clock: Clock, job: Job) -> None:
-    progress = progress_after(job, [STARTED, created(0), created(1), epochs(1, 0.2), epochs(0, 0.2)], clock)
+    progress = progress_after(
+        job, [RUN_STARTED, created(0), created(1), reported(1, 0.2), reported(0, 0.2)], clock
+    )
     assert isinstance(progress.best, Best)
     assert progress.best.trial.trial_id == "0000"
 
@@ -232,7 +240,7 @@ def test_the_curve_is_that_of_the_best_trial_in_the_order_of_its_epochs(clock: C
 
 def test_failures_are_grouped_by_reason_the_commonest_first(clock: Clock, job: Job) -> None:
     reasons = ["too cold", "the loss is nan at epoch 3", "the loss is nan at epoch 1"]
-    events: list[Event] = [STARTED, *map(created, range(4))]
+    events: list[Event] = [RUN_STARTED, *map(created, range(4))]
     progress = progress_after(job, events, clock)
     assert progress.failures == []
     for number, reason in enumerate(reasons):
@@ -248,16 +256,18 @@ def test_lost_workers_are_counted(clock: Clock, job: Job) -> None:
     progress = progress_after(job, ALL_STATES, clock)
     assert (progress.workers_lost, progress.last_loss) == (0, None)
     for reason in ("killed", "its machine is gone"):
-        progress.apply(WorkerLost(time=BEGUN + 6, trial_id="0003", reason=reason))
+        progress.apply(WorkerLost(time=START_TIME + 6, trial_id="0003", reason=reason))
     assert progress.workers_lost == 2
     assert progress.last_loss is not None
     assert progress.last_loss.reason == "its machine is gone"
 
 
 def test_rungs_tell_who_came_waits_and_was_promoted(clock: Clock, job: Job) -> None:
-    progress = progress_after(job, [STARTED, created(0), created(1), epochs(0, 0.5), epochs(1, 0.4)], clock)
-    progress.apply(TrialPaused(time=BEGUN + 6, trial_id="0000", epoch=1))
-    progress.apply(TrialPromoted(time=BEGUN + 6, trial_id="0001", epoch=1))
+    progress = progress_after(
+        job, [RUN_STARTED, created(0), created(1), reported(0, 0.5), reported(1, 0.4)], clock
+    )
+    progress.apply(TrialPaused(time=START_TIME + 6, trial_id="0000", epoch=1))
+    progress.apply(TrialPromoted(time=START_TIME + 6, trial_id="0001", epoch=1))
     first, second = progress.rungs
     assert (first.epoch, first.entries, first.waiting, first.promoted) == (1, 2, 1, 1)
     assert (second.epoch, second.entries) == (3, 0)
@@ -269,7 +279,7 @@ def test_where_no_trial_waits_rungs_tell_who_came_went_on_and_ended(
     clock: Clock, make_sections: Callable[..., dict[str, Any]], method: str
 ) -> None:
     job = Job.from_mapping(make_sections({"scheduler": {"method": method, "grace_epochs": 1}}))
-    events = [STARTED, *map(created, range(3)), epochs(0, 0.5), epochs(1, 0.4, 0.3), epochs(2, 0.4)]
+    events = [RUN_STARTED, *map(created, range(3)), reported(0, 0.5), reported(1, 0.4, 0.3), reported(2, 0.4)]
     progress = progress_after(job, [*events, ended(0, Status.STOPPED_EARLY)], clock)
     assert progress.rungs == []
     assert progress.rung_progress == [
@@ -291,9 +301,9 @@ def test_counts_that_are_kept_up_are_those_of_the_records(clock: Clock, job: Job
     for event in [
         *CUT_OFF,
         RESUMED,
-        begun(3),
-        WorkerLost(time=BEGUN + 6, trial_id="0003", reason="killed"),
-        epochs(4, 0.1),
+        started(3),
+        WorkerLost(time=START_TIME + 6, trial_id="0003", reason="killed"),
+        reported(4, 0.1),
     ]:
         progress.apply(event)
         record = progress.record

@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tests.tune_jobs.stories import ALL_STATES, BEGUN, STARTED, Clock, begun, created, ended, epochs
+from tests.tune_jobs.sample_events import (
+    ALL_STATES,
+    RUN_STARTED,
+    START_TIME,
+    Clock,
+    created,
+    ended,
+    reported,
+    started,
+)
 from tune_jobs.cli import views
 from tune_jobs.cli.progress import RunProgress
 from tune_jobs.cli.views import LiveView, PlainView, make_view
@@ -30,7 +39,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 def progress(make_sections: Callable[..., dict[str, Any]], clock: Clock) -> RunProgress:
     return RunProgress(
-        Job.from_mapping(make_sections({"scheduler": {"grace_epochs": 1}})), asked_at=BEGUN, clock=clock
+        Job.from_mapping(make_sections({"scheduler": {"grace_epochs": 1}})), asked_at=START_TIME, clock=clock
     )
 
 
@@ -62,7 +71,7 @@ def test_a_log_gets_a_line_at_the_start_one_now_and_then_and_one_at_the_end(
         clock.now += 5
         view(ended(0, Status.COMPLETED))  # not yet
         clock.now += 1
-        view(epochs(1, 0.75))  # not the end of a trial
+        view(reported(1, 0.75))  # not the end of a trial
         assert len(printed(log)) == 1
         view(ended(1, Status.STOPPED_EARLY))
         assert len(printed(log)) == 2
@@ -82,11 +91,11 @@ def test_a_log_gets_a_line_at_the_start_one_now_and_then_and_one_at_the_end(
 
 def test_long_trials_have_a_line_a_minute(clock: Clock, progress: RunProgress, log: Console) -> None:
     with PlainView(progress, log, BEGINNING) as view:
-        for event in (STARTED, created(0), begun(0)):
+        for event in (RUN_STARTED, created(0), started(0)):
             view(event)
         for second in range(0, 200, 10):
-            clock.now = BEGUN + second
-            view(epochs(0, *[0.5] * (second + 1)))
+            clock.now = START_TIME + second
+            view(reported(0, *[0.5] * (second + 1)))
     assert [line.partition(":")[0] for line in printed(log)[1:]] == ["1 min 10 s", "2 min 20 s"]
 
 
@@ -95,9 +104,9 @@ def test_a_line_of_a_log_is_neither_folded_nor_taken_for_markup(
 ) -> None:
     configuration = {"model.act": "[red]", **{f"model.argument_{number}": 0.5 for number in range(9)}}
     with PlainView(progress, log, BEGINNING) as view:
-        for event in (STARTED, created(0, **configuration), epochs(0, 0.5)):
+        for event in (RUN_STARTED, created(0, **configuration), reported(0, 0.5)):
             view(event)
-        view(RunEnded(time=BEGUN + 9, ending=Ending.ALL_TRIALS))
+        view(RunEnded(time=START_TIME + 9, ending=Ending.ALL_TRIALS))
     line = printed(log)[-1]
     assert len(line) > 200
     assert "model.act=[red] model.argument_0=0.5 " in line
@@ -108,7 +117,7 @@ def test_notices_of_the_data_are_told_to_the_letter(
     clock: Clock, progress: RunProgress, log: Console, terminal: Console
 ) -> None:
     notice = "3 of the 20 test rows also stand in [training] or validation."
-    event = dataclasses.replace(STARTED, notices=(notice, "another one"))
+    event = dataclasses.replace(RUN_STARTED, notices=(notice, "another one"))
     with PlainView(progress, log, BEGINNING) as view:
         view(event)
     assert printed(log)[1:] == [f"notice: {notice}", "notice: another one"]
@@ -119,7 +128,7 @@ def test_notices_of_the_data_are_told_to_the_letter(
 
 def failed(number: int, reason: str) -> TrialEnded:
     return TrialEnded(
-        time=BEGUN + 6,
+        time=START_TIME + 6,
         trial_id=f"{number:04d}",
         status=Status.FAILED,
         cause=Cause.TRAINING_FAILED,
@@ -131,7 +140,7 @@ def test_a_log_tells_of_the_first_failure_of_each_kind(
     clock: Clock, progress: RunProgress, log: Console
 ) -> None:
     with PlainView(progress, log, BEGINNING) as view:
-        for event in (STARTED, *map(created, range(5))):
+        for event in (RUN_STARTED, *map(created, range(5))):
             view(event)
         for number, reason in enumerate(
             ["nan at epoch 1", "nan at epoch 22", "\x1b[2Jtoo\nhot", "nan at epoch 3"]
@@ -142,7 +151,7 @@ def test_a_log_tells_of_the_first_failure_of_each_kind(
 
 def test_a_log_is_not_filled_by_failures(clock: Clock, progress: RunProgress, log: Console) -> None:
     with PlainView(progress, log, BEGINNING) as view:
-        view(STARTED)
+        view(RUN_STARTED)
         for number in range(100):
             view(created(number))
             view(failed(number, "x" * number))
@@ -179,7 +188,7 @@ def test_a_terminal_shows_the_progress_that_the_run_ended_with(
     with LiveView(progress, terminal) as view:
         for event in ALL_STATES:
             view(event)
-        clock.now = BEGUN + 64
+        clock.now = START_TIME + 64
     assert screen(terminal) == [
         "━" * 20 + "─" * 20,
         "trials  3 of 6 ended   1 running   1 completed   1 stopped early   1 failed",
@@ -190,7 +199,7 @@ def test_a_terminal_shows_the_progress_that_the_run_ended_with(
         "best    val_loss 0.1235 (trial 0000, epoch 2)",
         "        █▁▃   val_loss 0.1235 to 0.5",
         "        lr=0.1",
-        "failed  1, such as trial 0002: its course is run",
+        "failed  1, such as trial 0002: it ended",
         "time    1 min 4 s   0.1 epochs/s   about 1 min 0 s left",
     ]
 

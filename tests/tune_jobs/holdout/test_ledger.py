@@ -104,13 +104,13 @@ def test_a_ledger_that_cannot_be_written_to_stays_as_it_was_and_nothing_is_read(
 def test_a_damaged_ledger_counts_as_opened(sealed: RunFolder, line: bytes) -> None:
     path = sealed.holdout / LEDGER
     path.write_bytes(line + b"\n")
-    for look in (
+    for read in (
         lambda: read_ledger(sealed),
         lambda: unseal(sealed, "0003"),
         lambda: unseal(sealed, "0003", again=True, reason="why not"),
     ):
         with pytest.raises(DamagedRun) as caught:
-            look()
+            read()
         assert str(caught.value) == f"{path}: line 1 is damaged; the holdout counts as opened"
     assert path.read_bytes() == line + b"\n"
 

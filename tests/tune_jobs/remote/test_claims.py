@@ -1,4 +1,4 @@
-"""A second look at the test rows fails across machines, and every look is on record before it happens."""
+"""Only one machine can open the test rows: a second claim fails, and each claim is recorded before rows are read."""
 
 import json
 import threading
@@ -28,26 +28,26 @@ def test_a_claim_is_there_and_a_second_one_fails(s3: Location) -> None:
     claim(store, entry(2))
 
 
-def test_of_many_at_once_at_most_one_goes_on(s3: Location) -> None:
+def test_of_many_at_once_at_most_one_gets_the_claim(s3: Location) -> None:
     store = Store(s3)
-    went_on, failed = [], []
+    claimed, failed = [], []
 
-    def look(number: int) -> None:
+    def try_to_claim(number: int) -> None:
         try:
             claim(store, entry(1, reason=str(number)))
         except ClaimedElsewhere:
             failed.append(number)
         else:
-            went_on.append(number)
+            claimed.append(number)
 
-    threads = [threading.Thread(target=look, args=(number,)) for number in range(5)]
+    threads = [threading.Thread(target=try_to_claim, args=(number,)) for number in range(5)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(went_on) <= 1
-    assert len(went_on) + len(failed) == 5
-    assert len(store.objects(FOLDER)) == len(went_on)
+    assert len(claimed) <= 1
+    assert len(claimed) + len(failed) == 5
+    assert len(store.objects(FOLDER)) == len(claimed)
 
 
 def test_a_store_that_cannot_be_asked_grants_nothing(proxy: Proxy, s3: Location) -> None:

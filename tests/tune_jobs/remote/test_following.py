@@ -52,7 +52,7 @@ def test_who_watches_reads_no_more_than_what_is_new(
                     with mirrored(copy, journal):
                         journal.append(created(number))
 
-        def looked() -> list[str]:
+        def names_asked_for() -> list[str]:
             asked.clear()
             with monkeypatch.context() as patch:
                 patch.setattr(Store, "get", lambda self, name: (asked.append(name), get(self, name))[1])
@@ -63,20 +63,20 @@ def test_who_watches_reads_no_more_than_what_is_new(
             assert there.journal.read_bytes() == copy.journal.read_bytes()
             return asked
 
-        assert looked() == ["journal"]
+        assert names_asked_for() == ["journal"]
         before = copy.journal.stat().st_size
         grow(2)
-        assert looked() == ["journal", segments.segment_name(2, before)]
+        assert names_asked_for() == ["journal", segments.segment_name(2, before)]
         grow(3, 4)
-        assert len(looked()) == 3
+        assert len(names_asked_for()) == 3
         there.journal.write_bytes(there.journal.read_bytes()[:before])  # as `repair --cut` may, in between
         grow(5)
-        assert len(looked()) > 4, "all is read"
+        assert len(names_asked_for()) > 4, "all is read"
         then = there.journal.read_bytes()
         replace_journal(Store(s3 / copy.name), then[:before])
         copy.journal.write_bytes(then[:before])
         grow(6)
-        looked()
+        names_asked_for()
         (aside,) = there.journal.parent.glob("*elsewhere*")
         assert aside.read_bytes() == then
 

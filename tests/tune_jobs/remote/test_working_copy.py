@@ -169,13 +169,13 @@ def test_who_only_reads_does_not_look_like_a_process_at_work(
         looks = []
         compare = working_copy._whole_lines_in_common
 
-        def looked(one: bytes, other: bytes) -> int:
+        def compare_and_check(one: bytes, other: bytes) -> int:
             looks.append(in_use(there.journal))
             with there.journal.open("rb") as file, pytest.raises(BlockingIOError):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # and yet nobody can begin to write
             return compare(one, other)
 
-        monkeypatch.setattr(working_copy, "_whole_lines_in_common", looked)
+        monkeypatch.setattr(working_copy, "_whole_lines_in_common", compare_and_check)
         pull(s3 / copy.name)
         assert looks == [False]
         assert there.journal.read_bytes() == copy.journal.read_bytes()

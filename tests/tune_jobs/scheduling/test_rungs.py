@@ -1,4 +1,4 @@
-"""Which trials go on, by hand-computed tables, and what holds in any order of events."""
+"""The promotion rule, by hand-computed tables and by properties that hold in any order of events."""
 
 import itertools
 import math
@@ -68,10 +68,10 @@ def promoted_next(
         # Of equals the one created first.
         ([0.2, 0.1, 0.1], "", "", "b"),
         ([0.1, 0.1, 0.1, 0.1, 0.1, 0.1], "a", "", "b"),
-        # One that has ended keeps its rank: its place goes to nobody.
+        # One that has ended keeps its rank: no other trial takes its place.
         ([0.1, 0.2, 0.3], "", "a", None),
         ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], "", "a", "b"),
-        # Infinities count as compared, and never go on.
+        # Infinities count as compared, and are never promoted.
         ([0.1, INF, INF], "", "", "a"),
         ([INF, INF, INF], "", "", None),
         ([INF, INF, INF, INF, INF, 0.5], "f", "", None),
@@ -87,194 +87,196 @@ def test_one_in_two_goes_on() -> None:
     assert promoted_next([0.2, 0.1, 0.3, 0.4], "b", factor=2) == "a"
 
 
-# A run in small
+# A small run
 
 
-class Play:
-    """Trials that report, and a scheduler that does what the tables say; its events are the journal."""
+class SimulatedRun:
+    """Trials that report, and a scheduler that follows the tables. `events` is the journal."""
 
     def __init__(
         self, rungs: Sequence[int] = RUNGS, factor: int = 3, score: ScoreSettings = LOSS, workers: int = 4
     ) -> None:
-        self.how: tuple[Sequence[int], int, ScoreSettings] = (rungs, factor, score)
+        self.rule: tuple[Sequence[int], int, ScoreSettings] = (rungs, factor, score)
         self.rungs = rungs
         self.workers = workers
-        self.tables = RungTables(*self.how)
+        self.tables = RungTables(*self.rule)
         self.events: list[Event] = []
         self.epochs: dict[str, int] = {}
 
-    def happen(self, event: Event) -> None:
+    def append(self, event: Event) -> None:
         self.events.append(event)
         self.tables.apply(event)
 
-    def create(self) -> str:
+    def start(self) -> str:
         number = len(self.epochs)
         trial_id = f"{number:04d}"
         self.epochs[trial_id] = 0
-        self.happen(TrialCreated(trial_id=trial_id, number=number, configuration={}))
-        self.happen(TrialStarted(trial_id=trial_id))
+        self.append(TrialCreated(trial_id=trial_id, number=number, configuration={}))
+        self.append(TrialStarted(trial_id=trial_id))
         return trial_id
 
     def report(self, trial_id: str, *values: float, since: int | None = None) -> Decision:
-        """Epochs after the last one (or after `since`), with these values; then what the tables decide is done."""
+        """Report values for the epochs after the last one (or after `since`), then carry out the decision."""
         first = 1 + (self.epochs[trial_id] if since is None else since)
         results = [
             with_divergence({"epoch": epoch, "train_loss": 1.0, "val_loss": value})
             for epoch, value in enumerate(values, start=first)
         ]
-        self.happen(EpochsReported(trial_id=trial_id, results=results, worker="node:1"))
+        self.append(EpochsReported(trial_id=trial_id, results=results, worker="node:1"))
         epoch = first + len(values) - 1
         self.epochs[trial_id] = max(epoch, self.epochs[trial_id])
         decision = self.tables.decide(trial_id, epoch)
         if decision is Decision.PAUSE:
-            self.happen(TrialPaused(trial_id=trial_id, epoch=epoch))
+            self.append(TrialPaused(trial_id=trial_id, epoch=epoch))
         elif decision is Decision.PROMOTE:
-            self.happen(TrialPromoted(trial_id=trial_id, epoch=epoch))
+            self.append(TrialPromoted(trial_id=trial_id, epoch=epoch))
         elif decision is Decision.STOP:
             self.end(trial_id)
         return decision
 
-    def arrive(self, *values: float) -> list[str]:
-        """New trials that report the first rung, one after the other, with these values."""
+    def report_first_rung(self, *values: float) -> list[str]:
+        """Start one trial per value. Each reports its value at the first rung before the next one starts."""
         trials = []
         for value in values:
-            trials.append(self.create())
+            trials.append(self.start())
             self.report(trials[-1], value)
         return trials
 
     def promote(self) -> Promotion | None:
         promotion = self.tables.choose_promotion(self.workers)
         if promotion is not None:
-            self.happen(TrialPromoted(trial_id=promotion.trial_id, epoch=promotion.epoch))
-            self.happen(TrialStarted(trial_id=promotion.trial_id))
+            self.append(TrialPromoted(trial_id=promotion.trial_id, epoch=promotion.epoch))
+            self.append(TrialStarted(trial_id=promotion.trial_id))
         return promotion
 
     def end(self, trial_id: str, status: Status = Status.FAILED) -> None:
-        self.happen(TrialEnded(trial_id=trial_id, status=status, cause=CAUSE_OF[status], reason="it ended"))
+        self.append(TrialEnded(trial_id=trial_id, status=status, cause=CAUSE_OF[status], reason="it ended"))
 
     def summary(self) -> list[tuple[int, int, int, int]]:
         return [(rung.epoch, rung.entries, rung.waiting, rung.promoted) for rung in self.tables.summary()]
 
-    def again(self, events: int | None = None) -> RungTables:
-        """The tables that the first so many events lead to."""
-        return RungTables.replay(self.events[:events], *self.how)
+    def replay(self, events: int | None = None) -> RungTables:
+        """Return the tables after the first `events` events."""
+        return RungTables.replay(self.events[:events], *self.rule)
 
 
 def test_trials_wait_until_they_are_among_the_best_third() -> None:
-    play = Play()
-    a, b = play.arrive(0.5, 0.4)
-    assert play.promote() is None
-    assert play.tables.waiting == {a: 1, b: 1}
-    assert play.tables.open == set()
-    (c,) = play.arrive(0.6)
-    assert play.promote() == Promotion(b, 1)
-    assert play.tables.open == {b}
-    assert play.tables.waiting == {a: 1, c: 1}
-    assert play.promote() is None
-    assert play.summary() == [(1, 3, 2, 1), (3, 0, 0, 0), (9, 0, 0, 0)]
+    run = SimulatedRun()
+    a, b = run.report_first_rung(0.5, 0.4)
+    assert run.promote() is None
+    assert run.tables.waiting == {a: 1, b: 1}
+    assert run.tables.open == set()
+    (c,) = run.report_first_rung(0.6)
+    assert run.promote() == Promotion(b, 1)
+    assert run.tables.open == {b}
+    assert run.tables.waiting == {a: 1, c: 1}
+    assert run.promote() is None
+    assert run.summary() == [(1, 3, 2, 1), (3, 0, 0, 0), (9, 0, 0, 0)]
 
 
 def test_a_trial_that_arrives_among_the_best_goes_on_at_once() -> None:
-    play = Play()
-    play.arrive(0.5, 0.4)
-    trial = play.create()
-    assert play.report(trial, 0.3) is Decision.PROMOTE
-    assert trial in play.tables.open
-    assert play.report(trial, 0.2) is Decision.CONTINUE, "it is at no rung"
-    assert play.report(trial, 0.1) is Decision.PAUSE, "it is the first at its rung"
+    run = SimulatedRun()
+    run.report_first_rung(0.5, 0.4)
+    trial = run.start()
+    assert run.report(trial, 0.3) is Decision.PROMOTE
+    assert trial in run.tables.open
+    assert run.report(trial, 0.2) is Decision.CONTINUE, "it is at no rung"
+    assert run.report(trial, 0.1) is Decision.PAUSE, "it is the first at its rung"
 
 
 def test_a_better_one_that_waits_goes_first() -> None:
-    play = Play(workers=1)
-    a, *_ = play.arrive(0.1, 0.5, 0.6)
-    trial = play.create()  # before the scheduler promoted `a`
-    assert play.report(trial, 0.2) is Decision.PAUSE
-    assert play.promote() == Promotion(a, 1)
+    run = SimulatedRun(workers=1)
+    a, *_ = run.report_first_rung(0.1, 0.5, 0.6)
+    trial = run.start()  # before the scheduler promoted `a`
+    assert run.report(trial, 0.2) is Decision.PAUSE
+    assert run.promote() == Promotion(a, 1)
 
 
 def test_the_highest_rung_comes_first() -> None:
-    play = Play(workers=99)
-    play.arrive(*[1.0 - number / 100 for number in range(9)])  # each third one is promoted on arrival
-    first = sorted(play.tables.open)
+    run = SimulatedRun(workers=99)
+    run.report_first_rung(
+        *[1.0 - number / 100 for number in range(9)]
+    )  # each third one is promoted on arrival
+    first = sorted(run.tables.open)
     assert len(first) == 3
     for trial, value in zip(first[:2], (0.3, 0.2), strict=True):
-        assert play.report(trial, 0.9, value) is Decision.PAUSE
-    play.arrive(0.001, 0.002)
-    waiting = play.create()
-    play.happen(
+        assert run.report(trial, 0.9, value) is Decision.PAUSE
+    run.report_first_rung(0.001, 0.002)
+    waiting = run.start()
+    run.append(
         EpochsReported(
             trial_id=waiting,
             results=[{"epoch": 1, "train_loss": 1.0, "val_loss": 0.003}],
             worker="",
         )
     )
-    assert play.tables.next_promotion().epoch == 1  # type: ignore[union-attr]
-    play.happen(
+    assert run.tables.next_promotion().epoch == 1  # type: ignore[union-attr]
+    run.append(
         EpochsReported(
             trial_id=first[2],
             results=[{"epoch": epoch, "train_loss": 1.0, "val_loss": 0.25} for epoch in (2, 3)],
             worker="",
         )
     )
-    assert play.tables.next_promotion() == Promotion(first[1], 3)
+    assert run.tables.next_promotion() == Promotion(first[1], 3)
 
 
 def test_no_more_than_a_third_goes_on_however_much_the_search_improves() -> None:
-    play = Play(workers=99)
-    play.arrive(*[1 / (number + 1) for number in range(30)])
-    assert play.summary()[0] == (1, 30, 20, 10)
+    run = SimulatedRun(workers=99)
+    run.report_first_rung(*[1 / (number + 1) for number in range(30)])
+    assert run.summary()[0] == (1, 30, 20, 10)
 
 
 def test_promotions_and_new_trials_need_a_free_worker_and_promotions_come_first() -> None:
-    play = Play(workers=2)
-    assert play.tables.may_start(2)
-    a, b = play.create(), play.create()
-    assert not play.tables.may_start(2)
-    play.report(a, 0.1)
-    assert play.tables.may_start(2)
-    play.report(b, 0.2)
-    c = play.create()
-    play.report(c, 0.3)
-    assert not play.tables.may_start(2), "`a` goes first"
-    assert play.tables.choose_promotion(0) is None
-    play.promote()
-    assert play.tables.may_start(2)
+    run = SimulatedRun(workers=2)
+    assert run.tables.may_start(2)
+    a, b = run.start(), run.start()
+    assert not run.tables.may_start(2)
+    run.report(a, 0.1)
+    assert run.tables.may_start(2)
+    run.report(b, 0.2)
+    c = run.start()
+    run.report(c, 0.3)
+    assert not run.tables.may_start(2), "`a` goes first"
+    assert run.tables.choose_promotion(0) is None
+    run.promote()
+    assert run.tables.may_start(2)
 
 
 def test_no_trial_is_promoted_once_the_run_is_out_of_time() -> None:
-    play = Play()
-    a, b, c = play.create(), play.create(), play.create()
-    play.report(a, 0.1)
-    play.report(b, 0.2)
-    play.happen(
+    run = SimulatedRun()
+    a, b, c = run.start(), run.start(), run.start()
+    run.report(a, 0.1)
+    run.report(b, 0.2)
+    run.append(
         EpochsReported(
             trial_id=c, results=[{"epoch": 1, "train_loss": 1.0, "val_loss": 0.05}], worker="node:1"
         )
     )
-    assert play.tables.decide(c, 1) is Decision.PROMOTE
-    assert play.tables.decide(c, 1, out_of_time=True) is Decision.PAUSE
-    assert play.tables.choose_promotion(4) == Promotion(c, 1)
-    assert play.tables.choose_promotion(4, out_of_time=True) is None
+    assert run.tables.decide(c, 1) is Decision.PROMOTE
+    assert run.tables.decide(c, 1, out_of_time=True) is Decision.PAUSE
+    assert run.tables.choose_promotion(4) == Promotion(c, 1)
+    assert run.tables.choose_promotion(4, out_of_time=True) is None
 
 
 def test_paused_trials_wait_while_a_trial_is_in_progress_or_may_be_created() -> None:
-    play = Play()
-    play.arrive(0.1, 0.2)
-    assert not play.tables.promotions_are_over(exhausted=False), "a third trial may promote one of them"
-    assert play.tables.promotions_are_over(exhausted=True)
-    third = play.create()
-    assert not play.tables.promotions_are_over(exhausted=True)
-    play.end(third)
-    assert play.tables.promotions_are_over(exhausted=True)
+    run = SimulatedRun()
+    run.report_first_rung(0.1, 0.2)
+    assert not run.tables.promotions_are_over(exhausted=False), "a third trial may promote one of them"
+    assert run.tables.promotions_are_over(exhausted=True)
+    third = run.start()
+    assert not run.tables.promotions_are_over(exhausted=True)
+    run.end(third)
+    assert run.tables.promotions_are_over(exhausted=True)
 
 
 def test_the_score_is_the_best_so_far_and_low_is_better_whatever_the_metric() -> None:
     accuracy = ScoreSettings(metric="val_loss", mode="max")
-    play = Play(rungs=(2,), factor=2, score=accuracy)
-    a, b = play.create(), play.create()
-    play.report(a, 0.9, 0.1)
-    assert play.report(b, 0.5, 0.8) is Decision.PAUSE
-    assert play.promote() == Promotion(a, 2)
+    run = SimulatedRun(rungs=(2,), factor=2, score=accuracy)
+    a, b = run.start(), run.start()
+    run.report(a, 0.9, 0.1)
+    assert run.report(b, 0.5, 0.8) is Decision.PAUSE
+    assert run.promote() == Promotion(a, 2)
 
 
 # NaN, infinities and failures
@@ -282,77 +284,77 @@ def test_the_score_is_the_best_so_far_and_low_is_better_whatever_the_metric() ->
 
 @pytest.mark.parametrize("loss", [NAN, INF, -INF])
 def test_a_trial_that_diverges_counts_at_the_next_rung_and_has_lost_there(loss: float) -> None:
-    play = Play()
-    a, b = play.arrive(0.5, 0.4)
-    bad = play.create()
-    play.report(bad, loss)
-    play.end(bad)
-    assert play.summary()[0] == (1, 3, 2, 0)
-    assert play.promote() == Promotion(b, 1)
-    assert a in play.tables.waiting
+    run = SimulatedRun()
+    a, b = run.report_first_rung(0.5, 0.4)
+    bad = run.start()
+    run.report(bad, loss)
+    run.end(bad)
+    assert run.summary()[0] == (1, 3, 2, 0)
+    assert run.promote() == Promotion(b, 1)
+    assert a in run.tables.waiting
 
 
 def test_a_trial_that_diverges_between_rungs_is_entered_at_the_one_ahead_alone() -> None:
-    play = Play()
-    *_, best = play.arrive(0.5, 0.4, 0.3)
-    play.report(best, NAN)  # epoch 2
-    play.end(best)
-    assert play.summary() == [(1, 3, 2, 1), (3, 1, 0, 0), (9, 0, 0, 0)]
+    run = SimulatedRun()
+    *_, best = run.report_first_rung(0.5, 0.4, 0.3)
+    run.report(best, NAN)  # epoch 2
+    run.end(best)
+    assert run.summary() == [(1, 3, 2, 1), (3, 1, 0, 0), (9, 0, 0, 0)]
 
 
 def test_a_trial_that_diverges_at_the_very_rung_has_lost_though_it_was_good_before() -> None:
-    play = Play(rungs=(3,), factor=1)
-    trial = play.create()
-    play.report(trial, 0.5, 0.4, NAN)
-    assert play.promote() is None
-    assert play.summary() == [(3, 1, 0, 0)]
+    run = SimulatedRun(rungs=(3,), factor=1)
+    trial = run.start()
+    run.report(trial, 0.5, 0.4, NAN)
+    assert run.promote() is None
+    assert run.summary() == [(3, 1, 0, 0)]
 
 
 def test_a_trial_that_diverges_beyond_the_last_rung_is_entered_nowhere() -> None:
-    play = Play(rungs=(1,), factor=1)
-    trial = play.create()
-    assert play.report(trial, 0.5) is Decision.PROMOTE
-    play.report(trial, NAN)
-    assert play.summary() == [(1, 1, 0, 1)]
+    run = SimulatedRun(rungs=(1,), factor=1)
+    trial = run.start()
+    assert run.report(trial, 0.5) is Decision.PROMOTE
+    run.report(trial, NAN)
+    assert run.summary() == [(1, 1, 0, 1)]
 
 
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
 def test_a_trial_without_a_finite_score_is_stopped_at_once(value: float) -> None:
     """Its losses are finite; the metric that judges it is not."""
-    play = Play(score=ScoreSettings(metric="r2", mode="max"))
-    trial = play.create()
+    run = SimulatedRun(score=ScoreSettings(metric="r2", mode="max"))
+    trial = run.start()
     result = {"epoch": 1, "train_loss": 1.0, "val_loss": 1.0, "r2": value}
-    play.happen(EpochsReported(trial_id=trial, results=[result], worker="node:1"))
-    assert play.tables.decide(trial, 1) is Decision.STOP
-    assert play.tables.decide(trial, 1, out_of_time=True) is Decision.STOP
-    assert play.summary()[0] == (1, 1, 0, 0)
+    run.append(EpochsReported(trial_id=trial, results=[result], worker="node:1"))
+    assert run.tables.decide(trial, 1) is Decision.STOP
+    assert run.tables.decide(trial, 1, out_of_time=True) is Decision.STOP
+    assert run.summary()[0] == (1, 1, 0, 0)
 
 
 def test_a_trial_that_fails_in_another_way_does_not_count() -> None:
-    play = Play()
-    play.arrive(0.5, 0.4)
-    play.end(play.create())
-    assert play.summary()[0] == (1, 2, 2, 0)
-    assert play.promote() is None
+    run = SimulatedRun()
+    run.report_first_rung(0.5, 0.4)
+    run.end(run.start())
+    assert run.summary()[0] == (1, 2, 2, 0)
+    assert run.promote() is None
 
 
 def test_a_trial_that_has_ended_is_not_promoted_and_nobody_takes_its_rank() -> None:
-    play = Play(workers=0)
-    a, b, _ = play.arrive(0.1, 0.2, 0.3)
-    play.end(a, Status.STOPPED_EARLY)
-    play.workers = 4
-    assert play.promote() is None
-    play.arrive(0.6, 0.7, 0.8)
-    assert play.promote() == Promotion(b, 1)
-    assert play.promote() is None
+    run = SimulatedRun(workers=0)
+    a, b, _ = run.report_first_rung(0.1, 0.2, 0.3)
+    run.end(a, Status.STOPPED_EARLY)
+    run.workers = 4
+    assert run.promote() is None
+    run.report_first_rung(0.6, 0.7, 0.8)
+    assert run.promote() == Promotion(b, 1)
+    assert run.promote() is None
 
 
 def test_the_tables_of_an_interrupted_run_are_those_that_it_goes_on_with() -> None:
-    play = Play()
-    a, b = play.arrive(0.5, 0.4)
-    c = play.create()
+    run = SimulatedRun()
+    a, b = run.report_first_rung(0.5, 0.4)
+    c = run.start()
     for trial in (a, b, c):
-        play.happen(
+        run.append(
             TrialEnded(
                 trial_id=trial,
                 status=Status.INTERRUPTED,
@@ -361,7 +363,7 @@ def test_the_tables_of_an_interrupted_run_are_those_that_it_goes_on_with() -> No
                 resumable=True,
             )
         )
-    resumed = RungTables.replay(in_force([*play.events, RunResumed(trials=9, versions={})]), *play.how)
+    resumed = RungTables.replay(in_force([*run.events, RunResumed(trials=9, versions={})]), *run.rule)
     assert resumed.waiting == {a: 1, b: 1}
     assert resumed.open == {c}
 
@@ -370,107 +372,107 @@ def test_the_tables_of_an_interrupted_run_are_those_that_it_goes_on_with() -> No
 
 
 def test_a_rung_that_is_reported_again_changes_nothing() -> None:
-    play = Play()
-    *_, best = play.arrive(0.5, 0.4, 0.3)
-    play.happen(WorkerLost(trial_id=best, reason="killed"))
-    before = play.summary()
-    assert play.report(best, 0.3, since=0) is Decision.CONTINUE, "it was promoted"
-    assert play.summary() == before
-    assert best in play.tables.open
-    assert play.report(best, 0.3, 0.2) is Decision.PAUSE
+    run = SimulatedRun()
+    *_, best = run.report_first_rung(0.5, 0.4, 0.3)
+    run.append(WorkerLost(trial_id=best, reason="killed"))
+    before = run.summary()
+    assert run.report(best, 0.3, since=0) is Decision.CONTINUE, "it was promoted"
+    assert run.summary() == before
+    assert best in run.tables.open
+    assert run.report(best, 0.3, 0.2) is Decision.PAUSE
 
 
 def test_a_repeated_epoch_that_came_out_differently_does_not_change_the_table() -> None:
-    play = Play()
-    *_, best = play.arrive(0.5, 0.4, 0.3)
-    play.report(best, 0.2)
-    play.report(best, 9.0, 8.0, since=0)
-    assert play.report(best, 0.9) is Decision.PAUSE
-    play.tables.factor = 1
-    assert play.tables.next_promotion() == Promotion(best, 3)
+    run = SimulatedRun()
+    *_, best = run.report_first_rung(0.5, 0.4, 0.3)
+    run.report(best, 0.2)
+    run.report(best, 9.0, 8.0, since=0)
+    assert run.report(best, 0.9) is Decision.PAUSE
+    run.tables.factor = 1
+    assert run.tables.next_promotion() == Promotion(best, 3)
 
 
 def test_a_trial_that_waits_and_reports_its_rung_again_is_asked_again() -> None:
-    """So it is after an interruption: its worker takes it up without knowing that it waits."""
-    play = Play()
-    a, b = play.arrive(0.5, 0.4)
-    assert play.report(b, 0.4, since=0) is Decision.PAUSE
-    assert play.tables.waiting == {a: 1, b: 1}
-    play.happen(TrialCreated(trial_id="c", number=2, configuration={}))
-    play.epochs["c"] = 0
-    play.report("c", 0.9)
-    assert play.report(b, 0.4, since=0) is Decision.PROMOTE
+    """This happens after an interruption: the worker continues the trial without knowing that it is paused."""
+    run = SimulatedRun()
+    a, b = run.report_first_rung(0.5, 0.4)
+    assert run.report(b, 0.4, since=0) is Decision.PAUSE
+    assert run.tables.waiting == {a: 1, b: 1}
+    run.append(TrialCreated(trial_id="c", number=2, configuration={}))
+    run.epochs["c"] = 0
+    run.report("c", 0.9)
+    assert run.report(b, 0.4, since=0) is Decision.PROMOTE
 
 
 def test_a_late_report_enters_the_rungs_that_it_jumps_over_and_takes_a_place_there() -> None:
-    play = Play()
-    trial = play.create()
-    assert play.report(trial, 0.5, 0.4, 0.3, 0.2) is Decision.CONTINUE  # at epoch 4
-    assert play.summary() == [(1, 1, 0, 0), (3, 1, 0, 0), (9, 0, 0, 0)]
-    play.arrive(0.6, 0.7)
-    assert play.promote() is None, "the place of three is taken"
-    play.arrive(0.9, 0.9, 0.9)
-    assert play.promote() == Promotion("0001", 1)
-    assert play.report(trial, *[0.1] * 5) is Decision.PAUSE  # at epoch 9
+    run = SimulatedRun()
+    trial = run.start()
+    assert run.report(trial, 0.5, 0.4, 0.3, 0.2) is Decision.CONTINUE  # at epoch 4
+    assert run.summary() == [(1, 1, 0, 0), (3, 1, 0, 0), (9, 0, 0, 0)]
+    run.report_first_rung(0.6, 0.7)
+    assert run.promote() is None, "the place of three is taken"
+    run.report_first_rung(0.9, 0.9, 0.9)
+    assert run.promote() == Promotion("0001", 1)
+    assert run.report(trial, *[0.1] * 5) is Decision.PAUSE  # at epoch 9
 
 
 def test_a_report_with_a_gap_counts_with_what_was_known_up_to_the_rung() -> None:
-    play = Play(rungs=(3,), factor=1)
-    trial = play.create()
-    play.report(trial, 0.5, 0.4)
-    play.report(trial, 0.1, since=4)  # epoch 5
-    other = play.create()
-    assert play.report(other, 0.9, 0.9, 0.3) is Decision.PROMOTE
-    assert play.tables.entries(3) == {trial: Entry(0.4, 0), other: Entry(0.3, 1)}
+    run = SimulatedRun(rungs=(3,), factor=1)
+    trial = run.start()
+    run.report(trial, 0.5, 0.4)
+    run.report(trial, 0.1, since=4)  # epoch 5
+    other = run.start()
+    assert run.report(other, 0.9, 0.9, 0.3) is Decision.PROMOTE
+    assert run.tables.entries(3) == {trial: Entry(0.4, 0), other: Entry(0.3, 1)}
 
 
 # Trials that ended by themselves
 
 
 def test_a_trial_that_ended_is_entered_with_its_score_at_the_rungs_that_it_did_not_come_to() -> None:
-    play = Play(factor=1)
-    trial = play.create()
-    play.report(trial, 0.5)
-    play.report(trial, 0.4)  # epoch 2
-    play.end(trial, Status.STOPPED_EARLY)
-    assert [len(play.tables.entries(epoch)) for epoch in RUNGS] == [1, 0, 0]
-    play.tables.enter_beyond(trial)
-    assert [play.tables.entries(epoch) for epoch in RUNGS] == [
+    run = SimulatedRun(factor=1)
+    trial = run.start()
+    run.report(trial, 0.5)
+    run.report(trial, 0.4)  # epoch 2
+    run.end(trial, Status.STOPPED_EARLY)
+    assert [len(run.tables.entries(epoch)) for epoch in RUNGS] == [1, 0, 0]
+    run.tables.enter_beyond(trial)
+    assert [run.tables.entries(epoch) for epoch in RUNGS] == [
         {trial: Entry(0.5, 0)},
         {trial: Entry(0.4, 0)},
         {trial: Entry(0.4, 0)},
     ]
-    assert play.tables.next_promotion() is None, "it has ended"
+    assert run.tables.next_promotion() is None, "it has ended"
 
 
 def test_a_trial_that_ended_at_a_rung_keeps_its_entry_there() -> None:
-    play = Play()
-    a, b = play.arrive(0.5, 0.4)
-    play.end(b, Status.STOPPED_EARLY)
-    play.tables.enter_beyond(b)
-    assert play.tables.entries(1) == {a: Entry(0.5, 0), b: Entry(0.4, 1)}
-    assert play.tables.entries(3) == play.tables.entries(9) == {b: Entry(0.4, 1)}
+    run = SimulatedRun()
+    a, b = run.report_first_rung(0.5, 0.4)
+    run.end(b, Status.STOPPED_EARLY)
+    run.tables.enter_beyond(b)
+    assert run.tables.entries(1) == {a: Entry(0.5, 0), b: Entry(0.4, 1)}
+    assert run.tables.entries(3) == run.tables.entries(9) == {b: Entry(0.4, 1)}
 
 
 @pytest.mark.parametrize("values", [(), (NAN,), (0.5, NAN)])
 def test_a_trial_that_is_entered_beyond_without_a_score_has_lost_there(values: tuple[float, ...]) -> None:
-    play = Play()
-    trial = play.create()
+    run = SimulatedRun()
+    trial = run.start()
     for value in values:
-        play.report(trial, value)
-    play.tables.enter_beyond(trial)
-    assert play.tables.entries(9) == {trial: Entry(INF, 0)}
+        run.report(trial, value)
+    run.tables.enter_beyond(trial)
+    assert run.tables.entries(9) == {trial: Entry(INF, 0)}
 
 
 def test_a_trial_that_is_entered_beyond_counts_as_compared_and_takes_no_place() -> None:
-    play = Play(factor=2, workers=9)
-    gone, *_ = play.arrive(0.1, 0.9)
-    assert play.promote() == Promotion(gone, 1)
-    play.end(gone, Status.STOPPED_EARLY)
-    play.tables.enter_beyond(gone)
-    play.arrive(0.2, 0.8)
-    assert play.promote() == Promotion("0002", 1)
-    assert play.report("0002", 0.3, 0.05) is Decision.PROMOTE, "the better half of two at epoch 3"
+    run = SimulatedRun(factor=2, workers=9)
+    gone, *_ = run.report_first_rung(0.1, 0.9)
+    assert run.promote() == Promotion(gone, 1)
+    run.end(gone, Status.STOPPED_EARLY)
+    run.tables.enter_beyond(gone)
+    run.report_first_rung(0.2, 0.8)
+    assert run.promote() == Promotion("0002", 1)
+    assert run.report("0002", 0.3, 0.05) is Decision.PROMOTE, "the better half of two at epoch 3"
 
 
 # What holds in any order of events
@@ -483,60 +485,62 @@ ACTIONS = st.tuples(
 )
 
 
-def play_out(actions: Iterable[tuple[str, int, list[float]]], rungs: Sequence[int], factor: int) -> Play:
-    """A run in which what is possible of `actions` happens."""
-    play = Play(rungs, factor)
-    checked = Checked(play)
+def simulate(
+    actions: Iterable[tuple[str, int, list[float]]], rungs: Sequence[int], factor: int
+) -> SimulatedRun:
+    """Return a run after those of the actions that were possible."""
+    run = SimulatedRun(rungs, factor)
+    promotions = PromotionCheck(run)
     for action, which, values in actions:
-        running = sorted(play.tables.open)
+        running = sorted(run.tables.open)
         trial = running[which % len(running)] if running else None
-        if action == "create" and play.tables.may_start(play.workers):
-            play.create()
+        if action == "create" and run.tables.may_start(run.workers):
+            run.start()
         elif action == "promote":
-            play.promote()
+            run.promote()
         elif trial is None:
             continue
         elif action == "report":
-            epoch = play.epochs[trial]
+            epoch = run.epochs[trial]
             following = next((rung for rung in rungs if rung > epoch), epoch + 1)
             done = values[: following - epoch]
             bad = next((n for n, value in enumerate(done) if not math.isfinite(value)), None)
-            decision = play.report(trial, *done[: None if bad is None else bad + 1])
+            decision = run.report(trial, *done[: None if bad is None else bad + 1])
             if bad is not None and decision is not Decision.STOP:
-                play.end(trial)
+                run.end(trial)
         elif action == "late":
-            play.report(trial, *[value for value in values if math.isfinite(value)] or [0.4])
-        elif action == "again" and play.epochs[trial]:
-            play.happen(WorkerLost(trial_id=trial, reason="killed"))
-            play.report(trial, *[0.4] * play.epochs[trial], since=0)
+            run.report(trial, *[value for value in values if math.isfinite(value)] or [0.4])
+        elif action == "again" and run.epochs[trial]:
+            run.append(WorkerLost(trial_id=trial, reason="killed"))
+            run.report(trial, *[0.4] * run.epochs[trial], since=0)
         elif action == "fail":
-            play.end(trial)
+            run.end(trial)
         elif action == "finish":
-            play.end(trial, Status.COMPLETED)
-        checked.check()
-    return play
+            run.end(trial, Status.COMPLETED)
+        promotions.check()
+    return run
 
 
-class Checked:
-    """Looks at each new promotion of a play."""
+class PromotionCheck:
+    """Checks each new promotion of a run."""
 
-    def __init__(self, play: Play) -> None:
-        self.play = play
+    def __init__(self, run: SimulatedRun) -> None:
+        self.run = run
         self.seen = 0
 
     def check(self) -> None:
-        for number in range(self.seen, len(self.play.events)):
-            event = self.play.events[number]
+        for number in range(self.seen, len(self.run.events)):
+            event = self.run.events[number]
             if isinstance(event, TrialPromoted):
-                before = self.play.again(number)
+                before = self.run.replay(number)
                 entries = before.entries(event.epoch)
                 places = len(entries) // before.factor
                 best = sorted(entries, key=lambda trial: entries[trial].order)[:places]
                 assert event.trial_id in best, "it was not among the best"
                 assert math.isfinite(entries[event.trial_id].score)
-        self.seen = len(self.play.events)
-        for rung in self.play.tables.summary():
-            assert rung.promoted <= rung.entries // self.play.tables.factor
+        self.seen = len(self.run.events)
+        for rung in self.run.tables.summary():
+            assert rung.promoted <= rung.entries // self.run.tables.factor
 
 
 @settings(max_examples=150, deadline=None)
@@ -544,7 +548,7 @@ class Checked:
 def test_never_more_than_the_share_is_promoted_and_only_the_best(
     actions: list[tuple[str, int, list[float]]], rungs: tuple[int, ...], factor: int
 ) -> None:
-    play_out(actions, rungs, factor)
+    simulate(actions, rungs, factor)
 
 
 @settings(max_examples=60, deadline=None)
@@ -552,12 +556,12 @@ def test_never_more_than_the_share_is_promoted_and_only_the_best(
 def test_tables_that_are_rebuilt_decide_the_same_after_every_event(
     actions: list[tuple[str, int, list[float]]], rungs: tuple[int, ...], factor: int
 ) -> None:
-    play = play_out(actions, rungs, factor)
-    live = RungTables(*play.how)
+    run = simulate(actions, rungs, factor)
+    live = RungTables(*run.rule)
     created: list[str] = []
-    for number, event in enumerate(play.events, start=1):
+    for number, event in enumerate(run.events, start=1):
         live.apply(event)
-        again = play.again(number)
+        again = run.replay(number)
         assert again.next_promotion() == live.next_promotion()
         assert again.summary() == live.summary()
         assert (again.open, again.waiting) == (live.open, live.waiting)
@@ -567,9 +571,9 @@ def test_tables_that_are_rebuilt_decide_the_same_after_every_event(
 
 
 def test_a_summary_is_empty_without_rungs() -> None:
-    play = Play(rungs=())
-    assert play.report(play.create(), 0.5) is Decision.CONTINUE
-    assert play.tables.summary() == []
+    run = SimulatedRun(rungs=())
+    assert run.report(run.start(), 0.5) is Decision.CONTINUE
+    assert run.tables.summary() == []
 
 
 def test_trials_wait_with_asha_alone() -> None:

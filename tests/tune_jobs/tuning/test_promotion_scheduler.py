@@ -51,7 +51,7 @@ class Run:
         self.journal = Journal(folder.journal, self.events.append)
         live = LiveRun.on(folder, self.journal, score)
         self.record = live.record
-        self.happen = live.append
+        self.append = live.append
         self.exhausted = self.out_of_time = False
         self.trials: list[Any] = []
         self._resetting_trials: set[Any] = set()
@@ -73,7 +73,7 @@ class Run:
 
     def stop_trial(self, trial: Any) -> None:
         trial.status = Trial.TERMINATED
-        self.happen(
+        self.append(
             TrialEnded(
                 trial_id=trial.config["trial_id"],
                 status=Status.STOPPED_EARLY,
@@ -90,12 +90,12 @@ class Run:
     def create(self) -> Any:
         number = len(self.trials)
         self.trials.append(FakeTrial({"trial_id": f"{number:04d}"}))
-        self.happen(TrialCreated(trial_id=f"{number:04d}", number=number, configuration={}))
+        self.append(TrialCreated(trial_id=f"{number:04d}", number=number, configuration={}))
         return self.trials[-1]
 
     def start(self, trial: Any) -> None:
         trial.status = Trial.RUNNING
-        self.happen(TrialStarted(trial_id=trial.config["trial_id"]))
+        self.append(TrialStarted(trial_id=trial.config["trial_id"]))
 
     def report(self, trial: Any, *losses: float, first: int = 1, rung: bool = True) -> str:
         results = [
@@ -105,7 +105,7 @@ class Run:
         report = Report(epoch=first + len(losses) - 1, results=results, score=min(losses), rung=rung)
         return self.scheduler.on_trial_result(self, trial, {**report.to_result(), "hostname": "n", "pid": 1})
 
-    def arrive(self, loss: float) -> Any:
+    def report_first_rung(self, loss: float) -> Any:
         trial = self.create()
         self.start(trial)
         self.report(trial, loss)
@@ -126,7 +126,7 @@ def run(folder: RunFolder) -> Iterator[Run]:
 
 
 def test_a_report_is_in_the_journal_before_the_decision_on_it(run: Run) -> None:
-    run.arrive(0.5)
+    run.report_first_rung(0.5)
     assert [type(event) for event in run.events[-2:]] == [EpochsReported, TrialPaused]
     assert run.record.trials["0000"].status is Status.WAITING
 
@@ -140,17 +140,17 @@ def test_reports_between_rungs_are_written_and_the_trial_goes_on(run: Run) -> No
 
 
 def test_a_trial_waits_paused_and_the_best_of_three_goes_on(run: Run) -> None:
-    a, b = run.arrive(0.2), run.arrive(0.3)
+    a, b = run.report_first_rung(0.2), run.report_first_rung(0.3)
     assert (a.status, b.status) == (Trial.PAUSED, Trial.PAUSED)
     assert run.choose() is None
-    run.arrive(0.4)
+    run.report_first_rung(0.4)
     assert run.choose() is a
     assert run.kinds(TrialPromoted) == [("trial_promoted", "0000")]
 
 
 def test_a_trial_among_the_best_goes_on_without_a_pause(run: Run) -> None:
-    run.arrive(0.4)
-    run.arrive(0.3)
+    run.report_first_rung(0.4)
+    run.report_first_rung(0.3)
     trial = run.create()
     run.start(trial)
     assert run.report(trial, 0.2) == CONTINUE
@@ -160,7 +160,7 @@ def test_a_trial_among_the_best_goes_on_without_a_pause(run: Run) -> None:
 
 
 def test_choosing_twice_promotes_once(run: Run) -> None:
-    a, *_ = run.arrive(0.2), run.arrive(0.3), run.arrive(0.4)
+    a, *_ = run.report_first_rung(0.2), run.report_first_rung(0.3), run.report_first_rung(0.4)
     assert run.choose() is a
     assert run.choose() is a
     assert len(run.kinds(TrialPromoted)) == 1
@@ -168,7 +168,7 @@ def test_choosing_twice_promotes_once(run: Run) -> None:
 
 def test_nothing_is_promoted_while_all_workers_are_taken(run: Run) -> None:
     busy = [run.create(), run.create()]
-    a, *_ = run.arrive(0.2), run.arrive(0.3), run.arrive(0.4)
+    a, *_ = run.report_first_rung(0.2), run.report_first_rung(0.3), run.report_first_rung(0.4)
     assert run.choose() is busy[0], "a trial that is pending"
     run.start(busy[0])
     run.start(busy[1])
@@ -178,7 +178,7 @@ def test_nothing_is_promoted_while_all_workers_are_taken(run: Run) -> None:
 
 
 def test_waiting_ends_when_nothing_is_left_to_start_or_to_promote(run: Run) -> None:
-    a, *others = run.arrive(0.2), run.arrive(0.3), run.arrive(0.4)
+    a, *others = run.report_first_rung(0.2), run.report_first_rung(0.3), run.report_first_rung(0.4)
     run.exhausted = True
     assert run.choose() is a
     run.start(a)
@@ -191,14 +191,14 @@ def test_waiting_ends_when_nothing_is_left_to_start_or_to_promote(run: Run) -> N
 
 
 def test_trials_wait_for_those_that_are_still_to_come(run: Run) -> None:
-    run.arrive(0.2)
+    run.report_first_rung(0.2)
     assert run.choose() is None
     assert run.kinds(TrialEnded) == []
 
 
 def test_after_the_deadline_nothing_is_promoted_and_waiting_ends(run: Run) -> None:
-    run.arrive(0.3)
-    run.arrive(0.4)
+    run.report_first_rung(0.3)
+    run.report_first_rung(0.4)
     best = run.create()
     run.start(best)
     run.out_of_time = run.exhausted = True
@@ -221,9 +221,9 @@ def test_a_trial_without_a_finite_score_is_stopped(folder: RunFolder) -> None:
 
 
 def test_a_trial_that_was_to_take_up_a_dead_worker_is_chosen_again(run: Run) -> None:
-    run.arrive(0.2)
-    run.arrive(0.3)
-    run.arrive(0.4)
+    run.report_first_rung(0.2)
+    run.report_first_rung(0.3)
+    run.report_first_rung(0.4)
     promoted = run.choose()
     promoted.status = Trial.PENDING
     handed_over = run._resetting_trials = {promoted}
@@ -236,7 +236,7 @@ def test_a_trial_that_was_to_take_up_a_dead_worker_is_chosen_again(run: Run) -> 
 
 
 def test_what_is_said_of_the_rungs(run: Run) -> None:
-    run.arrive(0.2)
+    run.report_first_rung(0.2)
     assert run.scheduler.debug_string() == (
         "Waiting at rungs: epoch 1: 1 of 1 wait, 0 promoted; epoch 3: 0 of 0 wait, 0 promoted"
     )
@@ -244,11 +244,11 @@ def test_what_is_said_of_the_rungs(run: Run) -> None:
 
 def test_another_scheduler_on_replayed_events_goes_on_the_same(run: Run, tmp_path: Path) -> None:
     for loss in (0.2, 0.3, 0.4):
-        run.arrive(loss)
+        run.report_first_rung(loss)
     again = Run(RunFolder.create(tmp_path / "again", "small"))
     with again.journal:
         for event in run.events:
-            again.happen(event)
+            again.append(event)
         again.trials = run.trials
         assert again.choose() is run.choose()
     assert again.kinds(TrialPromoted) == run.kinds(TrialPromoted)

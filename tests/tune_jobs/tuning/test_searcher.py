@@ -45,7 +45,7 @@ class Run:
         proposals = Immediate(search(space), history_of(parse_space(space)), past)
         rungs_of_run = JournaledTables(run, RungTables(rungs, 3, LOSS))
         run.follow(proposals.apply)
-        self.happen = run.append
+        self.append = run.append
         self.searcher = JournaledSearcher(
             proposals,
             rungs_of_run,
@@ -59,11 +59,11 @@ class Run:
         return given["trial_id"] if isinstance(given, Mapping) else given
 
     def wait(self, number: int, loss: float) -> None:
-        self.happen(reported(number, loss))
-        self.happen(TrialPaused(trial_id=f"{number:04d}", epoch=1))
+        self.append(reported(number, loss))
+        self.append(TrialPaused(trial_id=f"{number:04d}", epoch=1))
 
     def end(self, number: int) -> None:
-        self.happen(
+        self.append(
             TrialEnded(
                 trial_id=f"{number:04d}", status=Status.COMPLETED, cause=Cause.MAX_EPOCHS, reason="it ended"
             )
@@ -103,7 +103,7 @@ def test_a_promotion_that_is_due_comes_before_a_new_trial() -> None:
         assert run.ask() == f"{number:04d}"
         run.wait(number, loss)
     assert run.ask() is None
-    run.happen(TrialPromoted(trial_id="0001", epoch=1))
+    run.append(TrialPromoted(trial_id="0001", epoch=1))
     assert run.ask() is None, "the promoted trial has the worker"
     run.end(1)
     assert run.ask() == "0003"

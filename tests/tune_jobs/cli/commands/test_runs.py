@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.tune_jobs.cli.conftest import Call
-from tests.tune_jobs.trainings import train_trial
+from tests.tune_jobs.in_process_training import train_trial_without_ray
 from tune_jobs.driver.conclusion import conclude
 from tune_jobs.driver.preparation import make_folder, prepare, run_started, trial_task
 from tune_jobs.holdout.ledger import read_ledger
@@ -171,7 +171,7 @@ def trained_run(make_sections: Callable[..., dict[str, Any]], tmp_path: Path) ->
             trial_id = f"{number:04d}"
             journal.append(TrialCreated(trial_id=trial_id, number=number, configuration={"lr": lr}))
             journal.append(TrialStarted(trial_id=trial_id))
-            results, file = train_trial(
+            results, file = train_trial_without_ray(
                 task, folder.checkpoints, Assignment(trial_id, {"lr": lr}), prepared.for_trials()
             )
             journal.append(EpochsReported(trial_id=trial_id, results=results, worker="here:1"))

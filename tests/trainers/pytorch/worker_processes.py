@@ -1,4 +1,4 @@
-"""Processes that train together over gloo on loopback, and do as a test tells them."""
+"""Processes that train together over gloo on loopback and call the functions that a test gives them."""
 
 import os
 import sys
@@ -12,12 +12,12 @@ from typing import Any
 from tests.processes import PATIENCE
 
 
-class Team:
+class WorkerProcesses:
     """Workers of one torch.distributed process group.
 
     Args:
-        workers: how many.
-        folder: where they meet, and from where they import modules.
+        workers: The number of processes.
+        folder: The folder of their rendezvous file, from which they also import modules.
     """
 
     def __init__(self, workers: int, folder: Path) -> None:
@@ -33,7 +33,7 @@ class Team:
             self._processes.append(process)
 
     def __call__(self, function: Callable[..., Any], *args: Any) -> list[Any]:
-        """What `function(data_parallel, *args)` returns in each worker."""
+        """Return the results of `function(data_parallel, *args)`, one per worker."""
         for pipe in self._pipes:
             pipe.send((function, args))
         answers = []

@@ -1,4 +1,4 @@
-"""A small run, told event by event, for what shows a run in progress."""
+"""The events of a small run, for tests of everything that shows a run in progress."""
 
 from typing import Any
 
@@ -16,71 +16,74 @@ from tune_jobs.record.events import (
     TrialStarted,
 )
 
-BEGUN = 1_000_000.0
+START_TIME = 1_000_000.0
 
 
 class Clock:
     """The time that a `RunProgress` sees; events carry their own."""
 
     def __init__(self) -> None:
-        self.now = BEGUN
+        self.now = START_TIME
 
     def __call__(self) -> float:
         return self.now
 
 
-STARTED = RunStarted(
-    time=BEGUN + 1, name="small", job_folder="", trials=6, rows={}, fingerprints={}, versions={}
+RUN_STARTED = RunStarted(
+    time=START_TIME + 1, name="small", job_folder="", trials=6, rows={}, fingerprints={}, versions={}
 )
 
 
 def created(number: int, **configuration: Any) -> TrialCreated:
     return TrialCreated(
-        time=BEGUN + 2, trial_id=f"{number:04d}", number=number, configuration=configuration or {"lr": 0.1}
+        time=START_TIME + 2,
+        trial_id=f"{number:04d}",
+        number=number,
+        configuration=configuration or {"lr": 0.1},
     )
 
 
-def begun(number: int, second: float = 4) -> TrialStarted:
-    return TrialStarted(time=BEGUN + second, trial_id=f"{number:04d}")
+def started(number: int, second: float = 4) -> TrialStarted:
+    return TrialStarted(time=START_TIME + second, trial_id=f"{number:04d}")
 
 
-def epochs(number: int, *losses: float) -> EpochsReported:
-    """They began at second 4, whenever they are reported."""
+def reported(number: int, *losses: float) -> EpochsReported:
+    """Return a report of epochs that began at second 4."""
     results = [
         with_divergence({"epoch": epoch, "train_loss": loss, "val_loss": loss, "seconds": 0.001})
         for epoch, loss in enumerate(losses, start=1)
     ]
     seconds = sum(result["seconds"] for result in results)
-    time = BEGUN + 4 + seconds
+    time = START_TIME + 4 + seconds
     return EpochsReported(time=time, trial_id=f"{number:04d}", results=results, worker="node:1")
 
 
 def ended(number: int, status: Status) -> TrialEnded:
     return TrialEnded(
-        time=BEGUN + 6,
+        time=START_TIME + 6,
         trial_id=f"{number:04d}",
         status=status,
         cause=CAUSE_OF[status],
-        reason="its course is run",
+        reason="it ended",
     )
 
 
 ALL_STATES: list[Event] = [
-    STARTED,
+    RUN_STARTED,
     *(created(number) for number in range(5)),
-    *(begun(number) for number in range(4)),
-    epochs(0, 0.5, 0.123456, 0.25),
+    *(started(number) for number in range(4)),
+    reported(0, 0.5, 0.123456, 0.25),
     ended(0, Status.COMPLETED),
-    epochs(1, 0.75),
+    reported(1, 0.75),
     ended(1, Status.STOPPED_EARLY),
-    epochs(2, float("nan")),
+    reported(2, float("nan")),
     ended(2, Status.FAILED),
-    epochs(3, 0.9),
+    reported(3, 0.9),
 ]
 
 
 def progress_after(job: Job, events: list[Event], clock: Clock) -> RunProgress:
-    progress = RunProgress(job, asked_at=BEGUN, clock=clock)
+    progress = RunProgress(job, asked_at=START_TIME, clock=clock)
     for event in events:
         progress.apply(event)
     return progress

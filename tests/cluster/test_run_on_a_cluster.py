@@ -54,7 +54,7 @@ class Losses:
 
 
 @dataclass(frozen=True)
-class Story:
+class Observations:
     """All that was seen.
 
     Attributes:
@@ -73,7 +73,7 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(disks: Path) -> Iterator[Story]:
+def observed(disks: Path) -> Iterator[Observations]:
     with hosts(disks, ["laptop", "head", "worker1", "worker2", "worker3"], off=["worker3"]) as made:
         cluster, watch = Cluster(made, cpus=1), Watch(disks / "shared")
         laptop = cluster.laptop
@@ -91,7 +91,7 @@ def story(disks: Path) -> Iterator[Story]:
             laptop.run("tune-jobs", "fetch", run)
         cluster.down()
         fetched = open_run(laptop.home / "runs" / losses.run)
-        yield Story(job, losses, open_run(watch.path), fetched, cluster.ray_processes())
+        yield Observations(job, losses, open_run(watch.path), fetched, cluster.ray_processes())
 
 
 def run_with_losses(cluster: Cluster, watch: Watch) -> Losses:
@@ -131,51 +131,51 @@ def running(events: Sequence[Event]) -> int:
     return len(record_of(events).with_status(Status.RUNNING))
 
 
-def test_all_hosts_take_trials(story: Story) -> None:
-    assert hosts_of(story.losses.first) == {"head", "worker1", "worker2"}
-    assert running(story.losses.first) <= 3
+def test_all_hosts_take_trials(observed: Observations) -> None:
+    assert hosts_of(observed.losses.first) == {"head", "worker1", "worker2"}
+    assert running(observed.losses.first) <= 3
 
 
-def test_it_is_seen_from_the_laptop_and_on_the_head(story: Story) -> None:
-    assert "state: running" in story.losses.status
-    assert f"{len(RATES)} trials" in story.losses.logs
-    assert f"of {len(RATES)} trials ended" in story.losses.watched
+def test_it_is_seen_from_the_laptop_and_on_the_head(observed: Observations) -> None:
+    assert "state: running" in observed.losses.status
+    assert f"{len(RATES)} trials" in observed.losses.logs
+    assert f"of {len(RATES)} trials ended" in observed.losses.watched
 
 
-def test_a_host_that_joins_gets_trials_beside_those_that_run(story: Story) -> None:
-    assert "worker3" in hosts_of(story.losses.joined)
-    assert running(story.losses.joined) == 4
+def test_a_host_that_joins_gets_trials_beside_those_that_run(observed: Observations) -> None:
+    assert "worker3" in hosts_of(observed.losses.joined)
+    assert running(observed.losses.joined) == 4
 
 
-def test_trials_of_a_lost_host_go_on_elsewhere_from_their_checkpoints(story: Story) -> None:
-    losses = [event for event in story.losses.noticed if isinstance(event, WorkerLost)]
-    assert {event.trial_id for event in losses} >= story.losses.lost != set()
+def test_trials_of_a_lost_host_go_on_elsewhere_from_their_checkpoints(observed: Observations) -> None:
+    losses = [event for event in observed.losses.noticed if isinstance(event, WorkerLost)]
+    assert {event.trial_id for event in losses} >= observed.losses.lost != set()
     assert all(event.node_lost for event in losses)
-    without_checkpoint = len(losses) - len(story.losses.lost)
-    assert sum("fresh" in line for line in story.losses.beginnings) <= len(RATES) + without_checkpoint
+    without_checkpoint = len(losses) - len(observed.losses.lost)
+    assert sum("fresh" in line for line in observed.losses.beginnings) <= len(RATES) + without_checkpoint
 
 
-def test_no_trial_is_lost_or_fails(story: Story) -> None:
-    assert len(story.made.trials) == len(RATES)
-    assert set(story.made.trials["status"]) <= {"completed", "stopped_early"}
+def test_no_trial_is_lost_or_fails(observed: Observations) -> None:
+    assert len(observed.made.trials) == len(RATES)
+    assert set(observed.made.trials["status"]) <= {"completed", "stopped_early"}
 
 
-def test_curves_are_those_of_one_machine(story: Story) -> None:
-    for trial_id, record in story.made.record.trials.items():
-        alone = [result.metrics["val_loss"] for result in train_one(story.job, record.configuration)]
-        rows = story.made.epochs[story.made.epochs["trial_id"] == trial_id]
+def test_curves_are_those_of_one_machine(observed: Observations) -> None:
+    for trial_id, record in observed.made.record.trials.items():
+        alone = [result.metrics["val_loss"] for result in train_one(observed.job, record.configuration)]
+        rows = observed.made.epochs[observed.made.epochs["trial_id"] == trial_id]
         assert list(rows["val_loss"]) == alone[: len(rows)]
 
 
-def test_the_winner_is_the_same_although_the_head_died(story: Story) -> None:
-    assert story.made.winner.configuration == {"lr": max(RATES)}
+def test_the_winner_is_the_same_although_the_head_died(observed: Observations) -> None:
+    assert observed.made.winner.configuration == {"lr": max(RATES)}
 
 
-def test_what_was_fetched_is_the_run(story: Story) -> None:
-    assert story.fetched.trials.equals(story.made.trials)
-    assert story.fetched.epochs.equals(story.made.epochs)
-    assert story.fetched.winner.checkpoint.read_bytes() == story.made.winner.checkpoint.read_bytes()
+def test_what_was_fetched_is_the_run(observed: Observations) -> None:
+    assert observed.fetched.trials.equals(observed.made.trials)
+    assert observed.fetched.epochs.equals(observed.made.epochs)
+    assert observed.fetched.winner.checkpoint.read_bytes() == observed.made.winner.checkpoint.read_bytes()
 
 
-def test_nothing_is_left_of_ray(story: Story) -> None:
-    assert story.left == []
+def test_nothing_is_left_of_ray(observed: Observations) -> None:
+    assert observed.left == []

@@ -1,4 +1,4 @@
-"""Small trainings, one after the other in this process, for tests of what is kept of them."""
+"""Small trainings in this process, without Ray, for tests of what a run keeps of a training."""
 
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
@@ -17,8 +17,8 @@ from tune_jobs.worker.trial import Assignment, TrialTask, start_training
 MakeTrainer = Callable[..., Trainer]
 
 
-def trainer_of(job: Job) -> MakeTrainer:
-    """Makes trainers of a job, each from a configuration."""
+def trainer_factory(job: Job) -> MakeTrainer:
+    """Return a function that makes a trainer of the job from a configuration."""
     data = prepare(job).for_trials()
 
     def make(**configuration: Any) -> Trainer:
@@ -29,7 +29,7 @@ def trainer_of(job: Job) -> MakeTrainer:
 
 
 def train(trainer: Trainer, checkpoints: Checkpoints, epochs: int | None = None) -> list[str]:
-    """Trains some epochs, or all, with a checkpoint after each; returns the files as they were named."""
+    """Train `epochs` epochs (None: all) with a checkpoint after each, and return the names of the checkpoints."""
     files = []
     for result in islice(trainer.epochs(), epochs):
         checkpoints.add(result)
@@ -39,20 +39,20 @@ def train(trainer: Trainer, checkpoints: Checkpoints, epochs: int | None = None)
     return files
 
 
-def train_trial(
+def train_trial_without_ray(
     task: TrialTask, root: Path, trial: Assignment, data: TrainingData, *, every: bool = False
 ) -> tuple[list[dict[str, Any]], str]:
-    """Trains a trial of a run to its end, without Ray.
+    """Train a trial of a run to its end, without Ray.
 
     Args:
-        task: Of the run.
-        root: Of the run's checkpoints.
+        task: The task of the run.
+        root: The folder of the run's checkpoints.
         trial: The trial.
-        data: Of the run.
-        every: Save a checkpoint after every epoch, and not only after the last.
+        data: The data of the run.
+        every: Save a checkpoint after every epoch instead of after the last alone.
 
     Returns:
-        The rows of all epochs, and the last checkpoint as it is named.
+        The rows of all epochs, and the name of the last checkpoint.
     """
     checkpoints = open_checkpoints(root, trial.owner(task))
     rows = []
@@ -68,10 +68,10 @@ def train_trial(
 
 
 def checkpoints_in(root: Path, trial_id: str = "0000", **configuration: Any) -> Checkpoints:
-    """The checkpoints of a trial in a folder."""
+    """Return the checkpoints of a trial below the folder `root`."""
     return open_checkpoints(root, Owner(trial_id=trial_id, configuration=configuration, kind="pytorch"))
 
 
-def curve(mappings: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Results without what the clock says."""
+def without_seconds(mappings: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows without their times, which differ from run to run."""
     return [{name: value for name, value in row.items() if name != "seconds"} for row in mappings]

@@ -1,4 +1,4 @@
-"""Calls of the real command line in this process, and what every call that refuses its input must keep to."""
+"""Calls of the real command line in this process, and the rules for every call that refuses its input."""
 
 import io
 import os
@@ -11,26 +11,26 @@ from pathlib import Path
 from tune_jobs.cli.main import main
 
 MODULES = ("user_code", "bad_code")
-"""Names of modules that the jobs of these tests may bring along; each call reads its own."""
+"""Names of user modules in the jobs of these tests. Every call imports them again."""
 
 
 @dataclass(frozen=True)
-class Called:
-    """How a call ended."""
+class CallResult:
+    """The exit code and the output of a call."""
 
     code: int
     output: str
     errors: str
 
     @property
-    def shown(self) -> str:
-        """For the message of an assertion."""
+    def description(self) -> str:
+        """The result as text for the message of an assertion."""
         return f"exit code {self.code}\n{self.output}\n{self.errors}"
 
 
-def call(folder: Path, *arguments: str) -> Called:
-    """Calls `tune-jobs` in `folder`; whatever it raises comes out, as would a traceback of the program."""
-    # Streams as a terminal's: text that has no bytes is an error of the output alone.
+def call(folder: Path, *arguments: str) -> CallResult:
+    """Run `tune-jobs` in `folder` and let its exceptions through: in the program each would be a traceback."""
+    # Streams like those of a terminal: only the output fails on text that cannot be encoded.
     output = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="strict", write_through=True)
     errors = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace", write_through=True)
     with _inside(folder), redirect_stdout(output), redirect_stderr(errors):
@@ -38,27 +38,27 @@ def call(folder: Path, *arguments: str) -> Called:
             code = main(list(arguments))
         except SystemExit as exit_:  # argparse leaves by itself
             code = exit_.code if isinstance(exit_.code, int) else 0 if exit_.code is None else 1
-    return Called(code, _text(output), _text(errors))
+    return CallResult(code, _text(output), _text(errors))
 
 
-def assert_refused(called: Called, codes: Sequence[int] = (2,)) -> None:
-    """One message, of which every line can be read, and nothing else."""
-    assert called.code in codes, called.shown
+def assert_refused(called: CallResult, codes: Sequence[int] = (2,)) -> None:
+    """Check that the call showed one message of printable lines and nothing else."""
+    assert called.code in codes, called.description
     if called.errors.startswith("usage: "):
-        assert "tune-jobs" in called.errors.splitlines()[-1], called.shown
-        assert ": error: " in called.errors, called.shown
+        assert "tune-jobs" in called.errors.splitlines()[-1], called.description
+        assert ": error: " in called.errors, called.description
         return
     head, *rest = called.errors.removesuffix("\n").split("\n")
-    assert head.startswith("tune-jobs: "), called.shown
-    assert head.removeprefix("tune-jobs: ").strip(), called.shown
-    assert not any(line.startswith("tune-jobs: ") for line in rest), called.shown
-    assert "Traceback (most recent call last)" not in called.errors, called.shown
+    assert head.startswith("tune-jobs: "), called.description
+    assert head.removeprefix("tune-jobs: ").strip(), called.description
+    assert not any(line.startswith("tune-jobs: ") for line in rest), called.description
+    assert "Traceback (most recent call last)" not in called.errors, called.description
     unreadable = [letter for letter in called.errors if not (letter.isprintable() or letter in "\n\t")]
-    assert not unreadable, (unreadable, called.shown)
+    assert not unreadable, (unreadable, called.description)
 
 
 def files_below(folder: Path) -> set[str]:
-    """All that is there, Python's own caches left out."""
+    """Return the names of all files and folders below `folder`, without Python's caches."""
     return {
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if "__pycache__" not in path.parts
     }
