@@ -3,10 +3,11 @@
 If several workers train a trial together, each of them runs this or `follow`: see `tune_jobs.worker.group`.
 """
 
+import pickle
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,13 @@ class TrialTask:
     driver: str = field(default_factory=lambda: secrets.token_hex(4))
     """Name of the driver, from its start to its end, whose workers these are."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Make the user's modules importable before the kind of training is read, which may be one of theirs."""
+        from ray import cloudpickle  # noqa: PLC0415 (only Ray pickles a task)
+
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return _read_task, (self.module_path, cloudpickle.dumps(values))  # type: ignore[no-untyped-call]
+
     @property
     def out_of_time(self) -> bool:
         return self.deadline is not None and time.time() > self.deadline
@@ -60,6 +68,11 @@ class TrialTask:
             threads=self.threads,
             worker=worker,
         )
+
+
+def _read_task(module_path: tuple[str, ...], pickled: bytes) -> TrialTask:
+    import_from(module_path)
+    return TrialTask(**pickle.loads(pickled))  # noqa: S301 (what this run's driver wrote)
 
 
 @dataclass(frozen=True)
@@ -81,7 +94,7 @@ class Assignment:
 
 def train_trial(config: Mapping[str, Any], *, task: TrialTask, data: "TrainingData | None") -> None:
     """Train the trial that Ray Tune's `config` describes, and report to Ray Tune."""
-    from ray import tune  # noqa: PLC0415
+    from ray import tune  # noqa: PLC0415 (the driver imports this module before it starts Ray)
 
     train(Assignment(**config), task, data, tune.report)
 
@@ -120,8 +133,19 @@ def train(
                 reporter.checkpoint = checkpoints.save(training)
             if at_rung or reporter.due:
                 reporter.send(rung=at_rung)
+        else:
+            check_ended(training)
         reporter.checkpoint = checkpoints.save(training)
         reporter.end(Cause(training.stop_reason) if training.stop_reason else Cause.TIME_LIMIT)
+
+
+def check_ended(training: Training) -> None:
+    """Check that a training without further epochs says why: it is not taken for one that ran out of time."""
+    if training.stop_reason is None:
+        raise RuntimeError(
+            f"the training ended after epoch {training.epoch} without a reason; its kind must set stop_reason, or "
+            "raise Diverged after a result that diverged"
+        )
 
 
 def follow(
