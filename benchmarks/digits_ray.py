@@ -47,11 +47,13 @@ def tune_as_shipped(job: Job, workers: int) -> list[EpochReport]:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     listener = _Listener()
+    prepared = prepare(job)
+    assert prepared is not None, "the job has a data section"
     with TemporaryDirectory() as storage:
         task = _task(job, Path(storage))
         grid = tune.Tuner(
             tune.with_resources(
-                tune.with_parameters(train, task=task, data=prepare(job).for_trials()),
+                tune.with_parameters(train, task=task, data=prepared.for_trials()),
                 {"cpu": job.resources.cpus_per_trial, "gpu": job.resources.gpus_per_trial},
             ),
             tune_config=tune.TuneConfig(

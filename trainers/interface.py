@@ -121,14 +121,14 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """Abilities of the trainings of a kind. The table in docs/trainers.md is printed from these."""
+    """Abilities of the trainings of a kind. The table in docs/trainers.md shows them."""
 
     resumes: bool
     """A training continues from its saved state."""
     exact: bool
     """The same request and data give the same curve, bit for bit, straight through or saved and loaded."""
     seals_test: bool
-    """tune-jobs keeps the test rows; no training can read them."""
+    """`prepare` returns rows. tune-jobs keeps the test rows; no training can read them."""
     data_parallel: bool
     """Several workers can train one model together."""
     vectorises: bool
@@ -212,7 +212,8 @@ class TrainerKind(Protocol):
     def prepare(self, base: Path) -> "PreparedData | None":
         """Read, check, divide and encode the rows.
 
-        None is for training code that reads its own data. The driver does not support that yet.
+        None if the trainings read their own data. Then there are no sealed test rows: `capabilities.seals_test` is
+        false, and `evaluator` is never called.
 
         Args:
             base: Folder of the job file, from which relative paths count.
@@ -228,7 +229,8 @@ class TrainerKind(Protocol):
 
         Args:
             request: The configuration to train, with its seed and length.
-            data: Training and validation rows, as `prepare` made them. They are never written to.
+            data: Training and validation rows, as `prepare` made them; None if it returned None. They are never
+                written to.
 
         Raises:
             TrainerError: the request and the data do not go together.
@@ -244,7 +246,7 @@ class TrainerKind(Protocol):
         Args:
             request: Of the saved training.
             file: What `Training.save` wrote, from its first byte to its end. It can seek.
-            info: How the rows were encoded.
+            info: How the rows were encoded; None if `prepare` returned None.
 
         Raises:
             CheckpointError: the state is damaged, of another training, or has no best epoch.

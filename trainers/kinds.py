@@ -6,6 +6,8 @@ A further kind is one more entry: its name, the names of its sections, and where
 kind registers it before it creates a job:
 
     register(KindEntry("walk", ("walk",), "my_package.walk:Walk"))
+
+Workers find its module if it is installed, or beside the job file, or in the current folder.
 """
 
 from collections.abc import Collection, Mapping

@@ -97,7 +97,16 @@ class Run:
 
     @property
     def info(self) -> DataInfo:
-        """Return the shapes and classes of the data, and the encoding for new rows."""
+        """Return the shapes and classes of the data, and the encoding for new rows.
+
+        Raises:
+            RunFolderError: The trainings read their own data.
+            DamagedRun: The file that holds them is missing or damaged.
+        """
+        if not self.job.seals_test:
+            raise RunFolderError(
+                f"{self.path}: the run has no encoding of rows, because its trainings read their own data"
+            )
         return read_info(self._folder.data_info)
 
     @property
@@ -142,7 +151,8 @@ class Run:
         Raises:
             DamagedRun: No checkpoint has these weights any more.
         """
-        kind, request, info = self.job.kind, self.request(), self.info
+        kind, request = self.job.kind, self.request()
+        info = self.info if self.job.seals_test else None
         with importable_from(self.job.folder):
             return self._read_winner(lambda state: kind.load_model(request, state, info))
 
@@ -159,10 +169,16 @@ class Run:
         Raises:
             HoldoutOpened: The test rows were read before, and `again` was not given.
             RunInUse: The run is in progress.
-            RunFolderError: The run folder cannot be written to, so the opening cannot be recorded.
+            RunFolderError: The run has no test rows, or its folder cannot be written to, so the opening cannot be
+                recorded.
             DamagedRun: No checkpoint has the winner's weights any more, and the test rows were not read; or the test
                 rows cannot be read.
         """
+        if not self.job.seals_test:
+            raise RunFolderError(
+                f"{self.path}: the run has no test rows, because its trainings read their own data. Load the winner "
+                "with `load_model`, and evaluate it on rows that no training and no decision has used"
+            )
         complete(self._folder)
         winner = self.winner
         with importable_from(self.job.folder):

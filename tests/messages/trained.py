@@ -1,6 +1,8 @@
 """A run with one trial that was really trained, for what needs its weights."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tests.tune_jobs.in_process_training import train_trial_without_ray
 from tune_jobs import Job
@@ -20,20 +22,19 @@ from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal
 from tune_jobs.worker.trial import Assignment
 
-CONFIGURATION = {"lr": 0.001, "batch_size": 8}
+CONFIGURATION: Mapping[str, Any] = {"lr": 0.001, "batch_size": 8}
 
 
-def trained_run(job: Job) -> RunFolder:
+def trained_run(job: Job, configuration: Mapping[str, Any] = CONFIGURATION) -> RunFolder:
     """Two epochs of one trial, with a checkpoint after each; what is selected is left to `repair`."""
     prepared = prepare(job)
     folder = make_folder(job, prepared)
     with Journal(folder.journal) as journal:
-        journal.append(run_started(job, prepared.report))
-        journal.append(TrialCreated(trial_id="0000", number=0, configuration=CONFIGURATION))
-        task, trial = trial_task(job, folder), Assignment("0000", CONFIGURATION)
-        results, file = train_trial_without_ray(
-            task, folder.checkpoints, trial, prepared.for_trials(), every=True
-        )
+        journal.append(run_started(job, prepared))
+        journal.append(TrialCreated(trial_id="0000", number=0, configuration=configuration))
+        task, trial = trial_task(job, folder), Assignment("0000", configuration)
+        data = None if prepared is None else prepared.for_trials()
+        results, file = train_trial_without_ray(task, folder.checkpoints, trial, data, every=True)
         journal.append(EpochsReported(trial_id="0000", results=results, worker="here:1"))
         journal.append(CheckpointWritten(trial_id="0000", epoch=len(results), file=f"checkpoints/{file}"))
         journal.append(

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tune_jobs.trainers.data import PreparedData
+from tune_jobs.trainers.data import PreparedData, TrainingData
 from tune_jobs.trainers.errors import CheckpointError, Diverged, TrainerError
 from tune_jobs.trainers.interface import (
     EpochResult,
@@ -65,10 +65,9 @@ class Case:
         }
         return TrainingRequest(**{**values, **changes})
 
-    def prepare(self) -> PreparedData:
-        prepared = self.kind.prepare(self.base)
-        assert prepared is not None
-        return prepared
+    def prepare(self) -> PreparedData | None:
+        """The rows; None if the trainings read their own data."""
+        return self.kind.prepare(self.base)
 
 
 def curve(results: Sequence[EpochResult]) -> list[str]:
@@ -110,19 +109,24 @@ class KindConformance:
         raise NotImplementedError
 
     @pytest.fixture
-    def prepared(self, case: Case) -> PreparedData:
+    def prepared(self, case: Case) -> PreparedData | None:
         return case.prepare()
 
     @pytest.fixture
-    def straight(self, case: Case, prepared: PreparedData) -> list[EpochResult]:
+    def data(self, prepared: PreparedData | None) -> TrainingData | None:
+        """What trainings get."""
+        return None if prepared is None else prepared.for_trials()
+
+    @pytest.fixture
+    def straight(self, case: Case, data: TrainingData | None) -> list[EpochResult]:
         """All epochs, without a stop."""
-        return self.train(case, prepared)[0]
+        return self.train(case, data)[0]
 
     def train(
-        self, case: Case, prepared: PreparedData, kind: TrainerKind | None = None, **changes: Any
+        self, case: Case, data: TrainingData | None, kind: TrainerKind | None = None, **changes: Any
     ) -> tuple[list[EpochResult], StopReason | None]:
         kind = kind or case.kind
-        with kind.start(case.request(**changes), prepared.for_trials()) as training:
+        with kind.start(case.request(**changes), data) as training:
             return list(training.epochs()), training.stop_reason
 
     # What it trains
@@ -137,21 +141,21 @@ class KindConformance:
         assert not any(result.diverged for result in straight)
 
     def test_a_seed_gives_one_curve_and_another_seed_another(
-        self, case: Case, prepared: PreparedData, straight: list[EpochResult]
+        self, case: Case, data: TrainingData | None, straight: list[EpochResult]
     ) -> None:
         if case.kind.capabilities.exact:
-            assert curve(self.train(case, prepared)[0]) == curve(straight)
-        assert curve(self.train(case, prepared, seed=4)[0]) != curve(straight)
+            assert curve(self.train(case, data)[0]) == curve(straight)
+        assert curve(self.train(case, data, seed=4)[0]) != curve(straight)
 
     def test_another_configuration_gives_another_curve(
-        self, case: Case, prepared: PreparedData, straight: list[EpochResult]
+        self, case: Case, data: TrainingData | None, straight: list[EpochResult]
     ) -> None:
-        assert curve(self.train(case, prepared, configuration=case.other)[0]) != curve(straight)
+        assert curve(self.train(case, data, configuration=case.other)[0]) != curve(straight)
 
     def test_nothing_is_trained_before_an_epoch_is_asked_for(
-        self, case: Case, prepared: PreparedData
+        self, case: Case, data: TrainingData | None
     ) -> None:
-        with case.kind.start(case.request(), prepared.for_trials()) as training:
+        with case.kind.start(case.request(), data) as training:
             results = training.epochs()
             assert (training.epoch, training.stop_reason) == (0, None)
             next(results)
@@ -160,35 +164,35 @@ class KindConformance:
     # How it ends
 
     def test_after_all_epochs_the_reason_is_max_epochs_and_there_is_nothing_more(
-        self, case: Case, prepared: PreparedData
+        self, case: Case, data: TrainingData | None
     ) -> None:
-        with case.kind.start(case.request(), prepared.for_trials()) as training:
+        with case.kind.start(case.request(), data) as training:
             list(training.epochs())
             assert training.stop_reason is StopReason.MAX_EPOCHS
             state = state_of(training)
-        with case.kind.start(case.request(), prepared.for_trials()) as again:
+        with case.kind.start(case.request(), data) as again:
             again.load(io.BytesIO(state))
             assert again.stop_reason is StopReason.MAX_EPOCHS
             assert list(again.epochs()) == []
 
-    def test_an_early_stop_says_why_also_after_a_load(self, case: Case, prepared: PreparedData) -> None:
+    def test_an_early_stop_says_why_also_after_a_load(self, case: Case, data: TrainingData | None) -> None:
         for kind, configuration, reason in case.early:
             request = case.request(configuration)
-            with kind.start(request, prepared.for_trials()) as training:
+            with kind.start(request, data) as training:
                 results = list(training.epochs())
                 assert training.stop_reason is reason
                 assert 0 < len(results) < kind.max_epochs
                 state = state_of(training)
-            with kind.start(request, prepared.for_trials()) as again:
+            with kind.start(request, data) as again:
                 again.load(io.BytesIO(state))
                 assert again.stop_reason is reason
                 assert list(again.epochs()) == []
 
     def test_a_divergence_is_said_by_the_result_and_then_raised(
-        self, case: Case, prepared: PreparedData
+        self, case: Case, data: TrainingData | None
     ) -> None:
         diverged = []
-        with case.kind.start(case.request(case.diverging), prepared.for_trials()) as training:
+        with case.kind.start(case.request(case.diverging), data) as training:
             results = training.epochs()
             while not diverged or not diverged[-1]:
                 diverged.append(next(results).diverged)
@@ -197,19 +201,19 @@ class KindConformance:
                 next(results)
         assert len(diverged) < case.kind.max_epochs
 
-    def test_a_failure_has_a_reason(self, case: Case, prepared: PreparedData) -> None:
+    def test_a_failure_has_a_reason(self, case: Case, data: TrainingData | None) -> None:
         assert case.failing is not None
         kind, configuration, message = case.failing
         with nothing_left(), pytest.raises(Exception, match=message):
-            self.train(case, prepared, kind, configuration=configuration)
+            self.train(case, data, kind, configuration=configuration)
 
     # How it continues
 
     def test_saved_and_loaded_after_any_epoch_it_is_as_without_a_stop(
-        self, case: Case, prepared: PreparedData, straight: list[EpochResult]
+        self, case: Case, data: TrainingData | None, straight: list[EpochResult]
     ) -> None:
         states: list[bytes] = []
-        with case.kind.start(case.request(), prepared.for_trials()) as training:
+        with case.kind.start(case.request(), data) as training:
             for _ in training.epochs():
                 file = io.BytesIO()
                 assert training.save(file) is case.kind.capabilities.resumes
@@ -217,19 +221,19 @@ class KindConformance:
         if not case.kind.capabilities.resumes:
             return
         for epoch, state in enumerate(states, start=1):
-            with case.kind.start(case.request(), prepared.for_trials()) as resumed:
+            with case.kind.start(case.request(), data) as resumed:
                 resumed.load(io.BytesIO(state))
                 assert resumed.epoch == epoch
                 assert curve(list(resumed.epochs())) == curve(straight[epoch:])
 
     def test_stopped_at_rungs_it_is_as_without_a_stop(
-        self, case: Case, prepared: PreparedData, straight: list[EpochResult]
+        self, case: Case, data: TrainingData | None, straight: list[EpochResult]
     ) -> None:
         """Its iterator is closed and the training left, each time in the middle."""
         results: list[EpochResult] = []
         state: bytes | None = None
         while len(results) < case.kind.max_epochs:
-            with nothing_left(), case.kind.start(case.request(), prepared.for_trials()) as training:
+            with nothing_left(), case.kind.start(case.request(), data) as training:
                 if state is not None:
                     training.load(io.BytesIO(state))
                 epochs = training.epochs()
@@ -239,9 +243,9 @@ class KindConformance:
         assert curve(results) == curve(straight)
 
     def test_what_is_trained_after_a_save_does_not_reach_the_state(
-        self, case: Case, prepared: PreparedData
+        self, case: Case, data: TrainingData | None
     ) -> None:
-        with case.kind.start(case.request(), prepared.for_trials()) as training:
+        with case.kind.start(case.request(), data) as training:
             epochs = training.epochs()
             next(epochs)
             file = io.BytesIO()
@@ -251,40 +255,40 @@ class KindConformance:
             assert file.getvalue() == before
 
     def test_before_the_first_epoch_there_is_no_state_or_one_that_changes_nothing(
-        self, case: Case, prepared: PreparedData, straight: list[EpochResult]
+        self, case: Case, data: TrainingData | None, straight: list[EpochResult]
     ) -> None:
         file = io.BytesIO()
-        with case.kind.start(case.request(), prepared.for_trials()) as training:
+        with case.kind.start(case.request(), data) as training:
             saved = training.save(file)
             assert curve(list(training.epochs())) == curve(straight)
         if saved:
             file.seek(0)
-            with case.kind.start(case.request(), prepared.for_trials()) as loaded:
+            with case.kind.start(case.request(), data) as loaded:
                 loaded.load(file)
                 assert loaded.epoch == 0
                 assert curve(list(loaded.epochs())) == curve(straight)
 
     @pytest.mark.parametrize("content", [b"", b"no state", b"[]", b"{}", b"null", b"PK\x05\x06" + bytes(18)])
-    def test_a_foreign_file_is_refused(self, case: Case, prepared: PreparedData, content: bytes) -> None:
+    def test_a_foreign_file_is_refused(self, case: Case, data: TrainingData | None, content: bytes) -> None:
         with (
-            case.kind.start(case.request(), prepared.for_trials()) as training,
+            case.kind.start(case.request(), data) as training,
             pytest.raises(CheckpointError, match="checkpoint"),
         ):
             training.load(io.BytesIO(content))
 
     def test_the_state_of_another_configuration_is_refused_unless_it_is_inherited(
-        self, case: Case, prepared: PreparedData
+        self, case: Case, data: TrainingData | None
     ) -> None:
-        with case.kind.start(case.request(case.other), prepared.for_trials()) as donor:
+        with case.kind.start(case.request(case.other), data) as donor:
             next(donor.epochs())
             state = state_of(donor)
         with (
-            case.kind.start(case.request(), prepared.for_trials()) as training,
+            case.kind.start(case.request(), data) as training,
             pytest.raises(CheckpointError),
         ):
             training.load(io.BytesIO(state))
         if case.kind.capabilities.inherits:
-            with case.kind.start(case.request(), prepared.for_trials()) as heir:
+            with case.kind.start(case.request(), data) as heir:
                 heir.load(io.BytesIO(state), inherit=True)
                 assert heir.epoch == 1
                 assert [result.epoch for result in heir.epochs()] == list(range(2, case.kind.max_epochs + 1))
@@ -292,44 +296,51 @@ class KindConformance:
     # What is left of it
 
     def test_leaving_it_leaves_neither_a_thread_nor_a_process(
-        self, case: Case, prepared: PreparedData
+        self, case: Case, data: TrainingData | None
     ) -> None:
         with nothing_left():
-            with case.kind.start(case.request(), prepared.for_trials()):
+            with case.kind.start(case.request(), data):
                 pass
-            with case.kind.start(case.request(), prepared.for_trials()) as training:
+            with case.kind.start(case.request(), data) as training:
                 next(training.epochs())
             with (
                 suppress(ZeroDivisionError),
-                case.kind.start(case.request(), prepared.for_trials()) as training,
+                case.kind.start(case.request(), data) as training,
             ):
                 for _ in training.epochs():
                     raise ZeroDivisionError
 
     def test_the_evaluator_measures_the_best_epoch(
-        self, case: Case, prepared: PreparedData, straight: list[EpochResult]
+        self,
+        case: Case,
+        prepared: PreparedData | None,
+        data: TrainingData | None,
+        straight: list[EpochResult],
     ) -> None:
         best: BestEpoch | None = None
         for result in straight:
             best = better(best, result.to_mapping(), case.score)
         assert best is not None
-        with case.kind.start(case.request(), prepared.for_trials()) as training:
+        with case.kind.start(case.request(), data) as training:
             list(training.epochs())
             state = state_of(training)
-        evaluate = case.kind.evaluator(case.request(), io.BytesIO(state), prepared.info)
-        assert evaluate(prepared.validation).metrics[case.evaluated] == best.score
-        assert case.kind.load_model(case.request(), io.BytesIO(state), prepared.info) is not None
+        info = None if prepared is None else prepared.info
+        if prepared is not None:
+            evaluate = case.kind.evaluator(case.request(), io.BytesIO(state), info)
+            assert evaluate(prepared.validation).metrics[case.evaluated] == best.score
+        assert case.kind.load_model(case.request(), io.BytesIO(state), info) is not None
 
     def test_an_unusable_checkpoint_is_an_error_before_any_row_is_read(
-        self, case: Case, prepared: PreparedData
+        self, case: Case, prepared: PreparedData | None, data: TrainingData | None
     ) -> None:
-        with case.kind.start(case.request(case.other), prepared.for_trials()) as other:
+        with case.kind.start(case.request(case.other), data) as other:
             next(other.epochs())
             state = state_of(other)
+        info = None if prepared is None else prepared.info
         for content in (b"", b"no state", state[: len(state) // 2], state):
-            for use in (case.kind.evaluator, case.kind.load_model):
+            for use in (case.kind.load_model, *([case.kind.evaluator] if prepared else [])):
                 with pytest.raises(CheckpointError):
-                    use(case.request(), io.BytesIO(content), prepared.info)
+                    use(case.request(), io.BytesIO(content), info)
 
     # What the kind is
 
@@ -357,19 +368,20 @@ class KindConformance:
             assert facts.parameter_names is None or configuration.keys() <= set(facts.parameter_names)
             assert not facts.check(configuration)
 
-    def test_no_trial_gets_a_test_row_if_it_seals_them(self, case: Case) -> None:
-        prepared = case.kind.prepare(case.base)
-        if case.kind.capabilities.seals_test:
-            assert prepared is not None
+    def test_no_trial_gets_a_test_row_if_it_seals_them(
+        self, case: Case, prepared: PreparedData | None
+    ) -> None:
+        assert (prepared is not None) is case.kind.capabilities.seals_test
+        if prepared is not None:
             test = prepared.test.x.tobytes()
             data = prepared.for_trials()
             assert len(prepared.test.x)
             assert not any(test in rows.x.tobytes() for rows in (data.train, data.validation))
 
     def test_several_workers_are_refused_if_it_cannot_share_a_training(
-        self, case: Case, prepared: PreparedData
+        self, case: Case, data: TrainingData | None
     ) -> None:
         if not case.kind.capabilities.data_parallel:
             request = case.request(worker=WorkerRank(rank=0, workers=2))
             with pytest.raises(TrainerError):
-                case.kind.start(request, prepared.for_trials())
+                case.kind.start(request, data)

@@ -40,7 +40,7 @@ def train(trainer: Trainer, checkpoints: Checkpoints, epochs: int | None = None)
 
 
 def train_trial_without_ray(
-    task: TrialTask, root: Path, trial: Assignment, data: TrainingData, *, every: bool = False
+    task: TrialTask, root: Path, trial: Assignment, data: TrainingData | None, *, every: bool = False
 ) -> tuple[list[dict[str, Any]], str]:
     """Train a trial of a run to its end, without Ray.
 

@@ -124,7 +124,9 @@ def outcome_lines(opened: Run) -> list[str]:
         lines.append(
             f"holdout: opened for trial {opening.trial_id}{why}: {results or 'no result was recorded'}"
         )
-    if record.ending and opened.winner_id is not None and not openings:
+    if not opened.job.seals_test:
+        lines.append("holdout: none, because the trainings read their own data")
+    elif record.ending and opened.winner_id is not None and not openings:
         then = "when the run has ended, " if record.ending.cut_off else ""
         lines.append(f"holdout: sealed; {then}`tune-jobs test {opened.address}` opens it, once")
     if record.test_seen:
@@ -144,15 +146,11 @@ def ending_text(opened: Run) -> str:
     return text
 
 
-def plan_lines(job: "Job", prepared: "PreparedData") -> list[str]:
+def plan_lines(job: "Job", prepared: "PreparedData | None") -> list[str]:
     """Return the lines of `tune-jobs validate`: what a run of `job` would do."""
-    info, report = prepared.info, prepared.report
-    rows = ", ".join(f"{count} {part}" for part, count in report.rows.items())
-    what = f"{len(info.classes)} classes" if info.classes else f"{info.outputs} target(s)"
-    source = job.facts.labels.get("data", job.facts.title)
     lines = [
         f"{job.name}: valid",
-        f"data       {source}: {rows} rows; a row is {list(info.input_shape)}; {what}",
+        f"data       {job.facts.labels.get('data', job.facts.title)}: {_data_text(prepared)}",
         f"search     {job.search.method}, {counted(job.trials, 'trial')}, "
         f"{counted(len(job.search.space.parameters), 'parameter')}:",
     ]
@@ -174,7 +172,17 @@ def plan_lines(job: "Job", prepared: "PreparedData") -> list[str]:
     if job.rungs and job.scheduler.pauses_trials:
         lines.append(f"           {reach_text(job.scheduler, job.max_epochs, job.trials)}")
     lines.append(f"selection  {job.selection.mode} {job.selection.metric} on validation rows")
-    return [*lines, *(f"notice     {notice}" for notice in (*report.notices, *job.notices()))]
+    notices = [*(prepared.report.notices if prepared else ()), *job.notices()]
+    return [*lines, *(f"notice     {notice}" for notice in notices)]
+
+
+def _data_text(prepared: "PreparedData | None") -> str:
+    if prepared is None:
+        return "the trainings read their own data; there are no sealed test rows"
+    info = prepared.info
+    rows = ", ".join(f"{count} {part}" for part, count in prepared.report.rows.items())
+    what = f"{len(info.classes)} classes" if info.classes else f"{info.outputs} target(s)"
+    return f"{rows} rows; a row is {list(info.input_shape)}; {what}"
 
 
 _ENDED = {
@@ -191,6 +199,12 @@ def _ended(opened: Run) -> str:
     if opened.ending is None:
         return "not yet" if opened.in_progress else "killed"
     return _ENDED[opened.ending]
+
+
+def _holdout_text(opened: Run) -> str:
+    if not opened.job.seals_test:
+        return "none"
+    return "opened" if read_ledger(RunFolder(opened.path)) else "sealed"
 
 
 def runs_display(folder: Path) -> tuple[Table, list[str]]:
@@ -215,7 +229,7 @@ def runs_display(folder: Path) -> tuple[Table, list[str]]:
                 str(len(opened.record.trials)),
                 opened.record.score.metric,
                 number_text(best[0].best.score) if best else "",
-                "opened" if read_ledger(RunFolder(path)) else "sealed",
+                _holdout_text(opened),
             )
         except LaterVersion as error:
             _add_row(table, path.name, "later version", "", "", "", "")

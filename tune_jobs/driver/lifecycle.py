@@ -10,7 +10,14 @@ from tune_jobs.cluster.capacity import Capacity, Cluster
 from tune_jobs.cluster.node_checks import check_storage
 from tune_jobs.driver.conclusion import conclude, conclude_again, ending_by, raise_unless_succeeded
 from tune_jobs.driver.followers import following, pruning
-from tune_jobs.driver.preparation import check_store, make_folder, prepare, run_started, trial_task
+from tune_jobs.driver.preparation import (
+    check_store,
+    make_folder,
+    prepare,
+    rows_for_trials,
+    run_started,
+    trial_task,
+)
 from tune_jobs.driver.resumption import check_data, is_over, job_to_resume, keep_job, run_resumed
 from tune_jobs.errors import StorageFailed
 from tune_jobs.files import probe_writable
@@ -65,7 +72,7 @@ def run(
             signals.defer()
             folder = make_folder(job, prepared, cluster.check_storage, handover)
             job = job_of_submission(job, folder) if handover else job
-            start = _Start(run_started(job, prepared.report), [prepared.for_trials()])
+            start = _Start(run_started(job, prepared), rows_for_trials(prepared))
             del prepared
             with storage_failures(folder.path), opened_run(folder) as opened:
                 _tune(job, opened, start, cluster, listeners)
@@ -114,7 +121,7 @@ def resume(
                     signals.defer()
                     keep_job(job, folder, cluster.modules)
                     append_openings(opened.journal, folder)
-                    start = _Start(run_resumed(job, opened.journal), [prepared.for_trials()])
+                    start = _Start(run_resumed(job, opened.journal), rows_for_trials(prepared))
                     del prepared
                     _tune(job, opened, start, cluster, listeners)
     return raise_unless_succeeded(open_run(folder.path))
@@ -125,11 +132,15 @@ class _Start:
     """How a run starts, or starts again."""
 
     event: RunStarted | RunResumed
-    _rows: list["TrainingData"] = field(repr=False)
+    rows: list["TrainingData"] = field(repr=False)
+    """The training and validation rows, one object that is held here alone; `take_rows` removes it."""
 
-    def take_rows(self) -> "TrainingData":
-        """Give up the last copy of the training and validation rows in this process, once."""
-        return self._rows.pop()
+    def take_rows(self) -> "TrainingData | None":
+        """Return the rows, and keep no reference: once Ray has them, this process frees their memory.
+
+        None if the trainings read their own data.
+        """
+        return self.rows.pop() if self.rows else None
 
 
 @dataclass(frozen=True)

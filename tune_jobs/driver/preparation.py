@@ -4,7 +4,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from tune_jobs.errors import JobError, RunFolderError
@@ -28,14 +28,17 @@ from tune_jobs.versions import versions_here
 from tune_jobs.worker.trial import TrialTask
 
 if TYPE_CHECKING:
-    from tune_jobs.trainers.data import DataReport, PreparedData
+    from tune_jobs.trainers.data import PreparedData, TrainingData
 
 RECORDED = ("tune-jobs", "torch", "ray", "optuna", "numpy")
 """Names of the packages whose versions are recorded with a run."""
 
 
-def prepare(job: Job) -> "PreparedData":
+def prepare(job: Job) -> "PreparedData | None":
     """Read, check, split and encode the data of a job.
+
+    Returns:
+        The rows of all parts; None if the trainings read their own data.
 
     Raises:
         JobError: A file or function that the job names is missing.
@@ -46,11 +49,9 @@ def prepare(job: Job) -> "PreparedData":
         raise JobError(problems)
     try:
         with importable_from(job.folder):
-            prepared = job.kind.prepare(job.folder)
+            return job.kind.prepare(job.folder)
     except SettingsError as error:
         raise JobError([Problem(*pair) for pair in error.problems]) from error
-    assert prepared is not None
-    return prepared
 
 
 def check_store(job: Job, *, submitted: bool = False) -> None:
@@ -83,7 +84,7 @@ def check_store(job: Job, *, submitted: bool = False) -> None:
 
 def make_folder(
     job: Job,
-    prepared: "PreparedData",
+    prepared: "PreparedData | None",
     check: Callable[[RunFolder], None] = lambda _: None,
     handover: Handover | None = None,
 ) -> RunFolder:
@@ -91,7 +92,7 @@ def make_folder(
 
     Args:
         job: Of the run.
-        prepared: Its data.
+        prepared: Its data; None if the trainings read their own.
         check: May refuse the folder by an error; nothing of the folder stays then either.
         handover: Of a job that was submitted, whose folder is then kept too.
 
@@ -108,8 +109,9 @@ def make_folder(
             job = job.with_absolute_files()
         with replacing(folder.job) as file:
             file.write(job.to_yaml().encode())
-        write_info(prepared.info, folder.data_info)
-        holdout.seal(folder, prepared.test)
+        if prepared is not None:
+            write_info(prepared.info, folder.data_info)
+            holdout.seal(folder, prepared.test)
     return folder
 
 
@@ -118,23 +120,34 @@ def this_process() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def run_started(job: Job, report: "DataReport") -> RunStarted:
+def data_fingerprints(prepared: "PreparedData | None") -> Mapping[str, str]:
+    """Return the fingerprints of the rows and of their split; none if the trainings read their own data."""
+    if prepared is None:
+        return {}
+    return {"data": prepared.report.fingerprint, "split": prepared.report.split_fingerprint}
+
+
+def run_started(job: Job, prepared: "PreparedData | None") -> RunStarted:
     """Return the first event of a run's journal."""
     return RunStarted(
         name=job.name,
         job_folder=str(job.folder),
         trials=job.trials,
-        rows=report.rows,
+        rows={} if prepared is None else prepared.report.rows,
         fingerprints={
-            "data": report.fingerprint,
-            "split": report.split_fingerprint,
+            **data_fingerprints(prepared),
             "space": job.search.space.fingerprint(),
             "job": job_fingerprint(job),
         },
         versions=versions_here(RECORDED),
-        notices=(*report.notices, *job.notices()),
+        notices=(*(() if prepared is None else prepared.report.notices), *job.notices()),
         driver=this_process(),
     )
+
+
+def rows_for_trials(prepared: "PreparedData | None") -> "list[TrainingData]":
+    """Return the training and validation rows in a list; an empty one if the trainings read their own data."""
+    return [] if prepared is None else [prepared.for_trials()]
 
 
 def trial_task(job: Job, folder: RunFolder, spent: float = 0.0) -> TrialTask:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tune_jobs.driver.preparation import RECORDED, this_process
+from tune_jobs.driver.preparation import RECORDED, data_fingerprints, this_process
 from tune_jobs.errors import JobError, RunFolderError
 from tune_jobs.files import replacing
 from tune_jobs.holdout import rows as holdout
@@ -68,15 +68,17 @@ def number_created(events: Iterable[Event]) -> int:
     return sum(isinstance(event, TrialCreated) for event in events)
 
 
-def check_data(folder: RunFolder, events: Sequence[Event], prepared: "PreparedData") -> None:
-    """Check that rows, split and holdout are those that the run began with.
+def check_data(folder: RunFolder, events: Sequence[Event], prepared: "PreparedData | None") -> None:
+    """Check that rows, split and holdout are those that the run began with, if tune-jobs reads the data.
 
     Raises:
         RunFolderError: They are not.
         DamagedRun: The sealed rows are missing or damaged.
     """
+    if prepared is None:
+        return
     started = next(event for event in events if isinstance(event, RunStarted))
-    now = {"data": prepared.report.fingerprint, "split": prepared.report.split_fingerprint}
+    now = data_fingerprints(prepared)
     for name, what in (("data", "the data differ"), ("split", "the division of the rows differs")):
         if started.fingerprints[name] != now[name]:
             raise RunFolderError(

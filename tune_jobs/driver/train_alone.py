@@ -55,7 +55,9 @@ def train_one(job: Job, configuration: Mapping[str, Any]) -> Iterator[EpochResul
     if problems:
         raise JobError(problems, name="the configuration")
     with importable_from(job.folder):
-        data = prepare(job).for_trials()
+        prepared = prepare(job)
+        data = None if prepared is None else prepared.for_trials()
+        del prepared
         request = TrainingRequest(
             configuration=configuration,
             seed=job.seed,

@@ -103,6 +103,11 @@ class Job(Settings):
         return self.kind.max_epochs
 
     @property
+    def seals_test(self) -> bool:
+        """Return whether tune-jobs keeps test rows for this job; otherwise the trainings read their own data."""
+        return self.kind.capabilities.seals_test
+
+    @property
     def rungs(self) -> tuple[int, ...]:
         """Return the epochs below `max_epochs` at which trials are compared, ascending."""
         return rung_epochs(self.scheduler, self.max_epochs)

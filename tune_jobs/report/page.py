@@ -74,6 +74,8 @@ class Page:
     again: str
     openings: Sequence[sentences.Opening]
     scores: Mapping[str, str]
+    seals_test: bool
+    """Whether there are test rows; otherwise the trainings read their own data."""
     test_rows: str
     open_hint: str
     open_command: str
@@ -123,6 +125,7 @@ def make_page(
         again=_again(folder, job, best) if best else "",
         openings=openings,
         scores={trial_id: number_text(b.score) for trial_id in record.trials if (b := record.best(trial_id))},
+        seals_test=job.seals_test,
         test_rows=f"{record.started.rows.get('test', 0):,}" if record.started else "",
         open_hint=". For the winner they are opened once, by:" if over else ".",
         open_command=f"tune-jobs test {shlex.quote(folder.address)}" if over else "",
@@ -220,7 +223,7 @@ def _provenance(folder: RunFolder, record: RunRecord) -> list[tuple[str, str]]:
     started = record.started
     if started is None:
         return [("run folder", folder.address)]
-    rows = ", ".join(f"{count:,} {part}" for part, count in started.rows.items())
+    rows = ", ".join(f"{count:,} {part}" for part, count in started.rows.items()) or "read by the trainings"
     return [
         ("run folder", folder.address),
         ("started", time_text(started.time)),

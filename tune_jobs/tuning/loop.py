@@ -49,8 +49,8 @@ class SharedTask:
     trainable: Callable[[dict[str, Any]], None]
 
 
-def share(task: TrialTask, data: "TrainingData") -> SharedTask:
-    """Put `data` into Ray's object store once, for all trials of a node."""
+def share(task: TrialTask, data: "TrainingData | None") -> SharedTask:
+    """Put `data` into Ray's object store once, for all trials of a node; None if trainings read their own."""
     if task.resources.workers_per_trial == 1:
         return SharedTask(task, tune.with_parameters(train_trial, task=task, data=data))
     # A trial's process passes the rows on, and fetches none.

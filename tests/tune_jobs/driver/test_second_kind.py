@@ -32,10 +32,9 @@ CURVE = ["trial_id", "epoch", "training_error", "error"]
 
 @pytest.fixture(scope="module", autouse=True)
 def ray_running() -> Iterator[None]:
-    from tune_jobs.tuning.ray_session import environment, ray_connection
+    from tune_jobs.tuning.ray_session import ray_connection
 
-    root = str(Path(__file__).parents[3])  # where Ray's workers find the kind
-    with pytest.MonkeyPatch.context() as patch, environment({"PYTHONPATH": root}), ray_connection():
+    with pytest.MonkeyPatch.context() as patch, ray_connection():
         patch.setattr(kinds, "ENTRIES", dict(kinds.ENTRIES))  # other tests of this process know no such kind
         register_slope()
         yield
