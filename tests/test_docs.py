@@ -212,7 +212,7 @@ def test_every_dependency_is_explained() -> None:
 
 
 @every_page
-def test_every_relative_link_leads_somewhere(page: Path) -> None:
+def test_every_relative_link_has_a_target(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
         if "://" in target:
             continue

@@ -34,7 +34,7 @@ def is_limit(value: ast.expr) -> bool:
     return isinstance(value, ast.Constant) and isinstance(value.value, int | float) and value.value >= 10
 
 
-def test_processes_are_started_where_they_are_ended() -> None:
+def test_processes_are_started_through_the_helper_that_ends_them() -> None:
     """One that is still there, or not waited for, is a warning in whichever test runs when Python notices."""
 
     def starts(call: ast.Call) -> bool:
@@ -67,7 +67,7 @@ def test_deadlines_have_the_same_limit() -> None:
 
 
 @pytest.mark.parametrize("name", ["os.chdir", "sys.path.insert", "warnings.simplefilter", "signal.signal"])
-def test_what_belongs_to_the_process_is_changed_through_monkeypatch(name: str) -> None:
+def test_state_of_the_process_is_changed_through_monkeypatch(name: str) -> None:
     allowed = {
         "faults/command_line.py",
         "cluster/first_process.py",

@@ -91,7 +91,7 @@ def within(module: str, places: tuple[str, ...]) -> bool:
     return any(module == place or module.startswith(f"{place}.") for place in places)
 
 
-def test_every_room_has_a_place_in_the_directions() -> None:
+def test_every_package_has_a_place_in_the_directions() -> None:
     rooms = {room for name in MODULES if (room := room_of(name)) is not None}
     assert rooms == HEIGHTS.keys()
 
@@ -123,7 +123,7 @@ def test_imports_make_no_circle() -> None:
 @pytest.mark.parametrize(
     ("library", "places"), [("ray", MAY_IMPORT_RAY), ("torch", MAY_IMPORT_TORCH)], ids=["ray", "torch"]
 )
-def test_heavy_libraries_are_imported_in_their_rooms_alone(library: str, places: tuple[str, ...]) -> None:
+def test_heavy_libraries_are_imported_in_their_packages_alone(library: str, places: tuple[str, ...]) -> None:
     elsewhere = [
         f"{name}:{line} imports {target}"
         for name, target, line in ARROWS
@@ -146,6 +146,6 @@ def test_no_module_is_known_by_the_name_of_its_folder_at_the_top() -> None:
         ("from tune_jobs.files import replacing", False),
     ],
 )
-def test_an_arrow_up_is_seen_wherever_it_stands(source: str, problem: bool) -> None:
+def test_an_import_of_a_higher_layer_is_found_anywhere_in_a_module(source: str, problem: bool) -> None:
     targets = [target for target, _ in imported("tune_jobs.record.tables", ast.parse(source))]
     assert [not may_import("record", room) for target in targets if (room := room_of(target))] == [problem]

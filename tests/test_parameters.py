@@ -60,7 +60,7 @@ def wide_functions() -> dict[str, int]:
 WIDE = wide_functions()
 
 
-def test_the_rooms_that_run_trials_have_narrow_functions_alone() -> None:
+def test_packages_that_run_trials_have_narrow_functions_alone() -> None:
     assert [name for name in WIDE if name.split("/")[0] in STRICT] == []
 
 

@@ -193,7 +193,7 @@ def test_head_and_workers_have_the_same_image_environment_and_account() -> None:
     assert all(each == variables[0] for each in variables)
 
 
-def test_what_it_runs_is_a_command_and_a_job_of_ours() -> None:
+def test_it_runs_a_command_and_a_job_of_this_repository() -> None:
     config_map, ray_job = documents()
     program, *words = ray_job["spec"]["entrypoint"].split()
     assert program == "tune-jobs"

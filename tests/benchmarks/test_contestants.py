@@ -44,7 +44,7 @@ def test_every_row_spends_its_budget_and_does_the_same_with_the_same_seed(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS)
-def test_a_trial_never_goes_on_after_it_has_diverged(row: str, make_table: MakeTable) -> None:
+def test_no_trial_continues_after_it_has_diverged(row: str, make_table: MakeTable) -> None:
     steps = replayed(row, make_table(diverging=30))
 
     diverged = Counter(step.configuration for step in steps if math.isnan(step.loss))
@@ -91,7 +91,7 @@ def test_our_trainable_reports_scores_at_rungs_and_that_it_is_done_at_the_end() 
     assert reports[-1].cause is Cause.MAX_EPOCHS
 
 
-def test_our_trainable_fails_where_the_loss_is_no_finite_number() -> None:
+def test_our_trainable_fails_if_the_loss_is_not_finite() -> None:
     (result,) = as_a_run({"trial_id": "0007"}, [(1.0, math.inf)], max_epochs=4, rungs=(1, 3))
 
     report = Report.of_result(result)

@@ -108,7 +108,7 @@ def test_the_table_has_medians_and_quartiles_and_says_what_has_ended() -> None:
     assert cells(other)[3:5] == ["0.4000 (0.3500 to 0.4500)"] * 2
 
 
-def test_runs_are_compared_seed_by_seed_where_ours_ended() -> None:
+def test_runs_are_compared_seed_by_seed_at_the_epoch_at_which_ours_ended() -> None:
     text = comparison(RESULTS)
 
     # 0.7 and 0.3 after 120 epochs; 0.5 and 0.2 after 128.

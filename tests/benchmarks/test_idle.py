@@ -89,7 +89,7 @@ def test_the_window_opens_with_the_last_worker_and_closes_with_the_last_new_tria
     assert (searching.per_segment, searching.per_trial) == (1.5, 1.5)
 
 
-def test_until_the_last_report_a_trial_that_goes_on_is_one_more_segment_and_no_more_trials() -> None:
+def test_until_the_last_report_a_trial_that_continues_adds_a_segment_and_no_trial() -> None:
     whole = measure(EVENTS, workers=2).whole
 
     assert (whole.window, whole.seconds) == (20 - 11, 2 * 9 - 10)

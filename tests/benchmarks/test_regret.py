@@ -68,7 +68,7 @@ def test_the_lowest_loss_so_far_counts_the_steps_of_all_trials_together() -> Non
     assert lowest_so_far(STEPS, 2).tolist() == [INF, 4.0]
 
 
-def test_a_search_that_ends_early_stays_where_it_was() -> None:
+def test_a_search_that_ends_early_keeps_its_last_regret() -> None:
     assert lowest_so_far(STEPS[:2], 5).tolist() == [INF, 4.0, 4.0, 4.0, 4.0]
     assert lowest_so_far([], 2).tolist() == [INF, INF]
 

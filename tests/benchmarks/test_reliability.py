@@ -17,7 +17,7 @@ def epochs(time: float, *seconds: float) -> EpochsReported:
 EVENTS: list[Event] = [epochs(5.0, 1.0), RunResumed(time=20.0, trials=1, versions={}), epochs(29.0, 1.0, 2.0)]
 
 
-def test_the_first_new_epoch_is_told_from_its_beginning() -> None:
+def test_the_time_to_the_first_new_epoch_ends_with_its_beginning() -> None:
     assert seconds_to_first_epoch(EVENTS, 18.0) == 29 - 3 - 18
     assert seconds_to_first_epoch(EVENTS, 0.0) == 4
     with pytest.raises(ValueError, match="No epoch was reported after 30"):
@@ -30,7 +30,7 @@ def test_each_append_is_timed_and_written(tmp_path: Path) -> None:
     assert all(each > 0 for each in seconds)
 
 
-def test_the_table_tells_the_share_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_shows_the_share_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.reliability.LENGTHS", (100,))
     monkeypatch.setattr("benchmarks.reliability.SEEN", 100)
     run = FinishedRun(started=0.0, ended=1e9, events=[TrialStarted(trial_id="0000")] * 5)

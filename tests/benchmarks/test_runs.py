@@ -6,7 +6,7 @@ from benchmarks.memory import process_tree
 from benchmarks.runs import journal_so_far, private_folder, started, tune_jobs_command
 
 
-def test_a_process_that_fails_is_told_with_the_end_of_its_output(tmp_path: Path) -> None:
+def test_a_process_that_fails_is_reported_with_the_end_of_its_output(tmp_path: Path) -> None:
     with (
         pytest.raises(SystemExit, match=r"ended with 3:\nwhy"),
         started(["-c", "print('why'); exit(3)"], tmp_path),

@@ -84,7 +84,7 @@ def test_a_diary_survives_json() -> None:
     assert Diary.from_mapping(json.loads(json.dumps(asdict(DIARY)))) == DIARY
 
 
-def test_the_time_of_a_trial_and_of_a_report_are_told_apart() -> None:
+def test_the_time_of_a_trial_and_of_a_report_are_separated() -> None:
     """20 ms a trial and 3 ms a report."""
     few, many = (a_steady(reports=reports, driver_seconds=0.2 + 0.03 * reports) for reports in (1, 5))
 

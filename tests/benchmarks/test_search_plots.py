@@ -46,7 +46,7 @@ CURVES: dict[str, Any] = {
 }
 
 
-def test_losses_are_medians_and_quartiles_from_where_every_run_has_one() -> None:
+def test_losses_are_medians_and_quartiles_from_the_first_epoch_that_every_run_has() -> None:
     ours, ray = digits_lines(DIGITS)
 
     assert (ours.x[0], ours.x[-1], ours.ended) == (2, 40, 3)
@@ -88,7 +88,7 @@ def test_one_seed_has_a_band_without_width() -> None:
         ([], []),
     ],
 )
-def test_labels_are_moved_apart_around_where_they_were(positions: list[float], moved: list[float]) -> None:
+def test_labels_are_moved_apart_around_their_positions(positions: list[float], moved: list[float]) -> None:
     found = spread(positions, 0.1)
 
     assert found == pytest.approx(moved)

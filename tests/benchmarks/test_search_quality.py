@@ -75,7 +75,7 @@ def test_regret_is_that_of_the_last_improvement() -> None:
     assert [found.regret(step) for step in (1, 2, 3, 4, 5, 1_000)] == [3.0, 3.0, 2.0, 2.0, 1.0, 1.0]
 
 
-def test_tasks_and_replays_have_seeds_of_their_own() -> None:
+def test_tasks_and_replays_have_different_seeds() -> None:
     assert len({seed_of(task, number) for task in ("a", "b") for number in range(10)}) == 20
     assert seed_of("a", 0) == seed_of("a", 0)
 

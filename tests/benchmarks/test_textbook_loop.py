@@ -15,7 +15,7 @@ def test_each_loop_trains() -> None:
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_the_report_names_the_target_of_small_batches_where_they_were_measured(*, wanted: bool) -> None:
+def test_the_report_names_the_target_of_small_batches_if_they_were_measured(*, wanted: bool) -> None:
     text = report(1, batch_sizes=[8 if wanted else 512], seconds=0.0)
 
     assert ("wanted: 4 or more" in text) is wanted

@@ -41,14 +41,14 @@ def test_one_folder_is_shared(pair: Mapping[str, Host], disks: Path) -> None:
     assert (disks / "shared" / "ours").exists()
 
 
-def test_they_reach_each_other_over_ssh_and_nobody_else(pair: Mapping[str, Host]) -> None:
+def test_they_reach_each_other_over_ssh_and_no_other_machine(pair: Mapping[str, Host]) -> None:
     assert pair["one"].run("ssh", "-i", "key", "two", "hostname").strip() == "two"
     assert pair["one"].start("ip", "route", "get", "8.8.8.8").wait(PATIENCE) != 0
     ours = subprocess.run(["ip", "address"], check=True, capture_output=True, text=True).stdout
     assert pair["two"].address not in ours
 
 
-def test_one_that_is_cut_off_hears_nothing(pair: Mapping[str, Host]) -> None:
+def test_one_that_is_cut_off_receives_nothing(pair: Mapping[str, Host]) -> None:
     two = ["ssh", "-i", "key", "-o", "ConnectTimeout=2", "two", "true"]
     pair["two"].cut()
     assert pair["one"].start(*two).wait(PATIENCE) != 0

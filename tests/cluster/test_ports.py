@@ -106,7 +106,7 @@ def is_loopback(address: str) -> bool:
     return address.removeprefix("::ffff:").startswith("127.") or address == "::1"
 
 
-def test_the_dashboard_is_there_and_on_loopback_alone(
+def test_the_dashboard_listens_on_loopback_alone(
     seen: tuple[Mapping[int, set[str]], Answers],
 ) -> None:
     ports, _ = seen

@@ -136,7 +136,7 @@ def test_all_hosts_take_trials(observed: Observations) -> None:
     assert running(observed.losses.first) <= 3
 
 
-def test_it_is_seen_from_the_laptop_and_on_the_head(observed: Observations) -> None:
+def test_the_run_is_shown_on_the_laptop_and_on_the_head(observed: Observations) -> None:
     assert "state: running" in observed.losses.status
     assert f"{len(RATES)} trials" in observed.losses.logs
     assert f"of {len(RATES)} trials ended" in observed.losses.watched
@@ -147,7 +147,7 @@ def test_a_host_that_joins_gets_trials_beside_those_that_run(observed: Observati
     assert running(observed.losses.joined) == 4
 
 
-def test_trials_of_a_lost_host_go_on_elsewhere_from_their_checkpoints(observed: Observations) -> None:
+def test_trials_of_a_lost_host_continue_elsewhere_from_their_checkpoints(observed: Observations) -> None:
     losses = [event for event in observed.losses.noticed if isinstance(event, WorkerLost)]
     assert {event.trial_id for event in losses} >= observed.losses.lost != set()
     assert all(event.node_lost for event in losses)

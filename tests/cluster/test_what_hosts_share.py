@@ -109,7 +109,7 @@ def test_the_dashboard_is_reached_through_the_tunnel_alone(cluster: Cluster) -> 
     assert cluster.laptop.start("bash", "-c", connect.format(cluster.head.address)).wait(PATIENCE) != 0
 
 
-def test_without_the_token_nobody_is_let_in(cluster: Cluster) -> None:
+def test_without_the_token_access_is_refused(cluster: Cluster) -> None:
     token = cluster.laptop.home / ".ray" / "auth_token"
     assert oct((cluster.head.home / ".ray" / "auth_token").stat().st_mode & 0o777) == "0o600"
     write_job(cluster, data={"source": "digits"})

@@ -413,7 +413,7 @@ def assert_never_a_value(made: Run, events: list[Event]) -> None:
             assert last == math.inf, (trial.trial_id, "failed, and has a score at the last epoch")
 
 
-def test_each_fault_is_its_own_trials_business(tmp_path: Path) -> None:
+def test_each_fault_ends_its_own_trial_alone(tmp_path: Path) -> None:
     faults = [*FAILED, *FAILED_BY_METRIC, *SCORED]
     made = run(make_job(tmp_path, {"model.how": {"values": faults}}))
     check(made, FAILED)
@@ -476,7 +476,7 @@ def test_bad_numbers_at_rungs(tmp_path: Path, scheduler: str, mode: str) -> None
 
 
 @pytest.mark.parametrize("method", ["gp", "tpe", "random"] if CHAOS else ["gp"])
-def test_a_search_goes_on_among_bad_numbers(tmp_path: Path, method: str) -> None:
+def test_a_search_continues_among_bad_numbers(tmp_path: Path, method: str) -> None:
     """A model of the search that saw NaN, or numbers whose squares overflow, would fail or propose nonsense."""
     faults = [
         "nothing",
@@ -506,7 +506,7 @@ def test_a_search_goes_on_among_bad_numbers(tmp_path: Path, method: str) -> None
     count(made)
 
 
-def test_gradients_that_are_no_numbers_are_not_clipped_into_some(tmp_path: Path) -> None:
+def test_gradients_that_are_not_numbers_are_not_clipped_into_numbers(tmp_path: Path) -> None:
     faults = ["nan gradients", "infinite gradients", "exploding weights", "nothing"]
     space = {"model.how": {"values": faults}, "optimizer": {"values": ["sgd", "adam", "rmsprop", "lbfgs"]}}
     made = run(make_job(tmp_path, space, **{"training/clip_grad_norm": 1.0}))

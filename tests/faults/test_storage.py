@@ -197,7 +197,7 @@ def read_only(disk: Disk) -> str:
 
 @pytest.mark.parametrize("spoil", [full, nearly_full, read_only])
 @pytest.mark.parametrize("inside", ["runs", "some/where"])
-def test_a_disk_that_takes_nothing_is_noticed_before_the_run(
+def test_a_full_disk_is_noticed_before_the_run(
     disk: Disk, capsys: pytest.CaptureFixture[str], spoil: Callable[[Disk], str], inside: str
 ) -> None:
     expected = spoil(disk)
@@ -356,7 +356,7 @@ def empty(file: Path, draw: Random) -> None:
 @pytest.mark.parametrize(
     ("how", "number"), [(cut, 1), (flip, 2), *([(empty, 1), (flip, 1), (cut, 2)] if CHAOS else [])]
 )
-def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one_and_says_so(
+def test_a_run_continues_from_the_checkpoint_before_a_damaged_one_and_says_so(
     tmp_path: Path, folder: Path, undisturbed: Run, how: Callable[[Path, Random], None], number: int, seed: int,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip

@@ -66,7 +66,7 @@ def test_a_domain_contains_all_that_it_samples_and_a_seed_repeats_it(domain: Dom
 
 
 @pytest.mark.parametrize("low", [1.7976931348621712e308, sys.float_info.max])
-def test_logarithms_of_the_largest_numbers_lead_nowhere_else(low: float) -> None:
+def test_logarithms_of_the_largest_numbers_stay_in_the_domain(low: float) -> None:
     domain = Float(low=low, high=sys.float_info.max, log=True)
     assert all(domain.contains(domain.sample(rng)) for rng in map(Random, range(1000)))
 
@@ -124,7 +124,7 @@ def test_an_int_domain_refuses_what_is_no_whole_number_on_its_grid(value: object
     assert not Int(low=1, high=9, step=2).contains(value)
 
 
-def test_choices_tell_equal_values_of_different_types_apart() -> None:
+def test_choices_distinguish_equal_values_of_different_types() -> None:
     domain = Choice(values=(1, 1.0, True, "1", None))
     assert domain.size() == 5
     one = Choice(values=(1,))

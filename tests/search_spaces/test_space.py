@@ -79,7 +79,7 @@ def test_a_sample_is_a_valid_configuration_of_exactly_the_active_names(mapping: 
 
 @settings(max_examples=80, deadline=None)
 @given(mappings(DISCRETE | CONTINUOUS), st.integers(0, 2**32), st.integers(0, 2**32), st.data())
-def test_what_is_given_is_not_drawn_where_it_applies(
+def test_a_given_parameter_that_applies_is_not_drawn(
     mapping: dict, seed: int, other_seed: int, data: st.DataObject
 ) -> None:
     space = parse_space(mapping)
@@ -106,7 +106,7 @@ def test_a_whole_configuration_that_is_given_comes_back_as_it_is(mapping: dict, 
 
 @settings(max_examples=80, deadline=None)
 @given(mappings(DISCRETE))
-def test_keys_tell_every_two_configurations_apart(mapping: dict) -> None:
+def test_different_configurations_have_different_keys(mapping: dict) -> None:
     space = parse_space(mapping)
     points = list(space.grid())
     assert len({space.key(point) for point in points}) == len(points)
@@ -155,7 +155,7 @@ def test_parents_come_before_children(mapping: dict) -> None:
         assert all(space.order.index(parent) < space.order.index(name) for parent in parameter.when)
 
 
-def test_names_stay_in_the_order_given_where_no_condition_says_otherwise() -> None:
+def test_names_stay_in_the_given_order_unless_a_condition_changes_it() -> None:
     assert parse_space(OPTIMIZERS).order == ("optimizer", "momentum", "lr", "nesterov", "damping")
     assert parse_space({"z": 1, "a": 2, "m": 3}).order == ("z", "a", "m")
 
@@ -301,7 +301,7 @@ def test_a_condition_that_is_no_tuple_is_refused() -> None:
         Parameter(Int(low=1, high=2), {"optimizer": "sgd"})  # type: ignore[dict-item]
 
 
-def test_what_is_given_and_turns_out_not_to_apply_is_left_out() -> None:
+def test_a_given_parameter_that_does_not_apply_is_left_out() -> None:
     space = parse_space(OPTIMIZERS)
     assert "momentum" not in space.sample(Random(0), {"optimizer": "adam", "momentum": 0.5})
     assert space.sample(Random(0), {"optimizer": "sgd", "momentum": 0.5})["momentum"] == 0.5
@@ -316,7 +316,7 @@ def test_a_sample_does_not_share_lists_with_what_was_given() -> None:
     assert known == {"model.hidden": [32]}
 
 
-def test_a_key_tells_types_apart_and_forgives_how_a_number_was_written() -> None:
+def test_a_key_distinguishes_types_and_ignores_how_a_number_was_written() -> None:
     space = parse_space(
         {
             "a": {"values": [1, True, 1.0, "1", [1], "[1]"]},

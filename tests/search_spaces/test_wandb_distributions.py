@@ -26,7 +26,9 @@ from tune_jobs.search_spaces.wandb_distributions import read_domain
         ),
     ],
 )
-def test_what_has_an_equal_is_taken_over_without_a_notice(entry: dict[str, Any], domain: Domain) -> None:
+def test_distributions_with_an_equivalent_are_imported_without_a_notice(
+    entry: dict[str, Any], domain: Domain
+) -> None:
     assert read_domain(entry) == (domain, None)
 
 
@@ -56,13 +58,15 @@ def test_what_has_an_equal_is_taken_over_without_a_notice(entry: dict[str, Any],
         ),
     ],
 )
-def test_what_has_no_equal_is_approximated_and_said(name: str, entry: dict[str, Any], domain: Domain) -> None:
+def test_distributions_without_an_equivalent_are_approximated_with_a_notice(
+    name: str, entry: dict[str, Any], domain: Domain
+) -> None:
     found, notice = read_domain({"distribution": name, **entry})
     assert found == domain
     assert notice
 
 
-def test_a_notice_says_what_was_made_of_it() -> None:
+def test_a_notice_names_the_imported_domain() -> None:
     _, notice = read_domain({"distribution": "q_log_uniform_values", "min": 16, "max": 256, "q": 16})
     assert notice == "q_log_uniform_values became 16 to 256, whole numbers, log scale; q = 16 was left out"
     _, notice = read_domain({"values": [1, 2], "probabilities": [0.1, 0.9]})

@@ -34,7 +34,7 @@ def problems(sweep: Any) -> list[str]:
     return str(caught.value).splitlines()
 
 
-def test_a_sweep_becomes_a_search_with_notices_of_all_that_is_lost() -> None:
+def test_a_sweep_becomes_a_search_with_notices_of_every_lost_part() -> None:
     imported = import_sweep(SWEEP)
     assert imported.space == parse_space(
         {
@@ -118,7 +118,7 @@ def test_all_problems_of_a_sweep_come_at_once() -> None:
         ),
     ],
 )
-def test_a_sweep_without_what_it_needs_is_refused(sweep: Any, text: str) -> None:
+def test_an_incomplete_sweep_is_refused(sweep: Any, text: str) -> None:
     assert problems(sweep) == [text]
 
 

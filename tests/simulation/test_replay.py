@@ -182,7 +182,7 @@ class Waits(Decides):
         return None
 
 
-def test_a_paused_trial_frees_its_worker_and_goes_on_where_it_was_before_others_begin() -> None:
+def test_a_paused_trial_frees_its_worker_and_continues_before_others_begin() -> None:
     log: Log = []
 
     steps = replay(
@@ -202,7 +202,7 @@ def test_a_paused_trial_frees_its_worker_and_goes_on_where_it_was_before_others_
     ]
 
 
-def test_a_run_in_which_nothing_can_go_on_is_said_to_be_stuck() -> None:
+def test_a_run_in_which_nothing_can_continue_is_an_error() -> None:
     log: Log = []
     pauses = Decides(log, lambda *_: TrialScheduler.PAUSE)
     pauses.choose_trial_to_run = lambda _: None  # type: ignore[method-assign,assignment]

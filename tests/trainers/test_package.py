@@ -27,7 +27,7 @@ def run(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
 
-def test_what_is_torch_free_imports_neither_torch_nor_ray():
+def test_the_torch_free_modules_import_neither_torch_nor_ray():
     code = f"import sys, {', '.join(TORCH_FREE)}; print({{'torch', 'ray', 'optuna', 'sklearn'}} & sys.modules.keys())"
     assert run(code) == "set()\n"
 

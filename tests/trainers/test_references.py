@@ -81,7 +81,7 @@ def test_names_of_inner_scopes_are_not_found(folder: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["from os.path import *", "def __getattr__(name): ..."])
-def test_names_that_only_running_would_tell_are_accepted(folder: Path, text: str) -> None:
+def test_names_that_exist_only_at_run_time_are_accepted(folder: Path, text: str) -> None:
     write(folder, "ref_open.py", text)
     assert check_reference("ref_open:anything") == []
 
@@ -128,7 +128,7 @@ def test_messages_name_the_closest_module_and_name(folder: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["", "module", "module.function", "a:b:c", "a b:c", "a..b:c", "a.:c", "3a:b", "a:"]
 )
-def test_what_is_no_reference_is_told(text: str) -> None:
+def test_wrong_references_are_reported(text: str) -> None:
     problem = f"{text!r} is no reference; write package.module:function, such as my_project.data:load"
     assert check_reference(text) == [problem]
     with pytest.raises(ReferenceNotFound) as caught:
@@ -136,7 +136,7 @@ def test_what_is_no_reference_is_told(text: str) -> None:
     assert str(caught.value) == problem
 
 
-def test_a_syntax_error_is_told_with_its_line(folder: Path) -> None:
+def test_a_syntax_error_is_reported_with_its_line(folder: Path) -> None:
     write(folder, "ref_broken.py", "x = 1\ndef load(:\n")
     (problem,) = check_reference("ref_broken:load")
     assert "ref_broken.py cannot be read as Python in line 2: invalid syntax" in problem
@@ -149,7 +149,7 @@ def test_loading_gives_the_function(folder: Path) -> None:
     assert load_reference("ref_loaded:load")(1) == 2
 
 
-def test_loading_tells_what_is_wrong(folder: Path) -> None:
+def test_errors_of_loading_are_reported(folder: Path) -> None:
     write(folder, "ref_bad.py", "import ref_absent_dependency")
     write(folder, "ref_failing.py", "raise RuntimeError('no data here')")
     write(folder, "ref_value.py", "load = 3\ndef loader(): ...")

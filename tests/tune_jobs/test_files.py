@@ -41,7 +41,7 @@ def test_an_exception_leaves_the_old_content_and_no_other_file(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_a_killed_process_left_neither_counts_nor_hinders(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_process_are_ignored(tmp_path: Path) -> None:
     path = tmp_path / "table"
     path.write_bytes(b"old")
     program = (
@@ -130,5 +130,7 @@ def test_a_full_disk_says_how_much_space_is_left(tmp_path: Path) -> None:
         (OSError("words"), False),
     ],
 )
-def test_what_the_system_refuses_is_told_from_mistakes_of_a_program(error: OSError, expected: bool) -> None:
+def test_errors_of_the_system_are_distinguished_from_mistakes_of_a_program(
+    error: OSError, expected: bool
+) -> None:
     assert is_of_machine(error) is expected

@@ -48,7 +48,7 @@ def test_names_below_and_above() -> None:
     assert Location.parse("s3://bucket/x").parent == Location("s3", "bucket")
 
 
-def test_what_is_meant_as_a_place_in_a_store() -> None:
+def test_texts_that_mean_a_place_in_a_store() -> None:
     assert is_uri("s3://x")
     assert is_uri("http://x")
     assert not is_uri("runs")

@@ -165,7 +165,7 @@ def test_the_journal_has_the_result_after_the_opening(folder: RunFolder) -> None
     assert [entry.results for entry in read_ledger(folder)] == [first, second]
 
 
-def test_trackers_are_told_of_the_result(folder: RunFolder) -> None:
+def test_trackers_receive_the_result(folder: RunFolder) -> None:
     from tests.tune_jobs.tracking.test_tensorboard import scalars_of
 
     finished = with_tracking(folder, tensorboard=True)

@@ -21,7 +21,7 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 # The handlers
 
 
-def test_a_signal_raises_until_there_is_something_to_keep() -> None:
+def test_a_signal_raises_until_a_result_must_be_kept() -> None:
     with interrupts() as asked, pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGTERM)
     assert asked.requested
@@ -224,7 +224,7 @@ def has_agents(driver: Driver) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("reached", [has_agents, has_reported])
-def test_nothing_survives_a_driver_that_was_killed(driver: Driver, reached: Callable[[Driver], bool]) -> None:
+def test_a_killed_driver_leaves_no_process(driver: Driver, reached: Callable[[Driver], bool]) -> None:
     driver.wait_for(reached)
     driver.process.kill()
     driver.process.wait()

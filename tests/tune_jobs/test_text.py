@@ -88,7 +88,7 @@ def test_the_last_of_several_numbers_comes_after_and(numbers: list[int], text: s
     assert listed(numbers) == text
 
 
-def test_a_time_is_told_in_utc_to_the_minute() -> None:
+def test_a_time_is_shown_in_utc_to_the_minute() -> None:
     assert time_text(1795594440.9) == "2026-11-25 08:14 UTC"
 
 
@@ -103,14 +103,14 @@ def test_a_shell_reads_the_exact_configuration_from_its_command() -> None:
     assert train_command(Path("job.yaml"), {}) == "tune-jobs train job.yaml"
 
 
-def test_lines_and_tabs_stay_and_what_a_terminal_obeys_is_spelled_out() -> None:
+def test_lines_and_tabs_stay_and_control_characters_are_spelled_out() -> None:
     assert readable("é\t▁\n\x1b[2J\r\u202e") == "é\t▁\n\\x1b[2J\\r\\u202e"
 
 
 @pytest.mark.parametrize(
     ("value", "line"), [("a\n  b\tc", "a b c"), ("\x1b[2J", "\\x1b[2J"), ("", ""), (3, "3"), ("é ▁", "é ▁")]
 )
-def test_text_of_others_is_one_line_that_a_terminal_does_not_obey(value: object, line: str) -> None:
+def test_foreign_text_is_one_line_without_control_characters(value: object, line: str) -> None:
     assert one_line(value) == line
 
 

@@ -21,7 +21,7 @@ HERE = {"python": "3.11.7", "ray": "2.60.0", "torch": "2.13.0+cpu", "tune-jobs":
         ),
     ],
 )
-def test_all_that_is_wanted_is_compared_but_for_builds(found: dict[str, str], words: str) -> None:
+def test_all_required_versions_are_compared_without_builds(found: dict[str, str], words: str) -> None:
     assert differences(HERE, found) == words
 
 
@@ -34,10 +34,10 @@ def test_of_python_two_numbers_may_be_enough(found: str, words: str) -> None:
     assert differences(HERE, {**HERE, "python": found}, sides, python_numbers=2) == words
 
 
-def test_nothing_is_wanted_of_a_process_of_which_nothing_is_known() -> None:
+def test_nothing_is_required_of_an_unknown_process() -> None:
     assert differences({}, HERE) == ""
 
 
-def test_this_process_has_all_that_must_be_alike() -> None:
+def test_this_process_has_all_versions_that_must_match() -> None:
     assert versions_here().keys() == {"python", "tune-jobs", "torch", "ray"}
     assert versions_here(["no such package"]).keys() == {"python"}

@@ -49,13 +49,13 @@ FEATURES: list[tuple[Any, bool, str]] = [
 
 
 @pytest.mark.parametrize(("features", "fill", "message"), FEATURES)
-def test_nulls_and_infinities_are_told_with_columns_and_counts(features, fill, message):
+def test_nulls_and_infinities_are_reported_with_columns_and_counts(features, fill, message):
     names = tuple(features) if isinstance(features, dict) else ("x0", "x1", "x2")
     with pytest.raises(DataError, match=re.escape(message)):
         check_features(features, names, fill_nulls=fill)
 
 
-def test_nulls_of_images_are_told_by_channel():
+def test_nulls_of_images_are_reported_by_channel():
     images = np.zeros((3, 2, 2, 2))
     images[1, 1, 0, 0] = images[1, 1, 1, 1] = np.nan
     with pytest.raises(DataError, match=re.escape("nulls in 'channel 1' (1 row);")):
@@ -105,7 +105,7 @@ TARGETS: list[tuple[Any, str, str]] = [
 
 
 @pytest.mark.parametrize(("target", "loss", "message"), TARGETS)
-def test_a_target_that_does_not_fit_its_loss_is_told(target, loss, message):
+def test_a_target_that_does_not_fit_its_loss_is_reported(target, loss, message):
     names = ("y", "z")[: 1 if len(target.shape) == 1 else 2]
     with pytest.raises(DataError, match=re.escape(message)):
         check_target(target, names, loss)
@@ -129,7 +129,7 @@ PARTS: list[tuple[Any, str, str]] = [
 
 
 @pytest.mark.parametrize(("target", "loss", "message"), PARTS)
-def test_constant_targets_and_classes_that_training_lacks_are_told(target, loss, message):
+def test_constant_targets_and_classes_missing_in_training_are_reported(target, loss, message):
     raw = RawData(np.zeros((4, 1)), target, target_names=("y",))
     with pytest.raises(DataError, match=re.escape(message)):
         check_training_rows(raw, np.array([0, 1]), np.array([2, 3]), loss)
@@ -201,6 +201,6 @@ def test_nulls_are_equal_whatever_their_bits():
     assert count_duplicates(RawData(x, np.zeros(3)), split([0], [1], [2])) == {"validation": 1, "test": 0}
 
 
-def test_integers_beyond_float64_are_told_apart():
+def test_integers_beyond_float64_are_distinguished():
     x = np.array([[2**60], [2**60 + 1], [2**60 + 1]])
     assert count_duplicates(RawData(x, np.zeros(3)), split([0], [1], [2])) == {"validation": 0, "test": 1}

@@ -182,13 +182,13 @@ def test_nulls_get_the_mean_of_the_training_rows():
         ),
     ],
 )
-def test_what_cannot_be_fitted_is_told(features, message):
+def test_columns_that_cannot_be_fitted_are_reported(features, message):
     train = np.arange({3: 2, 600: 600}.get(len(features), 1001))
     with pytest.raises(DataError, match=re.escape(message)):
         fit(features, train, missing="mean")
 
 
-def test_numbers_beyond_float32_are_told_by_column():
+def test_numbers_beyond_float32_are_reported_by_column():
     values = np.array([[1, 1e39], [2, 2], [3, 3]])
     with pytest.raises(DataError, match="data: numbers in 'x1' are too large for float32; rescale them"):
         fit(values, np.arange(3), standardize=False).transform(values)

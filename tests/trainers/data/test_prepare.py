@@ -104,7 +104,7 @@ def test_changing_the_test_rows_changes_nothing_but_the_test_rows_and_the_finger
     assert after.report.fingerprint != before.report.fingerprint
 
 
-def test_fingerprints_tell_data_settings_and_split_apart(tmp_path):
+def test_fingerprints_distinguish_data_settings_and_split(tmp_path):
     x, y = np.arange(60.0).reshape(20, 3), np.arange(20) % 2
     name = save(tmp_path, x, y)
     first = prepare(tmp_path, name).report
@@ -127,7 +127,7 @@ def test_fingerprints_tell_data_settings_and_split_apart(tmp_path):
     assert other[0].report.split_fingerprint == first.split_fingerprint
 
 
-def test_duplicates_across_parts_are_told_or_refused(tmp_path):
+def test_duplicates_across_parts_are_reported_or_refused(tmp_path):
     x = np.repeat(np.arange(10.0), 10)[:, None]
     name = save(tmp_path, x, np.repeat(np.arange(10.0), 10))
     report = prepare(tmp_path, name, "mse").report
@@ -143,7 +143,7 @@ def test_duplicates_across_parts_are_told_or_refused(tmp_path):
     )
 
 
-def test_unknown_texts_and_shares_missed_are_told(tmp_path):
+def test_unknown_texts_and_missed_shares_are_reported(tmp_path):
     table = pa.table(
         {
             "colour": ["red"] * 8 + ["blue"] * 2 + ["red"] * 10,
@@ -167,7 +167,7 @@ def test_unknown_texts_and_shares_missed_are_told(tmp_path):
     assert any(f"{large} holds 80% of the rows, although" in notice for notice in report.notices)
 
 
-def test_a_loss_function_gets_integers_as_class_numbers_and_it_is_told(tmp_path):
+def test_a_loss_function_gets_integers_as_class_numbers_with_a_notice(tmp_path):
     name = save(tmp_path, np.arange(40.0)[:, None], np.arange(40) % 3 + 5)
     data = prepare(tmp_path, name, "my.losses:focal")
     assert set(data.train.y.tolist()) == {0, 1, 2}
@@ -193,7 +193,7 @@ def test_info_comes_back_unchanged_from_json(tmp_path, loss):
         assert json.loads(json.dumps(data.report.to_mapping()))["rows"] == dict(data.report.rows)
 
 
-def test_problems_of_every_stage_are_told(tmp_path):
+def test_problems_of_every_stage_are_reported(tmp_path):
     y = np.arange(30) % 2
     x = np.arange(30.0)[:, None]
     holes = np.where(x == 3, np.nan, x)

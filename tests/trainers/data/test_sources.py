@@ -185,7 +185,7 @@ def test_relative_paths_count_from_the_jobs_folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv", "arrow", "npz"])
 @pytest.mark.parametrize("content", [b"", b"\x93broken\xff\xfe" * 40, b"PK\x03\x04 half a zip"])
-def test_empty_and_broken_files_are_told_in_one_line(tmp_path, suffix, content):
+def test_empty_and_broken_files_are_reported_in_one_line(tmp_path, suffix, content):
     path = tmp_path / f"bad.{suffix}"
     path.write_bytes(content)
     message = problem(tmp_path, path.name, target="label")
@@ -194,7 +194,7 @@ def test_empty_and_broken_files_are_told_in_one_line(tmp_path, suffix, content):
     assert path.name in message or suffix == "csv"
 
 
-def test_a_truncated_parquet_file_is_told(tmp_path):
+def test_a_truncated_parquet_file_is_reported(tmp_path):
     path = tmp_path / "t.parquet"
     write(TABLE, path)
     path.write_bytes(path.read_bytes()[:-20])
@@ -210,7 +210,7 @@ def test_a_truncated_parquet_file_is_told(tmp_path):
         ("{'descr': '<f8', 'fortran_order': False, 'shape': (" * 3, ""),
     ],
 )
-def test_an_array_that_is_not_what_its_header_says_is_told(tmp_path, header, said):
+def test_an_array_that_contradicts_its_header_is_reported(tmp_path, header, said):
     path = tmp_path / "t.npz"
     with zipfile.ZipFile(path, "w") as archive:
         for name in ("x.npy", "y.npy"):
@@ -219,7 +219,7 @@ def test_an_array_that_is_not_what_its_header_says_is_told(tmp_path, header, sai
     assert f"data.source: {path} cannot be read as .npz: {said}" in problem(tmp_path, "t.npz")
 
 
-def test_damage_in_a_compressed_array_is_told(tmp_path):
+def test_damage_in_a_compressed_array_is_reported(tmp_path):
     path = tmp_path / "t.npz"
     np.savez_compressed(path, x=np.arange(300.0), y=np.arange(300.0))
     content = bytearray(path.read_bytes())
@@ -318,7 +318,7 @@ def test_npz_problems_say_what_to_do(tmp_path):
     assert problem(tmp_path, "short.npz") == "data.source: the numbers of rows differ: 'x' 3, 'y' 2"
 
 
-def test_unknown_sources_are_told_with_the_closest_name(tmp_path):
+def test_unknown_sources_are_reported_with_the_closest_name(tmp_path):
     assert problem(tmp_path, "digitz") == (
         "data.source: 'digitz' is unknown; use digits, breast_cancer, wine, diabetes, linear_gaussian, a file "
         "(.parquet, .csv, .arrow, .npz) or package.module:function; did you mean 'digits'?"
@@ -406,7 +406,7 @@ def test_arguments_of_built_in_sources_are_checked(tmp_path):
         assert problem(tmp_path, source, arguments=arguments) == message
 
 
-def test_target_and_by_are_refused_where_a_source_has_neither(tmp_path):
+def test_target_and_by_are_refused_if_a_source_has_neither(tmp_path):
     assert "data.target is for files; 'wine' has a target of its own" in problem(tmp_path, "wine", target="y")
     assert problem(tmp_path, "wine", split=by("person")) == (
         "data.split.by: 'wine' has no column to divide by; use random or stratified"
@@ -475,12 +475,12 @@ def test_a_function_may_return_a_table(tmp_path, monkeypatch):
         ("return [1, 2], np.array(['2024', '2025'], 'M8[Y]')", "data.target is of type datetime64[Y]"),
     ],
 )
-def test_what_a_function_does_wrong_is_told(tmp_path, monkeypatch, body, message):
+def test_wrong_results_of_a_function_are_reported(tmp_path, monkeypatch, body, message):
     source = function(tmp_path, monkeypatch, f"src_wrong_{abs(hash(body))}", body)
     assert message.format(source=source) in problem(tmp_path, source)
 
 
-def test_arguments_that_do_not_fit_a_function_are_told(tmp_path, monkeypatch):
+def test_arguments_that_do_not_fit_a_function_are_reported(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "src_strict.py").write_text("def make(n): ...")
     message = problem(tmp_path, "src_strict:make", arguments={"m": 3})

@@ -76,7 +76,7 @@ def test_many_small_stratified_classes_leave_no_part_behind():
 
 @quick
 @given(groups=st.lists(st.integers(0, 12), min_size=20, max_size=200), seed=st.integers(0, 1000))
-def test_no_group_stands_in_two_parts(groups, seed):
+def test_no_group_is_in_two_parts(groups, seed):
     by = np.array([*groups, 100, 101, 102])
     split = split_rows(SplitSettings(method="group", by="person", seed=seed), len(by), by=by)
     assert is_partition(split, len(by))
@@ -235,6 +235,6 @@ def test_a_seed_fixes_the_split_and_another_seed_changes_it(method):
         ),
     ],
 )
-def test_what_cannot_be_divided_is_told(options, rows, target, by, message):
+def test_data_that_cannot_be_divided_are_reported(options, rows, target, by, message):
     with pytest.raises(SplitError, match=re.escape(message)):
         split_rows(SplitSettings(**options), rows, target, by)

@@ -99,7 +99,7 @@ def test_the_steps_one_by_one_give_what_the_whole_preparation_gives(tmp_path: Pa
         assert encoded.y.tobytes() == getattr(whole, name).y.tobytes()
 
 
-def test_each_fold_has_an_encoding_of_its_own(tmp_path: Path):
+def test_each_fold_has_its_own_encoding(tmp_path: Path):
     options = DataSettings(source="linear_gaussian", arguments={"n": 90})
     raw = read_rows(options, "mse", tmp_path)
     rows = np.arange(raw.rows)

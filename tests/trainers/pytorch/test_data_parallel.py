@@ -59,7 +59,7 @@ class Member(SingleProcess):
 
 
 @given(rows=st.integers(1, 40), size=st.integers(1, 45), workers=st.integers(1, 5), seed=st.integers(0, 3))
-def test_the_workers_batches_are_the_parts_of_one_workers_batches(
+def test_the_batches_of_the_workers_are_parts_of_the_batches_of_one_worker(
     rows: int, size: int, workers: int, seed: int
 ) -> None:
     data = TensorRows(torch.arange(float(rows)).unsqueeze(1), torch.arange(rows))
@@ -220,7 +220,7 @@ def test_schedules_and_early_stopping_decide_alike(start_workers, make_data, mak
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
 @pytest.mark.parametrize("model", ["mlp", "user_code:Noisy"])
-def test_a_training_of_several_goes_on_from_its_checkpoint_bit_for_bit(
+def test_a_training_of_several_workers_continues_from_its_checkpoint_bit_for_bit(
     start_workers, make_data, make_plan, user_code, tmp_path, model, optimizer
 ) -> None:
     """Dropout and generators of the user's code among it."""
@@ -237,7 +237,7 @@ def test_a_training_of_several_goes_on_from_its_checkpoint_bit_for_bit(
 
 
 @pytest.mark.slow
-def test_a_checkpoint_goes_on_with_another_number_of_workers(
+def test_a_checkpoint_is_continued_with_another_number_of_workers(
     start_workers, make_data, make_plan, tmp_path
 ) -> None:
     plan, data, file = make_plan(arguments={"hidden": [5]}, optimizer="adam"), make_data(), tmp_path / "c.pt"
@@ -263,7 +263,7 @@ def test_batch_normalisation_with_statistics_of_each_worker(start_workers, make_
 
 
 @pytest.mark.slow
-def test_a_divergence_is_noticed_by_all(start_workers, make_data, make_plan) -> None:
+def test_every_worker_notices_a_divergence(start_workers, make_data, make_plan) -> None:
     assert (
         start_workers(2)(failure, make_plan(lr=1e30), make_data())
         == [failure(SINGLE_PROCESS, make_plan(lr=1e30), make_data())] * 2
@@ -300,7 +300,7 @@ def leave_at_once(data_parallel: Any, plan: Any, data: Any) -> int:
 
 
 @pytest.mark.slow
-def test_the_first_worker_may_leave_before_it_has_aligned_the_others(
+def test_the_first_worker_may_leave_before_it_has_sent_its_state_to_the_others(
     start_workers, make_data, make_plan
 ) -> None:
     assert start_workers(2)(leave_at_once, make_plan(), make_data()) == [0, 0]

@@ -74,7 +74,7 @@ def test_every_step_is_that_of_the_optimizer_bit_for_bit(hyperparameters):
     [(h, 1) for h in FUSED] + [(h, STEPS) for h in OTHERS],
     ids=str,
 )
-def test_after_the_first_step_the_kernel_is_called_where_there_is_one(hyperparameters, steps):
+def test_after_the_first_step_the_kernel_is_called_if_there_is_one(hyperparameters, steps):
     side = Side(hyperparameters, fused=True)
     for number in range(STEPS):
         side.step(number)
@@ -83,7 +83,7 @@ def test_after_the_first_step_the_kernel_is_called_where_there_is_one(hyperparam
 
 @pytest.mark.parametrize("hyperparameters", FUSED + OTHERS, ids=str)
 @pytest.mark.parametrize("anew", [False, True])
-def test_a_loaded_state_is_gone_on_from(hyperparameters, anew):
+def test_a_loaded_state_is_continued(hyperparameters, anew):
     fused, ordinary = Side(hyperparameters, fused=True), Side(hyperparameters, fused=False)
     for number in range(3):
         fused.step(number)

@@ -162,7 +162,7 @@ def test_weight_decay_is_part_of_what_is_lowered(make_data, make_plan):
     assert trainer.model[0].weight.flatten().tolist() == pytest.approx(expected.flatten(), abs=1e-3)
 
 
-def test_a_saved_training_goes_on_with_the_curvature_that_it_knew(make_data, make_plan):
+def test_a_saved_training_continues_with_its_curvature(make_data, make_plan):
     plan, data = make_plan(optimizer="lbfgs", lr=0.3, training={"max_epochs": 6}), make_data()
     straight, first, second = (Trainer(plan, data, threads=1) for _ in range(3))
     epochs = first.epochs()

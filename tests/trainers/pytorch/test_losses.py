@@ -44,7 +44,7 @@ def test_cross_entropy_takes_one_class_a_row(outputs, targets):
         build_loss("cross_entropy")(torch.zeros(outputs), torch.zeros(targets, dtype=torch.int64))
 
 
-def test_a_function_of_the_user_s(user_code):
+def test_a_loss_function_of_the_user(user_code):
     loss = build_loss(f"{user_code}:half_mse")
     assert loss(torch.tensor([[2.0], [0.0]]), torch.zeros(2, 1)).item() == 1.0
 
@@ -84,6 +84,6 @@ def test_a_loss_needs_no_gradient_in_validation(user_code):
         assert build_loss(f"{user_code}:half_mse")(torch.ones(2, 1), torch.zeros(2, 1)) == 0.5
 
 
-def test_a_function_that_is_not_there(user_code):
+def test_a_missing_function_is_an_error(user_code):
     with pytest.raises(ReferenceNotFound, match="half_mse"):
         build_loss(f"{user_code}:half_mes")

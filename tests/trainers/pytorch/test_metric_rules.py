@@ -22,7 +22,7 @@ def test_every_loss_has_its_metrics_and_every_metric_a_loss():
     )
 
 
-def test_names_are_short_where_they_are_alone_and_never_those_of_other_columns():
+def test_names_are_short_if_they_are_unique_and_never_those_of_other_columns():
     assert metric_names(training("mse", "a.b:bias", "c:mse", "c:lr", "c:same", "d:same")) == (
         "mse",
         "bias",

@@ -128,7 +128,7 @@ def test_param_error_needs_known_coefficients(make_info):
         build_metrics(training("param_error"), make_info("regression", (2,)), nn.Linear(2, 1))
 
 
-def test_functions_of_the_user_s_get_copies_and_their_own_names(make_info, user_code):
+def test_functions_of_the_user_get_copies_and_their_own_names(make_info, user_code):
     names = (f"{user_code}:destructive", f"{user_code}:bias", f"{user_code}:mse", "mse")
     built = build_metrics(training(*names), make_info("regression", (2,)), nn.Linear(2, 1))
     outputs, targets = torch.tensor([[3.0], [1.0]]), torch.tensor([[1.0], [1.0]])
@@ -154,7 +154,7 @@ def test_a_function_must_return_a_number(make_info, user_code):
         ("1j", "1j"),
     ],
 )
-def test_what_is_no_number_is_shown_in_short(tmp_path, monkeypatch, make_info, body, shown):
+def test_wrong_metric_values_are_shown_in_short(tmp_path, monkeypatch, make_info, body, shown):
     (tmp_path / "odd_metrics.py").write_text(f"import torch\ndef odd(outputs, targets):\n    return {body}\n")
     monkeypatch.syspath_prepend(tmp_path)
     built = build_metrics(training("odd_metrics:odd"), make_info("regression", (2,)), nn.Linear(2, 1))

@@ -234,7 +234,7 @@ def test_an_heir_has_the_weights_and_the_memory_of_another_configuration_and_its
 
 
 @pytest.mark.parametrize("schedule", ["step", "exponential", "cosine", "one_cycle"])
-def test_an_heir_s_schedule_is_where_its_own_training_would_be(make_data, make_plan, schedule):
+def test_the_schedule_of_an_heir_is_as_far_as_that_of_its_own_training(make_data, make_plan, schedule):
     def plan(lr):
         return make_plan(lr=lr, training={"schedule": {"name": schedule, "step_size": 1}})
 

@@ -98,7 +98,7 @@ def test_plateau_stays_above_min_lr_and_gamma_1_keeps_the_rate():
     assert by_epoch({"name": "plateau", "gamma": 1.0, "patience": 0}, 3) == [LR] * 3
 
 
-def test_results_tell_the_rate_of_the_last_step(make_plan, make_data):
+def test_results_hold_the_rate_of_the_last_step(make_plan, make_data):
     plan = make_plan(lr=LR, batch_size=7, training={"schedule": {"name": "one_cycle"}})
     found = [result.metrics["lr"] for result in Trainer(plan, make_data(rows=21), threads=1).epochs()]
     assert found == pytest.approx([one_cycle(step, 12, 0.3) for step in (2, 5, 8, 11)])

@@ -115,7 +115,7 @@ def test_a_batch_size_of_all_rows_or_more_is_full_descent_whatever_the_batching(
     assert losses(21, batching) == losses(1000, batching) == losses("full", "sequential")
 
 
-def test_best_weights_are_those_of_the_scoring_epoch_and_stay_when_training_goes_on(
+def test_best_weights_are_those_of_the_scoring_epoch_and_stay_while_training_continues(
     make_plan, make_data, user_code
 ):
     # The score is 1, 3, NaN, 3, 2: epoch 2 is best, epoch 4 only equals it, and NaN never is.
@@ -233,7 +233,7 @@ def test_outcomes(make_plan, make_data):
     assert train(threshold=1e6) == (1, StopReason.THRESHOLD)
 
 
-def test_epochs_go_on_where_an_earlier_iterator_stopped(make_plan, make_data):
+def test_epochs_continue_after_the_last_one_of_an_earlier_iterator(make_plan, make_data):
     trainer = Trainer(make_plan(), make_data(), threads=1)
     first = list(itertools.islice(trainer.epochs(), 3))
     rest = list(trainer.epochs())

@@ -49,7 +49,7 @@ def test_only_the_last_few_of_a_trial_stay(tmp_path: Path, make_trainer: MakeTra
     assert sorted((tmp_path / "0000").iterdir()) == sorted(checkpoint_paths(tmp_path, "0000"))
 
 
-def test_a_trainer_goes_on_from_the_last_checkpoint_with_all_results_before_it(
+def test_a_trainer_continues_from_the_last_checkpoint_with_all_results_before_it(
     tmp_path: Path, make_trainer: MakeTrainer
 ) -> None:
     straight = make_trainer(lr=0.05)
@@ -91,7 +91,7 @@ OTHER_ZIP = b"PK\x05\x06" + bytes(18)
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a checkpoint", OTHER_ZIP, None])
-def test_a_damaged_checkpoint_is_passed_over_and_told_of(
+def test_a_damaged_checkpoint_is_skipped_and_reported(
     tmp_path: Path, make_trainer: MakeTrainer, saved: list[bytes], damage: bytes | None
 ) -> None:
     second, third = saved
@@ -106,7 +106,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_told_of(
     assert store.restore(make_trainer()).damaged == (), "it is told once"
 
 
-def test_a_damaged_checkpoint_takes_no_place_of_a_sound_one(
+def test_a_damaged_checkpoint_does_not_count_among_those_that_are_kept(
     tmp_path: Path, make_trainer: MakeTrainer, saved: list[bytes]
 ) -> None:
     store = put(tmp_path, {2: saved[0], 3: b"damaged"})
@@ -123,7 +123,7 @@ def test_a_damaged_checkpoint_takes_no_place_of_a_sound_one(
     assert store.restore(make_trainer()).damaged == ()
 
 
-def test_with_all_checkpoints_damaged_a_trial_starts_anew_and_says_so(
+def test_with_all_checkpoints_damaged_a_trial_starts_from_scratch_and_says_so(
     tmp_path: Path, make_trainer: MakeTrainer, straight: list[dict[str, Any]]
 ) -> None:
     store = put(tmp_path, {2: b"gone", 3: b"gone"})
@@ -197,7 +197,7 @@ def test_a_checkpoint_of_another_configuration_is_an_error_and_not_a_silent_new_
         other.restore(make_trainer(lr=0.01))
 
 
-def test_what_a_killed_worker_left_is_no_checkpoint(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+def test_leftovers_of_a_killed_worker_are_no_checkpoint(tmp_path: Path, make_trainer: MakeTrainer) -> None:
     store = checkpoints_in(tmp_path)
     train(make_trainer(), store, 1)
     (tmp_path / "0000" / ".epoch-000002.pt.123.tmp").write_bytes(b"half")
@@ -209,7 +209,7 @@ def test_what_a_killed_worker_left_is_no_checkpoint(tmp_path: Path, make_trainer
 
 
 @pytest.mark.parametrize("part", [0.0, 0.3, 0.9])
-def test_a_disk_that_takes_no_more_is_told_from_a_training_that_fails(
+def test_a_full_disk_is_distinguished_from_a_training_that_fails(
     tmp_path: Path, make_trainer: MakeTrainer, saved: list[bytes], part: float
 ) -> None:
     store = put(tmp_path, {2: saved[0]})
@@ -228,7 +228,7 @@ def test_a_disk_that_takes_no_more_is_told_from_a_training_that_fails(
     assert store.save(trainer) == "0000/epoch-000003.pt"
 
 
-def test_a_root_that_is_gone_is_not_made_anew(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+def test_a_missing_root_is_not_created_again(tmp_path: Path, make_trainer: MakeTrainer) -> None:
     with pytest.raises(CheckpointStorageFailed, match="No such file or directory"):
         checkpoints_in(tmp_path / "unmounted").save(make_trainer())
     assert not list(tmp_path.iterdir())

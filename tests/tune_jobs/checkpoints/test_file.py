@@ -60,7 +60,7 @@ def test_the_header_is_text_that_people_can_read(path: Path) -> None:
     assert (state, checksum[:9]) == ("state", "checksum ")
 
 
-def test_the_state_is_a_file_of_its_own_that_can_seek(path: Path) -> None:
+def test_the_state_is_a_separate_file_that_can_seek(path: Path) -> None:
     write(path)
     with open_checkpoint(path) as found:
         file = found.state
@@ -117,7 +117,7 @@ def test_other_files_are_no_checkpoints(path: Path, content: bytes) -> None:
     assert caught.value.reason == "it does not begin like one"
 
 
-def test_a_file_of_a_later_version_is_told_from_a_damaged_one(path: Path) -> None:
+def test_a_file_of_a_later_version_is_distinguished_from_a_damaged_one(path: Path) -> None:
     import zlib
 
     content = b"tune-jobs checkpoint 27\nwho knows"
@@ -152,7 +152,7 @@ def test_a_flipped_bit_is_an_error_wherever_it_is(path: Path, place: float, bit:
         read(path)
 
 
-def test_what_the_disk_says_comes_before_what_a_framework_makes_of_it() -> None:
+def test_an_error_of_the_disk_is_shown_before_the_error_that_a_framework_makes_of_it() -> None:
     class Full(io.BytesIO):
         def write(self, data: Any) -> int:
             if self.tell() > 1000:

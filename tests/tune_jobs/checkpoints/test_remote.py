@@ -76,7 +76,7 @@ def test_few_are_kept_and_the_latest_is_found_again_by_another_worker(
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a checkpoint", None])
-def test_a_damaged_one_is_passed_over_told_of_and_set_aside(
+def test_a_damaged_one_is_skipped_reported_and_set_aside(
     s3: Location, make_trainer: MakeTrainer, damage: bytes | None
 ) -> None:
     store = Store(s3)
@@ -94,7 +94,9 @@ def test_a_damaged_one_is_passed_over_told_of_and_set_aside(
 
 
 @pytest.mark.parametrize("mode", ["slow", "down"])
-def test_an_outage_is_waited_out(proxy: Proxy, s3: Location, make_trainer: MakeTrainer, mode: str) -> None:
+def test_saving_waits_until_an_outage_is_over(
+    proxy: Proxy, s3: Location, make_trainer: MakeTrainer, mode: str
+) -> None:
     waited = []
 
     def waiting() -> None:
@@ -115,7 +117,7 @@ def test_an_outage_is_waited_out(proxy: Proxy, s3: Location, make_trainer: MakeT
     assert len(waited) >= 2
 
 
-def test_a_long_outage_is_the_stores_fault_and_not_that_of_the_training(
+def test_a_long_outage_is_a_failure_of_the_store_and_not_of_the_training(
     proxy: Proxy, s3: Location, make_trainer: MakeTrainer
 ) -> None:
     trainer = make_trainer()
@@ -142,7 +144,7 @@ def test_checkpoints_of_losers_go(place: Location) -> None:
         assert names(place) == ["0000/a", "0010/a"]
 
 
-def test_copies_for_who_wants_the_model(s3: Location, tmp_path: Path, make_trainer: MakeTrainer) -> None:
+def test_the_latest_checkpoints_are_copied(s3: Location, tmp_path: Path, make_trainer: MakeTrainer) -> None:
     files = train(make_trainer(), remote(s3), 3)
     copies = [tmp_path / file for file in files[: -KEEP_PER_TRIAL - 1 : -1]]
     for _ in range(2):
@@ -167,7 +169,7 @@ def test_workers_of_two_drivers_never_write_over_or_remove_each_others(
     assert epochs(names(s3)) == [3, 4, 5]
 
 
-def test_a_trial_goes_on_from_checkpoints_of_its_own_configuration_alone(
+def test_a_trial_continues_from_checkpoints_of_its_own_configuration_alone(
     s3: Location, make_trainer: MakeTrainer, tmp_path: Path
 ) -> None:
     """Where a driver's last words were lost, another one gives the ids of its last trials anew."""

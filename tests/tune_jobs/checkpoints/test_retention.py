@@ -32,7 +32,7 @@ def test_ended_trials_keep_their_checkpoints_only_among_the_best(
     assert sorted(int(path.name) for path in folder.checkpoints.iterdir()) == kept
 
 
-def test_the_checkpoints_of_the_best_are_forced_to_the_disk_where_there_are_any(
+def test_existing_checkpoints_of_the_best_are_forced_to_the_disk(
     folder: RunFolder, make_record: Callable[..., RunRecord]
 ) -> None:
     record = make_record([{"losses": [1.0]}, {"losses": [2.0]}, {"losses": [3.0], "status": Status.FAILED}])

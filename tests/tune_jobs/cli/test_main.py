@@ -41,7 +41,7 @@ def test_a_wrong_call_ends_with_2_and_says_what_is_missing(
     assert errors.startswith("usage: tune-jobs")
 
 
-def test_a_message_has_no_letter_that_a_terminal_obeys(call: Call) -> None:
+def test_a_message_has_no_control_characters(call: Call) -> None:
     code, output, errors = call("validate", "\x1b[2J\x07job\u202e.yaml\udcff")
     assert (code, output) == (2, [])
     assert "  \\x1b[2J\\x07job\\u202e.yaml\\udcff  no such file" in errors
@@ -90,7 +90,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None]:
     return fail
 
 
-def test_a_mistake_in_the_program_is_no_single_line(
+def test_a_mistake_in_the_program_shows_its_traceback(
     call: Call, failing: Callable[[BaseException], None]
 ) -> None:
     failing(OSError(errno.EBADF, "Bad file descriptor"))

@@ -72,7 +72,7 @@ MANY: list[Event] = [
 ]
 
 
-def test_before_the_first_trial_it_says_what_is_waited_for(make: Make) -> None:
+def test_before_the_first_trial_the_panel_says_that_the_run_is_starting(make: Make) -> None:
     assert drawn(make([])) == [
         "─" * 40,
         "trials  0 of 6 ended",
@@ -99,7 +99,7 @@ def test_nothing_is_wider_than_the_terminal_or_higher_than_24_lines(
     assert labels == ["trials", "rungs", "best", "failed", "lost", "time", "note"]
 
 
-def test_what_was_cut_ends_in_dots_and_what_a_terminal_obeys_is_spelled_out(make: Make) -> None:
+def test_cut_text_ends_in_dots_and_control_characters_are_spelled_out(make: Make) -> None:
     lines = drawn(make(MANY))
     assert sum(line.endswith("…") for line in lines) == 1 + 3 + 1, "the configuration, three reasons, a loss"
     assert any(line.startswith("        3 for 3 further reasons") for line in lines)
@@ -144,7 +144,7 @@ def test_colour_adds_nothing_but_colour(make: Make) -> None:
 
 
 @pytest.mark.parametrize("method", ["asha_stopping", "none"])
-def test_other_schedulers_show_what_applies(make_sections: MakeSections, method: str) -> None:
+def test_other_schedulers_show_the_parts_that_apply(make_sections: MakeSections, method: str) -> None:
     job = Job.from_mapping(make_sections({"scheduler": {"method": method, "grace_epochs": 1}}))
     lines = drawn(progress_after(job, ALL_STATES, Clock()))
     rungs = [line for line in lines if line.startswith("rungs")]

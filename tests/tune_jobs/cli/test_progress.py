@@ -57,7 +57,7 @@ def test_before_the_first_trial_the_run_is_starting(clock: Clock, job: Job) -> N
     assert progress.epochs_per_second == 0.0
 
 
-def test_a_run_in_progress_is_told_in_one_line(clock: Clock, job: Job) -> None:
+def test_a_run_in_progress_is_described_in_one_line(clock: Clock, job: Job) -> None:
     progress = progress_after(job, ALL_STATES, clock)
     clock.now = START_TIME + 64
     assert progress.line() == (
@@ -67,7 +67,7 @@ def test_a_run_in_progress_is_told_in_one_line(clock: Clock, job: Job) -> None:
     assert [progress.count(status) for status in Status] == [1, 1, 0, 1, 1, 1, 0]
 
 
-def test_time_left_is_what_the_ended_trials_took_for_those_that_have_not(clock: Clock, job: Job) -> None:
+def test_time_left_is_estimated_from_the_ended_trials(clock: Clock, job: Job) -> None:
     progress = progress_after(
         job,
         [RUN_STARTED, created(0), started(0, second=1), created(1), reported(0, 0.5), started(1, second=20)],
@@ -104,9 +104,7 @@ def test_trials_that_wait_are_counted_as_such_and_most_of_their_work_as_done(clo
     ("number", "seconds", "text"),
     [(1000, 4, "250 epochs/s"), (50, 4, "12 epochs/s"), (10, 4, "2.5 epochs/s"), (1, 96, "0.01 epochs/s")],
 )
-def test_speed_has_digits_where_it_is_low(
-    clock: Clock, job: Job, number: int, seconds: float, text: str
-) -> None:
+def test_a_low_speed_has_more_digits(clock: Clock, job: Job, number: int, seconds: float, text: str) -> None:
     progress = progress_after(
         job, [RUN_STARTED, created(0), started(0), reported(0, *([0.5] * number))], clock
     )
@@ -114,7 +112,7 @@ def test_speed_has_digits_where_it_is_low(
     assert progress.speed_text() == text
 
 
-def test_after_the_end_the_clock_stands_and_nothing_is_left(clock: Clock, job: Job) -> None:
+def test_after_the_end_the_clock_stops_and_no_time_is_left(clock: Clock, job: Job) -> None:
     progress = progress_after(
         job, [*ALL_STATES, RunEnded(time=START_TIME + 64, ending=Ending.INTERRUPTED)], clock
     )
@@ -125,7 +123,7 @@ def test_after_the_end_the_clock_stands_and_nothing_is_left(clock: Clock, job: J
     assert "left" not in progress.line()
 
 
-def test_the_best_is_the_highest_where_high_is_good(
+def test_the_best_is_the_highest_if_high_is_good(
     clock: Clock, make_sections: Callable[..., dict[str, Any]]
 ) -> None:
     job = Job.from_mapping(
@@ -141,7 +139,7 @@ def test_the_best_is_the_highest_where_high_is_good(
     assert progress.curve == [0.25, 0.75, 0.5], "that of the metric that chooses"
 
 
-def test_whoever_joins_later_sees_the_same(clock: Clock, job: Job) -> None:
+def test_a_view_that_starts_later_shows_the_same(clock: Clock, job: Job) -> None:
     own = progress_after(job, ALL_STATES, clock)
     joined = RunProgress(job, ALL_STATES, clock=clock)
     clock.now = START_TIME + 64
@@ -182,7 +180,7 @@ CUT_OFF: list[Event] = [
 
 
 @pytest.mark.parametrize("asked_at", [None, START_TIME + 990])
-def test_a_resumed_run_counts_time_and_speed_anew_and_its_trials_on(
+def test_a_resumed_run_restarts_time_and_speed_and_keeps_its_trials(
     clock: Clock, job: Job, asked_at: float | None
 ) -> None:
     if asked_at is None:  # it is watched
@@ -215,7 +213,7 @@ def test_opening_the_holdout_long_after_the_end_takes_no_time(clock: Clock, job:
 # What is kept up as events come
 
 
-def test_the_best_is_looked_for_anew_where_its_epochs_are_done_again(clock: Clock, job: Job) -> None:
+def test_the_best_is_found_again_if_its_epochs_are_repeated(clock: Clock, job: Job) -> None:
     events = [RUN_STARTED, created(0), created(1), reported(0, 0.1), reported(1, 0.2)]
     progress = progress_after(job, events, clock)
     assert progress.best_text() == "val_loss 0.1 (trial 0000, epoch 1)"
@@ -262,7 +260,7 @@ def test_lost_workers_are_counted(clock: Clock, job: Job) -> None:
     assert progress.last_loss.reason == "its machine is gone"
 
 
-def test_rungs_tell_who_came_waits_and_was_promoted(clock: Clock, job: Job) -> None:
+def test_rungs_count_entered_waiting_and_promoted_trials(clock: Clock, job: Job) -> None:
     progress = progress_after(
         job, [RUN_STARTED, created(0), created(1), reported(0, 0.5), reported(1, 0.4)], clock
     )
@@ -275,7 +273,7 @@ def test_rungs_tell_who_came_waits_and_was_promoted(clock: Clock, job: Job) -> N
 
 
 @pytest.mark.parametrize("method", ["asha_stopping", "median"])
-def test_where_no_trial_waits_rungs_tell_who_came_went_on_and_ended(
+def test_if_no_trial_waits_rungs_count_entered_continued_and_ended_trials(
     clock: Clock, make_sections: Callable[..., dict[str, Any]], method: str
 ) -> None:
     job = Job.from_mapping(make_sections({"scheduler": {"method": method, "grace_epochs": 1}}))

@@ -94,7 +94,7 @@ def test_failures_are_counted_by_reason_the_commonest_first(make_record: MakeRec
 # A run as a whole
 
 
-def test_a_finished_run_tells_winner_and_sealed_holdout(make_run: MakeRun) -> None:
+def test_a_finished_run_shows_the_winner_and_the_sealed_holdout(make_run: MakeRun) -> None:
     folder = make_run(TRIALS[:3])
     assert outcome_lines(open_run(folder.path)) == [
         "3 trials ended; all trials have ended",
@@ -142,7 +142,7 @@ def test_a_trial_is_shown_with_its_epochs_and_the_command_that_repeats_it(make_r
     assert dict(parse_overrides(command[6:])) == configuration
 
 
-def test_a_trial_tells_of_damaged_checkpoints(make_run: MakeRun) -> None:
+def test_a_trial_shows_damaged_checkpoints(make_run: MakeRun) -> None:
     folder = make_run([{"losses": [0.5]}])
     with Journal(folder.journal) as journal:
         file = "checkpoints/0000/epoch-000003.pt"
@@ -154,7 +154,7 @@ def test_a_trial_tells_of_damaged_checkpoints(make_run: MakeRun) -> None:
 
 
 @pytest.mark.parametrize("ending", [Ending.INTERRUPTED, Ending.STORAGE])
-def test_a_run_that_was_cut_off_early_says_why_nobody_won(make_run: MakeRun, ending: Ending) -> None:
+def test_a_run_that_was_cut_off_early_says_why_there_is_no_winner(make_run: MakeRun, ending: Ending) -> None:
     folder = make_run([{"losses": [0.5], "status": Status.INTERRUPTED}], ending=ending)
     assert outcome_lines(open_run(folder.path)) == [
         f"0 trials ended, 1 in their middle; {ending.sentence}; continue with `tune-jobs resume {folder.path}`",
@@ -201,7 +201,7 @@ def test_a_run_of_a_long_name_leaves_room_for_the_other_columns(make_run: MakeRu
 # A job before it runs
 
 
-def test_a_plan_tells_what_would_run(make_sections: Callable[..., dict[str, Any]]) -> None:
+def test_a_plan_says_what_would_run(make_sections: Callable[..., dict[str, Any]]) -> None:
     job = Job.from_mapping(make_sections({"scheduler": {"grace_epochs": 2}, "search/space/beta1": 0.9}))
     assert plan_lines(job, prepare(job)) == [
         "small: valid",

@@ -113,7 +113,7 @@ def test_a_line_of_a_log_is_neither_folded_nor_taken_for_markup(
     assert "\x1b" not in line
 
 
-def test_notices_of_the_data_are_told_to_the_letter(
+def test_notices_of_the_data_are_shown_unchanged(
     clock: Clock, progress: RunProgress, log: Console, terminal: Console
 ) -> None:
     notice = "3 of the 20 test rows also stand in [training] or validation."
@@ -136,7 +136,7 @@ def failed(number: int, reason: str) -> TrialEnded:
     )
 
 
-def test_a_log_tells_of_the_first_failure_of_each_kind(
+def test_a_log_shows_the_first_failure_of_each_kind(
     clock: Clock, progress: RunProgress, log: Console
 ) -> None:
     with PlainView(progress, log, BEGINNING) as view:
@@ -158,7 +158,7 @@ def test_a_log_is_not_filled_by_failures(clock: Clock, progress: RunProgress, lo
     assert len(printed(log)) == 1 + views.KINDS_OF_FAILURE
 
 
-def test_a_notice_is_told_once_in_a_log_and_stands_in_a_terminal(
+def test_a_notice_is_printed_once_in_a_log_and_stays_in_a_terminal(
     clock: Clock, progress: RunProgress, log: Console, terminal: Console
 ) -> None:
     with PlainView(progress, log, BEGINNING) as view:
@@ -204,9 +204,7 @@ def test_a_terminal_shows_the_progress_that_the_run_ended_with(
     ]
 
 
-def test_the_view_suits_where_the_console_writes_to(
-    progress: RunProgress, log: Console, terminal: Console
-) -> None:
+def test_the_view_suits_the_console(progress: RunProgress, log: Console, terminal: Console) -> None:
     dumb = Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "dumb"})
     assert isinstance(make_view(progress, log, BEGINNING), PlainView)
     assert isinstance(make_view(progress, dumb, BEGINNING), PlainView)

@@ -65,7 +65,7 @@ def test_wherever_a_line_is_torn_the_follower_waits_for_the_rest(journal: Path, 
     assert read + (follower.read() or []) == events
 
 
-def test_a_torn_line_that_the_writer_cuts_and_writes_anew_is_read_once(journal: Path) -> None:
+def test_a_torn_line_that_the_writer_replaces_is_read_once(journal: Path) -> None:
     content, events = journal.read_bytes(), read_journal(journal)
     follower = JournalFollower(journal)
     journal.write_bytes(content[:-9] + b"\n")
@@ -75,7 +75,7 @@ def test_a_torn_line_that_the_writer_cuts_and_writes_anew_is_read_once(journal: 
     assert follower.read() == events[-1:]
 
 
-def test_events_in_front_of_a_damaged_line_are_told_before_it_is(journal: Path) -> None:
+def test_events_before_a_damaged_line_are_shown_before_the_damage(journal: Path) -> None:
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join([*lines[:3], lines[3].replace(b"0", b"1"), *lines[4:]]))
     follower = JournalFollower(journal)
@@ -86,7 +86,7 @@ def test_events_in_front_of_a_damaged_line_are_told_before_it_is(journal: Path) 
     assert len(follower.read() or []) == len(lines) - 3
 
 
-def test_a_journal_that_was_cut_is_read_anew(journal: Path) -> None:
+def test_a_journal_that_was_cut_is_read_again(journal: Path) -> None:
     watched = Watching(RunFolder(journal.parent.parent))
     assert watched.poll()
     os.truncate(journal, 100)
@@ -173,7 +173,7 @@ def test_a_process_that_was_at_work_just_now_may_have_ended_the_run(
     wait_until(lambda: watched.verdict() is Watched.KILLED)
 
 
-def test_of_another_machine_the_watcher_says_how_long_nothing_was_heard(make_run: MakeRun) -> None:
+def test_a_watcher_of_another_machine_says_how_long_nothing_arrived(make_run: MakeRun) -> None:
     folder = make_run(TRIALS, ending=None)
     by("elsewhere:1", folder, age=185)
     watched = Watching(folder)
@@ -191,9 +191,7 @@ def test_of_another_machine_the_watcher_says_how_long_nothing_was_heard(make_run
     assert watched.notice() == ""
 
 
-def test_damage_that_stays_is_told_with_what_helps(
-    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lasting_damage_is_reported_with_the_cure(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watching, "SECONDS_TO_SETTLE", PATIENCE)
     folder = make_run(TRIALS)
     lines = folder.journal.read_bytes().splitlines(keepends=True)
@@ -384,7 +382,7 @@ def test_a_damaged_journal_of_a_killed_run_is_the_message_and_not_that_it_was_ki
 
 
 @pytest.mark.parametrize("command", ["watch", "dashboard"])
-def test_what_is_no_option_is_refused(
+def test_an_unknown_option_is_refused(
     make_run: MakeRun, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([command, str(make_run(TRIALS).path), "--search.trials", "3"]) == 2
@@ -393,7 +391,7 @@ def test_what_is_no_option_is_refused(
     assert f"--search.trials  not understood; see `tune-jobs {command} --help`" in captured.err
 
 
-def test_what_is_no_run_folder_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_is_no_run_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["watch", str(tmp_path)]) == 2
     assert capsys.readouterr().err == (
         f"tune-jobs: {tmp_path}: not a run folder (it has no journal); "

@@ -88,7 +88,7 @@ def test_an_autoscaler_is_shown_the_trials_that_it_is_to_start_machines_for() ->
         ),
     ],
 )
-def test_what_no_machine_has_is_an_error_that_names_it(
+def test_a_resource_that_no_machine_has_is_an_error_that_names_it(
     cluster: Cluster, resources: dict[str, float], message: str
 ) -> None:
     with pytest.raises(ResourceError, match=message):
@@ -154,7 +154,5 @@ def test_the_resource_that_is_missing(free: list[dict[str, float]], missing: str
         ((NodeGroup({"CPU": 2.0}, 1), NodeGroup({"GPU": 1.0}, 3)), True),
     ],
 )
-def test_a_cluster_grows_where_more_machines_may_be_started_than_are_there(
-    groups: tuple[NodeGroup, ...], grows: bool
-) -> None:
+def test_a_cluster_grows_if_it_may_start_more_machines(groups: tuple[NodeGroup, ...], grows: bool) -> None:
     assert Cluster([Node("a", "one", {"CPU": 2.0})], groups).grows == grows

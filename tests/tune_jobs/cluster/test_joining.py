@@ -40,7 +40,7 @@ def no_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_who_has_not_the_token_is_told_what_to_do(
+def test_a_missing_token_is_an_error_with_its_cure(
     head: Head, environment: dict[str, str], words: str, no_token: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in environment.items():
@@ -58,7 +58,7 @@ def let_in(head: Head, no_token: None, monkeypatch: pytest.MonkeyPatch) -> str:
     return address_of(head)
 
 
-def test_the_holder_of_the_token_is_let_in(let_in: str) -> None:
+def test_the_holder_of_the_token_may_connect(let_in: str) -> None:
     assert check_address(let_in) == let_in
 
 
@@ -70,7 +70,7 @@ def test_other_versions_are_named(let_in: str, monkeypatch: pytest.MonkeyPatch) 
         check_address(let_in)
 
 
-def test_what_is_no_ray_is_told_so(no_token: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_without_ray_is_an_error(no_token: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reachability, "SECONDS_TO_ANSWER", 6.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"

@@ -83,7 +83,7 @@ def test_those_that_were_asked_before_are_not_asked_again(questioned: Questioned
     assert questioned.told == [UNFIT]
 
 
-def test_one_that_was_there_and_was_not_asked_is_asked(questioned: Questioned) -> None:
+def test_an_old_node_that_was_not_asked_is_asked(questioned: Questioned) -> None:
     questioned.nodes += [node("new"), node("odd")]
     with questioned.watch() as watch:
         check_until(watch, lambda: questioned.told)
@@ -115,7 +115,7 @@ def test_one_that_could_not_be_asked_is_asked_again(questioned: Questioned, fail
     assert questioned.told == [UNFIT]
 
 
-def test_nobody_is_asked_beyond_the_end(questioned: Questioned) -> None:
+def test_no_node_is_asked_after_the_end(questioned: Questioned) -> None:
     questioned.held.clear()
     with questioned.watch() as watch:
         questioned.nodes.append(node("new"))

@@ -34,7 +34,7 @@ def test_a_trial_is_named_after_a_minute_and_once() -> None:
     assert "it asks for 1 CPU and 0.5 GPU, but too little GPU is free" in told[0][1]
 
 
-def test_a_trial_that_was_placed_in_between_starts_anew() -> None:
+def test_the_minute_of_a_trial_that_was_placed_in_between_starts_again() -> None:
     told: list[tuple[str, str]] = []
     clock = Clock()
     watch = watched(told, clock)

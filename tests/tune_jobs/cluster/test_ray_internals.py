@@ -29,7 +29,7 @@ def test_the_running_head_is_found_by_its_address(monkeypatch: pytest.MonkeyPatc
     assert running_head() == "10.1.2.3:6379"
 
 
-def test_a_missing_token_is_an_error_of_its_own(tmp_path: Path) -> None:
+def test_a_missing_token_has_its_own_error(tmp_path: Path) -> None:
     """In a process of its own: Ray remembers the mode and the token that it saw first."""
     program = """
 from ray.exceptions import AuthenticationError
@@ -62,7 +62,7 @@ def test_the_control_service_says_its_versions() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_running")
-def test_what_is_free_is_told_node_by_node() -> None:
+def test_free_resources_are_listed_node_by_node() -> None:
     import ray
 
     ((node, free),) = free_resources_of_nodes().items()

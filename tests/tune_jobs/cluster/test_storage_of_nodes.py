@@ -26,7 +26,7 @@ print(sorted(ray.get([asked.options(scheduling_strategy=place).remote() for plac
 """
 
 
-def test_what_all_nodes_share_is_used_and_nothing_of_the_probe_stays(tmp_path: Path) -> None:
+def test_a_folder_that_all_nodes_share_is_used_and_the_check_leaves_nothing(tmp_path: Path) -> None:
     job = job_in(tmp_path, {"search/trials": 3})
     (tmp_path / "job.yaml").write_text(job.to_yaml())
     with declared_nodes(num_cpus=1) as cluster:

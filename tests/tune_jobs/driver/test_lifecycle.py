@@ -25,7 +25,7 @@ def test_machines_to_come_must_mount_the_folder() -> None:
     ("cluster", "place"),
     [(Cluster([HEAD]), FOLDER), (GROWS, Location.parse("s3://bucket/runs/demo/checkpoints"))],
 )
-def test_nothing_is_said_where_no_machine_comes_or_all_reach_the_store(
+def test_nothing_is_said_if_no_machine_joins_or_all_reach_the_store(
     cluster: Cluster, place: Path | Location
 ) -> None:
     assert notices_on(cluster, place) == []

@@ -150,7 +150,7 @@ def halve(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [delete, fill_with_nonsense, halve])
 @pytest.mark.parametrize("name", ["trials", "epochs", "selection", "study", "tensorboard"])
-def test_each_file_is_made_anew(
+def test_each_file_is_made_again(
     name: str, damage: Callable[[Path], None], folder: RunFolder, straight: RunFolder
 ) -> None:
     damage(getattr(folder, name))
@@ -163,9 +163,7 @@ def test_each_file_is_made_anew(
 
 
 @pytest.mark.parametrize("place", [3, 8, 11, 17])
-def test_an_interruption_that_was_resumed_is_not_seen_in_what_is_made_anew(
-    place: int, tmp_path: Path
-) -> None:
+def test_a_resumed_interruption_does_not_show_in_repaired_files(place: int, tmp_path: Path) -> None:
     folder = made_live(tmp_path, place=place, tensorboard=True)
     tables, study, dashboard = tables_of(folder), study_of(folder), dashboard_of(folder)
     for path in (folder.trials, folder.epochs, folder.selection, folder.study, folder.tensorboard):
@@ -176,7 +174,7 @@ def test_an_interruption_that_was_resumed_is_not_seen_in_what_is_made_anew(
     np.testing.assert_equal(dashboard_of(folder), dashboard)
 
 
-def test_done_twice_it_changes_nothing(folder: RunFolder) -> None:
+def test_a_second_repair_changes_nothing(folder: RunFolder) -> None:
     first = repair(folder.path)
     before = bytes_of(folder.trials, folder.epochs, folder.selection, folder.study, folder.journal)
     assert repair(folder.path).lines == first.lines
@@ -208,14 +206,14 @@ def test_a_run_that_has_not_ended_has_no_selection(tmp_path: Path) -> None:
     assert [trial["state"].name for trial in study_of(folder)] == ["COMPLETE", "PRUNED", "FAIL", "RUNNING"]
 
 
-def test_what_no_job_asked_for_is_not_made(tmp_path: Path) -> None:
+def test_files_that_the_job_does_not_ask_for_are_not_made(tmp_path: Path) -> None:
     folder = made_live(tmp_path)
     repair(folder.path)
     assert not folder.tensorboard.exists()
     assert not folder.wandb.exists()
 
 
-def test_how_many_went_on_is_told_of_every_rung() -> None:
+def test_the_number_of_promoted_trials_is_shown_for_every_rung() -> None:
     record = RunRecord.replay(run_events(), job_of({}).selection)
     assert (
         went_on(record, (1, 2, 4))
@@ -311,7 +309,7 @@ def test_a_journal_that_was_cut_off_anywhere_is_a_run_up_to_there(
 
 @settings(max_examples=50, deadline=None)
 @given(st.data())
-def test_a_flipped_bit_is_found_and_costs_what_lies_behind_it_at_most(
+def test_a_flipped_bit_is_found_and_costs_the_later_lines_at_most(
     tmp_path_factory: pytest.TempPathFactory, plain: RunFolder, data: st.DataObject
 ) -> None:
     content, events = bytearray(plain.journal.read_bytes()), read_journal(plain.journal)
@@ -445,7 +443,7 @@ WRONG: Mapping[str, tuple[Callable[[RunFolder], Any], int, str]] = {
 
 @pytest.mark.parametrize("options", [[], ["--cut"]])
 @pytest.mark.parametrize("name", WRONG)
-def test_what_it_cannot_repair_is_one_message(
+def test_damage_that_cannot_be_repaired_is_one_message(
     name: str, options: list[str], folder: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spoil, exit_code, message = WRONG[name]
@@ -456,7 +454,7 @@ def test_what_it_cannot_repair_is_one_message(
     assert message in line
 
 
-def test_the_job_is_looked_at_after_the_cut_and_the_cut_is_told(folder: RunFolder) -> None:
+def test_the_job_is_checked_after_the_cut_and_the_cut_is_reported(folder: RunFolder) -> None:
     damage_line(folder, 5)
     folder.job.unlink()
     with pytest.raises(DamagedRun, match=r"job.yaml: no such file.*; journal: cut before line 5"):

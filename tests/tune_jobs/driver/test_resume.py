@@ -196,7 +196,7 @@ def test_a_run_may_be_cut_off_again_while_it_is_resumed(killed: Killed, tmp_path
     assert_the_same(resume(path), killed.expected)
 
 
-def test_a_checkpoint_that_the_driver_never_heard_of_is_known_to_the_next(
+def test_a_checkpoint_that_was_never_reported_is_known_to_the_next_driver(
     make_job: MakeJob, tmp_path: Path
 ) -> None:
     """The driver dies between a report and the event of its checkpoint."""
@@ -231,7 +231,7 @@ def test_checkpoints_that_are_gone_cost_time_and_nothing_else(killed: Killed, tm
     assert_the_same(resume(path), killed.expected)
 
 
-def test_the_driver_is_told_of_the_run_while_it_lasts(two_trials: Run) -> None:
+def test_the_run_knows_its_driver_while_it_lasts(two_trials: Run) -> None:
     events = events_of(two_trials)
     assert isinstance(events[0], RunStarted)
     assert events[0].driver.rpartition(":")[2].isdigit()
@@ -262,7 +262,7 @@ def test_a_finished_run_is_left_as_it_is(short: Run) -> None:
     assert RunFolder(short.path).trials.is_file(), "what was missing was made anew"
 
 
-def test_a_run_whose_time_was_over_goes_on_when_it_is_given_more(make_job: MakeJob) -> None:
+def test_a_run_whose_time_was_over_continues_if_it_gets_more(make_job: MakeJob) -> None:
     trials = own_model(("steady", 0.0))
     space = {**trials["search/space"], "lr": {"low": 1e-6, "high": 1e-3, "log": True}}
     changes = {**trials, "search/space": space, "search/trials": 1000, "limits/minutes": 0.1}
@@ -313,7 +313,7 @@ def test_a_holdout_that_was_changed_is_refused(killed: Killed, tmp_path: Path) -
 @pytest.mark.parametrize(
     "name", ["seed", "training.max_epochs", "search.space.lr.high", "resources.cpus_per_trial"]
 )
-def test_what_a_curve_depends_on_cannot_change(name: str, killed: Killed, tmp_path: Path) -> None:
+def test_keys_that_a_curve_depends_on_cannot_change(name: str, killed: Killed, tmp_path: Path) -> None:
     path = killed.after(12, tmp_path)
     with pytest.raises(JobError, match=f"{name} +not a key that can change in a run that has begun"):
         resume(path, [(name, 1)])
@@ -355,13 +355,13 @@ def test_trials_after_an_unsealing_mark_the_run(short: Run) -> None:
     assert '"test_seen": true' in (short.path / "selection.json").read_text()
 
 
-def test_an_opening_that_the_journal_was_not_told_of_counts(short: Run) -> None:
+def test_an_opening_that_is_missing_in_the_journal_counts(short: Run) -> None:
     """The process died between the ledger's entry and the journal's."""
     holdout.unseal(RunFolder(short.path), short.winner.trial_id)
     assert resume(short.path, [("search.trials", 3)]).record.test_seen
 
 
-def test_the_one_look_is_not_spent_on_a_winner_of_yesterday(short: Run) -> None:
+def test_the_holdout_is_not_opened_for_an_outdated_winner(short: Run) -> None:
     assert short.winner.checkpoint.is_file()
     after = resume(short.path, [("search.trials", 3)])
     with pytest.raises(RunFolderError, match="was continued after it was opened"):
@@ -376,7 +376,7 @@ def test_a_job_that_was_changed_by_hand_is_refused(short: Run) -> None:
         resume(short.path, [("search.trials", 3)])
 
 
-def test_what_was_reported_is_reported_once(killed: Killed, tmp_path: Path) -> None:
+def test_reported_epochs_are_reported_once(killed: Killed, tmp_path: Path) -> None:
     made = resume(killed.after(30, tmp_path))
     created = [event.trial_id for event in events_of(made) if isinstance(event, TrialCreated)]
     assert len(created) == len(set(created)) == 14

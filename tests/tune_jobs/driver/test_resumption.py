@@ -68,7 +68,7 @@ def test_the_time_of_earlier_drivers_counts(job: Callable[..., Job]) -> None:
     assert is_over(job(limits__minutes=2), again)
 
 
-def test_what_is_left_of_the_time_is_the_deadline(
+def test_the_time_that_is_left_is_the_deadline(
     job: Callable[..., Job], folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time, "time", lambda: 1000.0)
@@ -77,7 +77,7 @@ def test_what_is_left_of_the_time_is_the_deadline(
     assert trial_task(job(), folder, spent=90).deadline is None
 
 
-def test_what_may_change_changes(make_run: MakeRun) -> None:
+def test_keys_that_may_change_are_changed(make_run: MakeRun) -> None:
     folder = make_run([{"losses": [0.5]}])
     with Journal(folder.journal) as journal:
         changed = job_to_resume(
@@ -93,7 +93,7 @@ def test_what_may_change_changes(make_run: MakeRun) -> None:
 @pytest.mark.parametrize(
     "name", ["seed", "search.method", "search.trialsx", "limit.minutes", "data.split.seed"]
 )
-def test_what_may_not_is_named_with_what_may(make_run: MakeRun, name: str) -> None:
+def test_a_fixed_key_is_named_with_the_keys_that_may_change(make_run: MakeRun, name: str) -> None:
     folder = make_run([{"losses": [0.5]}])
     with Journal(folder.journal) as journal, pytest.raises(JobError) as caught:
         job_to_resume(folder, journal.past, [(name, 1)])

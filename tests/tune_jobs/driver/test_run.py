@@ -107,7 +107,7 @@ def MAKE(folder: Path) -> Job:  # noqa: N802
     )
 
 
-def test_the_run_folder_holds_what_design_says(finished: Run) -> None:
+def test_the_run_folder_has_the_documented_files(finished: Run) -> None:
     names = {path.name for path in finished.path.iterdir()}
     expected = {"job.yaml", "journal", "trials.parquet", "epochs.parquet", "selection.json", "checkpoints"}
     assert expected | {"study.log", "holdout", "ray"} <= names
@@ -325,7 +325,7 @@ def failing(*how: str, **changes: Any) -> dict[str, Any]:
     }
 
 
-def test_a_failed_trial_is_one_row_with_its_reason_and_the_others_go_on(make_job: MakeJob) -> None:
+def test_a_failed_trial_is_one_row_with_its_reason_and_the_others_continue(make_job: MakeJob) -> None:
     made = run(make_job(failing("raise", "memory", "shape", "nan", "fine"), FAILING))
     trials = made.trials.set_index("config.model.how")
     assert dict(trials["status"]) == {
@@ -358,7 +358,9 @@ def test_a_trial_that_calls_exit_is_a_failed_one(make_job: MakeJob) -> None:
     assert "called sys.exit(0)" in trials["reason"]["exit"]
 
 
-def test_a_killed_worker_goes_on_from_the_last_checkpoint(make_job: MakeJob, tmp_path: Path) -> None:
+def test_a_trial_whose_worker_was_killed_continues_from_the_last_checkpoint(
+    make_job: MakeJob, tmp_path: Path
+) -> None:
     changes = failing("die_once", **{"model/arguments": {"folder": str(tmp_path)}})
     made = run(make_job(changes, FAILING))
     assert list(made.trials["status"]) == ["completed"]
@@ -423,7 +425,7 @@ def test_grid_tries_every_configuration_once(make_job: MakeJob) -> None:
     assert all(configuration in tried for configuration in job.search.space.grid())
 
 
-def test_a_grid_tells_equal_looking_values_apart_and_takes_points_first(make_job: MakeJob) -> None:
+def test_a_grid_distinguishes_equal_looking_values_and_takes_points_first(make_job: MakeJob) -> None:
     space = {"batch_size": {"values": [8, 16]}, "nesterov": {"values": [True, False]}, "momentum": 0.5}
     points = [{"batch_size": 16, "nesterov": False}, {"nesterov": False}]
     made = run(

@@ -89,7 +89,7 @@ def test_all_problems_of_a_configuration_come_at_once_before_any_data_is_read(
     assert lines[5] == "  mometum        unknown parameter; did you mean 'momentum'?"
 
 
-def test_a_divergence_is_told_after_the_epoch_that_shows_it(make_sections: MakeSections) -> None:
+def test_a_divergence_is_reported_after_its_epoch(make_sections: MakeSections) -> None:
     job = Job.from_mapping(make_sections({"training/max_epochs": 50, "model": {"name": "linear"}}))
     epochs: list[EpochResult] = []
     with pytest.raises(TrainerError, match="lower lr"):
@@ -116,7 +116,7 @@ def test_a_model_that_cannot_be_made_ready_is_one_message_too(
 @pytest.mark.parametrize(
     ("fault", "said"), [("KeyError", "KeyError: 'k'"), ("SystemExit", "SystemExit: k"), ("Below", "Below: k")]
 )
-def test_what_the_users_code_raises_is_one_message_with_its_place(
+def test_an_error_of_user_code_is_one_message_with_its_place(
     tmp_path: Path, make_sections: MakeSections, fault: str, said: str
 ) -> None:
     (tmp_path / "faulty_code.py").write_text(

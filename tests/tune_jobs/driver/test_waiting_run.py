@@ -60,7 +60,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
 # What a run leaves
 
 
-def test_the_share_of_each_rung_goes_on_and_the_others_end_where_they_waited(finished: Run) -> None:
+def test_the_share_of_each_rung_is_promoted_and_the_others_end_at_their_rung(finished: Run) -> None:
     """Of 20 trials 6 continue after epoch 1, and 2 after epoch 3."""
     assert sorted(finished.trials["epochs"]) == [1] * 14 + [3] * 4 + [9] * 2
     for trial in finished.trials.itertuples():
@@ -92,7 +92,7 @@ def test_the_study_knows_that_waiting_trials_were_pruned(finished: Run) -> None:
         assert rungs[trial.trial_id] == [epoch for epoch in (1, 3, 9) if epoch <= trial.epochs]
 
 
-def test_a_promoted_trial_goes_on_bit_for_bit(finished: Run) -> None:
+def test_a_promoted_trial_continues_bit_for_bit(finished: Run) -> None:
     waited = {event.trial_id for event in events_of(finished) if isinstance(event, TrialPaused)}
     went_on = {event.trial_id for event in events_of(finished) if isinstance(event, TrialPromoted)}
     assert waited & went_on, "no trial waited and went on"
@@ -104,7 +104,7 @@ def test_no_worker_is_started_in_another_s_place(finished: Run) -> None:
     assert len(workers) <= 2
 
 
-def test_tables_from_the_journal_tell_every_decision(finished: Run) -> None:
+def test_tables_from_the_journal_give_every_decision(finished: Run) -> None:
     assert_tables_tell_every_decision(finished)
 
 
@@ -125,7 +125,7 @@ def test_one_worker_does_it_all(make_job: MakeJob) -> None:
     assert_tables_tell_every_decision(made)
 
 
-def test_a_single_trial_waits_for_nobody(make_job: MakeJob) -> None:
+def test_a_single_trial_does_not_wait(make_job: MakeJob) -> None:
     made = run(make_job({"search/trials": 1}))
     assert list(made.trials["status"]) == ["stopped_early"]
     assert list(made.trials["reason"]) == ["waited at epoch 1: not among the best 1/3 of its rung"]
@@ -152,7 +152,7 @@ def test_a_trial_may_stop_itself_after_it_was_promoted(make_job: MakeJob) -> Non
 # What goes wrong
 
 
-def test_a_trial_that_waits_goes_on_in_another_worker_when_its_own_was_killed(
+def test_a_waiting_trial_continues_in_another_worker_if_its_own_was_killed(
     make_job: MakeJob, tmp_path: Path
 ) -> None:
     trials = own_model(("", 10.0), ("die_once", 20.0), ("", 30.0))
@@ -169,7 +169,7 @@ def test_a_trial_that_waits_goes_on_in_another_worker_when_its_own_was_killed(
     assert_tables_tell_every_decision(made)
 
 
-def test_an_idle_worker_that_is_killed_holds_nothing_up(make_job: MakeJob, tmp_path: Path) -> None:
+def test_a_killed_idle_worker_delays_nothing(make_job: MakeJob, tmp_path: Path) -> None:
     """The trial that takes it up next finds it dead."""
     waits: list[str] = []
     workers: dict[str, int] = {}
@@ -191,7 +191,7 @@ def test_an_idle_worker_that_is_killed_holds_nothing_up(make_job: MakeJob, tmp_p
     assert_curves_are_those_of_training_alone(made)
 
 
-def test_an_interruption_leaves_what_waits_as_it_is(make_job: MakeJob) -> None:
+def test_an_interruption_leaves_waiting_trials_as_they_are(make_job: MakeJob) -> None:
     """In the tables such a trial is interrupted; a resumed run knows that it waits."""
     waits: list[str] = []
 
@@ -213,19 +213,19 @@ def test_an_interruption_leaves_what_waits_as_it_is(make_job: MakeJob) -> None:
     assert {path.name for path in (made.path / "checkpoints").iterdir()} >= set(waits)
 
 
-def test_failures_are_no_rivals(make_job: MakeJob) -> None:
+def test_failed_trials_do_not_count_at_rungs(make_job: MakeJob) -> None:
     made = run(make_job(own_model(("raise", 10.0), ("", 20.0), ("", 30.0), ("raise", 40.0))))
     assert list(made.trials["status"]) == ["failed", "stopped_early", "stopped_early", "failed"]
     assert set(made.trials["epochs"][1:3]) == {1}, "two were compared, and none of two goes on"
 
 
-def test_a_trial_that_diverges_is_one_that_was_beaten(make_job: MakeJob) -> None:
+def test_a_trial_that_diverges_counts_as_beaten(make_job: MakeJob) -> None:
     made = run(make_job(own_model(("", 10.0), ("", 20.0), ("", 1e30))))
     assert list(made.trials["status"]) == ["stopped_early", "stopped_early", "failed"]
     assert list(made.trials["epochs"]) == [3, 1, 1]
 
 
-def test_the_time_limit_ends_what_waits(make_job: MakeJob) -> None:
+def test_the_time_limit_ends_waiting_trials(make_job: MakeJob) -> None:
     trials = own_model(("steady", 0.0))
     space = {**trials["search/space"], "lr": {"low": 1e-6, "high": 1e-3, "log": True}}
     made = run(make_job({**trials, "search/space": space, "search/trials": 1000, "limits/minutes": 0.25}))

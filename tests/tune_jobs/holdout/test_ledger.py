@@ -19,7 +19,7 @@ from tune_jobs.record.folder import RunFolder
 from tune_jobs.trainers.data import Rows
 
 
-def test_the_ledger_tells_who_looked_when_and_what_came_of_it(sealed: RunFolder) -> None:
+def test_the_ledger_holds_user_time_and_result_of_every_opening(sealed: RunFolder) -> None:
     unseal(sealed, "0003")
     (entry,) = read_ledger(sealed)
     assert (entry.number, entry.trial_id, entry.reason, entry.results) == (1, "0003", None, None)
@@ -38,7 +38,7 @@ def test_the_ledger_tells_who_looked_when_and_what_came_of_it(sealed: RunFolder)
     )
 
 
-def test_a_second_look_is_refused_with_what_the_first_gave(sealed: RunFolder) -> None:
+def test_a_second_opening_is_refused_with_the_result_of_the_first(sealed: RunFolder) -> None:
     unseal(sealed, "0003")
     record_results(sealed, 1, {"test_loss": 0.123456789, "test_r2": 0.5})
     before = ledger_lines(sealed)
@@ -144,7 +144,7 @@ for folder in folders:
 """
 
 
-def test_of_several_processes_at_once_exactly_one_looks(tmp_path: Path, rows: Rows) -> None:
+def test_of_several_processes_at_once_exactly_one_opens_the_holdout(tmp_path: Path, rows: Rows) -> None:
     folders = [RunFolder.create(tmp_path / "runs", f"run{number}") for number in range(10)]
     for folder in folders:
         seal(folder, rows)

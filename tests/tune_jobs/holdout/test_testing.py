@@ -43,7 +43,7 @@ def test_ledger_and_journal_hold_the_result_after_the_opening(run: StoredRun) ->
     assert (evaluated.number, evaluated.trial_id, evaluated.results) == (1, "0000", RESULTS)
 
 
-def test_a_second_opening_needs_a_reason_whoever_opened_it_first(run: StoredRun) -> None:
+def test_a_second_opening_needs_a_reason_even_if_another_process_opened_first(run: StoredRun) -> None:
     evaluate_on_holdout(read_run(run.folder), "0000", evaluate)
     with pytest.raises(HoldoutOpened):
         evaluate_on_holdout(run, "0000", evaluate)

@@ -264,7 +264,7 @@ def surroundings(path: Path) -> list[str]:
     return list(map(str, caught.value.problems))
 
 
-def test_what_a_job_names_must_be_there(write_job: WriteJob, tmp_path: Path) -> None:
+def test_files_and_modules_that_a_job_names_must_exist(write_job: WriteJob, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("def net(): ...\n\ndef loss(): ...\n")
     path = write_job(
         {
@@ -284,7 +284,7 @@ def test_what_a_job_names_must_be_there(write_job: WriteJob, tmp_path: Path) -> 
     ]
 
 
-def test_there_is_no_file_of_a_name_that_is_too_long(write_job: WriteJob, tmp_path: Path) -> None:
+def test_a_file_name_that_is_too_long_is_a_missing_file(write_job: WriteJob, tmp_path: Path) -> None:
     name = "x" * 5000 + ".csv"
     path = write_job({"data/source": name, "data/target": "y", "data/arguments": {}})
     assert surroundings(path) == [f"data.source: no such file: {tmp_path / name}"]
@@ -297,7 +297,7 @@ def test_there_is_no_file_of_a_name_that_is_too_long(write_job: WriteJob, tmp_pa
         ("rows.xlsx", ""),
     ],
 )
-def test_an_unknown_source_is_met_with_the_three_kinds_there_are(
+def test_an_unknown_source_is_answered_with_the_three_kinds_of_sources(
     write_job: WriteJob, source: str, said: str
 ) -> None:
     (found,) = surroundings(write_job({"data/source": source}))

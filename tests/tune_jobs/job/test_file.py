@@ -57,7 +57,7 @@ def message(error: JobError) -> str:
         ("%YAML 1.1\n--- 1e-3", 0.001),
     ],
 )
-def test_yaml_values_are_what_a_job_file_says_they_are(text: str, value: Any) -> None:
+def test_yaml_values_have_the_types_of_a_job_file(text: str, value: Any) -> None:
     parsed = parse_yaml(text)
     assert parsed == value
     assert type(parsed) is type(value)
@@ -133,7 +133,7 @@ def test_any_text_is_read_or_refused_with_one_problem(
 
 @settings(max_examples=60, deadline=None)
 @given(st.dictionaries(TEXTS, VALUES, max_size=3))
-def test_what_was_written_is_read_back_type_by_type_and_in_order(sections: dict[str, Any]) -> None:
+def test_written_values_are_read_back_with_types_and_order(sections: dict[str, Any]) -> None:
     read = parse_yaml(dump_yaml(sections))
     assert repr(read) == repr(sections)  # 1, 1.0 and True, -0.0 and 0.0, and the order of keys differ in it
 

@@ -91,6 +91,6 @@ def test_the_name_of_a_sweep_becomes_a_valid_name(name: str | None, ours: str) -
     assert Job.from_mapping({**sections, "data": {"source": "digits"}}).name == ours
 
 
-def test_what_has_no_equal_is_refused() -> None:
+def test_parts_without_an_equivalent_are_refused() -> None:
     with pytest.raises(SearchSpaceError, match="method: bayesian is not a method"):
         job_from_sweep({"method": "bayesian", "parameters": {"lr": {"value": 0.1}}})

@@ -179,7 +179,7 @@ def test_trials_are_no_more_than_a_finite_space_holds(make_sections: MakeSection
     assert Job.from_mapping(make_sections({**changes, "search/trials": 3})).trials == 3
 
 
-def test_trials_are_as_many_as_were_asked_for_where_a_space_has_no_end(make_sections: MakeSections) -> None:
+def test_an_infinite_space_gives_as_many_trials_as_requested(make_sections: MakeSections) -> None:
     endless = {"search/space": {"lr": {"low": 0.1, "high": 1.0}}, "search/trials": 10_000}
     assert Job.from_mapping(make_sections(endless)).trials == 10_000
     wide = {

@@ -152,7 +152,7 @@ def test_long_values_are_cut_in_messages(problems: Problems) -> None:
     assert problems({"seed": "9" * 500}) == [f"seed: given '{'9' * 56}...; valid: a whole number"]
 
 
-def test_unknown_keys_are_met_with_the_closest_or_with_all() -> None:
+def test_unknown_keys_are_answered_with_the_closest_key_or_with_all_keys() -> None:
     assert unknown_key("methd", ["trials", "method"]) == "unknown key; did you mean 'method'?"
     assert unknown_key("zzz", ["trials", "method"]) == "unknown key; valid: method, trials"
 

@@ -42,7 +42,7 @@ def test_each_rung_is_the_factor_times_the_one_before(grace: int, factor: int, m
     assert grace * factor ** len(rungs) >= max_epochs
 
 
-def test_how_far_trials_can_come_is_told_in_words() -> None:
+def test_the_reachable_epochs_are_described_in_words() -> None:
     settings_ = SchedulerSettings()
     assert reach_text(settings_, 27, 48) == (
         "of 48 trials at most 16 continue after epoch 2, 5 after epoch 6, 1 after epoch 18"
@@ -80,5 +80,7 @@ def test_a_job_in_which_some_trial_can_is_not(method: str, max_epochs: int, tria
         (48, 0, 3, ()),
     ],
 )
-def test_how_many_go_on_at_most(trials: int, rungs: int, factor: int, counts: tuple[int, ...]) -> None:
+def test_the_most_promotions_of_each_rung(
+    trials: int, rungs: int, factor: int, counts: tuple[int, ...]
+) -> None:
     assert reach(trials, rungs, factor) == counts

@@ -60,7 +60,7 @@ def test_modules_that_are_named_and_what_they_import(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_installed_packages_stay_where_they_are(tmp_path: Path) -> None:
+def test_installed_packages_are_not_sent(tmp_path: Path) -> None:
     folder = tmp_path / "job"
     assert sent(folder, {}, model__name="torch.nn:Linear") == set()
 

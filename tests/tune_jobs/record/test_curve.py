@@ -80,7 +80,7 @@ def test_a_trial_that_diverged_has_lost_at_every_rung_and_keeps_its_best_epoch()
 
 
 @given(ROWS, MODES)
-def test_it_is_what_a_naive_reference_says(rows: list[dict[str, Any]], mode: Mode) -> None:
+def test_it_agrees_with_a_naive_reference(rows: list[dict[str, Any]], mode: Mode) -> None:
     counted: list[dict[str, Any]] = []
     for one in rows:
         if not any(DIVERGED in other or other["epoch"] >= one["epoch"] for other in counted):
@@ -99,7 +99,7 @@ def test_it_is_what_a_naive_reference_says(rows: list[dict[str, Any]], mode: Mod
 
 
 @given(ROWS, MODES, st.data())
-def test_what_is_reported_again_changes_nothing(
+def test_a_repeated_report_changes_nothing(
     rows: list[dict[str, Any]], mode: Mode, data: st.DataObject
 ) -> None:
     """A worker is lost at some epoch, and the next one begins at some epoch before: the curve is the same."""
@@ -120,7 +120,7 @@ def test_it_only_ever_improves(rows: list[dict[str, Any]], mode: Mode) -> None:
 
 
 @given(ROWS, MODES)
-def test_high_is_to_max_what_low_is_to_min(rows: list[dict[str, Any]], mode: Mode) -> None:
+def test_max_mirrors_min(rows: list[dict[str, Any]], mode: Mode) -> None:
     turned = [{**one, "accuracy": None if one["accuracy"] is None else -one["accuracy"]} for one in rows]
     mine, other = curve_of(rows, mode), curve_of(turned, "max" if mode == "min" else "min")
     assert (mine.best_cost, mine.rung_score, mine.last_epoch) == (

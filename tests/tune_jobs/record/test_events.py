@@ -45,7 +45,7 @@ def test_the_final_statuses_are_called_as_the_contract_says() -> None:
     ]
 
 
-def test_every_kind_of_event_has_a_name_of_its_own_and_is_frozen() -> None:
+def test_every_kind_of_event_has_its_own_name_and_is_frozen() -> None:
     kinds = Event.__subclasses__()
     assert len({kind.type for kind in kinds}) == len(kinds)
     event = TrialStarted(trial_id="0001")
@@ -92,7 +92,7 @@ def test_every_reason_of_a_training_to_stop_is_the_cause_of_a_trial_to_end() -> 
     assert all(cause.sentence == StopReason(cause.value).sentence for cause in causes)
 
 
-def test_the_cause_of_an_end_says_how_the_trial_stands_and_whether_it_may_continue() -> None:
+def test_the_cause_of_an_end_decides_the_status_and_whether_the_trial_may_continue() -> None:
     assert {cause: (str(cause.status), cause.resumable) for cause in Cause} == {
         Cause.MAX_EPOCHS: ("completed", False),
         Cause.PATIENCE: ("stopped_early", False),
@@ -127,7 +127,7 @@ def test_the_cause_of_an_end_says_how_the_trial_stands_and_whether_it_may_contin
         {"type": ["trial_started"], "trial_id": "1"},
     ],
 )
-def test_what_is_no_event_is_refused(mapping: dict[str, object]) -> None:
+def test_a_line_that_is_no_event_is_refused(mapping: dict[str, object]) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
         event_from_mapping(mapping)
 
@@ -139,7 +139,7 @@ def resumed() -> RunResumed:
     return RunResumed(trials=3, versions={})
 
 
-def test_what_ended_with_the_run_has_not_ended_once_it_is_resumed() -> None:
+def test_trials_that_ended_with_the_run_are_open_again_after_a_resume() -> None:
     interrupted = TrialEnded(
         trial_id="0", status=Status.INTERRUPTED, cause=Cause.RUN_ENDED, reason="", resumable=True
     )
@@ -153,7 +153,7 @@ def test_what_ended_with_the_run_has_not_ended_once_it_is_resumed() -> None:
     assert in_force([started, interrupted, failed, *end, again]) == [started, failed, again]
 
 
-def test_each_resumption_takes_back_what_ended_before_it_and_nothing_after() -> None:
+def test_each_resume_reopens_earlier_trials_and_no_later_ones() -> None:
     ends = [
         TrialEnded(
             trial_id=str(n), status=Status.INTERRUPTED, cause=Cause.RUN_ENDED, reason="", resumable=True

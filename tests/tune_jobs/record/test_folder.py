@@ -56,7 +56,7 @@ def test_storage_that_cannot_be_written_to_is_refused_with_what_to_do(tmp_path: 
 @pytest.mark.parametrize(
     "error", [OSError(errno.ENOSPC, "No space left on device"), OSError("torn"), KeyboardInterrupt()]
 )
-def test_where_a_folder_cannot_be_filled_nothing_of_it_stays(tmp_path: Path, error: BaseException) -> None:
+def test_a_folder_that_cannot_be_filled_is_removed(tmp_path: Path, error: BaseException) -> None:
     def make(storage: Path) -> None:
         with RunFolder.making(storage, "digits") as folder:
             (folder.checkpoints / "half").write_bytes(b"made")

@@ -178,7 +178,7 @@ def test_a_line_is_a_checksum_and_json(tmp_path: Path) -> None:
     assert path.read_bytes() == b"%08x %s\n" % (zlib.crc32(text), text)
 
 
-def test_an_event_is_on_disk_before_any_listener_hears_of_it(tmp_path: Path) -> None:
+def test_an_event_is_on_disk_before_any_listener_receives_it(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     heard: list[Any] = []
 
@@ -197,7 +197,7 @@ def test_an_event_is_on_disk_before_any_listener_hears_of_it(tmp_path: Path) -> 
     assert read_journal(path) == [first, second]
 
 
-def test_who_follows_hears_of_later_events_after_those_who_have_followed_for_longer(tmp_path: Path) -> None:
+def test_a_new_listener_receives_later_events_after_older_listeners(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     heard: list[tuple[str, Event, int]] = []
 
@@ -218,7 +218,7 @@ def test_who_follows_hears_of_later_events_after_those_who_have_followed_for_lon
     ]
 
 
-def test_all_listeners_hear_of_the_event_at_which_one_of_them_stops_the_run(tmp_path: Path) -> None:
+def test_all_listeners_receive_the_event_at_which_one_of_them_stops_the_run(tmp_path: Path) -> None:
     """Else it would be open to those who conclude the run, who would end it once more."""
     path = tmp_path / "events.jsonl"
     heard: list[Event] = []
@@ -238,7 +238,7 @@ def test_all_listeners_hear_of_the_event_at_which_one_of_them_stops_the_run(tmp_
     assert read_journal(path) == [event]
 
 
-def test_what_a_listener_appends_comes_after_the_event_that_it_heard_of(tmp_path: Path) -> None:
+def test_an_event_that_a_listener_appends_follows_the_event_that_it_received(tmp_path: Path) -> None:
     """So a scheduler's decision follows the report that it rests on."""
     path = tmp_path / "events.jsonl"
     report, decision = TrialStarted(trial_id="0"), TrialPaused(trial_id="0", epoch=1)
@@ -277,9 +277,7 @@ def test_a_damaged_end_is_left_out(tmp_path: Path, make_events: MakeEvents, tail
 
 
 @pytest.mark.parametrize("cut", [1, 2, 30])
-def test_what_is_appended_after_a_torn_line_is_not_lost(
-    tmp_path: Path, make_events: MakeEvents, cut: int
-) -> None:
+def test_events_after_a_torn_line_are_not_lost(tmp_path: Path, make_events: MakeEvents, cut: int) -> None:
     path = tmp_path / "events.jsonl"
     written = write(path, make_events([{"losses": [0.5]}]))
     path.write_bytes(path.read_bytes()[:-cut])
@@ -345,7 +343,7 @@ def test_the_lines_before_the_damage_are_known(tmp_path: Path, make_events: Make
 # Who writes
 
 
-def test_what_was_there_is_known_to_who_opens_it(tmp_path: Path, make_events: MakeEvents) -> None:
+def test_a_journal_that_is_opened_knows_its_earlier_events(tmp_path: Path, make_events: MakeEvents) -> None:
     path = tmp_path / "events.jsonl"
     events = make_events([{"losses": [0.5]}])
     write(path, events)
@@ -370,7 +368,7 @@ def test_a_second_writer_is_refused_while_the_first_lives(tmp_path: Path, make_e
     Journal(path).close()
 
 
-def test_a_writer_that_is_killed_holds_nobody_up(tmp_path: Path) -> None:
+def test_a_killed_writer_does_not_block_the_next(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     code = f"""
 import os, pathlib, signal
@@ -385,7 +383,7 @@ os.kill(os.getpid(), signal.SIGKILL)
         assert len(journal.past) == 1
 
 
-def test_a_process_that_the_writer_has_forked_holds_nobody_up(tmp_path: Path) -> None:
+def test_a_process_that_the_writer_forked_does_not_block_the_next(tmp_path: Path) -> None:
     """Such as a pool of the user's own data function, which may outlive a driver that was killed."""
     path = tmp_path / "events.jsonl"
     code = f"""
@@ -407,7 +405,7 @@ os.kill(os.getpid(), signal.SIGKILL)
         os.kill(child, signal.SIGKILL)
 
 
-def test_a_disk_that_takes_no_more_leaves_whole_lines(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
     """A limit on the size of files, which cuts a line in the middle as a full disk does."""
     path = tmp_path / "events.jsonl"
     heard: list[Event] = []

@@ -69,7 +69,7 @@ def test_other_errors_pass_as_they_are(tmp_path: Path, error: BaseException) -> 
     assert raised(tmp_path, error) is error
 
 
-def test_what_a_writer_keeps_comes_first(tmp_path: Path) -> None:
+def test_the_failure_that_a_writer_keeps_comes_first(tmp_path: Path) -> None:
     kept = storage_failed("journal", "Quota exceeded", tmp_path)
     error = RuntimeError("whatever Ray Tune made of it")
     assert raised(tmp_path, error, Keeps(None), Keeps(kept)) is kept

@@ -163,7 +163,7 @@ def test_the_tables_are_parquet_files_in_the_run_folder(make_run: MakeRun) -> No
     assert pq.read_table(folder.epochs)["val_loss"].to_pylist() == [0.5, 0.25, 0.125]
 
 
-def test_tables_are_written_anew_in_place_of_the_old(folder: RunFolder, make_record: MakeRecord) -> None:
+def test_new_tables_replace_the_old_ones(folder: RunFolder, make_record: MakeRecord) -> None:
     write_tables(make_record([{"losses": [0.5]}]), folder)
     write_tables(make_record([{"losses": [0.5]}, {"losses": [0.25]}]), folder)
     assert pq.read_table(folder.trials).num_rows == 2
@@ -171,7 +171,7 @@ def test_tables_are_written_anew_in_place_of_the_old(folder: RunFolder, make_rec
     assert pq.read_table(folder.trials).num_rows == 0
 
 
-def test_a_flipped_bit_in_a_table_is_noticed_by_who_asks_for_the_checksums(
+def test_a_flipped_bit_in_a_table_is_noticed_if_checksums_are_verified(
     folder: RunFolder, make_record: MakeRecord
 ) -> None:
     losses = [1 / number for number in range(1, 200)]

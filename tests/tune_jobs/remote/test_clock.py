@@ -42,7 +42,9 @@ def asked(request: pytest.FixtureRequest) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("asked", [2001], indirect=True)
-def test_the_store_is_asked_and_not_at_each_look(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_of_the_store_is_asked_for_and_kept_for_a_while(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     then = datetime(2001, 1, 1, tzinfo=UTC).timestamp()
     assert then <= store_time(PLACE) < then + 600
     clock = time.clock_gettime
@@ -55,7 +57,7 @@ def test_the_store_is_asked_and_not_at_each_look(asked: list[str], monkeypatch: 
 
 
 @pytest.mark.parametrize("asked", [None], indirect=True)
-def test_where_it_tells_no_time_this_machines_clock_counts(asked: list[str]) -> None:
+def test_without_the_time_of_the_store_the_clock_of_this_machine_counts(asked: list[str]) -> None:
     before = time.time()
     told = store_time(PLACE)
     assert before - 1 <= told <= time.time() + 1, "up to the clock's own steps"

@@ -24,7 +24,7 @@ def copy(make_run: Callable[..., RunFolder], s3: Location) -> RunFolder:
     return keep(make_run([{"losses": [2.0, 1.0]}, {"losses": [3.0]}]), s3)
 
 
-def test_who_watches_sees_the_run_grow(copy: RunFolder, s3: Location, machine: Machine) -> None:
+def test_a_follower_sees_the_run_grow(copy: RunFolder, s3: Location, machine: Machine) -> None:
     with machine("second"):
         there = pull(s3 / copy.name)
         with Journal(copy.journal) as journal, mirrored(copy, journal), kept_up_to_date(there):
@@ -33,7 +33,7 @@ def test_who_watches_sees_the_run_grow(copy: RunFolder, s3: Location, machine: M
                 pass
 
 
-def test_who_watches_reads_no_more_than_what_is_new(
+def test_a_follower_reads_new_objects_alone(
     copy: RunFolder, s3: Location, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(segments, "SEGMENT_BYTES", 1)
@@ -81,7 +81,7 @@ def test_who_watches_reads_no_more_than_what_is_new(
         assert aside.read_bytes() == then
 
 
-def test_who_has_watched_to_the_end_has_all_files(copy: RunFolder, s3: Location, machine: Machine) -> None:
+def test_a_follower_has_all_files_at_the_end(copy: RunFolder, s3: Location, machine: Machine) -> None:
     with machine("second"):
         there = pull(s3 / copy.name)
         with kept_up_to_date(there):

@@ -100,7 +100,7 @@ def test_of_many_at_once_one_has_it(s3: Location) -> None:
     assert [one.name for one in store.objects()] == [one._name for one in got]
 
 
-def test_who_was_taken_over_hears_of_it(s3: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_driver_that_lost_its_lease_learns_it(s3: Location, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(s3)
     suspended = Lease(store)
     suspended.acquire()
@@ -113,7 +113,9 @@ def test_who_was_taken_over_hears_of_it(s3: Location, monkeypatch: pytest.Monkey
     assert store.objects() == []
 
 
-def test_who_slept_for_long_asks_before_it_writes(s3: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_driver_that_slept_for_long_asks_before_it_writes(
+    s3: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Time.monotonic stands still while a machine sleeps."""
     clock, slept = time.clock_gettime, 0.0
     monkeypatch.setattr(time, "clock_gettime", lambda which: clock(which) + slept)
@@ -129,7 +131,7 @@ def test_who_slept_for_long_asks_before_it_writes(s3: Location, monkeypatch: pyt
     assert store.objects() == []
 
 
-def test_who_slept_for_long_and_was_alone_goes_on(
+def test_a_driver_that_slept_for_long_without_a_rival_continues(
     s3: Location, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock, slept = time.clock_gettime, 0.0
@@ -177,7 +179,7 @@ def test_of_two_that_have_it_after_all_one_stops(
         (b'{"host": "far", "pid": 7, "new": {}, "held": true}', "far:7"),
     ],
 )
-def test_what_a_later_version_has_written_is_believed_until_it_is_silent_for_long(
+def test_a_lease_of_a_later_version_is_believed_until_it_is_silent_for_long(
     s3: Location, monkeypatch: pytest.MonkeyPatch, content: bytes, who: str
 ) -> None:
     store = Store(s3)
@@ -191,7 +193,7 @@ def test_what_a_later_version_has_written_is_believed_until_it_is_silent_for_lon
     assert [one.name for one in store.objects()] == [taken._name]
 
 
-def test_who_could_not_give_it_back_may_take_it_again(proxy: Proxy, s3: Location) -> None:
+def test_a_driver_that_could_not_give_it_back_may_take_it_again(proxy: Proxy, s3: Location) -> None:
     """In the same process, once the store can be asked again."""
     first = Lease(Store(s3))
     first.acquire()

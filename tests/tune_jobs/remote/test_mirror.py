@@ -41,7 +41,7 @@ def test_a_run_in_a_folder_has_no_mirror(make_run: Callable[..., RunFolder]) -> 
     assert made == [1]
 
 
-def test_events_arrive_while_the_run_goes_on(copy: RunFolder, s3: Location) -> None:
+def test_events_arrive_while_the_run_continues(copy: RunFolder, s3: Location) -> None:
     store = Store(s3 / copy.name)
     with Journal(copy.journal) as journal, mirrored(copy, journal):
         for number in (1, 2, 3):
@@ -80,7 +80,7 @@ def test_events_and_calls_do_not_wait_for_a_file_that_takes_its_time(
 
 
 @pytest.mark.parametrize("what", ["put", "upload"])
-def test_what_nobody_expected_of_either_thread_ends_the_run(
+def test_an_unexpected_error_of_either_thread_ends_the_run(
     copy: RunFolder, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     monkeypatch.setattr(mirror, "FILES_SECONDS", 0.0)
@@ -107,7 +107,7 @@ def test_what_nobody_expected_of_either_thread_ends_the_run(
     ("mode", "reason"),
     [("down", "(it cannot be reached at .*|it has not answered yet)"), ("silent", "it has not answered yet")],
 )
-def test_an_outage_delays_and_loses_nothing_and_is_told_while_it_lasts(
+def test_an_outage_loses_nothing_and_is_reported_while_it_lasts(
     mode: str,
     reason: str,
     copy: RunFolder,
@@ -135,7 +135,7 @@ def test_an_outage_delays_and_loses_nothing_and_is_told_while_it_lasts(
     assert over == f"{there.address}: accepts objects again"
 
 
-def test_a_short_outage_is_not_told(
+def test_a_short_outage_is_not_reported(
     copy: RunFolder,
     s3: Location,
     proxy: Proxy,
@@ -216,7 +216,7 @@ def test_a_run_that_another_one_took_over_stops(
 
 
 @pytest.mark.parametrize("what", ["event", "file", "removed file", "call"])
-def test_who_slept_and_was_taken_over_sends_and_removes_nothing(
+def test_a_driver_that_slept_and_lost_its_lease_sends_and_removes_nothing(
     copy: RunFolder, s3: Location, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     monkeypatch.setattr(mirror, "FILES_SECONDS", 3600.0 if what == "call" else 0.0)
@@ -272,7 +272,7 @@ def test_a_copy_that_is_behind_may_not_write(copy: RunFolder, s3: Location, mach
     assert read_from(Store(s3 / copy.name)) == copy.journal.read_bytes()
 
 
-def test_checkpoints_of_trials_that_nobody_knows_are_removed(copy: RunFolder, s3: Location) -> None:
+def test_checkpoints_of_unknown_trials_are_removed(copy: RunFolder, s3: Location) -> None:
     store = Store(s3 / copy.name)
     for name in ("0000", "0001", "0001.damaged"):
         store.put(f"checkpoints/{name}/epoch-000001.pt", b"1")

@@ -23,9 +23,7 @@ def fail(store: outage.Outage, error: Exception) -> None:
 
 
 @pytest.mark.usefixtures("at_once")
-def test_what_is_no_matter_of_the_store_is_no_outage(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_other_errors_are_no_outage_of_the_store(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = outage.Outage(PLACE, tmp_path)
     fail(store, KeyError("the lease is lost"))
     store.look()

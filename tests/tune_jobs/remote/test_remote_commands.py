@@ -173,7 +173,7 @@ def test_a_store_that_cannot_be_reached_is_one_message(
             assert errors == f"tune-jobs: {run}: cannot be read (it cannot be reached at {proxy.address})\n"
 
 
-def test_a_run_is_refused_before_ray_starts_where_nothing_can_be_written(
+def test_a_run_is_refused_before_ray_starts_if_the_store_cannot_be_written(
     call: Call, s3: Location, tmp_path: Path
 ) -> None:
     (tmp_path / "job.yaml").write_text(JOB)

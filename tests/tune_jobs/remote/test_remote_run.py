@@ -148,7 +148,7 @@ def test_a_run_is_kept_in_the_store_and_read_from_another_machine(s3: Location, 
         open_run(made.address).test()
 
 
-def test_another_machine_goes_on_where_a_driver_was_killed(
+def test_another_machine_continues_the_run_of_a_killed_driver(
     s3: Location, tmp_path: Path, undisturbed: Run
 ) -> None:
     with driver(tmp_path, s3) as process:
@@ -210,7 +210,7 @@ def test_a_store_that_fails_for_a_while_harms_no_trial(
         assert_same(open_run(made.address), undisturbed)
 
 
-def test_a_store_that_fails_for_long_stops_the_run_which_goes_on_later(
+def test_a_store_that_fails_for_long_stops_the_run_which_can_be_continued_later(
     proxy: Proxy, s3: Location, tmp_path: Path, undisturbed: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tune_jobs.remote.mirror.END_SECONDS", 1.0)

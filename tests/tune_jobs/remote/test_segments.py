@@ -27,7 +27,7 @@ def journal(tmp_path: Path) -> Path:
     return path
 
 
-def test_what_was_sent_is_what_is_read(s3: Location, journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sent_journal_is_read_back(s3: Location, journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "SEGMENT_BYTES", 50)
     store, content = Store(s3), journal.read_bytes()
     writer = SegmentWriter(store, journal, 0)
@@ -41,7 +41,7 @@ def test_what_was_sent_is_what_is_read(s3: Location, journal: Path, monkeypatch:
     assert len(segments.segments(store)) >= 3
 
 
-def test_what_may_have_changed_is_what_is_read_anew(
+def test_objects_that_may_have_changed_are_read_again(
     s3: Location, journal: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(segments, "SEGMENT_BYTES", 50)
@@ -152,7 +152,7 @@ def test_a_replacement_that_stops_on_the_way_has_been_made(
     assert read_from(store) == content
 
 
-def test_other_objects_beside_the_journal_are_not_of_it(s3: Location) -> None:
+def test_other_objects_beside_the_journal_are_ignored(s3: Location) -> None:
     Store(s3).put("journal/events.jsonl.damaged-20260101T000000Z", b"x")
     Store(s3).put("journal/events-1.jsonl", b"x")
     Store(s3).put("journal/events-1-0.jsonl", b"x")

@@ -53,7 +53,7 @@ def put_raw(name: str, place: Location) -> None:
         assert connection.getresponse().status == 200, name
 
 
-def test_what_is_deleted_is_gone_and_may_be_deleted_again(place: Location) -> None:
+def test_deleted_objects_are_gone_and_may_be_deleted_again(place: Location) -> None:
     store = Store(place)
     for name in ("x/1", "x/2", "y"):
         store.put(name, b"1")
@@ -106,7 +106,7 @@ def test_an_object_whose_writing_is_interrupted_is_whole(
 
 
 @pytest.mark.parametrize("ask", ["put", "objects", "folders"])
-def test_a_bucket_that_is_not_there(place: Location, ask: str) -> None:
+def test_a_missing_bucket(place: Location, ask: str) -> None:
     store = Store(Location(place.scheme, "no-such-bucket", "x"))
     arguments = ("y", b"1") if ask == "put" else ()
     with pytest.raises(StoreError) as caught:
@@ -115,14 +115,14 @@ def test_a_bucket_that_is_not_there(place: Location, ask: str) -> None:
     assert str(caught.value.filename).startswith(f"{place.scheme}://no-such-bucket/x")
 
 
-def test_a_server_that_is_not_there(place: Location) -> None:
+def test_a_missing_server(place: Location) -> None:
     nowhere = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "STORAGE_EMULATOR_HOST": "http://127.0.0.1:9"}
     with environment(nowhere), pytest.raises(StoreError) as caught:
         Store(place).get("x")
     assert caught.value.strerror == "it cannot be reached at http://127.0.0.1:9"
 
 
-def test_throttling_is_named_and_waited_out(proxy: Proxy, s3: Location) -> None:
+def test_throttling_is_named_and_requests_are_repeated(proxy: Proxy, s3: Location) -> None:
     store = Store(s3)
     store.put("x", b"1")
     proxy.mode = "slow"

@@ -47,7 +47,7 @@ def contents(folder: RunFolder) -> dict[str, bytes]:
     }
 
 
-def test_another_machine_has_the_same_and_the_test_rows_only_where_it_goes_on(
+def test_another_machine_has_the_same_files_and_the_test_rows_only_if_it_continues_the_run(
     copy: RunFolder, s3: Location, machine: Machine
 ) -> None:
     Store(s3 / copy.name).put("submitted/rows.csv", b"1,2")
@@ -64,7 +64,7 @@ def test_another_machine_has_the_same_and_the_test_rows_only_where_it_goes_on(
         assert there.path.parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_copy_knows_where_its_run_is_kept(copy: RunFolder, s3: Location, tmp_path: Path) -> None:
+def test_a_copy_knows_the_place_of_its_run(copy: RunFolder, s3: Location, tmp_path: Path) -> None:
     place = s3 / copy.name
     assert location_of(copy.path) == place
     assert checkpoints_of(copy) == place / "checkpoints"
@@ -79,7 +79,9 @@ def test_a_copy_knows_where_its_run_is_kept(copy: RunFolder, s3: Location, tmp_p
     assert address_text(str(plain.path)) == str(plain.path)
 
 
-def test_what_a_killed_driver_did_not_send_stays_and_is_sent_later(copy: RunFolder, s3: Location) -> None:
+def test_events_that_a_killed_driver_did_not_send_stay_and_are_sent_later(
+    copy: RunFolder, s3: Location
+) -> None:
     place = s3 / copy.name
     append(copy, created(2), created(3))
     with copy.journal.open("ab") as file:
@@ -95,7 +97,9 @@ def created_at(folder: RunFolder, number: int) -> object:
     return next(e for e in read_journal(folder.journal) if getattr(e, "number", None) == number)
 
 
-def test_a_run_that_went_on_elsewhere_is_followed(copy: RunFolder, s3: Location, machine: Machine) -> None:
+def test_a_run_that_was_continued_elsewhere_is_followed(
+    copy: RunFolder, s3: Location, machine: Machine
+) -> None:
     with machine("second"):
         there = pull(s3 / copy.name, without=())
         with Journal(there.journal) as journal, mirrored(there, journal):
@@ -109,7 +113,7 @@ def test_a_run_that_went_on_elsewhere_is_followed(copy: RunFolder, s3: Location,
     assert not list(copy.journal.parent.glob("*elsewhere*")), "half a line is nothing to keep"
 
 
-def test_of_two_histories_the_stores_holds_and_the_other_is_kept_aside(
+def test_of_two_histories_that_of_the_store_counts_and_the_other_is_kept_aside(
     copy: RunFolder, s3: Location, machine: Machine
 ) -> None:
     append(copy, created(7))
@@ -143,7 +147,7 @@ def test_whether_a_process_is_at_work_is_known_elsewhere(
     assert not at_work(there)
 
 
-def test_who_looks_with_a_clock_of_its_own_time_sees_that_the_run_lives(
+def test_a_machine_with_a_wrong_clock_sees_that_the_run_lives(
     make_run: Callable[..., RunFolder], s3: Location, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = keep(make_run([{"losses": [2.0]}], ending=None), s3)
@@ -159,7 +163,7 @@ def test_who_looks_with_a_clock_of_its_own_time_sees_that_the_run_lives(
         assert not open_run(str(s3 / copy.name)).in_progress
 
 
-def test_who_only_reads_does_not_look_like_a_process_at_work(
+def test_a_reader_does_not_look_like_a_process_at_work(
     copy: RunFolder, s3: Location, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with machine("second"):

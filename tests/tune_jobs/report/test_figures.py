@@ -79,7 +79,7 @@ def test_curves_of_two_trials_are_not_joined(make_record: MakeRecord) -> None:
         assert all(a is None or b is None for a, b in changes)
 
 
-def test_the_winner_stands_out_and_rungs_say_how_many_went_on(make_record: MakeRecord) -> None:
+def test_the_winner_is_highlighted_and_rungs_say_how_many_were_promoted(make_record: MakeRecord) -> None:
     record = make_record(trials(30))
     figure = curves_figure(record, (2, 6), "0004")
     assert figure is not None
@@ -128,14 +128,16 @@ def test_trials_without_a_score_count_as_worst_and_those_under_way_do_not_count(
     assert list(given.unscored) == [False, True, False]
 
 
-def test_what_decides_the_score_is_most_important(make_record: MakeRecord, space: SearchSpace) -> None:
+def test_the_parameter_that_decides_the_score_is_most_important(
+    make_record: MakeRecord, space: SearchSpace
+) -> None:
     shares = importances(given_of(make_record(trials(200))), space)
     assert next(iter(shares)) == "lr"
     assert sum(shares.values()) == pytest.approx(1.0)
     assert set(shares) == set(NAMES)
 
 
-def test_importance_of_a_few_trials_is_not_told(make_record: MakeRecord, space: SearchSpace) -> None:
+def test_importance_of_a_few_trials_is_not_shown(make_record: MakeRecord, space: SearchSpace) -> None:
     assert importances(given_of(make_record(trials(FEWEST_TRIALS - 1))), space) == {}
     same = [{"losses": [0.5], "configuration": {"lr": 0.001 * n}} for n in range(1, 60)]
     assert importances(given_of(make_record(same)), space) == {}
@@ -143,7 +145,7 @@ def test_importance_of_a_few_trials_is_not_told(make_record: MakeRecord, space: 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("count", [1, 3, 300])
-def test_a_slice_shows_each_trial_that_has_the_parameter_where_it_belongs(
+def test_a_slice_shows_each_trial_that_has_the_parameter_at_its_value(
     make_record: MakeRecord, space: SearchSpace, name: str, count: int
 ) -> None:
     given = given_of(make_record(trials(count)))
@@ -163,7 +165,7 @@ def test_a_slice_shows_each_trial_that_has_the_parameter_where_it_belongs(
             assert figure.layout.xaxis.ticktext[round(x)] == str(value)
 
 
-def test_an_axis_is_logarithmic_where_the_space_is(make_record: MakeRecord, space: SearchSpace) -> None:
+def test_an_axis_is_logarithmic_if_the_space_is(make_record: MakeRecord, space: SearchSpace) -> None:
     given = given_of(make_record(trials(30)))
     types = {name: slice_figure(given, space, name, None).layout.xaxis.type for name in NAMES}
     assert types["lr"] == "log"

@@ -146,7 +146,7 @@ def test_the_table_filters_by_words_and_by_state(
     assert set(states) == {"completed"}
 
 
-def test_a_point_under_the_mouse_tells_of_its_trial_and_a_click_finds_it(
+def test_a_point_under_the_mouse_shows_its_trial_and_a_click_finds_it(
     make_run: MakeRun, open_report: "Callable[..., Page]"
 ) -> None:
     run = make_run([{"losses": [0.9, 0.5, 0.25], "configuration": {"lr": 0.125, "batch_size": 8}}])
@@ -207,7 +207,7 @@ def test_text_of_figures_can_be_read_in_the_light_and_in_the_dark(
     assert contrast() > 120
 
 
-def test_text_of_a_run_is_not_obeyed(make_run: MakeRun, open_report: "Callable[..., Page]") -> None:
+def test_text_of_a_run_is_never_run_as_code(make_run: MakeRun, open_report: "Callable[..., Page]") -> None:
     changes = {
         "model": {"name": "mine:make"},
         "search/space/model.x": {"values": [HOSTILE, "b"]},

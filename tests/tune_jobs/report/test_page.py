@@ -32,7 +32,9 @@ def words(html: str) -> str:
     return " ".join(re.sub(r"<[^>]+>", " ", text).split())
 
 
-def test_it_lies_in_the_run_folder_or_where_it_is_asked_for(make_run: MakeRun, tmp_path: Path) -> None:
+def test_the_report_is_written_to_the_run_folder_or_to_the_given_path(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
     folder = make_run(trials(3))
     assert write_report(folder.path) == folder.path / "report.html"
     before = sorted(path.name for path in folder.path.iterdir())
@@ -53,7 +55,7 @@ def test_it_is_one_file_below_six_megabytes_that_loads_nothing(make_run: MakeRun
     assert "url(" not in visible
 
 
-def test_it_says_in_a_sentence_what_was_asked_and_what_came_out(make_run: MakeRun) -> None:
+def test_a_sentence_states_the_task_and_the_result(make_run: MakeRun) -> None:
     text = words(written(make_run(trials(40), changes={"scheduler/grace_epochs": 2, "search/trials": 40})))
     assert re.search(
         r"Of 40 configurations of mlp on linear_gaussian, trial \d{4} has the lowest val_loss: [\d.e-]+, at epoch",
@@ -64,14 +66,14 @@ def test_it_says_in_a_sentence_what_was_asked_and_what_came_out(make_run: MakeRu
     assert "5 failed" in text
 
 
-def test_it_tells_how_to_load_the_winner_and_to_train_it_again(make_run: MakeRun) -> None:
+def test_it_shows_how_to_load_the_winner_and_how_to_train_it_again(make_run: MakeRun) -> None:
     folder = make_run([{"losses": [0.5], "configuration": {"lr": 0.125, "batch_size": "full"}}])
     text = words(written(folder))
     assert "load_model()" in text
     assert f"tune-jobs train {folder.job} --lr 0.125 --batch_size full" in text
 
 
-def test_a_sealed_holdout_is_told_apart_from_an_opened_one(make_run: MakeRun) -> None:
+def test_a_sealed_holdout_is_distinguished_from_an_opened_one(make_run: MakeRun) -> None:
     folder = make_run([{"losses": [0.5, 0.25]}])
     text = words(written(folder))
     assert "Sealed." in text
@@ -105,7 +107,7 @@ def test_during_the_run_it_shows_the_best_so_far_and_offers_no_test(make_run: Ma
 
 
 @pytest.mark.parametrize("ending", [Ending.INTERRUPTED, Ending.TIME_LIMIT, Ending.FAILED])
-def test_how_the_run_ended_stands_at_the_top(make_run: MakeRun, ending: Ending) -> None:
+def test_the_ending_of_the_run_is_at_the_top(make_run: MakeRun, ending: Ending) -> None:
     text = words(written(make_run(trials(3), ending=ending)))
     assert ending.sentence in text.split("Of 3 configurations")[0]
 
@@ -126,7 +128,7 @@ def test_failures_are_grouped_by_reason(make_run: MakeRun) -> None:
     assert "Trials: 0006, 0013, 0020, 0027, 0034" in section
 
 
-def test_it_tells_of_trials_after_the_test_rows_were_seen(make_run: MakeRun) -> None:
+def test_it_reports_trials_after_the_test_rows_were_seen(make_run: MakeRun) -> None:
     from tune_jobs.record.events import HoldoutUnsealed
 
     folder = make_run([{"losses": [0.5]}])
@@ -150,7 +152,7 @@ def test_every_trial_is_a_row_with_its_configuration_and_reason(make_run: MakeRu
     ]  # fmt: skip
 
 
-def test_text_of_a_run_is_shown_and_never_obeyed(make_run: MakeRun) -> None:
+def test_text_of_a_run_is_shown_and_never_run_as_code(make_run: MakeRun) -> None:
     values = {
         "model": {"name": "mine:make"},
         "search/space/optimizer": ...,
@@ -171,13 +173,13 @@ def test_text_of_a_run_is_shown_and_never_obeyed(make_run: MakeRun) -> None:
     assert "&lt;script&gt;document" in html
 
 
-def test_where_it_cannot_be_written_the_message_names_the_way_out(make_run: MakeRun, tmp_path: Path) -> None:
+def test_if_it_cannot_be_written_the_message_names_the_cure(make_run: MakeRun, tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match=r"cannot be written .*--output FILE"):
         write_report(make_run(trials(1)).path, tmp_path / "no" / "such" / "report.html")
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe"])
-def test_what_is_no_file_is_not_replaced(make_run: MakeRun, tmp_path: Path, kind: str) -> None:
+def test_only_files_are_replaced(make_run: MakeRun, tmp_path: Path, kind: str) -> None:
     target = tmp_path / "there"
     target.mkdir() if kind == "folder" else os.mkfifo(target)
     with pytest.raises(RunFolderError, match=r"there: not a file, so it cannot be replaced"):
@@ -185,7 +187,7 @@ def test_what_is_no_file_is_not_replaced(make_run: MakeRun, tmp_path: Path, kind
     assert not target.is_file()
 
 
-def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError):
         write_report(tmp_path)
 

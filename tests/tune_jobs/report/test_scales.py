@@ -38,7 +38,7 @@ def test_of_few_scores_none_is_left_out(values: list[float]) -> None:
     assert score_scale(values, "min").clipped == 0
 
 
-def test_what_explodes_does_not_flatten_the_rest() -> None:
+def test_exploding_scores_do_not_flatten_the_rest() -> None:
     values = [0.1 + 0.01 * place for place in range(20)] + [1e30, math.inf, math.nan]
     scale = score_scale(values, "min")
     assert scale.high < 1.0
@@ -83,12 +83,12 @@ def test_an_axis_has_some_length_even_for_one_value(low: float, high: float) -> 
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_what_is_no_number_is_left_out(value: float) -> None:
+def test_values_that_are_not_finite_are_left_out(value: float) -> None:
     assert rounded(value) is None
 
 
 @given(st.integers(0, 3000), st.integers(2, 50), st.lists(st.integers(0, 3000), max_size=5))
-def test_a_thinned_curve_keeps_its_ends_and_what_it_must(count: int, most: int, kept: list[int]) -> None:
+def test_a_thinned_curve_keeps_its_ends_and_required_points(count: int, most: int, kept: list[int]) -> None:
     places = thinned(count, most, kept)
     assert places == sorted(set(places))
     assert set(places) <= set(range(count))

@@ -86,7 +86,7 @@ def test_a_stretch_begins_with_its_first_epoch_and_ends_when_the_worker_is_free(
     assert found.at_work == 4.0
 
 
-def test_pauses_and_promotions_of_those_that_waited_are_told_apart() -> None:
+def test_pauses_and_promotions_after_a_pause_are_distinguished() -> None:
     found = read(
         at(
             (0, started()), (0, created(0)), (0, begun(0)), (1, reported(0, 1)),
@@ -121,7 +121,7 @@ def test_a_lost_worker_ends_its_stretch_and_the_next_worker_of_its_host_takes_ov
     assert "1 worker lost" in caption(found)
 
 
-def test_a_worker_is_not_busy_twice_where_an_end_is_written_late() -> None:
+def test_a_worker_is_not_busy_twice_if_an_end_is_written_late() -> None:
     found = read(
         at(
             (0, started()), (0, created(0)), (0, created(1)), (0, created(2)), (0, begun(0)), (1, reported(0, 1)),
@@ -162,7 +162,7 @@ def test_a_resumed_run_has_a_gap_in_which_nothing_ran() -> None:
     assert "1 interruption" in caption(found)
 
 
-def test_what_was_killed_without_a_word_is_cut_where_it_was_last_heard_of() -> None:
+def test_a_killed_trial_is_cut_at_its_last_event() -> None:
     found = read(
         at(
             (0, started()),
@@ -181,12 +181,12 @@ def test_a_run_in_progress_goes_up_to_now() -> None:
     assert [(s.end, s.close) for s in found.stretches] == [(30.0, Close.RUNNING)]
 
 
-def test_a_run_that_nobody_works_on_any_more_is_cut_off_and_not_running() -> None:
+def test_a_run_without_a_driver_is_cut_off_and_not_running() -> None:
     found = read(at((0, started()), (0, created(0)), (0, begun(0)), (2, reported(0, 1))), now=None)
     assert [(s.end, s.close) for s in found.stretches] == [(2.0, Close.CUT_OFF)]
 
 
-def test_what_was_lost_or_failed_before_its_first_epoch_is_told_of() -> None:
+def test_trials_lost_or_failed_before_their_first_epoch_are_listed() -> None:
     found = read(
         at(
             (0, started()), (0, created(0)), (0, created(1)), (0, begun(0)),
@@ -198,7 +198,7 @@ def test_what_was_lost_or_failed_before_its_first_epoch_is_told_of() -> None:
     assert "1 worker lost; 1 trial without an epoch not shown" in caption(found)
 
 
-def test_what_comes_after_the_end_does_not_lengthen_it() -> None:
+def test_events_after_the_end_do_not_lengthen_it() -> None:
     events = at((0, started()), (0, created(0)), (0, begun(0)), (2, reported(0, 1)), (3, ended(0)))
     after = at((3, RunEnded(ending=Ending.ALL_TRIALS)), (7200, WinnerSelected(winner="0000")))
     assert read([*events, *after], now=None).end == 3.0

@@ -62,7 +62,7 @@ def test_of_one_trial_it_is_the_mean() -> None:
 
 
 @pytest.mark.parametrize(("metric", "mode"), [("val_loss", "min"), ("accuracy", "max")])
-def test_it_is_what_random_draws_give(metric: str, mode: str) -> None:
+def test_it_agrees_with_random_draws(metric: str, mode: str) -> None:
     rng = np.random.default_rng(1)
     draw = rng.lognormal(-2.0, 0.7, size=30) if mode == "min" else rng.beta(8.0, 2.0, size=30)
     scores = draw.tolist()
@@ -150,7 +150,7 @@ def test_scores_of_a_huge_range_are_on_a_logarithmic_axis() -> None:
     assert all(y is not None and y > 0 for trace in figure.data for y in trace.y)
 
 
-def test_one_trial_is_shown_without_a_band_that_nobody_sees() -> None:
+def test_one_trial_is_shown_without_an_invisible_band() -> None:
     curve = curve_of([0.5])
     named = [trace.name for trace in curve_figure(curve).data if trace.showlegend is not False]
     assert named == ["expected best", "best so far, as it came"]

@@ -77,11 +77,13 @@ def promoted_next(
         ([INF, INF, INF, INF, INF, 0.5], "f", "", None),
     ],
 )
-def test_one_in_three_goes_on(scores: list[float], advanced: str, without: str, expected: str | None) -> None:
+def test_one_in_three_is_promoted(
+    scores: list[float], advanced: str, without: str, expected: str | None
+) -> None:
     assert promoted_next(scores, advanced, without) == expected
 
 
-def test_one_in_two_goes_on() -> None:
+def test_one_in_two_is_promoted() -> None:
     assert promoted_next([0.2, 0.1], factor=2) == "b"
     assert promoted_next([0.2, 0.1, 0.3], "b", factor=2) is None
     assert promoted_next([0.2, 0.1, 0.3, 0.4], "b", factor=2) == "a"
@@ -174,7 +176,7 @@ def test_trials_wait_until_they_are_among_the_best_third() -> None:
     assert run.summary() == [(1, 3, 2, 1), (3, 0, 0, 0), (9, 0, 0, 0)]
 
 
-def test_a_trial_that_arrives_among_the_best_goes_on_at_once() -> None:
+def test_a_trial_that_arrives_among_the_best_is_promoted_at_once() -> None:
     run = SimulatedRun()
     run.report_first_rung(0.5, 0.4)
     trial = run.start()
@@ -221,7 +223,7 @@ def test_the_highest_rung_comes_first() -> None:
     assert run.tables.next_promotion() == Promotion(first[1], 3)
 
 
-def test_no_more_than_a_third_goes_on_however_much_the_search_improves() -> None:
+def test_no_more_than_a_third_is_promoted_however_much_the_search_improves() -> None:
     run = SimulatedRun(workers=99)
     run.report_first_rung(*[1 / (number + 1) for number in range(30)])
     assert run.summary()[0] == (1, 30, 20, 10)
@@ -338,7 +340,7 @@ def test_a_trial_that_fails_in_another_way_does_not_count() -> None:
     assert run.promote() is None
 
 
-def test_a_trial_that_has_ended_is_not_promoted_and_nobody_takes_its_rank() -> None:
+def test_a_trial_that_has_ended_is_not_promoted_and_keeps_its_rank() -> None:
     run = SimulatedRun(workers=0)
     a, b, _ = run.report_first_rung(0.1, 0.2, 0.3)
     run.end(a, Status.STOPPED_EARLY)
@@ -349,7 +351,7 @@ def test_a_trial_that_has_ended_is_not_promoted_and_nobody_takes_its_rank() -> N
     assert run.promote() is None
 
 
-def test_the_tables_of_an_interrupted_run_are_those_that_it_goes_on_with() -> None:
+def test_a_resumed_run_starts_with_the_tables_of_the_interrupted_one() -> None:
     run = SimulatedRun()
     a, b = run.report_first_rung(0.5, 0.4)
     c = run.start()
@@ -429,7 +431,7 @@ def test_a_report_with_a_gap_counts_with_what_was_known_up_to_the_rung() -> None
 # Trials that ended by themselves
 
 
-def test_a_trial_that_ended_is_entered_with_its_score_at_the_rungs_that_it_did_not_come_to() -> None:
+def test_a_trial_that_ended_is_entered_with_its_score_at_the_rungs_that_it_did_not_reach() -> None:
     run = SimulatedRun(factor=1)
     trial = run.start()
     run.report(trial, 0.5)

@@ -37,7 +37,7 @@ def filled(**counts: int) -> dict[int, dict[str, float]]:
         (filled(e9=6), 9),
     ],
 )
-def test_trials_are_compared_at_the_highest_epoch_to_which_a_quarter_came(
+def test_trials_are_compared_at_the_highest_epoch_that_a_quarter_reached(
     scores: Mapping[int, Mapping[str, float]], epoch: int | None
 ) -> None:
     chosen = well_filled(scores, 3)

@@ -79,7 +79,7 @@ def test_a_parameter_with_one_value_takes_no_feature() -> None:
     assert Features(parse_space({})).encode([{}]).shape == (1, 0)
 
 
-def test_a_parameter_that_does_not_apply_stands_in_the_middle() -> None:
+def test_a_parameter_that_does_not_apply_has_the_middle_value() -> None:
     space = {
         "optimizer": {"values": ["sgd", "adam"]},
         "momentum": {"low": 0.0, "high": 0.8, "when": {"optimizer": "sgd"}},

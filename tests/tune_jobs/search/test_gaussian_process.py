@@ -104,7 +104,7 @@ def test_doubt_covers_the_errors() -> None:
     assert (np.abs(mean - truth) < 3 * deviation).mean() > 0.9
 
 
-def test_far_from_all_that_was_seen_the_prior_is_predicted() -> None:
+def test_far_from_all_observations_the_prior_is_predicted() -> None:
     hyperparameters = KernelParameters(np.log([0.3, 0.3]), float(np.log(2.0)), float(np.log(1e-3)))
     x = points(10, 2, 0)
     process = GaussianProcess(hyperparameters, x, np.full(10, 5.0))
@@ -113,7 +113,7 @@ def test_far_from_all_that_was_seen_the_prior_is_predicted() -> None:
     assert deviation == pytest.approx(np.sqrt([2.0, 2.0]))
 
 
-def test_what_was_seen_is_known_up_to_its_noise() -> None:
+def test_observed_values_are_predicted_up_to_their_noise() -> None:
     x = points(10, 2, 0)
     y = np.random.default_rng(1).normal(size=10)
 

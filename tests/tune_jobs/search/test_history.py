@@ -53,7 +53,7 @@ def test_trials_come_in_the_order_in_which_they_were_compared() -> None:
 
 
 @pytest.mark.parametrize("loss", [NAN, INF, -INF])
-def test_a_trial_that_diverged_is_lost_at_the_next_comparison_and_nowhere_else(loss: float) -> None:
+def test_a_trial_that_diverged_has_lost_at_the_next_comparison_alone(loss: float) -> None:
     failed = ended(0, Cause.DIVERGED)
     assert scores(reported(0, loss), failed) == {1: {"0000": INF}}
     assert scores(reported(0, 0.5, loss), failed) == {1: {"0000": 0.5}, 3: {"0000": INF}}
@@ -94,7 +94,9 @@ def test_a_trial_that_ended_by_itself_keeps_its_score_for_later_comparisons(caus
 
 
 @pytest.mark.parametrize("cause", [cause for cause in Cause if not cause.of_training])
-def test_a_trial_that_was_stopped_or_failed_has_no_score_where_it_did_not_come_to(cause: Cause) -> None:
+def test_a_trial_that_was_stopped_or_failed_has_no_score_at_epochs_that_it_did_not_reach(
+    cause: Cause,
+) -> None:
     assert scores(reported(0, 0.5, 0.4), ended(0, cause)) == {1: {"0000": 0.5}}
 
 
@@ -104,12 +106,12 @@ def test_epochs_that_are_done_again_change_nothing() -> None:
     assert scores(reported(0, 0.5, 0.4), reported(0, 0.1, 0.2, 0.3)) == {**once, 3: {"0000": 0.3}}
 
 
-def test_without_rungs_the_last_epoch_is_where_trials_are_compared() -> None:
+def test_without_rungs_trials_are_compared_at_the_last_epoch() -> None:
     known = scores(reported(0, *[0.3] * 9), reported(1, 0.1), rungs=())
     assert known == {9: {"0000": 0.3}}
 
 
-def test_what_runs_and_has_no_score_at_an_epoch_is_known() -> None:
+def test_running_trials_without_a_score_at_an_epoch_are_known() -> None:
     x = [{"x": number / 10} for number in range(6)]
     history = history_of(
         SPACE,
@@ -133,7 +135,7 @@ def test_what_runs_and_has_no_score_at_an_epoch_is_known() -> None:
     assert both.running_before(1)[-2:] == [{"x": 0.9}, {"x": 0.8}]
 
 
-def test_every_configuration_was_tried_whatever_became_of_its_trial() -> None:
+def test_configurations_of_failed_trials_count_as_tried() -> None:
     x = [{"x": number / 10} for number in range(3)]
     creations = [created(number, configuration) for number, configuration in enumerate(x)]
     history = history_of(SPACE, *creations, reported(0, 0.5), ended(1, Status.FAILED))
@@ -141,7 +143,7 @@ def test_every_configuration_was_tried_whatever_became_of_its_trial() -> None:
     assert dict(history.snapshot().configurations) == {"0000": x[0], "0001": x[1], "0002": x[2]}
 
 
-def test_what_is_known_now_is_not_changed_by_what_comes_later() -> None:
+def test_later_events_do_not_change_earlier_observations() -> None:
     history = history_of(SPACE, created(0, {"x": 0.1}))
     before = history.snapshot()
     for event in (created(1, {"x": 0.2}), reported(0, 0.5), ended(0, Status.STOPPED_EARLY)):

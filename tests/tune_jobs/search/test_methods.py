@@ -70,7 +70,7 @@ def test_a_finite_space_is_tried_whole_and_then_there_is_no_more(method: str, na
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_what_fills_in_is_a_configuration_that_was_never_tried(method: str) -> None:
+def test_a_filled_in_proposal_is_a_configuration_that_was_never_tried(method: str) -> None:
     space = parse_space(SPACES["choices"])
     live = search(SPACES["choices"], method)
     for number, observations, _ in drive(live, history_of(space), TRIALS):
@@ -81,7 +81,7 @@ def test_what_fills_in_is_a_configuration_that_was_never_tried(method: str) -> N
 
 
 @pytest.mark.parametrize(("method", "name"), PAIRS)
-def test_a_method_that_is_made_anew_proposes_the_same_at_every_number(method: str, name: str) -> None:
+def test_a_rebuilt_method_proposes_the_same_at_every_number(method: str, name: str) -> None:
     space = parse_space(SPACES[name])
     for number, observations, configuration in drive(search(SPACES[name], method), history_of(space), TRIALS):
         assert search(SPACES[name], method).propose(observations, number) == configuration
@@ -251,7 +251,7 @@ def test_a_good_loss_of_a_short_trial_does_not_beat_a_bad_one_of_a_long_trial(me
 
 
 @pytest.mark.parametrize("method", MODELS)
-def test_scores_where_trials_are_compared_do_have_an_effect(method: str) -> None:
+def test_scores_at_epochs_of_comparison_have_an_effect(method: str) -> None:
     rising, falling = (
         known(CUBE, *[reported(number, sign * number) for number in range(20)]) for sign in (1.0, -1.0)
     )
@@ -295,13 +295,13 @@ def test_trials_that_diverge_never_raise_and_are_avoided(method: str, most: floa
 
 @pytest.mark.parametrize("method", MODELS)
 @pytest.mark.parametrize("bad", [math.nan, 0.5])
-def test_a_run_in_which_all_is_lost_or_equal_goes_on(method: str, bad: float) -> None:
+def test_a_run_in_which_all_scores_are_lost_or_equal_continues(method: str, bad: float) -> None:
     given = proposed(search(CUBE, method), CUBE, TRIALS, loss=lambda *_: bad)
     assert len(given) == TRIALS
 
 
 @pytest.mark.parametrize("method", MODELS)
-def test_before_enough_is_known_proposals_are_random(method: str) -> None:
+def test_with_too_few_scores_proposals_are_random(method: str) -> None:
     few = known(CUBE, *[reported(number, number) for number in range(5)])
     assert model_numbers(search(CUBE, method), few) == []
     many = known(CUBE, *[reported(number, number) for number in range(20)])
@@ -322,7 +322,7 @@ def test_the_good_region_is_found_better_than_by_chance(method: str, most: float
     assert np.mean(model) < most * np.mean(chance)
 
 
-def test_what_is_running_is_not_proposed_again_nearby() -> None:
+def test_fewer_proposals_are_near_a_running_trial() -> None:
     """A neighbour of the best proposal is running: where others are about as good, one of them is better now."""
     observations = known(
         CUBE, *[reported(n, distance(n, c)) for n, c in enumerate(known(CUBE).configurations.values())]
@@ -340,7 +340,7 @@ def test_what_is_running_is_not_proposed_again_nearby() -> None:
 
 
 @pytest.mark.parametrize("method", MODELS)
-def test_what_is_running_has_an_effect_until_it_has_ended(method: str) -> None:
+def test_a_running_trial_has_an_effect_until_it_has_ended(method: str) -> None:
     scored = [reported(number, number) for number in range(20)]
     running = known(CUBE, *scored, trials=40)
     failed = known(CUBE, *scored, *[ended(number, Status.FAILED) for number in range(20, 40)], trials=40)
@@ -359,7 +359,7 @@ def test_a_share_of_proposals_is_drawn_at_random(method: str, count: int, share:
     assert drawn == pytest.approx(count * share, abs=3.5 * deviation)
 
 
-def test_the_process_is_fitted_anew_when_there_is_a_sixth_more() -> None:
+def test_the_process_is_fitted_again_after_a_sixth_more_scores() -> None:
     assert [fitted_on(trials) for trials in (1, 2, 6, 7, 8, 11, 12, 13, 14, 15)] == [
         *[1, 2, 6, 7, 8, 11, 12, 12, 14, 14]
     ]

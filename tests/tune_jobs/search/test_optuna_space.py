@@ -70,13 +70,13 @@ def test_look_alikes_and_lists_are_suggested_with_their_types() -> None:
     assert suggested == set(map(repr, LOOK_ALIKES))
 
 
-def test_what_does_not_apply_is_not_asked_for() -> None:
+def test_parameters_that_do_not_apply_are_not_asked_for() -> None:
     space: SearchSpace = parse_space(SPACES["conditional"])
     trial = FixedTrial({"optimizer": "adam", "decay": 0.0})
     assert suggest(space, trial) == {"optimizer": "adam", "decay": 0.0}  # type: ignore[arg-type]
 
 
-def test_changing_what_was_suggested_does_not_change_the_space() -> None:
+def test_changing_a_suggestion_does_not_change_the_space() -> None:
     space = parse_space({"hidden": {"values": [[32], [64]]}})
     suggested = suggest(space, FixedTrial({"hidden": "[32]"}))  # type: ignore[arg-type]
     suggested["hidden"].append(0)

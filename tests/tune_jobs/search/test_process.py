@@ -45,7 +45,7 @@ def kept() -> Iterator[MethodProcess]:
 
 
 @pytest.mark.parametrize("method", ["gp", "tpe"])
-def test_a_process_proposes_what_the_method_would(method: str) -> None:
+def test_a_process_proposes_the_same_as_its_method(method: str) -> None:
     here = list(drive(search(SPACES[NAME], method, seed=4), history_of(SPACE), 16))
     with closing(process(method, seed=4)) as there:
         again = list(drive(there, history_of(SPACE), 16))
@@ -62,7 +62,7 @@ def test_its_answers_do_not_depend_on_what_it_was_asked_before(
         assert kept.propose(observations, number) == configuration
 
 
-def test_what_is_filled_in_does_not_need_the_process(asked: Asked) -> None:
+def test_filled_in_proposals_do_not_need_the_process(asked: Asked) -> None:
     number, observations, _ = asked[-1]
     with closing(process()) as method:
         os.kill(method._process.pid, signal.SIGSTOP)  # it would never answer
@@ -77,9 +77,7 @@ def filled_in(asked: Asked) -> list[Configuration | None]:
     return [method.fill_in(observations, number) for number, observations, _ in asked]
 
 
-def test_should_the_process_be_killed_another_goes_on_in_its_place(
-    asked: Asked, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_killed_process_is_replaced(asked: Asked, caplog: pytest.LogCaptureFixture) -> None:
     with closing(process()) as method, caplog.at_level(logging.WARNING):
         proposed = []
         for number, observations, _ in asked:
@@ -90,7 +88,7 @@ def test_should_the_process_be_killed_another_goes_on_in_its_place(
     assert not caplog.records
 
 
-def test_should_it_die_once_more_the_rest_is_random_and_it_is_said_once(
+def test_after_a_second_death_the_rest_is_random_with_one_warning(
     asked: Asked, caplog: pytest.LogCaptureFixture
 ) -> None:
     with closing(process()) as method, caplog.at_level(logging.WARNING):
@@ -105,7 +103,7 @@ def test_should_it_die_once_more_the_rest_is_random_and_it_is_said_once(
     ]
 
 
-def test_should_the_model_fail_the_rest_is_random_and_the_log_says_why(
+def test_after_a_failure_of_the_model_the_rest_is_random_and_the_log_says_why(
     asked: Asked, caplog: pytest.LogCaptureFixture
 ) -> None:
     number, observations, _ = asked[-1]
@@ -118,7 +116,7 @@ def test_should_the_model_fail_the_rest_is_random_and_the_log_says_why(
     assert "TypeError" in record.getMessage()
 
 
-def test_closing_ends_the_process_and_whoever_waits_for_it(
+def test_closing_ends_the_process_and_the_calls_that_wait_for_it(
     asked: Asked, caplog: pytest.LogCaptureFixture
 ) -> None:
     """However long it would think: it is held while it is asked."""

@@ -183,7 +183,7 @@ def test_one_ahead_rests_on_what_was_known_when_the_trial_before_began() -> None
     assert held.asked[1][1].configurations == {"0000": first}
 
 
-def test_one_ahead_thinks_while_the_trial_runs() -> None:
+def test_one_ahead_computes_while_the_trial_runs() -> None:
     held = Held(search(SPACE))
     with closing(OneAhead(held, history_of(parse_space(SPACE)))) as proposals:
         held.release(1)
@@ -192,7 +192,7 @@ def test_one_ahead_thinks_while_the_trial_runs() -> None:
         held.release()
 
 
-def test_one_ahead_goes_on_after_any_number_of_trials() -> None:
+def test_one_ahead_continues_after_any_number_of_trials() -> None:
     with closing(OneAhead(search(SPACE), history_of(parse_space(SPACE)))) as proposals:
         expected = search(SPACE).propose(history_of(parse_space(SPACE)).snapshot(), 7)
         assert proposals.take(7) == expected
@@ -201,7 +201,7 @@ def test_one_ahead_goes_on_after_any_number_of_trials() -> None:
 # Ahead
 
 
-def test_a_worker_never_waits_for_a_method_that_thinks() -> None:
+def test_a_worker_never_waits_for_a_slow_method() -> None:
     held = Held(search(SPACE))
     with closing(ahead(held)) as proposals:
         held.wait_asked(1)
@@ -215,7 +215,7 @@ def test_a_worker_never_waits_for_a_method_that_thinks() -> None:
         history.apply(created(number, configuration))
 
 
-def test_what_is_ready_is_given_in_its_order() -> None:
+def test_ready_proposals_are_given_in_their_order() -> None:
     held = Held(search(SPACE))
     with closing(ahead(held)) as proposals:
         answer(proposals, held, 2)
@@ -226,7 +226,7 @@ def test_what_is_ready_is_given_in_its_order() -> None:
         take(proposals, 1)
 
 
-def test_those_that_are_ready_count_as_running_for_the_next() -> None:
+def test_ready_proposals_count_as_running_for_the_next() -> None:
     with closing(ahead(search(SPACE), depth=4)) as proposals:
         wait_for(lambda: len(proposals._ready) == 4)
         taken = [take(proposals, number) for number in range(4)]
@@ -247,7 +247,7 @@ def test_no_more_are_kept_ready_than_there_are_workers() -> None:
         assert len(held.asked) == 4
 
 
-def test_what_rests_on_fewer_scores_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proposals_based_on_fewer_scores_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tune_jobs.search.proposals.REST", 0.0)  # at once
     held = Held(search(SPACE))
     with closing(ahead(held)) as proposals:
@@ -264,7 +264,7 @@ def test_what_rests_on_fewer_scores_is_replaced(monkeypatch: pytest.MonkeyPatch)
         held.release()
 
 
-def test_until_what_is_ready_has_been_replaced_it_is_given_all_the_same() -> None:
+def test_ready_proposals_are_given_until_they_are_replaced() -> None:
     held = Held(search(SPACE))
     with closing(ahead(held)) as proposals:
         take(proposals, 0)
@@ -313,21 +313,21 @@ def taken_while_held(
 @settings(max_examples=60, deadline=None)
 @example([(0, False), (2, False)] * 6)  # filled in, and then so late that the next is counted wrongly
 @given(ANSWERS)
-def test_no_point_is_passed_over_where_a_proposal_comes_too_late(answers: list[tuple[int, bool]]) -> None:
+def test_no_point_is_skipped_if_a_proposal_comes_too_late(answers: list[tuple[int, bool]]) -> None:
     assert taken_while_held(search(SPACE, points=POINTS), SPACE, answers) == POINTS
 
 
 @settings(max_examples=60, deadline=None)
 @example([(0, False), (2, False)] * 6)
 @given(ANSWERS)
-def test_nothing_of_a_grid_is_passed_over_where_a_proposal_comes_too_late(
+def test_no_grid_point_is_skipped_if_a_proposal_comes_too_late(
     answers: list[tuple[int, bool]],
 ) -> None:
     taken = taken_while_held(search(GRID, "grid"), GRID, answers)
     assert [configuration["x"] for configuration in taken] == list(range(1, 13))
 
 
-def test_what_a_model_thought_of_too_late_is_not_lost() -> None:
+def test_late_proposals_of_a_model_are_not_lost() -> None:
     """Where trials are shorter than a fit, its proposals would never be tried otherwise."""
     held = Held(search(SPACE, "gp"))
     with closing(ahead(held)) as proposals:
@@ -388,7 +388,7 @@ def take_patiently(proposals: Proposals) -> None:
 
 
 @pytest.mark.parametrize("make", MAKES.values(), ids=MAKES)
-def test_what_goes_wrong_in_the_thread_is_raised_where_a_proposal_is_taken(
+def test_an_error_of_the_thread_is_raised_when_a_proposal_is_taken(
     make: Callable[[Method], Proposals],
 ) -> None:
     with closing(make(Wrong())) as proposals, pytest.raises(ArithmeticError, match="no such matrix"):
@@ -404,7 +404,7 @@ def test_closing_ends_the_thread_and_may_be_done_twice(make: Callable[[Method], 
     proposals.close()
 
 
-def test_closing_waits_for_what_is_being_thought_of() -> None:
+def test_closing_waits_for_the_proposal_in_progress() -> None:
     held = Held(search(SPACE))
     proposals = ahead(held)
     held.wait_asked(1)

@@ -162,7 +162,7 @@ def test_the_selection_is_read_as_it_was_written(make_run: MakeRun) -> None:
     assert read_selection(open_run(nobody.path).record, nobody) is None
 
 
-def test_a_run_in_progress_has_no_selection_even_where_an_earlier_one_is_left(make_run: MakeRun) -> None:
+def test_a_run_in_progress_has_no_selection_even_if_an_earlier_one_is_left(make_run: MakeRun) -> None:
     folder = make_run(TRIALS, ending=None)
     folder.selection.write_bytes(make_run(TRIALS).selection.read_bytes())
     with pytest.raises(RunFolderError, match="the run has not ended, so nothing is selected yet"):
@@ -182,7 +182,7 @@ def test_a_run_in_progress_has_no_selection_even_where_an_earlier_one_is_left(ma
         (b"\xff", "codec can't decode"),
     ],
 )
-def test_a_damaged_selection_is_made_anew_by_repair(
+def test_repair_makes_a_damaged_selection_again(
     make_run: MakeRun, content: bytes | None, reason: str
 ) -> None:
     folder = make_run(TRIALS)

@@ -64,7 +64,7 @@ def test_another_version_of_ray_is_named(server: str) -> None:
         JobsServer(server)
 
 
-def test_nobody_listens() -> None:
+def test_no_server_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(
@@ -74,7 +74,7 @@ def test_nobody_listens() -> None:
 
 
 @pytest.mark.parametrize("words", [b"", b"\x00\x00\x06\x04\x00\x00"])
-def test_who_listens_and_speaks_no_http_is_no_cluster(words: bytes) -> None:
+def test_a_server_without_http_is_no_cluster(words: bytes) -> None:
     def answer() -> None:
         with listening.accept()[0] as connection:
             connection.recv(1 << 16)
@@ -92,17 +92,17 @@ def test_who_listens_and_speaks_no_http_is_no_cluster(words: bytes) -> None:
 
 
 @pytest.mark.parametrize("server", [Pages], indirect=True)
-def test_https_where_http_is_spoken_is_told(server: str) -> None:
+def test_https_at_a_server_of_http_is_reported(server: str) -> None:
     with pytest.raises(ClusterError, match="the server there does not speak https; Ray's dashboard"):
         JobsServer(server.replace("http:", "https:"))
 
 
-def test_a_name_that_no_machine_has_is_told() -> None:
+def test_an_unknown_host_is_reported() -> None:
     with pytest.raises(ClusterError, match=r"there is no machine called nobody\.invalid; give the address"):
         JobsServer("http://nobody.invalid:8265")
 
 
-def test_who_listens_and_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_server_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "SECONDS_TO_ANSWER", 0.5)
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
@@ -123,7 +123,7 @@ def test_the_address_that_is_given_is_the_one_that_is_asked(monkeypatch: pytest.
 @pytest.mark.parametrize(
     "address", ["127.0.0.1:8265", "ray://127.0.0.1:10001", "http://", "http://a:b", "auto"]
 )
-def test_what_is_no_address_of_a_dashboard(address: str) -> None:
+def test_wrong_addresses_of_a_dashboard(address: str) -> None:
     with pytest.raises(ClusterError, match="valid is http://HOST:PORT of the dashboard"):
         checked_url(address)
 
@@ -132,7 +132,7 @@ def test_an_address_is_taken_without_its_path() -> None:
     assert checked_url("http://127.0.0.1:8265/#/jobs") == "http://127.0.0.1:8265"
 
 
-def test_what_ray_says_before_the_driver_is_left_out() -> None:
+def test_messages_of_ray_before_the_driver_are_left_out() -> None:
     assert said("runtime env is made\nRunning entrypoint for job a: exec sh\nhello\n") == "hello\n"
     assert said("runtime env is made\n") == ""
 
@@ -205,7 +205,7 @@ def falls_silent() -> Iterator[str]:
 
 
 @pytest.mark.filterwarnings("ignore:ssl=None is deprecated:DeprecationWarning")  # Ray's own call
-def test_a_log_that_is_followed_where_no_word_comes_any_more_is_asked_for_anew(
+def test_a_followed_log_that_falls_silent_is_asked_for_again(
     falls_silent: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "SECONDS_OF_SILENCE", 0.3)

@@ -69,7 +69,7 @@ def test_a_run_that_this_machine_sees_is_copied(run: RunFolder, tmp_path: Path) 
     assert open_run(there).winner_id == BEST
 
 
-def test_the_test_rows_stay_where_the_run_is_and_a_copy_says_so(run: RunFolder, tmp_path: Path) -> None:
+def test_the_test_rows_stay_with_the_run_and_a_copy_says_so(run: RunFolder, tmp_path: Path) -> None:
     assert (run.holdout / "rows.npz").is_file()
     there = RunFolder(fetch_seen(run, tmp_path / "got"))
     assert not (there.holdout / "rows.npz").exists()
@@ -100,7 +100,7 @@ def test_a_copy_is_not_resumed_and_nothing_is_started_for_it(
 
 
 @pytest.mark.parametrize("ending", [None, Ending.ALL_TRIALS])
-def test_who_fetches_a_run_that_has_not_ended_is_told(
+def test_fetching_a_run_that_has_not_ended_gives_a_notice(
     ending: Ending | None,
     make_run: Callable[..., RunFolder],
     tmp_path: Path,
@@ -113,14 +113,14 @@ def test_who_fetches_a_run_that_has_not_ended_is_told(
     assert ("the run has not ended: this is how it stood" in output) == (ending is None)
 
 
-def test_what_is_printed_holds_the_run(run: RunFolder) -> None:
+def test_the_printed_text_holds_the_run(run: RunFolder) -> None:
     log = "\n".join(["something else", *send(str(run.path)), ""])
     with tarfile.open(fileobj=BytesIO(unpacked(log, "x"))) as archive:
         content = {name: archive.extractfile(name).read() for name in archive.getnames()}  # type: ignore[union-attr]
     assert content == worth(run)
 
 
-def test_what_is_not_whole_is_not_taken(run: RunFolder) -> None:
+def test_an_incomplete_transfer_is_refused(run: RunFolder) -> None:
     lines = list(send(str(run.path)))
     assert len(lines) == 3
     half = lines[1][: len(lines[1]) // 2]

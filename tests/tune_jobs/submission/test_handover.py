@@ -15,7 +15,7 @@ from tune_jobs.submission.handover import VARIABLE, Handover, has_begun, keep_su
 from tune_jobs.versions import versions_here
 
 
-def test_what_is_handed_over_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_handover_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     assert Handover.from_environment() is None
     given = Handover("small-1-abcd", versions_here())
@@ -25,14 +25,14 @@ def test_what_is_handed_over_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
     given.check_versions()
 
 
-def test_another_version_is_refused_with_what_to_do() -> None:
+def test_another_version_is_refused_with_the_cure() -> None:
     with pytest.raises(
         ClusterError, match=r"torch 1\.0 where the job was submitted and .* install the same on both"
     ):
         Handover("small-1-abcd", {**versions_here(), "torch": "1.0"}).check_versions()
 
 
-def test_who_waits_hears_that_the_run_has_begun_and_nothing_else_sounds_like_it() -> None:
+def test_a_waiting_client_learns_that_the_run_has_begun_from_one_line_alone() -> None:
     console = Console(file=io.StringIO())
     tell = Handover("small-1-abcd").announcing(console)
     tell(TrialStarted(trial_id="0000"))
@@ -41,7 +41,7 @@ def test_who_waits_hears_that_the_run_has_begun_and_nothing_else_sounds_like_it(
     assert has_begun(console.file.getvalue())  # type: ignore[attr-defined]
 
 
-def test_what_came_with_a_run_is_for_its_owner_and_who_has_only_a_copy_has_the_modules(
+def test_the_owner_has_all_submitted_files_and_a_copy_has_the_modules(
     tmp_path: Path,
 ) -> None:
     came, folder = tmp_path / "came", RunFolder(tmp_path / "run")

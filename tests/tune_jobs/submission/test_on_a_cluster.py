@@ -163,7 +163,7 @@ def on_laptop(head: Head, program: str, *arguments: object) -> str:
     return said.stdout
 
 
-def test_a_run_is_stopped_and_goes_on_without_the_machine_that_submitted_it(
+def test_a_run_is_stopped_and_continued_without_the_machine_that_submitted_it(
     head: Head, laptop: Path, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
@@ -226,7 +226,7 @@ def test_a_run_is_stopped_and_goes_on_without_the_machine_that_submitted_it(
     assert over.stdout.startswith("nothing is left to do; `--search.trials N` asks for more trials")
 
 
-def test_what_the_cluster_lacks_is_said_at_once(head: Head, laptop: Path, tmp_path: Path) -> None:
+def test_parts_that_the_cluster_lacks_are_reported_at_once(head: Head, laptop: Path, tmp_path: Path) -> None:
     refused = head.call("submit", "job.yaml", "--resources.gpus_per_trial", "1", folder=laptop)
     assert refused.returncode == 2
     assert (
@@ -236,7 +236,9 @@ def test_what_the_cluster_lacks_is_said_at_once(head: Head, laptop: Path, tmp_pa
     assert not list((tmp_path / "shared").glob("*"))
 
 
-def test_a_data_file_that_only_the_laptop_has_is_told_how_to_be_sent(head: Head, laptop: Path) -> None:
+def test_a_data_file_that_only_the_laptop_has_is_an_error_that_says_how_to_send_it(
+    head: Head, laptop: Path
+) -> None:
     absent = head.call("submit", "job.yaml", "--data.source", "/nowhere/rows.csv", folder=laptop)
     assert absent.returncode == 2
     assert "valid but for the data, which the cluster checks: /nowhere/rows.csv" in absent.stdout
@@ -271,7 +273,7 @@ def test_a_machine_of_other_versions_is_refused_by_the_driver(head: Head, laptop
         ({"RAY_AUTH_TOKEN": "0" * 32}, "requires its token, and the one in RAY_AUTH_TOKEN is wrong; export"),
     ],
 )
-def test_who_has_not_the_token_is_told_what_to_do(
+def test_a_missing_token_is_an_error_with_its_cure(
     head: Head, laptop: Path, changes: dict[str, str], words: str
 ) -> None:
     for command in (("status",), ("submit", "job.yaml")):

@@ -64,19 +64,19 @@ def test_the_job_its_data_and_its_modules_are_sent_and_nothing_else(sent: Sent) 
     assert (folder / "rows.csv").read_text() == ROWS
 
 
-def test_data_from_outside_of_the_folder_are_found_where_they_arrive(sent: Sent) -> None:
+def test_data_from_outside_of_the_folder_are_found_at_their_new_place(sent: Sent) -> None:
     folder = sent({**FILE, "data": {"source": "../above.csv", "target": "y"}})
     job = Job.from_file(folder / JOB_FILE)
     assert (folder / job.kind.data.source).read_text() == ROWS
     assert files(folder) == {JOB_FILE, "data/above.csv", "nets.py", "layers.py"}
 
 
-def test_more_is_sent_where_it_is_asked_for_but_no_hidden_file(sent: Sent) -> None:
+def test_included_files_are_sent_but_no_hidden_file(sent: Sent) -> None:
     assert files(sent({}, include=["extra", "unused.py"])) == {JOB_FILE, "extra/table.txt", "unused.py"}
 
 
 @pytest.mark.parametrize("name", ["none.txt", "..", "../above.csv", "."])
-def test_only_what_is_beside_the_job_can_be_included(sent: Sent, name: str) -> None:
+def test_only_files_beside_the_job_can_be_included(sent: Sent, name: str) -> None:
     with pytest.raises(JobError, match="valid: a file or folder in"):
         sent({}, include=[name])
 

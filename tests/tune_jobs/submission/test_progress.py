@@ -44,11 +44,11 @@ def test_how_a_submission_has_ended(
 
 
 @pytest.mark.parametrize("status", ["PENDING", "RUNNING"])
-def test_what_has_not_ended(status: str) -> None:
+def test_submissions_that_have_not_ended(status: str) -> None:
     assert not state_of(status, None).over
 
 
-def test_the_message_of_a_command_is_found_in_what_it_said() -> None:
+def test_the_message_of_a_command_is_found_in_its_output() -> None:
     log = "small: 4 trials\ntune-jobs: job.yaml: 1 problem\n  storage  is full\n"
     assert complaint_in(log) == "job.yaml: 1 problem\n  storage  is full"
     assert complaint_in("a\nb\n") == "a\nb"
@@ -90,7 +90,7 @@ def test_the_status_of_a_run_in_progress() -> None:
         ),
     ],
 )
-def test_the_status_of_what_is_over_says_why_and_what_to_do(
+def test_the_status_of_a_submission_that_is_over_says_why_and_names_the_next_step(
     state: SubmissionState, log: str, expected: list[str]
 ) -> None:
     lines = status_lines(replace(RUNNING, state=state, ended=1090.0), log, ADDRESS)
@@ -102,7 +102,7 @@ def of_run(id_: str, begun: float, state: SubmissionState = SubmissionState.STOP
     return replace(RUNNING, id=id_, begun=begun, state=state)
 
 
-def test_a_submission_knows_of_the_one_that_has_gone_on_with_its_run() -> None:
+def test_a_submission_knows_the_one_that_continued_its_run() -> None:
     first, second = of_run("a-1-abcd", 1.0), of_run("a-1-abcd-r2", 2.0)
     third = of_run("a-1-abcd-r3", 3.0, SubmissionState.RUNNING)
     refused = of_run("a-1-abcd-r4", 4.0, SubmissionState.REFUSED)

@@ -76,7 +76,7 @@ def test_tensorboard_has_every_epoch_once_and_every_end(
 
 
 @every_scenario
-def test_a_tracker_of_ones_own_has_every_epoch_once_and_every_end(
+def test_a_custom_tracker_has_every_epoch_once_and_every_end(
     name: str, scenario: Scenario, tmp_path: Path
 ) -> None:
     folder = folder_of(tmp_path, name)
@@ -141,7 +141,7 @@ KINDS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-def test_a_tracker_whose_place_is_taken_is_switched_off_and_the_run_goes_on(
+def test_a_tracker_whose_place_is_taken_is_switched_off_and_the_run_continues(
     kind: Kind, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     from tests.tune_jobs.tracking.conftest import run_events

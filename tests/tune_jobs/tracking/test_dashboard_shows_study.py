@@ -106,7 +106,7 @@ def test_the_dashboard_has_the_steps_of_every_trial_and_the_best(shown: Any) -> 
     assert [trial["number"] for trial in shown["best_trials"]] == [0]
 
 
-def test_the_dashboard_follows_a_run_that_goes_on(folder: RunFolder, mirror: StudyMirror) -> None:
+def test_the_dashboard_follows_a_run_in_progress(folder: RunFolder, mirror: StudyMirror) -> None:
     assert Dashboard(folder).study()["trials"] == []
     for so_far, event in enumerate(EVENTS[: len(CONFIGURATIONS)], start=1):
         mirror(event)

@@ -83,7 +83,7 @@ def test_a_tracker_that_fails_to_close_is_one_warning(
     ]
 
 
-def test_a_tracker_that_hangs_holds_nothing_up_and_loses_nothing(
+def test_a_tracker_that_hangs_delays_nothing_and_loses_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     recorder = Recorder(go_on=threading.Event())

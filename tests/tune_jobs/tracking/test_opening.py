@@ -55,7 +55,7 @@ def test_a_missing_package_is_one_clear_message(
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_a_run_that_breaks_off_tells_its_trackers_to_the_last_event(
+def test_trackers_receive_every_event_of_a_run_that_breaks_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
     recorder = Recorder()
@@ -76,7 +76,7 @@ def test_a_run_that_breaks_off_tells_its_trackers_to_the_last_event(
     assert recorder.closed.is_set()
 
 
-def test_what_a_driver_left_open_that_was_killed_at_the_very_end_is_made_good_by_resume(
+def test_resume_finishes_trackers_that_a_killed_driver_left_open(
     make_run: Callable[..., RunFolder],
 ) -> None:
     """The run itself is over: Ray is not even started."""

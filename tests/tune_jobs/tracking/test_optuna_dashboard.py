@@ -131,7 +131,7 @@ class Pages:
         return [trial["state"] for trial in json.loads(text)["trials"]]
 
 
-def test_a_run_in_progress_is_shown_as_it_goes_on(run_folder: RunFolder) -> None:
+def test_a_run_in_progress_is_shown_while_it_grows(run_folder: RunFolder) -> None:
     mirror, pages = mirror_of(run_folder), Pages(run_folder)
     assert pages.states()[5] == "Waiting"
     mirror(TrialStarted(trial_id="0005"))
@@ -141,14 +141,14 @@ def test_a_run_in_progress_is_shown_as_it_goes_on(run_folder: RunFolder) -> None
         time.sleep(0.1)
 
 
-def test_a_study_that_was_made_anew_is_opened_anew(run_folder: RunFolder) -> None:
+def test_a_study_that_was_made_again_is_opened_again(run_folder: RunFolder) -> None:
     pages = Pages(run_folder)
     assert pages.states() == STATES
     mirror_of(run_folder, RunResumed(trials=6, versions={}))
     assert pages.states() == [*STATES[:3], *["Waiting"] * 3]
 
 
-def test_the_file_is_not_written_to_whoever_asks(run_folder: RunFolder) -> None:
+def test_no_request_writes_to_the_file(run_folder: RunFolder) -> None:
     import optuna
 
     from tune_jobs.tracking.optuna_dashboard import ReadOnlyStudy
@@ -201,7 +201,7 @@ def test_a_port_that_is_taken_is_one_message(run_folder: RunFolder) -> None:
 
 
 @pytest.mark.parametrize("port", ["65536", "-1", "http"])
-def test_a_port_that_is_none_is_refused(
+def test_a_wrong_port_is_refused(
     run_folder: RunFolder, port: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="2"):

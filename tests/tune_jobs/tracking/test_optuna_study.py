@@ -281,7 +281,7 @@ def opened(folder: RunFolder) -> optuna.Study:
     return optuna.load_study(study_name=None, storage=study_storage(folder))
 
 
-def test_a_study_that_is_made_anew_is_the_live_one(folder: RunFolder) -> None:
+def test_a_rebuilt_study_equals_the_live_one(folder: RunFolder) -> None:
     events = interrupted_run()
     rebuilt(folder, events)
     assert of_trials(opened(folder)) == of_trials(Mirrored(*events).study)
@@ -298,7 +298,7 @@ def test_a_study_that_is_made_anew_is_the_live_one(folder: RunFolder) -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(STORIES, st.integers(0, 18))
-def test_from_any_event_on_it_goes_on_as_the_live_one(
+def test_from_any_event_on_it_continues_as_the_live_one(
     tmp_path_factory: pytest.TempPathFactory, stories: list[tuple[list[float], Status]], place: int
 ) -> None:
     events: list[Event] = []
@@ -311,7 +311,7 @@ def test_from_any_event_on_it_goes_on_as_the_live_one(
     assert of_trials(opened(folder)) == of_trials(Mirrored(*events).study)
 
 
-def test_trials_that_come_later_are_appended_to_what_was_made_anew(folder: RunFolder) -> None:
+def test_later_trials_are_appended_to_a_rebuilt_study(folder: RunFolder) -> None:
     events = interrupted_run()
     mirror = rebuilt(folder, events)
     later = [
@@ -330,7 +330,7 @@ def test_trials_that_come_later_are_appended_to_what_was_made_anew(folder: RunFo
     assert [trial.number for trial in opened(folder).trials] == list(range(8))
 
 
-def test_what_was_there_before_is_replaced_with_the_lock_that_a_dead_process_left(folder: RunFolder) -> None:
+def test_an_earlier_study_is_replaced_with_the_lock_of_a_dead_process(folder: RunFolder) -> None:
     events = interrupted_run()
     rebuilt(folder, events)
     whole = folder.study.read_bytes()

@@ -60,7 +60,7 @@ def follow(home: Path, *names: str) -> Path:
 
 
 @pytest.mark.parametrize("name", ["my_trackers:notes", "my_trackers:Notes"])
-def test_a_function_or_a_class_is_called_with_the_run_told_of_every_event_and_closed(
+def test_a_function_or_a_class_is_called_with_the_run_receives_every_event_and_is_closed(
     name: str, home: Path
 ) -> None:
     lines = (follow(home, name) / "notes.txt").read_text().splitlines()
@@ -78,7 +78,7 @@ def test_a_tracker_that_cannot_be_made_is_one_warning_and_the_others_work(
     ]
 
 
-def test_a_name_that_leads_nowhere_is_a_problem_of_the_job(home: Path) -> None:
+def test_a_name_that_does_not_exist_is_a_problem_of_the_job(home: Path) -> None:
     job = make_job(trackers=["my_trackers:notes", "my_trackers:note", "nowhere:f"])
     (home / "job.yaml").write_text(job.to_yaml())
     with pytest.raises(JobError) as caught:

@@ -129,7 +129,7 @@ def test_wandb_reads_the_same(tracked: Tracked, tmp_path: Path) -> None:
     np.testing.assert_equal(epochs, tracked.runs["0000"].epochs)
 
 
-def test_runs_say_whose_they_are(tracked: Tracked) -> None:
+def test_runs_name_their_job_and_trial(tracked: Tracked) -> None:
     assert tracked.runs.keys() == {*CONFIGURATIONS, "summary"}
     for part, run in tracked.runs.items():
         assert run.project == "curves"
@@ -206,14 +206,14 @@ def test_a_summary_without_its_report_is_written_and_the_reason_is_said(tmp_path
     assert tracked.process.stderr == "W&B: the summary has no report: ZeroDivisionError: division by zero\n"
 
 
-def test_a_summary_by_who_cannot_write_the_report_gets_it_from_a_later_driver(tmp_path: Path) -> None:
+def test_a_summary_without_its_report_gets_it_from_a_later_driver(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "runs")
     assert "report" not in follow(tmp_path, folder, run_events(), report="none").runs["summary"].summary
     opened: list[Event] = [HoldoutUnsealed(trial_id="0000", reason="to know"), TEST]
     assert "report" in follow(tmp_path, folder, opened).runs["summary"].summary
 
 
-def test_the_test_is_a_run_of_its_own_that_is_there_once_the_holdout_was_opened(
+def test_the_test_is_a_separate_run_that_exists_once_the_holdout_was_opened(
     tmp_path: Path,
 ) -> None:
     folder = make_folder(tmp_path / "runs")

@@ -37,7 +37,7 @@ def test_a_run_is_removed_with_all_that_was_written_of_it_and_no_other(tmp_path:
     assert sorted(tmp_path.glob("*/*.wandb")) == sorted(others)
 
 
-def test_what_has_no_mark_is_not_uploaded(tmp_path: Path) -> None:
+def test_folders_without_a_mark_are_not_uploaded(tmp_path: Path) -> None:
     first, second = make_run(tmp_path, "demo-0001"), make_run(tmp_path, "demo-0002")
     synced_mark(first).touch()
     assert not_uploaded(tmp_path) == [second]
@@ -52,7 +52,7 @@ def test_what_has_no_mark_is_not_uploaded(tmp_path: Path) -> None:
         (3, "W&B: 3 W&B runs are on this disk alone; `wandb sync {}` uploads them"),
     ],
 )
-def test_the_user_is_told_how_to_upload_what_is_not(count: int, line: str | None, tmp_path: Path) -> None:
+def test_a_message_says_how_to_upload_the_rest(count: int, line: str | None, tmp_path: Path) -> None:
     for number in range(count):
         make_run(tmp_path, f"demo-{number}")
     assert upload_line(tmp_path) == (line and line.format(tmp_path))

@@ -148,7 +148,7 @@ def test_everything_arrives_and_nothing_is_said(tmp_path: Path, server: WandbSer
     assert run.config["lr"] == 0.1
 
 
-def test_epochs_arrive_while_their_trial_goes_on(tmp_path: Path, server: WandbServer) -> None:
+def test_epochs_arrive_while_their_trial_continues(tmp_path: Path, server: WandbServer) -> None:
     following = Following(tmp_path, server.url, LONG)
     process = following.begin(run_events())
     run_id = f"{following.folder.name}-0000"
@@ -238,7 +238,7 @@ def test_without_a_key_nothing_is_asked_and_one_line_says_what_to_do(
     followed.assert_all_arrived(server)
 
 
-def test_a_key_that_is_none_is_said_without_showing_it(tmp_path: Path, server: WandbServer) -> None:
+def test_a_wrong_key_is_reported_without_showing_it(tmp_path: Path, server: WandbServer) -> None:
     followed = Following(tmp_path, server.url, LONG, key="my secret").follow(run_events())
     followed.assert_complete_on_disk()
     (line,) = followed.said.splitlines()
@@ -248,9 +248,7 @@ def test_a_key_that_is_none_is_said_without_showing_it(tmp_path: Path, server: W
 
 
 @pytest.mark.parametrize("place", [5, 11])
-def test_a_resumed_run_goes_on_with_the_same_wandb_runs(
-    place: int, tmp_path: Path, server: WandbServer
-) -> None:
+def test_a_resumed_run_continues_the_same_wandb_runs(place: int, tmp_path: Path, server: WandbServer) -> None:
     first, second = interrupted(run_events(), place)
     following = Following(tmp_path, server.url, LONG)
     before = following.follow(first).uploaded(server).keys()
@@ -278,7 +276,7 @@ def test_a_run_that_was_killed_while_it_was_uploaded_arrives_whole_once_it_is_re
     followed.assert_all_arrived(server)
 
 
-def test_the_result_of_the_test_is_a_run_of_its_own(tmp_path: Path, server: WandbServer) -> None:
+def test_the_result_of_the_test_is_a_separate_run(tmp_path: Path, server: WandbServer) -> None:
     following = Following(tmp_path, server.url, LONG)
     assert "test-1" not in following.follow(run_events()).uploaded(server)
     opened: list[Event] = [

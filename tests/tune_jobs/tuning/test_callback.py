@@ -34,7 +34,7 @@ from tune_jobs.worker.reporting import Report
     ],
     ids=["no report", "a failure", "no finite score", "not over", "over"],
 )
-def test_the_last_report_tells_the_cause(report: Report | None, cause: Cause, reason: str) -> None:
+def test_the_last_report_decides_the_cause(report: Report | None, cause: Cause, reason: str) -> None:
     assert trial_ending(report)[:2] == (cause, reason)
 
 

@@ -114,7 +114,7 @@ class Rebuilt:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_what_is_rebuilt_after_any_event_decides_what_the_run_decided_next(
+def test_components_rebuilt_after_any_event_make_the_next_decision_of_the_run(
     method: str, make_table: MakeTable, folder: RunFolder
 ) -> None:
     table = make_table(configurations=45, diverging=6)
@@ -163,7 +163,7 @@ def test_the_next_proposal_is_the_same_after_every_event(make_table: MakeTable, 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("proposals", ["immediate", "one_ahead"])
-def test_a_run_that_is_taken_up_from_its_journal_creates_the_same_trial_next(
+def test_a_run_rebuilt_from_its_journal_creates_the_same_trial_next(
     proposals: str, method: str, make_table: MakeTable, folder: RunFolder, tmp_path: Any
 ) -> None:
     """Through the very objects of a run, made anew on the events before each trial."""
@@ -255,7 +255,7 @@ def test_no_more_trials_are_open_than_there_are_workers(
     assert not tables.waiting
 
 
-def test_a_model_finds_better_configurations_than_chance_in_the_same_number_of_steps(
+def test_a_model_finds_better_configurations_than_random_search_in_the_same_number_of_steps(
     make_table: MakeTable, tmp_path: Any
 ) -> None:
     table = make_table(configurations=400, diverging=20)
@@ -299,7 +299,7 @@ def test_the_scheduler_is_the_one_that_was_asked_for(
         ("grid", {"proposals": "beside", "max_running": 2}, Immediate),
     ],
 )
-def test_proposals_are_made_ahead_where_time_is_real(
+def test_proposals_are_made_ahead_in_real_runs(
     method: str, changes: dict[str, Any], kind: type, make_table: MakeTable
 ) -> None:
     with make_proposals(plan_of(make_table(), method, **changes)) as proposals:

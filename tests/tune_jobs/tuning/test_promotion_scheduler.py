@@ -131,7 +131,7 @@ def test_a_report_is_in_the_journal_before_the_decision_on_it(run: Run) -> None:
     assert run.record.trials["0000"].status is Status.WAITING
 
 
-def test_reports_between_rungs_are_written_and_the_trial_goes_on(run: Run) -> None:
+def test_reports_between_rungs_are_written_and_the_trial_continues(run: Run) -> None:
     trial = run.create()
     run.start(trial)
     run.report(trial, 0.5)
@@ -139,7 +139,7 @@ def test_reports_between_rungs_are_written_and_the_trial_goes_on(run: Run) -> No
     assert len(run.kinds(EpochsReported)) == 2
 
 
-def test_a_trial_waits_paused_and_the_best_of_three_goes_on(run: Run) -> None:
+def test_trials_are_paused_and_the_best_of_three_is_promoted(run: Run) -> None:
     a, b = run.report_first_rung(0.2), run.report_first_rung(0.3)
     assert (a.status, b.status) == (Trial.PAUSED, Trial.PAUSED)
     assert run.choose() is None
@@ -148,7 +148,7 @@ def test_a_trial_waits_paused_and_the_best_of_three_goes_on(run: Run) -> None:
     assert run.kinds(TrialPromoted) == [("trial_promoted", "0000")]
 
 
-def test_a_trial_among_the_best_goes_on_without_a_pause(run: Run) -> None:
+def test_a_trial_among_the_best_continues_without_a_pause(run: Run) -> None:
     run.report_first_rung(0.4)
     run.report_first_rung(0.3)
     trial = run.create()
@@ -220,7 +220,7 @@ def test_a_trial_without_a_finite_score_is_stopped(folder: RunFolder) -> None:
     assert run.kinds(TrialPaused) == []
 
 
-def test_a_trial_that_was_to_take_up_a_dead_worker_is_chosen_again(run: Run) -> None:
+def test_a_trial_whose_new_worker_is_dead_is_chosen_again(run: Run) -> None:
     run.report_first_rung(0.2)
     run.report_first_rung(0.3)
     run.report_first_rung(0.4)
@@ -235,14 +235,14 @@ def test_a_trial_that_was_to_take_up_a_dead_worker_is_chosen_again(run: Run) -> 
     assert run.trials[-1].status == Trial.PENDING
 
 
-def test_what_is_said_of_the_rungs(run: Run) -> None:
+def test_the_summary_of_the_rungs(run: Run) -> None:
     run.report_first_rung(0.2)
     assert run.scheduler.debug_string() == (
         "Waiting at rungs: epoch 1: 1 of 1 wait, 0 promoted; epoch 3: 0 of 0 wait, 0 promoted"
     )
 
 
-def test_another_scheduler_on_replayed_events_goes_on_the_same(run: Run, tmp_path: Path) -> None:
+def test_another_scheduler_on_replayed_events_continues_in_the_same_way(run: Run, tmp_path: Path) -> None:
     for loss in (0.2, 0.3, 0.4):
         run.report_first_rung(loss)
     again = Run(RunFolder.create(tmp_path / "again", "small"))

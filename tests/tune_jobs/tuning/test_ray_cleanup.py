@@ -67,7 +67,7 @@ def is_alive(process: int) -> bool:
         return False
 
 
-def test_writers_of_new_sessions_are_ended_and_nobody_else(tmp_path: Path, sleepers: Sleepers) -> None:
+def test_writers_of_new_sessions_are_ended_and_no_other_process(tmp_path: Path, sleepers: Sleepers) -> None:
     own = f"_{os.getpid()}"
     before = sleepers.start(tmp_path / f"session_0{own}" / "logs" / "worker.err", "w")
     with ended_with_this_process(tmp_path):

@@ -54,7 +54,7 @@ def test_a_trial_carries_our_id_and_its_actor() -> None:
     assert actor_of(trial) is actor
 
 
-def test_the_last_error_of_a_trial_is_what_ray_tune_was_told(tmp_path: Path) -> None:
+def test_the_last_error_of_a_trial_is_the_one_that_ray_tune_received(tmp_path: Path) -> None:
     trial = trial_of("0007")
     trial.storage = SimpleNamespace(trial_driver_staging_path=str(tmp_path))
     assert last_error_of(trial) is None
@@ -117,7 +117,7 @@ def test_the_servers_of_ray_are_known_by_their_names() -> None:
     assert dead_server() is None
 
 
-def test_without_a_ray_no_server_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ray_no_server_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "_global_node", None)
     assert dead_server() is None
 
@@ -163,7 +163,7 @@ def register() -> Iterator[object]:
     _global_registry.unregister(TRAINABLE_CLASS, NAME)
 
 
-def test_it_is_fetched_once_inside_and_anew_outside(register) -> None:
+def test_it_is_fetched_once_inside_and_again_outside(register) -> None:
     register(["first"])
     with trainables_remembered():
         first = _global_registry.get(TRAINABLE_CLASS, NAME)
@@ -175,7 +175,7 @@ def test_it_is_fetched_once_inside_and_anew_outside(register) -> None:
         assert _global_registry.get(TRAINABLE_CLASS, NAME) == ["second"]
 
 
-def test_what_is_not_there_is_not_there() -> None:
+def test_a_missing_trainable_stays_missing() -> None:
     with trainables_remembered():
         assert not _global_registry.contains(TRAINABLE_CLASS, "nobody's")
 
@@ -189,7 +189,7 @@ def test_a_ray_that_has_no_such_register_is_left_alone(monkeypatch: pytest.Monke
 # Where private parts are imported
 
 
-def test_private_parts_of_ray_are_imported_in_one_module_of_a_room() -> None:
+def test_private_parts_of_ray_are_imported_in_one_module_of_a_package() -> None:
     package = Path(tune_jobs.__file__).parent
     found = set()
     for path in package.rglob("*.py"):

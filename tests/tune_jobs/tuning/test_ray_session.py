@@ -36,7 +36,7 @@ def test_another_ray_than_runs_are_built_on_is_refused_in_one_message(
         pass
 
 
-def test_what_is_installed_is_what_runs_are_built_on() -> None:
+def test_the_installed_ray_is_the_supported_one() -> None:
     project = tomllib.loads(Path(__file__).parents[3].joinpath("pyproject.toml").read_text())["project"]
     major, minor = RAY.split(".")
     assert f"ray[default,tune]>={RAY},<{major}.{int(minor) + 1}" in project["dependencies"]

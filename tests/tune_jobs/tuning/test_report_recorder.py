@@ -37,7 +37,7 @@ def result_of(report: Report) -> dict[str, Any]:
     return {**report.to_result(), "hostname": "node", "pid": 7}
 
 
-def test_a_report_is_written_once_whoever_hears_of_it_first(log: ReportRecorder, events: list[Event]) -> None:
+def test_a_report_is_written_once_from_either_side(log: ReportRecorder, events: list[Event]) -> None:
     report = Report(epoch=2, results=epochs(1, 2), score=0.5, rung=True, checkpoint="0000/epoch-000002.pt")
     result = result_of(report)
     assert log.write("0000", result) is report

@@ -124,7 +124,7 @@ def test_it_has_finished_when_all_trials_were_created_and_none_waits_or_runs() -
     assert sum(isinstance(event, TrialCreated) for event in run.events) == 2
 
 
-def test_where_nothing_waits_it_has_finished_with_the_last_trial() -> None:
+def test_if_no_trial_waits_it_has_finished_with_the_last_trial() -> None:
     run = Run(trials=2, rungs=())
     assert [run.ask(), run.ask(), run.ask()] == ["0000", "0001", Searcher.FINISHED]
     assert run.searcher.has_open_trials
@@ -218,7 +218,7 @@ def test_a_finished_run_that_is_asked_for_more_trials_creates_the_rest() -> None
     assert [after.ask(), after.ask()] == ["0002", None]
 
 
-def test_what_ray_tune_is_given_is_not_what_the_journal_keeps() -> None:
+def test_ray_tune_receives_a_copy_of_the_configuration_in_the_journal() -> None:
     """Ray Tune may change it."""
     run = Run()
     given = run.searcher.suggest("Ray's own id")
@@ -229,7 +229,7 @@ def test_what_ray_tune_is_given_is_not_what_the_journal_keeps() -> None:
     assert parse_space(SPACE).problems(event.configuration) == ()
 
 
-def test_what_ray_tune_tells_changes_nothing() -> None:
+def test_calls_of_ray_tune_change_nothing() -> None:
     run, untold = Run(), Run()
     for told in (run, untold):
         assert told.ask() == "0000"

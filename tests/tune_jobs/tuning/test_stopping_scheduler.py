@@ -112,7 +112,7 @@ def simulated(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_rebuilt_from_any_part_of_the_journal_it_is_what_it_was(
+def test_rebuilt_from_any_part_of_the_journal_it_is_the_same(
     method: str, make_table: MakeTable, folder: RunFolder
 ) -> None:
     table = make_table(configurations=40, diverging=6)
@@ -131,7 +131,7 @@ def test_rebuilt_from_any_part_of_the_journal_it_is_what_it_was(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_rule_that_was_rebuilt_goes_on_as_the_live_one(
+def test_a_rebuilt_rule_continues_as_the_live_one(
     method: str, make_table: MakeTable, folder: RunFolder
 ) -> None:
     table = make_table(configurations=30, diverging=3)
@@ -144,7 +144,7 @@ def test_a_rule_that_was_rebuilt_goes_on_as_the_live_one(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_it_decides_what_ray_s_scheduler_does_when_ray_tune_itself_tells_it_of_results(
+def test_it_decides_like_the_scheduler_of_ray_in_ray_tune_itself(
     method: str, make_table: MakeTable, folder: RunFolder, tmp_path: Any
 ) -> None:
     table = make_table(configurations=40, diverging=0 if method == "median" else 6)  # Ray's fails on failures

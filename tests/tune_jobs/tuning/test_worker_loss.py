@@ -132,7 +132,7 @@ def losses_of(made: Run) -> list[WorkerLost]:
         (None, WorkerLoss("the worker died: the reason is unknown")),
     ],
 )  # fmt: skip
-def test_a_loss_is_told_in_plain_words(error: Exception | str | None, loss: WorkerLoss) -> None:
+def test_a_loss_is_described_in_plain_words(error: Exception | str | None, loss: WorkerLoss) -> None:
     assert loss_by(error) == loss
 
 
@@ -202,7 +202,7 @@ class TestUnderRay:
         )
         assert len(losses_of(made)) == 1
 
-    def test_a_trial_that_hangs_in_a_used_worker_before_its_first_report_goes_on_in_another(
+    def test_a_trial_that_hangs_in_a_used_worker_before_its_first_report_continues_in_another(
         self, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("tune_jobs.tuning.loop.WORKER_START_SECONDS", 10.0)

@@ -94,7 +94,7 @@ def test_a_checkpoint_is_named_in_the_next_report_alone(
     assert [report.checkpoint for report in reports(sent)] == ["0001/epoch-000001.pt", None]
 
 
-def test_the_end_is_told_with_its_reason(reporter: Reporter, sent: list[dict[str, Any]]) -> None:
+def test_the_end_is_reported_with_its_reason(reporter: Reporter, sent: list[dict[str, Any]]) -> None:
     reporter.add([epoch(1, 0.5)])
     reporter.end(Cause.PATIENCE)
     (report,) = reports(sent)
@@ -103,7 +103,7 @@ def test_the_end_is_told_with_its_reason(reporter: Reporter, sent: list[dict[str
     assert sent[0]["done"] is True
 
 
-def test_a_failure_is_told_in_one_line_with_its_traceback_and_the_last_epochs(
+def test_a_failure_is_reported_in_one_line_with_its_traceback_and_the_last_epochs(
     reporter: Reporter, sent: list[dict[str, Any]]
 ) -> None:
     reporter.add([epoch(1, 0.5), epoch(2, math.nan)])
@@ -122,7 +122,9 @@ def test_a_failure_is_told_in_one_line_with_its_traceback_and_the_last_epochs(
     assert (report.epoch, len(report.results), report.done, report.failed) == (2, 2, True, True)
 
 
-def test_a_failure_before_the_first_epoch_is_told_too(reporter: Reporter, sent: list[dict[str, Any]]) -> None:
+def test_a_failure_before_the_first_epoch_is_reported_too(
+    reporter: Reporter, sent: list[dict[str, Any]]
+) -> None:
     reporter.fail(ValueError("no such layer"))
     (report,) = reports(sent)
     assert (report.epoch, report.results, report.score) == (0, (), None)
@@ -163,7 +165,7 @@ def test_a_reason_fits_into_every_file(reporter: Reporter, sent: list[dict[str, 
     report.details.encode()
 
 
-def test_damaged_checkpoints_are_told_of_once(reporter: Reporter, sent: list[dict[str, Any]]) -> None:
+def test_damaged_checkpoints_are_reported_once(reporter: Reporter, sent: list[dict[str, Any]]) -> None:
     reporter.damaged = [("0001/epoch-000002.pt", "File is not a zip file")]
     reporter.send()
     reporter.send()

@@ -39,7 +39,7 @@ def test_a_key_that_cannot_change_is_refused_before_a_cluster_is_asked(
         (".", None, None),
     ],
 )
-def test_what_is_no_run_here_is_resumed_where_the_environment_says(
+def test_a_run_that_is_unknown_here_is_resumed_on_the_cluster_of_the_environment(
     run: str, given: str | None, where: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(ADDRESS_VARIABLE, "http://127.0.0.1:1")

@@ -12,7 +12,7 @@ WriteJob = Callable[..., Path]
 
 
 @pytest.mark.parametrize("command", ["run", "validate", "train"])
-def test_overrides_that_are_none_are_listed(call: Call, write_job: WriteJob, command: str) -> None:
+def test_arguments_that_are_no_overrides_are_listed(call: Call, write_job: WriteJob, command: str) -> None:
     code, output, errors = call(command, write_job(), "--search.trials", "--seed")
     assert (code, output) == (2, [])
     assert errors == (
@@ -56,7 +56,7 @@ def test_data_that_cannot_be_used_end_with_2_and_leave_nothing(
 
 
 @pytest.mark.parametrize("command", ["run", "validate", "train", "import-sweep"])
-def test_a_file_that_is_not_there_ends_with_2(call: Call, tmp_path: Path, command: str) -> None:
+def test_a_missing_file_ends_with_2(call: Call, tmp_path: Path, command: str) -> None:
     code, output, errors = call(command, "jbo.yaml")
     assert (code, output) == (2, [])
     assert errors == (

@@ -216,7 +216,7 @@ def test_the_holdout_is_opened_once_then_only_with_a_reason(call: Call, trained_
     assert "(a second look)" in looks[1]
 
 
-def test_a_checkpoint_that_cannot_be_read_costs_no_look(call: Call, trained_run: RunFolder) -> None:
+def test_an_unreadable_checkpoint_does_not_open_the_holdout(call: Call, trained_run: RunFolder) -> None:
     winner = json.loads(trained_run.selection.read_text())["winner"]
     (trained_run.path / winner["checkpoint"]).write_bytes(b"gone")
     code, _, errors = call("test", trained_run.path)

@@ -26,7 +26,7 @@ def test_a_sweep_is_printed_as_a_job_file_to_the_letter(call: Call, tmp_path: Pa
     assert '      - "[/]"' in output
 
 
-def test_a_sweep_that_is_none_ends_with_2(call: Call, tmp_path: Path) -> None:
+def test_a_file_that_is_no_sweep_ends_with_2(call: Call, tmp_path: Path) -> None:
     (tmp_path / "sweep.yaml").write_text("method: guess\nparameters: {lr: {min: 0}}\n")
     code, output, errors = call("import-sweep", "sweep.yaml")
     assert (code, output) == (2, [])

@@ -3,7 +3,7 @@
 from tests.tune_jobs.cli.conftest import Call
 
 
-def test_run_is_told_from_submit_by_what_its_address_is(call: Call) -> None:
+def test_the_address_decides_between_run_and_submit(call: Call) -> None:
     code, output, errors = call("run", "job.yaml", "--address", "http://127.0.0.1:8265")
     assert (code, output) == (2, [])
     assert errors == (
