@@ -104,7 +104,7 @@ def tune_jobs(
     plan = TuningPlan(
         search=SearchSettings(space=table.space, trials=table.configurations, **search),
         scheduler=SchedulerSettings(**{"reduction_factor": REDUCTION_FACTOR, **scheduler}),
-        score=ScoreSettings(),
+        score=ScoreSettings(metric="val_loss"),
         max_epochs=table.steps,
         trials=table.configurations,
         seed=seed,
@@ -172,7 +172,7 @@ def as_documented(config: Mapping[str, Any], curve: Curve) -> Results:
 def as_a_run(config: Mapping[str, Any], curve: Curve, *, max_epochs: int, rungs: tuple[int, ...]) -> Results:
     """Report as `tune_jobs.worker.trial.train_trial` does with epochs longer than `SECONDS_BETWEEN_REPORTS`."""
     sent: list[dict[str, Any]] = []
-    reporter = Reporter(ScoreSettings(), sent.append)
+    reporter = Reporter(ScoreSettings(metric="val_loss"), sent.append)
     for epoch, (train_loss, val_loss) in enumerate(curve, start=1):
         losses = {"train_loss": train_loss, "val_loss": val_loss, "lr": 0.0}
         diverged = not (math.isfinite(train_loss) and math.isfinite(val_loss))

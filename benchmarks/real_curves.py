@@ -37,14 +37,14 @@ from tests.simulation.curve_tables import Array, Table
 from tune_jobs.search_spaces import SearchSpace, parse_space
 from tune_jobs.trainers import Trainer
 from tune_jobs.trainers.data.prepare import PreparedData, prepare_data
-from tune_jobs.trainers.data.settings import DataSettings, SplitSettings
+from tune_jobs.trainers.data.settings import BuiltInLoss, DataSettings, SplitSettings
 from tune_jobs.trainers.errors import Diverged
 from tune_jobs.trainers.pytorch.evaluation import evaluate
 from tune_jobs.trainers.pytorch.losses import build_loss
 from tune_jobs.trainers.pytorch.plan import plan_training
 from tune_jobs.trainers.pytorch.settings import ModelSettings, TrainingSettings
 from tune_jobs.trainers.pytorch.tensors import to_tensors
-from tune_jobs.trainers.settings import BuiltInLoss, ScoreSettings
+from tune_jobs.trainers.settings import ScoreSettings
 
 CONFIGURATIONS = 600
 EPOCHS = 27
@@ -170,7 +170,11 @@ def train_curve(name: str, epochs: int, configuration: Mapping[str, Any]) -> Arr
     """
     task, data = TASKS[name], _data(name)
     plan = plan_training(
-        task.model, _training(task, epochs), ScoreSettings(), {**task.fixed, **configuration}, _SEED
+        task.model,
+        _training(task, epochs),
+        ScoreSettings(metric="val_loss"),
+        {**task.fixed, **configuration},
+        _SEED,
     )
     trainer = Trainer(plan, data.for_trials(), threads=1)
     test, loss = to_tensors(data.test, trainer.device), build_loss(task.loss)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from tune_jobs.trainers.interface import Capabilities
+
 Problems = Sequence[tuple[str, str]]
 """Problems: pairs of a dotted key, such as `training.loss`, and a message."""
 Configuration = Mapping[str, Any]
@@ -42,17 +44,12 @@ def _nothing(_: Any) -> Sequence[Any]:
     return ()
 
 
-def _alone(workers: int) -> Problems:
-    if workers == 1:
-        return ()
-    message = f"given {workers}; valid: 1, since several workers cannot train one model of this kind together"
-    return [("resources.workers_per_trial", message)]
-
-
 @dataclass(frozen=True, kw_only=True)
 class KindFacts:
     """The facts about one job. Functions are pure; none of them imports a framework or the user's code."""
 
+    capabilities: Capabilities
+    """The capabilities of the kind. A job that asks for one that the kind lacks is refused."""
     title: str = ""
     """Model and data, for a sentence: `mlp on digits`."""
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -63,6 +60,10 @@ class KindFacts:
     """The key that says `max_epochs`, for messages."""
     metrics: Sequence[Metric] | None = ()
     """Possible selection metrics, the training's own loss first; None if unknown before the first epoch."""
+    default_metric: Metric | None = None
+    """The selection metric of a job that names none; None if each job must name one. It depends on no section."""
+    reported_settings: Sequence[str] = ()
+    """Names of reported numbers that say nothing about how good a model is, such as the learning rate of an epoch."""
     metrics_key: str = ""
     """The key that lists the metrics, for messages; empty if there is none."""
     parameter_names: Sequence[str] | None = None
@@ -77,10 +78,17 @@ class KindFacts:
     """Takes the job's folder; returns the data files and sources that the sections name and that do not exist."""
     check: Callable[[Configuration], Problems] = _nothing
     """Takes a configuration; returns the problems of its names and values, by the names of the parameters."""
-    check_workers: Callable[[int], Problems] = _alone
-    """Takes the number of workers that train one model; returns the keys that do not go with it."""
+    check_workers: Callable[[int], Problems] = _nothing
+    """Takes the number of workers that train one model; returns the keys that do not go with it.
+
+    It is not called with more than one worker if the kind lacks the capability `data_parallel`.
+    """
     notices: Callable[[Mapping[str, Searched]], Sequence[str]] = _nothing
     """Takes a search space; returns sentences about entries that are valid but probably a mistake."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Common names of parameters in other tools, each with the parameter's name in a job of this kind."""
+    template: str = ""
+    """The kind's sections as lines of a job file, with placeholders for what the user must fill in."""
 
     def metric(self, name: str) -> Metric:
         """Return the metric of this name; its unknown fields are None."""

@@ -11,8 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field
 REFERENCE = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 """Regular expression of a reference to the user's code, `package.module:function`."""
 
-BuiltInLoss = Literal["mse", "mae", "huber", "cross_entropy", "binary_cross_entropy"]
-"""Losses by name. Data preparation knows them too, since they decide the form of the target."""
 
 Reference = Annotated[str, Field(pattern=REFERENCE)]
 """A function of the user, as `package.module:function`."""
@@ -44,8 +42,8 @@ class EarlyStoppingSettings(Settings):
 class ScoreSettings(Settings):
     """The number that judges an epoch: one of the metrics that the training measures on validation rows."""
 
-    metric: str = "val_loss"
-    """The name of the metric."""
+    metric: str
+    """The name of the metric. In a job it has a default: the `default_metric` of the kind of training."""
     mode: Literal["min", "max"] = "min"
     """Whether low or high values are good."""
 

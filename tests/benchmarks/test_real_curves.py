@@ -51,7 +51,9 @@ def test_the_curve_is_that_of_the_trainer_alone() -> None:
     configuration = drawn(name, 1)[0]
     training = TrainingSettings(max_epochs=3, loss=task.loss, device="cpu")
     data = prepare_data(task.data, task.loss, Path()).for_trials()
-    plan = plan_training(task.model, training, ScoreSettings(), {**task.fixed, **configuration}, seed=0)
+    plan = plan_training(
+        task.model, training, ScoreSettings(metric="val_loss"), {**task.fixed, **configuration}, seed=0
+    )
 
     train, valid, _ = train_curve(name, 3, configuration)
 

@@ -91,7 +91,7 @@ class Watch:
 
 
 def record_of(events: Sequence[Event]) -> RunRecord:
-    return RunRecord.replay(events, ScoreSettings())
+    return RunRecord.replay(events, ScoreSettings(metric="val_loss"))
 
 
 def host_of(worker: str) -> str:

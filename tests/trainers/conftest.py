@@ -206,7 +206,7 @@ def _make_plan(
                 **(training or {}),
             },
             "hyperparameters": {"batch_size": 8, **hyperparameters},
-            "score": score or {},
+            "score": {"metric": "val_loss", **(score or {})},
             "seed": seed,
         }
     )

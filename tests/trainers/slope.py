@@ -5,7 +5,6 @@ no framework, has a section of its own, and its metrics have names of their own.
 
     slope: {epochs: 9}
     search: {space: {rate: {low: 0.001, high: 0.5, log: true}}}
-    selection: {metric: error}
 """
 
 import json
@@ -31,6 +30,7 @@ from tune_jobs.trainers.scores import BestEpoch, better
 from tune_jobs.trainers.settings import Count, NonNegative, Positive, Settings
 
 ENTRY = KindEntry("slope", ("slope",), f"{__name__}:Slope")
+ERROR = Metric(name="error", direction="min", best=0.0, on_training="training_error")
 
 
 def register_slope() -> None:
@@ -81,10 +81,12 @@ class Slope:
     def facts(sections: Mapping[str, Any]) -> KindFacts:
         settings: SlopeSettings | None = sections.get("slope")
         return KindFacts(
+            capabilities=Slope.capabilities,
             title="a line through points",
             max_epochs=None if settings is None else settings.epochs,
             max_epochs_key="slope.epochs",
-            metrics=(Metric(name="error", direction="min", best=0.0, on_training="training_error"),),
+            metrics=(ERROR,),
+            default_metric=ERROR,
             parameter_names=tuple(SlopeConfiguration.model_fields),
             check=_check,
         )

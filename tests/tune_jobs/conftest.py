@@ -92,7 +92,7 @@ def make_events() -> Callable[..., list[Event]]:
 @pytest.fixture(scope="session")
 def make_record() -> Callable[..., RunRecord]:
     def make(trials: Iterable[TrialSpec], **score: Any) -> RunRecord:
-        return RunRecord.replay(events_of(trials), ScoreSettings(**score))
+        return RunRecord.replay(events_of(trials), ScoreSettings(**{"metric": "val_loss", **score}))
 
     return make
 

@@ -15,10 +15,10 @@ from tune_jobs.trainers.data.raw import (
     row_slices,
     row_width,
 )
+from tune_jobs.trainers.data.settings import BuiltInLoss
 from tune_jobs.trainers.data.tables import quoted_names
 from tune_jobs.trainers.data.targets import CLASS_LOSSES, target_form
 from tune_jobs.trainers.errors import DataError
-from tune_jobs.trainers.settings import BuiltInLoss
 
 
 def check_features(features: Features, names: tuple[str, ...], *, fill_nulls: bool) -> None:

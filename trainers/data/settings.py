@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from tune_jobs.trainers.settings import Arguments, Names, Positive, Settings
 
 BuiltInSource = Literal["digits", "breast_cancer", "wine", "diabetes", "linear_gaussian"]
+BuiltInLoss = Literal["mse", "mae", "huber", "cross_entropy", "binary_cross_entropy"]
+"""Losses by name. They decide the form of the target, so data preparation must know them."""
 SplitMethod = Literal["random", "stratified", "group", "time", "column"]
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 
 from tune_jobs.trainers.data.raw import Array, Column, TextColumn, numbers_of, row_width
-from tune_jobs.trainers.settings import BuiltInLoss
+from tune_jobs.trainers.data.settings import BuiltInLoss
 
 Form = Literal["classes", "binary", "values"]
 Class = int | str | bool

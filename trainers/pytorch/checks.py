@@ -12,20 +12,25 @@ from pydantic import ValidationError
 
 from tune_jobs.text import did_you_mean
 from tune_jobs.trainers.data.files import SUFFIXES, is_file
-from tune_jobs.trainers.data.settings import BuiltInSource, DataSettings
+from tune_jobs.trainers.data.settings import BuiltInLoss, BuiltInSource, DataSettings
 from tune_jobs.trainers.facts import Configuration, KindFacts, Metric, Problems, Searched
+from tune_jobs.trainers.interface import Capabilities
 from tune_jobs.trainers.messages import not_plain, problems_of
 from tune_jobs.trainers.pytorch.metric_rules import check_metrics, metric_names
 from tune_jobs.trainers.pytorch.model_arguments import check_model_arguments, model_argument_names
 from tune_jobs.trainers.pytorch.plan import FIXED_TRAINING_KEYS, TrainingPlan, plan_training
 from tune_jobs.trainers.pytorch.settings import (
+    VALIDATION_LOSS,
     Hyperparameters,
     ModelSettings,
     ScheduleSettings,
     TrainingSettings,
 )
-from tune_jobs.trainers.settings import BuiltInLoss, EarlyStoppingSettings, ScoreSettings, Settings
+from tune_jobs.trainers.settings import EarlyStoppingSettings, Settings
 
+CAPABILITIES = Capabilities(
+    resumes=True, exact=True, seals_test=True, data_parallel=True, vectorises=False, inherits=True
+)
 BEST_VALUES = {"mse": 0.0, "mae": 0.0, "rmse": 0.0, "param_error": 0.0, "accuracy": 1.0, "f1": 1.0, "r2": 1.0}
 """The value of each metric that no model can better. Low values are good if it is 0, and high ones if it is 1."""
 OPTIMIZERS_USING = {
@@ -38,6 +43,24 @@ OPTIMIZERS_USING = {
     "history_size": {"lbfgs"},
 }
 """The optimizers that use a hyperparameter, if not all do."""
+ALIASES = {
+    "learning_rate": "lr",
+    "batch": "batch_size",
+    "bs": "batch_size",
+    "opt": "optimizer",
+    "optim": "optimizer",
+    "wd": "weight_decay",
+    "beta_1": "beta1",
+    "beta_2": "beta2",
+    "epsilon": "eps",
+}
+"""Common names of hyperparameters in other tools, with their names in a job."""
+TEMPLATE = """\
+data: {source: FILE_OR_NAME, target: COLUMN}
+model: {name: mlp}
+training: {max_epochs: 27, loss: cross_entropy, metrics: []}
+"""
+"""The sections of the kind in a job file that the user has yet to complete."""
 
 
 def facts(sections: Mapping[str, Any]) -> KindFacts:
@@ -66,6 +89,11 @@ def facts(sections: Mapping[str, Any]) -> KindFacts:
         known["title"] = f"{model.name} on {data.source.replace(chr(92), '/').rpartition('/')[2]}"
         known["labels"] = {"data": data.source, "model": model.name}
     return KindFacts(
+        capabilities=CAPABILITIES,
+        default_metric=Metric(name=VALIDATION_LOSS.metric, direction=VALIDATION_LOSS.mode),
+        reported_settings=("lr",),
+        aliases=ALIASES,
+        template=TEMPLATE,
         references=[pair for section in given for pair in _references(section)],
         problems=[problem for section in given for problem in _problems(section)],
         notices=unused_parameters,
@@ -76,7 +104,12 @@ def facts(sections: Mapping[str, Any]) -> KindFacts:
 def metrics(training: TrainingSettings) -> list[Metric]:
     """Return what results are judged by, the validation loss first."""
     bounded = training.loss in get_args(BuiltInLoss)  # the user's own loss may be negative
-    loss = Metric(name="val_loss", direction="min", best=0.0 if bounded else None, on_training="train_loss")
+    loss = Metric(
+        name=VALIDATION_LOSS.metric,
+        direction=VALIDATION_LOSS.mode,
+        best=0.0 if bounded else None,
+        on_training="train_loss",
+    )
     return [loss, *map(_metric, metric_names(training))]
 
 
@@ -197,7 +230,7 @@ def _check_name(name: str, model: ModelSettings) -> str | None:
 def _check_value(name: str, value: Any, model: ModelSettings, training: TrainingSettings) -> Problems:
     """Return what is wrong with this value of a parameter."""
     try:
-        plan = plan_training(model, training, ScoreSettings(), {name: value}, seed=0)
+        plan = plan_training(model, training, VALIDATION_LOSS, {name: value}, seed=0)
     except ValidationError as error:
         return [(name, message) for _, message in problems_of(error, None, TrainingPlan)]
     if name.startswith("model."):

@@ -28,9 +28,7 @@ class PyTorchKind:
     """Trains a built-in model or the user's own `nn.Module` with the built-in epoch loop."""
 
     name: ClassVar[str] = "pytorch"
-    capabilities: ClassVar[Capabilities] = Capabilities(
-        resumes=True, exact=True, seals_test=True, data_parallel=True, vectorises=False, inherits=True
-    )
+    capabilities: ClassVar[Capabilities] = checks.CAPABILITIES
     sections: ClassVar[Mapping[str, type[Settings]]] = MappingProxyType(
         {"data": DataSettings, "model": ModelSettings, "training": TrainingSettings}
     )

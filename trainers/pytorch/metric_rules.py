@@ -3,9 +3,10 @@
 from collections import Counter
 
 from tune_jobs.text import did_you_mean
+from tune_jobs.trainers.data.settings import BuiltInLoss
 from tune_jobs.trainers.interface import DIVERGED
 from tune_jobs.trainers.pytorch.settings import BuiltInMetric, TrainingSettings
-from tune_jobs.trainers.settings import BuiltInLoss, ScoreSettings
+from tune_jobs.trainers.settings import ScoreSettings
 
 RESULT_COLUMNS = ("epoch", "train_loss", "val_loss", "lr", "seconds")
 """Columns of every epoch, which no metric may be called by."""

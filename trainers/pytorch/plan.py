@@ -8,7 +8,12 @@ with further dots (`training.schedule.name`).
 from collections.abc import Mapping
 from typing import Any
 
-from tune_jobs.trainers.pytorch.settings import Hyperparameters, ModelSettings, TrainingSettings
+from tune_jobs.trainers.pytorch.settings import (
+    VALIDATION_LOSS,
+    Hyperparameters,
+    ModelSettings,
+    TrainingSettings,
+)
 from tune_jobs.trainers.settings import ScoreSettings, Settings
 
 FIXED_TRAINING_KEYS = frozenset({"max_epochs", "loss", "metrics", "device"})
@@ -21,7 +26,7 @@ class TrainingPlan(Settings):
     model: ModelSettings
     training: TrainingSettings
     hyperparameters: Hyperparameters = Hyperparameters()
-    score: ScoreSettings = ScoreSettings()
+    score: ScoreSettings = VALIDATION_LOSS
     seed: int = 0
 
 

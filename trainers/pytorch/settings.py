@@ -4,14 +4,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from tune_jobs.trainers.data.settings import BuiltInLoss
 from tune_jobs.trainers.settings import (
     Arguments,
-    BuiltInLoss,
     Count,
     EarlyStoppingSettings,
     NonNegative,
     Positive,
     Reference,
+    ScoreSettings,
     Settings,
 )
 
@@ -19,6 +20,9 @@ Optimizer = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad", "lbfgs"]
 ScheduleName = Literal["constant", "step", "exponential", "cosine", "one_cycle", "plateau"]
 BuiltInMetric = Literal["accuracy", "f1", "mse", "mae", "rmse", "r2", "param_error"]
 BuiltInModel = Literal["linear", "mlp", "cnn"]
+
+VALIDATION_LOSS = ScoreSettings(metric="val_loss", mode="min")
+"""The score of a training if the job names no other metric: its loss on validation rows, low values being good."""
 
 
 class ModelSettings(Settings):

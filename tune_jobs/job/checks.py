@@ -67,6 +67,14 @@ def _unknown(key: str, valid: Sequence[str]) -> str:
     return f"does not go with {own}; a job has sections of one kind of training: remove this one, or those"
 
 
+def with_default_metric(selection: object, facts: KindFacts) -> object:
+    """Return the section `selection` as it was given, with the default metric of the kind if it names none."""
+    default = facts.default_metric
+    if default is None or not isinstance(selection, Mapping) or "metric" in selection:
+        return selection
+    return {"metric": default.name, "mode": default.direction or "min", **selection}
+
+
 def cross_check(sections: Mapping[str, Any], facts: KindFacts) -> list[Problem]:
     """Return all problems in and between valid sections, except those of the file system.
 
@@ -206,7 +214,13 @@ def _grace(facts: KindFacts, scheduler: SchedulerSettings) -> list[Problem]:
 
 
 def _workers(facts: KindFacts, resources: ResourceSettings) -> list[Problem]:
-    return _problems(facts.check_workers(resources.workers_per_trial))
+    workers = resources.workers_per_trial
+    if workers > 1 and not facts.capabilities.data_parallel:
+        text = (
+            f"given {workers}; valid: 1, because several workers cannot train one model of this kind together"
+        )
+        return [Problem("resources.workers_per_trial", text)]
+    return _problems(facts.check_workers(workers))
 
 
 def _storage(_: KindFacts, storage: str) -> list[Problem]:

@@ -5,26 +5,9 @@ from typing import Any
 
 from tune_jobs.job.file import dump_yaml
 from tune_jobs.search_spaces import import_sweep
+from tune_jobs.trainers.kinds import kind_of
 
-_OUR_NAMES = {
-    "learning_rate": "lr",
-    "batch": "batch_size",
-    "bs": "batch_size",
-    "opt": "optimizer",
-    "optim": "optimizer",
-    "wd": "weight_decay",
-    "beta_1": "beta1",
-    "beta_2": "beta2",
-    "epsilon": "eps",
-}
-"""Common names of hyperparameters in sweeps, with their names in a job."""
-
-_TO_FILL_IN = """\
-# To be filled in, since a sweep file does not say it:
-data: {source: FILE_OR_NAME, target: COLUMN}
-model: {name: mlp}
-training: {max_epochs: 27, loss: cross_entropy, metrics: []}
-"""
+_TO_FILL_IN = "# Fill in these sections, which a sweep file does not have:\n"
 
 
 def job_from_sweep(sweep: Mapping[str, Any]) -> str:
@@ -34,11 +17,12 @@ def job_from_sweep(sweep: Mapping[str, Any]) -> str:
         SearchSpaceError: The sweep has entries without an equivalent in a job; the error lists all of them.
     """
     imported = import_sweep(sweep)
+    facts = kind_of(()).load().facts({})
     given = imported.space.to_mapping()
     space: dict[str, Any] = {}
     renamed = []
     for name, entry in given.items():
-        ours = _OUR_NAMES.get(name, name)
+        ours = facts.aliases.get(name, name)
         if ours != name and (ours in given or ours in space):
             ours = name
         if ours != name:
@@ -52,9 +36,8 @@ def job_from_sweep(sweep: Mapping[str, Any]) -> str:
     if imported.trials is not None:
         search["trials"] = imported.trials
     notices = "".join(f"# {notice}\n" for notice in (*imported.notices, *renamed))
-    return (
-        notices + dump_yaml({"name": _job_name(imported.name)}) + _TO_FILL_IN + dump_yaml({"search": search})
-    )
+    name = dump_yaml({"name": _job_name(imported.name)})
+    return notices + name + _TO_FILL_IN + facts.template + dump_yaml({"search": search})
 
 
 def _job_name(name: str | None) -> str:

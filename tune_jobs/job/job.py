@@ -16,7 +16,13 @@ from pydantic import Field, PrivateAttr
 from pydantic.fields import FieldInfo
 
 from tune_jobs.errors import JobError
-from tune_jobs.job.checks import check_sections, check_surroundings, cross_check, notices
+from tune_jobs.job.checks import (
+    check_sections,
+    check_surroundings,
+    cross_check,
+    notices,
+    with_default_metric,
+)
 from tune_jobs.job.file import apply_overrides, dump_yaml, read_yaml
 from tune_jobs.job.rung_epochs import reach_notices, rung_epochs
 from tune_jobs.job.settings import (
@@ -45,7 +51,8 @@ class Job(Settings):
     """Seed of initial weights, batches and the search, of 32 bits, as in Optuna."""
     search: SearchSettings
     scheduler: SchedulerSettings = SchedulerSettings()
-    selection: ScoreSettings = ScoreSettings()
+    selection: ScoreSettings
+    """The score of an epoch. If the job names no metric, it is the default metric of the kind of training."""
     resources: ResourceSettings = ResourceSettings()
     limits: LimitSettings = LimitSettings()
     tracking: TrackingSettings = TrackingSettings()
@@ -59,7 +66,8 @@ class Job(Settings):
         valid, problems = _check(sections)
         if problems:
             raise JobError(problems)
-        super().__init__(**{name: sections[name] for name in sections if name in Job.model_fields})
+        shared = {name: sections[name] for name in sections if name in Job.model_fields}
+        super().__init__(**{**shared, "selection": valid["selection"]})
         self._own = {name: valid[name] for name in valid if name not in Job.model_fields}
         self._folder = Path.cwd()
 
@@ -180,10 +188,14 @@ def _field(settings: type[Settings]) -> FieldInfo:
 
 def _check(sections: Mapping[str, Any], folder: Path | None = None) -> tuple[dict[str, Any], list[Problem]]:
     """Return the valid sections, and all problems; file and module problems only if a folder is given."""
-    fields = job_fields(sections)
-    valid, problems = check_sections(fields, sections)
-    own = {name: valid[name] for name in valid if name not in Job.model_fields}
-    facts = kind_of(sections).load().facts(own)
+    kind, fields = kind_of(sections).load(), job_fields(sections)
+    own, _ = check_sections(
+        {name: fields[name] for name in kind.sections},
+        {name: sections[name] for name in kind.sections if name in sections},
+    )
+    facts = kind.facts(own)
+    selection = with_default_metric(sections.get("selection", {}), facts)
+    valid, problems = check_sections(fields, {**sections, "selection": selection})
     problems += cross_check(valid, facts)
     if folder is not None:
         problems += check_surroundings(facts, valid.get("tracking"), folder)

@@ -74,7 +74,7 @@ def curves_figure(
     if winner is not None:
         if on_training is not None:
             training = joined([record.trials[winner]], on_training, most, ())
-            figure.add_trace(_lines(training, "winner, training loss", WINNER, 0.9, width=1.6, dash="dot"))
+            figure.add_trace(_lines(training, "winner, training rows", WINNER, 0.9, width=1.6, dash="dot"))
         own = joined([record.trials[winner]], metric, most, ())
         figure.add_trace(_lines(own, "winner", WINNER, 1.0, width=3))
     longest = max(max(trial.epochs) for trial in trials)

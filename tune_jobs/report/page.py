@@ -26,6 +26,7 @@ from tune_jobs.report.sections import Section, make_sections
 from tune_jobs.report.trials_table import TrialsTable, make_trials_table
 from tune_jobs.selection.rule import RULE, Candidate, select_winner
 from tune_jobs.text import counted, number_text, time_text, train_command
+from tune_jobs.trainers.interface import RESERVED_COLUMNS
 
 _MOST_NAMED = 12
 """Trials with one kind of failure that are named at most."""
@@ -119,7 +120,7 @@ def make_page(
         notices=record.started.notices if record.started else (),
         metric=record.score.metric,
         best_title="The winner" if winner else "The best so far",
-        winner=_winner_card(record, best) if best else None,
+        winner=_winner_card(record, best, job.facts.reported_settings) if best else None,
         no_winner="No trial has a score." if record.ending else "No trial has a score yet.",
         load=_load(folder) if winner else "",
         again=_again(folder, job, best) if best else "",
@@ -180,9 +181,10 @@ def _best_so_far(record: RunRecord) -> Candidate | None:
     return min(scored, key=lambda candidate: record.score.cost(candidate.best.score), default=None)
 
 
-def _winner_card(record: RunRecord, best: Candidate) -> WinnerCard:
+def _winner_card(record: RunRecord, best: Candidate, settings: Sequence[str]) -> WinnerCard:
+    """Return the card of the best trial; the reported `settings` are no metrics, so they are left out."""
     epoch = best.trial.epochs[best.best.epoch]
-    shown = [name for name in epoch if name not in {"epoch", "seconds", "lr", record.score.metric}]
+    shown = [name for name in epoch if name not in {*RESERVED_COLUMNS, *settings, record.score.metric}]
     return WinnerCard(
         trial_id=best.trial.trial_id,
         score=number_text(best.best.score),

@@ -107,7 +107,7 @@ function markTrial(number, scroll) {
   if (!curves || !curves.data) return;
   const x = [], y = [];
   for (const trace of curves.data) {
-    if (trace.name === "chosen" || trace.name === "winner, training loss") continue;
+    if (trace.name === "chosen" || trace.name === "winner, training rows") continue;
     (trace.customdata || []).forEach((own, place) => {
       if (own === number) { x.push(trace.x[place]); y.push(trace.y[place]); }
     });

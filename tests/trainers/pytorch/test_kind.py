@@ -59,7 +59,7 @@ class TestPyTorchKind(KindConformance):
             configuration=configuration,
             other=other,
             diverging={"optimizer": "sgd", "lr": 1e30},
-            score=ScoreSettings(),
+            score=ScoreSettings(metric="val_loss"),
             evaluated="loss",
             early=[
                 (changed(own, early), configuration, StopReason.PATIENCE),

@@ -1,5 +1,6 @@
 from typing import get_args
 
+from tune_jobs.trainers.data.settings import BuiltInLoss
 from tune_jobs.trainers.pytorch.metric_rules import (
     METRICS_OF_LOSS,
     RESULT_COLUMNS,
@@ -8,7 +9,7 @@ from tune_jobs.trainers.pytorch.metric_rules import (
 )
 from tune_jobs.trainers.pytorch.settings import BuiltInMetric, TrainingSettings
 from tune_jobs.trainers.pytorch.trainer import Trainer
-from tune_jobs.trainers.settings import BuiltInLoss, ScoreSettings
+from tune_jobs.trainers.settings import ScoreSettings
 
 
 def training(*metrics, loss="mse"):

@@ -32,7 +32,7 @@ def test_a_sweep_becomes_a_job_with_our_names_and_notices() -> None:
         "# opt is called optimizer here\n"
         "# the sweep's metric 'val/acc' (max): set `selection` to its equal here\n"
         "name: my-sweep--no-1\n"
-        "# To be filled in, since a sweep file does not say it:\n"
+        "# Fill in these sections, which a sweep file does not have:\n"
         "data: {source: FILE_OR_NAME, target: COLUMN}\n"
         "model: {name: mlp}\n"
         "training: {max_epochs: 27, loss: cross_entropy, metrics: []}\n"
@@ -58,7 +58,7 @@ def test_filled_in_it_is_a_valid_job() -> None:
 def test_a_sweep_without_a_limit_leaves_the_number_of_trials_to_the_default() -> None:
     text = job_from_sweep({"method": "random", "parameters": {"lr": {"min": 0.1, "max": 1.0}}})
     assert "trials" not in parse_yaml(text)["search"]
-    assert "#" not in text.replace("# To be filled in", "")
+    assert "#" not in text.replace("# Fill in", "")
 
 
 @pytest.mark.parametrize("taken", ["lr", "learning_rate"])

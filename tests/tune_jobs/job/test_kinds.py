@@ -4,6 +4,7 @@ import copy
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ import pytest
 from tests.trainers.slope import Slope, register_slope
 from tune_jobs.driver.train_alone import split_configuration
 from tune_jobs.errors import JobError
+from tune_jobs.job.checks import with_default_metric
 from tune_jobs.job.file import apply_overrides, dump_yaml, parse_overrides
 from tune_jobs.job.fingerprint import job_fingerprint
 from tune_jobs.job.job import Job
 from tune_jobs.trainers import kinds
+from tune_jobs.trainers.facts import KindFacts, Metric
+from tune_jobs.trainers.settings import ScoreSettings
 
 JOB: Mapping[str, Any] = {
     "name": "line",
@@ -66,10 +70,52 @@ def test_all_problems_are_listed_at_once_with_their_keys() -> None:
         "selection.metric: given 'val_loss'; valid: error",
         "search.space.rate: given -1.0; valid: a number above 0",
         "search.space.lr: unknown key; valid: decay, rate",
-        "resources.workers_per_trial: given 2; valid: 1, since several workers cannot train one model of this kind "
+        "resources.workers_per_trial: given 2; valid: 1, because several workers cannot train one model of this kind "
         "together",
         "storage: given ''; valid: the path of a folder, such as runs, or s3://bucket/prefix",
     ]
+
+
+@pytest.mark.parametrize("selection", [None, {}, {"mode": "min"}])
+def test_a_job_that_names_no_metric_is_selected_by_the_default_of_its_kind(
+    selection: dict[str, str] | None,
+) -> None:
+    given = {name: section for name, section in JOB.items() if name != "selection"}
+    job = Job.from_mapping(given if selection is None else {**given, "selection": selection})
+    assert job.selection == ScoreSettings(metric="error", mode="min")
+    assert job_fingerprint(job) == job_fingerprint(Job.from_mapping(sections({})))
+    assert job.to_mapping()["selection"] == {"metric": "error", "mode": "min"}
+
+
+@pytest.mark.parametrize(
+    ("default", "given", "expected"),
+    [
+        (Metric(name="reward", direction="max"), {}, {"metric": "reward", "mode": "max"}),
+        (Metric(name="reward", direction="max"), {"mode": "min"}, {"metric": "reward", "mode": "min"}),
+        (Metric(name="reward"), {}, {"metric": "reward", "mode": "min"}),
+        (Metric(name="reward"), {"metric": "cost"}, {"metric": "cost"}),
+        (None, {"mode": "max"}, {"mode": "max"}),
+        (Metric(name="reward"), "reward", "reward"),
+    ],
+)
+def test_the_default_metric_brings_its_direction_and_what_is_given_stays(
+    default: Metric | None, given: object, expected: object
+) -> None:
+    facts = KindFacts(capabilities=Slope.capabilities, default_metric=default)
+    assert with_default_metric(given, facts) == expected
+
+
+def test_a_kind_without_a_default_metric_asks_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Slope, "facts", staticmethod(lambda _: KindFacts(capabilities=Slope.capabilities)))
+    given = {name: section for name, section in JOB.items() if name != "selection"}
+    with pytest.raises(JobError) as caught:
+        Job.from_mapping(given)
+    assert list(map(str, caught.value.problems)) == ["selection.metric: missing; this key is required"]
+
+
+def test_several_workers_a_trial_need_a_kind_that_divides_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Slope, "capabilities", replace(Slope.capabilities, data_parallel=True))
+    assert Job.from_mapping(sections({"resources.workers_per_trial": 2})).kind.capabilities.data_parallel
 
 
 def test_rungs_and_directions_are_checked_with_the_facts_of_the_kind() -> None:

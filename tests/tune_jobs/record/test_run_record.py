@@ -38,7 +38,7 @@ def result(epoch: int, val_loss: float, **metrics: float) -> dict[str, Any]:
 
 def replayed(*events: Event, **score: Any) -> RunRecord:
     created = TrialCreated(time=10.0, trial_id="0000", number=0, configuration={"lr": 0.1})
-    return RunRecord.replay([created, *events], ScoreSettings(**score))
+    return RunRecord.replay([created, *events], ScoreSettings(**{"metric": "val_loss", **score}))
 
 
 def test_a_trial_goes_from_pending_over_running_to_its_end() -> None:
@@ -180,7 +180,7 @@ def test_epochs_that_were_done_again_take_their_score_back() -> None:
         results = tuple({"epoch": epoch, "val_loss": loss, "seconds": 0.1} for epoch, loss in losses)
         return EpochsReported(trial_id="0000", results=results, worker="host:1")
 
-    record = RunRecord(ScoreSettings())
+    record = RunRecord(ScoreSettings(metric="val_loss"))
     record.apply(TrialCreated(trial_id="0000", number=0, configuration={}))
     record.apply(reported((1, 0.9), (2, 0.5)))
     record.apply(reported((2, 0.7), (3, 0.6)))

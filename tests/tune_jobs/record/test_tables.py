@@ -167,7 +167,7 @@ def test_new_tables_replace_the_old_ones(folder: RunFolder, make_record: MakeRec
     write_tables(make_record([{"losses": [0.5]}]), folder)
     write_tables(make_record([{"losses": [0.5]}, {"losses": [0.25]}]), folder)
     assert pq.read_table(folder.trials).num_rows == 2
-    write_tables(RunRecord(ScoreSettings()), folder)
+    write_tables(RunRecord(ScoreSettings(metric="val_loss")), folder)
     assert pq.read_table(folder.trials).num_rows == 0
 
 

@@ -40,7 +40,7 @@ def points(figure: go.Figure) -> dict[tuple[int, int], float]:
     """Values by trial and epoch, of all curves that stand for trials."""
     found = {}
     for trace in figure.data:
-        if trace.name == "winner, training loss":
+        if trace.name == "winner, training rows":
             continue
         for number, epoch, value in zip(trace.customdata, trace.x, trace.y, strict=True):
             if epoch is not None and value is not None:

@@ -252,7 +252,7 @@ def test_stretches_of_a_worker_never_overlap_and_hold_every_epoch_once(events: l
 @given(made_up())
 def test_the_figure_has_a_bar_for_every_stretch(events: list[Event]) -> None:
     found = read(events)
-    record = RunRecord.replay(in_force(events), ScoreSettings())
+    record = RunRecord.replay(in_force(events), ScoreSettings(metric="val_loss"))
     figure = timeline_figure(found, record, "0000")
     bars = [trace for trace in figure.data if trace.type == "bar"]
     assert sum(len(trace.x) for trace in bars) == len(found.stretches)
@@ -270,5 +270,5 @@ def test_with_many_trials_it_stays_small() -> None:
         ]  # fmt: skip
     events = at(*timed)
     found = read(events, now=600)
-    figure = timeline_figure(found, RunRecord.replay(events, ScoreSettings()), None)
+    figure = timeline_figure(found, RunRecord.replay(events, ScoreSettings(metric="val_loss")), None)
     assert len(figure.to_json()) < 80_000

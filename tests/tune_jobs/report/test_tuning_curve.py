@@ -20,7 +20,7 @@ MakeRecord = Callable[..., RunRecord]
 
 
 def record_of(scores: Sequence[float], **score: Any) -> RunRecord:
-    record = RunRecord(ScoreSettings(**score))
+    record = RunRecord(ScoreSettings(**{"metric": "val_loss", **score}))
     metric = record.score.metric
     for number, value in enumerate(scores):
         trial_id = f"{number:04d}"

@@ -18,7 +18,7 @@ from tune_jobs.scheduling.journaled_tables import JournaledTables
 from tune_jobs.scheduling.rungs import Promotion, RungTables
 from tune_jobs.trainers.settings import ScoreSettings
 
-LOSS = ScoreSettings()
+LOSS = ScoreSettings(metric="val_loss")
 
 
 def created(number: int) -> TrialCreated:

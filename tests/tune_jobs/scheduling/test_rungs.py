@@ -38,7 +38,7 @@ from tune_jobs.trainers.settings import ScoreSettings
 
 NAN, INF = math.nan, math.inf
 RUNGS = (1, 3, 9)
-LOSS = ScoreSettings()
+LOSS = ScoreSettings(metric="val_loss")
 
 
 # The rule, on plain tables
@@ -581,5 +581,5 @@ def test_a_summary_is_empty_without_rungs() -> None:
 def test_trials_wait_with_asha_alone() -> None:
     for method, rungs in {"asha": [2, 6], "asha_stopping": [], "median": [], "none": []}.items():
         settings_ = SchedulerSettings.model_validate({"method": method})
-        tables = make_tables(settings_, 9, ScoreSettings())
+        tables = make_tables(settings_, 9, ScoreSettings(metric="val_loss"))
         assert [rung.epoch for rung in tables.summary()] == rungs

@@ -24,7 +24,7 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-LOSS = ScoreSettings()
+LOSS = ScoreSettings(metric="val_loss")
 RUNGS = (1, 3)
 MAX_EPOCHS = 9
 Space = Mapping[str, Any]

@@ -41,7 +41,7 @@ def test_a_score_is_the_best_up_to_each_epoch_at_which_trials_are_compared() -> 
 
 
 def test_a_score_that_is_to_be_high_is_turned() -> None:
-    assert scores(reported(0, 0.5, 0.2, 0.8), score=ScoreSettings(mode="max")) == {
+    assert scores(reported(0, 0.5, 0.2, 0.8), score=ScoreSettings(metric="val_loss", mode="max")) == {
         1: {"0000": -0.5},
         3: {"0000": -0.8},
     }
@@ -185,7 +185,7 @@ def test_a_history_that_is_replayed_knows_the_same_at_every_event() -> None:
         ended(0, Cause.PATIENCE),
         reported(2, 0.1),
     ]
-    live = SearchHistory(SPACE, (1, 3), 9, ScoreSettings())
+    live = SearchHistory(SPACE, (1, 3), 9, ScoreSettings(metric="val_loss"))
     for number, event in enumerate(events, start=1):
         live.apply(event)
         assert history_of(SPACE, *events[:number]).snapshot() == live.snapshot()

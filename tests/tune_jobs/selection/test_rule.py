@@ -141,7 +141,7 @@ def test_a_selection_without_a_winner_says_so(make_run: MakeRun) -> None:
 
 
 def test_a_run_that_never_started_can_be_selected_from(folder: RunFolder) -> None:
-    write_selection(RunRecord(ScoreSettings()), None, folder)
+    write_selection(RunRecord(ScoreSettings(metric="val_loss")), None, folder)
     selection: dict[str, Any] = json.loads(folder.selection.read_text())
     assert (selection["winner"], selection["ending"], selection["fingerprints"]) == (None, None, {})
 

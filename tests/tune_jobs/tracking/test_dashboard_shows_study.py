@@ -65,7 +65,7 @@ class Dashboard:
 @pytest.fixture
 def mirror(folder: RunFolder) -> StudyMirror:
     space = parse_space(SPACES["conditional"])
-    return StudyMirror(study_storage(folder), space, ScoreSettings(), (*RUNGS, MAX_EPOCHS))
+    return StudyMirror(study_storage(folder), space, ScoreSettings(metric="val_loss"), (*RUNGS, MAX_EPOCHS))
 
 
 @pytest.fixture

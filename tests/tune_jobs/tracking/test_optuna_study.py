@@ -215,7 +215,7 @@ def test_whatever_happens_every_trial_ends_in_an_honest_state(
 
 def test_the_study_is_a_journal_file_that_optuna_opens(folder: RunFolder) -> None:
     space = parse_space(SPACES["conditional"])
-    mirror = StudyMirror(study_storage(folder), space, ScoreSettings(), (*RUNGS, MAX_EPOCHS))
+    mirror = StudyMirror(study_storage(folder), space, ScoreSettings(metric="val_loss"), (*RUNGS, MAX_EPOCHS))
     configurations = list(space.grid())[::9]
     with Journal(folder.journal, mirror) as journal:
         for number, configuration in enumerate(configurations):
@@ -273,7 +273,9 @@ def of_trials(study: optuna.Study) -> list[dict[str, Any]]:
 
 
 def rebuilt(folder: RunFolder, events: Iterable[Event] = ()) -> StudyMirror:
-    return StudyMirror.on(folder, parse_space(SPACE), ScoreSettings(), (*RUNGS, MAX_EPOCHS), events)
+    return StudyMirror.on(
+        folder, parse_space(SPACE), ScoreSettings(metric="val_loss"), (*RUNGS, MAX_EPOCHS), events
+    )
 
 
 def opened(folder: RunFolder) -> optuna.Study:

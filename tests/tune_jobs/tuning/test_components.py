@@ -52,7 +52,7 @@ def plan_of(table: Table, method: str = "random", scheduler: str = "asha", **cha
     plan = TuningPlan(
         search=SearchSettings(space=table.space, trials=table.configurations, method=method),  # type: ignore[arg-type]
         scheduler=SchedulerSettings(method=scheduler, grace_epochs=1, reduction_factor=3),  # type: ignore[arg-type]
-        score=ScoreSettings(),
+        score=ScoreSettings(metric="val_loss"),
         max_epochs=table.steps,
         trials=table.configurations,
         seed=5,
@@ -245,7 +245,7 @@ def test_no_more_trials_are_open_than_there_are_workers(
 ) -> None:
     table = make_table(configurations=30)
     events, _ = run(plan_of(table, max_running=workers), table, folder)
-    tables = RungTables((1, 3), 3, ScoreSettings())
+    tables = RungTables((1, 3), 3, ScoreSettings(metric="val_loss"))
     most = 0
     for event in events:
         tables.apply(event)

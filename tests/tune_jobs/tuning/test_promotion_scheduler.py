@@ -31,7 +31,7 @@ from tune_jobs.tuning.promotion_scheduler import PromotionScheduler
 from tune_jobs.tuning.report_recorder import ReportRecorder
 from tune_jobs.worker.reporting import Report
 
-LOSS = ScoreSettings()
+LOSS = ScoreSettings(metric="val_loss")
 CONTINUE, NOOP, STOP = TrialScheduler.CONTINUE, TrialScheduler.NOOP, TrialScheduler.STOP
 
 

@@ -23,7 +23,7 @@ def events() -> list[Event]:
 @pytest.fixture
 def log(events: list[Event], folder: RunFolder) -> Iterator[ReportRecorder]:
     with Journal(folder.journal) as journal:
-        run = LiveRun.on(folder, journal, ScoreSettings())
+        run = LiveRun.on(folder, journal, ScoreSettings(metric="val_loss"))
         run.append(TrialCreated(trial_id="0000", number=0, configuration={}))
         run.follow(events.append)
         yield ReportRecorder(run)

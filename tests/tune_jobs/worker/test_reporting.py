@@ -24,7 +24,7 @@ def sent() -> list[dict[str, Any]]:
 
 @pytest.fixture
 def reporter(sent: list[dict[str, Any]]) -> Reporter:
-    return Reporter(ScoreSettings(), sent.append)
+    return Reporter(ScoreSettings(metric="val_loss"), sent.append)
 
 
 def reports(sent: list[dict[str, Any]]) -> list[Report]:

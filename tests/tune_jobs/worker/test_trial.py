@@ -68,7 +68,13 @@ def last_report(tmp_path: Path) -> Callable[..., Report]:
     def train_and_report(training: Epochs, **changes: Any) -> Report:
         sent: list[dict[str, Any]] = []
         task = TrialTask(
-            kind=training, score=ScoreSettings(), seed=0, rungs=(), threads=1, checkpoints=tmp_path, **changes
+            kind=training,
+            score=ScoreSettings(metric="val_loss"),
+            seed=0,
+            rungs=(),
+            threads=1,
+            checkpoints=tmp_path,
+            **changes,
         )
         train(TRIAL, task, None, sent.append)
         report = Report.of_result(sent[-1])
@@ -126,7 +132,8 @@ def test_a_worker_finds_the_kind_beside_the_job(tmp_path: Path) -> None:
         "from my_slope import Slope, SlopeSettings\n"
         "from tune_jobs.trainers.settings import ScoreSettings\n"
         "from tune_jobs.worker.trial import TrialTask\n"
-        "task = TrialTask(kind=Slope(slope=SlopeSettings()), score=ScoreSettings(), seed=0, rungs=(), threads=1,\n"
+        "task = TrialTask(kind=Slope(slope=SlopeSettings()), score=ScoreSettings(metric='val_loss'), seed=0, "
+        "rungs=(), threads=1,\n"
         "    checkpoints=pathlib.Path('x'), module_path=(sys.argv[1],))\n"
         "sys.stdout.buffer.write(pickle.dumps(task))"
     )
