@@ -159,7 +159,7 @@ def _open_arrow(path: Path) -> _TableFile:
 
     def read(wanted: list[str]) -> pa.Table:
         fields = sorted(names.index(name) for name in wanted)
-        # naming fields makes Arrow copy them, where it would use the mapped file as it is
+        # If fields are named, Arrow copies them. Otherwise it uses the mapped file without a copy.
         some = pa.ipc.IpcReadOptions(included_fields=fields if len(fields) < len(names) else None)
         return reader(some).read_all()
 

@@ -31,7 +31,7 @@ def kind_of(type_: pa.DataType) -> Kind:
 
 
 def to_column(column: pa.ChunkedArray) -> Column:
-    """A column as numbers (nulls as NaN), times (nulls as NaT) or text; copied only where Arrow has to."""
+    """Return a column as numbers (nulls as NaN), times (nulls as NaT) or text, without a copy if Arrow allows it."""
     if kind_of(column.type) == "text":
         return TextColumn.from_arrow(column)
     if pa.types.is_decimal(column.type):

@@ -128,13 +128,14 @@ class Restored:
 class Checkpoints:
     """The checkpoints of one trial.
 
-    Only one worker at a time writes for a driver. Drivers that share a place, as in an object store, never touch
-    each other's files: `epoch-000009-<configuration>-<driver>.pt` tells both. A trial continues from any checkpoint
-    of its own configuration, since the curves are the same.
+    One worker of a driver at a time writes the checkpoints of a trial. Several drivers may share a place in an object
+    store. They never touch each other's files, because a file has its configuration and its driver in its name:
+    `epoch-000009-<configuration>-<driver>.pt`. A trial continues from any checkpoint of its own configuration, since
+    the curves are the same.
 
     Args:
-        files: Where they are.
-        owner: Whose they are.
+        files: The storage of the checkpoints.
+        owner: The trial that they belong to.
     """
 
     def __init__(self, files: CheckpointFiles, owner: Owner) -> None:

@@ -97,15 +97,15 @@ class _Lines:
         if rungs:
             rows = {
                 "epoch": [rung.epoch for rung in rungs],
-                "came to it": [rung.entries for rung in rungs],
+                "reached it": [rung.entries for rung in rungs],
                 "wait there": [rung.waiting for rung in rungs],
                 "promoted": [rung.promoted for rung in rungs],
             }
         elif rung_progress:
             rows = {
                 "epoch": [rung.epoch for rung in rung_progress],
-                "came to it": [rung.reached for rung in rung_progress],
-                "went on": [rung.advanced for rung in rung_progress],
+                "reached it": [rung.reached for rung in rung_progress],
+                "continued": [rung.advanced for rung in rung_progress],
                 "ended there": [rung.ended for rung in rung_progress],
             }
         yield from _table(rows, self._room)

@@ -82,9 +82,9 @@ class ResourceSettings(Settings):
     workers_per_trial: Annotated[int, Field(ge=1, le=1024)] = 1
     """Processes that train one trial together, on one machine or several; each has its share of every batch."""
     cpus_per_trial: Annotated[float, Field(ge=SMALLEST_SHARE, le=4096, allow_inf_nan=False)] = 1
-    """CPUs of a trial, or of each of its workers where it has several; each computes with as many threads.
+    """CPUs of a trial, or of each of its workers if it has several. Each process computes with as many threads.
 
-    With more threads than it can have, a process dies without a word, so that there is a limit.
+    There is a limit, because a process that asks for more threads than the system allows dies without a message.
     """
     gpus_per_trial: Annotated[NonNegative, AfterValidator(_gpus)] = 0
     """GPUs of a trial, or of each worker of a trial; each of several workers uses at most one."""

@@ -53,9 +53,9 @@ class TuningCurve:
 
 
 def tuning_curve(record: RunRecord, best_possible: float | None) -> TuningCurve | None:
-    """The curve of a run's trials that have a score or have failed without one; None where none has a score.
+    """Return the tuning curve of the trials that have a score or failed without one; None if no trial has a score.
 
-    A trial that was cut off with the run before it had a score tells nothing of its configuration: it is left out.
+    A trial that was cut off with the run before its first score says nothing about its configuration. It is left out.
 
     Args:
         record: The record of the run.

@@ -241,7 +241,7 @@ class JobsServer:
 
     def _something_else(self) -> ClusterError:
         return ClusterError(
-            f"{self.address}: something answers there, but it is not the dashboard of a Ray cluster; "
+            f"{self.address}: the program that answers there is not the dashboard of a Ray cluster; "
             f"{_how_to_reach(self.address)}"
         )
 

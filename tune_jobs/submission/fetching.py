@@ -121,7 +121,7 @@ def _new_folder(output: Path, name: str) -> Iterator[Path]:
     """Make an empty folder that becomes `output/name` at the end. If the block fails, nothing of it stays."""
     target = output / name
     if target.exists():
-        raise RunFolderError(f"{target}: is there already; give another folder with `--output FOLDER`")
+        raise RunFolderError(f"{target}: exists already; give another folder with `--output FOLDER`")
     made: Path | None = None
     try:
         output.mkdir(parents=True, exist_ok=True)

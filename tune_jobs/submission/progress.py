@@ -127,7 +127,7 @@ def complaint_in(log: str) -> str:
             "tune-jobs is not installed on the cluster's head, or for another Python than its Ray's; install it in the "
             "same way on every node"
         )
-    return "\n".join(lines[-5:]) or "its process said nothing"
+    return "\n".join(lines[-5:]) or "its process printed nothing"
 
 
 def last_line(log: str) -> str:

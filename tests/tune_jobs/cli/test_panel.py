@@ -77,7 +77,7 @@ def test_before_the_first_trial_the_panel_says_that_the_run_is_starting(make: Ma
         "─" * 40,
         "trials  0 of 6 ended",
         "rungs   epoch       1  2  4  8",
-        "        came to it  0  0  0  0",
+        "        reached it  0  0  0  0",
         "        wait there  0  0  0  0",
         "        promoted    0  0  0  0",
         "best    no score yet",
@@ -154,8 +154,8 @@ def test_other_schedulers_show_the_parts_that_apply(make_sections: MakeSections,
         at = lines.index(rungs[0])
         assert lines[at : at + 4] == [
             "rungs   epoch        1  3",
-            "        came to it   4  1",
-            "        went on      1  0",
+            "        reached it   4  1",
+            "        continued    1  0",
             "        ended there  2  1",
         ]
 

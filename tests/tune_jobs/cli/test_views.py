@@ -193,7 +193,7 @@ def test_a_terminal_shows_the_progress_that_the_run_ended_with(
         "━" * 20 + "─" * 20,
         "trials  3 of 6 ended   1 running   1 completed   1 stopped early   1 failed",
         "rungs   epoch       1  3",
-        "        came to it  4  1",
+        "        reached it  4  1",
         "        wait there  0  0",
         "        promoted    0  0",
         "best    val_loss 0.1235 (trial 0000, epoch 2)",

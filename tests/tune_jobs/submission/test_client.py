@@ -51,7 +51,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.mark.parametrize("server", [Pages, Missing], indirect=True)
 def test_another_web_server_is_no_cluster(server: str) -> None:
     with pytest.raises(
-        ClusterError, match="something answers there, but it is not the dashboard of a Ray cluster"
+        ClusterError, match="the program that answers there is not the dashboard of a Ray cluster"
     ):
         JobsServer(server)
 

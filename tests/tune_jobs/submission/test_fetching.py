@@ -84,7 +84,7 @@ def test_the_test_rows_stay_with_the_run_and_a_copy_says_so(run: RunFolder, tmp_
 def test_nothing_is_replaced(run: RunFolder, tmp_path: Path) -> None:
     fetch_seen(run, tmp_path / "got")
     before = files(tmp_path / "got")
-    with pytest.raises(RunFolderError, match="is there already; give another folder with `--output FOLDER`"):
+    with pytest.raises(RunFolderError, match="exists already; give another folder with `--output FOLDER`"):
         fetch_seen(run, tmp_path / "got")
     assert files(tmp_path / "got") == before
 

@@ -52,7 +52,7 @@ def test_the_message_of_a_command_is_found_in_its_output() -> None:
     log = "small: 4 trials\ntune-jobs: job.yaml: 1 problem\n  storage  is full\n"
     assert complaint_in(log) == "job.yaml: 1 problem\n  storage  is full"
     assert complaint_in("a\nb\n") == "a\nb"
-    assert complaint_in("") == "its process said nothing"
+    assert complaint_in("") == "its process printed nothing"
     absent = "/opt/bin/python3: Error while finding module specification: No module named 'tune_jobs'\n"
     assert complaint_in(absent).startswith("tune-jobs is not installed on the cluster's head")
 
