@@ -17,7 +17,7 @@ from tune_jobs.errors import DamagedRun
 from tune_jobs.location import location_of
 from tune_jobs.record.events import Event, RunEnded, RunResumed, RunStarted, WinnerSelected, in_force
 from tune_jobs.record.folder import RunFolder
-from tune_jobs.record.journal import UnknownLine, parse_line, read_journal, refuse_later_version
+from tune_jobs.record.journal import parse_content, read_journal, refuse_later_version
 from tune_jobs.record.reading import job_of
 from tune_jobs.remote.following import kept_up_to_date
 from tune_jobs.remote.working_copy import at_work
@@ -65,19 +65,13 @@ class JournalFollower:
             if file.seek(0, 2) < self._offset:
                 return None
             file.seek(self._offset)
-            *lines, rest = file.read().split(b"\n")
-        events: list[Event] = []
-        for number, line in enumerate(lines, start=1):
-            event = parse_line(line)
-            if isinstance(event, UnknownLine):
-                refuse_later_version(self._path)
-            if not isinstance(event, Event):
-                if events or (number == len(lines) and not rest):
-                    break  # the events in front of it come first
-                raise DamagedRun(f"{self._path}: a line is damaged")
-            events.append(event)
-            self._offset += len(line) + 1
-        return events
+            content = parse_content(file.read())
+        if content.unknown is not None:
+            refuse_later_version(self._path)  # names the line by its number in the whole file
+        if content.damaged is not None and not content.events:  # the events in front of it come first
+            raise DamagedRun(f"{self._path}: a line is damaged")
+        self._offset += content.sound
+        return list(content.events)
 
 
 class Watching:

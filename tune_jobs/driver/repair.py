@@ -4,7 +4,6 @@ Nothing can replace the journal itself. If a line in its middle is damaged, the 
 request, and a copy of the file stays beside it.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Collection, Iterator, Sequence
@@ -21,7 +20,7 @@ from tune_jobs.job.job import Job
 from tune_jobs.job.settings import TrackingSettings
 from tune_jobs.record.events import Event, HoldoutUnsealed, TrialCreated, in_force
 from tune_jobs.record.folder import RunFolder
-from tune_jobs.record.journal import Journal, lock, scan_journal, sound_lines
+from tune_jobs.record.journal import Journal, lock, scan_journal
 from tune_jobs.record.reading import job_of
 from tune_jobs.record.run_record import RunRecord
 from tune_jobs.record.tables import write_tables
@@ -100,12 +99,10 @@ def _cut_damage(folder: RunFolder) -> list[str]:
     path = folder.journal
     with path.open("r+b") as file:
         lock(file.fileno(), path)
-        try:
-            scan_journal(path)
-        except DamagedRun:
-            sound = sound_lines(path)
-        else:
+        scanned = scan_journal(path)
+        if scanned.damaged is None:
             return []
+        sound = scanned.sound
         if sound == 0:
             raise DamagedRun(
                 f"{path}: line 1 is damaged, so nothing can be kept; restore the file from a copy"
@@ -114,24 +111,19 @@ def _cut_damage(folder: RunFolder) -> list[str]:
         kept = _unused(path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"))
         with replacing(kept) as copy:
             copy.write(content)
-        aside = _set_aside(folder, _trials_in(content[:sound]), kept.suffix)
+        known = {event.trial_id for event in scanned.events if isinstance(event, TrialCreated)}
+        aside = _set_aside(folder, known, kept.suffix)
         file.truncate(sound)
         os.fsync(file.fileno())
-    first, dropped = content[:sound].count(b"\n") + 1, content[sound:].rstrip(b"\n").count(b"\n") + 1
+    dropped = content[sound:].rstrip(b"\n").count(b"\n") + 1
     lines = [
-        f"journal: cut before line {first}; {counted(dropped, 'line')} removed. The original is in "
+        f"journal: cut before line {scanned.damaged}; {counted(dropped, 'line')} removed. The original is in "
         f"{folder.relative(kept)}. `tune-jobs resume {folder.address}` continues from the checkpoints, which hold "
         "the epochs of the removed lines"
     ]
     if aside:
         lines.append(f"checkpoints: those of {counted(aside, 'removed trial')} are set aside")
     return lines
-
-
-def _trials_in(content: bytes) -> set[str]:
-    """Return the ids of the trials that sound lines of a journal create."""
-    events = [json.loads(line.partition(b" ")[2]) for line in content.splitlines()]
-    return {event["trial_id"] for event in events if event["type"] == TrialCreated.type}
 
 
 def _set_aside(folder: RunFolder, known: Collection[str], suffix: str) -> int:

@@ -28,15 +28,24 @@ SECONDS_FOR_THE_LOCK = 1.0
 """Seconds to wait for the lock: a reader that checks for a run in progress holds it for a moment."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Content:
-    """Content of a journal's file."""
+    """Content of a journal's file, up to the first line that is not sound."""
 
     events: Sequence[Event]
+    """One for each sound line at the start of the file."""
     sound: int
-    """Bytes of complete lines, from the start of the file."""
-    torn: int
-    """Bytes of an unfinished line after them."""
+    """Bytes of these lines."""
+    rest: int
+    """Bytes after them."""
+    lines: int
+    """Lines of the file that end with a line break, sound or not."""
+    damaged: int | None
+    """Number of the damaged line, from 1; None if only the last line of the file is unfinished or damaged."""
+    unknown: int | None
+    """Number of the first line that a later version wrote, wherever it is; None without one."""
+    writer: str
+    """The version of tune-jobs that wrote it, if a line names one; otherwise empty."""
 
 
 class Journal:
@@ -64,8 +73,8 @@ class Journal:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             lock(self._file, path)
-            content = scan_journal(path)
-            if content.torn:
+            content = sound_content(path)
+            if content.rest:
                 os.truncate(self._file, content.sound)
             if new:
                 sync_folder(path.parent)
@@ -74,7 +83,7 @@ class Journal:
             raise
         self.past = content.events
         """Events that the journal held when it was opened."""
-        self.cut = content.torn
+        self.cut = content.rest
         """Bytes that were cut off the end of the file."""
         self._size = content.sound
         self._torn = False
@@ -198,7 +207,7 @@ def _in_use_error(path: Path) -> RunInUse:
 
 def _writer(path: Path) -> str:
     with suppress(DamagedRun, LaterVersion):
-        events = scan_journal(path).events
+        events = sound_content(path).events
         drivers = [event.driver for event in events if isinstance(event, RunStarted | RunResumed)]
         return f" ({drivers[-1]})" if drivers else ""
     return ""
@@ -211,7 +220,7 @@ def read_journal(path: Path) -> list[Event]:
         LaterVersion: A later version of tune-jobs wrote a line.
         DamagedRun: A line before the last one is damaged; the message names it.
     """
-    return list(scan_journal(path).events)
+    return list(sound_content(path).events)
 
 
 def in_use(path: Path) -> bool:
@@ -224,54 +233,75 @@ def in_use(path: Path) -> bool:
     return False
 
 
-def scan_journal(path: Path) -> Content:
-    """Return the content of the file at `path`; its last line is torn if it is unfinished or damaged.
+def sound_content(path: Path) -> Content:
+    """Return the content of the file at `path`; its last line may be unfinished or damaged, and no other.
 
     Raises:
         LaterVersion: A later version of tune-jobs wrote a line, wherever it is and whatever else is damaged.
         DamagedRun: A line before the last one is damaged; the message names it.
     """
-    content = path.read_bytes()
-    *lines, rest = content.split(b"\n")
-    parsed = [parse_line(line) for line in lines]
-    _refuse_unknown(str(path.parent.parent), [*parsed, parse_line(rest)])
-    events: list[Event] = []
-    sound = 0
-    for number, (line, event) in enumerate(zip(lines, parsed, strict=True), start=1):
-        if not isinstance(event, Event):
-            if number == len(lines) and not rest:
-                break
-            raise DamagedRun(
-                f"{path}: line {number} of {len(lines)} is damaged; restore the file from a copy, or keep the "
-                f"{number - 1} events in front of it with `tune-jobs repair {path.parent.parent} --cut`"
-            )
-        events.append(event)
-        sound += len(line) + 1
-    return Content(events, sound, len(content) - sound)
+    content = scan_journal(path)
+    if content.damaged is not None:
+        raise DamagedRun(
+            f"{path}: line {content.damaged} of {content.lines} is damaged; restore the file from a copy, or keep the "
+            f"{len(content.events)} events in front of it with `tune-jobs repair {path.parent.parent} --cut`"
+        )
+    return content
 
 
-def sound_lines(path: Path) -> int:
-    """Return the number of bytes before the first damaged line."""
-    sound = 0
-    for line in path.read_bytes().splitlines(keepends=True):
-        if not line.endswith(b"\n") or not isinstance(parse_line(line[:-1]), Event):
-            break
-        sound += len(line)
-    return sound
-
-
-def refuse_later_version(path: Path, shown_as: str = "") -> None:
-    """Refuse a journal that this version cannot understand, for callers that use a run without its events.
+def scan_journal(path: Path, shown_as: str = "") -> Content:
+    """Return the content of the file at `path`, damaged or not.
 
     Args:
         path: The journal.
-        shown_as: The run in the message, if that is not the folder of the journal.
+        shown_as: The run in a message, if that is not the folder of the journal.
+
+    Raises:
+        LaterVersion: A later version of tune-jobs wrote a line, wherever it is and whatever else is damaged.
+    """
+    content = parse_content(path.read_bytes())
+    if content.unknown is not None:
+        here = _version_here()
+        raise LaterVersion(
+            f"{shown_as or path.parent.parent}: line {content.unknown} of its journal was written by a later version "
+            f"of tune-jobs{content.writer and f' {content.writer}'}, and this version ({here or 'unknown'}) does not "
+            "know what it says; nothing was changed. "
+            "Use the later version for this run: `pip install --upgrade tune-jobs`"
+        )
+    return content
+
+
+def refuse_later_version(path: Path) -> None:
+    """Refuse a journal that this version cannot understand, for callers that use a run without its events.
 
     Raises:
         LaterVersion: A later version of tune-jobs wrote a line.
     """
-    parsed = [parse_line(line) for line in path.read_bytes().split(b"\n")]
-    _refuse_unknown(shown_as or str(path.parent.parent), parsed)
+    scan_journal(path)
+
+
+def parse_content(content: bytes) -> Content:
+    """Parse lines of a journal: the one place that tells sound lines from others."""
+    *lines, unfinished = content.split(b"\n")
+    parsed = [parse_line(line) for line in (*lines, unfinished)]
+    events: list[Event] = []
+    for event in parsed[:-1]:
+        if not isinstance(event, Event):
+            break
+        events.append(event)
+    sound = sum(len(line) + 1 for line in lines[: len(events)])
+    first = len(events) + 1  # the number of the first line that is not sound
+    torn = first > len(lines) or (first == len(lines) and not unfinished)
+    unknown = next((number for number, one in enumerate(parsed, 1) if isinstance(one, UnknownLine)), None)
+    return Content(
+        events=events,
+        sound=sound,
+        rest=len(content) - sound,
+        lines=len(lines),
+        damaged=None if torn else first,
+        unknown=unknown,
+        writer="" if unknown is None else _other_version(parsed),
+    )
 
 
 @dataclass(frozen=True)
@@ -300,18 +330,14 @@ def parse_line(line: bytes) -> Event | UnknownLine | None:
         return UnknownLine(content)
 
 
-def _refuse_unknown(run: str, parsed: Sequence[Event | UnknownLine | None]) -> None:
-    unknown = [number for number, one in enumerate(parsed, start=1) if isinstance(one, UnknownLine)]
-    if not unknown:
-        return
-    here = versions_here(["tune-jobs"]).get("tune-jobs", "")
-    others = [version for one in parsed if (version := _version_in(one)) not in {"", here}]
-    writer = f" {others[-1]}" if others else ""
-    raise LaterVersion(
-        f"{run}: line {unknown[0]} of its journal was written by a later version of tune-jobs{writer}, and "
-        f"this version ({here or 'unknown'}) does not know what it says; nothing was changed. "
-        "Use the later version for this run: `pip install --upgrade tune-jobs`"
-    )
+def _other_version(parsed: Sequence[Event | UnknownLine | None]) -> str:
+    """Return the last version of tune-jobs that a line names, other than this one; empty without one."""
+    others = [version for one in parsed if (version := _version_in(one)) not in {"", _version_here()}]
+    return others[-1] if others else ""
+
+
+def _version_here() -> str:
+    return versions_here(["tune-jobs"]).get("tune-jobs", "")
 
 
 def _version_in(parsed: Event | UnknownLine | None) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from tune_jobs.errors import ClusterError, RunFolderError, SubmissionError
 from tune_jobs.holdout.rows import ROWS, mark_copy
 from tune_jobs.record.folder import RunFolder
-from tune_jobs.record.journal import refuse_later_version
+from tune_jobs.record.journal import refuse_later_version, scan_journal
 from tune_jobs.submission.client import OURS, JobsServer
 from tune_jobs.submission.progress import SubmissionState, complaint_in
 from tune_jobs.submission.sending import BEGIN, END, files_worth_sending
@@ -60,7 +60,7 @@ def fetch_through(server: JobsServer, run: str, output: Path) -> Path:
         content = unpacked(_sent(server, run), run)
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
             archive.extractall(target, filter="data")
-        refuse_later_version(RunFolder(target).journal, shown_as=run)
+        scan_journal(RunFolder(target).journal, shown_as=run)
         mark_copy(RunFolder(target), run)
     return output / name
 

@@ -41,7 +41,7 @@ from tune_jobs.record.events import (
     WinnerSelected,
     WorkerLost,
 )
-from tune_jobs.record.journal import Journal, in_use, read_journal, sound_lines
+from tune_jobs.record.journal import Journal, in_use, parse_content, read_journal
 
 MakeEvents = Callable[..., list[Event]]
 
@@ -335,9 +335,10 @@ def test_the_lines_before_the_damage_are_known(tmp_path: Path, make_events: Make
     write(path, make_events([{"losses": [0.5]}]))
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:2], b"garbage\n", *lines[3:]]))
-    assert sound_lines(path) == len(lines[0] + lines[1])
-    path.write_bytes(b"".join([*lines[:2], lines[2][:-5]]))
-    assert sound_lines(path) == len(lines[0] + lines[1])
+    damaged = parse_content(path.read_bytes())
+    assert (damaged.sound, damaged.damaged, len(damaged.events)) == (len(lines[0] + lines[1]), 3, 2)
+    torn = parse_content(b"".join([*lines[:2], lines[2][:-5]]))
+    assert (torn.sound, torn.damaged, torn.rest) == (damaged.sound, None, len(lines[2]) - 5)
 
 
 # Who writes
