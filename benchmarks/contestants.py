@@ -18,6 +18,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from tests.simulation.curve_tables import Table
 from tests.simulation.replay import Contestant, Curve, Results
+from tune_jobs.job.rung_epochs import rung_epochs
 from tune_jobs.job.settings import LimitSettings, SchedulerSettings, SearchSettings
 from tune_jobs.record.events import Cause
 from tune_jobs.record.folder import RunFolder
@@ -101,10 +102,12 @@ def tune_jobs(
         proposals: made when they are asked for, or one trial before, as for a worker that must not wait.
         listeners: told of every event of the journal.
     """
+    scheduling = SchedulerSettings(**{"reduction_factor": REDUCTION_FACTOR, **scheduler})
     plan = TuningPlan(
         search=SearchSettings(space=table.space, trials=table.configurations, **search),
-        scheduler=SchedulerSettings(**{"reduction_factor": REDUCTION_FACTOR, **scheduler}),
+        scheduler=scheduling,
         score=ScoreSettings(metric="val_loss"),
+        rungs=rung_epochs(scheduling, table.steps),
         max_epochs=table.steps,
         trials=table.configurations,
         seed=seed,

@@ -132,7 +132,7 @@ def assert_tables_tell_every_decision(made: Run) -> None:
     for number, event in enumerate(events):
         if not isinstance(event, TrialPaused | TrialPromoted):
             continue
-        empty = make_tables(job.scheduler, job.max_epochs, job.selection)
+        empty = make_tables(job.scheduler, job.rungs, job.selection)
         tables = RungTables.replay(
             events[:number], [rung.epoch for rung in empty.summary()], empty.factor, job.selection
         )

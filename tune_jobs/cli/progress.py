@@ -143,7 +143,7 @@ class RunProgress:
         self.unplaced: dict[str, str] = {}
         """Trials that no machine has room for, with the reason."""
         job = self._job
-        self._tables = make_tables(job.scheduler, job.max_epochs, job.selection)
+        self._tables = make_tables(job.scheduler, job.rungs, job.selection)
         self._rung_epochs = () if job.scheduler.pauses_trials else job.rungs
         self._counts: Counter[Status] = Counter()
         self._best: Best | None = None

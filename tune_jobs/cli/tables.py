@@ -170,7 +170,7 @@ def plan_lines(job: "Job", prepared: "PreparedData | None") -> list[str]:
     )
     lines.append(f"scheduler  {job.scheduler.method}: {compared}")
     if job.rungs and job.scheduler.pauses_trials:
-        lines.append(f"           {reach_text(job.scheduler, job.max_epochs, job.trials)}")
+        lines.append(f"           {reach_text(job.trials, job.rungs, job.scheduler.reduction_factor)}")
     lines.append(f"selection  {job.selection.mode} {job.selection.metric} on validation rows")
     notices = [*(prepared.report.notices if prepared else ()), *job.notices()]
     return [*lines, *(f"notice     {notice}" for notice in notices)]

@@ -122,7 +122,7 @@ class Job(Settings):
 
     def notices(self) -> list[str]:
         """Return sentences about settings that are valid but probably a mistake."""
-        unreached = reach_notices(self.scheduler, self.max_epochs, self.trials)
+        unreached = reach_notices(self.scheduler, self.rungs, self.max_epochs, self.trials)
         return [*notices(self.search.space, self.facts), *unreached]
 
     @classmethod

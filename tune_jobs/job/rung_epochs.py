@@ -6,6 +6,8 @@ Rungs follow successive halving (Jamieson and Talwalkar 2016). ASHA decides at a
 (`tuning.stopping_scheduler`).
 """
 
+from collections.abc import Sequence
+
 from tune_jobs.job.settings import SchedulerSettings
 from tune_jobs.text import counted
 
@@ -26,32 +28,40 @@ def rung_epochs(settings: SchedulerSettings, max_epochs: int) -> tuple[int, ...]
     return tuple(rungs)
 
 
-def reach(trials: int, rungs: int, factor: int) -> tuple[int, ...]:
-    """Return how many of `trials` can advance beyond each of `rungs` rungs at most."""
+def reach(trials: int, rung_count: int, factor: int) -> tuple[int, ...]:
+    """Return how many of `trials` can advance beyond each of `rung_count` rungs at most."""
     counts = []
-    for _ in range(rungs):
+    for _ in range(rung_count):
         trials //= factor
         counts.append(trials)
     return tuple(counts)
 
 
-def reach_text(settings: SchedulerSettings, max_epochs: int, trials: int) -> str:
+def reach_text(trials: int, rungs: Sequence[int], factor: int) -> str:
     """Return `of 48 trials at most 16 continue after epoch 1, 5 after epoch 3`; empty without rungs."""
-    rungs = rung_epochs(settings, max_epochs)
     if not rungs:
         return ""
-    first, *others = reach(trials, len(rungs), settings.reduction_factor)
+    first, *others = reach(trials, len(rungs), factor)
     rest = (f", {count} after epoch {epoch}" for count, epoch in zip(others, rungs[1:], strict=True))
     return f"of {counted(trials, 'trial')} at most {first} continue after epoch {rungs[0]}{''.join(rest)}"
 
 
-def reach_notices(settings: SchedulerSettings, max_epochs: int, trials: int) -> list[str]:
-    """Return a notice if no trial can reach `max_epochs`, with the settings that would change that."""
-    factor, rungs = settings.reduction_factor, rung_epochs(settings, max_epochs)
+def reach_notices(
+    settings: SchedulerSettings, rungs: Sequence[int], max_epochs: int, trials: int
+) -> list[str]:
+    """Return a notice if no trial can reach `max_epochs`, with the settings that would change that.
+
+    Args:
+        settings: Of the scheduler.
+        rungs: `rung_epochs` of these settings.
+        max_epochs: The epochs of a full training.
+        trials: The number of configurations to try.
+    """
+    factor = settings.reduction_factor
     if not settings.pauses_trials or not rungs or reach(trials, len(rungs), factor)[-1] > 0:
         return []
     smaller = " or a smaller `scheduler.reduction_factor`" if factor > 2 else ""
     return [
-        f"no trial can reach {max_epochs} epochs: {reach_text(settings, max_epochs, trials)}; ask for "
+        f"no trial can reach {max_epochs} epochs: {reach_text(trials, rungs, factor)}; ask for "
         f"{factor ** len(rungs)} trials or more, a larger `scheduler.grace_epochs`{smaller}"
     ]

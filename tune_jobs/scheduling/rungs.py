@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from typing import Self
 
-from tune_jobs.job.rung_epochs import rung_epochs
 from tune_jobs.job.settings import SchedulerSettings
 from tune_jobs.record.curve import EpochRow, TrialCurve
 from tune_jobs.record.events import (
@@ -269,7 +268,12 @@ class RungTables:
         rung.entries.setdefault(trial_id, Entry(trial.curve.rung_score, trial.number))
 
 
-def make_tables(settings: SchedulerSettings, max_epochs: int, score: ScoreSettings) -> RungTables:
-    """Return the empty rung tables of a run; they have no rungs unless its scheduler pauses trials."""
-    epochs = rung_epochs(settings, max_epochs) if settings.pauses_trials else ()
-    return RungTables(epochs, settings.reduction_factor, score)
+def make_tables(settings: SchedulerSettings, rungs: Sequence[int], score: ScoreSettings) -> RungTables:
+    """Return the empty rung tables of a run; they have no rungs unless its scheduler pauses trials.
+
+    Args:
+        settings: Of the scheduler.
+        rungs: The epochs at which the run compares trials.
+        score: Which number judges an epoch.
+    """
+    return RungTables(rungs if settings.pauses_trials else (), settings.reduction_factor, score)

@@ -8,7 +8,6 @@ from typing import Literal, Self
 from ray.tune.schedulers import TrialScheduler
 
 from tune_jobs.job.job import Job
-from tune_jobs.job.rung_epochs import rung_epochs
 from tune_jobs.job.settings import SchedulerSettings, SearchSettings
 from tune_jobs.record.events import Event, TrialCreated
 from tune_jobs.record.live import LiveRun
@@ -33,6 +32,8 @@ class TuningPlan:
     search: SearchSettings
     scheduler: SchedulerSettings
     score: ScoreSettings
+    rungs: tuple[int, ...]
+    """The epochs at which trials are compared, ascending: `rung_epochs` of the scheduler."""
     max_epochs: int
     trials: int
     seed: int
@@ -51,15 +52,12 @@ class TuningPlan:
             search=job.search,
             scheduler=job.scheduler,
             score=job.selection,
+            rungs=job.rungs,
             max_epochs=job.max_epochs,
             trials=job.trials,
             seed=job.seed,
             max_running=max_running,
         )
-
-    @property
-    def rungs(self) -> tuple[int, ...]:
-        return rung_epochs(self.scheduler, self.max_epochs)
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ def open_components(
         control: The present limits; without it, those of the plan throughout.
     """
     control = control or RunControl(max_running=lambda: plan.max_running)
-    rungs = JournaledTables(run, make_tables(plan.scheduler, plan.max_epochs, plan.score))
+    rungs = JournaledTables(run, make_tables(plan.scheduler, plan.rungs, plan.score))
     reports = ReportRecorder(run)
     with make_proposals(plan, run.past) as proposals:
         run.follow(proposals.apply)

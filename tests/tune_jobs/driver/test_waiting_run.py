@@ -206,7 +206,7 @@ def test_an_interruption_leaves_waiting_trials_as_they_are(make_job: MakeJob) ->
         run(job, listeners=[interrupt])
     made = open_run(raised.value.path)
     assert list(made.trials["status"])[:2] == ["interrupted"] * 2
-    tables = make_tables(job.scheduler, job.max_epochs, job.selection)
+    tables = make_tables(job.scheduler, job.rungs, job.selection)
     for event in in_force([*events_of(made), RunResumed(trials=job.trials, versions={})]):
         tables.apply(event)
     assert tables.waiting == dict.fromkeys(waits, 1)

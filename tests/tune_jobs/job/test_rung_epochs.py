@@ -43,20 +43,23 @@ def test_each_rung_is_the_factor_times_the_one_before(grace: int, factor: int, m
 
 
 def test_the_reachable_epochs_are_described_in_words() -> None:
-    settings_ = SchedulerSettings()
-    assert reach_text(settings_, 27, 48) == (
+    assert reach_text(48, [2, 6, 18], 3) == (
         "of 48 trials at most 16 continue after epoch 2, 5 after epoch 6, 1 after epoch 18"
     )
-    assert reach_text(settings_, 3, 48) == "of 48 trials at most 16 continue after epoch 2"
-    assert reach_text(settings_, 2, 48) == ""
+    assert reach_text(48, [2], 3) == "of 48 trials at most 16 continue after epoch 2"
+    assert reach_text(48, [], 3) == ""
+
+
+def notices_of(settings_: SchedulerSettings, max_epochs: int, trials: int) -> list[str]:
+    return reach_notices(settings_, rung_epochs(settings_, max_epochs), max_epochs, trials)
 
 
 def test_a_job_in_which_no_trial_can_come_to_its_end_is_noticed() -> None:
-    assert reach_notices(SchedulerSettings(), 27, 6) == [
+    assert notices_of(SchedulerSettings(), 27, 6) == [
         "no trial can reach 27 epochs: of 6 trials at most 2 continue after epoch 2, 0 after epoch 6, 0 after epoch "
         "18; ask for 27 trials or more, a larger `scheduler.grace_epochs` or a smaller `scheduler.reduction_factor`"
     ]
-    (notice,) = reach_notices(SchedulerSettings(grace_epochs=1, reduction_factor=2), 2, 1)
+    (notice,) = notices_of(SchedulerSettings(grace_epochs=1, reduction_factor=2), 2, 1)
     assert notice.endswith("; ask for 2 trials or more, a larger `scheduler.grace_epochs`")
 
 
@@ -66,7 +69,7 @@ def test_a_job_in_which_no_trial_can_come_to_its_end_is_noticed() -> None:
 )
 def test_a_job_in_which_some_trial_can_is_not(method: str, max_epochs: int, trials: int) -> None:
     settings_ = SchedulerSettings.model_validate({"method": method})
-    assert reach_notices(settings_, max_epochs, trials) == []
+    assert notices_of(settings_, max_epochs, trials) == []
 
 
 @pytest.mark.parametrize(

@@ -581,5 +581,5 @@ def test_a_summary_is_empty_without_rungs() -> None:
 def test_trials_wait_with_asha_alone() -> None:
     for method, rungs in {"asha": [2, 6], "asha_stopping": [], "median": [], "none": []}.items():
         settings_ = SchedulerSettings.model_validate({"method": method})
-        tables = make_tables(settings_, 9, ScoreSettings(metric="val_loss"))
+        tables = make_tables(settings_, [2, 6], ScoreSettings(metric="val_loss"))
         assert [rung.epoch for rung in tables.summary()] == rungs

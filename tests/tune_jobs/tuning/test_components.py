@@ -18,6 +18,7 @@ from tests.simulation.curve_tables import Table
 from tests.simulation.made_up_tables import MakeTable
 from tests.simulation.replay import Contestant, replay
 from tests.tune_jobs.search import conftest as search
+from tune_jobs.job.rung_epochs import rung_epochs
 from tune_jobs.job.settings import LimitSettings, SchedulerSettings, SearchSettings
 from tune_jobs.record.events import (
     EpochsReported,
@@ -49,10 +50,12 @@ make_table, one_thread = curves.make_table, search.one_thread  # fixtures
 
 
 def plan_of(table: Table, method: str = "random", scheduler: str = "asha", **changes: Any) -> TuningPlan:
+    scheduling = SchedulerSettings(method=scheduler, grace_epochs=1, reduction_factor=3)  # type: ignore[arg-type]
     plan = TuningPlan(
         search=SearchSettings(space=table.space, trials=table.configurations, method=method),  # type: ignore[arg-type]
-        scheduler=SchedulerSettings(method=scheduler, grace_epochs=1, reduction_factor=3),  # type: ignore[arg-type]
+        scheduler=scheduling,
         score=ScoreSettings(metric="val_loss"),
+        rungs=rung_epochs(scheduling, table.steps),
         max_epochs=table.steps,
         trials=table.configurations,
         seed=5,
@@ -95,7 +98,7 @@ class Rebuilt:
     """Searcher and scheduler as far as they decide, made anew from a part of a journal."""
 
     def __init__(self, plan: TuningPlan, events: list[Event]) -> None:
-        self.tables = make_tables(plan.scheduler, plan.max_epochs, plan.score)
+        self.tables = make_tables(plan.scheduler, plan.rungs, plan.score)
         for event in events:
             self.tables.apply(event)
         self._plan = plan
