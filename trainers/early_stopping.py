@@ -2,12 +2,9 @@
 
 from dataclasses import dataclass, replace
 from math import isfinite
-from typing import Literal
 
 from tune_jobs.trainers.interface import StopReason
-from tune_jobs.trainers.settings import EarlyStoppingSettings
-
-Mode = Literal["min", "max"]
+from tune_jobs.trainers.settings import EarlyStoppingSettings, Mode, cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +21,7 @@ def improves(score: float, reference: float | None, min_delta: float, mode: Mode
     """Return whether `score` beats `reference` by more than `min_delta`; NaN and infinities never do."""
     if not isfinite(score):
         return False
-    if reference is None:
-        return True
-    return score < reference - min_delta if mode == "min" else score > reference + min_delta
+    return reference is None or cost(score, mode) < cost(reference, mode) - min_delta
 
 
 def observe(progress: Progress, score: float, settings: EarlyStoppingSettings, mode: Mode) -> Progress:
@@ -52,7 +47,7 @@ def decide(
     if epoch >= max_epochs:
         return StopReason.MAX_EPOCHS
     threshold = settings.threshold
-    reached = threshold is not None and (score <= threshold if mode == "min" else score >= threshold)
+    reached = threshold is not None and cost(score, mode) <= cost(threshold, mode)
     if reached and isfinite(score):
         return StopReason.THRESHOLD
     if settings.patience is not None and progress.stale_epochs >= settings.patience:

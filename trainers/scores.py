@@ -29,6 +29,6 @@ def better(best: BestEpoch | None, result: Mapping[str, Any], score: ScoreSettin
     value = result[score.metric]
     if value is None or not math.isfinite(value):
         return best
-    if best is None or (value < best.score if score.mode == "min" else value > best.score):
+    if best is None or score.cost(value) < score.cost(best.score):
         return BestEpoch(int(result["epoch"]), float(value))
     return best

@@ -22,6 +22,15 @@ Names = Annotated[tuple[str, ...], Field(strict=False)]
 Arguments = dict[str, Any]
 
 
+Mode = Literal["min", "max"]
+"""Whether low or high values of a number are good."""
+
+
+def cost(score: float, mode: Mode) -> float:
+    """Return `score` with the sign that makes lower better: every comparison of two scores is one of their costs."""
+    return score if mode == "min" else -score
+
+
 class Settings(BaseModel):
     """Base of all settings: frozen, strict about types, closed to unknown keys."""
 
@@ -44,9 +53,9 @@ class ScoreSettings(Settings):
 
     metric: str
     """The name of the metric. In a job it has a default: the `default_metric` of the kind of training."""
-    mode: Literal["min", "max"] = "min"
+    mode: Mode = "min"
     """Whether low or high values are good."""
 
     def cost(self, score: float) -> float:
         """Return `score` with the sign that makes lower better."""
-        return score if self.mode == "min" else -score
+        return cost(score, self.mode)

@@ -3,11 +3,13 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from tune_jobs.text import number_text
+from tune_jobs.trainers.settings import Mode, cost
 
 DIGITS = 5
 """Significant digits of a number in a figure: more than an eye can tell, at half the size of all digits."""
@@ -29,6 +31,14 @@ class Scale:
     clipped: int
     """How many values lie outside, all of them at the bad end."""
 
+    def good_end(self, mode: Mode) -> float:
+        """Return the better one of the two ends."""
+        return min(self.low, self.high, key=partial(cost, mode=mode))
+
+    def bad_end(self, mode: Mode) -> float:
+        """Return the worse one of the two ends."""
+        return max(self.low, self.high, key=partial(cost, mode=mode))
+
     def axis(self) -> dict[str, Any]:
         """The axis as plotly takes it."""
         return value_axis(self.low, self.high, log=self.log)
@@ -46,7 +56,7 @@ class Scale:
         return range_ticks(self.low, self.high, log=self.log)
 
 
-def score_scale(values: Iterable[float], mode: Literal["min", "max"]) -> Scale:
+def score_scale(values: Iterable[float], mode: Mode) -> Scale:
     """Return a scale that shows every good value and leaves out the worst ones if they are far off.
 
     Far off is beyond both the worst quarter and twice the distance from the best value to the median; distances are
@@ -59,7 +69,7 @@ def score_scale(values: Iterable[float], mode: Literal["min", "max"]) -> Scale:
     given = np.asarray(list(values), dtype=float)
     finite = given[np.isfinite(given)]
     log = bool(finite.min() > 0 and math.log10(finite.max()) - math.log10(finite.min()) >= LOG_FROM)
-    sign = 1.0 if mode == "min" else -1.0
+    sign = cost(1.0, mode)
     costs = np.sort(sign * (np.log10(finite) if log else finite))
     best, worst = costs[0], costs[-1]
     if len(costs) >= FEWEST_TO_CLIP:

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -19,6 +19,7 @@ from tune_jobs.record.run_record import RunRecord
 from tune_jobs.report.scales import Scale, axis_title, rounded, score_scale, value_axis
 from tune_jobs.report.style import GRID, MAIN, WINNER, styled, translucent
 from tune_jobs.text import counted
+from tune_jobs.trainers.settings import Mode, cost
 
 CONFIDENCE = 0.8
 """Confidence of the band for the whole curve at once, at least: it is exact for the distribution of scores, and the
@@ -34,7 +35,7 @@ class TuningCurve:
     """Expected best scores by number of trials. All sequences but the last two have the same length."""
 
     metric: str
-    mode: Literal["min", "max"]
+    mode: Mode
     scale: Scale
     """Scale of the scores; those beyond its bad end count as that end."""
     trials: Sequence[float]
@@ -72,7 +73,7 @@ def tuning_curve(record: RunRecord, best_possible: float | None) -> TuningCurve 
     if not found:
         return None
     scale = score_scale(found, mode)
-    bad = scale.high if mode == "min" else scale.low
+    bad = scale.bad_end(mode)
     scores = np.array([bad if best is None else scale.clip(best.score) for best in own])
     ns = np.unique(np.geomspace(1, len(scores), MOST_POINTS).round())
     expected, sure, possible = _curves(scores, ns, mode, bad, best_possible)
@@ -96,7 +97,7 @@ def tuning_curve(record: RunRecord, best_possible: float | None) -> TuningCurve 
 
 def curve_figure(curve: TuningCurve) -> go.Figure:
     """Draw the curve, its band, and the best score so far of the run; the horizontal axis is trials or epochs."""
-    edge = curve.scale.low if curve.mode == "min" else curve.scale.high
+    edge = curve.scale.good_end(curve.mode)
     good = [edge] * len(curve.trials) if curve.possible is None else curve.possible
     several = len(curve.trials) > 1  # a band is visible from two points on
     lines = {"mode": "lines" if several else "markers"}
@@ -165,7 +166,7 @@ def caption(curve: TuningCurve) -> str:
     ]
     one = curve.lost + curve.scale.clipped == 1
     so_they = f": {' and '.join(beyond)} {'counts' if one else 'count'} as that" if beyond else ""
-    bad = curve.scale.high if curve.mode == "min" else curve.scale.low
+    bad = curve.scale.bad_end(curve.mode)
     worst = f" No score is taken to be worse than {bad:.3g}, the bad end of the axis{so_they}."
     open_end = (
         f" {curve.metric} has no known best value, so the band is open at its good end."
@@ -183,7 +184,7 @@ def caption(curve: TuningCurve) -> str:
 
 
 def _curves(
-    scores: np.ndarray, ns: np.ndarray, mode: str, bad: float, limit: float | None
+    scores: np.ndarray, ns: np.ndarray, mode: Mode, bad: float, limit: float | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Return the expected best, its bad edge and its good edge at each of `ns`.
 
@@ -214,13 +215,11 @@ def _curves(
     return expected, sure, None if limit is None else better.average_tuning_curve(ns, minimize=minimize)
 
 
-def _best_so_far(own: Sequence[Any], mode: str) -> tuple[list[float], list[int]]:
+def _best_so_far(own: Sequence[Any], mode: Mode) -> tuple[list[float], list[int]]:
     """Return the best score of the first trials, with their number, at each improvement and at the last trial."""
     best, values, numbers = None, [], []
     for number, score in enumerate(own, start=1):
-        if score is not None and (
-            best is None or (score.score < best if mode == "min" else score.score > best)
-        ):
+        if score is not None and (best is None or cost(score.score, mode) < cost(best, mode)):
             best = score.score
             values.append(best)
             numbers.append(number)

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from tune_jobs.job.job import Job
 from tune_jobs.job.settings import WandbSettings
 from tune_jobs.record.run_record import TrialRecord
 from tune_jobs.tracking.wandb_files import remove_run, wandb_run_id
+from tune_jobs.trainers.settings import Mode, cost
 
 _FLUSH_SECONDS: Final = 5.0
 """Seconds after which records are on the disk at the latest, for the process that uploads them."""
@@ -108,7 +110,7 @@ def job_config(job: Job) -> dict[str, Any]:
     }
 
 
-def summarised(job: Job) -> dict[str, str]:
+def summarised(job: Job) -> dict[str, Mode]:
     """Return the metrics whose best value is shown, with `min` or `max`: the training's own loss and the score."""
     own = {metric.name: metric.direction for metric in (job.facts.metrics or ())[:1] if metric.direction}
     return {**own, job.selection.metric: job.selection.mode}
@@ -125,11 +127,11 @@ def define_metrics(run: wandb.Run, job: Job) -> None:
 def best_values(epochs: Iterable[Mapping[str, Any]], job: Job) -> dict[str, dict[str, float]]:
     """Return what the summary shows of each metric in `summarised`; W&B itself takes NaN for the best."""
     epochs = list(epochs)
-    best = {}
+    best: dict[str, dict[str, float]] = {}
     for metric, mode in summarised(job).items():
         values = [epoch[metric] for epoch in epochs if math.isfinite(epoch[metric])]
         if values:
-            best[metric] = {mode: min(values) if mode == "min" else max(values)}
+            best[metric] = {mode: min(values, key=partial(cost, mode=mode))}
     return best
 
 

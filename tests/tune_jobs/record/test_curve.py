@@ -3,7 +3,7 @@
 import ast
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,10 +13,9 @@ import tune_jobs
 from tune_jobs.record.curve import TrialCurve, numbers
 from tune_jobs.trainers.interface import DIVERGED, EpochResult
 from tune_jobs.trainers.scores import BestEpoch
-from tune_jobs.trainers.settings import ScoreSettings
+from tune_jobs.trainers.settings import Mode, ScoreSettings
 
 NAN, INF = math.nan, math.inf
-Mode = Literal["min", "max"]
 MODES = st.sampled_from(["min", "max"])
 SCORES = st.sampled_from([NAN, INF, -INF, 0.0, -0.0, 1.0, 2.0]) | st.floats()
 
