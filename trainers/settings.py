@@ -12,6 +12,11 @@ REFERENCE = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 """Regular expression of a reference to the user's code, `package.module:function`."""
 
 
+def is_reference(name: str) -> bool:
+    """Whether `name` is meant as a reference to the user's code, well formed or not; no built-in name is."""
+    return ":" in name
+
+
 Reference = Annotated[str, Field(pattern=REFERENCE)]
 """A function of the user, as `package.module:function`."""
 

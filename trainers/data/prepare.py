@@ -22,6 +22,7 @@ from tune_jobs.trainers.data.settings import DataSettings, SplitSettings
 from tune_jobs.trainers.data.splits import PARTS, Split, split_data
 from tune_jobs.trainers.data.tables import quoted_names
 from tune_jobs.trainers.errors import DataError
+from tune_jobs.trainers.settings import is_reference
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def _encoding_notices(raw: RawData, split: Split, encoding: Encoding, loss: str)
         for name in ("validation", "test")
         for column, count in encoding.unknown_texts(raw.features, split.parts()[name]).items()
     ]
-    if ":" in loss and encoding.target.form == "classes":
+    if is_reference(loss) and encoding.target.form == "classes":
         notices.append(
             f"The loss {loss} gets {quoted_names(raw.target_names)} as class numbers "
             f"0 to {encoding.target.outputs - 1}; write it with decimals (float) if its values are meant."

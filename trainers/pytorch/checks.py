@@ -26,7 +26,7 @@ from tune_jobs.trainers.pytorch.settings import (
     ScheduleSettings,
     TrainingSettings,
 )
-from tune_jobs.trainers.settings import EarlyStoppingSettings, Settings
+from tune_jobs.trainers.settings import EarlyStoppingSettings, Settings, is_reference
 
 CAPABILITIES = Capabilities(
     resumes=True, exact=True, seals_test=True, data_parallel=True, vectorises=False, inherits=True
@@ -84,7 +84,7 @@ def facts(sections: Mapping[str, Any]) -> KindFacts:
     if model is not None and training is not None:
         known["check"] = partial(check_configuration, model, training)
     if model is not None:
-        known["parameter_names"] = None if ":" in model.name else parameter_names(model)
+        known["parameter_names"] = None if is_reference(model.name) else parameter_names(model)
     if data is not None and model is not None:
         known["title"] = f"{model.name} on {data.source.replace(chr(92), '/').rpartition('/')[2]}"
         known["labels"] = {"data": data.source, "model": model.name}
@@ -174,7 +174,7 @@ def _references(section: Settings) -> list[tuple[str, str]]:
             named = [("training.loss", section.loss), *(("training.metrics", m) for m in section.metrics)]
         case _:
             named = []
-    return [(key, text) for key, text in named if ":" in text]
+    return [(key, text) for key, text in named if is_reference(text)]
 
 
 def _names_file(source: str) -> bool:
@@ -192,7 +192,7 @@ def _missing_source(data: DataSettings, folder: Path) -> Problems:
             problems.append(("data.target", "missing; a table needs the name of its target column"))
         return problems
     built_in = get_args(BuiltInSource)
-    if ":" in source or source in built_in:
+    if is_reference(source) or source in built_in:
         return []
     valid = f"{', '.join(built_in)}; a file ({', '.join(SUFFIXES)}); or `package.module:function`"
     return [("data.source", f"given {source!r}; valid: {valid}{did_you_mean(source, built_in)}")]
@@ -218,7 +218,7 @@ def _check_name(name: str, model: ModelSettings) -> str | None:
     fixed = key.split(".")[0]
     if section == "training" and fixed in FIXED_TRAINING_KEYS:
         return f"cannot be searched: trials with different {fixed} cannot be compared"
-    if section == "model" and ":" in model.name:
+    if section == "model" and is_reference(model.name):
         return None
     valid = parameter_names(model)
     if name in valid:

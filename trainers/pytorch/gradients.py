@@ -9,6 +9,7 @@ from tune_jobs.trainers.pytorch.data_parallel import DataParallel
 from tune_jobs.trainers.pytorch.explicit_gradients import explicit_gradients
 from tune_jobs.trainers.pytorch.losses import Loss
 from tune_jobs.trainers.pytorch.plan import TrainingPlan
+from tune_jobs.trainers.settings import is_reference
 
 Gradients = Callable[[Tensor, Tensor, float], Tensor]
 """From inputs, targets and their share of the batch to their mean loss; sets the gradients of the whole batch."""
@@ -32,7 +33,7 @@ def build_gradients(
     """
     if data_parallel.workers > 1:
         # A batch may leave out parameters of a user's own model.
-        shared = data_parallel.replicate(model, unused_parameters=":" in plan.model.name)
+        shared = data_parallel.replicate(model, unused_parameters=is_reference(plan.model.name))
         return _SharedGradients(shared, loss, parameters, data_parallel.workers)
     gradients = explicit_gradients(plan.model, plan.training.loss, model) or _AutogradGradients(
         model, loss, parameters

@@ -6,7 +6,7 @@ from tune_jobs.text import did_you_mean
 from tune_jobs.trainers.data.settings import BuiltInLoss
 from tune_jobs.trainers.interface import DIVERGED
 from tune_jobs.trainers.pytorch.settings import BuiltInMetric, TrainingSettings
-from tune_jobs.trainers.settings import ScoreSettings
+from tune_jobs.trainers.settings import ScoreSettings, is_reference
 
 RESULT_COLUMNS = ("epoch", "train_loss", "val_loss", "lr", "seconds")
 """Columns of every epoch, which no metric may be called by."""
@@ -34,7 +34,8 @@ def metric_names(training: TrainingSettings) -> tuple[str, ...]:
     short = {metric: metric.rpartition(":")[2] for metric in metrics}
     taken = Counter([*RESULT_COLUMNS, DIVERGED, *short.values()])
     return tuple(
-        short[metric] if taken[short[metric]] == 1 or ":" not in metric else metric for metric in metrics
+        short[metric] if taken[short[metric]] == 1 or not is_reference(metric) else metric
+        for metric in metrics
     )
 
 
@@ -51,7 +52,7 @@ def check_metrics(training: TrainingSettings, score: ScoreSettings | None = None
             f"metric {metric} does not fit loss {training.loss}; {training.loss} goes with "
             f"{', '.join(fitting)}"
             for metric in dict.fromkeys(training.metrics)
-            if ":" not in metric and metric not in fitting
+            if not is_reference(metric) and metric not in fitting
         ]
     valid = ("val_loss", *metric_names(training))
     if score is not None and score.metric not in valid:

@@ -40,6 +40,7 @@ from tune_jobs.trainers.pytorch.state import (
 )
 from tune_jobs.trainers.pytorch.tensors import to_tensors
 from tune_jobs.trainers.scores import BestEpoch, better
+from tune_jobs.trainers.settings import is_reference
 
 
 class Trainer:
@@ -110,7 +111,9 @@ class Trainer:
             mode=plan.score.mode,
         )
         self._data_shape = data_shape(data)
-        self._user_code = any(":" in name for name in (plan.model.name, training.loss, *training.metrics))
+        self._user_code = any(
+            is_reference(name) for name in (plan.model.name, training.loss, *training.metrics)
+        )
         self._progress = Progress()
         self._last: EpochResult | None = None
         self.best: BestEpoch | None = None
