@@ -127,9 +127,7 @@ def append_openings(journal: Journal, folder: RunFolder) -> list[Event]:
                     reason=entry.reason,
                 )
             )  # fmt: skip
-    for event in missing:
-        journal.append(event)
-    journal.past = (*journal.past, *missing)
+    journal.append_to_past(missing)
     return missing
 
 

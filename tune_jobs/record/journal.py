@@ -81,8 +81,7 @@ class Journal:
         except BaseException:
             os.close(self._file)
             raise
-        self.past = content.events
-        """Events that the journal held when it was opened."""
+        self._past = tuple(content.events)
         self.cut = content.rest
         """Bytes that were cut off the end of the file."""
         self._size = content.sound
@@ -111,6 +110,21 @@ class Journal:
                 failure = self.failure = failure or error
         if failure is not None:
             raise failure
+
+    def append_to_past(self, events: Sequence[Event]) -> None:
+        """Append events that happened before the journal was opened and are missing in it; `past` includes them then.
+
+        Raises:
+            StorageFailed: See `append`.
+        """
+        for event in events:
+            self.append(event)
+        self._past = (*self._past, *events)
+
+    @property
+    def past(self) -> Sequence[Event]:
+        """Return the events that the journal held when it was opened, and those of `append_to_past`."""
+        return self._past
 
     @property
     def path(self) -> Path:

@@ -356,6 +356,19 @@ def test_a_journal_that_is_opened_knows_its_earlier_events(tmp_path: Path, make_
     assert path.read_bytes() == sound
 
 
+def test_events_that_were_missing_join_the_past_and_those_of_the_run_do_not(
+    tmp_path: Path, make_events: MakeEvents
+) -> None:
+    path = tmp_path / "events.jsonl"
+    first, second, *_, last = make_events([{"losses": [0.5]}])
+    write(path, [first])
+    with Journal(path) as journal:
+        journal.append_to_past([second])
+        journal.append(last)
+        assert list(map(plain, journal.past)) == list(map(plain, [first, second]))
+    assert list(map(plain, read_journal(path))) == list(map(plain, [first, second, last]))
+
+
 def test_a_second_writer_is_refused_while_the_first_lives(tmp_path: Path, make_events: MakeEvents) -> None:
     path = tmp_path / "run" / "journal" / "events.jsonl"
     path.parent.mkdir(parents=True)
