@@ -107,7 +107,8 @@ class _Rung:
 class _Trial:
     number: int
     curve: TrialCurve
-    stands_at: _Rung | None = None
+    rung: _Rung | None = None
+    """The rung at which it waits, or is about to; None between rungs."""
 
 
 class RungTables:
@@ -185,7 +186,7 @@ class RungTables:
             epoch: The epoch of its report.
             out_of_time: The time limit of the run has passed: no trial is promoted any more.
         """
-        rung = self._trials[trial_id].stands_at
+        rung = self._trials[trial_id].rung
         if rung is None or rung.epoch != epoch:
             return Decision.CONTINUE
         if not math.isfinite(rung.entries[trial_id].score):
@@ -255,13 +256,13 @@ class RungTables:
         elif ahead is not None and ahead.epoch == epoch:
             self._compare(trial_id, ahead)
             ahead.at_rung.add(trial_id)
-            trial.stands_at = ahead
+            trial.rung = ahead
 
     def _leave(self, trial_id: str) -> None:
         trial = self._trials[trial_id]
-        if trial.stands_at is not None:
-            trial.stands_at.at_rung.discard(trial_id)
-            trial.stands_at = None
+        if trial.rung is not None:
+            trial.rung.at_rung.discard(trial_id)
+            trial.rung = None
 
     def _compare(self, trial_id: str, rung: _Rung) -> None:
         trial = self._trials[trial_id]

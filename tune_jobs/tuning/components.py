@@ -83,20 +83,20 @@ def open_components(
         control: The present limits; without it, those of the plan throughout.
     """
     control = control or RunControl(max_running=lambda: plan.max_running)
-    rungs = JournaledTables(run, make_tables(plan.scheduler, plan.rungs, plan.score))
+    journaled = JournaledTables(run, make_tables(plan.scheduler, plan.rungs, plan.score))
     reports = ReportRecorder(run)
     with make_proposals(plan, run.past) as proposals:
         run.follow(proposals.apply)
         created = [event for event in run.past if isinstance(event, TrialCreated)]
-        searcher = JournaledSearcher(proposals, rungs, control, plan.trials, created)
+        searcher = JournaledSearcher(proposals, journaled, control, plan.trials, created)
         scheduler: TrialScheduler
         if plan.scheduler.pauses_trials:
-            scheduler = PromotionScheduler(rungs, reports, control, searcher)
+            scheduler = PromotionScheduler(journaled, reports, control, searcher)
         else:
             rule = replayed(ray_scheduler(plan.scheduler, plan.max_epochs), plan.rungs, plan.score, run.past)
             run.follow(rule.apply)
-            scheduler = ReplayedScheduler(rule, reports, rungs.tables)
-        yield Components(scheduler, searcher, reports, rungs.tables, control)
+            scheduler = ReplayedScheduler(rule, reports, journaled.tables)
+        yield Components(scheduler, searcher, reports, journaled.tables, control)
 
 
 @contextmanager

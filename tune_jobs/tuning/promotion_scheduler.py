@@ -33,18 +33,18 @@ class PromotionScheduler(TrialScheduler):
     worker can continue from it.
 
     Args:
-        rungs: The tables of the run's rungs, which take up each decision.
+        tables: The tables of the run's rungs, which take up each decision.
         reports: Write a report before the decision on it.
         control: Limits how many trials run; no trial is promoted once it is out of time.
         supply: Says whether new trials will come.
     """
 
     def __init__(
-        self, rungs: JournaledTables, reports: ReportRecorder, control: RunControl, supply: TrialSupply
+        self, tables: JournaledTables, reports: ReportRecorder, control: RunControl, supply: TrialSupply
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Ray is typed in parts
-        self._rungs = rungs
-        self._tables = rungs.tables
+        self._journaled = tables
+        self._tables = tables.tables
         self._reports = reports
         self._control = control
         self._supply = supply
@@ -59,10 +59,10 @@ class PromotionScheduler(TrialScheduler):
             case Decision.CONTINUE:
                 return self.CONTINUE
             case Decision.PROMOTE:
-                self._rungs.promote(Promotion(trial_id, report.epoch))
+                self._journaled.promote(Promotion(trial_id, report.epoch))
                 return self.CONTINUE
             case Decision.PAUSE:
-                self._rungs.pause(trial_id, report.epoch)
+                self._journaled.pause(trial_id, report.epoch)
                 tune_controller.pause_trial(trial, should_checkpoint=False)
                 return self.NOOP
             case Decision.STOP:
@@ -79,7 +79,7 @@ class PromotionScheduler(TrialScheduler):
             self._control.max_running(), out_of_time=self._control.out_of_time()
         )
         if promotion is not None:
-            self._rungs.promote(promotion)
+            self._journaled.promote(promotion)
         for trial in trials:
             if trial.status == Trial.PAUSED and trial_id_of(trial) in self._tables.open:
                 return trial

@@ -22,7 +22,7 @@ class JournaledSearcher(Searcher):
 
     Args:
         proposals: Give the configurations.
-        rungs: Say which trials are in progress, and take up each new one.
+        tables: Say which trials are in progress, and take up each new one.
         control: Limits how many trials run; no trial is created once it is out of time.
         trials: How many are created at most.
         created: Trials that were created before; those of them that have not ended are handed out first.
@@ -31,21 +31,21 @@ class JournaledSearcher(Searcher):
     def __init__(
         self,
         proposals: Proposals,
-        rungs: JournaledTables,
+        tables: JournaledTables,
         control: RunControl,
         trials: int,
         created: Sequence[TrialCreated] = (),
     ) -> None:
         super().__init__(metric=SCORE, mode="min")
         self._proposals = proposals
-        self._rungs = rungs
-        self._tables = rungs.tables
+        self._journaled = tables
+        self._tables = tables.tables
         self._control = control
         self._trials = trials
         self._created = len(created)
         self._none_left = False
-        self._waiting = deque(trial for trial in created if trial.trial_id in rungs.tables.waiting)
-        self._unfinished = deque(trial for trial in created if trial.trial_id in rungs.tables.open)
+        self._waiting = deque(trial for trial in created if trial.trial_id in self._tables.waiting)
+        self._unfinished = deque(trial for trial in created if trial.trial_id in self._tables.open)
         self._handed_out: set[str] = set()
 
     @property
@@ -80,7 +80,7 @@ class JournaledSearcher(Searcher):
             configuration=dict(configuration),
             filled_in=number in self._proposals.filled_in,
         )
-        self._rungs.create(trial)
+        self._journaled.create(trial)
         return self._hand_out(trial)
 
     @property
