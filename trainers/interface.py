@@ -76,12 +76,12 @@ class StopReason(StrEnum):
 
 
 STOP_SENTENCES = {
-    StopReason.MAX_EPOCHS: "All epochs were trained.",
-    StopReason.PATIENCE: "Stopped early: the score did not improve for as many epochs as patience allows.",
-    StopReason.THRESHOLD: "Stopped early: the score is as good as the threshold.",
-    StopReason.USER: "Stopped early: the training code asked for it.",
+    StopReason.MAX_EPOCHS: "all epochs were trained",
+    StopReason.PATIENCE: "stopped early: the score did not improve for as many epochs as patience allows",
+    StopReason.THRESHOLD: "stopped early: the score is as good as the threshold",
+    StopReason.USER: "stopped early: the training code asked for it",
 }
-"""A sentence for each reason, for people alone."""
+"""A sentence for each reason, for people alone: without a capital and a period, since it is read within a line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

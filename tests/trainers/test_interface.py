@@ -34,5 +34,5 @@ def test_a_row_says_that_the_training_diverged_only_if_it_did():
 def test_every_stop_reason_is_a_code_with_a_sentence(reason):
     assert reason.value == reason.name.lower()
     assert reason.sentence == STOP_SENTENCES[reason]
-    assert reason.sentence[0].isupper()
-    assert reason.sentence.endswith(".")
+    assert reason.sentence[0].islower()
+    assert not reason.sentence.endswith(".")

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from tune_jobs.record.events import (
+    CAUSE_SENTENCES,
     FORMAT,
     Cause,
     Ending,
@@ -84,6 +85,13 @@ def test_every_ending_has_a_sentence_that_users_read() -> None:
         "stopped because a server process of Ray died",
         "stopped by an error",
     ]
+
+
+def test_all_sentences_are_written_alike_since_they_are_read_within_a_line() -> None:
+    causes = [cause for cause in Cause if cause.of_training or cause in CAUSE_SENTENCES]
+    for sentence in [code.sentence for code in (*StopReason, *causes, *Ending)]:
+        assert sentence[0].islower(), sentence
+        assert not sentence.endswith("."), sentence
 
 
 def test_every_reason_of_a_training_to_stop_is_the_cause_of_a_trial_to_end() -> None:
