@@ -4,6 +4,7 @@ Every import counts, wherever it stands: at the top of a module, in a function, 
 """
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -130,6 +131,18 @@ def test_heavy_libraries_are_imported_in_their_packages_alone(library: str, plac
         if target.partition(".")[0] == library and not within(name, places)
     ]
     assert elsewhere == []
+
+
+def test_every_import_in_a_function_has_its_reason() -> None:
+    """Ruff finds such imports (PLC0415). The comment that allows one also says why it is not at the top."""
+    without = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for folder in (PACKAGE, *(child for child in PACKAGE.iterdir() if child.is_symlink()))
+        for path in sorted(folder.rglob("*.py"))
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        if "PLC0415" in line and not re.search(r"PLC0415(  #| \() *\w", line)
+    ]
+    assert without == [], "say why: `# noqa: PLC0415 (imports torch)`"
 
 
 def test_no_module_is_known_by_the_name_of_its_folder_at_the_top() -> None:

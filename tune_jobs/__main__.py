@@ -9,7 +9,7 @@ def main() -> int:
     """Run the command line; Ctrl-C and SIGTERM end it without a traceback even while modules are imported."""
     try:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        from tune_jobs.cli.main import main as command  # noqa: PLC0415
+        from tune_jobs.cli.main import main as command  # noqa: PLC0415 (takes a second, and Ctrl-C is handled now)
 
         return command()
     except KeyboardInterrupt:

@@ -77,7 +77,7 @@ class PyTorchKind:
     ) -> Callable[[Rows], Evaluation]:
         """Return a function that evaluates the best epoch of a saved training on encoded rows."""
         from tune_jobs.trainers.pytorch.best import best_evaluator  # noqa: PLC0415 (imports torch)
-        from tune_jobs.trainers.pytorch.state import read_state  # noqa: PLC0415
+        from tune_jobs.trainers.pytorch.state import read_state  # noqa: PLC0415 (imports torch)
 
         assert info is not None, "this kind prepares data"
         return best_evaluator(self.plan(request), info, read_state(file))
@@ -85,7 +85,7 @@ class PyTorchKind:
     def load_model(self, request: TrainingRequest, file: BinaryIO, info: DataInfo | None) -> "nn.Module":
         """Return the model with the weights of its best epoch, on the CPU and in evaluation mode."""
         from tune_jobs.trainers.pytorch.best import best_model  # noqa: PLC0415 (imports torch)
-        from tune_jobs.trainers.pytorch.state import read_state  # noqa: PLC0415
+        from tune_jobs.trainers.pytorch.state import read_state  # noqa: PLC0415 (imports torch)
 
         assert info is not None, "this kind prepares data"
         return best_model(self.plan(request), info, read_state(file))
@@ -94,7 +94,7 @@ class PyTorchKind:
 def _data_parallel(request: TrainingRequest) -> "DataParallel":
     import torch  # noqa: PLC0415 (where a training starts)
 
-    from tune_jobs.trainers.pytorch.data_parallel import SINGLE_PROCESS, Workers  # noqa: PLC0415
+    from tune_jobs.trainers.pytorch.data_parallel import SINGLE_PROCESS, Workers  # noqa: PLC0415 (imports torch)
 
     worker = request.worker
     if worker.workers == 1:

@@ -1,6 +1,7 @@
 """Checks that nodes have the same software and see the storage, before they train trials or as they join.
 
-Ray may end while nodes are asked. Most calls would then start another Ray, so none is made.
+Ray may end while nodes are asked. Most calls would then start another Ray, so none is made. The functions import Ray:
+the driver imports this module before it has checked the job, and before `tuning.ray_session` sets Ray's variables.
 """
 
 import time
@@ -122,8 +123,8 @@ def _answer(question: Question | None, node: str) -> Answer:
 
 
 def _ask(nodes: Sequence[Node], question: Question | None, over: Callable[[], bool]) -> list[Answer | str]:
-    import ray  # noqa: PLC0415
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: PLC0415
+    import ray  # noqa: PLC0415 (see the module)
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: PLC0415 (see the module)
 
     task = ray.remote(_answer)
     asked: list[ObjectRef[Answer]] = []
@@ -147,7 +148,7 @@ def _ask(nodes: Sequence[Node], question: Question | None, over: Callable[[], bo
 def _that_answer(
     asked: "Sequence[ObjectRef[Answer]]", over: Callable[[], bool]
 ) -> "Sequence[ObjectRef[Answer]]":
-    import ray  # noqa: PLC0415
+    import ray  # noqa: PLC0415 (see the module)
 
     until = time.monotonic() + SECONDS_TO_ANSWER
     while True:
@@ -161,14 +162,14 @@ def _that_answer(
 
 
 def _go_on_unless(over: Callable[[], bool]) -> None:
-    import ray  # noqa: PLC0415
+    import ray  # noqa: PLC0415 (see the module)
 
     if over() or not ray.is_initialized():
         raise ChecksCancelled
 
 
 def _cancel(asked: "Sequence[ObjectRef[Answer]]") -> None:
-    import ray  # noqa: PLC0415
+    import ray  # noqa: PLC0415 (see the module)
 
     for one in asked:
         if ray.is_initialized():
@@ -176,8 +177,8 @@ def _cancel(asked: "Sequence[ObjectRef[Answer]]") -> None:
 
 
 def _answered(asked: "ObjectRef[Answer]") -> Answer | str:
-    import ray  # noqa: PLC0415
-    from ray.exceptions import RayError  # noqa: PLC0415
+    import ray  # noqa: PLC0415 (see the module)
+    from ray.exceptions import RayError  # noqa: PLC0415 (see the module)
 
     try:
         return ray.get(asked)

@@ -1,8 +1,8 @@
 """The private parts of Ray (2.60) that the questions to a cluster rest on: Ray has no public way to ask them.
 
 They stand here and not in `tuning.ray_patches`, because the rooms above this one may not be imported from it. Each has
-one test in `tests/tune_jobs/cluster/test_ray_internals.py` that fails if another Ray changes the part. Ray is imported
-by the functions: this module is imported before it is known whether Ray is needed.
+one test in `tests/tune_jobs/cluster/test_ray_internals.py` that fails if another Ray changes the part. The
+functions import Ray: this module is imported before it is known whether Ray is needed.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from typing import Any
 
 def running_head() -> str | None:
     """Return the `HOST:PORT` of the Ray that this machine belongs to; None if no Ray was started here."""
-    from ray._private.services import canonicalize_bootstrap_address  # noqa: PLC0415
+    from ray._private.services import canonicalize_bootstrap_address  # noqa: PLC0415 (see the module)
 
     found = canonicalize_bootstrap_address("auto")
     return None if found is None else str(found)
@@ -23,7 +23,7 @@ def require_token() -> None:
     Raises:
         AuthenticationError: There is none.
     """
-    from ray._private.authentication import authentication_token_setup  # noqa: PLC0415
+    from ray._private.authentication import authentication_token_setup  # noqa: PLC0415 (see the module)
 
     authentication_token_setup.ensure_token_if_auth_enabled(create_token_if_missing=False)
 
@@ -47,7 +47,7 @@ def cluster_metadata(address: str, seconds: float) -> bytes:
 
 def free_resources_of_nodes() -> Mapping[str, Any]:
     """Return the free amounts of each resource on each node that is alive, by the node's id."""
-    from ray._private.state import available_resources_per_node  # noqa: PLC0415
+    from ray._private.state import available_resources_per_node  # noqa: PLC0415 (see the module)
 
     per_node: Mapping[str, Any] = available_resources_per_node()  # type: ignore[no-untyped-call]
     return per_node

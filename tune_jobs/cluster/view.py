@@ -1,4 +1,7 @@
-"""Returns what Ray says about its nodes, as the values of `capacity`."""
+"""Returns what Ray says about its nodes, as the values of `capacity`.
+
+The functions import Ray: this module is imported before `tuning.ray_session` sets the variables that Ray then reads.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -41,7 +44,7 @@ def cluster_now(groups: Sequence[NodeGroup] = (), *, joined: bool = False) -> Cl
         groups: Machines that its autoscaler may start.
         joined: Whether it existed before the run.
     """
-    import ray  # noqa: PLC0415
+    import ray  # noqa: PLC0415 (see the module)
 
     alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]  # Ray is typed in parts
     hosts = Counter(_host(node) for node in alive)
@@ -62,7 +65,7 @@ def _host(node: Mapping[str, Any]) -> str:
 
 def is_head() -> bool:
     """Whether this process is on the head of the cluster that it is connected to."""
-    import ray  # noqa: PLC0415
+    import ray  # noqa: PLC0415 (see the module)
 
     here = ray.get_runtime_context().get_node_id()
     return any(

@@ -27,7 +27,7 @@ def main() -> None:
     said = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints must not look like an answer
     import wandb  # noqa: PLC0415 (what it prints has a place now)
-    from wandb.sdk import wandb_setup  # noqa: PLC0415
+    from wandb.sdk import wandb_setup  # noqa: PLC0415 (see above)
 
     wandb.setup(wandb.Settings(silent=True))
     session = wandb_setup.singleton()
@@ -43,8 +43,8 @@ def main() -> None:
 
 def _without_key(server: str) -> str | None:
     """Return why nothing can be uploaded to `server`; None if there is a key."""
-    from wandb.errors import Error  # noqa: PLC0415
-    from wandb.sdk.lib import wbauth  # noqa: PLC0415
+    from wandb.errors import Error  # noqa: PLC0415 (see `main`)
+    from wandb.sdk.lib import wbauth  # noqa: PLC0415 (see `main`)
 
     try:
         found = wbauth.authenticate_session(host=server, source="tune-jobs", prompt=False)
@@ -96,7 +96,7 @@ class _Uploader:
 
     async def _upload(self, file: Path) -> None:
         """Upload `file` up to the end of its W&B run, and print how that went."""
-        from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError  # noqa: PLC0415
+        from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError  # noqa: PLC0415 (see `main`)
 
         try:
             errors = await self._errors(file)

@@ -65,7 +65,7 @@ def ray_connection(address: str | None = None, modules: Sequence[UserModule] = (
             installed Ray is not the one that runs rest on.
     """
     with environment({**_ENVIRONMENT, **(_LOOPBACK if address is None else {})}), _quiet("ray"):
-        import ray  # noqa: PLC0415 (a third of a second, and a job may be wrong)
+        import ray  # noqa: PLC0415 (it reads the variables that were set)
 
         _check_version(ray.__version__)
         with _started(address, modules) if not ray.is_initialized() else nullcontext():
@@ -90,7 +90,7 @@ def _check_version(installed: str) -> None:
 
 @contextmanager
 def _started(address: str | None, modules: Sequence[UserModule]) -> Iterator[None]:
-    import ray  # noqa: PLC0415
+    import ray  # noqa: PLC0415 (it reads the variables of `environment`)
 
     from tune_jobs.tuning.ray_patches import dead_server  # noqa: PLC0415 (imports Ray)
 
@@ -142,7 +142,7 @@ def _temporary_folder() -> Path:
 def _start() -> None:
     # Ray turns token authentication on by itself; it would keep a token of its own in a file that all can read.
     os.environ.setdefault("RAY_AUTH_TOKEN", _TOKEN)
-    from ray.job_config import JobConfig  # noqa: PLC0415
+    from ray.job_config import JobConfig  # noqa: PLC0415 (see `ray_connection`)
 
     # Ray would put the current folder in front of what its workers import from: a file `torch.py` there would take
     # the place of PyTorch. It leaves that to the clients of a job server, and takes this one for such.
@@ -170,7 +170,7 @@ def _init_at(address: str, found: str, for_workers: dict[str, Any]) -> None:
 
 
 def _init(**how: Any) -> None:
-    import ray  # noqa: PLC0415
+    import ray  # noqa: PLC0415 (it reads the variables of `environment`)
 
     try:
         ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **how)

@@ -100,7 +100,7 @@ class Mailbox:
 def worker_loop(config: Mapping[str, Any]) -> None:
     """Train this worker's part of one trial after the other, until the process ends."""
     import torch.distributed as dist  # noqa: PLC0415 (workers alone need it)
-    from ray.train.torch import get_device  # noqa: PLC0415
+    from ray.train.torch import get_device  # noqa: PLC0415 (workers alone need it)
 
     mailbox, task = config["mailbox"], config["task"]
     data: TrainingData = ray.get(config["rows"][0])
@@ -144,7 +144,7 @@ def train_data_parallel(config: Mapping[str, Any], *, task: TrialTask, rows: lis
     Raises:
         RayActorError, OutOfMemoryError: A worker has died; the trial continues from its last checkpoint.
     """
-    from ray import tune  # noqa: PLC0415
+    from ray import tune  # noqa: PLC0415 (workers import this module, and need no Ray Tune)
 
     global _group  # noqa: PLW0603 (it outlives the trial)
     if _group is not None and not _group.free():
