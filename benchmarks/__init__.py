@@ -1,1 +1,1 @@
-"""Measurements of tune-jobs beside what its users would write by hand."""
+"""Measurements of tune-jobs side by side with code that users would write by hand."""

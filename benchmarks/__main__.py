@@ -1,4 +1,4 @@
-"""Prints what was measured on this machine, as Markdown: `python -m benchmarks [MEASUREMENT …]`."""
+"""Measure on this machine and print the results as Markdown: `python -m benchmarks [MEASUREMENT …]`."""
 
 import argparse
 import os
@@ -30,7 +30,7 @@ REPEATS = {
 
 
 def main() -> None:
-    """Prints one section a measurement, each as soon as it was made."""
+    """Print one section per measurement, each as soon as it is ready."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measures, side by side.")
     parser.add_argument(
         "measurements", nargs="*", metavar="MEASUREMENT", help=f"{', '.join(MEASUREMENTS)} (default: all)"

@@ -1,11 +1,11 @@
-"""What the command lines of benchmarks share."""
+"""Types of arguments that the command lines of benchmarks share."""
 
 import argparse
 from collections.abc import Callable
 
 
 def at_least(least: int) -> Callable[[str], int]:
-    """Reads a whole number that is not less than `least`: a `type` for argparse."""
+    """Return a `type` for argparse that reads a whole number of at least `least`."""
 
     def read(text: str) -> int:
         try:

@@ -33,10 +33,10 @@ from tune_jobs.tuning.components import TuningPlan, open_components
 from tune_jobs.worker.reporting import Reporter
 
 REDUCTION_FACTOR = 3
-"""Of all rows that do not say otherwise, Ray's own among them."""
+"""ASHA's reduction factor in all rows that set no other, those of Ray Tune included."""
 
 Build = Callable[[Table, int, int], AbstractContextManager[Contestant]]
-"""Makes the objects of a run, of a table, a number of workers and a seed."""
+"""A function that makes the objects of a run from a table, a number of workers and a seed."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,14 @@ def ray_as_shipped(
     sampler: Callable[[int], BaseSampler] | None = None,
     **scheduler: Any,
 ) -> Iterator[Contestant]:
-    """Ray Tune's ASHA and its OptunaSearch, as their documentation puts them together.
+    """Yield Ray Tune's ASHA and its OptunaSearch, combined as their documentation does.
 
     Args:
-        table: what is learned.
-        workers: trials at a time: `max_concurrent_trials`.
-        seed: of the sampler.
-        sampler: makes Optuna's sampler; None leaves OptunaSearch its own.
-        scheduler: further settings of ASHA.
+        table: The table of curves that the trials replay.
+        workers: The number of trials at a time (`max_concurrent_trials`).
+        seed: The seed of the sampler.
+        sampler: Makes Optuna's sampler. None keeps the default of OptunaSearch.
+        scheduler: Further settings of ASHA.
     """
     searcher = OptunaSearch(
         {name: FloatDistribution(d.low, d.high, log=d.log) for name, d in _floats(table.space).items()},
@@ -91,16 +91,16 @@ def tune_jobs(
     proposals: Literal["immediate", "one_ahead"] = "immediate",
     listeners: Sequence[Listener] = (),
 ) -> Iterator[Contestant]:
-    """Scheduler, searcher, journal and callback of a run of tune-jobs, put together as `tuning.tune_trials` does.
+    """Yield scheduler, searcher and callback of a run of tune-jobs, combined as `tuning.loop.tune_trials` does.
 
     Args:
-        table: what is learned.
-        workers: trials at a time: `resources.max_concurrent`.
-        seed: of the search.
-        search: the job's section of this name, but for its space and trials.
-        scheduler: the job's section of this name.
-        proposals: made when they are asked for, or one trial before, as for a worker that must not wait.
-        listeners: told of every event of the journal.
+        table: The table of curves that the trials replay.
+        workers: The number of trials at a time (`resources.max_concurrent`).
+        seed: The seed of the search.
+        search: The `search` section of the job, without its space and trials.
+        scheduler: The `scheduler` section of the job.
+        proposals: Whether a proposal is made on demand or one trial ahead, as for a worker that must not wait.
+        listeners: Functions that receive every event of the journal.
     """
     scheduling = SchedulerSettings(**{"reduction_factor": REDUCTION_FACTOR, **scheduler})
     plan = TuningPlan(
@@ -159,13 +159,13 @@ ROWS: Mapping[str, Row] = {
     ),
     "gp-grace-1": Row("tune-jobs: asha, gp, first rung after 1 step", _ours("gp", grace_epochs=1)),
 }
-"""By the name that `--rows` takes; the first is what the others are compared with."""
+"""Rows by the name that `--rows` takes. The others are compared with the first."""
 
 
 def as_documented(config: Mapping[str, Any], curve: Curve) -> Results:
-    """A training function as Ray Tune's documentation shows them: the loss of each epoch, whatever it is.
+    """Report the loss of each epoch, even NaN, like the training functions in Ray Tune's documentation.
 
-    It returns after its last epoch, and after one whose loss is no number: that is more than most do.
+    The function returns after the last epoch or after a loss of NaN. Most training functions do not check for NaN.
     """
     del config
     for _, loss in curve:

@@ -1,9 +1,8 @@
 """Ray Tune as shipped on the training of a job of tune-jobs: its ASHAScheduler and OptunaSearch with their defaults.
 
-What the job says of the space, rungs, workers and training holds here, too, so that a comparison is one of search
-and scheduling. Where there is a choice, Ray Tune gets what serves it better: workers are used again
-(`reuse_actors`), a configuration is proposed when there is a worker for it and not before, conditional parameters
-are proposed only where they apply, and a training whose loss is no number ends instead of going on.
+Space, rungs, workers and training are those of the job, so only search and scheduling differ. If there is a choice,
+Ray Tune gets the better option: workers are used again (`reuse_actors`), a configuration is proposed when a worker is
+free and not earlier, conditional parameters are proposed only if they apply, and a training ends when its loss is NaN.
 """
 
 import time
@@ -26,24 +25,24 @@ from tune_jobs.worker.trial import Assignment, TrialTask, start_training
 
 
 class EpochReport(NamedTuple):
-    """One epoch of one trial, when the driver heard of it."""
+    """One epoch of one trial, with the time at which the driver received it."""
 
     time: float
     val_loss: float
 
 
 def tune_as_shipped(job: Job, workers: int) -> list[EpochReport]:
-    """Tunes on the Ray that is up.
+    """Tune on the Ray that is running.
 
     Args:
-        job: its space, trials, training, grace epochs, reduction factor and seed; its methods are left out.
-        workers: trials at a time.
+        job: Its space, trials, training, grace epochs, reduction factor and seed are used. Its methods are ignored.
+        workers: The number of trials at a time.
 
     Returns:
         All epochs of all trials, in the order in which they were reported.
 
     Raises:
-        SystemExit: a trial failed, or the run was interrupted.
+        SystemExit: A trial failed, or the run was interrupted.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     listener = _Listener()
@@ -81,7 +80,7 @@ def tune_as_shipped(job: Job, workers: int) -> list[EpochReport]:
 
 
 def train(config: Mapping[str, Any], *, task: TrialTask, data: TrainingData) -> None:
-    """The trainable: trains one configuration and reports after each epoch."""
+    """Train one configuration and report each epoch: the trainable."""
     for result in start_training(Assignment("alone", config["configuration"]), task, data).epochs():
         tune.report({"val_loss": result.metrics["val_loss"]})
         if result.diverged:
@@ -89,7 +88,7 @@ def train(config: Mapping[str, Any], *, task: TrialTask, data: TrainingData) -> 
 
 
 def propose(space: SearchSpace, trial: optuna.Trial) -> dict[str, Any]:
-    """The space as OptunaSearch takes it: a function that asks for each parameter which applies."""
+    """Ask Optuna for each parameter that applies: the space in the form that OptunaSearch takes."""
     configuration: dict[str, Any] = {}
     for name in space.order:
         if name not in space.active(configuration):
@@ -106,23 +105,23 @@ def propose(space: SearchSpace, trial: optuna.Trial) -> dict[str, Any]:
 
 
 class _Listener(tune.Callback):
-    """Takes down every epoch once, as it is reported."""
+    """Records every epoch once, when it is reported."""
 
     def __init__(self) -> None:
         self.reports: list[EpochReport] = []
-        self._heard: set[tuple[str, int]] = set()
+        self._seen: set[tuple[str, int]] = set()
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         epoch = (str(trial.trial_id), int(result["training_iteration"]))
-        if epoch not in self._heard:  # a trial that returns has its last report come a second time
-            self._heard.add(epoch)
+        if epoch not in self._seen:  # Ray Tune repeats the last report of a trial that returns
+            self._seen.add(epoch)
             self.reports.append(EpochReport(time.time(), float(result["val_loss"])))
 
 
 def _task(job: Job, folder: Path) -> TrialTask:
-    """What `start_training` looks at, as a run of tune-jobs has it; there are no rungs nor checkpoints."""
+    """Return the task that `start_training` takes, as in a run of tune-jobs but without rungs and checkpoints."""
     return TrialTask(
         kind=job.kind,
         score=job.selection,

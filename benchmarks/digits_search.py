@@ -1,16 +1,16 @@
-"""The defaults on real training: examples/digits.yaml, tune-jobs beside Ray Tune as shipped.
+"""Compare the defaults on real training: examples/digits.yaml with tune-jobs and with Ray Tune as shipped.
 
     python benchmarks/digits_search.py [--seeds 10] [--trials 48] [--equal] [--out results.json] [--key value ...]
 
-Both sides train the same configurations' space on the same rows with the same model, epoch loop and initial
-weights, compare at the same rungs, and have the same number of workers; only search and scheduling differ.
+Both sides draw from the same space and train on the same rows with the same model, epoch loop and initial weights.
+They compare trials at the same rungs and have the same number of workers. Only search and scheduling differ.
 tune-jobs runs the job as it is. The other side is a plain function trainable that reports every epoch, with Ray
 Tune's ASHAScheduler and OptunaSearch (see digits_ray.py). A run's seed is that of its search and of its weights.
-Further arguments change keys of the job, for both sides where they apply: `--search.method tpe`.
+Further arguments change keys of the job, for both sides if they apply: `--search.method tpe`.
 
-Printed is the lowest validation loss so far over the epochs that all trials together have spent, in the order of
-their reports. tune-jobs' trials wait at their rungs, so that the same number of trials takes fewer epochs: where
-its runs have ended, the table says so, and `--equal` adds a side with as many more trials as these epochs buy.
+The table shows the lowest validation loss so far over the epochs that all trials together have spent, in the order
+of their reports. Trials of tune-jobs wait at their rungs, so the same number of trials takes fewer epochs. The table
+says "ended" if its runs are over, and `--equal` adds a side with more trials for the remaining epochs.
 """
 
 import argparse
@@ -44,7 +44,7 @@ JOB = Path(__file__).resolve().parents[1] / "examples" / "digits.yaml"
 SEEDS = 10
 WORKERS = 2
 FIRST_MARK = 50
-"""Epochs after which the loss is shown; further marks double it."""
+"""Epochs of all trials at the first column of the table. Each further column doubles them."""
 
 OURS, EQUAL, RAY = "ours", "equal", "ray"
 TITLES = {
@@ -56,22 +56,22 @@ TITLES = {
 
 @dataclass(frozen=True, kw_only=True)
 class SearchRun:
-    """What one run of a side found, and what that took."""
+    """The losses that one run of a side found, and its cost."""
 
     seed: int
     trials: int
-    """That were started."""
+    """Trials that were started."""
     epochs: int
-    """Of all trials."""
+    """Epochs of all trials together."""
     improvements: Staircase
-    """Epochs after which the lowest validation loss so far fell, and what it was from there on."""
+    """Epochs after which the lowest validation loss so far fell, each with the new loss."""
     seconds: float
-    """Between the first and the last report."""
+    """Seconds between the first and the last report."""
     filled_in: int = 0
-    """Trials whose configuration was drawn at random, since the model had none ready."""
+    """Trials with a random configuration because the model had none ready."""
 
     def loss(self, epochs: int) -> float:
-        """The lowest validation loss after so many epochs; infinite where none was finite."""
+        """Return the lowest validation loss after `epochs` epochs, or infinity if none was finite."""
         return value_at(self.improvements, epochs)
 
     @property
@@ -80,7 +80,7 @@ class SearchRun:
 
 
 Overrides = Sequence[tuple[str, Any]]
-"""Keys of the job and other values for them."""
+"""Keys of the job and their new values."""
 
 Results = Mapping[str, Sequence[SearchRun]]
 """Runs by side, in the order of their seeds."""
@@ -89,7 +89,7 @@ Results = Mapping[str, Sequence[SearchRun]]
 def search_run(
     seed: int, trials: int, losses: Sequence[float], times: Sequence[float], *, filled_in: int = 0
 ) -> SearchRun:
-    """A run whose epochs had these validation losses, in the order of reports that came at these times."""
+    """Return a run from its validation losses in the order of reports, and from the times of the reports."""
     improvements = [(at, loss) for at, loss in falls(lowest_finite_so_far(losses)) if math.isfinite(loss)]
     return SearchRun(
         seed=seed,
@@ -102,7 +102,7 @@ def search_run(
 
 
 def run_of_journal(seed: int, events: Sequence[Event]) -> SearchRun:
-    """A run of tune-jobs, from its journal; an epoch that was done again was spent again."""
+    """Return a run of tune-jobs from its journal. An epoch that was repeated counts twice."""
     reports = [event for event in events if isinstance(event, EpochsReported) and event.results]
     trials = [event for event in events if isinstance(event, TrialCreated)]
     return search_run(
@@ -115,10 +115,10 @@ def run_of_journal(seed: int, events: Sequence[Event]) -> SearchRun:
 
 
 def job_of(seed: int, trials: int, storage: Path, overrides: Overrides = ()) -> Job:
-    """The example with a seed, a number of trials and workers, and a folder for its runs.
+    """Return the example job with a seed, a number of trials and workers, and a folder for its runs.
 
     Raises:
-        JobError: the overrides do not fit.
+        JobError: The overrides are not valid.
     """
     fixed = {
         "seed": seed,
@@ -130,15 +130,15 @@ def job_of(seed: int, trials: int, storage: Path, overrides: Overrides = ()) -> 
 
 
 def run_ours(job: Job) -> SearchRun:
-    """Runs the job, on the Ray of this process."""
+    """Run the job on the Ray of this process."""
     events: list[Event] = []
     run(job, listeners=[events.append])
     return run_of_journal(job.seed, events)
 
 
 def run_ray(job: Job) -> SearchRun:
-    """Runs the other side, on the Ray of this process."""
-    from benchmarks.digits_ray import tune_as_shipped  # noqa: PLC0415 (imports Ray, which is to be set up before)
+    """Run the side of Ray Tune on the Ray of this process."""
+    from benchmarks.digits_ray import tune_as_shipped  # noqa: PLC0415 (imports Ray, which must be set up before)
 
     reports = tune_as_shipped(job, WORKERS)
     losses = [report.val_loss for report in reports]
@@ -148,7 +148,7 @@ def run_ray(job: Job) -> SearchRun:
 def run_sides(
     seeds: int, trials: int, overrides: Overrides, *, equal: bool, tell: Callable[[str], None]
 ) -> dict[str, list[SearchRun]]:
-    """Runs both sides with each seed, in turn, on one Ray; `tell` hears of each run."""
+    """Run both sides with each seed, in turn, on one Ray. `tell` receives one line per run."""
     results: dict[str, list[SearchRun]] = {side: [] for side in TITLES if equal or side != EQUAL}
     with _own_ray() as storage:
         for seed in range(seeds):
@@ -165,14 +165,14 @@ def run_sides(
 
 
 def equal_trials(ours: SearchRun, other: SearchRun) -> int:
-    """How many trials of ours take about the epochs of the other run, but never fewer than it had."""
+    """Return the number of our trials that spend about the epochs of the other run, but never fewer than ours had."""
     return max(ours.trials, round(ours.trials * other.epochs / ours.epochs))
 
 
 @contextmanager
 def _own_ray() -> Iterator[Path]:
-    """A Ray for all runs of this process, and a folder for them; both are gone afterwards."""
-    root = str(Path(__file__).resolve().parents[1])  # where Ray's workers find the other side's trainable
+    """Start a Ray for all runs of this process, yield a folder for them, and remove both afterwards."""
+    root = str(Path(__file__).resolve().parents[1])  # Ray's workers import the trainable from here
     with (
         private_folder() as folder,
         environment({"RAY_TMPDIR": str(folder), "PYTHONPATH": root}),
@@ -182,13 +182,13 @@ def _own_ray() -> Iterator[Path]:
 
 
 def marks(results: Results) -> list[int]:
-    """Epochs after which the loss is shown: 50, 100, 200, … up to the longest run."""
+    """Return the epochs of the table's columns: 50, 100, 200, … up to the longest run."""
     longest = max(run.epochs for runs in results.values() for run in runs)
     return [FIRST_MARK * 2**power for power in range(32) if FIRST_MARK * 2**power < longest]
 
 
 def loss_table(results: Results) -> str:
-    """The lowest validation loss after so many epochs and what was spent, as Markdown: medians and quartiles."""
+    """Return a Markdown table of losses by epochs (medians and quartiles) and of the cost."""
     shown = marks(results)
     lines = [
         f"| Lowest validation loss after … epochs | {''.join(f'{mark:,} | ' for mark in shown)}all | trials | epochs "
@@ -198,7 +198,7 @@ def loss_table(results: Results) -> str:
     for side, runs in results.items():
         cells = [
             *(
-                _quartiles([run.loss(mark) for run in runs]) if _goes_on(runs, mark) else "ended"
+                _quartiles([run.loss(mark) for run in runs]) if _is_running(runs, mark) else "ended"
                 for mark in shown
             ),
             _quartiles([run.final_loss for run in runs]),
@@ -211,7 +211,7 @@ def loss_table(results: Results) -> str:
 
 
 def comparison(results: Results) -> str:
-    """Seed by seed: what Ray has where tune-jobs has ended, and when it is as good, as sentences."""
+    """Return sentences that compare seed by seed: Ray's loss when tune-jobs has ended, and when Ray is as good."""
     pairs = list(zip(results[OURS], results[RAY], strict=True))
     differences = [other.loss(ours.epochs) - ours.final_loss for ours, other in pairs]
     caught_up = [reached(other.improvements, ours.final_loss) for ours, other in pairs]
@@ -219,7 +219,7 @@ def comparison(results: Results) -> str:
     lines = [
         f"After the epochs that a run of tune-jobs took, the loss of Ray Tune with the same seed is higher by "
         f"{_mean(differences)}, and higher in {sum(d > 0 for d in differences)} of {len(pairs)}.",
-        f"Ray Tune comes to the loss at which tune-jobs ended in {len(later)} of {len(pairs)} runs"
+        f"Ray Tune reaches the loss at which tune-jobs ended in {len(later)} of {len(pairs)} runs"
         + (f", after {_range(later, 'g')} epochs." if later else "."),
     ]
     if EQUAL in results:
@@ -232,7 +232,7 @@ def comparison(results: Results) -> str:
 
 
 def filled_in_line(results: Results) -> str:
-    """How many of tune-jobs' trials the model had nothing ready for, as a sentence."""
+    """Return a sentence with the share of tune-jobs' trials for which the model had no proposal ready."""
     shares = {
         side: [100 * run.filled_in / run.trials for run in runs]
         for side, runs in results.items()
@@ -245,7 +245,7 @@ def filled_in_line(results: Results) -> str:
     )
 
 
-def _goes_on(runs: Sequence[SearchRun], mark: int) -> bool:
+def _is_running(runs: Sequence[SearchRun], mark: int) -> bool:
     return any(run.epochs >= mark for run in runs)
 
 
@@ -264,7 +264,7 @@ def _mean(values: Sequence[float]) -> str:
 
 
 def report(results: Results) -> str:
-    """The whole of what is printed, as Markdown."""
+    """Return the whole report as Markdown."""
     seeds = len(results[OURS])
     return "\n\n".join(
         [
@@ -281,7 +281,7 @@ def report(results: Results) -> str:
 
 
 def to_json(results: Results) -> str:
-    """Every run with its curve, for search_plots.py."""
+    """Return every run with its curve as JSON, for search_plots.py."""
     sides = {
         side: {"title": TITLES[side], "runs": [asdict(run) for run in runs]} for side, runs in results.items()
     }
@@ -296,7 +296,7 @@ def _in_a_line(side: str, run: SearchRun) -> str:
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line; `overrides` are all further arguments, which are keys of the job."""
+    """Parse the command line. `overrides` holds all further arguments, which are keys of the job."""
     parser = argparse.ArgumentParser(
         prog="digits_search.py", description=__doc__.split("\n")[0], allow_abbrev=False
     )
@@ -313,7 +313,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "--equal", action="store_true", help="also tune-jobs with trials for as many epochs as Ray Tune spent"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="writes the curves as JSON")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the curves to this file as JSON")
     given, others = parser.parse_known_args(arguments)
     try:
         given.overrides = parse_overrides(others)
@@ -326,7 +326,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs both sides, prints the table, and writes the curves where `--out` says."""
+    """Run both sides, print the table, and write the curves to the file of `--out`."""
     given = parse_arguments(arguments)
     results = run_sides(
         given.seeds,

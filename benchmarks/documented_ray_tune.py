@@ -3,13 +3,13 @@
 It follows these pages of Ray 2.60's documentation: "How to use Tune with PyTorch" (a train function that
 loads its data itself, a checkpoint of model and optimizer each epoch, ASHA), "Running Tune experiments with
 Optuna" and "Tune Search Algorithms" (`OptunaSearch`), "How to Save and Load Trial Checkpoints" (a temporary
-folder handed to `tune.report`) and "Training in Tune" (a report each epoch). What those pages leave at its
-default is left so here. Where they leave a choice, the quicker one is taken: no worker processes in the
+folder handed to `tune.report`) and "Training in Tune" (a report each epoch). Defaults of those pages
+stay defaults here. If the pages leave a choice, this script takes the quicker one: no worker processes in the
 `DataLoader`, and no dashboard, as after `pip install "ray[tune]"`.
 
-Three things differ, so that the numbers can be compared with those of tune-jobs and nothing stays behind:
-training is seeded, the validation loss is the mean over samples instead of batches, and Ray keeps to a
-temporary folder and to the loopback address.
+Three things differ to make the numbers comparable with those of tune-jobs and to leave nothing behind: training
+is seeded, the validation loss is the mean over samples instead of batches, and Ray uses a temporary folder and
+the loopback address alone.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-# Ray reads this when it is imported, and then keeps to the loopback address on Linux, too.
+# Ray reads this variable at its import. It then uses the loopback address alone, on Linux too.
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 
 import numpy as np
@@ -42,10 +42,10 @@ MAX_EPOCHS = 27
 
 
 def load_data(seed: int) -> tuple[TensorDataset, TensorDataset]:
-    """Returns training (1,078 rows) and validation sets (359 rows).
+    """Return training (1,078 rows) and validation sets (359 rows).
 
-    Pixels are normalised as one channel, by the mean and deviation of the training rows. The rest, a fifth of
-    the rows, is left for a test that this benchmark does not make.
+    Pixels are normalised as one channel, by the mean and deviation of the training rows. The last fifth of the
+    rows would be test rows, which this benchmark does not use.
     """
     inputs, targets = load_digits(return_X_y=True)
     train_x, rest_x, train_y, rest_y = train_test_split(
@@ -61,7 +61,7 @@ def load_data(seed: int) -> tuple[TensorDataset, TensorDataset]:
 
 
 def make_optimizer(net: nn.Module, config: dict[str, Any]) -> optim.Optimizer:
-    """Returns the optimizer of a configuration; only SGD has a momentum."""
+    """Return the optimizer of a configuration. Only SGD has a momentum."""
     shared = {"lr": config["lr"], "weight_decay": config["weight_decay"]}
     if config["optimizer"] == "sgd":
         return optim.SGD(net.parameters(), momentum=config["momentum"], **shared)
@@ -71,7 +71,7 @@ def make_optimizer(net: nn.Module, config: dict[str, Any]) -> optim.Optimizer:
 
 
 def train_digits(config: dict[str, Any]) -> None:
-    """The trainable: trains one configuration and reports after each epoch."""
+    """Train one configuration and report each epoch: the trainable."""
     torch.manual_seed(config["seed"])
     net = nn.Sequential(nn.Linear(64, config["hidden"]), nn.ReLU(), nn.Linear(config["hidden"], 10))
     criterion = nn.CrossEntropyLoss()
@@ -103,7 +103,7 @@ def train_digits(config: dict[str, Any]) -> None:
 def train_epoch(
     net: nn.Module, loader: DataLoader[Any], criterion: nn.Module, optimizer: optim.Optimizer
 ) -> float:
-    """Goes over the training rows once; returns the mean loss."""
+    """Train one epoch and return its mean loss."""
     net.train()
     running_loss = 0.0
     for inputs, labels in loader:
@@ -116,7 +116,7 @@ def train_epoch(
 
 
 def validate(net: nn.Module, loader: DataLoader[Any], criterion: nn.Module) -> tuple[float, float]:
-    """Returns the mean loss and the accuracy over the validation rows."""
+    """Return the mean loss and the accuracy over the validation rows."""
     net.eval()
     loss_sum, correct, total = 0.0, 0, 0
     with torch.no_grad():
@@ -131,13 +131,13 @@ def validate(net: nn.Module, loader: DataLoader[Any], criterion: nn.Module) -> t
 def tune_digits(
     trials: int, seed: int, storage: Path, *, reuse_actors: bool, wandb: bool
 ) -> dict[str, float]:
-    """Runs the tuning on a Ray that is up, and adds up what its trials reported.
+    """Tune on a running Ray and return the totals of all trials.
 
     Args:
         trials: How many configurations to try.
-        seed: Of the search and of each training.
+        seed: The seed of the search and of each training.
         storage: Folder for Ray Tune's own records.
-        reuse_actors: Whether a worker goes on to the next trial, which the pages named above do not ask for.
+        reuse_actors: Whether a worker continues with the next trial. The pages named above do not set this.
         wandb: Whether Ray's own callback writes each trial to W&B, offline.
 
     Returns:
@@ -183,13 +183,13 @@ def tune_digits(
 
 
 def seconds_since_process_start() -> float:
-    """Returns the age of this process, its interpreter's start and its imports included. Linux only."""
+    """Return the age of this process in seconds, with the start of the interpreter and the imports. Linux only."""
     started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
     return time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
-    """Runs the benchmark; the last line printed is its result as JSON."""
+    """Run the benchmark and print its result as JSON in the last line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--trials", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)

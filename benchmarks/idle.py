@@ -1,26 +1,26 @@
-"""How long workers have nothing to train, with a model behind the search and without: `search.method` gp and random.
+"""Measure how long workers have nothing to train, with a model-based search (gp) and without (random).
 
-A worker is idle when it neither trains nor validates: while Ray Tune hands it the next trial, while a trial is set
-up, saved or reported, and while there is no configuration to train. The last is what a model could cost, the rest
-is the same for both methods. So the measure is
+A worker is idle if it neither trains nor validates: while Ray Tune hands it the next trial, while a trial is set up,
+saved or reported, and while there is no configuration to train. Only the last part can be the cost of a model. The
+rest is the same for both methods. So the measure is
 
     idle seconds a segment = (workers · window - seconds of epochs within the window) / segments begun in it
 
 where a segment is one stretch of a trial on a worker (`TrialStarted` in the journal): a trial that waits at a rung
-and goes on later has two, and each costs what a new trial costs. The reasons for each part of it:
+and continues later has two, and each costs as much as a new trial. The reasons for each part:
 
-- The window opens when the last of the workers begins its first training: until then they start up, and which
-  comes first is chance. It closes when the last new trial begins: until then a worker that is not in use always
-  could have a new trial, so that waiting in it is waiting for the search. After that, what is left are the
-  promotions, and at the end one worker has to wait for the other, however the search works.
+- The window opens when the last of the workers begins its first training: until then they start up, and their
+  order is chance. It closes when the last new trial begins: until then a free worker could always have a new trial,
+  so it waits for the search alone. After that only promotions are left, and at the end one worker has to wait for
+  the other with any search.
 - Per segment, not as a share of the time: a method that finds better configurations trains others, and a share
-  falls when they have smaller batches and longer epochs, although nobody waits less. The share from the first
-  training to the last report is shown, too, and so are idle seconds a trial.
-- An epoch's seconds are its worker's own, by the wall clock: where the model takes processor time from the
-  workers, their epochs get longer and idle time does not show it. So the time of a training step is shown, which
+  falls when they have smaller batches and longer epochs, although no worker waits less. The share from
+  the first training to the last report and idle seconds a trial are shown, too.
+- The worker measures the seconds of an epoch by the wall clock: if the model takes processor time from the workers,
+  their epochs get longer and idle time does not show it. So the table also shows the time of a training step, which
   depends little on the configuration.
-- Where the model is not ready, a random configuration is taken, and nobody waits: the search has lost what idle
-  time does not show. So the share of trials that were filled in like this is shown, too.
+- If the model is not ready, the worker takes a random configuration and does not wait: the search loses quality, and
+  idle time does not show it. So the table also shows the share of trials that were filled in at random.
 
 Both methods run in alternating order with the same seeds, and ratios are taken within a round.
 """
@@ -42,38 +42,38 @@ JOB = Path(__file__).resolve().parents[1] / "examples" / "digits.yaml"
 WORKERS = 2
 MODEL, BASELINE = "gp", "random"
 TARGET = 1.05
-"""Wanted at most, as a ratio."""
+"""Target: the highest ratio of idle seconds a segment, model over baseline."""
 
 
 class Stretch(NamedTuple):
-    """A time in which one worker trained and validated, in seconds since the epoch."""
+    """An interval in which one worker trained and validated, in seconds since the epoch."""
 
     worker: str
     begin: float
     end: float
 
     def within(self, begin: float, end: float) -> float:
-        """The seconds of it between `begin` and `end`."""
+        """Return its seconds between `begin` and `end`."""
         return max(0.0, min(self.end, end) - max(self.begin, begin))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Idle:
-    """What workers did in a window of time."""
+    """The work of all workers in a window of time."""
 
     window: float
-    """Seconds."""
+    """Seconds of the window."""
     workers: int
     training: float
-    """Seconds of all workers, validation included."""
+    """Seconds of training and validation, summed over the workers."""
     segments: int
-    """Stretches of trials on a worker that began in it."""
+    """Stretches of trials on a worker that began in the window."""
     trials: int
-    """Trials that began in it for the first time."""
+    """Trials that began for the first time in the window."""
 
     @property
     def seconds(self) -> float:
-        """Of all workers together."""
+        """Idle seconds, summed over the workers."""
         return self.workers * self.window - self.training
 
     @property
@@ -91,23 +91,23 @@ class Idle:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """One run."""
+    """The measures of one run."""
 
     searching: Idle
-    """Until the last new trial begins."""
+    """The idle time until the last new trial begins."""
     whole: Idle
-    """Until the last report."""
+    """The idle time until the last report."""
     seconds_per_step: float
-    """Training and validation, divided by the batches trained."""
+    """Seconds of training and validation, divided by the number of trained batches."""
     filled_in: float
-    """Share of all trials whose configuration was drawn at random, since the model had none ready."""
+    """Share of all trials with a random configuration because the model had none ready."""
 
 
 def measure(events: Sequence[Event], workers: int) -> Measured:
-    """Takes the measures from the journal of a run.
+    """Return the measures of a run from its journal.
 
     Raises:
-        ValueError: fewer than `workers` workers have reported epochs, or no trial began after they had.
+        ValueError: Fewer than `workers` workers have reported epochs, or no trial began later.
     """
     stretches = training_stretches(events)
     first_begins = {stretch.worker: stretch.begin for stretch in reversed(stretches)}
@@ -127,7 +127,7 @@ def measure(events: Sequence[Event], workers: int) -> Measured:
 
 
 def training_stretches(events: Iterable[Event]) -> list[Stretch]:
-    """When workers trained: each report ends a stretch as long as its epochs, in the order of reports."""
+    """Return when workers trained, in the order of reports. Each report ends a stretch as long as its epochs."""
     return [
         Stretch(event.worker, event.time - sum(float(row["seconds"]) for row in event.results), event.time)
         for event in events
@@ -136,7 +136,7 @@ def training_stretches(events: Iterable[Event]) -> list[Stretch]:
 
 
 def idle_between(events: Sequence[Event], begin: float, end: float, workers: int) -> Idle:
-    """The idle time between two times; starts of trials count from the one up to and with the other."""
+    """Return the idle time from `begin` to `end`. Starts of trials count after `begin` and up to `end`."""
     starts = [event.time for event in events if isinstance(event, TrialStarted)]
     return Idle(
         window=end - begin,
@@ -148,7 +148,7 @@ def idle_between(events: Sequence[Event], begin: float, end: float, workers: int
 
 
 def training_steps(events: Sequence[Event]) -> int:
-    """Batches that were trained on, in all epochs."""
+    """Return the number of batches that were trained on in all epochs."""
     (started,) = (event for event in events if isinstance(event, RunStarted))
     rows = started.rows["train"]
     sizes = {
@@ -164,7 +164,7 @@ def training_steps(events: Sequence[Event]) -> int:
 
 
 def _first_starts(events: Iterable[Event]) -> dict[str, float]:
-    """When a worker took up each trial for the first time."""
+    """Return the time of the first start of each trial."""
     starts: dict[str, float] = {}
     for event in events:
         if isinstance(event, TrialStarted):
@@ -173,7 +173,7 @@ def _first_starts(events: Iterable[Event]) -> dict[str, float]:
 
 
 def idle_table(measured: Mapping[str, Sequence[Measured]]) -> str:
-    """Formats as a Markdown table of medians over the rounds."""
+    """Return a Markdown table of medians over the rounds."""
     rows = [
         "| | idle a segment, ms | idle a trial, ms | idle share, % | the same to the last report: a segment, ms "
         "| a trial, ms | share, % | window, s | segments | a training step, ms | filled in, % |",
@@ -208,7 +208,7 @@ class Ratio(NamedTuple):
 
 
 def mean_ratio(values: Sequence[float], baseline: Sequence[float]) -> Ratio:
-    """Of `values` to `baseline`, round by round: half as long and twice as long even out."""
+    """Return the mean ratio of `values` to `baseline`, round by round: half as long and twice as long cancel out."""
     logs = [math.log(value / base) for value, base in zip(values, baseline, strict=True)]
     mean = statistics.fmean(logs)
     error = statistics.stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else math.nan
@@ -222,11 +222,11 @@ QUANTITIES: Mapping[str, Callable[[Measured], float]] = {
     "idle seconds a segment, to the last report": lambda one: one.whole.per_segment,
     "seconds a training step": lambda one: one.seconds_per_step,
 }
-"""What ratios are shown of; the first is the one that the target is for."""
+"""The quantities whose ratios are shown. The target is for the first."""
 
 
 def ratio_lines(measured: Mapping[str, Sequence[Measured]]) -> str:
-    """The ratios of the model to the baseline, as a Markdown list."""
+    """Return the ratios of the model to the baseline as a Markdown list."""
     ratios = {
         name: mean_ratio([value(one) for one in measured[MODEL]], [value(one) for one in measured[BASELINE]])
         for name, value in QUANTITIES.items()
@@ -241,7 +241,7 @@ def ratio_lines(measured: Mapping[str, Sequence[Measured]]) -> str:
 
 
 def report(repeats: int) -> str:
-    """Measures and formats; a round takes under a minute."""
+    """Measure and return a Markdown section. A round takes under a minute."""
     measured = side_by_side({name: _runs(name) for name in (MODEL, BASELINE)}, repeats)
     seconds = {
         name: [1000 * one.searching.per_segment for one in rounds] for name, rounds in measured.items()
@@ -259,7 +259,7 @@ def report(repeats: int) -> str:
 
 
 def _runs(method: str) -> Callable[[], Measured]:
-    """Measures a run with seed 0, then one with seed 1, and so on."""
+    """Return a function that measures a run with seed 0, then one with seed 1, and so on."""
     return partial(_next_run, method, count())
 
 

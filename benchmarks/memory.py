@@ -1,4 +1,4 @@
-"""Memory of a tree of processes, with what they share counted once. Linux only: it reads /proc."""
+"""Memory of a tree of processes, with shared pages counted once. Linux only: it reads /proc."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,9 +8,9 @@ _ENDED = (FileNotFoundError, ProcessLookupError)  # a process may end between be
 
 
 def process_tree(root: int) -> list[int]:
-    """Lists a process and all that descend from it, the root first.
+    """Return a process and all its descendants, the root first.
 
-    A process whose parent has ended belongs to init or a subreaper, and is not found from here.
+    A process whose parent has ended belongs to init or a subreaper and is not found.
 
     Args:
         root: The process id to start from.
@@ -34,9 +34,9 @@ def process_tree(root: int) -> list[int]:
 
 
 def proportional_set_size(pids: Iterable[int]) -> int:
-    """Adds up resident memory, in bytes: a page that N processes map counts 1/N for each of them.
+    """Return the resident memory of processes in bytes: a page that N processes map counts 1/N for each of them.
 
-    Over all processes that map a region, shared memory is thus counted once.
+    So shared memory counts once over all processes that map it.
 
     Args:
         pids: Process ids; those that have ended count as nothing.
@@ -48,9 +48,9 @@ def proportional_set_size(pids: Iterable[int]) -> int:
 
 
 def shared_memory(pids: Iterable[int]) -> int:
-    """Adds up memory that processes share without a file on disk, such as Ray's object store, in bytes.
+    """Return the memory that processes share without a file on disk, such as Ray's object store, in bytes.
 
-    As in `proportional_set_size`, of which it is a part, a page that N processes map counts 1/N for each.
+    It is a part of `proportional_set_size`: a page that N processes map counts 1/N for each.
 
     Args:
         pids: Process ids; those that have ended count as nothing.
@@ -62,7 +62,7 @@ def shared_memory(pids: Iterable[int]) -> int:
 
 
 def private_set_size(pids: Iterable[int]) -> dict[int, int]:
-    """Returns the resident memory that belongs to each process alone, in bytes, by process id.
+    """Return the resident memory that belongs to each process alone, in bytes, by process id.
 
     A copy of data made by a trial shows here; data read from shared memory does not.
 
@@ -86,7 +86,7 @@ def _parent(folder: Path) -> int:
 
 
 def _rollup(pid: int) -> dict[str, int]:
-    """The fields of /proc/PID/smaps_rollup, in bytes; none for a process that has ended."""
+    """Return the fields of /proc/PID/smaps_rollup in bytes, or none if the process has ended."""
     try:
         lines = (_PROC / str(pid) / "smaps_rollup").read_text().splitlines()
     except _ENDED:

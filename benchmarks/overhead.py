@@ -1,4 +1,4 @@
-"""What a trial costs beside its training, from the journal of a run."""
+"""Measure the cost of a trial besides its training, from the journal of a run."""
 
 import statistics
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ TARGET_MILLISECONDS = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class Overhead:
-    """Where the wall clock of a run went, in seconds."""
+    """The parts of a run's wall clock, in seconds."""
 
     wall: float
     before: float
-    """From the start of the process until the first trial that reported began to train."""
+    """From the start of the process to the beginning of the first reported training."""
     after: float
     """From the end of the last trial to the exit of the process."""
     training: float
-    """Of all epochs of all trials, each with its validation."""
+    """All epochs of all trials, each with its validation."""
     trials: int
     workers: int
 
@@ -31,18 +31,18 @@ class Overhead:
 
 
 def measure_overhead(events: Sequence[Event], *, started: float, ended: float, workers: int) -> Overhead:
-    """Divides the wall clock of a run.
+    """Divide the wall clock of a run into its parts.
 
     Start-up is everything until the first report of epochs, less the seconds of that report's own epochs, and
-    everything after the end of the last trial. A trial has no fixed share of the wall clock as `workers` of
-    them run at a time, so the training of all is divided by `workers`; where a worker has nothing to do, as at
-    the end or while the second one is still starting, that time counts as overhead.
+    everything after the end of the last trial. A trial has no fixed share of the wall clock because
+    `workers` of them run at a time, so the training of all is divided by `workers`. Time in which a worker has
+    nothing to do, as at the end or while the second one is still starting, counts as overhead.
 
     Args:
         events: The run's journal.
         started: When the process started, in seconds since the epoch.
-        ended: When it had ended.
-        workers: Trials at a time.
+        ended: When the process had ended, in seconds since the epoch.
+        workers: The number of trials at a time.
 
     Raises:
         ValueError: No epoch was reported, or no trial has ended.
@@ -65,7 +65,7 @@ def measure_overhead(events: Sequence[Event], *, started: float, ended: float, w
 
 
 def overhead_table(measured: dict[str, list[Overhead]]) -> str:
-    """Formats as a Markdown table of medians over the rounds, the overhead with its lowest and highest."""
+    """Return a Markdown table of medians over the rounds, the overhead with its lowest and highest."""
     rows = [
         "| | wall clock, s | start, s | end, s | training ÷ workers, s | overhead a trial, ms | lowest to highest |",
         "|---|---|---|---|---|---|---|",
@@ -87,7 +87,7 @@ def overhead_table(measured: dict[str, list[Overhead]]) -> str:
 
 
 def report(repeats: int) -> str:
-    """Measures and formats; a round takes under a minute."""
+    """Measure and return a Markdown section. A round takes under a minute."""
     jobs = {
         "64 trials on digits": (),
         "200 very short trials": ("--search.trials", "200", "--training.max_epochs", "3"),

@@ -1,13 +1,13 @@
-"""Makes tables of learning curves from trainings of tune-jobs itself, for `search_quality.py` to replay.
+"""Make tables of learning curves from trainings of tune-jobs itself, for `search_quality.py` to replay.
 
     python benchmarks/real_curves.py --out DIR [--configurations N] [--epochs N] [--tasks TASK …]
 
 Each task is a data set that is built in, a model and an optimizer; its configurations are drawn at random from the
 ranges of the ready search spaces, and all are trained to the end, with the same seed, as the trials of a run are.
-A table is repeatable on the same CPU, and one of more configurations begins with those of a smaller one. The rows of
-the test part, which no run would read, are looked at after every epoch: these are public data, and no run's holdout.
+A table is repeatable on the same CPU, and a larger table begins with the configurations of a smaller one. Every epoch
+is also measured on the rows of the test part, which no run would read: these are public data and no run's holdout.
 
-Printed beside: how well the ranking after the first epochs foretells that by the best loss of the whole curve.
+The printed table shows how well the ranking after the first epochs predicts that by the best loss of the whole curve.
 """
 
 import argparse
@@ -48,27 +48,27 @@ from tune_jobs.trainers.settings import ScoreSettings
 
 CONFIGURATIONS = 600
 EPOCHS = 27
-"""What a job takes if it says nothing else."""
+"""Epochs of each training: the default of a job."""
 PROCESSES = 2
-FORETOLD = (1, 2, 3, 9)
+EARLY_EPOCHS = (1, 2, 3, 9)
 """Epochs whose ranking is compared with that of the whole curve."""
 
 _SEED = 0
 _CHUNK = 10
-"""Configurations that a process takes at a time."""
+"""Configurations that a process receives at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What is trained, and the ranges that its configurations are drawn from."""
+    """A data set, a model and the ranges of its configurations."""
 
     data: DataSettings
     model: ModelSettings
     loss: BuiltInLoss
     fixed: Mapping[str, Any]
-    """What all configurations share, under the names that a configuration has."""
+    """Values that all configurations share, by the names of a configuration."""
     space: SearchSpace
-    """Numbers only: a table has no other columns."""
+    """The ranges. All are numbers because a table has no other columns."""
 
 
 def _stratified(source: str) -> DataSettings:
@@ -152,21 +152,21 @@ TASKS: Mapping[str, Task] = {
         space=parse_space(_RMSPROP),
     ),
 }
-"""By the name that `--tasks` takes, and that a table has."""
+"""Tasks by the name that `--tasks` takes and that the table gets."""
 
 
-def drawn(name: str, configurations: int) -> list[dict[str, Any]]:
-    """Random configurations of the task called `name`: always the same, whatever their number."""
+def draw(name: str, configurations: int) -> list[dict[str, Any]]:
+    """Draw configurations of the task called `name`. A larger number begins with the same ones."""
     random = Random(name)
     return [TASKS[name].space.sample(random) for _ in range(configurations)]
 
 
 def train_curve(name: str, epochs: int, configuration: Mapping[str, Any]) -> Array:
-    """Trains a configuration of the task called `name`.
+    """Train a configuration of the task called `name`.
 
     Returns:
-        [3, epochs]: training, validation and test loss after each epoch; NaN from the first epoch on whose
-        training or validation loss is no finite number.
+        [3, epochs]: training, validation and test loss after each epoch. All are NaN from the first epoch on whose
+        training or validation loss is not finite.
     """
     task, data = TASKS[name], _data(name)
     plan = plan_training(
@@ -192,8 +192,8 @@ def train_curve(name: str, epochs: int, configuration: Mapping[str, Any]) -> Arr
 
 
 def make_table(name: str, configurations: int, epochs: int, pool: Executor) -> Table:
-    """The table of the task called `name`; the trainings are done by `pool`."""
-    chosen = drawn(name, configurations)
+    """Train in the processes of `pool` and return the table of the task called `name`."""
+    chosen = draw(name, configurations)
     parameters = TASKS[name].space.order
     points = np.array([[configuration[parameter] for parameter in parameters] for configuration in chosen])
     curves = np.stack(list(pool.map(partial(train_curve, name, epochs), chosen, chunksize=_CHUNK)))
@@ -202,7 +202,7 @@ def make_table(name: str, configurations: int, epochs: int, pool: Executor) -> T
 
 
 def save_table(table: Table, folder: Path) -> None:
-    """Writes what `curves.load_table` reads, losses as float32."""
+    """Write the table as the file that `load_table` reads, with losses as float32."""
     np.savez_compressed(
         folder / f"{table.name}.npz",
         hp=table.points,
@@ -214,9 +214,9 @@ def save_table(table: Table, folder: Path) -> None:
 
 
 def rank_correlations(table: Table, epochs: Sequence[int]) -> list[float]:
-    """Spearman's correlation, over the configurations, of the loss after each of `epochs` with the lowest of the curve.
+    """Return Spearman's correlation of the loss after each of `epochs` with the lowest loss of the curve.
 
-    Validation losses; one that has diverged by then is the worst.
+    It is taken over the configurations, with validation losses. A configuration that has diverged by then is the worst.
     """
     valid = reachable(table.valid)
     lowest = valid.min(axis=1)
@@ -224,13 +224,13 @@ def rank_correlations(table: Table, epochs: Sequence[int]) -> list[float]:
 
 
 def report_lines(tables: Iterator[tuple[Table, float]], epochs: int) -> Iterator[str]:
-    """What is printed of tables and the seconds that each took, as Markdown, a line as each is done."""
-    foretold = [epoch for epoch in FORETOLD if epoch <= epochs]
+    """Yield the lines of the report as Markdown, one per table as soon as it is ready."""
+    early = [epoch for epoch in EARLY_EPOCHS if epoch <= epochs]
     yield "Rank correlation of the validation loss after an epoch with the lowest of the whole curve:\n"
-    yield f"| Task | {' | '.join(f'epoch {epoch}' for epoch in foretold)} | diverged | minutes |"
-    yield f"|---|{'---|' * (len(foretold) + 2)}"
+    yield f"| Task | {' | '.join(f'epoch {epoch}' for epoch in early)} | diverged | minutes |"
+    yield f"|---|{'---|' * (len(early) + 2)}"
     for table, seconds in tables:
-        correlations = " | ".join(f"{value:.2f}" for value in rank_correlations(table, foretold))
+        correlations = " | ".join(f"{value:.2f}" for value in rank_correlations(table, early))
         diverged = np.isnan(table.valid).any(axis=1).mean()
         yield f"| {table.name} | {correlations} | {diverged:.0%} | {seconds / 60:.1f} |"
 
@@ -241,13 +241,13 @@ def _training(task: Task, epochs: int) -> TrainingSettings:
 
 @cache
 def _data(name: str) -> PreparedData:
-    """Read once a process."""
+    """Return the data of a task, which a process reads once."""
     task = TASKS[name]
     return prepare_data(task.data, task.loss, Path())
 
 
-def _made(given: argparse.Namespace) -> Iterator[tuple[Table, float]]:
-    """Makes and writes the tables; each with the seconds that it took."""
+def _make_tables(given: argparse.Namespace) -> Iterator[tuple[Table, float]]:
+    """Make and write the tables, and yield each with the seconds that it took."""
     os.environ.update(ONE_THREAD)
     with ProcessPoolExecutor(given.processes, get_context("spawn")) as pool:
         for name in given.tasks:
@@ -258,7 +258,7 @@ def _made(given: argparse.Namespace) -> Iterator[tuple[Table, float]]:
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="real_curves.py", description=__doc__.split("\n")[0])
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="for the tables (TASK.npz); made if need be"
@@ -292,17 +292,17 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Trains, writes the tables into `--out`, and prints what can be foretold.
+    """Train, write the tables to the folder of `--out`, and print the correlations.
 
     Raises:
-        SystemExit: the command line is wrong, or the folder cannot be made.
+        SystemExit: The command line is wrong, or the folder cannot be made.
     """
     given = parse_arguments(arguments)
     try:
         given.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SystemExit(f"--out: {given.out} cannot be made ({error.strerror})") from error
-    for line in report_lines(_made(given), given.epochs):
+    for line in report_lines(_make_tables(given), given.epochs):
         print(line, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""How good a replayed search was: regret after each step, the test loss of what it selected, and their means."""
+"""Measures of a replayed search: regret after each step, test loss of the selected configuration, and their means."""
 
 import math
 import statistics
@@ -15,7 +15,7 @@ from tests.simulation.replay import Step
 
 
 class Estimate(NamedTuple):
-    """A mean, and its standard error (NaN where there is only one seed)."""
+    """A mean and its standard error (NaN for a single seed)."""
 
     mean: float
     error: float
@@ -23,25 +23,25 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class Scale:
-    """What losses of a table are measured on: 0 is the best configuration, 1 the median one.
+    """The scale of a table's losses: 0 is the best configuration, 1 the median one.
 
-    A configuration is as good as its lowest validation loss before it diverges. Its test loss is that after
-    the same step.
+    A configuration is as good as its lowest validation loss before it diverges. Its test loss is the one
+    after the same step.
     """
 
     best: float
     median: float
     worst: float
-    """Of those that have a finite loss at all: where a search stands that has seen none yet."""
+    """The highest loss among configurations with a finite one: the loss of a search that has seen none yet."""
     best_test: float
     median_test: float
 
     @classmethod
     def of(cls, table: Table) -> Self:
-        """The scale of `table`.
+        """Return the scale of `table`.
 
         Raises:
-            BadCurves: it cannot tell configurations apart.
+            BadCurves: The table does not distinguish its configurations.
         """
         valid = reachable(table.valid)
         lowest = valid.min(axis=1)
@@ -66,40 +66,40 @@ class Scale:
         )
 
     def regret(self, losses: Array) -> Array:
-        """Of the lowest validation losses seen so far; one above the worst configuration's counts as that."""
+        """Return the regret of the lowest validation losses so far. A loss above the worst counts as the worst."""
         return (np.minimum(losses, self.worst) - self.best) / (self.median - self.best)
 
     def test_regret(self, loss: float) -> float:
-        """Of a test loss; below 0 where it is lower than that of the best configuration by validation."""
+        """Return the regret of a test loss. 0 is the test loss of the best configuration by validation."""
         return (loss - self.best_test) / (self.median_test - self.best_test)
 
 
 def reachable(losses: Array) -> Array:
-    """`losses` [configurations, steps] with infinity from the first that is not finite on."""
+    """Return `losses` [configurations, steps] with infinity from the first loss on that is not finite."""
     diverged = np.logical_or.accumulate(~np.isfinite(losses), axis=1)
     return np.where(diverged, np.inf, losses)
 
 
 def lowest_so_far(steps: Sequence[Step], budget: int) -> Array:
-    """The lowest finite loss after 1, 2, … `budget` steps of all trials together; infinity before the first.
+    """Return the lowest finite loss after 1, 2, … `budget` steps of all trials together; infinity before the first.
 
-    Where a search ended before its budget, it stays as it was.
+    A search that ended before its budget keeps its last value.
     """
     losses = chain((step.loss for step in steps), repeat(math.inf))
     return np.array(lowest_finite_so_far(islice(losses, budget)))
 
 
 def selected(steps: Sequence[Step]) -> Step | None:
-    """The step with the lowest finite validation loss, the first of equals; None where none is finite."""
+    """Return the step with the lowest finite validation loss, the first of equals, or None if none is finite."""
     finite = [step for step in steps if math.isfinite(step.loss)]
     return min(finite, key=lambda step: step.loss, default=None)
 
 
 def estimate(values: Mapping[str, Sequence[float]]) -> Estimate:
-    """The mean over tasks of the mean over seeds; `values` has a number a seed, by task.
+    """Return the mean over tasks of the mean over seeds. `values` has one number per seed, by task.
 
-    Tasks are fixed and seeds are drawn: the error is what other seeds would change on the same tasks, and
-    says nothing of other tasks.
+    Tasks are fixed and seeds are random: the error is the variation over seeds on the same tasks. It says nothing
+    about other tasks.
     """
     means = [statistics.fmean(of_seeds) for of_seeds in values.values()]
     variances = [
@@ -110,7 +110,7 @@ def estimate(values: Mapping[str, Sequence[float]]) -> Estimate:
 
 
 def difference(values: Mapping[str, Sequence[float]], baseline: Mapping[str, Sequence[float]]) -> Estimate:
-    """`estimate` of `values` less `baseline`, seed by seed: both have the same tasks and seeds."""
+    """Return the estimate of `values` less `baseline`, seed by seed: both have the same tasks and seeds."""
     return estimate(
         {
             task: [a - b for a, b in zip(of_seeds, baseline[task], strict=True)]

@@ -1,4 +1,4 @@
-"""What reliability costs: the journal, by record and as a share of a run, and the time until a resumed run trains."""
+"""Measure the cost of reliability: the journal by record and as a share of a run, and the start of a resumed run."""
 
 import os
 import signal
@@ -24,14 +24,14 @@ from tune_jobs.record.journal import Journal
 TARGET_MILLISECONDS = 1.0
 TARGET_SHARE = 0.02
 LENGTHS = (1_000, 10_000, 100_000)
-"""Records in a journal, after which the cost of one more is told."""
-SEEN = 1_000
-"""So many records before each of these lengths are timed."""
+"""Lengths of the journal, in records, at which the cost of one more record is shown."""
+TIMED_RECORDS = 1_000
+"""Records before each of these lengths that are timed."""
 ENDED_BEFORE_THE_KILL = 20
 
 
 def time_appends(events: Sequence[Event], path: Path) -> list[float]:
-    """Seconds that each of `events` takes to be appended to a new journal at `path`."""
+    """Append `events` to a new journal at `path` and return the seconds that each took."""
     seconds = []
     with Journal(path) as journal:
         for event in events:
@@ -41,16 +41,16 @@ def time_appends(events: Sequence[Event], path: Path) -> list[float]:
     return seconds
 
 
-def repeated(events: Sequence[Event], length: int) -> list[Event]:
-    """So many events, those of a run over and over."""
+def repeat(events: Sequence[Event], length: int) -> list[Event]:
+    """Return `length` events: those of a run, repeated."""
     return [replace(events[number % len(events)]) for number in range(length)]
 
 
 def seconds_to_first_epoch(events: Sequence[Event], since: float) -> float:
-    """From `since` to the first epoch that was done after it, as its worker began with it.
+    """Return the seconds from `since` to the beginning of the first epoch that was reported later.
 
     Raises:
-        ValueError: No epoch was reported after it.
+        ValueError: No epoch was reported after `since`.
     """
     for event in events:
         if isinstance(event, EpochsReported) and event.time > since:
@@ -59,7 +59,7 @@ def seconds_to_first_epoch(events: Sequence[Event], since: float) -> float:
 
 
 def resumed_run() -> float:
-    """Kills a run in its middle, resumes it, and returns the seconds from the start of the process to an epoch."""
+    """Kill a run in its middle, resume it, and return the seconds from the start of the process to the first epoch."""
     with private_folder() as folder:
         storage = folder / "runs"
         with started(["-c", _KILLED.format(command=tune_jobs_command(DIGITS_JOB, storage))], folder):
@@ -84,25 +84,25 @@ child = subprocess.Popen([sys.executable, *{command!r}])
 pathlib.Path(os.environ["TMPDIR"], "pid").write_text(str(child.pid))
 child.wait()
 """
-"""A process that outlives the run, so that the run's being killed is no failure of the measurement."""
+"""A parent process that outlives the run: the killed run is then no failure of the measurement."""
 
 
 def fresh_run() -> float:
-    """Seconds from the start of the process to the first epoch of a new run."""
+    """Return the seconds from the start of the process to the first epoch of a new run."""
     run = run_tune_jobs(DIGITS_JOB)
     return seconds_to_first_epoch(run.events, run.started)
 
 
 def journal_table(run: FinishedRun, folder: Path) -> str:
-    """The cost of one more record at several lengths, and the share of the run that its own records take."""
+    """Return a Markdown table of the cost of a record by journal length, and the share of the run for its records."""
     rows = ["| Records | bytes a record | ms for one more, median | 95th percentile |", "|---|---|---|---|"]
-    seconds = time_appends(repeated(run.events, max(LENGTHS)), folder / "long.jsonl")
+    seconds = time_appends(repeat(run.events, max(LENGTHS)), folder / "long.jsonl")
     size = (folder / "long.jsonl").stat().st_size / max(LENGTHS)
     for length in LENGTHS:
-        last = sorted(seconds[length - SEEN : length])
+        last = sorted(seconds[length - TIMED_RECORDS : length])
         rows.append(
             f"| {length:,} | {size:.0f} | {1e3 * statistics.median(last):.3f} | "
-            f"{1e3 * last[int(0.95 * SEEN)]:.3f} |"
+            f"{1e3 * last[int(0.95 * TIMED_RECORDS)]:.3f} |"
         )
     own = sum(time_appends(run.events, folder / "own.jsonl"))
     rows.append(
@@ -113,7 +113,7 @@ def journal_table(run: FinishedRun, folder: Path) -> str:
 
 
 def report(repeats: int) -> str:
-    """Measures, and formats what was measured as Markdown."""
+    """Measure and return a Markdown section."""
     run = run_tune_jobs(DIGITS_JOB)
     with private_folder() as folder:
         journal = journal_table(run, folder)

@@ -1,4 +1,4 @@
-"""Commands as processes of their own, in folders that are gone afterwards; runs of tune-jobs among them."""
+"""Commands, such as runs of tune-jobs, in separate processes with temporary folders."""
 
 import os
 import signal
@@ -18,10 +18,10 @@ from tune_jobs.record.journal import read_journal
 
 DIGITS_JOB = Path(__file__).with_name("digits64.yaml")
 WORKERS = 2
-"""Trials at a time in `DIGITS_JOB`, as in documented_ray_tune.py."""
+"""The number of trials at a time in `DIGITS_JOB`, as in documented_ray_tune.py."""
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-"""In the environment of a process, has it compute with one thread."""
+"""Environment variables that make a process compute with one thread."""
 
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # documented_ray_tune.py says why
 _OUTPUT = "output.txt"
@@ -30,12 +30,12 @@ _SECONDS_TO_END = 60
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run of tune-jobs that is over."""
+    """A finished run of tune-jobs."""
 
     started: float
     """When its process was started, in seconds since the epoch."""
     ended: float
-    """When its process had ended."""
+    """When its process had ended, in seconds since the epoch."""
     events: Sequence[Event]
     """Its journal."""
 
@@ -46,21 +46,21 @@ class FinishedRun:
 
 @contextmanager
 def private_folder() -> Iterator[Path]:
-    """A folder with a short path: a Unix socket's has at most 107 characters, and Ray adds some 70 of its own."""
+    """Yield a temporary folder with a short path: Unix sockets allow 107 characters, and Ray adds about 70."""
     with TemporaryDirectory(prefix="b", dir="/tmp") as folder:
         yield Path(folder)
 
 
 @contextmanager
 def started(command: Sequence[str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of this Python with all temporary files in `folder`; it has ended when the block is left.
+    """Start a process of this Python with all temporary files in `folder`, and wait for its end after the block.
 
     Args:
         command: Arguments for the Python interpreter.
-        folder: For output and temporary files.
+        folder: The folder for output and temporary files.
 
     Raises:
-        SystemExit: The process failed, with the end of its output.
+        SystemExit: The process failed. The message has the end of its output.
     """
     environment = {**os.environ, "RAY_TMPDIR": str(folder), "TMPDIR": str(folder), **_LOOPBACK}
     with (folder / _OUTPUT).open("wb") as output:
@@ -78,16 +78,16 @@ def started(command: Sequence[str], folder: Path) -> Iterator[subprocess.Popen[b
 
 
 def tune_jobs_command(job: Path, storage: Path, overrides: Sequence[str] = ()) -> list[str]:
-    """`tune-jobs run JOB`, for `started`."""
+    """Return the arguments of `tune-jobs run JOB` for `started`."""
     return ["-m", "tune_jobs", "run", str(job), "--storage", str(storage), *overrides]
 
 
 def run_tune_jobs(job: Path, overrides: Sequence[str] = ()) -> FinishedRun:
-    """Runs a job from the start of its process to the exit, and reads its journal.
+    """Run a job in a new process and return its times and its journal.
 
     Args:
         job: The job file.
-        overrides: Of its keys, as on the command line.
+        overrides: New values for keys of the job, as on the command line.
 
     Raises:
         SystemExit: The run failed.
@@ -102,13 +102,13 @@ def run_tune_jobs(job: Path, overrides: Sequence[str] = ()) -> FinishedRun:
 
 
 def journal_so_far(storage: Path) -> list[Event]:
-    """The events of the only run in `storage`; none where it has not begun."""
+    """Return the events of the only run in `storage`, or none if the run has not begun."""
     folders = [RunFolder(path) for path in storage.glob("*")] if storage.is_dir() else []
     return [event for folder in folders if folder.is_run for event in read_journal(folder.journal)]
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends what is still there: in order if it can be, and otherwise with all that descends from it."""
+    """End the process if it still runs: with Ctrl-C first, then by killing it and its descendants."""
     if process.poll() is not None:
         return
     family = process_tree(process.pid)

@@ -1,19 +1,19 @@
-"""How many trials at a time the driver keeps busy: trials that only sleep, on declared nodes of one machine.
+"""Measure how many trials at a time the driver keeps busy: trials that only sleep, on declared nodes of one machine.
 
-A sleeping trial takes as long as it says whatever else the machine does, so that a machine of two cores can stand
-for 32 nodes. What is measured is the driver, Ray Tune and Ray's own servers, not training.
+A sleeping trial always takes the same time, so a machine with two cores can act as 32 nodes. The benchmark measures
+the driver, Ray Tune and Ray's own servers, not training.
 
     utilisation = seconds slept within the window / (slots x window)
 
 - A slot is room for one trial. The first trial of each worker waits until all slots have a worker, then all begin
-  at once: starting 64 workers on two cores takes minutes in which they mostly import, which real nodes do at the same
-  time. That wait is start-up, shown by itself.
+  at once: 64 workers on two cores need minutes, mostly for imports, which real nodes do at the same time. This wait
+  is shown separately, as start-up.
 - The window opens when all slots have begun to sleep, and closes when the last trial is handed to a worker: until
-  then a slot that does not sleep could have a trial, and after it there are not enough for all.
+  then there is a trial for every slot, and afterwards there are not enough for all.
 - Driver time is the processor time of the driver's process, all threads, within the window. Trials of the same length
   with one report and with several give two equations, for the time of a trial and that of a report.
 - Raw Ray Tune runs the same sleep on the same nodes, in turn, with `reuse_actors=True`, random search, FIFO, and its
-  own result loggers, as it comes.
+  own result loggers, which are its defaults.
 """
 
 import json
@@ -28,22 +28,22 @@ from benchmarks.runs import private_folder, started
 SLOTS_A_NODE = 2
 NODES = (1, 2, 4, 8, 16, 32)
 TARGET_PERCENT = 95.0
-"""Wanted at least, up to 64 trials at a time."""
+"""Target: the lowest utilisation in percent, up to 64 trials at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """Trials that sleep, and where."""
+    """A number of sleeping trials and the nodes for them."""
 
     contestant: str
-    """`tune-jobs` or `ray tune`."""
+    """The side that runs the trials: `tune-jobs` or `ray tune`."""
     nodes: int
     slots_a_node: int = SLOTS_A_NODE
     trials: int
     seconds: float
-    """Of a trial."""
+    """Seconds that a trial sleeps."""
     reports: int
-    """Of a trial, evenly spread."""
+    """Reports of a trial, evenly spread."""
 
     @property
     def slots(self) -> int:
@@ -51,21 +51,21 @@ class Load:
 
 
 class Sleep(NamedTuple):
-    """A report: a worker has slept so long, and says so now."""
+    """A report of a worker about the seconds that it has just slept."""
 
     time: float
     driver_seconds: float
-    """Processor time of the driver until now."""
+    """Processor time of the driver up to this report, in seconds."""
     worker: str
     seconds: float
 
 
 @dataclass(frozen=True)
 class Diary:
-    """What the driver saw of a load, in the order in which it saw it."""
+    """The events of a load in the order in which the driver saw them."""
 
     begun: float
-    """When the run was asked for, in seconds of any clock, as all other times."""
+    """When the run was started, in seconds of the same clock as all other times."""
     sleeps: list[Sleep] = field(default_factory=list)
     handed: list[float] = field(default_factory=list)
     """When each trial was handed to a worker."""
@@ -74,22 +74,22 @@ class Diary:
 
     @classmethod
     def from_mapping(cls, row: Mapping[str, Any]) -> Self:
-        """The diary of an `asdict`, also where it has been JSON since."""
+        """Return the diary from the result of `asdict`, even after a round trip through JSON."""
         return cls(**{**row, "sleeps": [Sleep(*sleep) for sleep in row["sleeps"]]})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Steady:
-    """A load while all slots had a worker and there were trials for all."""
+    """The measures of a load while all slots had a worker and there were trials for all."""
 
     load: Load
     start_up: float
     """Seconds until the window opened."""
     window: float
     slept: float
-    """Seconds of all slots within the window."""
+    """Seconds slept within the window, summed over the slots."""
     trials: int
-    """Ended within it."""
+    """Trials that ended within the window."""
     reports: int
     driver_seconds: float
 
@@ -103,15 +103,15 @@ class Steady:
 
     @property
     def driver_share(self) -> float:
-        """Processors that the driver takes: 1 is one of them, always."""
+        """Processors that the driver occupies: 1 is one processor all the time."""
         return self.driver_seconds / self.window
 
 
 def steady(load: Load, diary: Diary) -> Steady:
-    """Cuts the window out of a diary.
+    """Return the measures within the window of a diary.
 
     Raises:
-        ValueError: some slot never had a worker, or no trial was handed out once all had.
+        ValueError: A slot never had a worker, or no trial was handed out once all had one.
     """
     begins: dict[str, float] = {}
     for sleep in diary.sleeps:
@@ -143,15 +143,15 @@ class DriverTime(NamedTuple):
     """Processor milliseconds of the driver."""
 
     a_trial: float
-    """Beside its reports."""
+    """Milliseconds of a trial, without its reports."""
     a_report: float
 
 
 def driver_time(few: Steady, many: Steady) -> DriverTime:
-    """Tells trials and reports apart, from the same load with few and with many reports a trial.
+    """Separate the cost of trials and of reports, from the same load with few and with many reports a trial.
 
     Raises:
-        ValueError: the number of reports is the same, or one of them saw no trial end.
+        ValueError: The number of reports is the same, or no trial ended in one of the two.
     """
     if few.load.reports == many.load.reports or not few.trials or not many.trials:
         raise ValueError("Two numbers of reports are needed, and trials that end under both.")
@@ -161,7 +161,7 @@ def driver_time(few: Steady, many: Steady) -> DriverTime:
 
 
 def loads(*, nodes: Sequence[int] = NODES, trials: int = 1000) -> dict[str, list[Load]]:
-    """What is run, by the table that it is for."""
+    """Return the loads to run, by the table that they are for."""
     most = max(nodes)
     slots = most * SLOTS_A_NODE
     ours = [
@@ -181,7 +181,7 @@ def loads(*, nodes: Sequence[int] = NODES, trials: int = 1000) -> dict[str, list
 
 
 def load_table(measured: Iterable[Steady]) -> str:
-    """One row a load."""
+    """Return a Markdown table with one row per load."""
     rows = [
         "| | nodes | slots | trials | a trial, s | reports | start-up, s | utilisation, % | trials a second "
         "| driver, share of a core |",
@@ -198,7 +198,7 @@ def load_table(measured: Iterable[Steady]) -> str:
 
 
 def cost_table(measured: Iterable[Steady]) -> str:
-    """Driver time of a trial and of a report, one row a contestant; medians over the rounds."""
+    """Return a Markdown table of the driver time of a trial and of a report, by contestant; medians over the rounds."""
     by_contestant: dict[str, dict[int, list[Steady]]] = {}
     for one in measured:
         by_contestant.setdefault(one.load.contestant, {}).setdefault(one.load.reports, []).append(one)
@@ -214,7 +214,7 @@ def cost_table(measured: Iterable[Steady]) -> str:
 
 
 def report(repeats: int) -> str:
-    """Measures and formats; a round takes about half an hour, most of which is the start of workers."""
+    """Measure and return a Markdown section. A round takes about half an hour, mostly to start workers."""
     measured: dict[str, list[Steady]] = {}
     for _ in range(repeats):
         for table, asked in loads().items():
@@ -235,10 +235,10 @@ def report(repeats: int) -> str:
 
 
 def run_loads(asked: Sequence[Load]) -> list[Steady]:
-    """Runs loads one after the other, in one process of their own, on nodes that grow as they ask.
+    """Run loads one after the other in one new process, and add nodes as they need them.
 
     Raises:
-        SystemExit: the process failed.
+        SystemExit: The process failed.
     """
     with private_folder() as folder:
         question, answer = folder / "loads.json", folder / "diaries.json"
@@ -249,5 +249,5 @@ def run_loads(asked: Sequence[Load]) -> list[Steady]:
 
 
 def read_diaries(path: Path) -> list[Diary]:
-    """What `benchmarks.sleeping` has written."""
+    """Read the diaries that `benchmarks.sleeping` has written."""
     return [Diary.from_mapping(row) for row in json.loads(path.read_text())]

@@ -1,4 +1,4 @@
-"""Draws the figures of docs/search.md from what the two search benchmarks wrote.
+"""Draw the figures of docs/search.md from the results of the two search benchmarks.
 
     python benchmarks/digits_search.py --equal --out digits.json
     python benchmarks/search_quality.py --curves DIR --out curves.json
@@ -35,9 +35,9 @@ from benchmarks.staircases import Staircase, value_at
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "images"
 MAIN_ROWS = ("ray", "ray-random", "random", "tpe", "gp")
-"""Of search_quality.py, that are drawn unless others are asked for."""
+"""Rows of search_quality.py that are drawn by default."""
 
-# Okabe and Ito's colours, which people with any colour vision can tell apart; ours are the blues and the green.
+# Okabe and Ito's colours, which people with any colour vision can distinguish. Ours are the blues and the green.
 ORANGE, RED, PURPLE = "#E69F00", "#D55E00", "#CC79A7"
 BLUE, SKY, GREEN = "#0072B2", "#56B4E9", "#009E73"
 COLOURS: Mapping[str, str] = {
@@ -52,11 +52,11 @@ COLOURS: Mapping[str, str] = {
 }
 OTHER_COLOURS = ("#000000", "#7F7F7F", PURPLE, GREEN, ORANGE)
 FIRST_EPOCH = FIRST_STEP = 20.0
-"""Before it, a curve shows which configurations came first by chance."""
+"""The first epoch or step that is drawn: before it, a curve depends on the random order of configurations."""
 HEIGHT = 8.0
-"""Of the axis of losses, as a multiple of the lowest: what comes in from above is of no interest."""
+"""The upper end of the axis of losses, as a multiple of the lowest loss."""
 POINTS = 300
-"""Of a curve of regret at most, as far apart as the logarithmic axis shows them."""
+"""The most points of a curve of regret, evenly spaced on the logarithmic axis."""
 LABEL_WIDTH = 26
 """Characters of a line of a label."""
 LOWEST_LABEL = 0.04
@@ -92,11 +92,11 @@ class Line:
     low: Array
     high: Array
     ended: float = math.inf
-    """Beyond it more than half of the runs are over, and keep what they have."""
+    """The last epoch before more than half of the runs are over. Finished runs keep their loss."""
 
 
 def digits_lines(results: Mapping[str, Any]) -> list[Line]:
-    """Medians and quartiles of the loss by side, from what digits_search.py wrote."""
+    """Return medians and quartiles of the loss by side, from the results of digits_search.py."""
     sides = results["sides"]
     longest = max(run["epochs"] for side in sides.values() for run in side["runs"])
     x = np.arange(1, longest + 1, dtype=np.float64)
@@ -105,7 +105,7 @@ def digits_lines(results: Mapping[str, Any]) -> list[Line]:
 
 def _digits_line(name: str, title: str, runs: Sequence[Mapping[str, Any]], x: Array) -> Line:
     staircases: list[Staircase] = [run["improvements"] for run in runs]
-    # From where every run has a finite loss: a quartile of infinity says nothing.
+    # Only epochs at which every run has a finite loss: a quartile of infinity says nothing.
     x = x[x >= max(staircase[0][0] for staircase in staircases)]
     losses = np.array([[value_at(staircase, int(at)) for at in x] for staircase in staircases])
     low, middle, high = np.quantile(losses, (0.25, 0.5, 0.75), axis=0)
@@ -114,7 +114,7 @@ def _digits_line(name: str, title: str, runs: Sequence[Mapping[str, Any]], x: Ar
 
 
 def regret_lines(results: Mapping[str, Any], rows: Iterable[str]) -> list[Line]:
-    """Means and standard errors of regret by row, from what search_quality.py wrote; rows it has not are left out."""
+    """Return means and standard errors of regret by row, from the results of search_quality.py."""
     x = np.unique(np.geomspace(1, results["steps"], POINTS).round())
     return [_regret_line(row, results["rows"][row], x) for row in rows if row in results["rows"]]
 
@@ -131,9 +131,9 @@ def _regret_line(name: str, row: Mapping[str, Any], x: Array) -> Line:
 
 
 def spread(positions: Sequence[float], gap: float) -> list[float]:
-    """The positions moved apart until neighbours are `gap` apart, in the order in which they are.
+    """Return the positions moved apart until neighbours are `gap` apart, in the same order.
 
-    Crowds are moved as one, so that they stay around where they were.
+    Crowds are moved as one and stay around their old positions.
     """
     order = sorted(range(len(positions)), key=lambda index: positions[index])
     crowds: list[tuple[float, list[int]]] = []  # the middle of each crowd, and its members
@@ -152,7 +152,7 @@ def spread(positions: Sequence[float], gap: float) -> list[float]:
 
 
 def draw_digits(lines: Sequence[Line]) -> Figure:
-    """The lowest validation loss over epochs spent."""
+    """Draw the lowest validation loss over the epochs spent."""
     figure, axes = _figure()
     first = max(FIRST_EPOCH, *(float(line.x[0]) for line in lines))
     _draw_lines(axes, lines, first)
@@ -171,7 +171,7 @@ def draw_digits(lines: Sequence[Line]) -> Figure:
 
 
 def draw_regret(lines: Sequence[Line]) -> Figure:
-    """Regret over steps."""
+    """Draw regret over steps."""
     figure, axes = _figure()
     _draw_lines(axes, lines, FIRST_STEP)
     _log_x(axes, FIRST_STEP, float(lines[0].x[-1]))
@@ -194,18 +194,18 @@ def _draw_lines(axes: Axes, lines: Sequence[Line], first: float) -> None:
     named = list(zip(lines, colours(line.name for line in lines), strict=True))
     for line, colour in reversed(named):  # the first is on top
         shown = line.x >= first
-        going_on = shown & (line.x <= line.ended)
+        running = shown & (line.x <= line.ended)
         over = shown & (line.x >= line.ended)
         axes.fill_between(
-            line.x[going_on],
-            line.low[going_on],
-            line.high[going_on],
+            line.x[running],
+            line.low[running],
+            line.high[running],
             step="post",
             color=colour,
             alpha=0.16,
             linewidth=0,
         )
-        axes.step(line.x[going_on], line.middle[going_on], where="post", color=colour, linewidth=2)
+        axes.step(line.x[running], line.middle[running], where="post", color=colour, linewidth=2)
         if over.sum() > 1:
             axes.step(
                 line.x[over], line.middle[over], where="post", color=colour, linewidth=1.1, linestyle=":"
@@ -214,7 +214,7 @@ def _draw_lines(axes: Axes, lines: Sequence[Line], first: float) -> None:
 
 
 def _log_x(axes: Axes, first: float, last: float) -> None:
-    """A logarithmic axis with round numbers, from `first` to `last`."""
+    """Make the x axis logarithmic with round numbers, from `first` to `last`."""
     axes.set_xscale("log")
     axes.set_xlim(first, last)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
@@ -223,14 +223,14 @@ def _log_x(axes: Axes, first: float, last: float) -> None:
 
 
 def _plain_numbers(axes: Axes) -> None:
-    """Losses as 0.05 rather than as powers of ten."""
+    """Write losses as 0.05 instead of as powers of ten."""
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 6, 8), numticks=30))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _label_ends(axes: Axes, lines: Sequence[Line]) -> None:
-    """Each line's title beside its end, in its colour: nothing is covered, and no legend has to be looked up."""
+    """Write each line's title beside its end, in its colour: no curve is covered, and no legend is needed."""
     to_height = axes.transData + axes.transAxes.inverted()
     heights = [float(to_height.transform((line.x[-1], line.middle[-1]))[1]) for line in lines]
     titles = [in_lines(line.title) for line in lines]
@@ -261,7 +261,7 @@ def _label_ends(axes: Axes, lines: Sequence[Line]) -> None:
 
 
 def in_lines(title: str) -> str:
-    """A long title broken behind its colon, or else between words."""
+    """Break a long title behind its colon, or between words."""
     if len(title) > LABEL_WIDTH and ": " in title:
         before, _, after = title.partition(": ")
         return f"{before}:\n{fill(after, LABEL_WIDTH)}"
@@ -269,36 +269,36 @@ def in_lines(title: str) -> str:
 
 
 def darker(colour: str) -> tuple[float, float, float]:
-    """The colour for text, which is thinner than a line and has to be read."""
+    """Return a darker colour for text, which is thinner than a line and has to be readable."""
     red, green, blue = to_rgb(colour)
     return 0.68 * red, 0.68 * green, 0.68 * blue
 
 
 def colours(names: Iterable[str]) -> list[str]:
-    """A colour for each line: its own where it has one."""
+    """Return a colour for each line: its own if it has one."""
     others = iter(OTHER_COLOURS * 10)
     return [COLOURS.get(name) or next(others) for name in names]
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes the figure; the same figure gives the same file."""
+    """Write the figure. The same figure gives the same file."""
     dated = {"Date": None} if path.suffix == ".svg" else {}
     figure.savefig(path, metadata=dated)
     print(path)
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="search_plots.py", description=__doc__.split("\n")[0])
-    parser.add_argument("--digits", type=Path, metavar="FILE", help="what digits_search.py wrote")
-    parser.add_argument("--curves", type=Path, metavar="FILE", help="what search_quality.py wrote")
+    parser.add_argument("--digits", type=Path, metavar="FILE", help="the results of digits_search.py")
+    parser.add_argument("--curves", type=Path, metavar="FILE", help="the results of search_quality.py")
     parser.add_argument(
-        "--rows", nargs="+", default=list(MAIN_ROWS), metavar="ROW", help="to draw of --curves"
+        "--rows", nargs="+", default=list(MAIN_ROWS), metavar="ROW", help="rows of --curves to draw"
     )
     parser.add_argument(
-        "--folder", type=Path, default=FOLDER, metavar="DIR", help="for the figures (docs/images)"
+        "--folder", type=Path, default=FOLDER, metavar="DIR", help="folder for the figures (docs/images)"
     )
-    parser.add_argument("--format", choices=("svg", "png"), default="svg", help="of the figures (svg)")
+    parser.add_argument("--format", choices=("svg", "png"), default="svg", help="format of the figures (svg)")
     given = parser.parse_args(arguments)
     if given.digits is None and given.curves is None:
         parser.error("give --digits, --curves, or both")
@@ -308,7 +308,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Draws what was asked for, and prints the paths."""
+    """Draw the requested figures and print their paths."""
     given = parse_arguments(arguments)
     with mpl.rc_context(dict(STYLE)):  # type: ignore[arg-type]  # every key as a literal
         if given.digits is not None:

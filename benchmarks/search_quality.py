@@ -1,10 +1,10 @@
-"""How good each pair of scheduler and searcher is on tables of real learning curves.
+"""Compare pairs of scheduler and searcher on tables of real learning curves.
 
     python benchmarks/search_quality.py --curves DIR [--quick] [--out results.json]
 
-Prints normalised regret after so many steps of all trials together, and the test loss of the configuration that
-is then selected by validation: means over tasks and seeds, with standard errors. Replays are repeatable: the seed
-of each comes from the task's name and the seed's number, and is the same for every row.
+The tables show normalised regret by the steps of all trials together, and the test loss of the configuration that is
+then selected by validation: means over tasks and seeds, with standard errors. Replays are repeatable: the seed of each
+comes from the task's name and the seed's number, and is the same for every row.
 """
 
 import argparse
@@ -41,14 +41,14 @@ MARKS = (100, 200, 400, 700, 1_000)
 STEPS = MARKS[-1]
 SEEDS = 10
 WORKERS = 4
-"""Of the simulated clock."""
+"""The number of workers on the simulated clock."""
 PROCESSES = 2
 QUICK_STEPS, QUICK_SEEDS, QUICK_TASKS = 200, 1, 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Assignment:
-    """One replay to be made."""
+    """One replay to make."""
 
     row: str
     table: Path
@@ -59,29 +59,29 @@ class Assignment:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What one replay gave."""
+    """The result of one replay."""
 
     row: str
     task: str
     seed: int
     steps: int
-    """Fewer than the budget if the run ended before."""
+    """Steps of all trials. They are fewer than the budget if the run ended early."""
     trials: int
     improvements: Staircase
-    """Steps at which normalised regret fell, and what it was from there on; the first entry is at step 1."""
+    """Steps at which normalised regret fell, each with the new regret. The first entry is at step 1."""
     test_loss: float
-    """Of the selected configuration, after the step that it was selected for."""
+    """Test loss of the selected configuration after the step for which it was selected."""
     test_regret: float
     seconds: float
-    """Of real time."""
+    """Seconds of real time."""
 
     def regret(self, step: int) -> float:
-        """After `step` steps of all trials."""
+        """Return the normalised regret after `step` steps of all trials."""
         return value_at(self.improvements, step)
 
 
 def run_replay(assignment: Assignment) -> Outcome:
-    """Makes one replay; `Outcome` says what it gave."""
+    """Make one replay and return its result."""
     begun = time.perf_counter()
     table = load_table(assignment.table)
     scale = Scale.of(table)
@@ -106,12 +106,12 @@ def run_replay(assignment: Assignment) -> Outcome:
 
 
 def seed_of(task: str, number: int) -> int:
-    """The seed of replay `number` of a task: tasks share no random numbers, and so their errors are independent."""
+    """Return the seed of replay `number` of a task: tasks share no random numbers, so their errors are independent."""
     return zlib.crc32(f"{task} {number}".encode()) & 0x7FFF_FFFF
 
 
 def run_all(assignments: Sequence[Assignment], processes: int) -> Iterator[Outcome]:
-    """Outcomes as they come, from processes that compute with one thread each."""
+    """Yield outcomes as soon as they are ready, from processes that compute with one thread each."""
     os.environ.update(ONE_THREAD)
     with ProcessPoolExecutor(processes, get_context("spawn"), initializer=_hush) as pool:
         futures = [pool.submit(run_replay, assignment) for assignment in assignments]
@@ -123,18 +123,18 @@ def run_all(assignments: Sequence[Assignment], processes: int) -> Iterator[Outco
 
 
 def _hush() -> None:
-    """Ray Tune and Optuna warn of what the rows of Ray Tune do, such as reporting NaN and comparing with it."""
+    """Silence the warnings of Ray Tune and Optuna about NaN, which the rows of Ray Tune report and compare."""
     for name in ("ray.tune", "optuna"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", "All-NaN slice encountered", RuntimeWarning)
 
 
 Grouped = Mapping[str, Mapping[str, Sequence[Outcome]]]
-"""Outcomes by row and task, in the order of their seeds."""
+"""Outcomes by row and by task, in the order of their seeds."""
 
 
-def grouped(outcomes: Sequence[Outcome], rows: Sequence[str], tasks: Sequence[str]) -> Grouped:
-    """`outcomes` by row and task, in these orders."""
+def group(outcomes: Sequence[Outcome], rows: Sequence[str], tasks: Sequence[str]) -> Grouped:
+    """Return `outcomes` by row and task, in the order of `rows` and `tasks`."""
     in_order = sorted(outcomes, key=lambda one: one.seed)
     return {
         row: {task: [one for one in in_order if (one.row, one.task) == (row, task)] for task in tasks}
@@ -143,22 +143,22 @@ def grouped(outcomes: Sequence[Outcome], rows: Sequence[str], tasks: Sequence[st
 
 
 def regrets(of_row: Mapping[str, Sequence[Outcome]], step: int) -> dict[str, list[float]]:
-    """Normalised regret after `step` steps, by task."""
+    """Return the normalised regret after `step` steps, by task."""
     return {task: [one.regret(step) for one in outcomes] for task, outcomes in of_row.items()}
 
 
-def unseen(of_row: Mapping[str, Sequence[Outcome]]) -> dict[str, list[float]]:
-    """Normalised test loss of the selected configuration, by task."""
+def selected_regrets(of_row: Mapping[str, Sequence[Outcome]]) -> dict[str, list[float]]:
+    """Return the normalised test loss of the selected configuration, by task."""
     return {task: [one.test_regret for one in outcomes] for task, outcomes in of_row.items()}
 
 
 def marks_within(steps: int) -> list[int]:
-    """Steps at which regret is shown under a budget; the budget itself is always the last."""
+    """Return the steps at which regret is shown under a budget. The budget itself is always the last."""
     return [*(mark for mark in MARKS if mark < steps), steps]
 
 
 def mean_table(results: Grouped, steps: int) -> str:
-    """Regret and test loss of each row, as Markdown."""
+    """Return a Markdown table of the regret and test loss of each row."""
     marks = marks_within(steps)
     lines = [
         f"| Scheduler, search | {' | '.join(f'{mark:,}' for mark in marks)} | test | trials | s a replay |",
@@ -167,8 +167,8 @@ def mean_table(results: Grouped, steps: int) -> str:
     for row, of_row in results.items():
         every = [one for outcomes in of_row.values() for one in outcomes]
         cells = [
-            *(_shown(estimate(regrets(of_row, mark))) for mark in marks),
-            _shown(estimate(unseen(of_row))),
+            *(_text_of(estimate(regrets(of_row, mark))) for mark in marks),
+            _text_of(estimate(selected_regrets(of_row))),
             f"{statistics.fmean(one.trials for one in every):.0f}",
             f"{statistics.fmean(one.seconds for one in every):.1f}",
         ]
@@ -177,7 +177,7 @@ def mean_table(results: Grouped, steps: int) -> str:
 
 
 def difference_table(results: Grouped, steps: int) -> str:
-    """Regret and test loss of each row less those of the first, as Markdown."""
+    """Return a Markdown table of the regret and test loss of each row less those of the first."""
     marks = marks_within(steps)
     baseline, *others = results
     lines = [
@@ -187,17 +187,19 @@ def difference_table(results: Grouped, steps: int) -> str:
     for row in others:
         cells = [
             *(
-                _shown(difference(regrets(results[row], mark), regrets(results[baseline], mark)), sign="+")
+                _text_of(difference(regrets(results[row], mark), regrets(results[baseline], mark)), sign="+")
                 for mark in marks
             ),
-            _shown(difference(unseen(results[row]), unseen(results[baseline])), sign="+"),
+            _text_of(
+                difference(selected_regrets(results[row]), selected_regrets(results[baseline])), sign="+"
+            ),
         ]
         lines.append(f"| {ROWS[row].title} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def task_table(results: Grouped, steps: int) -> str:
-    """Regret at the end and test loss (in the table's own unit) by task, as Markdown; means over seeds."""
+    """Return a Markdown table of final regret and test loss (in the unit of the task) by task; means over seeds."""
     tasks = list(next(iter(results.values())))
     lines = [f"| Task | {' | '.join(results)} |", f"|---|{'---|' * len(results)}"]
     for task in tasks:
@@ -210,13 +212,13 @@ def task_table(results: Grouped, steps: int) -> str:
     return "\n".join(lines)
 
 
-def _shown(value: Estimate, sign: str = "") -> str:
+def _text_of(value: Estimate, sign: str = "") -> str:
     mean = f"{value.mean:{sign}.3f}"
     return mean if math.isnan(value.error) else f"{mean} ± {value.error:.3f}"
 
 
 def report(results: Grouped, *, steps: int, seeds: int, workers: int, seconds: float) -> str:
-    """The whole of what is printed, as Markdown."""
+    """Return the whole report as Markdown."""
     tasks = list(next(iter(results.values())))
     parts = [
         "# Search and scheduling on real learning curves",
@@ -240,7 +242,7 @@ def report(results: Grouped, *, steps: int, seeds: int, workers: int, seconds: f
 
 
 def to_json(results: Grouped, **settings: object) -> str:
-    """Everything that was measured: enough to draw regret over steps, seed by seed."""
+    """Return all measurements as JSON: enough to draw regret over steps, seed by seed."""
     rows = {
         row: {
             "title": ROWS[row].title,
@@ -252,7 +254,7 @@ def to_json(results: Grouped, **settings: object) -> str:
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line; what is not given depends on `--quick`."""
+    """Parse the command line. Defaults depend on `--quick`."""
     parser = argparse.ArgumentParser(prog="search_quality.py", description=__doc__.split("\n")[0])
     parser.add_argument(
         "--curves", type=Path, required=True, metavar="DIR", help="tables of learning curves (*.npz)"
@@ -260,7 +262,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "--quick",
         action="store_true",
-        help=f"{QUICK_TASKS} tasks, {QUICK_SEEDS} seed, {QUICK_STEPS} steps, where not given otherwise",
+        help=f"{QUICK_TASKS} tasks, {QUICK_SEEDS} seed, {QUICK_STEPS} steps, unless given otherwise",
     )
     parser.add_argument(
         "--seeds", type=positive, metavar="N", help=f"replays of each task (default: {SEEDS})"
@@ -285,7 +287,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "--processes", type=positive, default=PROCESSES, metavar="N", help=f"real (default: {PROCESSES})"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="writes everything as JSON")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="write all measurements to this file as JSON"
+    )
     given = parser.parse_args(arguments)
     if given.out is not None and not given.out.resolve().parent.is_dir():
         parser.error(f"--out: there is no folder {given.out.resolve().parent}")
@@ -296,10 +300,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Replays, prints the tables, and writes the results where `--out` says.
+    """Replay, print the tables, and write the results to the file of `--out`.
 
     Raises:
-        SystemExit: the tables cannot be used; the message is one line.
+        SystemExit: The tables cannot be used. The message is one line.
     """
     given = parse_arguments(arguments)
     try:
@@ -311,8 +315,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BadCurves as error:
         raise SystemExit(f"--curves: {error}") from error
     begun = time.monotonic()
-    outcomes = _shown_progress(_assignments(given, tables), given.processes)
-    results = grouped(outcomes, given.rows, [table.name for table in tables])
+    outcomes = _show_progress(_assignments(given, tables), given.processes)
+    results = group(outcomes, given.rows, [table.name for table in tables])
     settings = {"steps": given.steps, "seeds": given.seeds, "workers": given.workers}
     if given.out is not None:
         given.out.write_text(to_json(results, **settings))
@@ -320,7 +324,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _assignments(given: argparse.Namespace, tables: Sequence[Table]) -> list[Assignment]:
-    """The last rows, which take longest, first: no process is left with a long one at the end."""
+    """Return all replays, those of the last and slowest rows first: then no process has a long one at the end."""
     return [
         Assignment(
             row=row,
@@ -333,7 +337,7 @@ def _assignments(given: argparse.Namespace, tables: Sequence[Table]) -> list[Ass
     ]
 
 
-def _shown_progress(assignments: Sequence[Assignment], processes: int) -> list[Outcome]:
+def _show_progress(assignments: Sequence[Assignment], processes: int) -> list[Outcome]:
     outcomes = []
     for outcome in run_all(assignments, processes):
         outcomes.append(outcome)

@@ -1,12 +1,12 @@
-"""Memory of eight trials at once on one large data set, beside the same job on a tiny one.
+"""Measure the memory of eight trials at once on a large data set and on a tiny one.
 
-Both jobs train a linear model of 1,000 features, eight trials at a time on two CPUs. What the large one
-takes more, over all processes of the run and with shared pages counted once, is divided by what its training and
-validation rows have more: the number of copies that there are of them. Shared memory is given apart: what a
-worker takes beside it is its batches, and what the C library's allocator keeps of batches that are gone.
+Both jobs train a linear model of 1,000 features, eight trials at a time on two CPUs. The additional
+memory of the large one, over all processes of the run and with shared pages counted once, is divided by the additional
+bytes of its training and validation rows: this is the number of copies of the rows. Shared memory is shown separately.
+Besides it, a worker holds its batches and the freed memory that the allocator of the C library keeps.
 
 A batch is 1 MB with the large data set, and a single row with the tiny one: its epochs then take a similar time, and
-the journals of the two runs have a similar length. Each run is interrupted once it was measured.
+the journals of the two runs have a similar length. Each run is interrupted after its measurement.
 """
 
 import json
@@ -27,7 +27,7 @@ from tune_jobs.record.events import EpochsReported, Event, RunStarted, TrialEnde
 TRIALS = 8
 FEATURES = 1_000
 LARGE_ROWS = 100_000
-"""400 MB as float32."""
+"""Rows of the large data set: 400 MB as float32."""
 TINY_ROWS = 1_000
 LARGE_BATCH = 250
 TARGET_COPIES = 1.3
@@ -40,36 +40,36 @@ _MB = 1e6
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """Bytes while all trials train; medians over the samples."""
+    """Memory in bytes while all trials train; medians over the samples."""
 
     rows: int
-    """Of the training and validation rows, features and target."""
+    """Bytes of the training and validation rows, features and target."""
     proportional: int
-    """Of all processes of the run, shared pages counted once."""
+    """Bytes of all processes of the run, shared pages counted once."""
     shared: int
-    """The part of it that is Ray's object store."""
+    """Bytes of these in Ray's object store."""
     driver: int
-    """Private to the process that reads the data."""
+    """Private bytes of the process that reads the data."""
     workers: int
-    """Private to the processes of the trials, together."""
+    """Private bytes of the processes of the trials, together."""
     highest: int
-    """Proportional, at any time since the start of the process: reading and dividing the data are in it."""
+    """The highest `proportional` since the start of the process, which includes reading and dividing the data."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Copies:
-    """What a large run holds more than a tiny one, in multiples of the bytes that its rows have more."""
+    """The additional memory of a large run over a tiny one, in multiples of the additional bytes of its rows."""
 
     total: float
-    """In all memory of all processes."""
+    """Copies in all memory of all processes."""
     shared: float
-    """In Ray's object store."""
+    """Copies in Ray's object store."""
     workers: float
-    """In memory private to the processes of the trials, together."""
+    """Copies in the private memory of the processes of the trials, together."""
 
 
 def count_copies(large: Usage, tiny: Usage) -> Copies:
-    """How many copies of its rows the large run holds, if the tiny one shows what it holds beside them."""
+    """Return the number of copies of its rows that the large run holds. The tiny run shows the rest of its memory."""
     rows = large.rows - tiny.rows
     return Copies(
         total=(large.proportional - tiny.proportional) / rows,
@@ -79,7 +79,7 @@ def count_copies(large: Usage, tiny: Usage) -> Copies:
 
 
 def training_workers(events: Sequence[Event]) -> dict[str, int]:
-    """Process ids of the trials that have reported epochs and have not ended, by trial."""
+    """Return the process ids of trials that have reported epochs and have not ended, by trial."""
     workers: dict[str, int] = {}
     for event in events:
         if isinstance(event, EpochsReported):
@@ -90,7 +90,7 @@ def training_workers(events: Sequence[Event]) -> dict[str, int]:
 
 
 def usage_table(measured: dict[str, Usage]) -> str:
-    """Formats as a Markdown table, in MB (1,000,000 bytes)."""
+    """Return a Markdown table in MB (1,000,000 bytes)."""
     rows = [
         "| MB | rows of training and validation | all processes | shared memory of these | driver's own "
         "| own of the 8 workers | all processes, highest |",
@@ -103,7 +103,7 @@ def usage_table(measured: dict[str, Usage]) -> str:
 
 
 def report(repeats: int) -> str:
-    """Measures and formats; a round takes about two minutes."""
+    """Measure and return a Markdown section. A round takes about two minutes."""
     parts = [
         "## Memory",
         "Eight trials at a time, while all train; private memory is what no other process maps.",
@@ -128,11 +128,11 @@ def report(repeats: int) -> str:
 
 
 def measure(rows: int, batch_size: int) -> Usage:
-    """Runs a job on `rows` generated rows until all its trials train, and measures.
+    """Run a job on `rows` generated rows until all its trials train, and measure its memory.
 
     Args:
-        rows: Of the whole data set; 60 % of them train, 20 % validate.
-        batch_size: Rows a step.
+        rows: The rows of the whole data set. 60 % of them train, 20 % validate.
+        batch_size: The rows of a training step.
 
     Raises:
         SystemExit: The run failed, or its trials did not overlap.
@@ -149,7 +149,7 @@ def measure(rows: int, batch_size: int) -> Usage:
 
 
 def write_rows(path: Path, rows: int) -> None:
-    """Writes normally distributed x [rows, FEATURES] and y [rows], both float32."""
+    """Write normally distributed x [rows, FEATURES] and y [rows], both float32."""
     random = np.random.default_rng(0)
     x = random.standard_normal((rows, FEATURES), dtype=np.float32)
     np.savez(path, x=x, y=x[:, 0] + random.standard_normal(rows, dtype=np.float32))

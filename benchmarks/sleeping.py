@@ -1,4 +1,4 @@
-"""Runs loads of sleeping trials, ours and Ray Tune's: `python -m benchmarks.sleeping LOADS.json DIARIES.json`."""
+"""Run loads of sleeping trials, ours and Ray Tune's: `python -m benchmarks.sleeping LOADS.json DIARIES.json`."""
 
 import json
 import os
@@ -33,16 +33,17 @@ if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
 OBJECT_STORE = 80_000_000
-"""Bytes of each node; there is next to nothing in it."""
+"""Bytes of each node's object store, which is almost empty."""
 SECONDS_TO_GATHER = 900.0
+"""Seconds that the first trial of a worker waits for the other workers at most."""
 
 
 class Gathering:
-    """Where the first trial of each worker waits until all slots have one. All are on one machine.
+    """A barrier: the first trial of each worker waits until all slots have a worker. All are on one machine.
 
     Args:
-        folder: an empty one.
-        slots: how many are waited for.
+        folder: An empty folder.
+        slots: The number of workers to wait for.
     """
 
     def __init__(self, folder: Path, slots: int) -> None:
@@ -50,7 +51,7 @@ class Gathering:
         self._slots = slots
 
     def wait(self) -> None:
-        """Returns at once in a worker that was there before."""
+        """Wait for all workers. Return at once if this worker has waited before."""
         mine = self._folder / str(os.getpid())
         if mine.exists():
             return
@@ -63,7 +64,7 @@ class Gathering:
 def sleep_for_us(
     config: Mapping[str, Any], *, load: Load, gathering: Gathering, score: ScoreSettings
 ) -> None:
-    """A trainable of tune-jobs: reports after each part of its sleep, as `train_trial` does after epochs."""
+    """Sleep and report after each part, as `train_trial` does after epochs: a trainable of tune-jobs."""
     gathering.wait()
     reporter = Reporter(score, tune.report)
     for epoch in range(1, load.reports + 1):
@@ -77,7 +78,7 @@ def sleep_for_us(
 
 
 def sleep_for_ray(config: Mapping[str, Any], *, load: Load, gathering: Gathering) -> None:
-    """The same for Ray Tune alone."""
+    """Sleep and report after each part: the trainable for Ray Tune alone."""
     gathering.wait()
     for epoch in range(1, load.reports + 1):
         time.sleep(load.seconds / load.reports)
@@ -85,7 +86,7 @@ def sleep_for_ray(config: Mapping[str, Any], *, load: Load, gathering: Gathering
 
 
 def run_ours(load: Load, folder: Path) -> Diary:
-    """One run of tune-jobs: search, journal and study as in any other; the data are a formality."""
+    """Run a load with tune-jobs: search, journal and study are as in any run, and the data are not used."""
     job = Job.from_mapping(
         {
             "name": "sleep",
@@ -129,7 +130,7 @@ def run_ours(load: Load, folder: Path) -> Diary:
 
 
 def run_rays(load: Load, folder: Path) -> Diary:
-    """The same through Ray Tune as it comes, but that workers are re-used."""
+    """Run the same load with Ray Tune and its defaults, but with workers that are used again."""
     diary = Diary(time.time())
     trainable = tune.with_parameters(sleep_for_ray, load=load, gathering=_gathering(folder, load))
     tuner = tune.Tuner(
@@ -147,7 +148,7 @@ def run_rays(load: Load, folder: Path) -> Diary:
 
 
 class DiaryCallback(tune.Callback):
-    """Keeps the diary of a run of Ray Tune."""
+    """Writes the diary of a run of Ray Tune."""
 
     def __init__(self, diary: Diary, load: Load) -> None:
         self._diary = diary
@@ -176,7 +177,7 @@ def _gathering(folder: Path, load: Load) -> Gathering:
 
 @contextmanager
 def declared_nodes() -> Iterator[Cluster]:
-    """A cluster of this machine whose head has no room for trials; this process is connected to it."""
+    """Start a cluster on this machine whose head has no room for trials, and connect this process to it."""
     cluster = Cluster(
         initialize_head=True,
         head_node_args={
@@ -194,10 +195,10 @@ def declared_nodes() -> Iterator[Cluster]:
 
 
 def grow(cluster: Cluster, load: Load) -> None:
-    """Adds nodes until there are as many as the load asks for.
+    """Add nodes until there are as many as the load asks for.
 
     Raises:
-        ValueError: there are more already.
+        ValueError: There are more already.
     """
     missing = load.nodes - len(cluster.worker_nodes)
     if missing < 0:
@@ -210,7 +211,7 @@ def grow(cluster: Cluster, load: Load) -> None:
 
 
 def main() -> None:
-    """Runs the loads in their order."""
+    """Run the loads in their order."""
     asked = [Load(**row) for row in json.loads(Path(sys.argv[1]).read_text())]
     diaries = []
     with ExitStack() as open_:

@@ -1,11 +1,11 @@
-"""The training loop of the textbooks and the barest one beside ours, in epochs a second on one thread.
+"""Measure the textbook training loop, a bare loop and ours, in epochs a second on one thread.
 
 All train a 64-32-10 network with plain SGD and cross-entropy on as many rows as a job on scikit-learn's
-digits has for training (1,078 of 64 numbers). The first goes through a `DataLoader` and sums up the loss, as
-PyTorch's tutorials "Training with PyTorch" and "Optimizing Model Parameters" have it. The second draws a
-permutation and indexes tensors, and does nothing else: what is left is the gradient steps themselves. Ours is
-`tune_jobs.trainers.Trainer`, which evaluates after each epoch; with two validation rows that is next to nothing, and
-with the 359 of a job on digits it is what a user pays.
+digits has for training (1,078 of 64 numbers). The first uses a `DataLoader` and sums up the loss, as in PyTorch's
+tutorials "Training with PyTorch" and "Optimizing Model Parameters". The second draws a permutation and indexes
+tensors: only the gradient steps themselves remain. Ours is `tune_jobs.trainers.Trainer`, which evaluates after each
+epoch. With two validation rows the evaluation costs almost nothing. With the 359 of a job on digits the time is that
+of a real run.
 """
 
 import statistics
@@ -30,18 +30,18 @@ SECONDS = 2.0
 TRAINING_ROWS = 1_078
 VALIDATION_ROWS = 359
 TARGET_OVER_DATALOADER = 4.0
-"""At the smallest of `BATCH_SIZES`."""
+"""Target: the lowest ratio to the `DataLoader` loop at the smallest of `BATCH_SIZES`."""
 TARGET_OVER_BARE = 0.9
 
 _LEARNING_RATE = 0.05
 
 
 def dataloader_epochs_per_second(batch_size: int, seconds: float) -> float:
-    """Measures the textbook loop: `DataLoader`, `optim.SGD`, the loss summed up with `item()`.
+    """Measure the textbook loop: `DataLoader`, `optim.SGD`, the loss summed up with `item()`.
 
     Args:
-        batch_size: Rows a batch; the last batch of an epoch may be smaller.
-        seconds: How long to measure, at least; one epoch comes before, unmeasured.
+        batch_size: The rows of a batch. The last batch of an epoch may be smaller.
+        seconds: The least time to measure, after one unmeasured epoch.
 
     Returns:
         Epochs a second.
@@ -64,11 +64,11 @@ def dataloader_epochs_per_second(batch_size: int, seconds: float) -> float:
 
 
 def bare_loop_epochs_per_second(batch_size: int, seconds: float) -> float:
-    """Measures the bare loop: a permutation, tensors indexed with its pieces, `optim.SGD`, and nothing else.
+    """Measure the bare loop: a permutation, tensors indexed with its pieces, `optim.SGD`, and nothing else.
 
     Args:
-        batch_size: Rows a batch; the last batch of an epoch may be smaller.
-        seconds: How long to measure, at least; one epoch comes before, unmeasured.
+        batch_size: The rows of a batch. The last batch of an epoch may be smaller.
+        seconds: The least time to measure, after one unmeasured epoch.
 
     Returns:
         Epochs a second.
@@ -86,11 +86,11 @@ def bare_loop_epochs_per_second(batch_size: int, seconds: float) -> float:
 
 
 def trainer_epochs_per_second(batch_size: int, seconds: float, validation_rows: int) -> float:
-    """Measures `tune_jobs.trainers.Trainer`, epochs as they come out of it: steps, validation, the best weights kept.
+    """Measure `tune_jobs.trainers.Trainer`: an epoch is its steps, the validation and a copy of the best weights.
 
     Args:
-        batch_size: Rows a batch; the last batch of an epoch may be smaller.
-        seconds: How long to measure, at least; one epoch comes before, unmeasured.
+        batch_size: The rows of a batch. The last batch of an epoch may be smaller.
+        seconds: The least time to measure, after one unmeasured epoch.
         validation_rows: Rows that each epoch is evaluated on.
 
     Returns:
@@ -106,7 +106,7 @@ def trainer_epochs_per_second(batch_size: int, seconds: float, validation_rows: 
 
 
 def report(repeats: int, batch_sizes: Sequence[int] = BATCH_SIZES, seconds: float = SECONDS) -> str:
-    """Measures and formats, a table a batch size.
+    """Measure and return a Markdown section with a table per batch size.
 
     Args:
         repeats: Measurements of each loop.

@@ -1,4 +1,4 @@
-"""Measuring candidates side by side, and printing what was measured and on which machine."""
+"""Measurements of candidates side by side, and tables of them with a description of the machine."""
 
 import importlib.metadata
 import os
@@ -14,19 +14,19 @@ _PACKAGES = ("torch", "ray", "optuna")
 
 
 def side_by_side(candidates: Mapping[str, Callable[[], Value]], repeats: int) -> dict[str, list[Value]]:
-    """Measures each candidate once a round, so that a slow spell of the machine meets all of them.
+    """Measure each candidate once a round: a slow phase of the machine then affects all of them.
 
-    Every second round runs in reverse order: no candidate always follows the same one.
+    Every second round runs in reverse order, so no candidate always follows the same one.
 
     Args:
-        candidates: By name, a function that makes one measurement and returns its value.
-        repeats: Rounds, at least 1.
+        candidates: Functions by name. Each makes one measurement and returns its value.
+        repeats: The number of rounds, at least 1.
 
     Returns:
-        By name, one value a round, in the order of the rounds.
+        Values by name, one per round, in the order of the rounds.
 
     Raises:
-        ValueError: If there is no candidate, or no round.
+        ValueError: There is no candidate, or no round.
     """
     if not candidates or repeats < 1:
         raise ValueError(
@@ -41,20 +41,20 @@ def side_by_side(candidates: Mapping[str, Callable[[], Value]], repeats: int) ->
 
 
 def ratio_table(values: Mapping[str, Sequence[float]], *, baseline: str, unit: str) -> str:
-    """Formats values measured side by side as a Markdown table, one row a candidate.
+    """Return a Markdown table of values measured side by side, one row per candidate.
 
-    Ratios are taken within a round, so that what slows down a whole round cancels out.
+    Ratios are taken within a round, so a slow round cancels out.
 
     Args:
-        values: What `side_by_side` returned.
-        baseline: The candidate by whose values all are divided.
+        values: The values that `side_by_side` returned.
+        baseline: The candidate whose values divide all others.
         unit: The unit of the values, for the heading.
 
     Returns:
         The table: the median value and the median ratio, each with its lowest and highest.
 
     Raises:
-        ValueError: If the baseline was not measured, or the candidates differ in their number of rounds.
+        ValueError: The baseline was not measured, or the candidates differ in their number of rounds.
     """
     if baseline not in values:
         raise ValueError(f"The baseline {baseline!r} was not measured. Measured: {', '.join(values)}.")
@@ -75,7 +75,7 @@ def ratio_table(values: Mapping[str, Sequence[float]], *, baseline: str, unit: s
 
 
 def machine_shape() -> dict[str, str]:
-    """Returns what a reader needs to compare numbers: cores, memory, processor, versions. Linux only."""
+    """Return the facts that a reader needs to compare numbers: cores, memory, processor, versions. Linux only."""
     memory_kib = int(_first_field(Path("/proc/meminfo"), "MemTotal").split()[0])
     return {
         "cores": str(len(os.sched_getaffinity(0))),
@@ -87,12 +87,12 @@ def machine_shape() -> dict[str, str]:
 
 
 def machine_line(shape: Mapping[str, str]) -> str:
-    """Formats `machine_shape` as one line, to stand under a table."""
+    """Return `machine_shape` as one line of text."""
     return ", ".join(f"{name} {value}" for name, value in shape.items())
 
 
 def _first_field(file: Path, name: str) -> str:
-    """The value of the first line `name : value`; empty where there is none, as on ARM for the processor."""
+    """Return the value of the first line `name : value`, or "" if there is none, as for the processor on ARM."""
     for line in file.read_text().splitlines():
         field, _, value = line.partition(":")
         if field.strip() == name:

@@ -1,7 +1,7 @@
-"""What W&B costs a run: ours with and without, and Ray Tune's with its own callback and without.
+"""Measure the cost of W&B: our run with and without it, and Ray Tune's with and without its own callback.
 
-All write offline, so that no network is measured. The job and the script are those of `whole_run`; Ray Tune
-re-uses its workers here, so that what its callback adds is not lost in its own start-up of a process a trial.
+All write offline, so no network is measured. The job and the script are those of `whole_run`. Ray Tune re-uses its
+workers here: otherwise the start of a process per trial would hide the cost of its callback.
 """
 
 import statistics
@@ -13,9 +13,9 @@ from benchmarks.timing import side_by_side
 from benchmarks.whole_run import run_documented
 
 MOST_TIMES = 1.25
-"""Wanted: our wall clock with W&B over that without, at most."""
+"""Target: the highest ratio of our wall clock with W&B to that without."""
 FEWEST_TIMES = 5.0
-"""Wanted: Ray's seconds of overhead over ours, at least."""
+"""Target: the lowest ratio of Ray's overhead to ours, both in seconds."""
 
 OURS = "tune-jobs"
 RAYS = "Ray Tune"
@@ -23,12 +23,12 @@ WITH = {OURS: "tune-jobs with `tracking.wandb`", RAYS: "Ray Tune with `WandbLogg
 
 
 def overhead(seconds: Mapping[str, Sequence[float]], side: str) -> list[float]:
-    """What W&B added in each round, in seconds of wall clock."""
+    """Return the wall-clock seconds that W&B added in each round."""
     return [more - less for more, less in zip(seconds[WITH[side]], seconds[side], strict=True)]
 
 
 def cost_table(seconds: Mapping[str, Sequence[float]]) -> str:
-    """Formats as a Markdown table of medians over the rounds."""
+    """Return a Markdown table of medians over the rounds."""
     rows = [
         "| | without W&B, s | with W&B, s | times | added, s | lowest to highest |",
         "|---|---|---|---|---|---|",
@@ -45,7 +45,7 @@ def cost_table(seconds: Mapping[str, Sequence[float]]) -> str:
 
 
 def report(repeats: int) -> str:
-    """Measures and formats; a round takes about six minutes."""
+    """Measure and return a Markdown section. A round takes about six minutes."""
     ways: dict[str, Callable[[], float]] = {
         OURS: _ours,
         WITH[OURS]: partial(_ours, "--tracking.wandb.project", "digits"),

@@ -1,8 +1,8 @@
-"""A whole run of 64 trials, from the start of the process to its exit, beside Ray Tune as documented.
+"""Measure a whole run of 64 trials, from the start of the process to its exit, and Ray Tune as documented.
 
-The rows (by number and scaling), model, space, epochs and ASHA's settings are those of documented_ray_tune.py;
-each side trains two trials at a time. Which rows go into which part, and the search behind the same
-Optuna sampler's name, are each side's own.
+The rows (by number and scaling), model, space, epochs and ASHA's settings are those of documented_ray_tune.py.
+Each side trains two trials at a time. The sides differ in the rows of each part and in the search behind the same
+name of an Optuna sampler.
 """
 
 import json
@@ -28,19 +28,19 @@ _DOCUMENTED_SCRIPT = Path(__file__).with_name("documented_ray_tune.py")
 
 @dataclass(frozen=True, kw_only=True)
 class Totals:
-    """What a run of 64 trials took and gave."""
+    """The cost and the result of a run of 64 trials."""
 
     wall_seconds: float
-    """From the start of its process to the exit."""
+    """Seconds from the start of its process to the exit."""
     epochs: int
     training_seconds: float
-    """Of all epochs, each with its validation."""
+    """Seconds of all epochs, each with its validation."""
     best_val_loss: float
-    """Lowest of any epoch of any trial."""
+    """The lowest validation loss of any epoch of any trial."""
 
 
 def totals_of(run: FinishedRun) -> Totals:
-    """The totals of a run of tune-jobs, from its journal."""
+    """Return the totals of a run of tune-jobs from its journal."""
     epochs = [row for event in run.events if isinstance(event, EpochsReported) for row in event.results]
     losses = [row["val_loss"] for row in epochs if not math.isnan(row["val_loss"])]
     return Totals(
@@ -52,7 +52,7 @@ def totals_of(run: FinishedRun) -> Totals:
 
 
 def totals_table(totals: Mapping[str, Sequence[Totals]]) -> str:
-    """Formats what each way did, as a Markdown table of medians over the rounds."""
+    """Return a Markdown table of the totals, as medians over the rounds."""
     rows = [
         "| | wall clock, s | epochs | of these training and validation, s, all trials | lowest validation loss |",
         "|---|---|---|---|---|",
@@ -66,7 +66,7 @@ def totals_table(totals: Mapping[str, Sequence[Totals]]) -> str:
 
 
 def report(repeats: int) -> str:
-    """Measures and formats; a round takes about seven minutes."""
+    """Measure and return a Markdown section. A round takes about seven minutes."""
     ways: dict[str, Callable[[], Totals]] = {
         OURS: _run_ours,
         DOCUMENTED: partial(run_documented, ()),
@@ -91,7 +91,7 @@ def _run_ours() -> Totals:
 
 
 def run_documented(flags: Sequence[str]) -> Totals:
-    """Runs documented_ray_tune.py with `flags`."""
+    """Run documented_ray_tune.py with `flags`."""
     with private_folder() as folder:
         result = folder / "result.json"
         start = time.time()

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.real_curves import (
     TASKS,
-    drawn,
+    draw,
     main,
     make_table,
     parse_arguments,
@@ -48,7 +48,7 @@ def test_each_task_gives_a_table_of_curves_that_is_the_same_again(name: str, tmp
 
 def test_the_curve_is_that_of_the_trainer_alone() -> None:
     name, task = "breast_cancer_mlp_sgd", TASKS["breast_cancer_mlp_sgd"]
-    configuration = drawn(name, 1)[0]
+    configuration = draw(name, 1)[0]
     training = TrainingSettings(max_epochs=3, loss=task.loss, device="cpu")
     data = prepare_data(task.data, task.loss, Path()).for_trials()
     plan = plan_training(
@@ -63,7 +63,7 @@ def test_the_curve_is_that_of_the_trainer_alone() -> None:
 
 
 def test_nothing_follows_a_divergence() -> None:
-    configuration = drawn("diabetes_mlp_adam", 1)[0] | {"lr": 1e30}
+    configuration = draw("diabetes_mlp_adam", 1)[0] | {"lr": 1e30}
 
     losses = train_curve("diabetes_mlp_adam", 3, configuration)
 
@@ -72,8 +72,8 @@ def test_nothing_follows_a_divergence() -> None:
 
 
 def test_more_configurations_begin_with_the_same_ones_and_tasks_have_their_own() -> None:
-    assert drawn("digits_mlp_adam", 5)[:3] == drawn("digits_mlp_adam", 3)
-    assert drawn("digits_mlp_adam", 1) != drawn("digits_cnn_adam", 1)
+    assert draw("digits_mlp_adam", 5)[:3] == draw("digits_mlp_adam", 3)
+    assert draw("digits_mlp_adam", 1) != draw("digits_cnn_adam", 1)
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -81,7 +81,7 @@ def test_configurations_are_points_of_a_space_of_numbers(name: str) -> None:
     space = TASKS[name].space
 
     assert not any(isinstance(parameter.domain, Choice) for parameter in space.parameters.values())
-    assert not any(space.problems(configuration) for configuration in drawn(name, 50))
+    assert not any(space.problems(configuration) for configuration in draw(name, 50))
 
 
 def test_an_early_ranking_is_compared_with_that_by_the_lowest_loss() -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.reliability import journal_table, repeated, seconds_to_first_epoch, time_appends
+from benchmarks.reliability import journal_table, repeat, seconds_to_first_epoch, time_appends
 from benchmarks.runs import FinishedRun
 from tune_jobs.record.events import EpochsReported, Event, RunResumed, TrialStarted
 from tune_jobs.record.journal import read_journal
@@ -25,14 +25,14 @@ def test_the_time_to_the_first_new_epoch_ends_with_its_beginning() -> None:
 
 
 def test_each_append_is_timed_and_written(tmp_path: Path) -> None:
-    seconds = time_appends(repeated(EVENTS, 7), tmp_path / "events.jsonl")
+    seconds = time_appends(repeat(EVENTS, 7), tmp_path / "events.jsonl")
     assert len(seconds) == len(read_journal(tmp_path / "events.jsonl")) == 7
     assert all(each > 0 for each in seconds)
 
 
 def test_the_table_shows_the_share_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.reliability.LENGTHS", (100,))
-    monkeypatch.setattr("benchmarks.reliability.SEEN", 100)
+    monkeypatch.setattr("benchmarks.reliability.TIMED_RECORDS", 100)
     run = FinishedRun(started=0.0, ended=1e9, events=[TrialStarted(trial_id="0000")] * 5)
     table = journal_table(run, tmp_path)
     assert "| 100 | " in table

@@ -13,7 +13,7 @@ from benchmarks.search_quality import (
     Assignment,
     Outcome,
     difference_table,
-    grouped,
+    group,
     main,
     marks_within,
     mean_table,
@@ -51,7 +51,7 @@ OUTCOMES = [
     outcome("random", "a", 0, {1: 0.2}),
     *(outcome("ray", task, seed, {1: 0.9}) for task in "ab" for seed in (0, 1)),
 ]
-RESULTS = grouped(OUTCOMES, ["ray", "random"], ["a", "b"])
+RESULTS = group(OUTCOMES, ["ray", "random"], ["a", "b"])
 
 
 def save(table: Table, folder: Path) -> None:
@@ -102,7 +102,7 @@ def test_the_table_of_means_has_a_row_each_with_standard_errors() -> None:
 
 
 def test_one_seed_is_shown_without_an_error() -> None:
-    one_seed = grouped([one for one in OUTCOMES if one.seed == 0], ["ray", "random"], ["a", "b"])
+    one_seed = group([one for one in OUTCOMES if one.seed == 0], ["ray", "random"], ["a", "b"])
 
     assert cells(mean_table(one_seed, steps=200).splitlines()[3])[1] == "0.350"
 
