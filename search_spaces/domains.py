@@ -61,7 +61,7 @@ class Float:
         return []
 
     def contains(self, value: object) -> bool:
-        """Tell whether `value` is a number of this domain; rounding errors on a step grid are tolerated."""
+        """Return whether `value` is a number of this domain; rounding errors on a step grid are tolerated."""
         if not is_number(value):
             return False
         if self.step is None:
@@ -153,7 +153,7 @@ class Int:
             raise SearchSpaceError(problems)
 
     def contains(self, value: object) -> bool:
-        """Tell whether `value` is a whole number of this domain; 2.0 and True are not."""
+        """Return whether `value` is a whole number of this domain; 2.0 and True are not."""
         return is_whole(value) and self.low <= value <= self.high and (value - self.low) % self.step == 0
 
     def sample(self, rng: Random) -> int:
@@ -227,7 +227,7 @@ class Choice:
         object.__setattr__(self, "_keys", tuple(keys))
 
     def contains(self, value: object) -> bool:
-        """Tell whether `value` is one of the values, with the same type."""
+        """Return whether `value` is one of the values, with the same type."""
         try:
             return canonical(value) in self._keys
         except TypeError:

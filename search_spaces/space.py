@@ -185,7 +185,7 @@ class SearchSpace:
         return {name: _entry(parameter) for name, parameter in self.parameters.items()}
 
     def _applies(self, name: str, keys: Mapping[str, str | None]) -> bool:
-        """Tell whether all conditions of `name` hold; `keys` holds the active parameters before it."""
+        """Return whether all conditions of `name` hold; `keys` holds the active parameters before it."""
         return all(keys.get(parent) in accepted for parent, accepted in self._accepted[name].items())
 
     def _why_inactive(self, name: str, configuration: Mapping[str, Any]) -> str:

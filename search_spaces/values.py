@@ -15,12 +15,12 @@ _OTHER_MEANING = {"true", "false", "null", "nan", "inf", "infinity"}
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
-    """Tell whether `value` is a number; True and False are not."""
+    """Return whether `value` is a number; True and False are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def is_whole(value: object) -> TypeGuard[int]:
-    """Tell whether `value` is an int; True and False are not."""
+    """Return whether `value` is an int; True and False are not."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 

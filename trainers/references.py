@@ -24,7 +24,7 @@ def load_reference(text: str) -> Callable[..., Any]:
     The caller makes the job's folder importable before.
 
     Raises:
-        ReferenceNotFound: the text is no reference, the module cannot be imported, or the name is missing
+        ReferenceNotFound: The text is no reference, the module cannot be imported, or the name is missing
             or cannot be called.
     """
     if problem := _form_problem(text):

@@ -74,7 +74,7 @@ class Run:
 
     @property
     def in_progress(self) -> bool:
-        """Tell whether a process writes to the run."""
+        """Return whether a process writes to the run."""
         return at_work(self._folder)
 
     @property

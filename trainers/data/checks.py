@@ -25,7 +25,7 @@ def check_features(features: Features, names: tuple[str, ...], *, fill_nulls: bo
     """Refuse infinities, and nulls unless they are to be filled in; texts cannot be filled in.
 
     Raises:
-        DataError: names the columns and counts the rows.
+        DataError: Names the columns and counts the rows.
     """
     nulls: dict[str, int] = {}
     infinities: dict[str, int] = {}
@@ -56,11 +56,11 @@ def check_target(target: Column, names: tuple[str, ...], loss: str) -> None:
 
     Args:
         target: [n] or [n, k].
-        names: of the k columns.
+        names: Of the k columns.
         loss: `training.loss`.
 
     Raises:
-        DataError: says what the loss takes.
+        DataError: Says what the loss takes.
     """
     values = numbers_of(target)
     nulls: dict[str, int] = {}

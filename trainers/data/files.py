@@ -39,7 +39,7 @@ class _TableFile:
 
 
 def is_file(path: Path) -> bool:
-    """Tell whether the file exists; a name that no file can have does not."""
+    """Return whether the file exists; a name that no file can have does not."""
     try:
         return path.is_file()
     except OSError:  # the name is too long, or a folder on the way is not accessible

@@ -30,11 +30,11 @@ def read_source(settings: DataSettings, base: Path) -> RawData:
     by. `x` is an array of numbers [n, *shape] or a table (Arrow, pandas); `y` is [n] or [n, k].
 
     Args:
-        settings: the `data` section of the job.
-        base: folder of the job file, from which relative file paths count.
+        settings: The `data` section of the job.
+        base: Folder of the job file, from which relative file paths count.
 
     Raises:
-        DataError: the source is unknown, cannot be read, or gives no usable rows.
+        DataError: The source is unknown, cannot be read, or gives no usable rows.
         ReferenceNotFound: The function does not exist.
     """
     source = settings.source
@@ -150,7 +150,7 @@ def linear_gaussian(n: int = 500, features: int = 2, sigma: float = 0.001, seed:
     """Rows of y = x·θ + σε, where x [n, features], θ [features] and ε [n] are standard normal.
 
     Raises:
-        DataError: an argument is out of range.
+        DataError: An argument is out of range.
     """
     for name, value, least in (("n", n, 1), ("features", features, 1), ("seed", seed, 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:

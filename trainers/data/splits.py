@@ -51,7 +51,7 @@ def split_rows(
     - column: `by` says train, validation or test.
 
     Raises:
-        SplitError: the rows cannot be divided so, or a part would be empty.
+        SplitError: The rows cannot be divided so, or a part would be empty.
     """
     shares = np.array([settings.train, settings.validation, settings.test])
     shares = shares / shares.sum()
@@ -76,7 +76,7 @@ def allot(count: int, shares: Array, behind: Array | None = None) -> Array:
     """Whole numbers that add up to `count`, each within one of its share (largest remainder).
 
     Args:
-        count: what is to be divided.
+        count: What is to be divided.
         shares: [parts], adding up to 1.
         behind: [parts]; of equal remainders, the part with the larger value comes first.
     """

@@ -43,7 +43,7 @@ def to_column(column: pa.ChunkedArray) -> Column:
 
 
 def is_index(name: str) -> bool:
-    """Whether pandas wrote this column to keep its row labels: never data."""
+    """Return whether pandas wrote this column to keep its row labels: never data."""
     return re.fullmatch(r"__index_level_\d+__", name) is not None
 
 
@@ -51,7 +51,7 @@ def check_names(setting: str, given: Sequence[str], known: Iterable[str]) -> Non
     """Refuse names that are not among the columns.
 
     Raises:
-        DataError: names the setting, the wrong names, the closest ones and all columns.
+        DataError: Names the setting, the wrong names, the closest ones and all columns.
     """
     columns = list(known)
     for name in given:
@@ -72,7 +72,7 @@ def feature_columns(table: pa.Table) -> dict[str, Column]:
     """All columns of a table as features.
 
     Raises:
-        DataError: columns that are neither numbers nor text; all are named, each with its type.
+        DataError: Columns that are neither numbers nor text; all are named, each with its type.
     """
     problems = []
     for name, type_ in zip(table.schema.names, table.schema.types, strict=True):
@@ -95,7 +95,7 @@ def target_column(columns: Mapping[str, pa.ChunkedArray]) -> Column:
     """One target column as it is, or several numeric ones as [n, k].
 
     Raises:
-        DataError: a target is neither of numbers nor of text, or one of several is not numeric.
+        DataError: A target is neither of numbers nor of text, or one of several is not numeric.
     """
     for name, column in columns.items():
         if kind_of(column.type) not in {"number", "text"}:
@@ -123,7 +123,7 @@ def division_column(name: str, column: pa.ChunkedArray) -> Column:
     """The column that `data.split.by` names.
 
     Raises:
-        DataError: it is neither of numbers, nor of text, nor of times.
+        DataError: It is neither of numbers, nor of text, nor of times.
     """
     if kind_of(column.type) not in {"number", "text", "time"}:
         raise DataError(

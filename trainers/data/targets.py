@@ -69,9 +69,9 @@ def fit_target(target: Column, names: tuple[str, ...], loss: str, train: Array) 
 
     Args:
         target: [n] or [n, k].
-        names: of the k columns.
+        names: Of the k columns.
         loss: `training.loss`.
-        train: numbers of the training rows.
+        train: Numbers of the training rows.
     """
     form = target_form(target, loss)
     if form == "values":

@@ -26,7 +26,7 @@ def best_model(plan: TrainingPlan, info: DataInfo, state: Mapping[str, Any]) -> 
         state: Its `Trainer.state_dict()`, as `read_state` returns it.
 
     Raises:
-        CheckpointError: the state is of another plan, or has no best epoch.
+        CheckpointError: The state is of another plan, or has no best epoch.
     """
     check_plan(plan, state)
     if state.get("best_weights") is None:
@@ -48,7 +48,7 @@ def best_evaluator(
     Arguments and further errors are those of `best_model`.
 
     Raises:
-        DeviceError: the plan's device is missing.
+        DeviceError: The plan's device is missing.
     """
     device = choose_device(plan.training.device)
     model = best_model(plan, info, state).to(device)

@@ -73,7 +73,7 @@ class DataParallel(Protocol):
         """Return this worker's device, given the training's device by name.
 
         Raises:
-            DeviceError: the device is missing, or cannot be used by several workers.
+            DeviceError: The device is missing, or cannot be used by several workers.
         """
 
     def replicate(self, model: nn.Module, *, unused_parameters: bool) -> nn.Module:

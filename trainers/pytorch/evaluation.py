@@ -38,9 +38,9 @@ def evaluate(
 
     Args:
         model: On the device of the rows.
-        rows: x [n, *input_shape] and y, n at least 1.
-        loss: From outputs and targets to their mean loss.
-        metrics: By name.
+        rows: The rows to evaluate, x [n, *input_shape] and y; n is at least 1.
+        loss: Takes outputs and targets; returns their mean loss.
+        metrics: The metrics by their names.
         data_parallel: This worker's part in the training.
     """
     training = model.training

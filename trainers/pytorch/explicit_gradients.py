@@ -60,7 +60,7 @@ class ExplicitGradients:
         """Return the mean loss, a scalar, of rows x [n, *input_shape] and their targets; neither is written to.
 
         Raises:
-            ModelError: outputs and targets do not agree in shape.
+            ModelError: Outputs and targets do not agree in shape.
         """
         rows = x.shape[0]
         if rows not in self._passes:

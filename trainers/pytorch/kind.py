@@ -58,7 +58,7 @@ class PyTorchKind:
         """Return the plan of the training that is asked for.
 
         Raises:
-            pydantic.ValidationError: a value of the configuration is wrong; see `plan_training`.
+            pydantic.ValidationError: A value of the configuration is wrong; see `plan_training`.
         """
         training = self.training.model_copy(update={"max_epochs": request.max_epochs})
         return plan_training(self.model, training, request.score, request.configuration, request.seed)

@@ -37,7 +37,7 @@ def build_loss(name: str) -> Loss:
     The returned function raises ModelError if the shapes do not agree or the result is no scalar.
 
     Raises:
-        ReferenceNotFound: the function cannot be loaded.
+        ReferenceNotFound: The function cannot be loaded.
     """
     if name == "cross_entropy":
         return _cross_entropy

@@ -91,7 +91,7 @@ def build_metrics(training: TrainingSettings, info: DataInfo, model: nn.Module) 
 
     Raises:
         ModelError: `param_error` is asked of a model that is not linear, or of data without known weights.
-        ReferenceNotFound: a function cannot be loaded.
+        ReferenceNotFound: A function cannot be loaded.
     """
     metrics = {}
     for column, name in zip(metric_names(training), dict.fromkeys(training.metrics), strict=True):

@@ -82,7 +82,7 @@ def parse_model_arguments(name: BuiltInModel, arguments: Mapping[str, Any]) -> M
     """Return the arguments of a built-in model, with defaults.
 
     Raises:
-        ModelError: an argument is unknown or out of range; the message lists every problem.
+        ModelError: An argument is unknown or out of range; the message lists every problem.
     """
     if problems := check_model_arguments(name, arguments):
         raise ModelError("; ".join(problems))

@@ -40,7 +40,7 @@ def build_model(settings: ModelSettings, info: DataInfo) -> nn.Module:
         info: The data that it is for.
 
     Raises:
-        ModelError: the arguments are wrong, the model is no `torch.nn.Module`, fails, or returns another
+        ModelError: The arguments are wrong, the model is no `torch.nn.Module`, fails, or returns another
         shape. ReferenceNotFound: the function cannot be loaded.
     """
     outputs = info.outputs

@@ -21,7 +21,7 @@ def build_optimizer(model: nn.Module, hyperparameters: Hyperparameters, device: 
     decay to the gradients.
 
     Raises:
-        ModelError: the model has nothing to train.
+        ModelError: The model has nothing to train.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not parameters:

@@ -40,7 +40,7 @@ def plan_training(
     """Return the plan in which `configuration` overrides the settings.
 
     Raises:
-        pydantic.ValidationError: a value is of the wrong type, out of range, or of no known name. The error's
+        pydantic.ValidationError: A value is of the wrong type, out of range, or of no known name. The error's
             locations are those of the plan, such as `("hyperparameters", "lr")`.
     """
     plan: dict[str, Any] = {

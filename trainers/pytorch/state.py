@@ -24,8 +24,8 @@ def read_state(file: BinaryIO) -> State:
     """Read what `write_state` wrote, with all tensors on the CPU and without running code from the file.
 
     Raises:
-        CheckpointError: it is damaged, or something else.
-        OSError: the file cannot be read.
+        CheckpointError: It is damaged, or something else.
+        OSError: The file cannot be read.
     """
     try:
         state = torch.load(cast("IO[bytes]", file), map_location="cpu", weights_only=True)
@@ -60,7 +60,7 @@ def check_plan(plan: TrainingPlan, state: Mapping[str, Any], *, inherit: bool = 
         inherit: Accept the state of another plan.
 
     Raises:
-        CheckpointError: it is of another plan.
+        CheckpointError: It is of another plan.
     """
     if not inherit and state.get("plan") != plan_digest(plan):
         raise CheckpointError(
@@ -73,7 +73,7 @@ def check_data(shape: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     """Refuse a state that was trained on data of another `data_shape`.
 
     Raises:
-        CheckpointError: it was.
+        CheckpointError: It was.
     """
     if state.get("data") != shape:
         raise CheckpointError(

@@ -28,7 +28,7 @@ def choose_device(name: str) -> torch.device:
     """Return the device of this name; `auto` takes cuda, else mps, else cpu.
 
     Raises:
-        DeviceError: the device is missing.
+        DeviceError: The device is missing.
     """
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":

@@ -67,9 +67,9 @@ class Trainer:
         data_parallel: This worker's part in the training, if several workers train the model.
 
     Raises:
-        ModelError: model, loss, metrics and data do not go together.
-        DeviceError: the plan's device is missing.
-        ReferenceNotFound: a function of the plan cannot be loaded.
+        ModelError: Model, loss, metrics and data do not go together.
+        DeviceError: The plan's device is missing.
+        ReferenceNotFound: A function of the plan cannot be loaded.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class Trainer:
         """Train from the current epoch to the end, and yield each epoch's result when it is over.
 
         Raises:
-            Diverged: when an epoch is asked for after one with a loss that is NaN or infinite.
+            Diverged: When an epoch is asked for after one with a loss that is NaN or infinite.
         """
         if not self._sync.start(self.state_dict if self.epoch else None, self.load_state_dict):
             return
@@ -205,7 +205,7 @@ class Trainer:
                 and the best epoch. Hyperparameters, settings and the rate of the schedule are this plan's own.
 
         Raises:
-            CheckpointError: the state is of another plan, of other data, or not whole.
+            CheckpointError: The state is of another plan, of other data, or not whole.
         """
         check_plan(self.plan, state, inherit=inherit)
         check_data(self._data_shape, state)

@@ -58,8 +58,8 @@ class CheckpointFiles(Protocol):
         """Open a file of this content on a disk.
 
         Raises:
-            FileNotFoundError: there is none of that name.
-            OSError: it cannot be read.
+            FileNotFoundError: There is none of that name.
+            OSError: It cannot be read.
         """
 
     def write(self, name: str, fill: Callable[[BinaryIO], bool]) -> bool:
@@ -73,7 +73,7 @@ class CheckpointFiles(Protocol):
             What `fill` returned.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: It cannot be written.
         """
 
     def remove(self, name: str) -> None: ...
@@ -149,7 +149,7 @@ class Checkpoints:
 
     @property
     def due(self) -> bool:
-        """Whether the last save was long ago."""
+        """Return whether the last save was long ago."""
         return time.monotonic() - self._saved > SECONDS_BETWEEN_CHECKPOINTS
 
     def names(self) -> list[str]:
@@ -171,7 +171,7 @@ class Checkpoints:
             The file, relative to the run's checkpoints; None if the training has no state to continue from.
 
         Raises:
-            CheckpointStorageFailed: the disk is full, cannot be written to, or is gone; or the object store is,
+            CheckpointStorageFailed: The disk is full, cannot be written to, or is gone; or the object store is,
                 for long.
         """
         assert training.epoch <= self._last_epoch, "an epoch was not added"
@@ -202,8 +202,8 @@ class Checkpoints:
         Damaged checkpoints are set aside, and what killed workers left is removed.
 
         Raises:
-            CheckpointError: the checkpoint is of another training.
-            CheckpointStorageFailed: an object store cannot be reached, for long.
+            CheckpointError: The checkpoint is of another training.
+            CheckpointStorageFailed: An object store cannot be reached, for long.
         """
         try:
             self._remove_leftovers()

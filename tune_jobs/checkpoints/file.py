@@ -90,7 +90,7 @@ def write_checkpoint(
         False if the training has no state to save; the file is then of no use.
 
     Raises:
-        OSError: the file could not be written.
+        OSError: The file could not be written.
     """
     summed = _SummedFile(file)
     header = {"kind": kind, "configuration": configuration, "epochs": len(epoch_lines)}
@@ -110,8 +110,8 @@ def open_checkpoint(path: Path) -> Iterator[Checkpoint]:
     """Open the checkpoint at `path`; see `read_checkpoint`.
 
     Raises:
-        CheckpointMissing: there is no such file.
-        DamagedCheckpoint: it is damaged, or no checkpoint.
+        CheckpointMissing: There is no such file.
+        DamagedCheckpoint: It is damaged, or no checkpoint.
     """
     try:
         file = path.open("rb")
@@ -131,7 +131,7 @@ def read_checkpoint(file: BinaryIO, name: str | Path) -> Checkpoint:
         name: For messages.
 
     Raises:
-        DamagedCheckpoint: the file is damaged, or no checkpoint.
+        DamagedCheckpoint: The file is damaged, or no checkpoint.
     """
     try:
         end = _verified_end(file)
@@ -152,7 +152,7 @@ def _verified_end(file: BinaryIO) -> int:
     """The place of the checksum in the file, if the sum is right.
 
     Raises:
-        ValueError: it is not.
+        ValueError: It is not.
     """
     end = os.fstat(file.fileno()).st_size - _CHECKSUM_BYTES
     file.seek(0)

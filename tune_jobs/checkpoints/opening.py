@@ -43,7 +43,7 @@ def checkpoint_files(folder: RunFolder, trial_id: str, configuration: Mapping[st
     trial of that id with another configuration.
 
     Raises:
-        RunFolderError: the store cannot be reached.
+        RunFolderError: The store cannot be reached.
     """
     place = checkpoints_of(folder)
     if isinstance(place, Path):
@@ -60,7 +60,7 @@ def fetch_checkpoints(
     """Copy the checkpoints of a trial from `place` to `root/<trial_id>`; return the files, the latest first.
 
     Raises:
-        StoreError: the store cannot be reached, for long.
+        StoreError: The store cannot be reached, for long.
     """
     files, folder = RemoteFiles(place, trial_id), root / trial_id
     folder.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ def read_best(files: Iterable[Path], epoch: int, score: ScoreSettings, read: Cal
         read: Takes the state, as `Training.save` wrote it.
 
     Raises:
-        CheckpointError: no file has it; the message gives a reason for each.
+        CheckpointError: No file has it; the message gives a reason for each.
     """
     reasons = []
     for path in dict.fromkeys(files):

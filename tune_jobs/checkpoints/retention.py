@@ -35,7 +35,7 @@ def prune_checkpoints(place: Path | Location, trial_ids: Collection[str]) -> Non
     """Deletes the checkpoints of trials that are not needed any more.
 
     Raises:
-        StoreError: an object store cannot be asked; a further call does what is left.
+        StoreError: An object store cannot be asked; a further call does what is left.
     """
     if isinstance(place, Path):
         for path in place.glob("*"):  # few, whereas a run may have thousands of trials

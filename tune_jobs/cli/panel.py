@@ -184,7 +184,7 @@ _WIDE = Console(width=1000, color_system=None)
 
 
 def shows_blocks(encoding: str) -> bool:
-    """Whether text in `encoding` can hold the blocks that curves are drawn with."""
+    """Return whether text in `encoding` can hold the blocks that curves are drawn with."""
     try:
         (BLOCKS + "…━─").encode(encoding)
     except (UnicodeEncodeError, LookupError):

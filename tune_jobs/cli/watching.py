@@ -151,7 +151,7 @@ class Watching:
 
     @property
     def here(self) -> bool:
-        """Whether the run's process is, or was, on this machine: then its lock can be trusted."""
+        """Return whether the run's process is, or was, on this machine: then its lock can be trusted."""
         return driver(self.events).rpartition(":")[0] == socket.gethostname()
 
     def _is_at_work(self) -> bool:
@@ -162,7 +162,7 @@ class Watching:
 
     @property
     def _certain(self) -> bool:
-        """Whether this machine can tell that the run's process is gone."""
+        """Return whether this machine can tell that the run's process is gone."""
         return self.here or location_of(self._folder.path) is not None
 
 
@@ -177,7 +177,7 @@ def driver(events: Iterable[Event]) -> str:
 
 
 def concluded(events: Sequence[Event]) -> bool:
-    """Whether the run has ended and its winner is selected."""
+    """Return whether the run has ended and its winner is selected."""
     last = in_force(events)
     return any(isinstance(event, RunEnded) for event in last) and any(
         isinstance(event, WinnerSelected) for event in last

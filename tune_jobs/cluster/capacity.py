@@ -55,7 +55,7 @@ class Cluster:
 
     @property
     def grows(self) -> bool:
-        """Whether an autoscaler may start more machines."""
+        """Return whether an autoscaler may start more machines."""
         return sum(group.most for group in self.groups) > len(self.nodes)
 
     def places(self, bundle: Bundle) -> int:

@@ -64,7 +64,7 @@ def _host(node: Mapping[str, Any]) -> str:
 
 
 def is_head() -> bool:
-    """Whether this process is on the head of the cluster that it is connected to."""
+    """Return whether this process is on the head of the cluster that it is connected to."""
     import ray  # noqa: PLC0415 (see the module)
 
     here = ray.get_runtime_context().get_node_id()

@@ -53,7 +53,7 @@ def job_to_resume(folder: RunFolder, events: Sequence[Event], overrides: Sequenc
 
 
 def is_over(job: Job, events: Iterable[Event]) -> bool:
-    """Whether the run has ended, with nothing left to do for `job`."""
+    """Return whether the run has ended, with nothing left to do for `job`."""
     events = list(events)
     endings = [event.ending for event in in_force(events) if isinstance(event, RunEnded)]
     if endings == [Ending.ALL_TRIALS]:

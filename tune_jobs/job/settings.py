@@ -41,7 +41,7 @@ class SearchSettings(Settings):
 
     @property
     def is_model_based(self) -> bool:
-        """Tell whether the method uses a model, which takes time for each proposal."""
+        """Return whether the method uses a model, which takes time for each proposal."""
         return self.method in {"gp", "tpe"}
 
 
@@ -59,7 +59,7 @@ class SchedulerSettings(Settings):
 
     @property
     def pauses_trials(self) -> bool:
-        """Tell whether trials pause at their rungs until they are promoted."""
+        """Return whether trials pause at their rungs until they are promoted."""
         return self.method == "asha"
 
 

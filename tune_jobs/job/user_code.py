@@ -40,7 +40,7 @@ class UserModuleFinder:
 
 
 def is_reserved(name: str, folders: Sequence[str] = ()) -> bool:
-    """Tell whether a top-level module name belongs to Python, to tune-jobs or to a package that it is built on.
+    """Return whether a top-level module name belongs to Python, to tune-jobs or to a package that it is built on.
 
     Args:
         name: Name of a module without a dot.

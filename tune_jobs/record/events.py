@@ -61,12 +61,12 @@ class Status(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Tell whether a trial in this state has ended."""
+        """Return whether a trial in this state has ended."""
         return self not in {Status.PENDING, Status.RUNNING, Status.WAITING}
 
     @property
     def selectable(self) -> bool:
-        """Tell whether a trial in this state may be the winner."""
+        """Return whether a trial in this state may be the winner."""
         return self in {Status.COMPLETED, Status.STOPPED_EARLY}
 
 
@@ -87,7 +87,7 @@ class Ending(StrEnum):
 
     @property
     def cut_off(self) -> bool:
-        """Tell whether the run ended before its trials did; a resumed run continues them."""
+        """Return whether the run ended before its trials did; a resumed run continues them."""
         return self not in {Ending.ALL_TRIALS, Ending.TIME_LIMIT}
 
 
@@ -143,17 +143,17 @@ class Cause(StrEnum):
 
     @property
     def of_training(self) -> bool:
-        """Tell whether the training ended by itself, as it would under any scheduler."""
+        """Return whether the training ended by itself, as it would under any scheduler."""
         return self in {Cause.MAX_EPOCHS, Cause.PATIENCE, Cause.THRESHOLD, Cause.USER}
 
     @property
     def cut_off(self) -> bool:
-        """Tell whether the trial ended because the run did; a resumed run continues it for certain."""
+        """Return whether the trial ended because the run did; a resumed run continues it for certain."""
         return self in {Cause.TIME_LIMIT, Cause.RUN_ENDED}
 
     @property
     def resumable(self) -> bool:
-        """Tell whether a resumed run may continue the trial."""
+        """Return whether a resumed run may continue the trial."""
         return self.cut_off or self is Cause.NOT_PROMOTED
 
     @property
@@ -181,7 +181,7 @@ class Event:
 
     @property
     def revocable(self) -> bool:
-        """Tell whether a resumed run takes the event back: see `in_force`."""
+        """Return whether a resumed run takes the event back: see `in_force`."""
         return False
 
     def to_mapping(self) -> dict[str, Any]:

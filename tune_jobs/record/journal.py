@@ -238,7 +238,7 @@ def read_journal(path: Path) -> list[Event]:
 
 
 def in_use(path: Path) -> bool:
-    """Tell whether a process writes to the journal at `path`."""
+    """Return whether a process writes to the journal at `path`."""
     with path.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

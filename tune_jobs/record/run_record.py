@@ -85,7 +85,7 @@ class TrialRecord:
 
     @property
     def cut_off(self) -> bool:
-        """Tell whether it ended because the run did: a resumed run continues it for certain."""
+        """Return whether it ended because the run did: a resumed run continues it for certain."""
         return self.cause is not None and self.cause.cut_off
 
     @property

@@ -65,7 +65,7 @@ class Owner:
 
     @property
     def is_dead(self) -> bool:
-        """Whether it was a process of this machine and is gone, or is this one and has given up. False if unknown."""
+        """Return whether the process has ended, or is this one and gave the lease up; False if that is unknown."""
         if not (self.host == socket.gethostname() and self.world == _world() != ""):
             return False
         if _started(self.pid) != self.started:

@@ -29,7 +29,7 @@ class PeriodicSender:
 
     @property
     def is_stopping(self) -> bool:
-        """Whether `stop` was called: a long `send` should end early."""
+        """Return whether `stop` was called: a long `send` should end early."""
         return self._stopping
 
     def start(self) -> None:

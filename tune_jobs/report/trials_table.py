@@ -96,7 +96,7 @@ def _value_cell(value: Any) -> Cell:
 
 
 def _numeric(record: RunRecord, name: str) -> bool:
-    """Whether every trial that has the parameter has a number there."""
+    """Return whether every trial that has the parameter has a number there."""
     values = [t.configuration[name] for t in record.trials.values() if name in t.configuration]
     return all(map(_is_number, values))
 

@@ -212,11 +212,11 @@ class RungTables:
         return self.next_promotion() if len(self.open) < max_running and not out_of_time else None
 
     def may_start(self, max_running: int) -> bool:
-        """Whether a new trial can start; promotions come first."""
+        """Return whether a new trial can start; promotions come first."""
         return len(self.open) < max_running and self.next_promotion() is None
 
     def promotions_are_over(self, *, exhausted: bool) -> bool:
-        """Whether no paused trial will be promoted any more, if `choose_promotion` has returned None.
+        """Return whether no paused trial will be promoted any more, if `choose_promotion` has returned None.
 
         Args:
             exhausted: No trial will be created any more.
@@ -224,7 +224,7 @@ class RungTables:
         return exhausted and not self.open
 
     def has_ended(self, trial_id: str) -> bool:
-        """Whether a trial that was created needs no worker any more."""
+        """Return whether a trial that was created needs no worker any more."""
         return trial_id not in self.open and trial_id not in self.waiting
 
     def entries(self, epoch: int) -> Mapping[str, Entry]:

@@ -77,7 +77,7 @@ class Handover:
 
 
 def has_begun(log: str) -> bool:
-    """Whether the driver that wrote `log` has started its run."""
+    """Return whether the driver that wrote `log` has started its run."""
     return any(line.startswith(_BEGUN) for line in log.splitlines())
 
 

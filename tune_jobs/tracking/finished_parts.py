@@ -21,7 +21,7 @@ class FinishedParts:
         self._times = dict(_read(self._path))
 
     def holds(self, part: str, time: float | None) -> bool:
-        """Whether the files of `part` hold everything up to its end at `time`; False if it has no end."""
+        """Return whether the files of `part` hold everything up to its end at `time`; False if it has no end."""
         return time is not None and self._times.get(part) == time
 
     def add(self, part: str, time: float) -> None:

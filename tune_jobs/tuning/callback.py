@@ -116,7 +116,7 @@ class JournalCallback(ProgressCallback):
             self._fail(trial, loss.cause, loss.reason)
 
     def _run_is_over(self) -> bool:
-        """Whether the run is being cut off; a worker that dies then is no loss of its trial."""
+        """Return whether the run is being cut off; a worker that dies then is no loss of its trial."""
         return self._control.interrupted() or dead_server() is not None
 
     def _has_ended(self, trial: Trial) -> bool:

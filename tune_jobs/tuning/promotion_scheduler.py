@@ -23,7 +23,7 @@ class TrialSupply(Protocol):
 
     @property
     def exhausted(self) -> bool:
-        """Whether no trial will be created any more."""
+        """Return whether no trial will be created any more."""
 
 
 class PromotionScheduler(TrialScheduler):

@@ -50,12 +50,12 @@ class JournaledSearcher(Searcher):
 
     @property
     def exhausted(self) -> bool:
-        """Whether no trial will be created any more."""
+        """Return whether no trial will be created any more."""
         return self._none_left or self._created >= self._trials or self._control.out_of_time()
 
     @property
     def has_open_trials(self) -> bool:
-        """Whether a trial that was created has not ended."""
+        """Return whether a trial that was created has not ended."""
         return bool(self._tables.open or self._tables.waiting)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # Ray's is too narrow
@@ -85,7 +85,7 @@ class JournaledSearcher(Searcher):
 
     @property
     def _has_room(self) -> bool:
-        """Whether a worker is free for a trial that was in progress when the run was interrupted."""
+        """Return whether a worker is free for a trial that was in progress when the run was interrupted."""
         return len(self._handed_out & self._tables.open) < self._control.max_running()
 
     def _hand_out(self, trial: TrialCreated) -> dict[str, Any]:

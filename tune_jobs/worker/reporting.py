@@ -95,7 +95,7 @@ class Reporter:
 
     @property
     def due(self) -> bool:
-        """Tell whether it is time for another report between rungs."""
+        """Return whether it is time for another report between rungs."""
         return self._seconds_since_report > SECONDS_BETWEEN_REPORTS
 
     def add(self, results: Iterable[EpochRow]) -> None:
@@ -199,7 +199,7 @@ def failure_reason(error: BaseException) -> str:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether the device or the machine ran out of memory; PyTorch says so in the text of a RuntimeError."""
+    """Return whether the device or the machine ran out of memory; PyTorch says so in the text of a RuntimeError."""
     text = _text_of(error)
     return (
         isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text

@@ -83,7 +83,7 @@ class TrainGroup:
 
     @property
     def over(self) -> bool:
-        """Whether Ray Train has ended."""
+        """Return whether Ray Train has ended."""
         return self._over.is_set()
 
     def end(self) -> None:

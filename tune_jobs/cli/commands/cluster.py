@@ -108,7 +108,7 @@ def address_to_resume(run: str, address: str | None) -> str | None:
 
 
 def is_jobs_address(address: str | None) -> TypeGuard[str]:
-    """Whether `address` is that of a Jobs server, and not that of a Ray to join."""
+    """Return whether `address` is that of a Jobs server, and not that of a Ray to join."""
     return address is not None and "://" in address
 
 
