@@ -1,4 +1,4 @@
-"""What all tests share: Ray in a folder of its own, gone when the tests are."""
+"""Fixtures of all tests: Ray in a temporary folder."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.processes import end_started
 
-# Neither an example's time nor that of making it says anything on a machine under load.
+# The time to make or run an example means nothing on a machine under load.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
 

@@ -1,4 +1,4 @@
-"""A Ray cluster of declared machines on this one: processes of their own, with as many CPUs and GPUs as one says."""
+"""A Ray cluster of declared machines on this one: separate processes that declare any number of CPUs and GPUs."""
 
 import json
 import os
@@ -32,12 +32,12 @@ cluster.shutdown()
 
 
 class DeclaredNodes:
-    """A cluster that a process of its own has made: nothing that this one knows of Ray gets into its way.
+    """A cluster started by a separate process, so the Ray state of this process has no influence on it.
 
     Args:
-        folder: Ray's temporary folder.
-        head: what the head has, such as `num_cpus=1`.
-        environment: of all its processes, beside this one's.
+        folder: The temporary folder of Ray.
+        head: The resources of the head, such as `num_cpus=1`.
+        environment: Environment variables of all its processes, in addition to those of this process.
     """
 
     def __init__(self, folder: Path, environment: dict[str, str], **head: float) -> None:
@@ -58,17 +58,17 @@ class DeclaredNodes:
         self.address = self._answer()
 
     def add_node(self, **has: float) -> int:
-        """Adds a node that stays, unless `remove_node` is called next; the process of its raylet."""
+        """Add a node and return its raylet process. Only the last added node can be removed."""
         self._say(json.dumps(has))
         return int(self._answer())
 
     def keep_node(self) -> None:
-        """The node that was added last stays."""
+        """Keep the node that was added last."""
         self._say("keep")
         assert self._answer() == "done"
 
     def remove_node(self) -> None:
-        """Takes away the node that was added last, as if it had lost its power."""
+        """Remove the node that was added last, as if it had lost power."""
         self._say("remove")
         assert self._answer() == "done"
 
@@ -86,7 +86,7 @@ class DeclaredNodes:
 
 @contextmanager
 def declared_nodes(environment: dict[str, str] | None = None, **head: float) -> Iterator[DeclaredNodes]:
-    """A cluster for the length of the block; none of its processes outlives it."""
+    """Yield a cluster and end all its processes after the block."""
     folder = Path(tempfile.mkdtemp(prefix="tjn"))
     made = DeclaredNodes(folder, environment or {}, **head)
     try:

@@ -1,4 +1,4 @@
-"""The head of a Ray cluster with its dashboard and a token, as `ray start` makes it, on loopback."""
+"""The head of a Ray cluster on loopback with dashboard and token, as `ray start` makes it."""
 
 import os
 import secrets
@@ -27,10 +27,10 @@ class Head:
     """A running head.
 
     Args:
-        url: of its dashboard.
-        token: that it lets in.
-        home: of a user without any settings of Ray.
-        port: at which nodes join.
+        url: The address of its dashboard.
+        token: The token that it accepts.
+        home: The home folder of a user without any settings of Ray.
+        port: The port at which nodes join.
     """
 
     url: str
@@ -40,7 +40,7 @@ class Head:
 
     @property
     def surroundings(self) -> dict[str, str]:
-        """Of a laptop that may use the cluster."""
+        """Return the environment of a laptop that may use the cluster."""
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
             "PYTHONPATH": str(ROOT),
@@ -53,7 +53,7 @@ class Head:
     def call(
         self, *arguments: str, folder: Path | None = None, **changes: str
     ) -> "subprocess.CompletedProcess[str]":
-        """Calls `tune-jobs` as on that laptop, in a folder, with other environment variables; empty removes one."""
+        """Run `tune-jobs` in a folder as on that laptop, with changed variables. An empty value removes one."""
         variables = {**self.surroundings, **changes}
         return subprocess.run(
             [sys.executable, "-m", "tune_jobs", *arguments],
@@ -69,7 +69,7 @@ class Head:
 
 @contextmanager
 def head_node(**environment: str) -> Iterator[Head]:
-    """A head of two CPUs for the length of the block, in an environment; none of its processes outlives it."""
+    """Yield a head with two CPUs in an environment, and end all its processes after the block."""
     folder = Path(tempfile.mkdtemp(prefix="tjs"))
     home = folder / "home"
     home.mkdir()
@@ -107,7 +107,7 @@ def head_node(**environment: str) -> Iterator[Head]:
 
 
 def _cluster_surroundings(folder: Path, home: Path, token: str) -> Mapping[str, str]:
-    """Nothing leads to this Python by its name alone."""
+    """Return a PATH on which this Python is not found by its name alone."""
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
         "PATH": "/usr/bin:/bin",
@@ -125,7 +125,7 @@ def _free_port() -> int:
 
 
 def _wait_for(head: Head, process: "subprocess.Popen[bytes]") -> None:
-    """Until the Jobs server answers."""
+    """Wait until the Jobs server answers."""
     request = Request(f"{head.url}/api/jobs/", headers={"Authorization": f"Bearer {head.token}"})
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:

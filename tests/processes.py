@@ -27,27 +27,27 @@ def wait_until(
     Args:
         condition: Is called again and again.
         what: Names the condition in the message.
-        process: The one that is to bring the condition about.
+        process: The process that makes the condition true.
         every: Seconds between two calls.
     """
     until = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < until, f"waited in vain for {what or condition}"
-        # Look once more: it may have brought the condition about and ended since.
+        # Check once more: the process may have made the condition true and ended since.
         if process is not None and process.poll() is not None and not condition():
             raise AssertionError(f"the process ended with {process.returncode} before {what or condition}")
         time.sleep(every)
 
 
 def start(command: Sequence[str | Path], **options: Any) -> "subprocess.Popen[Any]":
-    """Start a process that is ended with the test at the latest (`end_started`, which a fixture calls)."""
+    """Start a process that a fixture ends after the test (`end_started`)."""
     _started.append(subprocess.Popen(command, **options))
     return _started[-1]
 
 
 @contextmanager
 def running(command: Sequence[str | Path], **options: Any) -> "Iterator[subprocess.Popen[Any]]":
-    """A process that is killed at the end of the context, if it has not ended by then."""
+    """Yield a process and kill it after the block if it still runs."""
     process = subprocess.Popen(command, **options)
     try:
         yield process

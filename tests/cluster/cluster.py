@@ -1,4 +1,4 @@
-"""A Ray cluster on hosts of ours, made as its users would make it: `ray up` over ssh, from a laptop."""
+"""A Ray cluster on our hosts, started as users start it: with `ray up` over ssh from a laptop."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +13,7 @@ from tests.processes import PATIENCE
 
 DOCUMENTED = REPOSITORY / "docs" / "cluster" / "local.yaml"
 DASHBOARD_PORT = 8265
-"""On the head's loopback, and at the laptop's end of the tunnel."""
+"""Port of the dashboard on the head's loopback and at the laptop's end of the tunnel."""
 URL = f"http://127.0.0.1:{DASHBOARD_PORT}"
 KEY = "~/.ssh/cluster"
 CONFIG = "cluster.yaml"
@@ -24,11 +24,11 @@ IN_HASTE = {
     "AUTOSCALER_UPDATE_INTERVAL_S": 1,
     "AUTOSCALER_NODE_SSH_INTERVAL_S": 1,
 }
-"""By its own settings Ray takes a minute to miss a host that is cut off, and looks every 5 s for hosts to start."""
+"""Shorter intervals for Ray: by default it notices a lost host after a minute and starts hosts every 5 s."""
 FROM_OUTSIDE = ("curl ", "apt-get ", "/uv ")
-"""What commands have in them that fetch something over a network that the hosts have not."""
+"""Marks of commands that download something: the hosts have no network for that."""
 OUR_CODE = "export PYTHONPATH=$HOME/tune-jobs${PYTHONPATH:+:$PYTHONPATH}"
-"""What the launcher copied to a host; Debian's bash runs `.bashrc` for Ray's workers too, which have more in it."""
+"""Import path of the files that the launcher copied to a host. Debian's bash runs `.bashrc` for Ray's workers, too."""
 _COUNT_NODES = """
 import ray
 ray.init(address="auto", log_to_driver=False)
@@ -37,12 +37,12 @@ print("nodes:", sum(node["Alive"] for node in ray.nodes()))
 
 
 class Cluster:
-    """Ray on hosts; its commands are those of the laptop's user.
+    """Ray on hosts. Its commands run as the user of the laptop.
 
     Args:
-        hosts: all of them, by name: `laptop`, which is no part of the cluster, `head` and any others.
-        cpus: trials' room on each host: what Ray is told, since all hosts share the processors of one machine.
-        object_store: bytes for the data of a host.
+        hosts: All hosts by name: `laptop`, which is not part of the cluster, `head` and any others.
+        cpus: The CPUs that each host declares to Ray, since all hosts share the processors of one machine.
+        object_store: The bytes of a host's object store.
     """
 
     def __init__(self, hosts: Mapping[str, Host], *, cpus: int = 2, object_store: int = 300_000_000) -> None:
@@ -55,12 +55,12 @@ class Cluster:
         self._prepare_laptop()
 
     def up(self) -> None:
-        """`ray up`; returns when all hosts that are switched on have joined. Others do when they are."""
+        """Run `ray up` and return when all running hosts have joined. Other hosts join when they are switched on."""
         self.laptop.run("bash", "-c", f"cd {REPOSITORY} && ray up --yes ~/{CONFIG}")
         self.wait_for_nodes(1 + sum(worker.is_up for worker in self.workers))
 
     def down(self) -> None:
-        """`ray down`, by which this provider ends Ray on the head alone; and `ray stop` on the workers."""
+        """Run `ray down`, which ends Ray on the head alone with this provider, and `ray stop` on the workers."""
         self.laptop.run("ray", "down", "--yes", CONFIG)
         stop = "bash -ic 'ray stop'"  # as the documented file has it
         up = [worker.name for worker in self.workers if worker.is_up]
@@ -68,12 +68,12 @@ class Cluster:
             stopping.succeed()
 
     def on(self, host: str, command: str) -> Command:
-        """A command that the laptop's user runs on a host, over ssh."""
+        """Start a command on a host over ssh, as the user of the laptop."""
         return self.laptop.start("ssh", "-i", KEY, host, f"source ~/.bashrc; {command}")
 
     @contextmanager
     def tunnel(self) -> Iterator[str]:
-        """The dashboard, which listens on the head's loopback, on the laptop's; gives its address there."""
+        """Forward the dashboard on the head's loopback to the laptop's loopback and yield its address there."""
         forward = f"{DASHBOARD_PORT}:127.0.0.1:{DASHBOARD_PORT}"
         ssh = self.laptop.start(
             "ssh", "-i", KEY, "-N", "-o", "ExitOnForwardFailure=yes", "-L", forward, "head"
@@ -86,7 +86,7 @@ class Cluster:
             ssh.end()
 
     def wait_for_nodes(self, number: int) -> None:
-        """Waits until the head knows of so many nodes that live."""
+        """Wait until the head knows `number` live nodes."""
 
         def there() -> bool:
             count = self.on("head", f"python -W ignore -c '{_COUNT_NODES}'")
@@ -96,12 +96,12 @@ class Cluster:
         wait_until(there, f"{number} nodes")
 
     def ray_processes(self) -> list[str]:
-        """Command lines of Ray's processes on all hosts that are up."""
+        """Return the command lines of Ray's processes on all running hosts."""
         up = [host for host in self.hosts.values() if host.is_up]
         return [f"{host.name}: {line}" for host in up for line in host.processes(word="/ray/")]
 
     def _configuration(self) -> Mapping[str, Any]:
-        """The documented file, changed in what it tells its readers to change, and in what takes long or a network."""
+        """Return the documented file with the values that users must set, and without slow steps and downloads."""
         file: dict[str, Any] = yaml.safe_load(DOCUMENTED.read_text())
         file["provider"]["head_ip"] = self.head.address
         file["provider"]["worker_ips"] = [worker.address for worker in self.workers]
@@ -124,11 +124,11 @@ class Cluster:
         key.touch(0o600)
         key.write_bytes(self.laptop.network.key.read_bytes())
         self.laptop.run("bash", "-c", "umask 077; ray get-auth-token --generate")
-        # Ray's newer autoscaler counts the head among the workers of this provider, so that one would be missing.
+        # Ray's newer autoscaler counts the head among the workers of this provider: one worker would be missing.
         self.laptop.variables.update(RAY_AUTH_MODE="token", RAY_UP_enable_autoscaler_v2="0")
         (self.laptop.home / CONFIG).write_text(yaml.safe_dump(self._configuration()))
 
 
 def wait_until(true: Callable[[], bool], what: str) -> None:
-    """Wait for what takes seconds, and costs more than a moment to ask for."""
+    """Wait for a condition that takes seconds and whose check is slow."""
     processes.wait_until(true, what, every=0.2)

@@ -1,4 +1,4 @@
-"""What the tests on several hosts share: why they are left out where no hosts can be made."""
+"""Fixtures of the tests on several hosts. The tests are skipped with a reason if no hosts can be made."""
 
 import shutil
 import tempfile
@@ -19,7 +19,7 @@ def possible() -> None:
 
 @pytest.fixture(scope="module")
 def disks() -> Iterator[Path]:
-    """A folder for what hosts keep."""
+    """Return a folder for the disks of hosts."""
     folder = Path(tempfile.mkdtemp(prefix="tjh"))
     yield folder
     shutil.rmtree(folder)

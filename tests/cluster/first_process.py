@@ -1,8 +1,8 @@
-"""The first process of a host: mounts what the host alone sees, starts its sshd, and is the host's life.
+"""The first process of a host. It mounts the host's private folders, starts its sshd, and ends the host when it ends.
 
-It ends when its standard input does, that is with the process that made it, and with the first process of a pid
+It ends when its standard input is closed, at the end of its parent process, and with the first process of a pid
 namespace the kernel ends all others: no host outlives its tests, however they end. It needs the standard library
-alone, since it starts before anything else of the host is there.
+alone because it starts before any other file of the host exists.
 """
 
 import json
@@ -23,7 +23,7 @@ def main() -> None:
     bound = {path: os.open(source, os.O_PATH) for path, source in SETTINGS["bound"].items()}
     for path in ("/dev/shm", "/tmp", "/run", "/mnt"):
         subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", path], check=True)
-    # The home folder comes first: what is kept may lie in it.
+    # The home folder comes first: kept folders may lie in it.
     for path, descriptor in [*bound.items(), *kept.items()]:
         bind(path, descriptor)
     Path("/run/sshd").mkdir(mode=0o755)
@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def bind(path: str, descriptor: int) -> None:
-    """Shows at `path` what the descriptor is of; it may lie below something that is hidden by now."""
+    """Mount the folder of the descriptor at `path`, even if its own path is hidden now."""
     target = Path(path)
     if Path(f"/proc/self/fd/{descriptor}").is_dir():
         target.mkdir(parents=True, exist_ok=True)
@@ -41,18 +41,18 @@ def bind(path: str, descriptor: int) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.touch()
     source = f"/proc/{os.getpid()}/fd/{descriptor}"
-    # The path behind the descriptor may name another folder by now, so that it is not to be resolved.
+    # The path behind the descriptor may name another folder by now, so it must not be resolved.
     subprocess.run(["mount", "--no-canonicalize", "--bind", source, path], check=True)
     os.close(descriptor)
 
 
 def wait_for_the_end() -> None:
-    """Buries the dead until nobody holds the other end of standard input."""
+    """Reap dead processes until the other end of standard input is closed."""
     reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     while True:
-        bury()
+        reap()
         ready, _, _ = select.select([0, reader], [], [])
         if reader in ready:
             os.read(reader, 4096)
@@ -60,7 +60,7 @@ def wait_for_the_end() -> None:
             return
 
 
-def bury() -> None:
+def reap() -> None:
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass

@@ -1,8 +1,8 @@
 """Machines made of namespaces: each has its own network card, processes, folders and sshd, and can be switched off.
 
-Everything hangs on processes that end with the one that made them: namespaces, the cards and cables between them and
-mounts are gone with the last process in them. A network namespace of its own holds the switch, so that no address of
-the machine itself can be in the way and no packet gets out.
+Everything depends on processes that end with their parent: namespaces, the cards and cables between them and
+mounts are gone with the last process in them. The switch has a separate network namespace: no address of
+the machine itself conflicts with it, and no packet leaves it.
 """
 
 import json
@@ -24,11 +24,11 @@ from tests.processes import PATIENCE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOME = Path(pwd.getpwuid(os.getuid()).pw_dir)
-"""Where sshd looks for keys, whatever `HOME` says."""
+"""The home folder in which sshd looks for keys. It ignores `HOME`."""
 SHARED = Path("/mnt/shared")
-"""One folder, seen by hosts at this path, as over NFS."""
+"""Path of the folder that hosts share, as over NFS."""
 PRIVATE = Path("/mnt/private")
-"""On every host, and another one on each."""
+"""Path of a private folder, a different one on each host."""
 _SUBNET = "10.77.0."
 _NEEDED = ("ip", "unshare", "nsenter", "ssh", "ssh-keygen", "rsync", "mount", "hostname")
 _SSHD = """
@@ -52,7 +52,7 @@ Host *
 
 
 def why_impossible() -> str | None:
-    """Why no hosts can be made here; None where they can."""
+    """Return the reason why no hosts can be made here, or None if they can."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "hosts are made of Linux namespaces, by root"
     missing = [name for name in _NEEDED if shutil.which(name) is None]
@@ -68,14 +68,14 @@ def why_impossible() -> str | None:
 
 
 class Host:
-    """One machine: off until `boot`. What lies in its home folder and in `PRIVATE` stays while it is off.
+    """One machine, off until `boot`. It keeps the files in its home folder and in `PRIVATE` while it is off.
 
     Args:
-        name: its host name, which all hosts know.
-        address: of its network card.
-        disk: a folder of ours, for what stays.
-        shared: a folder of ours, which it sees as `SHARED`; None where it sees none.
-        network: which it is plugged into.
+        name: Its host name, which all hosts know.
+        address: The address of its network card.
+        disk: A folder of the test machine for the files that the host keeps.
+        shared: A folder of the test machine that the host sees as `SHARED`, or None.
+        network: The network that it is connected to.
     """
 
     def __init__(self, name: str, address: str, disk: Path, shared: Path | None, network: "Network") -> None:
@@ -91,7 +91,7 @@ class Host:
         self._first = 0
         self._commands: list[Command] = []
         self.variables: dict[str, str] = {}
-        """More of them for its user's commands, but not for those that come over ssh."""
+        """Further environment variables for its user's commands, but not for commands over ssh."""
         for folder in (self.home, self.private):
             folder.mkdir(parents=True)
 
@@ -100,7 +100,7 @@ class Host:
         return self._process is not None
 
     def boot(self) -> None:
-        """Switches it on: its sshd answers when this returns, and nothing else runs."""
+        """Switch it on and return when its sshd answers. Nothing else runs then."""
         assert self._process is None, f"{self.name} is up"
         settings = {
             "name": self.name,
@@ -139,7 +139,7 @@ class Host:
         self._cable = self.network.plug_in(self._first, self.address)
 
     def kill(self) -> None:
-        """All its processes die at once, in the middle of whatever they do; the others see their connections close."""
+        """Kill all its processes at once. The other hosts see their connections close."""
         if self._process is None:
             return
         first = os.pidfd_open(self._first)
@@ -152,20 +152,20 @@ class Host:
             command.end()
 
     def lose_power(self) -> None:
-        """The same without a word to the others: not one packet says that connections are closed."""
+        """Kill all its processes without a packet to the other hosts: they do not see their connections close."""
         self.cut()
         self.kill()
 
     def cut(self) -> None:
-        """Nothing gets through its cable any more."""
+        """Cut its cable: no packet arrives or leaves."""
         self.network.switch("ip", "link", "set", self._cable, "down")
 
     def mend(self) -> None:
-        """The cable is sound again."""
+        """Connect the cable again."""
         self.network.switch("ip", "link", "set", self._cable, "up")
 
     def received(self) -> int:
-        """Bytes that have come through its network card since it booted."""
+        """Return the bytes that its network card has received since it booted."""
         for line in Path(f"/proc/{self._first}/net/dev").read_text().splitlines():
             card, _, counters = line.partition(":")
             if card.strip() == "eth0":
@@ -173,7 +173,7 @@ class Host:
         raise AssertionError(f"{self.name} has no network card")
 
     def processes(self, *, word: str) -> list[str]:
-        """Command lines of its processes that contain `word`."""
+        """Return the command lines of its processes that contain `word`."""
         found = []
         namespace = os.readlink(f"/proc/{self._first}/ns/pid")
         for process in Path("/proc").glob("[0-9]*"):
@@ -185,37 +185,37 @@ class Host:
         return [line for line in found if word in line]
 
     def start(self, *command: str) -> "Command":
-        """A command on it, as its user would type it: in the home folder."""
+        """Start a command on it in its user's home folder."""
         made = Command(self, command, self._disk / f"said-{len(self._commands)}.log")
         self._commands.append(made)
         return made
 
     def run(self, *command: str) -> str:
-        """What a command says.
+        """Run a command and return its output.
 
         Raises:
-            AssertionError: it fails, or takes longer.
+            AssertionError: It fails, or takes longer than PATIENCE.
         """
         return self.start(*command).succeed()
 
     def inside(self, command: Sequence[str]) -> list[str]:
-        """`command`, to be run on this host."""
+        """Return `command` with the prefix that runs it on this host."""
         return ["nsenter", "--target", str(self._first), "--all", f"--wdns={HOME}", "--", *command]
 
     def _bound(self) -> Mapping[Path, Path]:
-        """What it sees of our folders, and where."""
+        """Return the folders of the test machine that it sees, by their paths on the host."""
         bound = {HOME: self.home, PRIVATE: self.private, Path("/etc/hosts"): self.network.names}
         return bound if self._shared is None else {**bound, SHARED: self._shared}
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What its user's commands find: where the programs are, and nothing of ours."""
+        """Return the environment of its user's commands: the path of the programs and nothing of the test machine."""
         path = f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         variables = {"HOME": str(HOME), "PATH": path, "LANG": "C.UTF-8", "PYTHONPATH": str(REPOSITORY)}
         return {**variables, "PYTHONDONTWRITEBYTECODE": "1", **self.variables}
 
     def _sshd(self) -> Path:
-        """Keys and settings of its sshd, and of its user."""
+        """Write the keys and settings of its sshd and of its user."""
         key = self._disk / "host_key"
         if not key.exists():
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
@@ -229,7 +229,7 @@ class Host:
 
 
 class Command:
-    """A command on a host; what it says goes into the file `output`, so that it never waits for a reader."""
+    """A command on a host. Its output goes into the file `output`, so it never waits for a reader."""
 
     def __init__(self, host: Host, command: Sequence[str], output: Path) -> None:
         self._what = f"{host.name}: {' '.join(command)}"
@@ -245,7 +245,7 @@ class Command:
 
     @property
     def said(self) -> str:
-        """All of it up to now, of both streams."""
+        """The output of both streams up to now."""
         return self._output.read_text(errors="replace")
 
     @property
@@ -253,7 +253,7 @@ class Command:
         return self._process.poll() is not None
 
     def wait(self, seconds: float) -> int:
-        """Its exit code."""
+        """Wait for its end and return its exit code."""
         try:
             return self._process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -261,17 +261,17 @@ class Command:
             raise AssertionError(f"{self._what}: takes more than {seconds} s\n{self.said}") from None
 
     def succeed(self, seconds: float = PATIENCE) -> str:
-        """What it says in all.
+        """Wait for its success and return its whole output.
 
         Raises:
-            AssertionError: it fails, or takes longer.
+            AssertionError: It fails, or takes longer than PATIENCE.
         """
         code = self.wait(seconds)
         assert code == 0, f"{self._what}: {code}\n{self.said}"
         return self.said
 
     def end(self) -> None:
-        """Kills it, if it runs."""
+        """Kill it if it runs."""
         for child in children_of(self._process.pid):  # the command itself: `nsenter` waits for it
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
@@ -280,11 +280,11 @@ class Command:
 
 @dataclass(frozen=True)
 class Network:
-    """A switch, and the hosts' cables.
+    """A switch and the cables of the hosts.
 
     Attributes:
-        key: private ssh key that opens every host.
-        names: what is /etc/hosts on each.
+        key: The private ssh key that every host accepts.
+        names: The content of /etc/hosts on each host.
     """
 
     folder: Path
@@ -294,17 +294,17 @@ class Network:
     _numbers: Iterator[int]
 
     def switch(self, *command: str) -> None:
-        """Runs a command where the switch is."""
+        """Run a command in the network namespace of the switch."""
         inside = ["nsenter", "--target", str(self._process.pid), "--net", "--"]
         subprocess.run([*inside, *command], check=True, timeout=PATIENCE)
 
     def plug_in(self, process: int, address: str) -> str:
-        """Gives the network namespace of `process` a card with this address; returns the other end of its cable."""
-        cable = f"cable{next(self._numbers)}"  # one that was pulled out goes away in its own time
+        """Give the network namespace of `process` a card with this address and return the other end of its cable."""
+        cable = f"cable{next(self._numbers)}"  # a cable that was pulled out disappears a little later
         self.switch("ip", "link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", str(process))
         self.switch("ip", "link", "set", cable, "master", "switch", "up")
         card = ["nsenter", "--target", str(process), "--net", "--", "ip"]
-        # One of its own, or the others would look for a host that has booted again where it was before.
+        # A fixed hardware address: the others would look for a rebooted host at its old one otherwise.
         last = int(address.rpartition(".")[2])
         subprocess.run([*card, "link", "set", "eth0", "address", f"02:00:00:00:00:{last:02x}"], check=True)
         subprocess.run([*card, "address", "add", f"{address}/24", "dev", "eth0"], check=True)
@@ -316,12 +316,12 @@ class Network:
 def hosts(
     folder: Path, names: Sequence[str], *, off: Sequence[str] = (), apart: Sequence[str] = ("laptop",)
 ) -> Iterator[Mapping[str, Host]]:
-    """Hosts of these names; all that was made for them is gone behind the block.
+    """Yield hosts with these names, and remove everything that was made for them after the block.
 
     Args:
-        folder: empty, for their disks; `folder / "shared"` is what they see as `SHARED`.
-        off: those that are not switched on.
-        apart: those that do not see `SHARED`.
+        folder: An empty folder for their disks. They see `folder / "shared"` as `SHARED`.
+        off: The hosts that are not switched on.
+        apart: The hosts that do not see `SHARED`.
     """
     key, shared, table = folder / "key", folder / "shared", folder / "hosts"
     shared.mkdir()
@@ -350,7 +350,7 @@ def hosts(
 
 
 def _programs() -> set[str]:
-    """Folders of the programs under test and of what they are made of, wherever they lie."""
+    """Return the folders of the programs under test and of their libraries."""
     paths = {str(REPOSITORY), sys.prefix, os.path.realpath(sys.prefix), sys.base_prefix}
     return paths - {"/", "/usr", "/usr/local"}
 
@@ -363,7 +363,7 @@ def children_of(process: int) -> list[int]:
 
 
 def wait_for_namespace(process: int) -> None:
-    """Waits until `process` has a network namespace of its own."""
+    """Wait until `process` has a separate network namespace."""
     deadline = time.monotonic() + PATIENCE
     ours = os.readlink("/proc/self/ns/net")
     while os.readlink(f"/proc/{process}/ns/net") == ours:

@@ -1,4 +1,4 @@
-"""A job whose trials last as long as a test needs, and what its journal says of the hosts."""
+"""A job whose trials last as long as a test needs, and facts about the hosts from its journal."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,7 +40,7 @@ def make(input_shape, outputs):
     return model
 """
 RATES = tuple(round(0.001 * 1.15**power, 6) for power in range(40))
-"""The higher, the better, at each of the few epochs: whatever the order of the trials, the best one is promoted."""
+"""Learning rates. A higher rate is better at every epoch, so the best trial is promoted in any order of the trials."""
 JOB = {
     "name": "story",
     "data": {"source": "digits"},
@@ -53,7 +53,7 @@ JOB = {
 
 
 def write_job(folder: Path) -> Job:
-    """A job and its module."""
+    """Write a job and its module."""
     folder.mkdir(exist_ok=True)
     (folder / "my_model.py").write_text(CODE)
     (folder / "job.yaml").write_text(yaml.safe_dump(JOB))
@@ -61,31 +61,31 @@ def write_job(folder: Path) -> Job:
 
 
 class Watch:
-    """What the journal in a shared folder says, and how fast the trials are."""
+    """Reads the journal in a shared folder and sets the speed of the trials."""
 
     def __init__(self, shared: Path) -> None:
         self._shared = shared
         self.pace(0)
 
     def pace(self, seconds: float) -> None:
-        """How long each epoch lasts from now on."""
+        """Set the seconds of each epoch from now on."""
         written = self._shared / "pace.new"
         written.write_text(str(seconds))
         written.rename(self._shared / "pace")
 
     @property
     def beginnings(self) -> list[str]:
-        """`host fresh` or `host restored` for each time that a training began."""
+        """Return `host fresh` or `host restored` for each start of a training."""
         return (self._shared / "beginnings").read_text().splitlines()
 
     @property
     def path(self) -> Path:
-        """The folder of the one run."""
+        """The folder of the only run."""
         (path,) = (self._shared / "runs").iterdir()
         return path
 
     def events(self) -> list[Event]:
-        """Of the run up to now; none before it has begun."""
+        """Return the events of the run up to now, or none before it has begun."""
         journals = list((self._shared / "runs").glob("*/journal/events.jsonl"))
         return [event for journal in journals for event in read_journal(journal)]
 
@@ -99,12 +99,12 @@ def host_of(worker: str) -> str:
 
 
 def hosts_of(events: Sequence[Event]) -> set[str]:
-    """Names of the hosts that have reported."""
+    """Return the names of the hosts that have reported."""
     return {host_of(event.worker) for event in events if isinstance(event, EpochsReported)}
 
 
 def past_a_checkpoint(events: Sequence[Event], host: str) -> set[str]:
-    """Trials in training on this host that have reported epochs after one of their checkpoints."""
+    """Return the trials in training on this host that have reported epochs after one of their checkpoints."""
     return {
         trial.trial_id
         for trial in record_of(events).with_status(Status.RUNNING)
@@ -113,7 +113,7 @@ def past_a_checkpoint(events: Sequence[Event], host: str) -> set[str]:
 
 
 def came_back(events: Sequence[Event]) -> set[str]:
-    """Trials that lost their worker and have reported since."""
+    """Return the trials that lost their worker and have reported since."""
     lost: set[str] = set()
     back: set[str] = set()
     for event in events:

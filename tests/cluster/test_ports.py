@@ -1,4 +1,4 @@
-"""What a cluster answers to a host that is no part of it and has no token: docs/security.md says nothing else."""
+"""Answers of a cluster to a foreign host without a token. They must agree with docs/security.md."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -49,7 +49,7 @@ for port in map(int, sys.argv[2:]):
         answers[port][token] = sorted(set(said) - {"UNIMPLEMENTED"})
 print("answers:", json.dumps(answers))
 """
-"""Asks each port for the list of jobs, over HTTP, and where that is not spoken each service of Ray's, over gRPC."""
+"""Program that asks each port for the list of jobs over HTTP, and if it has no HTTP, each service of Ray over gRPC."""
 BUSY = """
 import time, ray
 ray.init(address="auto", log_to_driver=False)
@@ -68,7 +68,7 @@ Answers = Mapping[int, Mapping[str, Sequence[str]]]
 
 @pytest.fixture(scope="module")
 def seen(disks: Path) -> Iterator[tuple[Mapping[int, set[str]], Answers]]:
-    """The head's ports with the addresses that they listen on, and what each says to the laptop."""
+    """Yield the head's ports with their addresses, and the answer of each port to the laptop."""
     with hosts(disks, ["laptop", "head"]) as made:
         cluster = Cluster(made)
         cluster.up()
@@ -94,7 +94,7 @@ def _wait_for(command: Any, word: str) -> None:
 
 
 def listening(sockets: str) -> dict[int, set[str]]:
-    """Ports and their addresses in what `ss -Hltn` says."""
+    """Return the ports and their addresses from the output of `ss -Hltn`."""
     found: dict[int, set[str]] = {}
     for line in sockets.splitlines():
         address, _, port = line.split()[3].rpartition(":")

@@ -1,4 +1,4 @@
-"""A run on a Ray cluster, from `ray up` to `ray down`, with the losses that a cluster sees on the way."""
+"""A run on a Ray cluster, from `ray up` to `ray down`, during which hosts join and die."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,22 +24,22 @@ from tune_jobs.record.events import Event, Status, WorkerLost
 pytestmark = pytest.mark.slow
 
 SLOW, SLOWER = 1.0, 5.0
-"""Seconds an epoch, while trials are to come further, and while they are to be there still when something happens."""
+"""Seconds of an epoch: while trials must make progress, and while they must still run at the next change."""
 
 
 @dataclass(frozen=True)
 class Losses:
-    """What was seen of a run until its head died.
+    """Observations of a run until its head died.
 
     Attributes:
-        run: its name.
-        first: events when each of the first hosts had reported.
-        status, logs, watched: what commands said of the run then; the last on the head, the others on the laptop.
+        run: The name of the run.
+        first: Events when each of the first hosts had reported.
+        status, logs, watched: Outputs of commands at this time, the last one from the head, the others from the laptop.
         joined: events when a host that was switched on later had reported, and all had as many trials as they have
             room for.
-        lost: trials that were past a checkpoint on a worker that was killed then.
-        noticed: events when these had come back.
-        beginnings: of trainings up to then, see `Watch`.
+        lost: Trials with reports after a checkpoint on a worker that was killed then.
+        noticed: Events when these trials had reported again.
+        beginnings: The starts of trainings up to then, see `Watch`.
     """
 
     run: str
@@ -55,14 +55,14 @@ class Losses:
 
 @dataclass(frozen=True)
 class Observations:
-    """All that was seen.
+    """All observations of the test.
 
     Attributes:
-        job: as its file has it.
-        losses: see there.
-        made: the run, in the end.
-        fetched: the same on the laptop.
-        left: Ray's processes in the end.
+        job: The job as it is in its file.
+        losses: The observations until the head died.
+        made: The finished run.
+        fetched: The finished run on the laptop.
+        left: Ray's processes at the end.
     """
 
     job: Job
@@ -95,7 +95,7 @@ def observed(disks: Path) -> Iterator[Observations]:
 
 
 def run_with_losses(cluster: Cluster, watch: Watch) -> Losses:
-    """Submits the job; one host joins, one dies, and then the head does."""
+    """Submit the job. Then one host joins, one host dies, and at last the head dies."""
     laptop, made = cluster.laptop, cluster.hosts
     watch.pace(SLOW)
     run = last_word(laptop.run("tune-jobs", "submit", "work/job.yaml"))
@@ -122,12 +122,12 @@ def run_with_losses(cluster: Cluster, watch: Watch) -> Losses:
 
 
 def last_word(text: str) -> str:
-    """The submission, which commands name last."""
+    """Return the submission, which is the last word of the command's output."""
     return text.rsplit(maxsplit=1)[-1]
 
 
 def running(events: Sequence[Event]) -> int:
-    """How many trials have a worker."""
+    """Return the number of trials that have a worker."""
     return len(record_of(events).with_status(Status.RUNNING))
 
 

@@ -1,4 +1,4 @@
-"""What reaches the hosts of a cluster, and what they must have in common: data, storage, the token."""
+"""Data that reach the hosts of a cluster, and things that all hosts must share: storage and the token."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ from tune_jobs import open_run
 pytestmark = pytest.mark.slow
 
 MEGABYTES = int(os.environ.get("TUNE_JOBS_DATA_MB", "300"))
-"""Of features; docs/cluster.md says what came of 1000."""
+"""Megabytes of features. docs/cluster.md has the result for 1000."""
 FEATURES = 256
 SHARES = {"train": 0.7, "validation": 0.2, "test": 0.1}
 DATA = """
@@ -73,7 +73,7 @@ def received(cluster: Cluster) -> Mapping[str, int]:
 def test_data_reach_each_host_once_whatever_the_number_of_trials(cluster: Cluster, disks: Path) -> None:
     Watch(disks / "shared").pace(
         1
-    )  # so long that the host with the driver, which is ready first, does not do all
+    )  # long enough that the driver's host, which is ready first, does not run all trials
     write_job(cluster)
     before = received(cluster)
     run = cluster.laptop.run("tune-jobs", "submit", "work/job.yaml").split()[-1]

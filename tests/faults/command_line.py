@@ -36,7 +36,7 @@ def call(folder: Path, *arguments: str) -> CallResult:
     with _inside(folder), redirect_stdout(output), redirect_stderr(errors):
         try:
             code = main(list(arguments))
-        except SystemExit as exit_:  # argparse leaves by itself
+        except SystemExit as exit_:  # argparse exits
             code = exit_.code if isinstance(exit_.code, int) else 0 if exit_.code is None else 1
     return CallResult(code, _text(output), _text(errors))
 

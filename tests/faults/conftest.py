@@ -1,4 +1,4 @@
-"""What the tests that inject faults share: a run that nobody disturbs, to compare those that are killed with."""
+"""Fixtures of the tests that inject faults: an undisturbed run to compare killed runs with."""
 
 import shutil
 import tempfile

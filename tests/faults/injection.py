@@ -1,6 +1,6 @@
-"""How many faults are injected, in a short form and in a full one, and what becomes of them.
+"""The number of injected faults, in a short and in a full form, and a count of their outcomes.
 
-The short form is part of `make test` and the same each time; the full one draws anew.
+The short form is part of `make test` and the same each time. The full form draws new faults.
 """
 
 import json
@@ -12,11 +12,11 @@ from pathlib import Path
 from hypothesis import HealthCheck, settings
 
 CHAOS = os.environ.get("TUNE_JOBS_CHAOS") == "1"
-"""Are faults injected in full?"""
+"""Return whether the full number of faults is injected."""
 
 
 def examples(short: int, full: int = 500) -> settings:
-    """Settings of a test that injects `short` made-up faults, or `full` of them in the full form."""
+    """Return the settings of a test that injects `short` generated faults, or `full` of them in the full form."""
     return settings(
         max_examples=full if CHAOS else short,
         derandomize=not CHAOS,
@@ -28,21 +28,21 @@ def examples(short: int, full: int = 500) -> settings:
 
 
 class Tally:
-    """Counts the faults of one kind, by what became of them.
+    """Counts the faults of one kind by their outcome.
 
     Args:
-        fault: what is injected, as the table of faults calls it.
+        fault: The name of the fault in the table of faults.
     """
 
     def __init__(self, fault: str) -> None:
         self.fault = fault
         self.injected = 0
         self.outcomes: Counter[str] = Counter()
-        """Of those that ended as they should."""
+        """The number of faults that ended as they should."""
         self.results_lost = 0
 
     def row(self) -> Mapping[str, object]:
-        """The line of the table."""
+        """Return the line of the table."""
         return {
             "fault": self.fault,
             "injected": self.injected,
@@ -51,7 +51,7 @@ class Tally:
         }
 
     def report(self) -> None:
-        """Adds the line to the table that the environment names, if there is one and faults were injected."""
+        """Append the line to the table file of the environment, if there is one and faults were injected."""
         table = os.environ.get("TUNE_JOBS_CHAOS_TABLE")
         if CHAOS and self.injected:
             print(self.row(), dict(self.outcomes))

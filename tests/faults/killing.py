@@ -1,4 +1,4 @@
-"""Runs in processes of their own that are killed for real, and what must be true of them afterwards."""
+"""Runs in separate processes that are really killed, and checks of them afterwards."""
 
 import os
 import subprocess
@@ -23,12 +23,12 @@ TIMELESS = ["trial_id", "epoch", "train_loss", "val_loss", "lr"]
 
 @dataclass(frozen=True)
 class CommandLine:
-    """Calls `tune-jobs` in processes of their own.
+    """Calls `tune-jobs` in separate processes.
 
     Args:
-        folder: holds the job file and the user's modules.
-        storage: where runs are made.
-        ray: folder of Ray's own files; short, since it holds sockets.
+        folder: The folder with the job file and the user's modules.
+        storage: The folder for runs.
+        ray: The folder of Ray's own files. Its path is short since it holds sockets.
     """
 
     folder: Path
@@ -53,13 +53,13 @@ class CommandLine:
         return self.start("resume", str(self.made()))
 
     def made(self) -> Path | None:
-        """The run folder, once the run has begun."""
+        """Return the run folder once the run has begun."""
         begun = [path for path in self.storage.glob("*") if begun_at(path)]
         return begun[0] if begun else None
 
     @property
     def events(self) -> int:
-        """Lines of the run's journal."""
+        """Return the number of lines in the run's journal."""
         made = self.made()
         return 0 if made is None else RunFolder(made).journal.read_bytes().count(b"\n")
 
@@ -70,20 +70,20 @@ class CommandLine:
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """What a run comes to, and how long it takes."""
+    """The result of a run and its time."""
 
     made: Run
     seconds: float
 
 
 def begun_at(path: Path) -> bool:
-    """Did the run in this folder get as far as the first line of its journal?"""
+    """Return whether the run in this folder has written the first line of its journal."""
     journal = RunFolder(path).journal
     return journal.is_file() and b"\n" in journal.read_bytes()
 
 
 def kill_after(process: "subprocess.Popen[str]", seconds: float) -> bool:
-    """Kill `process` so long from now; False if it has ended by then."""
+    """Kill `process` after `seconds` and return True, or return False if it has ended by then."""
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -94,7 +94,7 @@ def kill_after(process: "subprocess.Popen[str]", seconds: float) -> bool:
 
 
 def kill_at(process: "subprocess.Popen[str]", command: CommandLine, events: int) -> bool:
-    """Kill `process` as soon as the journal of its run has so many lines; False if it has ended by then."""
+    """Kill `process` as soon as the journal has `lines` lines. Return False if it has ended by then."""
     wait_until(lambda: process.poll() is not None or command.events >= events, f"{events} events")
     if process.poll() is not None:
         return False
@@ -104,7 +104,7 @@ def kill_at(process: "subprocess.Popen[str]", command: CommandLine, events: int)
 
 
 def results_of(events: list[Event]) -> Results:
-    """All that was reported, as it was for the first time."""
+    """Return all reported results, each as it was reported first."""
     results: dict[tuple[str, int], float] = {}
     for event in events:
         for result in event.results if isinstance(event, EpochsReported) else ():
@@ -113,19 +113,19 @@ def results_of(events: list[Event]) -> Results:
 
 
 def reported(path: Path | None) -> Results:
-    """What the journal of a run that was killed holds."""
+    """Return the results in the journal of a killed run."""
     return {} if path is None else results_of(read_journal(RunFolder(path).journal))
 
 
 def count_lost(before: Results, made: Run) -> int:
-    """Results that were reported, and that the run's table does not hold as they were."""
+    """Return the number of reported results that the run's table lacks or holds differently."""
     rows = made.epochs[["trial_id", "epoch", "val_loss"]].itertuples(index=False)
     now = {(str(trial), int(epoch)): float(loss) for trial, epoch, loss in rows}
     return sum(now.get(key) != loss for key, loss in before.items())
 
 
 def same_tables(made: Run, expected: Run) -> bool:
-    """Both tables, bit for bit, but for clocks; and the winner."""
+    """Return whether both tables agree bit for bit except for times, and the winner is the same."""
     trials = [frame.trials.drop(columns=["seconds", "node"]) for frame in (made, expected)]
     epochs = [frame.epochs[TIMELESS] for frame in (made, expected)]
     winners = [
@@ -137,13 +137,13 @@ def same_tables(made: Run, expected: Run) -> bool:
 
 
 def same_curves(made: Run, expected: Run) -> bool:
-    """Every trial that both have made has the same configuration, and the same losses as far as both have come."""
+    """Return whether the losses of common trials agree in all common epochs."""
     common = pd.merge(made.epochs[TIMELESS], expected.epochs[TIMELESS], on=["trial_id", "epoch"])
     return all(bool((common[f"{name}_x"] == common[f"{name}_y"]).all()) for name in TIMELESS[2:])
 
 
 def processes_of(ray: Path) -> list[int]:
-    """Processes of a Ray whose files are in this folder: it is in their environment, or in their command line."""
+    """Return the processes of a Ray with its files in this folder, by their environment and command line."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -156,7 +156,7 @@ def processes_of(ray: Path) -> list[int]:
 
 
 def wait_until_gone(ray: Path, seconds: float = 60.0) -> list[int]:
-    """Processes of that Ray that are still there after at most so many seconds."""
+    """Wait at most `seconds` for the end of that Ray's processes, and return those that are left."""
     until = time.monotonic() + seconds
     while (left := processes_of(ray)) and time.monotonic() < until:
         time.sleep(0.2)

@@ -1,4 +1,4 @@
-"""Prints the table of faults, as Markdown: `python -m tests.faults.table FILE`."""
+"""Print the table of faults as Markdown: `python -m tests.faults.table FILE`."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> str:
-    """One row a kind of fault; those that were told in parts are added up."""
+    """Return one row per kind of fault. Lines of the same kind are added up."""
     kinds: dict[str, tuple[int, int, int]] = {}
     for row in rows:
         injected, right, lost = kinds.get(row["fault"], (0, 0, 0))

@@ -1,6 +1,6 @@
-"""Data files that are damaged, of another form than the job says, or of no use, through the real command line.
+"""Data files that are damaged, do not fit the job or are useless, through the real command line.
 
-A call either does what it was asked to or says in one message what is wrong with the data, and leaves nothing.
+A call either succeeds or says in one message what is wrong with the data and leaves no files.
 """
 
 import shutil
@@ -109,7 +109,7 @@ def test_data_that_are_called_usable_are_run_on(ray_running: None, made: File, l
 
 @pytest.fixture(scope="module")
 def ray_running() -> Iterator[None]:
-    """One Ray for all runs of this file: a run uses the one that its process has."""
+    """Start one Ray for all runs of this file: a run uses the Ray of its process."""
     from tune_jobs.tuning.ray_session import ray_connection
 
     with ray_connection():

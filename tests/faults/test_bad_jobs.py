@@ -1,6 +1,6 @@
-"""Job files, sweep files and calls that are wrong in ways that nobody thought of, through the real command line.
+"""Job files, sweep files and calls with unforeseen mistakes, through the real command line.
 
-A call either does what it was asked to or says in one message what is wrong, and leaves nothing.
+A call either succeeds or says in one message what is wrong and leaves no files.
 """
 
 import shutil
@@ -39,7 +39,7 @@ def table() -> Iterator[None]:
 
 @contextmanager
 def job_folder(text: bytes) -> Iterator[Path]:
-    """A folder with `text` as its job file, and what the job may name beside it; unchanged at the end."""
+    """Yield a folder with the job file `text` and files that a job may name, and check that it is unchanged."""
     folder = Path(tempfile.mkdtemp(prefix="bad"))
     try:
         (folder / "job.yaml").write_bytes(text)
@@ -51,7 +51,7 @@ def job_folder(text: bytes) -> Iterator[Path]:
 
 
 def short_training(folder: Path, arguments: Sequence[str]) -> bool:
-    """Does the job take no longer than a test may, as far as its settings tell?"""
+    """Return whether the settings of the job are small enough for a test."""
     try:
         job = Job.from_file(folder / "job.yaml", parse_overrides(arguments))
     except TuneJobsError:
@@ -79,7 +79,7 @@ def test_a_bad_job_is_refused_with_one_message_before_anything_is_made(
             started = call(folder, "run", "job.yaml", *arguments)
             assert started.code == 2, started.description
             assert "run: " not in started.output, started.description
-            if not validated.errors.startswith("usage: "):  # which names the command
+            if not validated.errors.startswith("usage: "):  # the line that names the command
                 assert started.errors == validated.errors
         trained = None
         if short_training(folder, arguments):
@@ -115,7 +115,7 @@ def test_a_bad_sweep_is_refused_with_one_message(text: bytes) -> None:
 
 @pytest.fixture(scope="module")
 def ray_running() -> Iterator[None]:
-    """One Ray for all runs of this file: a run uses the one that its process has."""
+    """Start one Ray for all runs of this file: a run uses the Ray of its process."""
     from tune_jobs.tuning.ray_session import ray_connection
 
     with ray_connection():
@@ -127,14 +127,14 @@ def ray_running() -> Iterator[None]:
 @examples(short=3, full=60)
 @given(text=nearly_valid_jobs)
 def test_a_job_that_is_called_valid_runs(ray_running: None, text: bytes) -> None:
-    """Faults that are none for `validate` are none for a run, or fail its trials."""
+    """A job that passes `validate` runs, or its trials fail."""
     with job_folder(text) as folder:
         before = files_below(folder)
         assume(call(folder, "validate", "job.yaml", *SHORT).code == 0)
         TALLY.injected += 1
         called = call(folder, "run", "job.yaml", *SHORT)
         made = files_below(folder) - before
-        if called.code == 2:  # what only Ray can tell, such as that there is no GPU
+        if called.code == 2:  # problems that only Ray knows, such as a missing GPU
             assert_refused(called)
             assert not made, called.description
         else:
@@ -153,10 +153,10 @@ def test_a_job_that_is_called_valid_runs(ray_running: None, text: bytes) -> None
 
 SHORT = ("--search.trials", "2", "--training.max_epochs", "2", "--storage", "runs", "--limits.minutes", "0.5",
          "--resources.max_concurrent", "1")  # fmt: skip
-"""What a test has the time for."""
+"""Settings that keep a run short enough for a test."""
 
 
 def ray_runs() -> bool:
-    """Has this process started Ray?"""
+    """Return whether this process has started Ray."""
     ray = sys.modules.get("ray")
     return ray is not None and ray.is_initialized()

@@ -1,7 +1,7 @@
-"""Losses, gradients and metrics that are no numbers, and user code that does worse, in real runs.
+"""Losses, gradients and metrics that are not numbers, and worse faults of user code, in real runs.
 
-Each is one trial's business: the trial fails with a reason in one line, or is scored on its finite epochs; it is
-never selected for a number that is none, the search never takes one for a value, and the other trials go on.
+Each fault affects one trial: it fails with a reason in one line, or is scored on its finite epochs. A value that is
+not finite never wins and never counts as a score in the search, and the other trials continue.
 """
 
 import json
@@ -284,14 +284,14 @@ FAILED = {
     "metric: raises": "RuntimeError: cannot measure",
     "metric: exits": r"RuntimeError: the user's code called sys\.exit\(3\)",
 }
-"""What a trial does wrong, and the reason of its failure, whatever it is selected by."""
+"""Faults of a trial, and the reason of its failure with any metric of selection."""
 
 FAILED_BY_METRIC = {
     "metric: nan": "no epoch had a finite score",
     "metric: infinite": "no epoch had a finite score",
     "metric: minus infinity": "no epoch had a finite score",
 }
-"""The same, where the metric is what trials are selected by."""
+"""Faults of a trial, and the reason of its failure if the custom metric selects trials."""
 
 SCORED = (
     "nothing",
@@ -309,12 +309,12 @@ SCORED = (
     "metric: nearly too large",
     "metric: writes",
 )
-"""What a trial may do and have a score."""
+"""Faults with which a trial still has a score."""
 
 
 @pytest.fixture(scope="module", autouse=True)
 def ray_running() -> Iterator[None]:
-    """One Ray for all runs of this file; and the line of the table, at the end."""
+    """Start one Ray for all runs of this file, and write the line of the table at the end."""
     from tune_jobs.tuning.ray_session import ray_connection
 
     with ray_connection():
@@ -323,7 +323,7 @@ def ray_running() -> Iterator[None]:
 
 
 def make_job(folder: Path, space: Mapping[str, Any], **changes: Any) -> Job:
-    """A job on 60 training rows whose model, loss and metric are those of `CODE`, with dotted changes (a/b)."""
+    """Return a job on 60 training rows with the model, loss and metric of `CODE` and with changes by path (a/b)."""
     sections: dict[str, Any] = {
         "name": "bad-numbers",
         "data": {"source": "linear_gaussian", "arguments": {"n": 100, "sigma": 0.1}},
@@ -350,7 +350,7 @@ def make_job(folder: Path, space: Mapping[str, Any], **changes: Any) -> Job:
 
 
 def check(made: Run, failed: Mapping[str, str]) -> None:
-    """What holds of every run, however bad its numbers: see the head of this file."""
+    """Check the promises of every run, however bad its numbers are: see the head of this file."""
     trials = made.trials
     assert len(trials) == made.job.trials, "a trial is missing"
     assert not trials["status"].isin(["running", "pending", "waiting", "interrupted"]).any()
@@ -380,7 +380,7 @@ def check(made: Run, failed: Mapping[str, str]) -> None:
 
 
 def count(made: Run) -> None:
-    """Takes the trials of a run that ended as it should into the table."""
+    """Count the trials of a run that ended as it should for the table."""
     failed = int((made.trials["status"] == "failed").sum())
     TALLY.injected += len(made.trials)
     TALLY.outcomes["failed, with a reason"] += failed
@@ -392,7 +392,7 @@ def _no_number(name: str) -> None:
 
 
 def assert_never_a_value(made: Run, events: list[Event]) -> None:
-    """The search has finite scores of epochs that had them, and for the rest infinite ones or none."""
+    """Check that the search has finite scores of epochs with finite scores, and infinite or no scores for the rest."""
     job = made.job
     rungs = job.rungs
     history = SearchHistory.replay(events, job.search.space, rungs, job.max_epochs, job.selection)
@@ -442,7 +442,7 @@ ALL_RUNGS = [
 
 @pytest.mark.parametrize(("scheduler", "mode"), ALL_RUNGS if CHAOS else [("asha", "min"), ("median", "max")])
 def test_bad_numbers_at_rungs(tmp_path: Path, scheduler: str, mode: str) -> None:
-    """Trials are compared with others that have no number there; the search follows all of them."""
+    """Trials are compared with others that have no finite score at the rung. The search follows all of them."""
     always = {
         "nan outputs in validation",
         "loss: nan",
@@ -451,7 +451,7 @@ def test_bad_numbers_at_rungs(tmp_path: Path, scheduler: str, mode: str) -> None
         "metric: infinite",
         "metric: text",
     }
-    # A scheduler may stop these before they fail, or before they have a number.
+    # A scheduler may stop these before they fail, or before they have a finite score.
     perhaps = {
         "nan outputs later",
         "metric: nan at first",
@@ -514,7 +514,7 @@ def test_gradients_that_are_not_numbers_are_not_clipped_into_numbers(tmp_path: P
     for optimizer in ("sgd", "adam", "rmsprop", "lbfgs"):
         assert trials["nan gradients", optimizer] == "failed"
         assert trials["infinite gradients", optimizer] == "failed"
-        # Steps of L-BFGS rest on differences of gradients, which clipping makes meaningless.
+        # L-BFGS uses differences of gradients, which clipping makes meaningless.
         assert trials["nothing", optimizer] == "completed" or optimizer == "lbfgs"
     assert_never_a_value(made, read_journal(RunFolder(made.path).journal))
     count(made)

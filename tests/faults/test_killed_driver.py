@@ -1,4 +1,4 @@
-"""Drivers that are killed at random moments, and again while they resume: every run ends as an undisturbed one."""
+"""Drivers that are killed at random moments, and again while they resume: every run ends like an undisturbed one."""
 
 import random
 import shutil
@@ -25,13 +25,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 KILLS = 50 if CHAOS else 2
 AGAIN = 0.4
-"""Share of the runs whose resumption is killed as well."""
+"""Share of the runs that are killed again while they resume."""
 
 
 def test_whenever_the_driver_is_killed_the_run_ends_as_it_would_have(
     home: Path, ray_folder: Path, undisturbed: Undisturbed
 ) -> None:
-    """At random moments in full, and at random events else, since moments mean little on a busy machine."""
+    """Kill at random moments in the full form, and otherwise at random events: times mean little on a busy machine."""
     tally = Tally("driver killed (kill -9), some again while they resumed")
     chance = random.Random(None if CHAOS else 8)
     number = -1
@@ -43,7 +43,7 @@ def test_whenever_the_driver_is_killed_the_run_ends_as_it_would_have(
         killed = kill_after(command.run(), at) if CHAOS else kill_at(command.run(), command, int(at))
         tally.injected += killed
         path = command.made()
-        if path is None:  # nothing is half made that a new run would trip over
+        if path is None:  # no half-made file disturbs a new run
             tally.outcomes["had not begun"] += 1
             continue
         before = dict(reported(path))

@@ -1,4 +1,4 @@
-"""Processes of Ray itself that are killed: the driver ends soon and in words, or goes on, and nothing is lost."""
+"""Processes of Ray itself that are killed: the driver ends soon with a message, or continues, and nothing is lost."""
 
 import os
 import random
@@ -27,7 +27,7 @@ from tune_jobs.record.journal import read_journal
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 SERVERS = ("gcs_server", "raylet/raylet")
-"""Without these nothing goes on."""
+"""Processes of Ray without which a run cannot continue."""
 HELPERS = ("DashboardAgent", "RuntimeEnvAgent", "log_monitor")
 TIMES = 5 if CHAOS else 1
 KILLED = [*SERVERS, *HELPERS] if CHAOS else SERVERS
@@ -68,7 +68,7 @@ def test_whichever_process_of_ray_is_killed_nothing_is_lost(
         before = reported(path)
         assert "Traceback" not in command.said
         if code:
-            # Where an agent dies Ray's own core ends the process at once, with 1, and nobody is asked.
+            # If an agent dies, Ray's core ends the process at once with exit code 1.
             assert code == 130 or (code == 1 and name in HELPERS), command.said
             assert code == 1 or "`tune-jobs resume" in command.said
             assert command.resume().wait() == 0, command.said

@@ -41,9 +41,9 @@ def ray_running() -> Iterator[None]:
 
 
 class Killer:
-    """Kills the worker of a trial that is in the middle of its epochs, again and again.
+    """Kills the worker of a trial in the middle of its epochs, again and again.
 
-    A listener of the run: it knows the workers from their reports, and kills in a thread of its own.
+    A listener of the run: it knows the workers from their reports and kills them in a separate thread.
     """
 
     def __init__(self, kills: int, number: int, chance: random.Random) -> None:
@@ -84,9 +84,9 @@ class Killer:
 
 
 def curves_are_right(made: Run) -> bool:
-    """Every trial has the losses of the same training alone, epoch by epoch."""
+    """Check that every trial has the same losses as a training without Ray, epoch by epoch."""
     for trial in made.record.trials.values():
-        quick = {**trial.configuration, "model.how": ""}  # which only sleeps otherwise
+        quick = {**trial.configuration, "model.how": ""}  # the process only sleeps otherwise
         alone = [result.metrics["val_loss"] for result in train_one(made.job, quick)][: len(trial.epochs)]
         if [trial.epochs[epoch]["val_loss"] for epoch in sorted(trial.epochs)] != alone:
             return False
@@ -130,7 +130,7 @@ def test_a_killed_worker_costs_time_and_nothing_else(how: str, tmp_path: Path) -
 
 
 def test_workers_that_die_with_an_interruption_are_no_fault_of_their_trials(tmp_path: Path) -> None:
-    """As where a machine shuts down: the driver is told, and the workers with it; no retry is spent."""
+    """A shutdown of the machine interrupts the driver and the workers together. It costs no retry."""
     space = {"lr": {"values": [0.01, 0.02]}, "model.how": "steady"}
     changes = {
         "model/name": "user_code:make",

@@ -1,4 +1,4 @@
-"""A machine of a cluster is lost in the middle of a run: its trials go on elsewhere, and none counts as failed."""
+"""A machine of a cluster is lost in the middle of a run: its trials continue elsewhere, and none counts as failed."""
 
 import subprocess
 import sys
@@ -42,7 +42,7 @@ def test_a_lost_machine_is_no_fault_of_its_trials(cluster: DeclaredNodes, tmp_pa
         assert losses
         assert all(loss.node_lost and "worker's machine" in loss.reason for loss in losses)
         for trial_id, record in made.record.trials.items():
-            quick = {**record.configuration, "model.how": ""}  # which only sleeps otherwise
+            quick = {**record.configuration, "model.how": ""}  # the process only sleeps otherwise
             alone = [result.metrics["val_loss"] for result in train_one(made.job, quick)]
             assert alone == list(made.epochs[made.epochs["trial_id"] == trial_id]["val_loss"])
         assert count_lost(before, made) == 0
@@ -51,10 +51,10 @@ def test_a_lost_machine_is_no_fault_of_its_trials(cluster: DeclaredNodes, tmp_pa
 
 
 def run_and_lose(cluster: DeclaredNodes, folder: Path) -> tuple[Path, Results]:
-    """Runs a job on two nodes, and takes one away once a worker of it has reported.
+    """Run a job on two nodes, and remove one as soon as a worker on it has reported.
 
     Returns:
-        The run's folder, and what was reported up to then.
+        The run's folder, and the results that were reported up to then.
     """
     space = {"lr": {"values": [0.01, 0.02, 0.03]}, "model.how": "steady"}
     job = job_in(
@@ -87,7 +87,7 @@ def run_and_lose(cluster: DeclaredNodes, folder: Path) -> tuple[Path, Results]:
 
 
 def wait_for_epochs_below(raylet: int, storage: Path) -> None:
-    """Waits until a worker of this node has reported."""
+    """Wait until a worker of this node has reported."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         for journal in storage.glob("*/journal/events.jsonl"):

@@ -1,4 +1,4 @@
-"""Disks that are full or read-only, and damaged checkpoints, under a real Ray: nothing that was reported is lost."""
+"""Full or read-only disks and damaged checkpoints, under a real Ray: no reported epoch is lost."""
 
 import os
 import shutil
@@ -57,7 +57,7 @@ def ray_running() -> Iterator[None]:
 
 
 class Disk:
-    """A small disk of its own."""
+    """A small separate disk."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -66,7 +66,7 @@ class Disk:
         self._mount("-t", "tmpfs", "-o", "size=6m", "tmpfs")
 
     def fill(self, leave: int = 0) -> None:
-        """Leaves so many bytes free, in whole pages."""
+        """Fill the disk and leave `leave` bytes free, in whole pages."""
         with self.filler.open("ab") as file:
             free = shutil.disk_usage(self.path).free
             os.posix_fallocate(file.fileno(), file.tell(), max(free - leave, 1))
@@ -96,7 +96,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 
 def sections(storage: Path, **changes: Any) -> dict[str, Any]:
-    """Six trials, one at a time, whose checkpoints take about 150 kB."""
+    """Return a job of six trials, one at a time, with checkpoints of about 150 kB."""
     return {
         "name": "small",
         "data": {"source": "linear_gaussian", "arguments": {"n": 100, "sigma": 0.1}},
@@ -125,7 +125,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(folder: Path) -> Run:
-    """A run, which is copied in the middle of a trial that has two checkpoints."""
+    """Return a run that was copied in the middle of a trial with two checkpoints."""
 
     def copy() -> None:
         (made,) = (folder / "runs").iterdir()
@@ -135,7 +135,7 @@ def undisturbed(folder: Path) -> Run:
 
 
 def assert_the_same(made: Run, expected: Run) -> None:
-    """Both tables, bit for bit but for the clock, and the winner with its weights."""
+    """Check that both tables agree bit for bit except for times, and the winner with its weights."""
     for mine, other in ((made.trials, expected.trials), (made.epochs, expected.epochs)):
         frames = [frame.drop(columns=["seconds", "node"], errors="ignore") for frame in (mine, other)]
         pd.testing.assert_frame_equal(*frames, check_exact=True)
@@ -155,7 +155,7 @@ def losses(finished: Run) -> dict[tuple[str, int], float]:
 
 
 def lost(before: Run, after: Run) -> int:
-    """Epochs that were reported before, and are not what they were."""
+    """Return the number of epochs that were reported before and are missing or different now."""
     now = losses(after)
     return sum(now.get(key) != loss for key, loss in losses(before).items())
 
@@ -165,7 +165,7 @@ def events_in(path: Path) -> list[Event]:
 
 
 def after(kind: type[Event], number: int, do: Callable[[], None]) -> Callable[[Event], None]:
-    """A listener that calls `do` once it has heard of so many events of a kind; they are on disk by then."""
+    """Return a listener that calls `do` after a number of events of a kind. They are on disk by then."""
     heard: list[Event] = []
 
     def listen(event: Event) -> None:
@@ -235,7 +235,7 @@ def test_a_disk_without_room_for_the_sealed_rows_is_left_as_it_was(disk: Disk, t
 
 MOMENTS = [
     (TrialCreated, 3, 0),
-    (CheckpointWritten, 3, 80_000),  # room for the journal, and not for a checkpoint
+    (CheckpointWritten, 3, 80_000),  # room for the journal but not for a checkpoint
     *([(kind, number, leave) for kind in (TrialCreated, EpochsReported, CheckpointWritten, TrialPaused)
        for number in (1, 2, 5) for leave in (0, 80_000)] if CHAOS else []),
 ]  # fmt: skip
@@ -275,7 +275,7 @@ def test_with_two_workers_every_curve_is_what_it_would_have_been(disk: Disk, num
 
 
 def stop_by_filling(disk: Disk, job: Job, kind: type[Event], number: int, leave: int) -> Run:
-    """The run that a full disk stopped, with all that was reported."""
+    """Return the run that a full disk stopped, and check its reported epochs."""
     fill = after(kind, number, lambda: disk.fill(leave))
     with pytest.raises(StorageFailed, match=r"cannot be written to \(No space left on device; ") as caught:
         run(job, listeners=[fill])
@@ -327,7 +327,7 @@ def test_a_run_on_a_read_only_disk_is_read_and_not_resumed(disk: Disk, undisturb
 
 
 def test_a_run_folder_that_is_gone_stops_the_run(tmp_path: Path) -> None:
-    """What is left of the run is in memory, and nothing is made anew in its place."""
+    """The run exists in memory alone by then, and its folder is not created again."""
     storage = tmp_path / "runs"
     gone = after(CheckpointWritten, 3, lambda: shutil.rmtree(storage, ignore_errors=True))
     with pytest.raises(StorageFailed, match=r"\.pt: cannot be written to \(No such file or directory, on "):
@@ -360,7 +360,7 @@ def test_a_run_continues_from_the_checkpoint_before_a_damaged_one_and_says_so(
     tmp_path: Path, folder: Path, undisturbed: Run, how: Callable[[Path, Random], None], number: int, seed: int,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """One or both checkpoints of a trial in the middle of its training."""
+    """Damage one or both checkpoints of a trial in the middle of its training."""
     copy = tmp_path / "killed"
     shutil.copytree(folder / "killed", copy)
     before = open_run(copy)
@@ -380,7 +380,7 @@ def test_a_run_continues_from_the_checkpoint_before_a_damaged_one_and_says_so(
 
 
 def after_second_checkpoint(do: Callable[[], None]) -> Callable[[Event], None]:
-    """Calls `do` when a trial has written two checkpoints."""
+    """Return a listener that calls `do` when a trial has written two checkpoints."""
     last: list[str] = []
 
     def listen(event: Event) -> None:
@@ -394,7 +394,7 @@ def after_second_checkpoint(do: Callable[[], None]) -> Callable[[Event], None]:
 
 
 def in_the_middle(path: Path) -> tuple[str, list[Path]]:
-    """The trial of a killed run that has two checkpoints, and these, the latest first."""
+    """Return the trial of a killed run that has two checkpoints, and these, the latest first."""
     record = open_run(path).record
     (trial,) = [
         trial

@@ -28,7 +28,7 @@ def test_importing_the_package_imports_no_heavy_library() -> None:
         "tune_jobs.errors",
         "tune_jobs.problem",
         "tune_jobs.text",
-    }  # leaves, on which everything may build
+    }  # leaves, which every module may import
 
 
 def test_every_export_is_listed_once_and_exists() -> None:

@@ -27,7 +27,7 @@ CONTINUOUS = st.sampled_from([{"low": 0.0, "high": 1.0}, {"low": 1e-4, "high": 1
 
 @st.composite
 def mappings(draw: st.DrawFn, entries: st.SearchStrategy[Any]) -> dict[str, Any]:
-    """Up to five parameters, of which later ones may depend on earlier ones, in any order."""
+    """Generate up to five parameters, of which later ones may depend on earlier ones, in any order."""
     mapping: dict[str, Any] = {}
     for name in ["a", "b", "model.c", "d", "e"][: draw(st.integers(0, 5))]:
         entry = draw(entries)

@@ -1,8 +1,8 @@
-"""Tables of real learning curves: reading them, the search space that they span, and what a proposal gets.
+"""Tables of real learning curves: reading them, their search space, and the nearest curve of a proposal.
 
 A folder holds one `.npz` file a task, with these arrays: `hp` [configurations, columns] and the columns' names
 `hp_names`; `train`, `valid` and `test` [configurations, steps], losses after each step, lower is better. A loss
-that is no finite number marks a training that diverged: nothing of the curve is looked at after it.
+that is not finite marks a training that diverged: the rest of its curve is ignored.
 """
 
 import zipfile
@@ -21,7 +21,7 @@ _ARRAYS = ("hp", "hp_names", "train", "valid", "test")
 
 
 class BadCurves(Exception):
-    """A folder or table of curves cannot be used; the text is one line for the user."""
+    """A folder or table of curves cannot be used. The text is one line for the user."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class Table:
     """The learning curves of one task.
 
     Raises:
-        BadCurves: the arrays do not fit together, or hold nothing to search in.
+        BadCurves: The arrays do not fit together, or hold nothing to search in.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Table:
     valid: Array
     test: Array
     space: SearchSpace = field(init=False)
-    """What the points span."""
+    """The search space that the points span."""
 
     def __post_init__(self) -> None:
         problem = next(_problems(self.parameters, self.points, (self.train, self.valid, self.test)), None)
@@ -61,7 +61,7 @@ class Table:
         return int(self.valid.shape[1])
 
     def curve(self, configuration: int) -> Iterator[tuple[float, float]]:
-        """Training and validation loss after each step, up to the first validation loss that is not finite."""
+        """Return training and validation loss after each step, up to the first validation loss that is not finite."""
         for train, valid in zip(self.train[configuration], self.valid[configuration], strict=True):
             yield float(train), float(valid)
             if not np.isfinite(valid):
@@ -69,10 +69,10 @@ class Table:
 
 
 def load_tables(folder: Path, names: Sequence[str] = ()) -> list[Table]:
-    """The tables in `folder`, by name; those called `names` where some are given.
+    """Return the tables in `folder` in the order of their names, or those called `names` if given.
 
     Raises:
-        BadCurves: there is no folder, table or array of these names, or it cannot be used.
+        BadCurves: A folder, table or array with this name is missing or cannot be used.
     """
     if not folder.is_dir():
         raise BadCurves(f"{folder}: no such folder; give one that holds tables of learning curves (*.npz)")
@@ -85,10 +85,10 @@ def load_tables(folder: Path, names: Sequence[str] = ()) -> list[Table]:
 
 
 def load_table(path: Path) -> Table:
-    """The table in the file `path`.
+    """Return the table in the file `path`.
 
     Raises:
-        BadCurves: it cannot be read, lacks an array, or the arrays cannot be used.
+        BadCurves: The file cannot be read, lacks an array, or the arrays cannot be used.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -105,7 +105,7 @@ def load_table(path: Path) -> Table:
 
 
 def spanned_space(names: Sequence[str], points: Array) -> SearchSpace:
-    """The box around `points`: a parameter for each column that varies, from its lowest to its highest value.
+    """Return the box around `points`: a parameter for each column that varies, from its lowest to its highest value.
 
     A column is searched on its logarithm if all its values are above 0 and their logarithms are spread more
     evenly than they are themselves.
@@ -120,7 +120,7 @@ def spanned_space(names: Sequence[str], points: Array) -> SearchSpace:
 
 
 def unevenness(values: Array) -> float:
-    """Kolmogorov and Smirnov's distance of `values` from the uniform distribution between their extremes."""
+    """Return Kolmogorov and Smirnov's distance of `values` from the uniform distribution between their extremes."""
     uniform = (np.sort(values) - values.min()) / (values.max() - values.min())
     below = np.arange(len(values)) / len(values)
     return float(max(np.max(uniform - below), np.max(below + 1 / len(values) - uniform)))
@@ -129,7 +129,7 @@ def unevenness(values: Array) -> float:
 class UnusedConfigurations:
     """Gives each proposal the nearest configuration of a table that no earlier one was given.
 
-    Distances are Euclidean in the unit cube of the table's space; of equals the first in the table is taken.
+    Distances are Euclidean in the unit cube of the table's space. The first of equally near ones is taken.
     """
 
     def __init__(self, table: Table) -> None:
@@ -139,10 +139,10 @@ class UnusedConfigurations:
         self._unused = np.ones(table.configurations, dtype=bool)
 
     def take(self, configuration: Mapping[str, float]) -> int:
-        """The number of the configuration that stands for `configuration`; it is used from now on.
+        """Return the number of the table's configuration for `configuration`, and mark it as used.
 
         Raises:
-            IndexError: all are used.
+            IndexError: All configurations are used.
         """
         if not self._unused.any():
             raise IndexError("every configuration of the table was given to a trial")
@@ -153,7 +153,7 @@ class UnusedConfigurations:
         return nearest
 
     def _unit(self, values: Sequence[Array]) -> Array:
-        """[parameters, …], each from 0 to 1."""
+        """Return the points [parameters, …] scaled to the unit cube."""
         return np.stack(
             [_to_unit(value, domain) for value, domain in zip(values, self._domains.values(), strict=True)]
         )
@@ -178,7 +178,7 @@ def _to_unit(values: Array, domain: Float) -> Array:
 
 
 def _problems(names: Sequence[str], points: Array, curves: Sequence[Array]) -> Iterator[str]:
-    """Why these cannot be searched in; each check relies on those before it."""
+    """Return why these arrays cannot be used, or None. Each check relies on those before it."""
     shapes = ", ".join(str(list(array.shape)) for array in curves)
     if points.ndim != 2 or any(array.ndim != 2 for array in curves):
         yield f"hp and the curves need two dimensions; they have {list(points.shape)} and {shapes}"

@@ -12,7 +12,7 @@ MakeTable = Callable[..., Table]
 
 @pytest.fixture(scope="session")
 def make_table() -> MakeTable:
-    """Tables of made-up curves: the nearer a configuration is to a point, the better it learns; a few diverge."""
+    """Return a function that makes tables: configurations near a certain point learn best, and a few diverge."""
 
     def make(name: str = "toy", *, configurations: int = 80, steps: int = 9, diverging: int = 5) -> Table:
         random = np.random.default_rng(len(name))

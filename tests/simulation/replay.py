@@ -23,75 +23,75 @@ from tests.simulation.curve_tables import Table, UnusedConfigurations
 Curve = Iterable[tuple[float, float]]
 """Training and validation loss after each step."""
 Results = Iterator[dict[str, Any]]
-"""What a trainable reports to Ray Tune: one result a step of its curve."""
+"""The results that a trainable reports to Ray Tune, one per step of its curve."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contestant:
-    """What is measured: the objects that `tune.run` would be given."""
+    """The objects under measurement: those that `tune.run` would receive."""
 
     scheduler: TrialScheduler
     searcher: Searcher
-    """With a `ConcurrencyLimiter` around it where `max_concurrent_trials` would put one."""
+    """The searcher, in a `ConcurrencyLimiter` if `max_concurrent_trials` would add one."""
     most_pending: int
     """Ray Tune asks the searcher while fewer trials are pending: `max_concurrent_trials`, else 1, unless the
     variable `TUNE_MAX_PENDING_TRIALS_PG` says otherwise."""
     train: Callable[[Mapping[str, Any], Curve], Results]
-    """The trainable: of a trial's config and the curve that it goes along."""
+    """The trainable: a function of a trial's config and of its curve."""
     configuration: Callable[[Mapping[str, Any]], Mapping[str, float]] = lambda config: config
-    """The point of the space in a trial's config."""
+    """Returns the point of the space in a trial's config."""
     callback: Callback
-    """Told of starts, results and ends, like any callback of Ray Tune."""
+    """The callback of Ray Tune that receives starts, results and ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clock:
-    """How long things take, in units of time, and how many of them go on at once."""
+    """The simulated clock: times of starts and steps in units of time, and the number of workers."""
 
     workers: int = 4
     start: float = 1.0
-    """A worker is up at some moment before this, drawn uniformly."""
+    """A worker is ready at a random moment before this time, drawn uniformly."""
     jitter: float = 0.1
-    """A step takes 1, give or take up to half of this, drawn uniformly: no order of trials is an artefact."""
+    """A step takes 1 plus or minus half of this at most, drawn uniformly: no order of trials is an artefact."""
 
 
 class Step(NamedTuple):
     """One step of one trial."""
 
     configuration: int
-    """In the table."""
+    """The number of the trial's configuration in the table."""
     number: int
-    """Of the trial's steps, from 1."""
+    """The number of the trial's step, from 1."""
     loss: float
-    """On validation rows."""
+    """The validation loss."""
 
 
 class Stuck(Exception):
-    """No trial runs, and neither scheduler nor searcher gives one to run: a real run would never end."""
+    """No trial runs, and neither scheduler nor searcher provides one: a real run would never end."""
 
 
 def replay(
     contestant: Contestant, table: Table, *, steps: int, seed: int, clock: Clock = Clock()
 ) -> list[Step]:
-    """The first `steps` steps of all trials together, in the order in which they end.
+    """Replay a run and return the first `steps` steps of all trials together, in the order of their ends.
 
-    They are fewer where the run ends before: the searcher has no more, or no configuration is left.
+    There are fewer if the run ends earlier: the searcher has no more trials, or no configuration is left.
 
     Args:
-        contestant: fresh objects; they are used up.
-        table: what the trials learn.
-        steps: the budget.
-        seed: of the clock; the searcher has its own.
-        clock: how long things take.
+        contestant: New objects, which cannot be used again.
+        table: The table of curves that the trials replay.
+        steps: The budget.
+        seed: The seed of the clock. The searcher has its own.
+        clock: The times of starts and steps.
 
     Raises:
-        Stuck: the run would never end.
+        Stuck: The run would never end.
     """
     return list(itertools.islice(_Controller(contestant, table, seed, clock).steps(), steps))
 
 
 class _Controller:
-    """Ray Tune's `TuneController`, as far as schedulers and searchers can tell."""
+    """The part of Ray Tune's `TuneController` that schedulers and searchers use."""
 
     def __init__(self, contestant: Contestant, table: Table, seed: int, clock: Clock) -> None:
         self._scheduler: Any = contestant.scheduler  # its methods want a `TuneController`
@@ -106,13 +106,13 @@ class _Controller:
         self._pending: dict[Trial, None] = {}  # in the order in which they became pending
         self._learning: dict[Trial, _Learning] = {}
         self._workers = [self._random.uniform(0, clock.start) for _ in range(clock.workers)]
-        """When each idle worker is up; the order of those that are up already does not matter."""
+        """The time at which each idle worker is ready. The order of workers that are ready already does not matter."""
         self._now = 0.0
         self._events: list[tuple[float, int, Trial]] = []
         self._order = itertools.count()
 
     def steps(self) -> Iterator[Step]:
-        """Runs, and yields each step of a trial once scheduler and searcher know of it."""
+        """Run, and yield each step of a trial after scheduler and searcher have received it."""
         while not self._finished:
             while self._ask_searcher() or self._start_trials():
                 pass
@@ -167,7 +167,7 @@ class _Controller:
         return self._proposals.is_finished() and all(_ended(trial) for trial in self._trials)
 
     def _ask_searcher(self) -> bool:
-        """Asks for trials while fewer are pending than Ray Tune allows; whether there was one."""
+        """Ask for trials while fewer are pending than Ray Tune allows, and return whether there was one."""
         before = len(self._trials)
         while not self._proposals.is_finished() and len(self._pending) < self._contestant.most_pending:
             trial = self._proposals.next_trial()
@@ -182,7 +182,7 @@ class _Controller:
         return len(self._trials) > before
 
     def _start_trials(self) -> bool:
-        """Starts what the scheduler chooses, then the others in the order of their waiting; whether any was."""
+        """Start the scheduler's choices, then the other trials in their order, and return whether any was started."""
         before = len(self._workers)
         chosen = self._scheduler.choose_trial_to_run(self)
         if chosen is not None and chosen.status == Trial.PAUSED:
@@ -201,7 +201,7 @@ class _Controller:
         self._train(trial, delay=max(0.0, up - self._now))
 
     def _train(self, trial: Trial, delay: float = 0.0) -> None:
-        """Has the trial do its next step; where there is none, the news of that takes no time."""
+        """Start the trial's next step. If there is none, its end takes no time."""
         learning = self._learning[trial]
         learning.result = next(learning.results, None)
         if learning.result is not None:
@@ -209,10 +209,10 @@ class _Controller:
         heapq.heappush(self._events, (self._now + delay, next(self._order), trial))
 
     def _hear(self, trial: Trial) -> Step | None:
-        """Handles one result; None where the trainable has returned after its last one."""
+        """Handle one result and return its step, or None if the trainable has returned after its last result."""
         learning = self._learning[trial]
         result = learning.result
-        if result is None:  # Ray Tune takes the last result once more, as done
+        if result is None:  # Ray Tune repeats the last result as done
             trial.last_result["done"] = True
             self.stop_trial(trial)
             return None
@@ -246,14 +246,14 @@ class _Controller:
                 self._train(trial)
 
     def _release(self, trial: Trial) -> None:
-        """The trial's worker, if it has one, is free for another."""
+        """Free the trial's worker, if it has one."""
         if trial.status == Trial.RUNNING:
             self._events = [event for event in self._events if event[2] is not trial]
             heapq.heapify(self._events)
             self._workers.append(self._now)
 
     def _state(self) -> str:
-        """What keeps the run from ending, for `Stuck`."""
+        """Return why the run cannot end, for `Stuck`."""
         paused = sum(trial.status == Trial.PAUSED for trial in self._trials)
         searcher = "has finished" if self._proposals.is_finished() else "proposes nothing"
         return f"no trial runs at {self._now:g}: {paused} are paused, and the searcher {searcher}"
@@ -261,25 +261,25 @@ class _Controller:
 
 @dataclass
 class _Learning:
-    """How far a trial is along its curve."""
+    """The position of a trial on its curve."""
 
     configuration: int
     results: Results
     result: dict[str, Any] | None = None
-    """Of the step that is being done."""
+    """The result of the step in progress."""
     steps: int = 0
-    """That were done."""
+    """The number of finished steps."""
 
 
 class _Proposals(SearchGenerator):
-    """Ray Tune's wrapper of a searcher, with trials that need no trainable, and ids that are the same each time."""
+    """Ray Tune's wrapper of a searcher, with trials that need no trainable and have repeatable ids."""
 
     def __init__(self, searcher: Searcher, trials: int) -> None:
         super().__init__(searcher)
         self._total_samples = trials
 
     def next_trial(self) -> Trial | None:
-        """A new trial; None where the searcher has none for now."""
+        """Return a new trial, or None if the searcher has none now."""
         trial_id = f"{self._counter:05d}"
         config: Any = self.searcher.suggest(trial_id)
         if config == Searcher.FINISHED:

@@ -97,7 +97,7 @@ def test_a_column_is_on_a_log_scale_if_that_spreads_it_more_evenly(column: Any, 
 
 
 def test_unevenness_is_the_largest_distance_to_the_uniform_distribution() -> None:
-    # 0, 0.1 and 1: just below 1 two thirds of the values are behind, where uniform says 1; at 0.1 two thirds, not 0.1.
+    # 0, 0.1 and 1: just below 1 two thirds of the values are smaller instead of all; at 0.1 two thirds instead of 0.1.
     assert unevenness(np.array([0.0, 0.1, 1.0])) == pytest.approx(2 / 3 - 0.1)
     assert unevenness(np.array([0.0, 0.9, 1.0])) == pytest.approx(0.9 - 1 / 3)
 

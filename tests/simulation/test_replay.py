@@ -14,7 +14,7 @@ from tests.simulation.curve_tables import Table
 from tests.simulation.replay import Clock, Contestant, Curve, Results, Step, Stuck, replay
 
 EVEN = Clock(workers=2, start=0.0, jitter=0.0)
-"""Each step takes exactly 1; of what happens at the same time, what was begun first comes first."""
+"""A clock on which each step takes exactly 1. Of simultaneous steps, the one that began first comes first."""
 NAN = math.nan
 Log = list[tuple[Any, ...]]
 
@@ -29,7 +29,7 @@ LOSSES = [[10.0 * k + step for step in (1.0, 2.0, 3.0)] for k in range(4)]
 
 
 class InOrder(Searcher):
-    """Proposes each configuration in turn, and writes down what it is told."""
+    """Proposes each configuration in turn, and records the calls that it receives."""
 
     def __init__(self, log: Log, trials: int) -> None:
         super().__init__(metric="loss", mode="min")
@@ -55,7 +55,7 @@ class InOrder(Searcher):
 
 
 class Decides(FIFOScheduler):
-    """Decides by a function of trial number and epoch, and writes down what it is told."""
+    """Decides by a function of trial number and epoch, and records the calls that it receives."""
 
     def __init__(
         self, log: Log, decide: Callable[[int, int], str] = lambda *_: TrialScheduler.CONTINUE
@@ -146,7 +146,7 @@ def test_scheduler_searcher_and_callbacks_are_called_in_the_order_of_ray_tune() 
     assert log == [
         *[("added", 0), ("start", 0)],
         *[("scheduler", 0, 1.0), ("searcher", 0, 1.0), ("callback", 0, 1.0)],
-        *[("scheduler", 0, 2.0), ("callback", 0, 2.0)],  # the searcher hears of a stop once
+        *[("scheduler", 0, 2.0), ("callback", 0, 2.0)],  # the searcher receives a stop once
         *[("scheduler ends", 0, 2.0), ("searcher ends", 0, 2.0), ("callback ends", 0, 2.0)],
     ]
 
@@ -164,7 +164,7 @@ def test_a_trainable_that_returns_is_done_without_another_step() -> None:
 
 
 class Waits(Decides):
-    """Trials pause after their first step; the first goes on once three wait, and then the others are stopped."""
+    """Trials pause after their first step. The first continues once three wait, and then the others are stopped."""
 
     def __init__(self, log: Log) -> None:
         super().__init__(
@@ -191,7 +191,7 @@ def test_a_paused_trial_frees_its_worker_and_continues_before_others_begin() -> 
 
     assert steps_of(steps) == [
         *[(0, 1), (1, 1)],  # both pause
-        *[(2, 1), (3, 1)],  # with 2 three wait: 0 goes on in its place, and 3 pauses too
+        *[(2, 1), (3, 1)],  # with 2 three wait: 0 continues in its place, and 3 pauses too
         *[(0, 2), (0, 3)],
     ]
     assert log[-12:] == [

@@ -19,7 +19,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tm
     def run_command(*arguments: object) -> tuple[int, list[str], str]:
         try:
             code = main([str(argument) for argument in arguments])
-        except SystemExit as exit_:  # argparse leaves by itself
+        except SystemExit as exit_:  # argparse exits
             code = int(exit_.code or 0)
         captured = capsys.readouterr()
         return code, [line.rstrip() for line in captured.out.splitlines()], captured.err

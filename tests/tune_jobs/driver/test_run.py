@@ -28,7 +28,7 @@ MakeJob = Callable[..., Job]
 
 @pytest.fixture(scope="module", autouse=True)
 def ray_running() -> Iterator[None]:
-    """One Ray for all runs of this file: a run uses the one that its process has."""
+    """Start one Ray for all runs of this file: a run uses the Ray of its process."""
     from tune_jobs.tuning.ray_session import ray_connection
 
     with ray_connection():
