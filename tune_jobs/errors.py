@@ -165,7 +165,7 @@ class StorageFailed(UnfinishedRun):
 
 
 class LaterVersion(TuneJobsError):
-    """The run's journal is intact, but only a later version of tune-jobs understands it."""
+    """The run's journal or a checkpoint is intact, but only a later version of tune-jobs understands it."""
 
     exit_code = 2
 

@@ -1,4 +1,4 @@
-"""Lines of a journal as a later version of tune-jobs might write them: sound, and unknown to this one."""
+"""Lines of a journal, and checkpoints, as a later version of tune-jobs might write them: sound, and unknown here."""
 
 import json
 import zlib
@@ -47,3 +47,18 @@ def write_later(journal: Path, content: Mapping[str, Any], place: str = "last") 
             number, lines = len(lines) + 1, [*lines, line[:-1]]
     journal.write_bytes(b"".join(lines))
     return number
+
+
+def checkpoint_of_later_version(content: bytes) -> bytes:
+    """Return a checkpoint as a later version would write it: with another format and the right checksum."""
+    whole = content.replace(b"tune-jobs checkpoint 1\n", b"tune-jobs checkpoint 2\n", 1)
+    body = whole[: -len(b"\nchecksum 01234567\n")]
+    return body + b"\nchecksum %08x\n" % zlib.crc32(body)
+
+
+def make_checkpoints_later(checkpoints: Path) -> dict[Path, bytes]:
+    """Rewrite all checkpoints of a run as a later version would; return what they were, by path."""
+    before = {path: path.read_bytes() for path in checkpoints.rglob("epoch-*.pt")}
+    for path, content in before.items():
+        path.write_bytes(checkpoint_of_later_version(content))
+    return before

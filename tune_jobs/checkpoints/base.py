@@ -204,6 +204,7 @@ class Checkpoints:
         Raises:
             CheckpointError: The checkpoint is of another training.
             CheckpointStorageFailed: An object store cannot be reached, for long.
+            LaterVersion: A later version of tune-jobs wrote the checkpoint; it stays as it is.
         """
         try:
             self._remove_leftovers()
@@ -216,7 +217,7 @@ class Checkpoints:
         for name in self.names():
             try:
                 with self._files.read(name) as file:
-                    checkpoint = read_checkpoint(file, name)
+                    checkpoint = read_checkpoint(file, self._path(name))
                     self._check_owner(checkpoint)
                     training.load(checkpoint.state)
             except FileNotFoundError:  # it was pruned since it was listed

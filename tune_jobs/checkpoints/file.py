@@ -8,6 +8,9 @@
 
 The header is JSON. The last line is the CRC-32 of all bytes before it. The state follows the header directly; so
 there is one file, which is written from front to back and needs no second copy of a large state.
+
+Later formats keep the first line, with another number, and the checksum: a file of a later version is refused, and not
+called damaged.
 """
 
 import io
@@ -21,10 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from tune_jobs.errors import LaterVersion
 from tune_jobs.trainers.errors import CheckpointError, CheckpointMissing
 
 _FIRST_LINE = b"tune-jobs checkpoint 1\n"
-_ANY_FIRST_LINE = re.compile(rb"tune-jobs checkpoint (\d+)\n")
+_ANY_FIRST_LINE = re.compile(rb"tune-jobs checkpoint \d+\n")
 _CHECKSUM = b"\nchecksum %08x\n"
 _CHECKSUM_LINE = re.compile(rb"\nchecksum ([0-9a-f]{8})\n")
 _CHECKSUM_BYTES = len(_CHECKSUM % 0)
@@ -112,6 +116,7 @@ def open_checkpoint(path: Path) -> Iterator[Checkpoint]:
     Raises:
         CheckpointMissing: There is no such file.
         DamagedCheckpoint: It is damaged, or no checkpoint.
+        LaterVersion: A later version of tune-jobs wrote it.
     """
     try:
         file = path.open("rb")
@@ -132,9 +137,19 @@ def read_checkpoint(file: BinaryIO, name: str | Path) -> Checkpoint:
 
     Raises:
         DamagedCheckpoint: The file is damaged, or no checkpoint.
+        LaterVersion: A later version of tune-jobs wrote it.
     """
     try:
-        end = _verified_end(file)
+        first, end = _verified(file)
+    except (OSError, ValueError) as error:
+        raise _damaged(name, error) from error
+    if first != _FIRST_LINE:
+        raise LaterVersion(
+            f"checkpoint {name} was written by a later version of tune-jobs, in {first.decode().strip()!r}, which this "
+            "version does not know; it was not changed. Use the later version for this run: `pip install --upgrade "
+            "tune-jobs`"
+        )
+    try:
         file.seek(len(_FIRST_LINE))
         header = json.loads(file.readline())
         epochs = [json.loads(file.readline()) for _ in range(header["epochs"])]
@@ -148,8 +163,8 @@ def _damaged(name: str | Path, error: Exception) -> DamagedCheckpoint:
     return DamagedCheckpoint(name, " ".join(str(error).split()) or type(error).__name__)
 
 
-def _verified_end(file: BinaryIO) -> int:
-    """The place of the checksum in the file, if the sum is right.
+def _verified(file: BinaryIO) -> tuple[bytes, int]:
+    """Return the first line of the file and the place of its checksum, if the sum is right.
 
     Raises:
         ValueError: It is not.
@@ -163,9 +178,7 @@ def _verified_end(file: BinaryIO) -> int:
     line = _CHECKSUM_LINE.fullmatch(file.read())
     if line is None or int(line[1], 16) != _sum(file, end):
         raise ValueError("it does not match its checksum")
-    if first[0] != _FIRST_LINE:
-        raise ValueError(f"it was written by a later version, in format {int(first[1])}")
-    return end
+    return first[0], end
 
 
 def _sum(file: BinaryIO, length: int) -> int:

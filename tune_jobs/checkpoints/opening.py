@@ -81,6 +81,7 @@ def read_best(files: Iterable[Path], epoch: int, score: ScoreSettings, read: Cal
 
     Raises:
         CheckpointError: No file has it; the message gives a reason for each.
+        LaterVersion: A later version of tune-jobs wrote one of the files.
     """
     reasons = []
     for path in dict.fromkeys(files):

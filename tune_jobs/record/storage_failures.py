@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from tune_jobs.errors import StorageFailed
+from tune_jobs.errors import StorageFailed, TuneJobsError
 from tune_jobs.files import DISK_FULL, reason_of
 from tune_jobs.location import location_of
 
@@ -19,7 +19,8 @@ _IN_TEXT = re.compile(r"\[Errno (\d+)\] ([^:\n\[]+)(?:: '([^'\n]+)')?")
 class Writer(Protocol):
     """A writer that keeps the error that stopped it."""
 
-    failure: StorageFailed | None
+    @property
+    def failure(self) -> TuneJobsError | None: ...
 
 
 def storage_failed(what: str | Path, reason: str, run: Path) -> StorageFailed:
@@ -53,7 +54,7 @@ def storage_failures(run: Path, *writers: Writer) -> Iterator[None]:
     except StorageFailed:
         raise
     except Exception as error:
-        failure = _kept(writers) or _failure_in(error, run)
+        failure: TuneJobsError | None = _kept(writers) or _failure_in(error, run)
         if failure is None:
             raise
         raise failure from error
@@ -61,7 +62,7 @@ def storage_failures(run: Path, *writers: Writer) -> Iterator[None]:
         raise failure
 
 
-def _kept(writers: tuple[Writer, ...]) -> StorageFailed | None:
+def _kept(writers: tuple[Writer, ...]) -> TuneJobsError | None:
     return next((writer.failure for writer in writers if writer.failure is not None), None)
 
 

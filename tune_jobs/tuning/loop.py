@@ -80,6 +80,7 @@ def tune_trials(job: Job, run: LiveRun, shared: SharedTask, control: RunControl,
 
     Raises:
         StorageFailed: The run folder cannot be written to any more.
+        LaterVersion: A later version of tune-jobs wrote the checkpoint of a trial.
     """
     plan = TuningPlan.of(job, control.max_running())
     with (

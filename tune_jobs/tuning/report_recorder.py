@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tune_jobs.errors import StorageFailed
+from tune_jobs.errors import LaterVersion, TuneJobsError
 from tune_jobs.record.events import CheckpointDamaged, CheckpointWritten, EpochsReported
 from tune_jobs.record.live import LiveRun
 from tune_jobs.record.storage_failures import storage_failed
@@ -21,8 +21,8 @@ class ReportRecorder:
     """
 
     def __init__(self, run: LiveRun) -> None:
-        self.failure: StorageFailed | None = None
-        """Why a worker could not write a checkpoint."""
+        self.failure: TuneJobsError | None = None
+        """Why a worker could not write a checkpoint, or may not read one."""
         self._run = run
         self._folder = run.folder
         self._last: dict[str, Report] = {}
@@ -35,6 +35,7 @@ class ReportRecorder:
         Raises:
             StorageFailed: the journal cannot be written to, or a worker could not write a checkpoint: without it
                 the trial would lose epochs, or fail for no fault of its own.
+            LaterVersion: A later version of tune-jobs wrote the checkpoint of the trial.
         """
         report = Report.of_result(result)
         if report is None or report is self._last.get(trial_id):
@@ -54,6 +55,9 @@ class ReportRecorder:
             name, why = report.unwritten
             reason = f"{why}, on {result['hostname']}"
             self.failure = storage_failed(self._folder.checkpoints / name, reason, self._folder.path)
+            raise self.failure
+        if report.refused:
+            self.failure = LaterVersion(report.refused)
             raise self.failure
         return report
 

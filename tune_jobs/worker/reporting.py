@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from tune_jobs.checkpoints.base import CheckpointStorageFailed, Restored
+from tune_jobs.errors import LaterVersion
 from tune_jobs.record.curve import EpochRow, TrialCurve
 from tune_jobs.record.events import Cause, Status
 from tune_jobs.trainers.errors import Diverged, TrainerError
@@ -45,6 +46,8 @@ class Report:
     """Checkpoints that could not be read when the trial was continued, each with the reason; files as above."""
     unwritten: tuple[str, str] | None = None
     """A checkpoint that could not be written, and the reason. The training itself has not failed."""
+    refused: str = ""
+    """Why only a later version of tune-jobs can continue the trial; empty otherwise. It has not failed."""
     cause: Cause | None = None
     """Why the training has ended; None while it runs."""
     reason: str = ""
@@ -128,6 +131,8 @@ class Reporter:
             yield
         except CheckpointStorageFailed as error:
             self.give_up(error.file, error.reason)
+        except LaterVersion as error:
+            self._report(refused=str(error))
         except SystemExit as error:
             if self.stopped:
                 raise

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.tune_jobs.in_process_training import MakeTrainer, checkpoints_in, train, without_seconds
+from tests.tune_jobs.later import checkpoint_of_later_version
 from tune_jobs.checkpoints.base import (
     DAMAGED_SUFFIX,
     KEEP_PER_TRIAL,
@@ -20,6 +21,7 @@ from tune_jobs.checkpoints.base import (
 )
 from tune_jobs.checkpoints.file import open_checkpoint
 from tune_jobs.checkpoints.local import LocalFiles, checkpoint_paths
+from tune_jobs.errors import LaterVersion
 from tune_jobs.trainers.errors import CheckpointError
 
 
@@ -121,6 +123,22 @@ def test_a_damaged_checkpoint_does_not_count_among_those_that_are_kept(
         "epoch-000002.pt",
     ]
     assert store.restore(make_trainer()).damaged == ()
+
+
+def test_a_checkpoint_of_a_later_version_is_refused_and_stays_as_it_is(
+    tmp_path: Path, make_trainer: MakeTrainer, saved: list[bytes]
+) -> None:
+    store = put(tmp_path, {2: saved[0], 3: checkpoint_of_later_version(saved[1])})
+    resumed = make_trainer()
+    with pytest.raises(
+        LaterVersion, match=r"checkpoint 0000/epoch-000003\.pt was written by a later version"
+    ):
+        store.restore(resumed)
+    assert resumed.epoch == 0, "it does not continue from the one before it"
+    assert {path.name: path.read_bytes() for path in (tmp_path / "0000").iterdir()} == {
+        "epoch-000002.pt": saved[0],
+        "epoch-000003.pt": checkpoint_of_later_version(saved[1]),
+    }
 
 
 def test_with_all_checkpoints_damaged_a_trial_starts_from_scratch_and_says_so(

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tune_jobs.checkpoints.file import DamagedCheckpoint, epoch_line, open_checkpoint, write_checkpoint
+from tune_jobs.errors import LaterVersion
 from tune_jobs.trainers.errors import CheckpointMissing
 
 EPOCHS = [
@@ -122,7 +123,13 @@ def test_a_file_of_a_later_version_is_distinguished_from_a_damaged_one(path: Pat
 
     content = b"tune-jobs checkpoint 27\nwho knows"
     path.write_bytes(content + b"\nchecksum %08x\n" % zlib.crc32(content))
-    with pytest.raises(DamagedCheckpoint, match="written by a later version, in format 27"):
+    with pytest.raises(
+        LaterVersion, match="in 'tune-jobs checkpoint 27', which this version does not"
+    ) as caught:
+        read(path)
+    assert "damaged" not in str(caught.value)
+    path.write_bytes(content + b"\nchecksum 00000000\n")
+    with pytest.raises(DamagedCheckpoint, match="checksum"):
         read(path)
 
 

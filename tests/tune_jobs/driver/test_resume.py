@@ -10,6 +10,7 @@ import optuna
 import pandas as pd
 import pytest
 
+from tests.tune_jobs.later import checkpoint_of_later_version, make_checkpoints_later
 from tests.tune_jobs.runs import (
     assert_curves_are_those_of_training_alone,
     assert_tables_tell_every_decision,
@@ -19,8 +20,9 @@ from tests.tune_jobs.runs import (
     own_model,
 )
 from tune_jobs import Job, Run, open_run, resume, run
-from tune_jobs.errors import DamagedRun, Interrupted, JobError, RunFolderError, RunInUse
+from tune_jobs.errors import DamagedRun, Interrupted, JobError, LaterVersion, RunFolderError, RunInUse
 from tune_jobs.holdout import rows as holdout
+from tune_jobs.holdout.ledger import read_ledger
 from tune_jobs.record.events import (
     Ending,
     EpochsReported,
@@ -231,6 +233,21 @@ def test_checkpoints_that_are_gone_cost_time_and_nothing_else(killed: Killed, tm
     assert_the_same(resume(path), killed.expected)
 
 
+def test_a_run_with_checkpoints_of_a_later_version_is_refused_and_loses_nothing(
+    killed: Killed, tmp_path: Path
+) -> None:
+    path = killed.after(40, tmp_path)
+    before = make_checkpoints_later(path / "checkpoints")
+    for _ in range(2):
+        with pytest.raises(LaterVersion, match="was written by a later version of tune-jobs"):
+            resume(path)
+    left = {file: file.read_bytes() for file in (path / "checkpoints").rglob("*") if file.is_file()}
+    assert left == {file: checkpoint_of_later_version(content) for file, content in before.items()}
+    for file, content in before.items():
+        file.write_bytes(content)
+    assert_the_same(resume(path), killed.expected)
+
+
 def test_the_run_knows_its_driver_while_it_lasts(two_trials: Run) -> None:
     events = events_of(two_trials)
     assert isinstance(events[0], RunStarted)
@@ -367,6 +384,13 @@ def test_the_holdout_is_not_opened_for_an_outdated_winner(short: Run) -> None:
     with pytest.raises(RunFolderError, match="was continued after it was opened"):
         short.test()
     after.test()
+
+
+def test_the_holdout_stays_sealed_if_a_later_version_wrote_the_winner(short: Run) -> None:
+    make_checkpoints_later(short.path / "checkpoints")
+    with pytest.raises(LaterVersion, match="was written by a later version of tune-jobs"):
+        short.test()
+    assert not read_ledger(RunFolder(short.path))
 
 
 def test_a_job_that_was_changed_by_hand_is_refused(short: Run) -> None:

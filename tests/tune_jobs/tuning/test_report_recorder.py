@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tune_jobs.errors import StorageFailed
+from tune_jobs.errors import LaterVersion, StorageFailed
 from tune_jobs.record.events import CheckpointDamaged, CheckpointWritten, EpochsReported, Event, TrialCreated
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal
@@ -84,6 +84,13 @@ def test_damage_is_written_before_the_epochs_that_follow_from_it(
     assert events[0] == CheckpointDamaged(
         time=events[0].time, trial_id="0000", file="checkpoints/0000/epoch-000006.pt", reason="torn"
     )
+
+
+def test_a_checkpoint_of_a_later_version_stops_the_run(log: ReportRecorder, events: list[Event]) -> None:
+    with pytest.raises(LaterVersion, match="use it") as caught:
+        log.write("0000", result_of(Report(epoch=0, results=(), score=None, refused="use it")))
+    assert log.failure is caught.value
+    assert events == []
 
 
 def test_a_checkpoint_that_could_not_be_written_stops_the_run_after_its_epochs_are_written(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tune_jobs.errors import LaterVersion
 from tune_jobs.record.events import Cause
 from tune_jobs.trainers.errors import Diverged
 from tune_jobs.trainers.interface import StopReason
@@ -185,6 +186,13 @@ def test_a_checkpoint_that_cannot_be_written_is_no_failure_and_no_end(
     assert report.unwritten == ("0001/epoch-000001.pt", "No space left on device")
     assert (report.done, report.rung, len(report.results)) == (False, False, 1)
     assert TIME not in sent[0]
+
+
+def test_a_trial_of_a_later_version_has_not_failed(reporter: Reporter, sent: list[dict[str, Any]]) -> None:
+    with reporter.failures():
+        raise LaterVersion("use it")
+    (report,) = reports(sent)
+    assert (report.refused, report.done, report.failed, report.rung) == ("use it", False, False, False)
 
 
 def test_a_trial_that_waits_for_its_storage_says_so_and_is_not_compared(
