@@ -15,6 +15,7 @@ from tune_jobs.job.user_code import importable_from
 from tune_jobs.record.data_info import read_info
 from tune_jobs.record.events import Ending
 from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import read_journal
 from tune_jobs.record.reading import read_run
 from tune_jobs.record.tables import epochs_table, trials_table
 from tune_jobs.remote.working_copy import at_work, complete, open_folder
@@ -119,7 +120,7 @@ class Run:
         """Return the trial that validation chose.
 
         Raises:
-            RunFolderError: The run has not ended yet, or no trial succeeded.
+            RunFolderError: The run has not ended yet, no trial succeeded, or the run was continued after it was opened.
             DamagedRun: The selection cannot be read.
         """
         if self._selected is None:
@@ -188,7 +189,11 @@ class Run:
 
     @cached_property
     def _selected(self) -> Mapping[str, Any] | None:
-        return read_selection(self.record, self._folder)
+        try:
+            return read_selection(self.record, self._folder)
+        except DamagedRun:  # or the file is that of a later state of the run
+            self._stored.refuse_if_continued(read_journal(self._folder.journal))
+            raise
 
     def _evaluator(self) -> Callable[[Rows], Evaluation]:
         """Return a function that evaluates the winner on encoded rows. Errors that need no rows are raised here."""

@@ -15,7 +15,7 @@ from tune_jobs.checkpoints.local import checkpoint_paths
 from tune_jobs.driver.conclusion import conclude
 from tune_jobs.driver.preparation import make_folder, prepare, run_started, trial_task
 from tune_jobs.driver.repair import repair
-from tune_jobs.errors import DamagedRun
+from tune_jobs.errors import DamagedRun, RunFolderError
 from tune_jobs.holdout.ledger import read_ledger
 from tune_jobs.job.file import dump_yaml, read_yaml
 from tune_jobs.job.job import Job
@@ -26,6 +26,7 @@ from tune_jobs.record.events import (
     EpochsReported,
     HoldoutEvaluated,
     HoldoutUnsealed,
+    RunResumed,
     Status,
     TrialCreated,
     TrialEnded,
@@ -148,6 +149,30 @@ def with_tracking(folder: RunFolder, **tracking: Any) -> Run:
     job = read_yaml(folder.job)
     folder.job.write_text(dump_yaml({**job, "tracking": {**job["tracking"], **tracking}}))
     return open_run(folder.path)
+
+
+def test_a_run_that_was_continued_after_it_was_opened_is_not_called_damaged(folder: RunFolder) -> None:
+    opened = open_run(folder.path)
+    resumed = RunResumed(trials=2, versions={})
+    with Journal(folder.journal) as journal:
+        live = LiveRun.begun(folder, journal, resumed, opened.job.selection)
+        better = [{**row, "val_loss": 0.0} for row in live.record.trials["0000"].epochs.values()]
+        live.append(resumed)
+        live.append(TrialCreated(trial_id="0001", number=1, configuration={"lr": 0.1, "batch_size": 8}))
+        live.append(EpochsReported(trial_id="0001", results=better, worker="here:1"))
+        live.append(
+            TrialEnded(trial_id="0001", status=Status.COMPLETED, cause=Cause.MAX_EPOCHS, reason="all epochs")
+        )
+        conclude(live, Ending.ALL_TRIALS)
+    with pytest.raises(RunFolderError, match="was continued after it was opened; open it again"):
+        _ = opened.winner
+    assert open_run(folder.path).winner_id == "0001"
+
+
+def test_a_selection_that_contradicts_the_journal_is_damage(folder: RunFolder) -> None:
+    folder.selection.write_text('{"winner": null}')
+    with pytest.raises(DamagedRun, match="contradicts the journal"):
+        _ = open_run(folder.path).winner
 
 
 def test_the_journal_has_the_result_after_the_opening(folder: RunFolder) -> None:

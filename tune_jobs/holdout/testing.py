@@ -50,10 +50,7 @@ def evaluate_on_holdout(
     _check_writable(run.folder)
     with _results_kept(run.folder), opened_run(run.folder) as opened:
         journal = opened.journal
-        if _of_trials(journal.past) != _of_trials(run.events):
-            raise RunFolderError(
-                f"{run.folder.path}: the run was continued after it was opened; open it again"
-            )
+        run.refuse_if_continued(journal.past)
         rows, number = unseal(run.folder, trial_id, again=again, reason=reason)
         unsealed = HoldoutUnsealed(trial_id=trial_id, reason=reason)
         journal.append(unsealed)
@@ -62,11 +59,6 @@ def evaluate_on_holdout(
         evaluated = HoldoutEvaluated(number=number, trial_id=trial_id, results=results, reason=reason)
         _append_result(journal, run, [*journal.past, unsealed], evaluated)
     return results
-
-
-def _of_trials(events: Sequence[Event]) -> int:
-    """The number of events that may change which trial wins: all but openings of the holdout."""
-    return sum(not isinstance(event, HoldoutUnsealed | HoldoutEvaluated) for event in events)
 
 
 def _append_result(

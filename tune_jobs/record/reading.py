@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tune_jobs.errors import DamagedRun, JobError
+from tune_jobs.errors import DamagedRun, JobError, RunFolderError
 from tune_jobs.job.file import read_yaml
 from tune_jobs.job.fingerprint import job_fingerprint
 from tune_jobs.job.job import Job
-from tune_jobs.record.events import Event, RunStarted, in_force
+from tune_jobs.record.events import Event, HoldoutEvaluated, HoldoutUnsealed, RunStarted, in_force
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import read_journal
 from tune_jobs.record.run_record import RunRecord
@@ -24,6 +24,25 @@ class StoredRun:
     job: Job
     record: RunRecord
     """Follows from the events in force."""
+
+    def refuse_if_continued(self, events: Sequence[Event]) -> None:
+        """Refuse to use this state of the run if another process has continued the run since it was read.
+
+        Args:
+            events: All events of the journal now.
+
+        Raises:
+            RunFolderError: The run was continued.
+        """
+        if _of_trials(events) != _of_trials(self.events):
+            raise RunFolderError(
+                f"{self.folder.path}: the run was continued after it was opened; open it again"
+            )
+
+
+def _of_trials(events: Sequence[Event]) -> int:
+    """Return the number of events that may change which trial wins: all except openings of the holdout."""
+    return sum(not isinstance(event, HoldoutUnsealed | HoldoutEvaluated) for event in events)
 
 
 def read_run(folder: RunFolder) -> StoredRun:
