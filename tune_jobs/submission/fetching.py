@@ -17,7 +17,7 @@ from pathlib import Path
 from tune_jobs.errors import ClusterError, RunFolderError, SubmissionError
 from tune_jobs.holdout.rows import ROWS, mark_copy
 from tune_jobs.record.folder import RunFolder
-from tune_jobs.record.journal import refuse_later_version, scan_journal
+from tune_jobs.record.journal import scan_journal
 from tune_jobs.submission.client import OURS, JobsServer
 from tune_jobs.submission.progress import SubmissionState, complaint_in
 from tune_jobs.submission.sending import BEGIN, END, files_worth_sending
@@ -35,10 +35,11 @@ def fetch_seen(folder: RunFolder, output: Path) -> Path:
     Raises:
         LaterVersion: A later version of tune-jobs wrote to the run.
         RunFolderError: There is a folder of that name, or it cannot be written to.
+        DamagedRun: The journal or the job is damaged.
     """
-    refuse_later_version(folder.journal)
+    files = files_worth_sending(folder)  # reads the journal, so it refuses one of a later version
     with _new_folder(output, folder.name) as target:
-        for path in files_worth_sending(folder):
+        for path in files:
             copy = target / path.relative_to(folder.path)
             copy.parent.mkdir(parents=True, exist_ok=True)
             with suppress(FileNotFoundError):  # a run in progress removes files
