@@ -107,7 +107,7 @@ def head_node(**environment: str) -> Iterator[Head]:
 
 
 def _cluster_surroundings(folder: Path, home: Path, token: str) -> Mapping[str, str]:
-    """Return a PATH on which this Python is not found by its name alone."""
+    """Return environment variables with a PATH on which this Python is not found by its name."""
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
         "PATH": "/usr/bin:/bin",

@@ -1,7 +1,7 @@
-"""README.md and docs/: what they show exists, is valid and runs, and what exists is shown.
+"""README.md and docs/: everything that they show exists, is valid and runs, and everything that exists is shown.
 
 Blocks of YAML with a `name` are whole jobs; others are merged into a small base job. Blocks of Python after
-`<!-- runnable -->` are run beside a small run, under the names that the pages use.
+`<!-- runnable -->` are run next to a small run, with the names that the pages use.
 """
 
 import re
@@ -61,7 +61,7 @@ every_page = pytest.mark.parametrize("page", PAGES, ids=page_id)
 
 
 def blocks(page: Path, *languages: str) -> list[str]:
-    """Fenced blocks of a page in any of `languages`."""
+    """Return the fenced blocks of a page in any of `languages`."""
     found = re.findall(r"^```(\w+)\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     return [text for language, text in found if language in languages]
 
@@ -75,7 +75,7 @@ def prose(page: Path) -> str:
 
 
 def tables(page: Path) -> dict[str, list[Row]]:
-    """Rows of all tables by the first cell of their header; each row by the header's cells."""
+    """Return the rows of all tables by the first cell of their header. Each row maps the header's cells to its own."""
     found: dict[str, list[Row]] = {}
     header: list[str] | None = None
     for line in prose(page).splitlines():
@@ -93,7 +93,7 @@ def tables(page: Path) -> dict[str, list[Row]]:
 
 
 def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Dotted names of all keys of a settings class that hold a value; of optional sections both."""
+    """Return the dotted names of all keys of a settings class that hold a value, and those of optional sections."""
     for name, field in (job_fields({}) if model is Job else model.model_fields).items():
         classes = [field.annotation, *get_args(field.annotation)]
         below = [c for c in classes if isinstance(c, type) and issubclass(c, BaseModel)]
@@ -265,7 +265,7 @@ def test_every_command_shown_exists_with_its_options(page: Path) -> None:
 
 
 def _parse(command: str, arguments: list[str]) -> tuple[Any, list[str]]:
-    if arguments[1:] == []:  # a command spoken of, not called
+    if arguments[1:] == []:  # a command that is mentioned, not called
         arguments = [*arguments, *("X" for a in _commands()[arguments[0]]._actions if _is_needed(a))]
     try:
         return make_parser().parse_known_args(arguments)
@@ -278,7 +278,7 @@ def _is_needed(action: Any) -> bool:
 
 
 def _overridden(path: str, overrides: list[tuple[str, Any]]) -> Job:
-    """The job of an example that a command names, or the base job where it names none."""
+    """Return the job of the example that a command names, or the base job if it names none."""
     sections = read_yaml(ROOT / path) if path.endswith(".yaml") else BASE
     return Job.from_mapping(apply_overrides(sections, overrides))
 
@@ -337,7 +337,7 @@ def test_functions_shown_as_one_s_own_work_in_a_run(tmp_path: Path, monkeypatch:
 
 @pytest.fixture(scope="module")
 def beside_a_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the run and the files that the pages speak of, on a small scale."""
+    """Make a folder with a small version of the run and the files that the pages name."""
     folder = tmp_path_factory.mktemp("docs")
     (folder / "examples").mkdir()
     small = [("training.max_epochs", 3), ("search.trials", 2), ("storage", str(folder / "runs"))]

@@ -1,4 +1,4 @@
-"""What every test keeps to, so that none depends on the machine's speed, on other tests, or on who started it."""
+"""Rules for all tests: none may depend on the machine's speed, on other tests, or on the user who starts it."""
 
 import ast
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ OWN_ENDS = {
     "cluster/hosts.py", "declared_nodes.py", "head_node.py", "benchmarks/test_memory.py",
     "tune_jobs/remote/test_remote_run.py", "tune_jobs/tuning/test_ray_cleanup.py",
 }  # fmt: skip
-"""Files that end the processes which they start: they outlive a test, or are ended in a certain way."""
+"""Files that end their processes themselves: these outlive a test, or are ended in a certain way."""
 
 
 def calls() -> Iterator[tuple[Path, ast.Call]]:
@@ -30,12 +30,12 @@ def places(is_bad: Callable[[ast.Call], bool]) -> set[str]:
 
 
 def is_limit(value: ast.expr) -> bool:
-    """Whether it is a number of seconds that a busy machine may need; less is a step of a loop."""
+    """Return whether the node is a number of seconds that a busy machine may need. Less is a step of a loop."""
     return isinstance(value, ast.Constant) and isinstance(value.value, int | float) and value.value >= 10
 
 
 def test_processes_are_started_through_the_helper_that_ends_them() -> None:
-    """One that is still there, or not waited for, is a warning in whichever test runs when Python notices."""
+    """A process that still runs, or that was not waited for, is a warning in a later test."""
 
     def starts(call: ast.Call) -> bool:
         return ast.unparse(call.func) == "subprocess.Popen"

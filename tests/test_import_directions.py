@@ -1,6 +1,6 @@
-"""The directions of imports: what a room may import, and who may import torch and ray.
+"""The directions of imports: which packages a package may import, and which may import torch and ray.
 
-Every import counts, wherever it stands: at the top of a module, in a function, or for types alone.
+Every import counts: at the top of a module, in a function, or for types alone.
 """
 
 import ast
@@ -32,7 +32,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
     errors problem text files location versions signals
     """.strip().splitlines()
 )
-"""The rooms of `tune_jobs`, from top to bottom. A room imports from the lines below its own."""
+"""The packages of `tune_jobs`, from top to bottom. A package imports from the lines below its own."""
 
 HEIGHTS: Mapping[str, int] = {room: height for height, line in enumerate(reversed(LAYERS)) for room in line}
 LEAVES = LAYERS[-1]
@@ -42,7 +42,7 @@ MAY_IMPORT_TORCH = ("tune_jobs.trainers.pytorch", "tune_jobs.worker.group", "tun
 
 
 def modules_below(package: Path) -> dict[str, ast.Module]:
-    """Dotted names and syntax trees of all modules of a package, linked packages included."""
+    """Return the dotted names and syntax trees of all modules of a package, linked packages included."""
     found = {}
     for folder in (package, *(child for child in package.iterdir() if child.is_symlink())):
         for path in sorted(folder.rglob("*.py")):
@@ -56,7 +56,7 @@ MODULES = modules_below(PACKAGE)
 
 
 def imported(name: str, tree: ast.Module) -> Iterator[tuple[str, int]]:
-    """Every module that a module imports, with the line; `from package import module` names the module."""
+    """Return every module that a module imports, with the line. `from package import module` names the module."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
@@ -69,7 +69,7 @@ def imported(name: str, tree: ast.Module) -> Iterator[tuple[str, int]]:
 
 
 def room_of(module: str) -> str | None:
-    """The room that a module of `tune_jobs` belongs to; None for the package itself and for other packages."""
+    """Return the package of a module of `tune_jobs`, or None for `tune_jobs` itself and for other packages."""
     package, _, rest = module.partition(".")
     return rest.partition(".")[0] or None if package == "tune_jobs" else None
 
@@ -77,18 +77,18 @@ def room_of(module: str) -> str | None:
 ARROWS = [
     (name, target, line)
     for name, tree in MODULES.items()
-    if name != "tune_jobs"  # the public names are its business: they are imported when they are asked for
+    if name != "tune_jobs"  # `tune_jobs/__init__.py` imports public names when they are first used
     for target, line in imported(name, tree)
 ]
 
 
 def may_import(room: str, other: str) -> bool:
-    """Whether a module of `room` may import one of `other`."""
+    """Return whether a module of `room` may import one of `other`."""
     return room == other or HEIGHTS[other] < HEIGHTS[room] or {room, other} <= LEAVES
 
 
 def within(module: str, places: tuple[str, ...]) -> bool:
-    """Whether `module` is one of `places` or lies below one."""
+    """Return whether `module` is one of `places` or below one."""
     return any(module == place or module.startswith(f"{place}.") for place in places)
 
 

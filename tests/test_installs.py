@@ -1,6 +1,6 @@
-"""What an install puts into Python's name space, and a run beside files and folders with common names.
+"""The names that an install adds to Python, and a run next to files and folders with common names.
 
-Wheel and editable install are made for real, into environments of their own that see this one's packages.
+Wheel and editable install are really made, into separate environments that see the packages of this one.
 """
 
 import json
@@ -21,7 +21,7 @@ training: {max_epochs: 2, loss: "trainers:loss", metrics: ["search_spaces.scores
 search: {space: {lr: {low: 0.001, high: 0.1, log: true}}, method: random, trials: 2}
 resources: {max_concurrent: 1}
 """
-"""Its functions lie in packages whose names are those of folders of this repository and of many others."""
+"""A job with functions in packages whose names are also folders of this repository and of many others."""
 
 BESIDE = {
     "trainers/__init__.py": "from utils import mean\n\ndef loss(outputs, targets):\n"
@@ -49,7 +49,7 @@ def ran(*command: str | Path, cwd: Path) -> str:
 
 @pytest.fixture(scope="module", params=["wheel", "editable"])
 def python(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of an environment in which the package is installed in one of the two ways."""
+    """Return the interpreter of an environment in which the package is installed in one of the two ways."""
     folder = tmp_path_factory.mktemp(request.param)
     source = folder / "source"
     tracked = ran("git", "ls-files", "-co", "--exclude-standard", cwd=ROOT).splitlines()

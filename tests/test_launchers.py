@@ -1,6 +1,6 @@
-"""cluster.yaml and docs/cluster/: Ray and AWS take them, and the clusters that they make are what docs/cluster.md says.
+"""cluster.yaml and docs/cluster/: Ray and AWS accept them, and their clusters are as docs/cluster.md describes.
 
-AWS is moto's, in this process. The Kubernetes file is looked at in test_rayjob.py.
+AWS is simulated by moto in this process. test_rayjob.py checks the Kubernetes file.
 """
 
 import json
@@ -62,7 +62,7 @@ def node_types(path: Path) -> Mapping[str, Config]:
 
 
 def start_commands(path: Path) -> tuple[str, str]:
-    """The lines that start Ray on the head and on a worker."""
+    """Return the lines that start Ray on the head and on a worker."""
     config = read(path)
     head, worker = (config[f"{node}_start_ray_commands"] for node in ("head", "worker"))
     assert head[:-1] == worker[:-1] == ["ray stop"]
@@ -70,7 +70,7 @@ def start_commands(path: Path) -> tuple[str, str]:
 
 
 def ray_options(command: str, *subcommand: str) -> dict[str, str]:
-    """What `command` passes to `ray`, by option; each must be one that Ray knows."""
+    """Return the options that `command` passes to `ray`. Ray must know each of them."""
     words = shlex.split(command)
     words = words[words.index(subcommand[0]) + 1 :]
     known = {
@@ -92,7 +92,7 @@ def ray_options(command: str, *subcommand: str) -> dict[str, str]:
 
 
 def exported(command: str) -> dict[str, str]:
-    """The variables that a line of shell exports."""
+    """Return the variables that a line of shell exports."""
     variables = command.partition("export ")[2].partition(";")[0]
     return dict(re.findall(r"""(\w+)=("[^"]*"|[^\s"']+)""", variables))
 
@@ -162,7 +162,7 @@ def test_the_token_comes_from_the_home_folder(path: Path) -> None:
 
 @every_launcher
 def test_what_is_copied_can_be_installed(path: Path, tmp_path: Path) -> None:
-    """All that the package is made of is copied, and nothing that is not in the project."""
+    """All files of the package are copied, and no files outside the project."""
     for remote, local in read(path)["file_mounts"].items():
         if local != TOKEN:
             assert remote == f"~/tune-jobs/{local}"
@@ -219,7 +219,7 @@ def test_the_image_holds_what_is_copied_elsewhere() -> None:
 
 @every_cloud
 def test_the_head_can_start_machines(path: Path) -> None:
-    """Ray itself asks for the cloud's client, and does not bring it."""
+    """Ray needs the client of the cloud but does not install it."""
     (command,) = read(path)["head_setup_commands"]
     client = {AWS: "boto3", GCP: "google-api-python-client"}[path]
     assert f"pip install -q -c ~/tune-jobs/constraints.txt {client}" in command
@@ -252,7 +252,7 @@ def test_spot_and_on_demand_machines_are_the_same_but_for_the_price(path: Path) 
 
 
 def started(path: Path, demand: Mapping[str, float], **types: Config) -> dict[str, int]:
-    """What Ray's autoscaler starts for one such demand, where only the head runs; `types` are changed by it."""
+    """Return the machines that Ray's autoscaler starts for one demand if only the head runs. It changes `types`."""
     config = read(path)
     for name, changes in types.items():
         config["available_node_types"][name.replace("_", "-")].update(changes)
@@ -279,7 +279,7 @@ def test_priorities_change_over_to_machines_at_full_price(path: Path) -> None:
 
 
 def test_a_refused_launch_does_not_change_over() -> None:
-    """What docs/cluster.md says of Ray; were it otherwise, the priorities would not have to be changed by hand."""
+    """docs/cluster.md says so about Ray: otherwise users would not have to change the priorities by hand."""
     monitor = CloudResourceMonitor()
     refused = InstanceUpdateEvent(
         instance_type="gpu-spot", new_instance_status=Instance.ALLOCATION_FAILED, instance_id="i"
@@ -298,7 +298,7 @@ def test_nothing_is_started_for_what_no_machine_has(path: Path) -> None:
 
 @pytest.fixture
 def account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """An AWS account with the stack of docs/cluster/aws.yaml; keys that Ray makes go into `tmp_path`."""
+    """Yield an AWS account with the stack of docs/cluster/aws.yaml. Keys that Ray makes go into `tmp_path`."""
     (tmp_path / ".ssh").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -318,7 +318,7 @@ def account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 def test_aws_starts_what_the_file_describes(account: None) -> None:
     from ray.autoscaler._private.aws.node_provider import (
         AWSNodeProvider,
-    )  # it is made for one region and account
+    )  # the template is made for one region and account
 
     config = prepare_config(read(AWS))
     config = AWSNodeProvider.bootstrap_config(AWSNodeProvider.fillout_available_node_types_resources(config))
@@ -363,7 +363,7 @@ def test_aws_makes_the_stack(account: None) -> None:
 
 
 def test_the_stack_is_sound() -> None:
-    """As AWS's own checker of templates sees it."""
+    """Check the template with AWS's own checker."""
     checker = Path(sys.executable).with_name("cfn-lint")
     checked = subprocess.run(
         [str(checker), "--format", "json", str(STACK)],
@@ -401,7 +401,7 @@ def test_slurm_script_says_how_it_is_used() -> None:
     reason="`ray stop` of the script ends all Ray that it sees, so it gets namespaces: Linux, root, unshare and ip",
 )
 def test_slurm_script_runs_a_job_on_one_node(tmp_path: Path) -> None:
-    """Slurm's own commands are stood in for: `srun` runs what it is given, here."""
+    """A stand-in replaces Slurm: its `srun` runs the given command on this machine."""
     programs = tmp_path / ".venv" / "bin"
     programs.parent.mkdir()
     programs.symlink_to(Path(sys.executable).parent)

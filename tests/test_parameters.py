@@ -9,20 +9,20 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "tune_jobs"
 MOST = 5
-"""Parameters that a function may have, `self` and `cls` not counted."""
+"""The most parameters of a function, without `self` and `cls`."""
 STRICT = ("driver", "tuning", "scheduling")
-"""Rooms without an exception."""
+"""Packages without an exception."""
 EXCEPTIONS = {
     "trainers/early_stopping.py: decide": "a pure rule: everything that it depends on is a parameter",
     "trainers/pytorch/explicit_gradients.py: _elementwise": "two of its parameters are bound in a table",
     "trainers/pytorch/schedules.py: Schedule.__init__": "PyTorch's schedules need each of these numbers",
     "trainers/pytorch/schedules.py: _build": "PyTorch's schedules need each of these numbers",
 }
-"""Functions of the other rooms that may have more, and why."""
+"""Functions of the other packages that may have more, each with the reason."""
 
 
 def functions_in(path: Path) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
-    """All functions and methods of a module, with their qualified names."""
+    """Return all functions and methods of a module with their qualified names."""
 
     def visit(node: ast.AST, prefix: str) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
         for child in ast.iter_child_nodes(node):
@@ -38,7 +38,7 @@ def functions_in(path: Path) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncF
 
 
 def parameters_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
-    """Names of what a caller may give; `*rest` and `**rest` are one each."""
+    """Return the names of a function's parameters. `*rest` and `**rest` are one each."""
     given = function.args
     rest = [one for one in (given.vararg, given.kwarg) if one is not None]
     names = [one.arg for one in (*given.posonlyargs, *given.args, *given.kwonlyargs, *rest)]
@@ -46,7 +46,7 @@ def parameters_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]
 
 
 def wide_functions() -> dict[str, int]:
-    """Functions with more parameters than they may have, as `folder/module.py: name`."""
+    """Return the functions with too many parameters, as `folder/module.py: name`."""
     links = [path for path in PACKAGE.iterdir() if path.is_symlink()]
     modules = [path for folder in (PACKAGE, *links) for path in sorted(folder.rglob("*.py"))]
     return {

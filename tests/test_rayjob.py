@@ -1,7 +1,7 @@
 """docs/cluster/rayjob.yaml against the fields that KubeRay and Kubernetes publish.
 
 The fields of KubeRay are those of its version 1.6.2 (`ray.io/v1`; docs/reference/api.md in its repository), those of
-pods the part of Kubernetes 1.28's that such a file may need. A name that is not there is ignored or refused.
+pods the part of Kubernetes 1.28's that such a file may need. An unknown name is ignored or refused.
 """
 
 from collections.abc import Iterator
@@ -126,7 +126,7 @@ CONFIG_MAP = {
 
 
 def problems(value: Any, fields: Any, where: str) -> Iterator[str]:
-    """What in `value` is not as `fields` say: a dict of names (`*` is any), a list of one kind, a type, or a choice."""
+    """Return the parts of `value` that contradict `fields`: names (`*` is any), a list, a type, or a choice."""
     match fields:
         case dict() if isinstance(value, dict):
             for name, below in value.items():

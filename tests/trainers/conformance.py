@@ -1,4 +1,4 @@
-"""What every kind of training promises: a suite that takes any kind.
+"""The promises of every kind of training, as a test suite for any kind.
 
 A test module of a kind has a subclass with a fixture `case`:
 
@@ -40,12 +40,12 @@ class Case:
     """A kind on small data, with what the tests need to know about it."""
 
     kind: TrainerKind
-    """With three epochs or more, which it trains to the end."""
+    """A configuration that trains three epochs or more to the end."""
     configuration: Configuration
     other: Configuration
     """Another valid configuration, from whose state this one can continue if the kind `inherits`."""
     diverging: Configuration
-    """One that diverges after a few epochs."""
+    """A configuration that diverges after a few epochs."""
     score: ScoreSettings
     evaluated: str
     """The name of the score's metric in an evaluation."""
@@ -66,12 +66,12 @@ class Case:
         return TrainingRequest(**{**values, **changes})
 
     def prepare(self) -> PreparedData | None:
-        """The rows; None if the trainings read their own data."""
+        """Return the rows, or None if the trainings read their own data."""
         return self.kind.prepare(self.base)
 
 
 def curve(results: Sequence[EpochResult]) -> list[str]:
-    """All that the results say but the time, to the last bit."""
+    """Return the results without times, to the last bit."""
     return [
         repr({name: value for name, value in result.to_mapping().items() if name != "seconds"})
         for result in results
@@ -86,7 +86,7 @@ def state_of(training: Training) -> bytes:
 
 @contextmanager
 def nothing_left() -> Iterator[None]:
-    """Fails if the block leaves a thread or a process."""
+    """Fail if the block leaves a thread or a process."""
     threads, children = set(threading.enumerate()), child_processes()
     yield
     left = set(threading.enumerate()) - threads
@@ -95,14 +95,14 @@ def nothing_left() -> Iterator[None]:
 
 
 def child_processes() -> set[str]:
-    """Ids of the processes that this one started and that live, on Linux."""
+    """Return the ids of the live child processes of this one, on Linux."""
     return {
         child for thread in Path("/proc/self/task").glob("*/children") for child in thread.read_text().split()
     }
 
 
 class KindConformance:
-    """The tests; a subclass gives the `case`."""
+    """The tests. A subclass defines the `case`."""
 
     @pytest.fixture
     def case(self) -> Case:
@@ -114,12 +114,12 @@ class KindConformance:
 
     @pytest.fixture
     def data(self, prepared: PreparedData | None) -> TrainingData | None:
-        """What trainings get."""
+        """Return the data that trainings receive."""
         return None if prepared is None else prepared.for_trials()
 
     @pytest.fixture
     def straight(self, case: Case, data: TrainingData | None) -> list[EpochResult]:
-        """All epochs, without a stop."""
+        """Return all epochs of a training without a stop."""
         return self.train(case, data)[0]
 
     def train(
@@ -129,7 +129,7 @@ class KindConformance:
         with kind.start(case.request(**changes), data) as training:
             return list(training.epochs()), training.stop_reason
 
-    # What it trains
+    # Its epochs
 
     def test_epochs_are_numbered_and_measure_the_score_in_columns_that_stay(
         self, case: Case, straight: list[EpochResult]
@@ -229,7 +229,7 @@ class KindConformance:
     def test_stopped_at_rungs_it_is_as_without_a_stop(
         self, case: Case, data: TrainingData | None, straight: list[EpochResult]
     ) -> None:
-        """Its iterator is closed and the training left, each time in the middle."""
+        """Each time the iterator is closed in the middle, and the training is left."""
         results: list[EpochResult] = []
         state: bytes | None = None
         while len(results) < case.kind.max_epochs:
@@ -293,7 +293,7 @@ class KindConformance:
                 assert heir.epoch == 1
                 assert [result.epoch for result in heir.epochs()] == list(range(2, case.kind.max_epochs + 1))
 
-    # What is left of it
+    # Its end
 
     def test_leaving_it_leaves_neither_a_thread_nor_a_process(
         self, case: Case, data: TrainingData | None
@@ -342,7 +342,7 @@ class KindConformance:
                 with pytest.raises(CheckpointError):
                     use(case.request(), io.BytesIO(content), info)
 
-    # What the kind is
+    # Facts about the kind
 
     def test_the_kind_travels_to_workers(self, case: Case) -> None:
         assert pickle.loads(pickle.dumps(case.kind)) == case.kind

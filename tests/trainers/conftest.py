@@ -115,7 +115,7 @@ def scripted(outputs, targets):
 
 @pytest.fixture
 def user_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Name of an importable module of the user's."""
+    """Return the name of an importable user module."""
     folder = tmp_path / "code"
     folder.mkdir()
     (folder / "user_code.py").write_text(USER_CODE)
@@ -146,7 +146,7 @@ def _make_data(
     shape: tuple[int, ...] = (4,),
     seed: int = 0,
 ) -> TrainingData:
-    """Learnable data; `kind` is regression, classification (3 classes) or binary."""
+    """Return learnable data. `kind` is regression, classification (3 classes) or binary."""
     generator = np.random.default_rng(seed)
     weights = generator.normal(size=(int(np.prod(shape)), 3 if kind == "classification" else 1))
 
@@ -192,7 +192,7 @@ def _make_plan(
     training: dict[str, Any] | None = None,
     **hyperparameters: Any,
 ) -> TrainingPlan:
-    """A small plan; what is not named is a hyperparameter."""
+    """Return a small plan. Other keyword arguments are hyperparameters."""
     if arguments is None:
         arguments = {"hidden": [5], "dropout": 0.2} if model == "mlp" else {}
     return TrainingPlan.model_validate(

@@ -22,7 +22,7 @@ ENTRY = KindEntry("own_rows", ("own_rows",), f"{__name__}:OwnRows")
 
 
 def register_own_rows() -> None:
-    """Make the kind known in this process."""
+    """Register the kind in this process."""
     register(ENTRY)
 
 

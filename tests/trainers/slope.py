@@ -1,7 +1,7 @@
 """A small kind of training in pure Python: a line through points by stochastic gradient descent.
 
-It shows what a kind needs, and proves that nothing else in tune-jobs knows how the built-in kind trains: it imports
-no framework, has a section of its own, and its metrics have names of their own.
+It shows what a kind needs, and proves that tune-jobs does not depend on the built-in kind elsewhere: it imports
+no framework, and its section and its metrics have their own names.
 
     slope: {epochs: 9}
     search: {space: {rate: {low: 0.001, high: 0.5, log: true}}}
@@ -34,7 +34,7 @@ ERROR = Metric(name="error", direction="min", best=0.0, on_training="training_er
 
 
 def register_slope() -> None:
-    """Make the kind known in this process, as code that has a kind of its own does."""
+    """Register the kind in this process, as code with an own kind does."""
     register(ENTRY)
 
 
@@ -44,11 +44,11 @@ class SlopeSettings(Settings):
     epochs: Count = 9
     """Epochs of a full training."""
     rows: Count = 40
-    """Points, those of validation and test included."""
+    """The number of points, with those of validation and test."""
     settled: NonNegative = 0.0
-    """A training stops once an epoch moves the line by less than this."""
+    """A training stops after an epoch that moves the line by less than this."""
     pause: NonNegative = 0.0
-    """Seconds that an epoch waits for nothing."""
+    """Seconds that an epoch sleeps."""
     fail_at: Count | None = None
     """Epoch in which every training fails."""
 

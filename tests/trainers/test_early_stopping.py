@@ -10,7 +10,7 @@ MAX = 8
 
 
 def end(scores, mode="min", **settings):
-    """The epoch after which the training is over, and why."""
+    """Return the epoch after which the training is over, and the reason."""
     early_stopping = EarlyStoppingSettings(**settings)
     progress = Progress()
     for epoch, score in enumerate(scores, start=1):
@@ -33,7 +33,7 @@ FALLING = [8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0]
         ([1.0] * 8, {"patience": 1}, (2, "PATIENCE")),
         ([1.0] * 8, {"patience": 3}, (4, "PATIENCE")),
         (FALLING, {"patience": 1}, (8, "MAX_EPOCHS")),
-        # Half a step each is no improvement of more than 1 until two of them are summed up.
+        # Each half step is no improvement of more than 1 until two of them add up.
         ([8.0, 7.25, 6.5, 5.75, 5.0, 4.25], {"patience": 2, "min_delta": 1.0}, None),
         ([8.0, 7.5, 7.0, 6.5], {"patience": 2, "min_delta": 1.0}, (3, "PATIENCE")),
         ([3.0, 2.0, nan, 1.0, nan, nan], {"patience": 2}, (6, "PATIENCE")),

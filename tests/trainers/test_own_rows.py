@@ -1,4 +1,4 @@
-"""A kind whose trainings read their own data keeps what every kind promises."""
+"""A kind whose trainings read their own data keeps the promises of every kind."""
 
 import pytest
 

@@ -49,7 +49,7 @@ def test_exports_are_sorted_and_all_there():
 
 
 def test_only_the_trainers_know_a_kind():
-    """No module of `tune_jobs` outside of `trainers` imports the PyTorch kind, not even late or for types."""
+    """No module of `tune_jobs` outside `trainers` imports the PyTorch kind, not even late or for types."""
     package = Path(__file__).resolve().parents[2] / "tune_jobs"
     modules = [
         path for path in sorted(package.rglob("*.py")) if "trainers" not in path.relative_to(package).parts

@@ -1,4 +1,4 @@
-"""The small kind keeps what every kind promises, and needs no framework."""
+"""The small kind keeps the promises of every kind and needs no framework."""
 
 import subprocess
 import sys

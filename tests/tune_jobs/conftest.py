@@ -36,7 +36,7 @@ from tune_jobs.trainers.settings import ScoreSettings
 
 Sections = dict[str, Any]
 TrialSpec = Mapping[str, Any]
-"""What a trial of a made-up run is: see `events_of`."""
+"""The description of a trial in a made-up run: see `events_of`."""
 
 SECTIONS: Sections = {
     "name": "small",
@@ -62,7 +62,7 @@ def make_sections() -> Callable[..., Sections]:
 
 @pytest.fixture(scope="session")
 def problems() -> Callable[[Mapping[str, Any]], list[str]]:
-    """Each problem of the small job with changes, as `path: message`."""
+    """Return each problem of the small job with changes, as `path: message`."""
 
     def find(changes: Mapping[str, Any]) -> list[str]:
         with pytest.raises(JobError) as caught:
@@ -74,7 +74,7 @@ def problems() -> Callable[[Mapping[str, Any]], list[str]]:
 
 @pytest.fixture
 def write_job(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a job file: the small job with changes, or a text of the test's own."""
+    """Return a function that writes a job file: the small job with changes, or another text."""
 
     def write(changes: Mapping[str, Any] | None = None, *, text: str | None = None) -> Path:
         path = tmp_path / "job.yaml"
@@ -99,7 +99,7 @@ def make_record() -> Callable[..., RunRecord]:
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., RunFolder]:
-    """A run folder as the driver would leave it; without `ending` as it is while the run lasts."""
+    """Return a function that makes a run folder as the driver leaves it, or without `ending` as during the run."""
 
     def make(
         trials: Iterable[TrialSpec],
@@ -127,18 +127,18 @@ def make_run(tmp_path: Path) -> Callable[..., RunFolder]:
 
 @pytest.fixture(scope="module")
 def make_trainer(make_sections: Callable[..., dict[str, Any]]) -> MakeTrainer:
-    """Makes trainers of the small job, with five epochs."""
+    """Return a function that makes trainers of the small job, with five epochs."""
     return trainer_factory(Job.from_mapping(make_sections({"training/max_epochs": 5})))
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
-    """A new and empty run folder."""
+    """Return a new and empty run folder."""
     return RunFolder.create(tmp_path / "runs", "small")
 
 
 def changed(changes: Mapping[str, Any] | None = None) -> Sections:
-    """The sections of the small job with `changes`, such as `{"data/split/seed": 1}`; `...` leaves a key out."""
+    """Return the sections of the small job with `changes`, such as `{"data/split/seed": 1}`. `...` leaves a key out."""
     sections = copy.deepcopy(SECTIONS)
     for path, value in (changes or {}).items():
         *above, key = path.split("/")
@@ -153,7 +153,7 @@ def changed(changes: Mapping[str, Any] | None = None) -> Sections:
 
 
 def events_of(trials: Iterable[TrialSpec], ending: Ending | None = Ending.ALL_TRIALS) -> list[Event]:
-    """The events of a run, a second apart, from Unix time 1,000,000.
+    """Return the events of a run, one per second, from Unix time 1,000,000.
 
     Keys of a trial, all optional: `losses` (val_loss of its epochs), `metrics` (name: values of its epochs),
     `configuration`, `status` (Status.RUNNING leaves the end out), `cause`, `reason`.

@@ -9,7 +9,7 @@ from typing import Any
 from tune_jobs.record.events import FORMAT
 
 SAID = "was written by a later version of tune-jobs"
-"""What each command says of such a journal."""
+"""The message of each command about such a journal."""
 
 LATER: Mapping[str, Mapping[str, Any]] = {
     "an unknown event": {"type": "finalists_chosen", "time": 1.0, "finalists": ["0000"]},
@@ -23,17 +23,17 @@ LATER: Mapping[str, Mapping[str, Any]] = {
     },
 }  # fmt: skip
 PLACES = ("last", "in the middle", "behind a damaged line", "unfinished")
-"""Where such a line may stand."""
+"""The places of such a line in a journal."""
 
 
 def line_of(content: Mapping[str, Any]) -> bytes:
-    """A sound line of a journal."""
+    """Return a sound line of a journal."""
     text = json.dumps(content, separators=(",", ":")).encode()
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
 def write_later(journal: Path, content: Mapping[str, Any], place: str = "last") -> int:
-    """Add a line to the journal; returns its number, from 1."""
+    """Add a line to the journal and return its number, from 1."""
     lines = journal.read_bytes().splitlines(keepends=True)
     line = line_of(content)
     match place:

@@ -23,7 +23,7 @@ from tune_jobs.trainers.data.settings import DataSettings, SplitSettings
 NUMBERS = st.one_of(st.none(), st.integers(-5, 5).map(float), st.floats(-1e6, 1e6, width=32))
 TEXTS = st.sampled_from(["red", "green", "blue", "a", "zebra"])
 ROWS = st.tuples(NUMBERS, TEXTS, TEXTS, st.integers(-3, 3))
-"""A row of a table: a number or a null, a text, a class as text, a class as a number."""
+"""Generate a row of a table: a number or a null, a text, a class as text, a class as a number."""
 
 
 def table(rows: list[tuple[float | None, str, str, int]], loss: str) -> RawData:

@@ -52,7 +52,7 @@ def test_shuffled_epochs_differ_and_seeds_matter():
 def test_with_replacement_rows_repeat_and_each_is_as_likely_as_any():
     order = draw_order(50_000, "replacement", torch.Generator().manual_seed(0))
     counts = np.bincount(np.bincount(order.numpy(), minlength=50_000))
-    # Poisson with mean 1: e**-1 of the rows are left out, as many come once, half as many twice.
+    # Poisson with mean 1: a share of e**-1 of the rows is left out, the same share comes once, and half of it twice.
     assert counts[:3] / 50_000 == pytest.approx([0.3679, 0.3679, 0.1839], abs=0.01)
 
 

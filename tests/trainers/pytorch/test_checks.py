@@ -1,4 +1,4 @@
-"""What the PyTorch kind knows about a job before anything starts."""
+"""The facts that the PyTorch kind knows about a job before the run starts."""
 
 from pathlib import Path
 

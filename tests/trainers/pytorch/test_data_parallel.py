@@ -1,4 +1,4 @@
-"""Several workers train what one would train; and the arithmetic of their shares."""
+"""Several workers train the same as one worker, and the arithmetic of their shares."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -52,7 +52,7 @@ def test_windows_are_of_one_size_and_make_up_all_rows(rows: int, workers: int) -
 
 
 class Member(SingleProcess):
-    """One of several workers, as far as it need not talk to the others."""
+    """One of several workers, without the parts that communicate with the others."""
 
     def __init__(self, rank: int, workers: int) -> None:
         self.rank, self.workers = rank, workers  # type: ignore[misc]  # class variables of `SingleProcess`
@@ -74,7 +74,7 @@ def test_the_batches_of_the_workers_are_parts_of_the_batches_of_one_worker(
         assert all(x.flatten().tolist() == y.tolist() for x, y in together)
         for rank in range(workers):
             taken = len(drawn[rank][step][1])
-            assert taken == max(1, round(shares[rank] * len(batch)))  # never none: DDP joins all workers
+            assert taken == max(1, round(shares[rank] * len(batch)))  # never empty: DDP joins all workers
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def rows_of(results: Any) -> list[dict[str, float]]:
 
 
 def train(data_parallel: Any, plan: Any, data: Any, path: Path | None = None, until: int = 99) -> Any:
-    """Trains on from the checkpoint, if there is one, to the end or an epoch; rows, weights and file."""
+    """Continue from the checkpoint, if there is one, up to an epoch or the end. Return rows, weights and file."""
     results = []
     with Trainer(plan, data, threads=1, data_parallel=data_parallel) as trainer:
         if path is not None and path.exists() and data_parallel.rank == 0:
@@ -149,13 +149,13 @@ def test_several_workers_train_what_one_trains(
     assert first[2] == outcome
     for name_, value in weights.items():
         assert first[1][name_] == pytest.approx(value, rel=1e-3, abs=1e-5)
-    for other in others:  # bit for bit, the scores that they decide by included
+    for other in others:  # bit for bit, with the scores that decide
         assert other[0] == first[0]
         assert all((other[1][name_] == value).all() for name_, value in first[1].items())
 
 
 def without_pickles(data_parallel: Any, function: Callable[..., Any], *args: Any) -> Any:
-    """Calls `function(data_parallel, *args)`, in which torch.distributed is to unpickle nothing."""
+    """Call `function(data_parallel, *args)` and fail if torch.distributed unpickles anything."""
     refuse = patch("torch.distributed.distributed_c10d._unpickler", side_effect=AssertionError("unpickled"))
     with refuse:
         return function(data_parallel, *args)
@@ -167,7 +167,7 @@ def sent(data_parallel: Any, states: list[Any]) -> list[Any]:
 
 @pytest.mark.slow
 def test_messages_between_workers_are_never_unpickled(start_workers, make_data, make_plan, tmp_path) -> None:
-    """Whoever reaches their ports could else run code."""
+    """Otherwise, anyone with access to their ports could run code."""
     states = [None, {}, {"a": [1, "b", None], "large": torch.arange(300_000.0).numpy().tolist()}, None]
     assert start_workers(2)(without_pickles, sent, states) == [states, states]
     plan, data, file = make_plan(arguments={"hidden": [5]}), make_data(), tmp_path / "c.pt"
@@ -191,7 +191,7 @@ def test_every_optimizer(start_workers, make_data, make_plan, optimizer) -> None
         arguments={"hidden": [5], "activation": "tanh"}, optimizer=optimizer, lr=0.01, weight_decay=0.01
     )
     first, second = start_workers(2)(train, plan, make_data())
-    # What rounding does to a quasi-Newton step, its history makes larger.
+    # The history of a quasi-Newton step amplifies rounding.
     assert close(
         first[0], train(SINGLE_PROCESS, plan, make_data())[0], rel=1e-2 if optimizer == "lbfgs" else 1e-4
     )
@@ -223,7 +223,7 @@ def test_schedules_and_early_stopping_decide_alike(start_workers, make_data, mak
 def test_a_training_of_several_workers_continues_from_its_checkpoint_bit_for_bit(
     start_workers, make_data, make_plan, user_code, tmp_path, model, optimizer
 ) -> None:
-    """Dropout and generators of the user's code among it."""
+    """The cases include dropout and generators of user code."""
     plan, data, run_in_workers = (
         make_plan(model=model, optimizer=optimizer, lr=0.01),
         make_data(),

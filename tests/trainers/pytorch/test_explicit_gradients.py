@@ -70,7 +70,7 @@ def test_losses_gradients_and_random_draws_are_those_of_autograd(
     torch.manual_seed(seed)
     arguments = {"hidden": hidden, "activation": activation, "dropout": dropout}
     model = ModelSettings(name="mlp", arguments=arguments)
-    # The first size again: nothing of the batches between may be left.
+    # The first size again: the batches between must leave nothing behind.
     assert_as_autograd(model, loss, Info(shape, outputs), [*sizes, sizes[0]])
 
 
@@ -83,7 +83,7 @@ def test_of_a_linear_model_too(loss, bias):
 
 
 class Info:
-    """As much of a DataInfo as a model needs."""
+    """Return the parts of a DataInfo that a model needs."""
 
     def __init__(self, input_shape, outputs):
         self.input_shape, self.outputs = input_shape, outputs

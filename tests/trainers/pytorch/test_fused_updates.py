@@ -27,7 +27,7 @@ OTHERS = [{"optimizer": "rmsprop", "momentum": 0.5, "weight_decay": 0.1}]
 
 
 class Side:
-    """A network, its optimizer, and how it is updated; ordinary steps of the optimizer are counted."""
+    """A network, its optimizer and its update, with a count of ordinary steps of the optimizer."""
 
     def __init__(self, hyperparameters, *, fused, net=None):
         torch.manual_seed(0)

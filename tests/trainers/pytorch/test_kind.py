@@ -1,4 +1,4 @@
-"""The PyTorch kind keeps what every kind promises, in several configurations."""
+"""The PyTorch kind keeps the promises of every kind, in several configurations."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -17,7 +17,7 @@ from tune_jobs.trainers.pytorch.lbfgs import LBFGS
 from tune_jobs.trainers.pytorch.trainer import Trainer
 
 KERNELS = ["default", "avx2", "avx512"]
-"""What ATEN_CPU_CAPABILITY takes; each includes those before it."""
+"""Values of ATEN_CPU_CAPABILITY. Each includes those before it."""
 
 SCALES = [(1, 1), (1e4, 1e4), (1e-2, 1e-2), (1, 1e-4), (1e6, 1)]
 """Factors of inputs and targets."""
@@ -39,7 +39,7 @@ def loss_of(trainer):
 @pytest.mark.parametrize("batch_size", ["full", 8])
 @pytest.mark.parametrize("scale", SCALES, ids=str)
 def test_the_loss_is_lower_afterwards(make_data, make_plan, scale, batch_size, lr, seed):
-    """torch.optim.LBFGS raises it in half of these cases, and each processor has its own half."""
+    """torch.optim.LBFGS raises the loss in half of these cases, a different half on each processor."""
     plan = make_plan(
         optimizer="lbfgs",
         lr=lr,
@@ -62,7 +62,7 @@ def test_the_loss_is_lower_afterwards(make_data, make_plan, scale, batch_size, l
 @pytest.mark.slow
 @pytest.mark.parametrize("kernels", KERNELS)
 def test_on_all_kernels_of_the_processor(kernels):
-    """Kernels round differently, so a loss that an optimizer happens to lower here may rise there."""
+    """Kernels round differently, so an optimizer may lower a loss on one processor and raise it on another."""
     native = torch.backends.cpu.get_cpu_capability().lower()
     if native not in KERNELS or KERNELS.index(kernels) > KERNELS.index(native):
         pytest.skip(f"the processor has no {kernels}; it has {native}")
@@ -75,7 +75,7 @@ def test_on_all_kernels_of_the_processor(kernels):
 
 
 def minimise(function, start, *, calls=1, lr=1.0, max_iter=50):
-    """The point that L-BFGS reaches from `start`, and all the points that it tried."""
+    """Return the point that L-BFGS reaches from `start`, and all the points that it tried."""
     weights = nn.Parameter(torch.tensor(start, dtype=torch.float64))
     optimizer = LBFGS([weights], lr=lr, max_iter=max_iter, history_size=10)
     tried = []
@@ -110,7 +110,7 @@ def test_a_step_to_a_loss_that_is_no_number_is_shortened(outside):
 
 def test_the_rate_is_the_longest_step():
     _, tried = minimise(lambda w: w.square().sum(), [3.0], lr=0.125, max_iter=2)
-    # The first step is the gradient, cut to 1; from then on the curvature is known, and the whole step is to 0.
+    # The first step is the gradient, cut to 1. Then the curvature is known, and the whole step leads to 0.
     assert tried == [[3.0], [2.875], [pytest.approx(2.875 - 0.125 * 2.875)]]
 
 
@@ -119,7 +119,7 @@ def test_at_the_lowest_point_the_weights_stay():
 
 
 def test_a_step_leaves_the_traces_of_one_evaluation(make_data, make_plan):
-    """Of 20 evaluations on a batch, all draw the same numbers, and one moves the running means."""
+    """All 20 evaluations on a batch draw the same random numbers, and only one changes the running means."""
     arguments = {"hidden": [8], "batch_norm": True, "dropout": 0.5}
     one_epoch = {"max_epochs": 1}
     plan = make_plan(optimizer="lbfgs", lr=1.0, batch_size="full", arguments=arguments, training=one_epoch)

@@ -1,4 +1,4 @@
-"""Saved and loaded after any epoch, a training goes on bit for bit; the same for all optimizers and schedules."""
+"""Saved and loaded after any epoch, a training continues bit for bit, with all optimizers and schedules."""
 
 import random
 import subprocess
@@ -29,13 +29,13 @@ def weights(trainer):
 
 
 def train_in_two(plan, data, epochs, path):
-    """Train some epochs, save, do something else in the process, load and train on; all results, and the trainer."""
+    """Train some epochs, save, do something else, load and train to the end. Return all results and the trainer."""
     first = Trainer(plan, data, threads=1)
     results = first.epochs()
     before = [next(results) for _ in range(epochs)]
     with path.open("wb") as file:
         assert first.save(file)
-    for _ in results:  # what is trained after the save must not reach the checkpoint
+    for _ in results:  # training after the save must not change the checkpoint
         pass
     torch.rand(3), np.random.random(3), random.random()
     second = Trainer(plan, data, threads=1)
@@ -206,7 +206,7 @@ def test_an_inherited_state_of_the_same_plan_is_continued_like_a_loaded_one(make
     inherited.load_state_dict(state, inherit=True)
     assert inherited.epoch == 2
     assert weights(inherited) == weights(loaded)
-    if optimizer != "lbfgs":  # its memory is of as many steps as its own history holds
+    if optimizer != "lbfgs":  # its memory is cut to the length of its own history
         assert curve(inherited.epochs()) == curve(loaded.epochs())
 
 

@@ -14,7 +14,7 @@ LR = 0.4
 
 
 def rates(settings, epochs, steps=3, scores=None, mode="min"):
-    """The rate of every step of a training, epoch by epoch."""
+    """Return the rate of every step of a training, epoch by epoch."""
     optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=LR)
     schedule = Schedule(
         optimizer, ScheduleSettings(**settings), lr=LR, max_epochs=epochs, steps_per_epoch=steps, mode=mode
@@ -72,7 +72,7 @@ def test_one_cycle_follows_its_closed_form_batch_by_batch(warmup):
 @given(epochs=st.integers(1, 12), steps=st.integers(1, 4), share=st.integers(2, 12))
 @settings(max_examples=80, deadline=None)
 def test_one_cycle_works_for_any_number_of_steps(epochs, steps, share):
-    # Where warmup * steps is exactly 1, PyTorch's own schedule divides 0 by 0.
+    # If warmup * steps is exactly 1, PyTorch's own schedule divides 0 by 0.
     found = rates({"name": "one_cycle", "warmup": 1 / share}, epochs, steps)
     assert all(0 < rate <= LR * (1 + 1e-9) for row in found for rate in row)
 

@@ -7,7 +7,7 @@ from tune_jobs.trainers.errors import DeviceError
 from tune_jobs.trainers.pytorch import tensors
 from tune_jobs.trainers.pytorch.tensors import choose_device, to_tensors
 
-META = torch.device("meta")  # stands for an accelerator: data have to be moved to it
+META = torch.device("meta")  # a stand-in for an accelerator: data must be moved to it
 
 
 @pytest.fixture

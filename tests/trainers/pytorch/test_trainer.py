@@ -17,7 +17,7 @@ def linear_data(make_info, x, y, validation=None, **info):
 
 
 def test_train_loss_is_the_mean_over_samples_with_a_short_last_batch(make_plan, make_info):
-    # Batches of 2, 2 and 1 row; a rate of nearly 0 keeps the weights, so that all samples meet the same model.
+    # Batches of 2, 2 and 1 row. A rate of nearly 0 keeps the weights, so all samples meet the same model.
     data = linear_data(make_info, [[0.0]] * 5, [[1.0], [1.0], [2.0], [2.0], [10.0]])
     plan = make_plan(
         model="linear", arguments={"bias": False}, batch_size=2, lr=1e-30, training={"batching": "sequential"}

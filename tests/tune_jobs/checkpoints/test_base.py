@@ -79,7 +79,7 @@ def straight(make_trainer: MakeTrainer) -> list[dict[str, Any]]:
 
 
 def put(root: Path, contents: Mapping[int, bytes]) -> Checkpoints:
-    """A trial with these files as its checkpoints, by epoch, and no others."""
+    """Make a trial whose only checkpoints are these files, by epoch."""
     folder = root / "0000"
     folder.mkdir(exist_ok=True)
     for old in folder.iterdir():
@@ -172,7 +172,7 @@ def test_whatever_happens_to_the_files_the_curve_is_the_same(
 
 
 def damaged(content: bytes) -> st.SearchStrategy[bytes]:
-    """`content` cut, with some bits flipped, or overwritten in part."""
+    """Generate `content` that is cut, has flipped bits, or is partly overwritten."""
 
     def flipped(bits: list[int]) -> bytes:
         changed = bytearray(content)
@@ -192,7 +192,7 @@ def test_a_checkpoint_that_vanished_since_it_was_listed_is_no_damage(
     tmp_path: Path, make_trainer: MakeTrainer, saved: list[bytes]
 ) -> None:
     store = put(tmp_path, {2: saved[0]})
-    (tmp_path / "0000" / "epoch-000003.pt").symlink_to(tmp_path / "gone")  # listed, and not there
+    (tmp_path / "0000" / "epoch-000003.pt").symlink_to(tmp_path / "gone")  # listed but missing
     resumed = make_trainer()
     assert store.restore(resumed).damaged == ()
     assert resumed.epoch == 2

@@ -1,4 +1,4 @@
-"""The file of a checkpoint: whole or refused, whatever the state in it is."""
+"""The file of a checkpoint: whole or refused, with any state in it."""
 
 import io
 import math

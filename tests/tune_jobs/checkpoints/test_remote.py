@@ -1,4 +1,4 @@
-"""A trial's checkpoints in a store: what is promised of those in a folder holds, and an outage is waited out."""
+"""A trial's checkpoints in a store keep the promises of those in a folder, and saving waits until an outage is over."""
 
 import json
 import re
@@ -156,7 +156,7 @@ def test_the_latest_checkpoints_are_copied(s3: Location, tmp_path: Path, make_tr
 def test_workers_of_two_drivers_never_write_over_or_remove_each_others(
     s3: Location, make_trainer: MakeTrainer
 ) -> None:
-    """One driver was cut off, and does not know yet that another one has taken over from it."""
+    """One driver was cut off and does not know yet that another one has taken over."""
     cut_off = remote(s3, driver="a")
     *_, last = train(trainer := make_trainer(), cut_off, 2)
     resumed = make_trainer()
@@ -172,7 +172,7 @@ def test_workers_of_two_drivers_never_write_over_or_remove_each_others(
 def test_a_trial_continues_from_checkpoints_of_its_own_configuration_alone(
     s3: Location, make_trainer: MakeTrainer, tmp_path: Path
 ) -> None:
-    """Where a driver's last words were lost, another one gives the ids of its last trials anew."""
+    """If the last events of a driver are lost, another one uses the ids of its last trials again."""
     train(make_trainer(lr=0.5), of_configuration(s3, "0007", {"lr": 0.5}), 2)
     other = remote(s3, "0007", "b")
     assert other.restore(make_trainer(lr=0.1)) == Restored()

@@ -1,4 +1,4 @@
-"""Which checkpoints of a whole run are kept."""
+"""The checkpoints that a run keeps."""
 
 from collections.abc import Callable
 

@@ -12,7 +12,7 @@ Call = Callable[..., tuple[int, list[str], str]]
 
 @pytest.fixture
 def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
-    """Calls the command line in `tmp_path`, 80 columns wide: exit code, lines of output, text of errors."""
+    """Return a function that runs `tune-jobs` in `tmp_path`, 80 columns wide: exit code, lines of output, errors."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
 

@@ -1,4 +1,4 @@
-"""The command line as a user calls it, in processes of its own: exit codes, the last line, Ctrl-C."""
+"""The command line in separate processes, as users call it: exit codes, the last line, Ctrl-C."""
 
 import contextlib
 import os
@@ -42,7 +42,7 @@ def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def ray_processes(folder: Path) -> list[Path]:
-    """Folders in /proc of the processes that work for the Ray whose files are under `folder`."""
+    """Return the folders in /proc of the processes of the Ray with files under `folder`."""
     found = []
     for process in Path("/proc").iterdir():
         if process.name.isdigit() and process.name != str(os.getpid()):
@@ -57,7 +57,7 @@ def ray_processes(folder: Path) -> list[Path]:
 
 
 def left_over() -> list[str]:
-    """Command lines of Ray's processes that are still there, once they have had time to end."""
+    """Return the command lines of Ray's processes that still run after they had time to end."""
     deadline = time.monotonic() + PATIENCE
     while (processes := ray_processes(Path(os.environ["RAY_TMPDIR"]))) and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -69,7 +69,7 @@ def left_over() -> list[str]:
 
 
 def addresses_listened_on(processes: list[Path]) -> set[str]:
-    """Addresses of the listening TCP sockets of `processes`."""
+    """Return the addresses of the listening TCP sockets of `processes`."""
     sockets = set()
     for process in processes:
         for descriptor in (process / "fd").iterdir():

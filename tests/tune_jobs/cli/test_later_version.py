@@ -1,4 +1,4 @@
-"""Every command refuses a run to which a later version wrote, and changes nothing."""
+"""Every command refuses a run that a later version wrote to, and changes nothing."""
 
 from collections.abc import Callable
 from pathlib import Path

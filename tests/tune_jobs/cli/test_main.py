@@ -1,4 +1,4 @@
-"""The command line as a whole: wrong calls, help, and what its messages may hold."""
+"""The command line as a whole: wrong calls, help, and the characters of its messages."""
 
 import errno
 import os
@@ -79,7 +79,7 @@ def test_an_error_of_the_system_is_one_line_and_1(call: Call, make_run: MakeRun)
 
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None]:
-    """Makes every job file end in an error."""
+    """Return a function that makes every job file end in an error."""
 
     def fail(error: BaseException) -> None:
         def from_file(*_: object) -> Job:

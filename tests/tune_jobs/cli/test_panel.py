@@ -28,7 +28,7 @@ WIDTHS = (30, 60, 80, 200)
 
 
 class Latin(io.StringIO):
-    """A terminal without the letters of curves."""
+    """A terminal that cannot show the characters of curves."""
 
     encoding = "latin-1"  # type: ignore[assignment]
 

@@ -1,4 +1,4 @@
-"""What is left over of a call: overrides of the job, misspelt options, and what no command takes."""
+"""The remaining arguments of a call: overrides of the job, misspelt options, and arguments that no command takes."""
 
 from collections.abc import Callable
 from pathlib import Path

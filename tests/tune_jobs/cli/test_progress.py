@@ -1,4 +1,4 @@
-"""How a run stands, and what follows from it: by events and a clock alone."""
+"""The progress of a run, from events and a clock alone."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -210,7 +210,7 @@ def test_opening_the_holdout_long_after_the_end_takes_no_time(clock: Clock, job:
     assert progress.seconds == 64
 
 
-# What is kept up as events come
+# Values that are updated with each event
 
 
 def test_the_best_is_found_again_if_its_epochs_are_repeated(clock: Clock, job: Job) -> None:

@@ -1,4 +1,4 @@
-"""What a person reads: numbers, durations, and the tables of a run at the width of a terminal."""
+"""Text for people: numbers, durations, and the tables of a run at the width of a terminal."""
 
 import io
 import math
@@ -35,7 +35,7 @@ MakeRun = Callable[..., RunFolder]
 
 
 def shown(*parts: Any) -> list[str]:
-    """The lines on a terminal of 80 columns, without the blanks at their ends."""
+    """Return the lines on a terminal of 80 columns, without trailing blanks."""
     console = Console(file=io.StringIO(), width=80)
     for part in parts:
         console.print(part)

@@ -1,4 +1,4 @@
-"""What a person sees while a run lasts: in a terminal, and in a log."""
+"""The views of a run in progress: in a terminal and in a log."""
 
 import dataclasses
 import io
@@ -174,9 +174,9 @@ def test_a_notice_is_printed_once_in_a_log_and_stays_in_a_terminal(
 
 
 def screen(console: Console) -> list[str]:
-    """The lines that are on the screen in the end."""
+    """Return the lines that are on the screen at the end."""
     text = "\n".join(printed(console))
-    last = text.split("\x1b[2K")[-1]  # each refresh clears the lines of the one before
+    last = text.split("\x1b[2K")[-1]  # each refresh clears the lines of the last one
     lines = re.sub(r"\x1b\[[?\d;]*[A-Za-z]|\r", "", last).splitlines()
     assert all(len(line) <= 80 for line in lines)
     return [line.rstrip() for line in lines if line.strip()]

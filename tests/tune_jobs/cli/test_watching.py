@@ -1,4 +1,4 @@
-"""Watching a run from another process: what is read, when it ends, and that the run folder stays as it is."""
+"""Watching a run from another process: what is read and when it ends. The run folder stays unchanged."""
 
 import io
 import os
@@ -82,7 +82,7 @@ def test_events_before_a_damaged_line_are_shown_before_the_damage(journal: Path)
     assert len(follower.read() or []) == 3
     with pytest.raises(watching.DamagedRun):
         follower.read()
-    journal.write_bytes(b"".join(lines))  # it was half of what another machine had written
+    journal.write_bytes(b"".join(lines))  # it was half of a line from another machine
     assert len(follower.read() or []) == len(lines) - 3
 
 
@@ -107,7 +107,7 @@ def texts(console: Console) -> str:
 
 
 def by(driver: str, folder: RunFolder, *, age: float = 1e6) -> None:
-    """Has the journal say that `driver` wrote it, `age` seconds before now."""
+    """Write a journal of `driver` whose last change is `age` seconds ago."""
     events = read_journal(folder.journal)
     later = time.time() - age - events[-1].time
     folder.journal.unlink()
@@ -160,7 +160,7 @@ def test_a_process_that_is_gone_for_a_moment_is_not_taken_for_killed(
 def test_a_process_that_was_at_work_just_now_may_have_ended_the_run(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it wrote at its end may come later than the news that it is gone."""
+    """The last events of a process may become visible after its end."""
     folder = make_run(TRIALS, ending=None)
     by(HERE, folder)
     watched = Watching(folder)
@@ -229,12 +229,12 @@ with Journal(path) as journal:
     journal.append(RunEnded(ending=Ending.INTERRUPTED))
     journal.append(WinnerSelected(winner=None))
 """
-"""A run's process without its training: it writes to the journal, waits for a file to go, and ends."""
+"""Program of a run without training: it writes to the journal, waits for the removal of a file, and ends."""
 
 
 @contextmanager
 def driving(folder: RunFolder, step: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The run of `folder` goes on, in a process of its own, until `step` is removed."""
+    """Continue the run of `folder` in a separate process until the file `step` is removed."""
     code = textwrap.dedent(DRIVER)
     with running([sys.executable, "-c", code, str(folder.journal), str(step)]) as process:
         wait_until(step.exists, process=process)
@@ -243,7 +243,7 @@ def driving(folder: RunFolder, step: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 @contextmanager
 def watcher(folder: RunFolder, output: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`tune-jobs watch` in a process of its own, which has begun to print."""
+    """Start `tune-jobs watch` in a separate process and return when it has begun to print."""
     command = [sys.executable, "-m", "tune_jobs", "watch", str(folder.path)]
     with (
         output.open("wb") as file,

@@ -1,4 +1,4 @@
-"""How many trials there is room for, on each machine by itself, now and once an autoscaler has done its work."""
+"""The number of trials that fit, machine by machine, now and after an autoscaler has started machines."""
 
 import math
 from dataclasses import replace
@@ -14,7 +14,7 @@ from tune_jobs.job.settings import ResourceSettings
 
 
 def cluster_of(*nodes: tuple[float, float], groups: tuple[NodeGroup, ...] = ()) -> Cluster:
-    """Nodes with so many CPUs and GPUs."""
+    """Return nodes with these CPUs and GPUs."""
     return Cluster(
         [Node(str(n), f"host{n}", {"CPU": cpus, "GPU": gpus}) for n, (cpus, gpus) in enumerate(nodes)], groups
     )
@@ -30,9 +30,9 @@ def cluster_of(*nodes: tuple[float, float], groups: tuple[NodeGroup, ...] = ()) 
         (cluster_of((64, 2)), {"gpus_per_trial": 0.4}, 4),
         (cluster_of((64, 3)), {"gpus_per_trial": 2}, 1),
         (cluster_of((2, 8)), {"gpus_per_trial": 0.1}, 2),
-        # What is left over on two machines is no room for one more trial.
+        # The free CPUs of two machines together are no room for one more trial.
         (cluster_of((3, 0), (3, 0)), {"cpus_per_trial": 2}, 2),
-        # The head has CPUs and no GPU: it takes no trial of this job.
+        # The head has CPUs but no GPU: it takes no trial of this job.
         (cluster_of((16, 0), (4, 1), (4, 1)), {"gpus_per_trial": 1}, 2),
         # The workers of one trial may be on several machines.
         (cluster_of((3, 0), (3, 0)), {"workers_per_trial": 4}, 1),

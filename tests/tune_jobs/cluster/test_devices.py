@@ -1,4 +1,4 @@
-"""Trials on declared GPUs: each sees its own device, shares are packed, and more machines take more trials."""
+"""Trials on declared GPUs: each sees its own device, shares of a GPU are packed, and more machines take more trials."""
 
 import json
 import subprocess
@@ -50,7 +50,7 @@ def cluster() -> Iterator[DeclaredNodes]:
 
 @pytest.fixture(scope="module")
 def with_gpus() -> Iterator[DeclaredNodes]:
-    """A cluster with one node that has two GPUs."""
+    """Yield a cluster with one node that has two GPUs."""
     with declared_nodes(num_cpus=2) as made:
         made.add_node(num_cpus=2, num_gpus=2)
         made.keep_node()
@@ -64,11 +64,11 @@ placement.SECONDS_TO_PLACE = 3.0
 from tune_jobs.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
-"""`tune-jobs`, which names a trial that finds no place sooner."""
+"""A `tune-jobs` program that names a trial without a place earlier."""
 
 
 def tuning(cluster: DeclaredNodes, folder: Path, **changes: object) -> subprocess.Popen[str]:
-    """A run on the cluster, of a model that writes down what it sees."""
+    """Run a job on the cluster whose model records the devices that it sees."""
     job = job_in(
         folder,
         {
@@ -175,7 +175,7 @@ input()
 
 
 def most_at_once(made: Run) -> int:
-    """Trials that were in progress at the same time."""
+    """Return the number of trials that were in progress at the same time."""
     changes = sorted(
         change
         for trial in made.record.trials.values()

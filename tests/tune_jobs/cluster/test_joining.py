@@ -1,4 +1,4 @@
-"""Who may join a cluster, told at once: a real head node that asks for a token."""
+"""Access to a cluster with a token, and early error messages: against a real head node."""
 
 import platform
 import secrets
@@ -52,7 +52,7 @@ def test_a_missing_token_is_an_error_with_its_cure(
 
 @pytest.fixture
 def let_in(head: Head, no_token: None, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The head's address; this process holds its token."""
+    """Return the address of a head whose token this process has."""
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", head.token)
     return address_of(head)

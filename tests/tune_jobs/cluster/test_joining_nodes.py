@@ -1,4 +1,4 @@
-"""Machines that join a run are asked once, beside it, and what is wrong with them is told."""
+"""Machines that join a run are checked once, in the background, and their problems are reported."""
 
 import threading
 import time
@@ -25,14 +25,14 @@ def node(name: str) -> Node:
 
 
 class Questioned:
-    """A cluster that grows, and the nodes that were asked."""
+    """A growing cluster, and the nodes that were asked."""
 
     def __init__(self) -> None:
         self.nodes = [node("head")]
         self.asked: list[str] = []
         self.told: list[str] = []
         self.failures: list[Exception] = []
-        """What becomes of the first questions."""
+        """The errors that the first questions raise."""
         self.held = threading.Event()
         self.held.set()
 
@@ -133,7 +133,7 @@ def test_checks_that_outlive_the_run_start_no_other_ray(
 
     from tune_jobs.tuning.ray_session import ray_connection
 
-    # A class of the function's own travels to the node with what it does.
+    # A class that is defined in the function travels to the node with its code.
     class Silent:
         def __init__(self, begun: Path) -> None:
             self.begun = begun

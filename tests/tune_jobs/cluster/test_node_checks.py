@@ -1,4 +1,4 @@
-"""What is wrong with a node, from what it answers."""
+"""The problems of a node, from its answers."""
 
 import os
 import socket
@@ -15,7 +15,7 @@ from tests.tune_jobs.runs import job_in
 from tune_jobs.cluster.node_checks import Answer, problem_of
 
 ROOT = Path(__file__).parents[3]
-"""The nodes, too, find this state of the packages."""
+"""The repository, whose packages the nodes import, too."""
 
 HERE = {"python": "3.11.7", "torch": "2.13.0+cpu", "ray": "2.60.0"}
 
@@ -58,7 +58,7 @@ def test_a_cluster_without_tune_jobs_is_refused(tmp_path: Path) -> None:
 
 
 def refused_run(folder: Path, on_the_nodes: Path) -> str:
-    """What is said of a run on a cluster whose nodes find packages in that folder first; nothing is left of it."""
+    """Return the message for a run on a cluster whose nodes import from that folder first. The run leaves nothing."""
     job = job_in(folder, {})
     (folder / "job.yaml").write_text(job.to_yaml())
     with declared_nodes({"PYTHONPATH": f"{on_the_nodes}{os.pathsep}{ROOT}"}, num_cpus=1) as cluster:

@@ -1,4 +1,4 @@
-"""The private parts of Ray that the questions to a cluster rest on: each test fails if another Ray changes its part."""
+"""The private parts of Ray that questions to a cluster use: a test fails if another Ray version changes its part."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def test_the_running_head_is_found_by_its_address(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_missing_token_has_its_own_error(tmp_path: Path) -> None:
-    """In a process of its own: Ray remembers the mode and the token that it saw first."""
+    """This needs a separate process: Ray remembers the first mode and token."""
     program = """
 from ray.exceptions import AuthenticationError
 from tune_jobs.cluster.ray_internals import require_token

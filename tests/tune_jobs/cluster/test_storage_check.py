@@ -1,4 +1,4 @@
-"""A place that not all nodes share is found out before the first trial, and the message says what to do."""
+"""Storage that not all nodes share is found before the first trial, and the message says what to do."""
 
 import pickle
 from pathlib import Path
@@ -14,7 +14,7 @@ __all__ = ["s3", "s3_address"]
 
 
 def sent(check: StorageCheck) -> StorageCheck:
-    """As it arrives on another node."""
+    """Return the check as it arrives on another node."""
     return pickle.loads(pickle.dumps(check))
 
 
@@ -39,7 +39,7 @@ def test_a_bucket(s3: Location) -> None:
 
 
 def test_a_folder_of_another_machine(tmp_path: Path) -> None:
-    """The same path leads to another disk: nothing of the driver's is there, and nothing is left there."""
+    """The same path leads to another disk: it has no file of the driver, and no file is left there."""
     (tmp_path / "here").mkdir()
     (tmp_path / "there").mkdir()
     check = StorageCheck.put(tmp_path / "here")
@@ -55,7 +55,7 @@ def test_a_folder_of_another_machine(tmp_path: Path) -> None:
 
 
 def test_a_node_that_reads_and_writes_elsewhere(tmp_path: Path) -> None:
-    """As with a copy of the folder: the token is there, but the answer is not seen from here."""
+    """This is like a copy of the folder: the token exists, but the driver does not see the answer."""
     import shutil
 
     (tmp_path / "here").mkdir()

@@ -1,4 +1,4 @@
-"""A folder that all machines of a cluster share is used, and left as it was; and each knows whether it is the head."""
+"""A folder that all machines share is used and left as it was. Each machine knows whether it is the head."""
 
 import subprocess
 import sys

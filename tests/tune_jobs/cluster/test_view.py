@@ -1,4 +1,4 @@
-"""What an autoscaler may start, read from the file that Ray's launcher leaves on the head."""
+"""Machines that an autoscaler may start, read from the file that Ray's launcher leaves on the head."""
 
 from pathlib import Path
 

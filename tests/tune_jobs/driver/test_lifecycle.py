@@ -1,4 +1,4 @@
-"""What is said of machines that a cluster may start later."""
+"""Messages about machines that a cluster may start later."""
 
 from pathlib import Path
 

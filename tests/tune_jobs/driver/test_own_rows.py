@@ -1,4 +1,4 @@
-"""A run whose trainings read their own data: the driver has no rows, so nothing is sealed and nothing is tested."""
+"""A run whose trainings read their own data: the driver has no rows, so it seals and tests nothing."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +30,9 @@ SECTIONS: dict[str, Any] = {
 @pytest.fixture(scope="module", autouse=True)
 def registered() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kinds, "ENTRIES", dict(kinds.ENTRIES))  # other tests of this process know no such kind
+        patch.setattr(
+            kinds, "ENTRIES", dict(kinds.ENTRIES)
+        )  # remove the kind again for other tests of this process
         register_own_rows()
         yield
 

@@ -1,4 +1,4 @@
-"""Repair: what is deleted or damaged is made anew from the journal, and a damaged journal loses what it must."""
+"""Repair: deleted or damaged files are made again from the journal, and a damaged journal loses little."""
 
 import json
 import os
@@ -69,9 +69,9 @@ def job_of(tracking: Mapping[str, Any]) -> Job:
 
 
 def made_live(path: Path, *, place: int | None = None, ended: bool = True, **tracking: Any) -> RunFolder:
-    """A run as its drivers leave it; where `place` is given, it was interrupted there and resumed.
+    """Make a run as its drivers leave it. With `place`, it was interrupted after that event and resumed.
 
-    Tables, study and TensorBoard files are those that were written while it lasted.
+    Tables, study and TensorBoard files were written during the run.
     """
     events = run_events()[:-2]  # the end is written by `conclude`
     first, second = (events, []) if place is None else interrupted(events, place)
@@ -125,11 +125,11 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 @pytest.fixture
 def folder(straight: RunFolder, tmp_path: Path) -> RunFolder:
-    """A copy of a run that has ended, to be damaged."""
+    """Return a copy of a finished run that a test can damage."""
     return copy_of(straight, tmp_path)
 
 
-# What is made from the journal
+# Files that are made from the journal
 
 
 def delete(path: Path) -> None:
@@ -234,7 +234,7 @@ def test_a_dashboard_that_cannot_be_made_keeps_what_it_had(
 
 @pytest.mark.slow
 def test_the_files_of_wandb_are_replaced_by_those_of_the_whole_run(tmp_path: Path) -> None:
-    """The job says online; what is made is for `wandb sync`, and needs no server."""
+    """The job is online, but the repaired files are for `wandb sync` and need no server."""
     folder = made_live(tmp_path, place=11)
     folder.job.write_text(job_of({"wandb": {"project": "curves", "mode": "online"}}).to_yaml())
     old = folder.wandb / "offline-run-20200101_000000-old"
@@ -319,7 +319,7 @@ def test_a_flipped_bit_is_found_and_costs_the_later_lines_at_most(
     folder = damaged_copy(plain, tmp_path_factory.mktemp("flipped"), bytes(content))
     if line == len(
         content.rstrip(b"\n").split(b"\n")
-    ):  # torn; and it holds the last two where their line end was hit
+    ):  # torn, or the last two if the line end between them was hit
         repair(folder.path)
         assert read_journal(folder.journal) == events[: line - 1]
         return
@@ -345,7 +345,7 @@ def test_a_flipped_bit_is_found_and_costs_the_later_lines_at_most(
 
 
 def damage_line(folder: RunFolder, number: int) -> bytes:
-    """Replaces a letter of a line of the journal; returns what the file holds then."""
+    """Replace a letter in a line of the journal and return the new content."""
     lines = folder.journal.read_bytes().splitlines(keepends=True)
     lines[number - 1] = lines[number - 1].replace(b'"type"', b'"tYpe"')
     folder.journal.write_bytes(b"".join(lines))
@@ -411,7 +411,7 @@ def test_openings_of_the_holdout_and_their_results_are_known_again_from_its_ledg
     assert folder.journal.read_bytes() == before
 
 
-# What cannot be repaired
+# Damage that cannot be repaired
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Runs that are resumed, under a real Ray: they end where they would have ended, whenever they were cut off."""
+"""Resumed runs under a real Ray: they end as without the interruption, at whatever moment they were cut off."""
 
 import shutil
 import signal
@@ -56,7 +56,7 @@ def make_job(tmp_path: Path) -> MakeJob:
 
 
 class Copies:
-    """Copies the run folder as it is after certain events, with what workers are doing meanwhile: killed runs."""
+    """Copies the run folder after certain events, while workers continue: the copies are killed runs."""
 
     def __init__(self, folder: Path, wanted: Callable[[int, Event], bool]) -> None:
         self.paths: list[Path] = []
@@ -74,11 +74,11 @@ class Copies:
 
 
 class Killed:
-    """A run of 14 trials by one worker, and what would be left of it if its driver were killed at some moments.
+    """A run of 14 trials by one worker, and copies of it as a driver would leave them if it were killed then.
 
     Attributes:
-        expected: the run that nobody killed.
-        late: copies after the events of its end.
+        expected: The undisturbed run.
+        late: Copies after the events of its end.
     """
 
     COUNTS = frozenset({5, 12, 20, 30, 40, 46, 87})
@@ -93,7 +93,7 @@ class Killed:
         self.late = [path for path in self._copies.paths if path.name.endswith(("ended", "selected"))]
 
     def after(self, count: int, folder: Path) -> Path:
-        """The run folder after so many events, as a copy in a test's own folder."""
+        """Return a copy of the run folder after `count` events, in a folder of the test."""
         (found,) = (path for path in self._copies.paths if f"after-{count:03d}-" in path.name)
         return Path(shutil.copytree(found, folder / found.name))
 
@@ -110,7 +110,7 @@ def two_trials(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture
 def short(two_trials: Run, tmp_path: Path) -> Run:
-    """A finished run of two trials that is this test's own."""
+    """Return a finished run of two trials that a test may change."""
     return open_run(shutil.copytree(two_trials.path, tmp_path / "runs" / two_trials.path.name))
 
 
@@ -119,7 +119,7 @@ def without_clock(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def assert_the_same(made: Run, expected: Run) -> None:
-    """Both tables, bit for bit, the winner, and the study."""
+    """Check that both tables agree bit for bit, and the winner and the study."""
     pd.testing.assert_frame_equal(
         without_clock(made.trials), without_clock(expected.trials), check_exact=True
     )
@@ -154,7 +154,7 @@ def assert_ends_as_it_would_have(path: Path, expected: Run) -> None:
 def test_with_one_worker_a_killed_run_ends_as_it_would_have(
     count: int, killed: Killed, tmp_path: Path
 ) -> None:
-    """The folder is copied after a few events, and each copy resumed; `make chaos` kills for real, and often."""
+    """The folder is copied after a few events, and each copy is resumed. `make chaos` really kills, and often."""
     assert_ends_as_it_would_have(killed.after(count, tmp_path), killed.expected)
 
 
@@ -258,7 +258,7 @@ def test_the_run_knows_its_driver_while_it_lasts(two_trials: Run) -> None:
 
 
 def test_a_finished_run_that_is_extended_equals_one_of_that_length(make_job: MakeJob, tmp_path: Path) -> None:
-    """Trials that had waited in vain go on where there are more places now."""
+    """Trials that were not promoted continue if there are more places now."""
     changes = {"search/method": "gp"}
     expected = run(make_job({**changes, "search/trials": 20}))
     short = run(make_job({**changes, "search/trials": 8}))
@@ -294,7 +294,7 @@ def test_a_run_whose_time_was_over_continues_if_it_gets_more(make_job: MakeJob) 
     assert_curves_are_those_of_training_alone(ended)
 
 
-# What is refused
+# Refused calls
 
 
 def test_changed_data_are_refused(make_job: MakeJob, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Whether a run may be resumed, as which job, and whether anything is left to do: answers from events alone."""
+"""Whether a run may be resumed, as which job, and whether it has work left: answers from events alone."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Whole runs under a real Ray: what a run leaves, what a trial gets, and what becomes of trials that fail."""
+"""Whole runs under a real Ray: the files of a run, the data of a trial, and failed trials."""
 
 import json
 import pickle
@@ -38,7 +38,7 @@ def ray_running() -> Iterator[None]:
 @pytest.fixture
 def make_job(tmp_path: Path) -> MakeJob:
     def make(changes: Mapping[str, Any] | None = None, code: str = "") -> Job:
-        """A job on 60 rows, with dotted changes, and `code` as the module `user_code` in its folder."""
+        """Return a job on 60 rows with changes by path, and write `code` as the module `user_code` in its folder."""
         sections: dict[str, Any] = {
             "name": "small",
             "data": {"source": "linear_gaussian", "arguments": {"n": 100, "sigma": 0.1}},
@@ -72,7 +72,7 @@ def only_search(**space: Any) -> dict[str, Any]:
     return {"search/space": space, "search/method": "grid"}
 
 
-# What a run leaves
+# The files of a run
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def test_the_winner_is_the_lowest_validation_loss_of_all(finished: Run) -> None:
 
 
 def test_score_and_checkpoint_are_of_the_same_epoch(finished: Run) -> None:
-    """The loaded model, evaluated on the validation rows, gives the score to the last bit."""
+    """The loaded model gives the score on the validation rows to the last bit."""
     import torch
 
     model = finished.load_model()
@@ -154,7 +154,7 @@ def test_points_are_tried_first(finished: Run) -> None:
 
 
 def test_a_trial_under_ray_equals_the_same_training_alone_bit_for_bit(finished: Run) -> None:
-    """Workers were re-used: there are more trials than workers. Also the losses of a fresh process are the same."""
+    """Workers are used again: there are more trials than workers. The losses of a fresh process are the same."""
     epochs = finished.epochs
     for trial_id, record in finished.record.trials.items():
         own = epochs[epochs["trial_id"] == trial_id]
@@ -201,7 +201,7 @@ def test_the_fingerprints_are_recorded(finished: Run) -> None:
 
 
 def test_no_test_row_is_in_what_a_trial_receives(make_job: MakeJob) -> None:
-    """Each test row's bytes are looked for in the pickled objects; training rows are found the same way."""
+    """Search for the bytes of each test row in the pickled objects. Training rows are found in the same way."""
     job = make_job()
     prepared = prepare(job)
     received = pickle.dumps((prepared.for_trials(), trial_task(job, RunFolder(Path("/somewhere")))))
@@ -212,7 +212,7 @@ def test_no_test_row_is_in_what_a_trial_receives(make_job: MakeJob) -> None:
 
 
 def test_no_test_row_is_in_what_ray_is_given(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same, of the very objects that a run hands to Ray Tune."""
+    """The same check for the objects that a run hands to Ray Tune."""
     from tune_jobs.tuning import loop as tuning
 
     given: list[bytes] = []

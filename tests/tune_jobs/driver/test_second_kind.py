@@ -1,4 +1,4 @@
-"""A whole life of a run whose trainings know no torch: run, continue, test, report, as with the built-in kind."""
+"""A whole run whose trainings need no torch: run, resume, test and report, as with the built-in kind."""
 
 import shutil
 from collections.abc import Iterator, Mapping
@@ -35,7 +35,9 @@ def ray_running() -> Iterator[None]:
     from tune_jobs.tuning.ray_session import ray_connection
 
     with pytest.MonkeyPatch.context() as patch, ray_connection():
-        patch.setattr(kinds, "ENTRIES", dict(kinds.ENTRIES))  # other tests of this process know no such kind
+        patch.setattr(
+            kinds, "ENTRIES", dict(kinds.ENTRIES)
+        )  # remove the kind again for other tests of this process
         register_slope()
         yield
 

@@ -1,4 +1,4 @@
-"""The command line on a kind without a framework: torch cannot be imported, and the driver is killed for real."""
+"""The command line with a kind without a framework: torch cannot be imported, and the driver is really killed."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ register_slope()
 from tune_jobs.__main__ import main
 sys.exit(main())
 """
-"""What a program with a kind of its own does before it calls `tune-jobs`."""
+"""A program that registers its own kind before it calls `tune-jobs`."""
 JOB = {
     "name": "line",
     "slope": {"epochs": 9, "pause": 0.02},
@@ -45,7 +45,7 @@ SHOWN = ("import sys; from tests.trainers.slope import register_slope; register_
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """Of processes that cannot import torch, with Ray's own files in a short folder."""
+    """Return the environment of processes that cannot import torch, with a short folder for Ray's files."""
     blocked = tmp_path / "blocked" / "torch"
     blocked.mkdir(parents=True)
     (blocked / "__init__.py").write_text("raise ImportError('torch is blocked')\n")

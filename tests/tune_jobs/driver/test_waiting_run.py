@@ -1,4 +1,4 @@
-"""Trials that wait, under a real Ray: what goes on, what ends, what is lost, and what the journal tells of it."""
+"""Waiting trials under a real Ray: promotions, ends, losses, and their events in the journal."""
 
 import os
 import signal
@@ -57,7 +57,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run(job_in(tmp_path_factory.mktemp("finished"), {"resources/max_concurrent": 2}))
 
 
-# What a run leaves
+# The files of a run
 
 
 def test_the_share_of_each_rung_is_promoted_and_the_others_end_at_their_rung(finished: Run) -> None:
@@ -149,7 +149,7 @@ def test_a_trial_may_stop_itself_after_it_was_promoted(make_job: MakeJob) -> Non
     assert sum("waited" in reason for reason in made.trials["reason"]) == 4
 
 
-# What goes wrong
+# Failures
 
 
 def test_a_waiting_trial_continues_in_another_worker_if_its_own_was_killed(
@@ -170,7 +170,7 @@ def test_a_waiting_trial_continues_in_another_worker_if_its_own_was_killed(
 
 
 def test_a_killed_idle_worker_delays_nothing(make_job: MakeJob, tmp_path: Path) -> None:
-    """The trial that takes it up next finds it dead."""
+    """The next trial for this worker finds it dead."""
     waits: list[str] = []
     workers: dict[str, int] = {}
 
@@ -192,7 +192,7 @@ def test_a_killed_idle_worker_delays_nothing(make_job: MakeJob, tmp_path: Path) 
 
 
 def test_an_interruption_leaves_waiting_trials_as_they_are(make_job: MakeJob) -> None:
-    """In the tables such a trial is interrupted; a resumed run knows that it waits."""
+    """In the tables, such a trial is interrupted. A resumed run knows that it waits."""
     waits: list[str] = []
 
     def interrupt(event: Event) -> None:

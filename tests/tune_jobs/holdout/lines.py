@@ -1,4 +1,4 @@
-"""The lines of a ledger, as they are on the disk."""
+"""The lines of a ledger on disk."""
 
 from tune_jobs.holdout.ledger import LEDGER
 from tune_jobs.record.folder import RunFolder

@@ -69,7 +69,7 @@ def test_a_second_look_with_a_reason_is_recorded(sealed: RunFolder, rows: Rows) 
 def test_a_ledger_that_cannot_be_written_to_stays_as_it_was_and_nothing_is_read(
     sealed: RunFolder, room: int
 ) -> None:
-    """A limit on the size of files, which ends a write as a full disk does."""
+    """Limit the size of files: this ends a write like a full disk."""
     unseal(sealed, "0003")
     before = ledger_lines(sealed)
     path = sealed.holdout / LEDGER

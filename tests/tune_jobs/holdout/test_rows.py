@@ -1,4 +1,4 @@
-"""The sealed test rows: whatever happens, that they were read is on record, and the second look is refused."""
+"""The sealed test rows: every opening is recorded, whatever happens, and a second one is refused."""
 
 import numpy as np
 import pytest

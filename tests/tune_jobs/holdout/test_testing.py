@@ -1,4 +1,4 @@
-"""The winner is evaluated on the sealed rows once, and the result is on record wherever it is read."""
+"""The winner is evaluated on the sealed rows once, and the ledger and the journal hold the result."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What must hold between the sections of a job, and what a job may name that is not there."""
+"""Rules between the sections of a job, and files and modules that a job names but that are missing."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -61,7 +61,7 @@ BROKEN: list[tuple[Mapping[str, Any], list[str]]] = [
         {"training/metrics": ["r2"], "selection/metric": "r2"},
         ["selection.mode: min of r2 would select the worst trial; set it to max"],
     ),
-    # Names and values of the search space, as the trainer would take them
+    # Names and values of the search space, for the trainer
     ({"search/space/learnin_rate": 1}, [f"search.space.learnin_rate: unknown parameter; valid: {NAMES}"]),
     (
         {"search/space/batchsize": 1},
@@ -171,7 +171,7 @@ BROKEN: list[tuple[Mapping[str, Any], list[str]]] = [
         {"storage": "a\0b"},
         ["storage: given 'a\\x00b'; valid: the path of a folder, such as runs, or s3://bucket/prefix"],
     ),
-    # What the run's copy of the job could not hold
+    # Values that the run's copy of the job cannot hold
     ({"data/arguments/n": float("nan")}, [f"data.arguments.n: given nan; {PLAIN}"]),
     ({"data/arguments/n": np.float64(3)}, [f"data.arguments.n: given np.float64(3.0); {PLAIN}"]),
     ({"data/arguments/n": [1, {"a": b"x"}]}, [f"data.arguments.n.1.a: given b'x'; {PLAIN}"]),

@@ -1,4 +1,4 @@
-"""What may change in a job whose run has begun, and what the fingerprint of a job covers."""
+"""The keys of a job that may change after its run has begun, and the keys that its fingerprint covers."""
 
 from collections.abc import Callable
 from typing import Any

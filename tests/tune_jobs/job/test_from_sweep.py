@@ -1,4 +1,4 @@
-"""A W&B sweep file as a job file: what it says is kept, what it cannot say is left to be filled in."""
+"""A W&B sweep file as a job file: its content is kept, and the user fills in the rest."""
 
 from typing import Any
 

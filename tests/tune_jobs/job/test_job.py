@@ -273,7 +273,7 @@ def paths(tree: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def mutated(sections: Sections, changes: list[tuple[tuple[Any, ...], str, Any]]) -> Sections:
-    """`sections` with values put, added beside, or taken out at paths; paths that are gone are passed over."""
+    """Return `sections` with values set, added or removed at paths. Missing paths are skipped."""
     for (*above, key), how, value in changes:
         below: Any = sections
         try:

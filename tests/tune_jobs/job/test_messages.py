@@ -1,4 +1,4 @@
-"""What is wrong with a value of a job, in the words of a job file: one message for each place."""
+"""Messages about wrong values of a job, in the words of a job file: one for each place."""
 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal

@@ -1,4 +1,4 @@
-"""The sections about the search: their defaults, their limits, and what is said of values beyond them."""
+"""The sections about the search: their defaults, their limits, and the messages about values beyond them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

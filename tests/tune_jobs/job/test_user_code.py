@@ -1,4 +1,4 @@
-"""Where a job's own modules are found, and which names they cannot have."""
+"""The place of a job's own modules, and the names that they cannot have."""
 
 import importlib
 import sys

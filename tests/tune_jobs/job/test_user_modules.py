@@ -1,4 +1,4 @@
-"""Which of the user's files go to other machines."""
+"""The user's files that are sent to other machines."""
 
 import os
 import subprocess
@@ -16,11 +16,11 @@ from tune_jobs.job import user_modules as under_test
 from tune_jobs.job.user_modules import copy_modules, user_modules
 
 ROOT = Path(__file__).parents[3]
-"""The nodes, too, find this state of the packages."""
+"""The repository, whose packages the nodes import, too."""
 
 
 def sent(folder: Path, files: Mapping[str, str], **changes: object) -> set[str]:
-    """The files that would arrive elsewhere."""
+    """Return the files that would arrive on another machine."""
     folder.mkdir()
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +88,7 @@ def test_too_large_a_package_is_refused_with_its_largest_file(
 
 @pytest.mark.slow
 def test_a_machine_that_hides_what_it_is_sent_is_refused_before_a_trial_fails_there(tmp_path: Path) -> None:
-    """PYTHONPATH in a start-up file of its own, which Ray's workers read after they were told where the modules are."""
+    """A start-up file sets PYTHONPATH. Ray's workers read it after Ray has set the path of the modules."""
     job = job_in(tmp_path, {"model/name": "user_code:make"})
     (tmp_path / "job.yaml").write_text(job.to_yaml())
     hiding = tmp_path / "site" / "sitecustomize.py"

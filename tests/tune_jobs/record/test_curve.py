@@ -1,4 +1,4 @@
-"""How far a trial has come: repeats, NaN and infinities, both directions, against a naive reference."""
+"""The curve of a trial: repeats, NaN and infinities, and both directions, against a naive reference."""
 
 import ast
 import math
@@ -64,7 +64,7 @@ def test_a_repeated_epoch_changes_nothing_whatever_it_says() -> None:
 
 @pytest.mark.parametrize("score", [NAN, INF, -INF, None])
 def test_a_score_that_is_not_finite_is_never_the_best_and_no_divergence(score: float | None) -> None:
-    """The losses of these rows are NaN too: a divergence is said, and not derived from them."""
+    """The losses of these rows are NaN, too: a divergence is stated by the row, not derived from losses."""
     curve = curve_of([row(1, score)])
     assert what(curve) == (None, 1, False, None, INF)
     assert curve.add(row(2, 1.0))
@@ -101,7 +101,7 @@ def test_it_agrees_with_a_naive_reference(rows: list[dict[str, Any]], mode: Mode
 def test_a_repeated_report_changes_nothing(
     rows: list[dict[str, Any]], mode: Mode, data: st.DataObject
 ) -> None:
-    """A worker is lost at some epoch, and the next one begins at some epoch before: the curve is the same."""
+    """A worker is lost at an epoch, and the next one begins at an earlier epoch: the curve is the same."""
     once = sorted({one["epoch"]: one for one in rows}.values(), key=lambda one: one["epoch"])
     lost = data.draw(st.integers(0, len(once)))
     taken_up = data.draw(st.integers(0, lost))

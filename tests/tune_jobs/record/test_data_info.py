@@ -1,4 +1,4 @@
-"""How rows are encoded comes back as it was, or not at all."""
+"""The encoding of rows is read back unchanged, or refused."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The journal: what was appended is read back, whatever a process that died left at its end."""
+"""The journal: appended events are read back, even if a dead process left a torn end."""
 
 import json
 import math
@@ -118,7 +118,7 @@ EVENTS: dict[type[Event], st.SearchStrategy[Event]] = {
 
 
 def write(path: Path, events: list[Event]) -> list[str]:
-    """Writes a journal; returns what each event is, so that NaN can be compared."""
+    """Write a journal and return a text per event, which can be compared even with NaN."""
     with Journal(path) as journal:
         for event in events:
             journal.append(event)
@@ -219,7 +219,7 @@ def test_a_new_listener_receives_later_events_after_older_listeners(tmp_path: Pa
 
 
 def test_all_listeners_receive_the_event_at_which_one_of_them_stops_the_run(tmp_path: Path) -> None:
-    """Else it would be open to those who conclude the run, who would end it once more."""
+    """Otherwise the run would look unfinished when it is concluded, and would be ended again."""
     path = tmp_path / "events.jsonl"
     heard: list[Event] = []
     event = TrialStarted(trial_id="0")
@@ -239,7 +239,7 @@ def test_all_listeners_receive_the_event_at_which_one_of_them_stops_the_run(tmp_
 
 
 def test_an_event_that_a_listener_appends_follows_the_event_that_it_received(tmp_path: Path) -> None:
-    """So a scheduler's decision follows the report that it rests on."""
+    """So the decision of a scheduler follows the report that caused it."""
     path = tmp_path / "events.jsonl"
     report, decision = TrialStarted(trial_id="0"), TrialPaused(trial_id="0", epoch=1)
     with Journal(path) as journal:
@@ -248,7 +248,7 @@ def test_an_event_that_a_listener_appends_follows_the_event_that_it_received(tmp
     assert read_journal(path) == [report, decision]
 
 
-# What a process that died may leave
+# Leftovers of a dead process
 
 
 def test_a_journal_cut_anywhere_keeps_every_whole_line(tmp_path: Path, make_events: MakeEvents) -> None:
@@ -320,7 +320,7 @@ def test_any_changed_byte_is_noticed(tmp_path: Path, make_events: MakeEvents, po
 
 @pytest.mark.parametrize("text", [b"[]", b"3", b"null", b"{}", b'{"type": "unheard_of"}', b"{"])
 def test_a_sound_checksum_over_no_event_is_no_damage(tmp_path: Path, text: bytes) -> None:
-    """Its writer meant it: a later version may store anything."""
+    """The writer wrote it on purpose: a later version may store anything."""
     path = tmp_path / "events.jsonl"
     line = b"%08x %s\n" % (zlib.crc32(text), text)
     for content in (line, line * 2, line[:-1]):
@@ -341,7 +341,7 @@ def test_the_lines_before_the_damage_are_known(tmp_path: Path, make_events: Make
     assert (torn.sound, torn.damaged, torn.rest) == (damaged.sound, None, len(lines[2]) - 5)
 
 
-# Who writes
+# Writers
 
 
 def test_a_journal_that_is_opened_knows_its_earlier_events(tmp_path: Path, make_events: MakeEvents) -> None:
@@ -398,7 +398,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_process_that_the_writer_forked_does_not_block_the_next(tmp_path: Path) -> None:
-    """Such as a pool of the user's own data function, which may outlive a driver that was killed."""
+    """One example is a process pool of the user's data function, which may outlive a killed driver."""
     path = tmp_path / "events.jsonl"
     code = f"""
 import os, pathlib, signal, time
@@ -420,7 +420,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
-    """A limit on the size of files, which cuts a line in the middle as a full disk does."""
+    """Limit the size of files: this cuts a line in the middle like a full disk."""
     path = tmp_path / "events.jsonl"
     heard: list[Event] = []
     with Journal(path, heard.append) as journal:

@@ -1,4 +1,4 @@
-"""A journal to which a later version wrote: it is refused, and never cut nor called damaged."""
+"""A journal that a later version wrote to: it is refused, and neither cut nor called damaged."""
 
 from collections.abc import Callable
 from pathlib import Path

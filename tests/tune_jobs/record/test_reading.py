@@ -1,4 +1,4 @@
-"""A run is read back from its folder alone: its events, its job, and the record that follows."""
+"""A run is read back from its folder alone: its events, its job and its record."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ def made(make_run: MakeRun) -> RunFolder:
 
 
 def begun(folder: RunFolder, job: str | None) -> Sequence[Event]:
-    """The events of a run that began with the job of this fingerprint."""
+    """Return the events of a run that began with the job of this fingerprint."""
     fingerprints = {} if job is None else {"job": job}
     return [
         RunStarted(

@@ -1,4 +1,4 @@
-"""What is known of a run: the same from live events and from a journal that is read."""
+"""The record of a run is the same from live events and from its journal."""
 
 from collections.abc import Callable
 from typing import Any
@@ -174,7 +174,7 @@ def test_how_the_run_ended_is_known_once_it_has() -> None:
 
 
 def test_epochs_that_were_done_again_take_their_score_back() -> None:
-    """A score must be one that the tables hold, also where another machine computes other numbers."""
+    """A score must be in the tables, even if another machine computes other numbers."""
 
     def reported(*losses: tuple[int, float]) -> EpochsReported:
         results = tuple({"epoch": epoch, "val_loss": loss, "seconds": 0.1} for epoch, loss in losses)

@@ -1,4 +1,4 @@
-"""What a full or read-only disk does to the code is told as one error that says what to do."""
+"""Errors of a full or read-only disk become one error that says what to do."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""The tables of a run: the columns that were promised, with types that readers can rely on."""
+"""The tables of a run: the documented columns with reliable types."""
 
 import math
 import resource
@@ -34,7 +34,7 @@ TRIAL_COLUMNS = {
 
 
 def config(make_record: MakeRecord, *values: Any) -> pa.ChunkedArray:
-    """The column of a parameter with these values in as many trials; `...` where it was not active."""
+    """Return the column of a parameter with one value per trial. `...` means that it was not active."""
     configurations = [{} if value is ... else {"p": value} for value in values]
     record = make_record([{"configuration": configuration} for configuration in configurations])
     return trials_table(record)["config.p"]
@@ -196,7 +196,7 @@ def test_a_flipped_bit_in_a_table_is_noticed_if_checksums_are_verified(
 def test_a_table_that_cannot_be_written_leaves_the_old_one(
     folder: RunFolder, make_record: MakeRecord
 ) -> None:
-    """A limit on the size of files, which ends a write as a full disk does."""
+    """Limit the size of files: this ends a write like a full disk."""
     write_tables(make_record([{"losses": [0.5]}]), folder)
     before = folder.trials.read_bytes()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -1,4 +1,4 @@
-"""What is said before a cluster is asked, and which cluster that is."""
+"""Messages before a cluster is asked, and the choice of the cluster."""
 
 import pytest
 

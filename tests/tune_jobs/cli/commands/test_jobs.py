@@ -1,4 +1,4 @@
-"""A job file on the command line: `validate` and `train`, and wrong jobs, which `run` refuses in the same words."""
+"""A job file on the command line: `validate`, `train`, and wrong jobs, which `run` refuses with the same message."""
 
 import re
 from collections.abc import Callable

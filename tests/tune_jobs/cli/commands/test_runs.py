@@ -1,4 +1,4 @@
-"""A run folder on the command line: `show`, `list`, `test`, and what they say of a damaged one."""
+"""A run folder on the command line: `show`, `list`, `test`, and their messages about a damaged one."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -159,7 +159,7 @@ def test_list_of_nothing_says_so(call: Call, tmp_path: Path) -> None:
 
 @pytest.fixture
 def trained_run(make_sections: Callable[..., dict[str, Any]], tmp_path: Path) -> RunFolder:
-    """A run of two real trainings with sealed test rows, made by the driver's own parts without Ray."""
+    """Return a run of two real trainings with sealed test rows, made by parts of the driver without Ray."""
     changes = {"training/max_epochs": 2, "storage": str(tmp_path / "runs")}
     job = Job.from_mapping(make_sections(changes), tmp_path)
     prepared = prepare(job)

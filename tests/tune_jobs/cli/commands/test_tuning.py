@@ -1,4 +1,4 @@
-"""What `run` says before it starts Ray."""
+"""Messages of `run` before it starts Ray."""
 
 from tests.tune_jobs.cli.conftest import Call
 
