@@ -127,5 +127,5 @@ def test_a_run_that_has_tried_every_configuration_ends_before_its_budget(make_ta
     with ROWS["random"].build(table, 4, 0) as contestant:
         steps = replay(contestant, table, steps=1_000, seed=0)
 
-    # One diverges at once. Of six at epoch 2 two go on, and of two at epoch 6 none does.
+    # One diverges at once. Of six at epoch 2 two continue, and of two at epoch 6 none does.
     assert Counter(step.number for step in steps) == {1: 6, 2: 5, 3: 2, 4: 2, 5: 2, 6: 2}

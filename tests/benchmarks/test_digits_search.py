@@ -210,5 +210,5 @@ def test_the_command_runs_both_sides_and_writes_their_curves(tmp_path: Path) -> 
         assert run["trials"] == 9
         assert 9 <= run["epochs"] <= 9 * 27
         assert run["improvements"][-1][1] < run["improvements"][0][1]
-    # Of nine, three go on from epoch 2 to 6, and one to 18.
+    # Of nine, three continue from epoch 2 to 6, and one to 18.
     assert sides[OURS]["runs"][0]["epochs"] == 9 * 2 + 3 * 4 + 1 * 12

@@ -22,7 +22,7 @@ sys.stdin.read()
 
 @contextmanager
 def touching(*sources: str) -> Iterator[list[int]]:
-    """Processes that each hold SIZE bytes: "own", or those of a shared file."""
+    """Yield processes that each hold SIZE bytes: "own", or those of a shared file."""
     processes = [
         subprocess.Popen([sys.executable, "-c", TOUCH, source], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         for source in sources

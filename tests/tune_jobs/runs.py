@@ -1,4 +1,4 @@
-"""Small jobs for whole runs under a real Ray, and what must be true of every run that they make."""
+"""Small jobs for whole runs under a real Ray, and checks of every run that they make."""
 
 import shutil
 import textwrap
@@ -49,7 +49,7 @@ CODE = """
 
 
 def job_in(folder: Path, changes: Mapping[str, Any]) -> Job:
-    """A job on 60 rows with rungs at 1 and 3 of 9 epochs, and dotted changes.
+    """Return a job on 60 rows with rungs at 1 and 3 of 9 epochs, with changes by path.
 
     It has one worker at a time: a second one takes longer to start than all trials take.
     """
@@ -82,10 +82,10 @@ def job_in(folder: Path, changes: Mapping[str, Any]) -> Job:
 
 
 def copy_run(made: Path, copy: Path) -> None:
-    """Copies a run folder as it is, while workers are at work on it: what a kill would leave."""
+    """Copy a run folder while workers write to it, as a killed driver would leave it."""
     while True:
         try:
-            # Optuna's lock is a link to nothing, and hidden files are half written.
+            # Optuna's lock is a dangling link, and hidden files are half written.
             shutil.copytree(made, copy, ignore=shutil.ignore_patterns(".*", "*.lock"))
         except (shutil.Error, FileNotFoundError):  # a checkpoint was replaced in the meantime
             shutil.rmtree(copy, ignore_errors=True)
@@ -94,7 +94,7 @@ def copy_run(made: Path, copy: Path) -> None:
 
 
 def own_model(*trials: tuple[str, float], **changes: Any) -> dict[str, Any]:
-    """One trial for each (how, bad), in this order; the higher `bad` the worse."""
+    """Return a search of one trial for each (how, bad), in this order. A higher `bad` is worse."""
     space = {
         "lr": 1e-6,
         "model.how": {"values": sorted({how for how, _ in trials})},
@@ -126,7 +126,7 @@ def assert_curves_are_those_of_training_alone(made: Run) -> None:
 
 
 def assert_tables_tell_every_decision(made: Run) -> None:
-    """Tables that are rebuilt from the journal up to any event decide what the live scheduler did next."""
+    """Check that tables rebuilt from the journal up to any event make the next decision of the live scheduler."""
     job, events = made.job, events_of(made)
     decisions = 0
     for number, event in enumerate(events):

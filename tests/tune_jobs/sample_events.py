@@ -20,7 +20,7 @@ START_TIME = 1_000_000.0
 
 
 class Clock:
-    """The time that a `RunProgress` sees; events carry their own."""
+    """The clock of a `RunProgress`. Events carry their own times."""
 
     def __init__(self) -> None:
         self.now = START_TIME

@@ -1,4 +1,4 @@
-"""The tree of errors: what the command line makes of each, and how a list of problems is shown."""
+"""The tree of errors: the exit code of each, and the display of a list of problems."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Files are replaced in one step or not at all, and a disk that takes none is noticed and named."""
+"""Files are replaced in one step or not at all, and a full disk is noticed and named."""
 
 import errno
 import os

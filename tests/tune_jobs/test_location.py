@@ -1,4 +1,4 @@
-"""Where a run is kept is read without a network, and what cannot be meant is told as such."""
+"""The place of a run is parsed without a network, and impossible places are errors."""
 
 import pytest
 

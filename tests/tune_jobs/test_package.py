@@ -1,4 +1,4 @@
-"""What the package exports, and what must not be imported before it is needed."""
+"""The exports of the package, and libraries that must not be imported before they are needed."""
 
 import json
 import subprocess
@@ -21,7 +21,7 @@ HEAVY = {"torch", "ray", "optuna", "sklearn", "scipy", "pandas", "wandb"}
 
 
 def loaded(program: str, folder: Path) -> tuple[int, set[str]]:
-    """The exit code that `program` sets, and the packages that it has imported in a process of its own."""
+    """Run `program` in a separate process, and return its exit code and the packages that it imported."""
     command = [sys.executable, "-c", LOADED.format(program=program)]
     ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     code, modules = json.loads(ran.stdout.splitlines()[-1])

@@ -1,4 +1,4 @@
-"""The winner of a run whose files are damaged: loaded from whatever has its weights, or one error before any look."""
+"""The winner of a run with damaged files: loaded from any file with its weights, or one error before an opening."""
 
 import shutil
 import sys
@@ -42,7 +42,7 @@ from tune_jobs.worker.trial import Assignment
 
 @pytest.fixture(scope="module")
 def trained(make_sections: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One trial of six epochs whose best is the fifth, with checkpoints after the fifth and the sixth."""
+    """Return a trial of six epochs whose best is the fifth, with checkpoints after the fifth and the sixth."""
     root = tmp_path_factory.mktemp("trained")
     changes = {"training/max_epochs": 6, "storage": str(root / "runs")}
     job = Job.from_mapping(make_sections(changes), root)
@@ -74,7 +74,7 @@ def folder(trained: Path, tmp_path: Path) -> RunFolder:
 
 
 def checkpoints(folder: RunFolder) -> list[Path]:
-    """The latest first."""
+    """Return the checkpoints, the latest first."""
     return checkpoint_paths(folder.checkpoints, "0000")
 
 
@@ -142,7 +142,7 @@ def test_a_damaged_encoding_is_an_error_before_any_look(folder: RunFolder) -> No
     assert read_ledger(folder) == []
 
 
-# What becomes of the result of the test
+# The result of the test
 
 
 def with_tracking(folder: RunFolder, **tracking: Any) -> Run:

@@ -1,4 +1,4 @@
-"""Sentences are for people: reworded, they change no decision of a run that is read, repaired or resumed."""
+"""Sentences are for people: new wording changes no decision of a run that is read, repaired or resumed."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,7 +41,7 @@ def job(make_sections: Callable[..., dict[str, Any]]) -> Job:
 
 
 def story(ending: Ending) -> Iterator[Event]:
-    """A run with a trial that ended for each cause, with two epochs each, and sentences as they are written now."""
+    """Yield the events of a run with a trial of two epochs for each cause of an end, with the current sentences."""
     yield RunStarted(
         time=0.0, name="a", job_folder="", trials=len(Cause), rows={}, fingerprints={}, versions={}
     )
@@ -68,7 +68,7 @@ def story(ending: Ending) -> Iterator[Event]:
 
 
 def decisions(events: list[Event], job: Job) -> dict[str, Any]:
-    """All that is decided from the events of a run."""
+    """Return all decisions that follow from the events of a run."""
     force = in_force(events)
     record = RunRecord.replay(force, job.selection)
     history = SearchHistory.replay(force, job.search.space, RUNGS, 9, job.selection)
@@ -92,7 +92,7 @@ def decisions(events: list[Event], job: Job) -> dict[str, Any]:
 
 
 def reports(job: Job) -> list[Cause]:
-    """How the driver ends trials by the reports of their workers."""
+    """Return how the driver ends trials after the reports of their workers."""
     ends: list[Cause] = []
     for cause in Cause:
         sent: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""What signals do to a run at each of its moments, and that nothing is left of its processes."""
+"""The effect of signals on a run at each moment. No process of the run is left."""
 
 import os
 import signal
@@ -127,11 +127,11 @@ def slow(input_shape, outputs):
     return Slow(input_shape[0], outputs)
 """
 Process = tuple[int, str]
-"""A process and when it began: numbers come again."""
+"""A process id and the start of the process: ids are used again."""
 
 
 def stat(process: int) -> list[str]:
-    """From the state on; empty where it has ended."""
+    """Return the fields of /proc/PID/stat from the state on, or none if the process has ended."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -144,7 +144,7 @@ def is_there(process: Process) -> bool:
 
 
 class Driver:
-    """`tune-jobs run` in a process of its own, and all processes that have come from it."""
+    """`tune-jobs run` in a separate process, and all its descendants."""
 
     def __init__(self, folder: Path) -> None:
         (folder / "job.yaml").write_text(JOB)
@@ -165,7 +165,7 @@ class Driver:
         raise AssertionError(sorted(self.family.values()))
 
     def note_processes(self) -> None:
-        """Takes note of processes that came from the driver; those that have lost their parent stay known."""
+        """Record the descendants of the driver. Those that have lost their parent stay known."""
         known = {self.process.pid, *(process for process, _ in self.family)}
         rows = {
             int(path.name): stat(int(path.name)) for path in Path("/proc").iterdir() if path.name.isdecimal()
@@ -186,7 +186,7 @@ class Driver:
             return self.process.returncode, output, errors
 
     def left_over(self) -> list[str]:
-        """What is still there, once it has had time to end."""
+        """Return the processes that still run after they had time to end."""
         deadline = time.monotonic() + PATIENCE
         while any(map(is_there, self.family)) and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -218,7 +218,7 @@ def has_reported(driver: Driver) -> bool:
 
 
 def has_agents(driver: Driver) -> bool:
-    """Ray is about to start: its agents were made, and no worker is at work."""
+    """Wait until Ray is about to start: its agents exist, and no worker runs."""
     return any("raylet" in name for name in driver.family.values()) and len(driver.family) > 6
 
 

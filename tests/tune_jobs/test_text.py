@@ -1,4 +1,4 @@
-"""Values as a person reads them, and text of others that a terminal does not obey."""
+"""Values in the form for people, and foreign text without control characters."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""In what two processes differ."""
+"""The differences between two processes."""
 
 import pytest
 

@@ -30,9 +30,7 @@ SECTIONS: dict[str, Any] = {
 @pytest.fixture(scope="module", autouse=True)
 def registered() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            kinds, "ENTRIES", dict(kinds.ENTRIES)
-        )  # remove the kind again for other tests of this process
+        patch.setattr(kinds, "ENTRIES", dict(kinds.ENTRIES))  # undone for other tests
         register_own_rows()
         yield
 

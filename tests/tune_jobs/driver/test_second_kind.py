@@ -35,9 +35,7 @@ def ray_running() -> Iterator[None]:
     from tune_jobs.tuning.ray_session import ray_connection
 
     with pytest.MonkeyPatch.context() as patch, ray_connection():
-        patch.setattr(
-            kinds, "ENTRIES", dict(kinds.ENTRIES)
-        )  # remove the kind again for other tests of this process
+        patch.setattr(kinds, "ENTRIES", dict(kinds.ENTRIES))  # undone for other tests
         register_slope()
         yield
 

@@ -1,4 +1,4 @@
-"""Runs in a store, made without Ray, and machines that differ by their folder of copies."""
+"""Runs in a store, made without Ray, and simulated machines with different folders of copies."""
 
 import shutil
 import time
@@ -22,7 +22,7 @@ Machine = Callable[[str], AbstractContextManager[None]]
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
-    """Make the block use the copies of runs of another machine, which has this name."""
+    """Let the block use the copies of runs of another machine with this name."""
     return lambda name: environment({"TUNE_JOBS_CACHE": str(tmp_path / name)})
 
 
@@ -48,14 +48,14 @@ def created(number: int) -> Event:
 
 
 def append(folder: RunFolder, *events: Event) -> None:
-    """Append events as a driver does whose machine dies before they reach the store."""
+    """Append events like a driver whose machine dies before they reach the store."""
     with Journal(folder.journal) as journal:
         for event in events:
             journal.append(event)
 
 
 def wait_for(what: Callable[[], bool]) -> None:
-    """Return once `what` holds; fail if it does not within a long time."""
+    """Return once `what` holds, and fail if it does not within PATIENCE."""
     until = time.monotonic() + PATIENCE
     while not what():
         assert time.monotonic() < until

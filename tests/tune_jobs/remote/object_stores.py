@@ -1,4 +1,4 @@
-"""Real servers of object stores on loopback, and a proxy in front of one that throttles it or takes it away."""
+"""Real servers of object stores on loopback, and a proxy that throttles a server or makes it unreachable."""
 
 import os
 import socket
@@ -51,7 +51,7 @@ server.stop()
 
 @contextmanager
 def s3_server(**variables: str) -> Iterator[str]:
-    """The address of an S3 server with an empty bucket; `http://127.0.0.1:PORT`."""
+    """Yield the address of an S3 server with an empty bucket: `http://127.0.0.1:PORT`."""
     with _serving(_S3_SERVER, variables) as port:
         with environment(CREDENTIALS):
             files = fs.S3FileSystem(
@@ -63,7 +63,7 @@ def s3_server(**variables: str) -> Iterator[str]:
 
 @contextmanager
 def _serving(code: str, variables: Mapping[str, str]) -> Iterator[int]:
-    """The port of a server in a process of its own: pyarrow may wait for it with all threads of this one held."""
+    """Yield the port of a server in a separate process: pyarrow may block all threads of this process."""
     with running(
         [sys.executable, "-c", code, BUCKET],
         env={**os.environ, **variables},
@@ -87,7 +87,7 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 class Proxy:
-    """Hands requests on to the server at `address`, unless it is told to be `slow`, `silent` or `down`."""
+    """Forwards requests to the server at `address` unless its mode is `slow`, `silent` or `down`."""
 
     def __init__(self, address: str) -> None:
         host, _, port = address.removeprefix("http://").partition(":")
@@ -99,7 +99,7 @@ class Proxy:
         said, until it is something else), or `down` (connections are dropped).
         """
         self.refused = 0
-        """Requests that were not handed on."""
+        """The number of requests that were not forwarded."""
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
 
@@ -117,7 +117,7 @@ class Proxy:
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        """One request a connection, so that each is judged by the mode of its own time."""
+        """Allow one request per connection: each then meets the mode of its own time."""
         with ExitStack() as open_:
             open_.enter_context(client)
             try:
@@ -190,21 +190,21 @@ def gs_address() -> Iterator[str]:
 
 @pytest.fixture
 def s3(s3_address: str, request: pytest.FixtureRequest) -> Iterator[Location]:
-    """An empty place on a real S3 server, of this test alone; the environment says how to get there."""
+    """Yield an empty place on a real S3 server for this test alone. The environment has the way to it."""
     with environment({**CREDENTIALS, "AWS_ENDPOINT_URL": s3_address}):
         yield Location("s3", BUCKET, _named(request))
 
 
 @pytest.fixture
 def gs(gs_address: str, request: pytest.FixtureRequest) -> Iterator[Location]:
-    """The same on a server that speaks like Google Cloud Storage."""
+    """Yield an empty place on a server with the API of Google Cloud Storage."""
     with environment({"STORAGE_EMULATOR_HOST": gs_address}):
         yield Location("gs", BUCKET, _named(request))
 
 
 @pytest.fixture(params=["s3", "gs"])
 def place(request: pytest.FixtureRequest) -> Location:
-    """An empty place in either kind of store."""
+    """Return an empty place in either kind of store."""
     found: Location = request.getfixturevalue(request.param)
     return found
 
@@ -215,7 +215,7 @@ def _named(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def proxy(s3_address: str, s3: Location) -> Iterator[Proxy]:
-    """The only way to `s3` that the environment knows."""
+    """Yield a proxy that is the only way to `s3` in the environment."""
     made = Proxy(s3_address)
     with environment({"AWS_ENDPOINT_URL": made.address}):
         yield made

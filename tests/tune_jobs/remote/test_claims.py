@@ -61,7 +61,7 @@ def names(store: Store) -> list[str]:
 
 
 def test_a_claim_whose_process_died_is_in_every_ledger(s3: Location, tmp_path: Path) -> None:
-    """It was killed between claim and ledger: the rows may have been read."""
+    """The process was killed between claim and ledger: the rows may have been read."""
     store = Store(s3)
     (tmp_path / "holdout").mkdir()
     claim(store, entry(1))

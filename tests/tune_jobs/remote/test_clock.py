@@ -1,4 +1,4 @@
-"""Whoever looks at a run goes by the store's clock, whatever that of the own machine shows."""
+"""Every reader of a run uses the clock of the store, not that of its own machine."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ PLACE = Location("s3", "bucket", "runs/x")
 
 @pytest.fixture
 def asked(request: pytest.FixtureRequest) -> Iterator[list[str]]:
-    """What was asked of the only server that the environment knows; the test's parameter is the year there."""
+    """Yield the requests to the only server of the environment. The test's parameter is the year on the server."""
     paths: list[str] = []
 
     class Server(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""Files reach the store as they change, and none knows more than the journal that is there."""
+"""Changed files reach the store, and no file in the store is ahead of the journal there."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,7 @@ __all__ = ["machine", "on_the_first"]
 
 @pytest.fixture
 def copy(make_run: Callable[..., RunFolder], s3: Location) -> RunFolder:
-    """This machine's copy of a run that goes on."""
+    """Return this machine's copy of a run in progress."""
     return keep(make_run([{"losses": [2.0]}], ending=None), s3)
 
 
@@ -34,13 +34,13 @@ def test_no_file_in_the_store_knows_more_than_the_journal(
     upload = Store.upload
 
     def put(name: str, number: int) -> None:
-        with replacing(copy.path / name) as file:  # the uploader never finds half a file
+        with replacing(copy.path / name) as file:  # the uploader never sees half a file
             file.write(str(number).encode())
 
     def looked_at(self: Store, file: Path, name: str, size: int | None = None) -> None:
         if name in ("a.txt", "b.txt"):
             seen.append((int(file.read_text()), len(read_from(store))))
-        if name == "a.txt":  # while one file is sent the next one is written anew
+        if name == "a.txt":  # while one file is sent, the next one is replaced
             journal.append(created(len(seen)))
             put("b.txt", journal.size)
         upload(self, file, name, size)

@@ -1,4 +1,4 @@
-"""A copy follows its run while the run is watched, and reads no more than is new."""
+"""A copy follows its run while the run is watched, and reads new objects alone."""
 
 from collections.abc import Callable
 
@@ -20,7 +20,7 @@ __all__ = ["machine", "on_the_first"]
 
 @pytest.fixture
 def copy(make_run: Callable[..., RunFolder], s3: Location) -> RunFolder:
-    """This machine's copy of a run that has ended."""
+    """Return this machine's copy of a run that has ended."""
     return keep(make_run([{"losses": [2.0, 1.0]}, {"losses": [3.0]}]), s3)
 
 
@@ -46,7 +46,7 @@ def test_a_follower_reads_new_objects_alone(
         follower.look()
 
         def grow(*numbers: int) -> None:
-            """Each event is an object of its own."""
+            """Append events. Each becomes a separate object."""
             with Journal(copy.journal) as journal:
                 for number in numbers:
                     with mirrored(copy, journal):

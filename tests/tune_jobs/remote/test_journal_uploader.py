@@ -72,7 +72,7 @@ def test_a_call_that_is_asked_for_while_another_one_is_taken_is_made(journal: Jo
     asking: list[threading.Thread] = []
 
     class Interrupted(JournalUploader):
-        """Is asked for a second call in the moment in which the first one is looked at."""
+        """An uploader that receives a second call while it takes the first one."""
 
         @property
         def _after(self) -> Callable[[], None] | None:

@@ -1,4 +1,4 @@
-"""Of two drivers, on whatever machines, one writes to a run; a dead one's place is free."""
+"""Of two drivers on any machines, one writes to a run, and a dead driver can be replaced."""
 
 import dataclasses
 import json
@@ -105,8 +105,8 @@ def test_a_driver_that_lost_its_lease_learns_it(s3: Location, monkeypatch: pytes
     suspended = Lease(store)
     suspended.acquire()
     suspended.renew()
-    store.delete(suspended._name)  # as who takes it over does
-    suspended.renew()  # it was renewed just now
+    store.delete(suspended._name)  # as a driver does that takes over
+    suspended.renew()  # the lease was renewed just now
     monkeypatch.setattr(lease, "RENEW_SECONDS", 0.0)
     with pytest.raises(LeaseLost):
         suspended.renew()
@@ -116,14 +116,14 @@ def test_a_driver_that_lost_its_lease_learns_it(s3: Location, monkeypatch: pytes
 def test_a_driver_that_slept_for_long_asks_before_it_writes(
     s3: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Time.monotonic stands still while a machine sleeps."""
+    """time.monotonic stops while a machine sleeps."""
     clock, slept = time.clock_gettime, 0.0
     monkeypatch.setattr(time, "clock_gettime", lambda which: clock(which) + slept)
     store = Store(s3)
     suspended = Lease(store)
     suspended.acquire()
-    store.delete(suspended._name)  # as who takes it over does
-    suspended.ensure()  # nobody can have it so soon
+    store.delete(suspended._name)  # as a driver does that takes over
+    suspended.ensure()  # no other driver can have the lease so soon
     slept = 60.0
     for _ in range(2):
         with pytest.raises(LeaseLost):
@@ -145,16 +145,16 @@ def test_a_driver_that_slept_for_long_without_a_rival_continues(
     proxy.mode = "up"
     suspended.ensure()
     proxy.mode = "down"
-    suspended.ensure()  # it knows by now
+    suspended.ensure()  # the keeper knows by now
 
 
 @pytest.mark.parametrize("ahead", [0.0, 300.0])
 def test_of_two_that_have_it_after_all_one_stops(
     s3: Location, monkeypatch: pytest.MonkeyPatch, ahead: float
 ) -> None:
-    """One was silent for long, and wrote its object in the very moment in which the other one removed it.
+    """One driver was silent for long and writes its object just when the other one removes it.
 
-    The own machine's clock may be ahead of the store's.
+    The clock of this machine may be ahead of the store's.
     """
     monkeypatch.setattr(lease, "RENEW_SECONDS", 0.0)
     true = time.time
@@ -194,7 +194,7 @@ def test_a_lease_of_a_later_version_is_believed_until_it_is_silent_for_long(
 
 
 def test_a_driver_that_could_not_give_it_back_may_take_it_again(proxy: Proxy, s3: Location) -> None:
-    """In the same process, once the store can be asked again."""
+    """The same process may take the lease again once the store answers."""
     first = Lease(Store(s3))
     first.acquire()
     proxy.mode = "down"

@@ -1,4 +1,4 @@
-"""A lease is renewed for as long as it is kept, and given back or lost only once."""
+"""A lease is renewed while it is kept, and given back or lost only once."""
 
 import threading
 from typing import cast
@@ -13,7 +13,7 @@ from tune_jobs.remote.store import StoreError
 
 
 class ScriptedLease:
-    """A lease whose renewals end as they are told, and then succeed."""
+    """A lease whose renewals have the given outcomes first and then succeed."""
 
     def __init__(self, *outcomes: Exception) -> None:
         self.outcomes = list(outcomes)
@@ -49,7 +49,7 @@ def test_a_lease_is_renewed_in_spite_of_an_outage_until_it_is_given_back() -> No
     keeper = LeaseKeeper(cast("Lease", lease), lost_too_early)
     keeper.take()
     assert lease.renewed.wait(PATIENCE)
-    keeper.give_back()  # in spite of the store, which does not take it
+    keeper.give_back()  # although the store does not accept it
     assert lease.calls == ["acquire", "release"]
 
 

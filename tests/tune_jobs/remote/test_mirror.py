@@ -1,4 +1,4 @@
-"""The store follows a run, whatever happens to the store, and the driver does not wait for it."""
+"""The store follows a run through all failures of the store, and the driver does not wait for it."""
 
 import dataclasses
 import json
@@ -29,7 +29,7 @@ __all__ = ["machine", "on_the_first"]
 
 @pytest.fixture
 def copy(make_run: Callable[..., RunFolder], s3: Location) -> RunFolder:
-    """This machine's copy of a run that goes on."""
+    """Return this machine's copy of a run in progress."""
     return keep(make_run([{"losses": [2.0]}], ending=None), s3)
 
 
@@ -117,7 +117,7 @@ def test_an_outage_loses_nothing_and_is_reported_while_it_lasts(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(outage, "SECONDS_UNTOLD", 0.1)
-    # The copy belongs to the server's own address; the proxy's is another server, so that it is made anew.
+    # The copy belongs to the address of the server. The proxy has another address, so the copy is made again.
     there = pull(s3 / copy.name, without=())
     store = Store(s3 / copy.name)
     with Journal(there.journal) as journal, mirrored(there, journal):
@@ -221,9 +221,7 @@ def test_a_driver_that_slept_and_lost_its_lease_sends_and_removes_nothing(
 ) -> None:
     monkeypatch.setattr(mirror, "FILES_SECONDS", 3600.0 if what == "call" else 0.0)
     monkeypatch.setattr(mirror, "GROUP_SECONDS", 0.5)
-    monkeypatch.setattr(
-        lease_keeper, "SECONDS_BETWEEN_RENEWALS", 3600.0
-    )  # whoever sends has to ask by itself
+    monkeypatch.setattr(lease_keeper, "SECONDS_BETWEEN_RENEWALS", 3600.0)  # the sender has to ask by itself
     clock, slept = time.clock_gettime, 0.0
     monkeypatch.setattr(time, "clock_gettime", lambda which: clock(which) + slept)
     copy.report.write_text("old")

@@ -13,7 +13,7 @@ PLACE = Location("s3", "bucket", "run")
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every outage is long enough to be reported."""
+    """Make every outage long enough to be reported."""
     monkeypatch.setattr(outage, "SECONDS_UNTOLD", 0.0)
 
 

@@ -1,4 +1,4 @@
-"""Every command that takes RUN takes `s3://bucket/prefix/run`, and shows it as such."""
+"""Every command that takes RUN also takes `s3://bucket/prefix/run` and shows this place."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -50,7 +50,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tm
 
 @pytest.fixture
 def run(make_run: Callable[..., RunFolder], s3: Location) -> Location:
-    """A run that has ended, as another machine has left it."""
+    """Return a run that has ended on another machine."""
     return s3 / keep(make_run([{"losses": [2.0, 1.0]}, {"losses": [3.0]}]), s3).name
 
 
@@ -184,7 +184,7 @@ def test_a_run_is_refused_before_ray_starts_if_the_store_cannot_be_written(
 
 @pytest.fixture(scope="module")
 def ray_running(s3_address: str, gs_address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One Ray for all runs of this process, whose workers know the way to both stores."""
+    """Start one Ray for all runs of this process, with the way to both stores in its environment."""
     from tune_jobs.tuning.ray_session import ray_connection
 
     ways = {
@@ -204,7 +204,7 @@ def ray_running(s3_address: str, gs_address: str, tmp_path_factory: pytest.TempP
 def test_from_run_to_test_on_three_machines(
     call: Call, place: Location, tmp_path: Path, machine: Machine
 ) -> None:
-    """Amazon's kind of store and Google's."""
+    """Return a place in a store of Amazon's kind or of Google's."""
     (tmp_path / "job.yaml").write_text(JOB)
     code, output, errors = call("run", "job.yaml", "--storage", place)
     assert (code, errors) == (0, "")

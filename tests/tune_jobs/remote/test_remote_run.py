@@ -1,6 +1,6 @@
 """Whole runs under a real Ray that are kept on a real S3 server.
 
-The workers of one Ray know one way to the server, so the way that tests close is the same for all.
+The workers of one Ray know one way to the server, so all tests close the same way.
 """
 
 import subprocess
@@ -37,7 +37,7 @@ def way(s3_address: str) -> Iterator[Proxy]:
 
 @pytest.fixture(scope="module", autouse=True)
 def ray_running(way: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One Ray for all runs of this process."""
+    """Start one Ray for all runs of this process."""
     from tune_jobs.tuning.ray_session import ray_connection
 
     own = {"TUNE_JOBS_CACHE": str(tmp_path_factory.mktemp("workers")), "TUNE_JOBS_OUTAGE_SECONDS": "25"}
@@ -49,7 +49,7 @@ def ray_running(way: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture
 def proxy(way: Proxy, s3: Location) -> Iterator[Proxy]:
-    """The only way to `s3` that this process and its workers know."""
+    """Yield a proxy that is the only way to `s3` for this process and its workers."""
     way.refused = 0
     with environment({"AWS_ENDPOINT_URL": way.address}):
         yield way
@@ -58,7 +58,7 @@ def proxy(way: Proxy, s3: Location) -> Iterator[Proxy]:
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path) -> Iterator[Path]:
-    """This machine's folder of copies."""
+    """Yield this machine's folder of copies."""
     with environment({"TUNE_JOBS_CACHE": str(tmp_path / "here")}):
         yield tmp_path / "here"
 
@@ -74,7 +74,7 @@ STEADY: dict[str, Any] = {
     "scheduler": {"method": "none"},
     "search/trials": 6,
 }
-"""All trials run to their end, so that their curves are the same whatever happens on the way."""
+"""Return a job whose trials all run to their end: their curves are then the same in spite of failures."""
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def assert_same(made: Run, other: Run) -> None:
 
 @contextmanager
 def driver(folder: Path, storage: Location) -> Iterator["subprocess.Popen[bytes]"]:
-    """`tune-jobs run` in a process of its own, which is killed if it has not ended by itself."""
+    """Start `tune-jobs run` in a separate process, and kill it after the block if it still runs."""
     job = job_in(folder, {**STEADY, "storage": str(storage)})
     (folder / "job.yaml").write_text(job.to_yaml())
     with (folder / "log").open("wb") as log:
@@ -111,7 +111,7 @@ def driver(folder: Path, storage: Location) -> Iterator["subprocess.Popen[bytes]
 
 
 def kept(storage: Location, process: "subprocess.Popen[bytes]", enough: Callable[[bytes], bool]) -> Location:
-    """The one run at `storage`, as soon as the store has `enough` of its journal."""
+    """Return the only run at `storage` as soon as `enough` accepts its journal in the store."""
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until and process.poll() is None:
         for name in Store(storage).folders():
@@ -172,7 +172,7 @@ def test_another_machine_continues_the_run_of_a_killed_driver(
 def test_a_driver_that_was_killed_in_an_outage(
     proxy: Proxy, s3: Location, tmp_path: Path, undisturbed: Run
 ) -> None:
-    """Its machine has more than the store; another machine goes on from what the store has."""
+    """Its machine has more events than the store. Another machine continues from the events in the store."""
     with driver(tmp_path, s3) as process:
         place = kept(s3, process, lambda content: ended_trials(content) >= 2)
         proxy.mode = "down"
@@ -190,7 +190,7 @@ def test_a_driver_that_was_killed_in_an_outage(
 def test_a_store_that_fails_for_a_while_harms_no_trial(
     proxy: Proxy, s3: Location, tmp_path: Path, undisturbed: Run, mode: str
 ) -> None:
-    """In the middle of the run, for longer than the store's own client would try."""
+    """The store fails in the middle of the run, for longer than its own client retries."""
     ended: list[Event] = []
     timers = []
 

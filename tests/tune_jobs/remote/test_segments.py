@@ -1,4 +1,4 @@
-"""The journal in the store is the file's, whatever it was sent in, and however often."""
+"""The journal in the store equals the file, in whatever parts and however often it was sent."""
 
 from pathlib import Path
 
@@ -77,7 +77,7 @@ def test_an_object_that_another_driver_began_is_not_written_to(s3: Location, jou
 def test_a_driver_that_was_taken_for_dead_and_writes_once_more_changes_nothing(
     s3: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Into the object that it had begun, and into a new one."""
+    """The driver writes into the object that it had begun, and into a new one."""
     monkeypatch.setattr(segments, "SEGMENT_BYTES", 50)
     store = Store(s3)
     slow, other = tmp_path / "slow", tmp_path / "other"

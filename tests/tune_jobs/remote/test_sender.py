@@ -1,4 +1,4 @@
-"""What is sent periodically is sent at once when it is urgent, again after an outage, and no more after a failure."""
+"""A periodic sender sends urgent data at once, repeats after an outage, and stops after a failure."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""What the texts of pyarrow's clients mean: one sample of each kind, as the clients of Amazon and Google write them."""
+"""Error texts of pyarrow's clients: one sample of each kind, as the clients of Amazon and Google write them."""
 
 import pytest
 

@@ -34,7 +34,7 @@ def test_objects_of_all_sizes_come_back(place: Location, tmp_path: Path) -> None
 
 
 def test_objects_whose_names_are_no_paths_are_passed_over(s3: Location) -> None:
-    """Anyone who may write there can make such; that none leads out of a copy's folder depends on it."""
+    """Anyone with write access can make these names. Ignoring them keeps every file inside the folder of a copy."""
     store = Store(s3)
     store.put("a/b", b"1")
     for name in ("../up", "a/../../up", "a//b", "/root", "a/./b", "../.."):
@@ -46,7 +46,7 @@ def test_objects_whose_names_are_no_paths_are_passed_over(s3: Location) -> None:
 
 
 def put_raw(name: str, place: Location) -> None:
-    """An object of any name; pyarrow would refuse to make it."""
+    """Make an object with any name. pyarrow would refuse some names."""
     server = urlsplit(server_of(place))
     with closing(http.client.HTTPConnection(server.netloc)) as connection:
         connection.request("PUT", f"/{place.bucket}/{quote(name)}", b"1")
@@ -71,7 +71,7 @@ def test_deleted_objects_are_gone_and_may_be_deleted_again(place: Location) -> N
 def test_a_file_that_is_not_read_to_its_end_leaves_no_part_of_it(
     s3: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: BaseException
 ) -> None:
-    """A disk that fails in the middle of a file, or a signal; the store's client cannot give an upload up."""
+    """A disk fails in the middle of a file, or a signal arrives. The store's client cannot cancel an upload."""
 
     def chunks(*_: object) -> Iterator[bytes]:
         yield bytes(12 << 20)
@@ -95,7 +95,7 @@ def test_an_object_whose_writing_is_interrupted_is_whole(
         yield b""
 
     def once(self: Store, name: str, chunks: Iterator[bytes]) -> None:
-        """The signal comes when the object is begun, and no byte is written."""
+        """The signal comes when the object is open and no byte is written."""
         interrupted.append(name)
         write(self, name, chunks if len(interrupted) > 1 else interrupt())
 
@@ -145,7 +145,7 @@ def test_patience_ends(proxy: Proxy, s3: Location) -> None:
 
 
 def test_without_access(s3: Location) -> None:
-    """The server lets two calls through, by which the bucket is made, and then asks who is there."""
+    """The server accepts two calls, which make the bucket, and then requires credentials."""
     with (
         s3_server(INITIAL_NO_AUTH_ACTION_COUNT="2") as address,
         environment({"AWS_ENDPOINT_URL": address}),

@@ -1,4 +1,4 @@
-"""A copy of a run is the run, on whatever machine; and what only one machine has is never lost."""
+"""A copy of a run equals the run on any machine, and data that only one machine has are never lost."""
 
 import fcntl
 import time
@@ -35,7 +35,7 @@ __all__ = ["machine", "on_the_first"]
 
 @pytest.fixture
 def copy(make_run: Callable[..., RunFolder], s3: Location) -> RunFolder:
-    """This machine's copy of a run that has ended."""
+    """Return this machine's copy of a run that has ended."""
     return keep(make_run([{"losses": [2.0, 1.0]}, {"losses": [3.0]}]), s3)
 
 
@@ -176,7 +176,7 @@ def test_a_reader_does_not_look_like_a_process_at_work(
         def compare_and_check(one: bytes, other: bytes) -> int:
             looks.append(in_use(there.journal))
             with there.journal.open("rb") as file, pytest.raises(BlockingIOError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # and yet nobody can begin to write
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # and yet no process can begin to write
             return compare(one, other)
 
         monkeypatch.setattr(working_copy, "_whole_lines_in_common", compare_and_check)

@@ -1,4 +1,4 @@
-"""Made-up runs for the report: of any size, and with everything that can be in one."""
+"""Made-up runs for the report: of any size and with everything that a run can contain."""
 
 import math
 import random
@@ -8,11 +8,11 @@ from typing import Any
 from tune_jobs.record.events import Status
 
 HOSTILE = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
-"""Text that must be shown and never obeyed."""
+"""Text that must be shown and never run as code."""
 
 
 def trials(count: int, seed: int = 0) -> list[Mapping[str, Any]]:
-    """Trials of the small job, with rungs after 2 and 6 of 9 epochs; each fifth has no momentum, some diverge."""
+    """Return trials of the small job with rungs after 2 and 6 of 9 epochs. Each fifth has no momentum, some diverge."""
     rng = random.Random(seed)
     return [_trial(number, rng) for number in range(count)]
 

@@ -1,4 +1,4 @@
-"""The figures of hyperparameters and learning curves hold the trials' own numbers, with any number of trials."""
+"""The figures of hyperparameters and learning curves hold the numbers of the trials, for any number of trials."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +37,7 @@ def given_of(record: RunRecord) -> ScoredTrials:
 
 
 def points(figure: go.Figure) -> dict[tuple[int, int], float]:
-    """Values by trial and epoch, of all curves that stand for trials."""
+    """Return the values of all trial curves, by trial and epoch."""
     found = {}
     for trace in figure.data:
         if trace.name == "winner, training rows":

@@ -1,4 +1,4 @@
-"""The report in a real browser: figures are drawn, the table sorts and filters, a point tells of its trial."""
+"""The report in a real browser: figures are drawn, the table sorts and filters, a point shows its trial."""
 
 import math
 import os
@@ -44,7 +44,7 @@ def browser() -> "Iterator[Browser]":
 
 @pytest.fixture
 def open_report(browser: "Browser") -> "Iterator[Callable[..., Page]]":
-    """Opens a report from the disk, without a network, and fails at the end where the console had an error."""
+    """Open a report from the disk without a network, and fail at the end if the console has an error."""
     complaints: list[str] = []
     pages: list[Page] = []
 
@@ -66,7 +66,7 @@ def open_report(browser: "Browser") -> "Iterator[Callable[..., Page]]":
 
 
 def order(page: "Page") -> list[str]:
-    """Ids of the trials in the table, from the top, without those that are filtered out."""
+    """Return the ids of the trials in the table, from the top, without those that are filtered out."""
     texts: list[str] = page.eval_on_selector_all(
         "#trials-table tbody tr:not([hidden])", "rows => rows.map(row => row.cells[0].textContent.trim())"
     )
@@ -123,7 +123,7 @@ def test_the_table_sorts_by_numbers_and_by_words_both_ways(
     assert order(page) == ["0000", "0002", "0001"]
     click_head(page, "optimizer")
     assert order(page)[0] == "0001"
-    click_head(page, "momentum")  # what has none comes last, either way
+    click_head(page, "momentum")  # rows without a value come last in both directions
     assert order(page) == ["0002", "0000", "0001"]
     click_head(page, "momentum")
     assert order(page) == ["0000", "0002", "0001"]

@@ -1,4 +1,4 @@
-"""The report as a page: what it says of a run in any state, and that it is one file without a network."""
+"""The report as a page: its text for a run in any state, in one file that needs no network."""
 
 import os
 import re
@@ -27,7 +27,7 @@ def written(folder: RunFolder) -> str:
 
 
 def words(html: str) -> str:
-    """What is read on the page: without scripts, styles and tags."""
+    """Return the text of the page without scripts, styles and tags."""
     text = re.sub(r"<(script|style)\b.*?</\1>", " ", html, flags=re.S)
     return " ".join(re.sub(r"<[^>]+>", " ", text).split())
 

@@ -1,4 +1,4 @@
-"""Axes: what is shown, what lies beyond, and where the ticks are."""
+"""Axes: their range, values beyond it, and the places of ticks."""
 
 import math
 from typing import Any

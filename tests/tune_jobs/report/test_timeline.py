@@ -1,4 +1,4 @@
-"""The timeline: every epoch on the worker that did it, pauses, promotions, losses and idle time."""
+"""The timeline: every epoch on its worker, pauses, promotions, losses and idle time."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -80,7 +80,7 @@ def test_a_stretch_begins_with_its_first_epoch_and_ends_when_the_worker_is_free(
     assert (stretch.start, stretch.end) == (
         5.0,
         8.0,
-    )  # the first second of work; before that the worker started
+    )  # the first second of training; before that the worker started
     assert (stretch.first_epoch, stretch.last_epoch, stretch.close) == (1, 3, Close.ENDED)
     assert found.busy(0) == 3.0
     assert found.at_work == 4.0
@@ -211,7 +211,7 @@ def test_without_an_epoch_there_is_none() -> None:
 
 @st.composite
 def made_up(draw: st.DrawFn) -> list[Event]:
-    """A run on up to four workers that take trials one after the other, pause, lose them, and end them."""
+    """Generate a run on up to four workers that start, pause, lose and end trials."""
     workers = [[draw(st.floats(0, 2)), f"a:{n}"] for n in range(draw(st.integers(1, 4)))]
     timed: list[tuple[float, Event]] = [(0.0, started())]
     trial = 0

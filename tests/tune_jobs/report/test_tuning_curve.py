@@ -76,7 +76,7 @@ def test_it_agrees_with_random_draws(metric: str, mode: str) -> None:
 @pytest.mark.parametrize(
     ("trials", "runs", "held_at_least"),
     [
-        # 80 % are promised at least: so few are a chance of less than 1 in 100.
+        # The band promises at least 80 %: fewer than this has a chance of less than 1 in 100.
         pytest.param(8, 60, 40, id="tight band"),
         pytest.param(MOST_SIMULATED + 20, 200, 146, id="fast band"),
     ],
@@ -98,7 +98,7 @@ def test_the_band_holds_the_true_curve_as_often_as_it_says(
 
 
 def test_the_band_is_as_wide_as_its_confidence_asks() -> None:
-    tight = curve_of([0.4])  # of all draws, between a tenth and nine tenths are better than this one
+    tight = curve_of([0.4])  # between a tenth and nine tenths of all draws are better than this one
     assert tight.possible is not None
     assert tight.possible[0] == pytest.approx(0.1 * 0.4, rel=0.05)
     count = MOST_SIMULATED + 20

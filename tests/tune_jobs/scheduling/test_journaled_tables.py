@@ -1,4 +1,4 @@
-"""Decisions go into the journal and change the tables, whatever else follows the journal."""
+"""Decisions are written to the journal and applied to the tables, with any other listeners."""
 
 from collections.abc import Iterator
 

@@ -65,7 +65,7 @@ def promoted_next(
         # a was promoted as the best of three. It keeps its place, although it is not among the best two of six.
         ([0.3, 0.4, 0.5, 0.1, 0.2, 0.6], "a", "", "d"),
         ([0.3, 0.4, 0.5, 0.1, 0.2, 0.6], "ad", "", None),
-        # Of equals the one created first.
+        # The first one created of equal ones.
         ([0.2, 0.1, 0.1], "", "", "b"),
         ([0.1, 0.1, 0.1, 0.1, 0.1, 0.1], "a", "", "b"),
         # One that has ended keeps its rank: no other trial takes its place.
@@ -322,7 +322,7 @@ def test_a_trial_that_diverges_beyond_the_last_rung_is_entered_nowhere() -> None
 
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
 def test_a_trial_without_a_finite_score_is_stopped_at_once(value: float) -> None:
-    """Its losses are finite; the metric that judges it is not."""
+    """Its losses are finite, but the metric of its score is not."""
     run = SimulatedRun(score=ScoreSettings(metric="r2", mode="max"))
     trial = run.start()
     result = {"epoch": 1, "train_loss": 1.0, "val_loss": 1.0, "r2": value}

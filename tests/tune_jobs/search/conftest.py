@@ -1,4 +1,4 @@
-"""Made-up runs for the search: events in short, and a run that is driven by whatever proposes."""
+"""Made-up runs for the search: short forms of events, and a run driven by any source of proposals."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ from tune_jobs.trainers.settings import ScoreSettings
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """As in a run; more would only stand in one another's way."""
+    """Use one thread, as a run does: more threads would only compete."""
     with threadpool_limits(limits=1):
         yield
 
@@ -85,7 +85,7 @@ def reported(number: int, *losses: float, first: int = 1) -> EpochsReported:
 
 
 def ended(number: int, how: Status | Cause) -> TrialEnded:
-    """The end of a trial: for this cause, or in this state for a likely one."""
+    """Return the end of a trial for this cause, or with this status and a likely cause."""
     cause = how if isinstance(how, Cause) else CAUSE_OF[how]
     return TrialEnded(trial_id=f"{number:04d}", status=cause.status, cause=cause, reason="it ended")
 
@@ -101,7 +101,7 @@ def history_of(
 
 
 def what_follows(number: int, loss: float) -> Iterator[Event]:
-    """What becomes of a trial: some diverge, fail or go on running, one in three comes to the second rung."""
+    """Yield the events of a trial: some diverge, fail or keep running, and one in three reaches the second rung."""
     match number % 12:
         case 3:
             yield reported(number, math.nan)
@@ -118,7 +118,7 @@ def what_follows(number: int, loss: float) -> Iterator[Event]:
 
 
 def hashed_loss(number: int, configuration: Configuration) -> float:
-    """Loss of a trial of which nothing can be learned."""
+    """Return the loss of a trial from which nothing can be learned."""
     return (number * 37 % 101) / 101
 
 
@@ -128,7 +128,7 @@ def drive(
     trials: int,
     loss: Callable[[int, Configuration], float] = hashed_loss,
 ) -> Iterator[tuple[int, Observations, Configuration | None]]:
-    """A run of so many trials: the number, what was known, and what was proposed; ends with the first None."""
+    """Run `trials` trials and yield number, observations and proposal of each, up to the first None."""
     for number in range(trials):
         observations = history.snapshot()
         configuration = method.propose(observations, number)

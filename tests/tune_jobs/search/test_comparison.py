@@ -1,4 +1,4 @@
-"""Like with like: one epoch is chosen, and scores become the logarithms of their ranks."""
+"""The comparison of trials: one epoch is chosen, and scores become the logarithms of their ranks."""
 
 import math
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ INF = math.inf
 
 
 def filled(**counts: int) -> dict[int, dict[str, float]]:
-    """So many trials at each epoch: `filled(e1=9, e3=3)`."""
+    """Return a number of trials for each epoch: `filled(e1=9, e3=3)`."""
     return {
         int(epoch[1:]): {f"{trial:04d}": trial / 10 for trial in range(count)}
         for epoch, count in counts.items()
@@ -62,7 +62,7 @@ COUNTS = st.lists(st.integers(0, 60), min_size=1, max_size=4)
 @settings(max_examples=100, deadline=None)
 @given(COUNTS, st.integers(2, 5))
 def test_all_scores_that_are_compared_are_of_one_epoch(counts: list[int], factor: int) -> None:
-    """The score of a trial tells here at which epoch it was."""
+    """Here the score of a trial encodes its epoch."""
     scores = {
         3**rung: {f"{trial:04d}": float(3**rung) for trial in range(count)}
         for rung, count in enumerate(counts)
@@ -76,7 +76,7 @@ def test_all_scores_that_are_compared_are_of_one_epoch(counts: list[int], factor
 
 
 def scaled(*ranks: float) -> list[float]:
-    """By hand: logarithms of ranks less a half, with mean 0 and deviation 1."""
+    """Return the logarithms of ranks less a half, with mean 0 and deviation 1, computed by hand."""
     logs = [math.log(rank - 0.5) for rank in ranks]
     mean = sum(logs) / len(logs)
     deviation = math.sqrt(sum((value - mean) ** 2 for value in logs) / len(logs))

@@ -1,4 +1,4 @@
-"""Configurations as vectors: their places, their distances, and that no two of them are one."""
+"""Configurations as vectors: their values, their distances, and that different ones differ."""
 
 from random import Random
 from typing import Any

@@ -1,4 +1,4 @@
-"""The regression: its gradient, and that it knows what it has seen and doubts what it has not."""
+"""The regression: its gradient, small variance at observations, and large variance far from them."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What a search knows after which events."""
+"""The observations of a search after each event."""
 
 import math
 
@@ -27,7 +27,7 @@ INF, NAN = math.inf, math.nan
 
 
 def scores(*events: Event, **how: object) -> dict[int, dict[str, float]]:
-    """Scores of trials 0, 1 and 2, which `events` are about; epochs without any are left out."""
+    """Return the scores of trials 0, 1 and 2 after `events`, without epochs that have no scores."""
     creations = [created(number, {"x": number / 10}) for number in range(3)]
     known = history_of(SPACE, *creations, *events, **how).snapshot().scores  # type: ignore[arg-type]
     assert list(known) == sorted(known)
@@ -67,7 +67,7 @@ def test_a_trial_that_diverged_has_lost_at_the_next_comparison_alone(loss: float
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.floats(), min_size=1, max_size=9), st.sampled_from(["min", "max"]), st.booleans())
 def test_no_score_is_ever_nan(losses: list[float], mode: str, trained: bool) -> None:
-    """Whichever number is not finite: the validation loss, or another metric alone."""
+    """The number that is not finite is the validation loss or only another metric."""
     metric = "val_loss" if trained else "r2"
     event = reported(0, *losses)
     results = [{**result, "r2": result["val_loss"]} for result in event.results]

@@ -1,4 +1,4 @@
-"""What holds for every method, and what a model makes better."""
+"""Properties of every method, and the benefits of a model."""
 
 import math
 from dataclasses import replace
@@ -41,11 +41,11 @@ def proposed(method: Method, space: Space, trials: int, **how: Any) -> list[Conf
 
 
 def distance(number: int, configuration: Configuration) -> float:
-    """How far a point of the cube is from the best one."""
+    """Return the distance of a point of the cube from the best one."""
     return math.dist(configuration.values(), (0.8, 0.3, 0.6))
 
 
-# What holds for every method
+# Properties of every method
 
 
 @pytest.mark.parametrize(("method", "name"), PAIRS)
@@ -195,11 +195,11 @@ def test_values_that_python_calls_equal_are_all_tried() -> None:
     assert tried == [repr(value) for value in LOOK_ALIKES for _ in range(2)]
 
 
-# What a model is shown
+# Input of a model
 
 
 def known(space: Space, *events: Event, trials: int = 20, seed: int = 3) -> Observations:
-    """So many trials that were drawn at random, of which these events tell."""
+    """Return the observations of `trials` random trials after these events."""
     drawn = search(space, seed=seed)
     history = history_of(parse_space(space))
     for number in range(trials):
@@ -212,7 +212,7 @@ def known(space: Space, *events: Event, trials: int = 20, seed: int = 3) -> Obse
 
 
 def model_numbers(method: Method, observations: Observations, first: int = 20, count: int = 12) -> list[int]:
-    """Numbers at which the model is asked: what is proposed is not what random search would give."""
+    """Return the numbers of proposals that come from the model: they differ from those of random search."""
     drawn = search(CUBE)
     return [
         number
@@ -223,7 +223,7 @@ def model_numbers(method: Method, observations: Observations, first: int = 20, c
 
 @pytest.mark.parametrize("method", MODELS)
 def test_scores_at_other_epochs_have_no_effect(method: str) -> None:
-    """All trials came to epoch 1, too few to epoch 3: what they came to there is not compared with anything."""
+    """All trials reached epoch 1, too few reached epoch 3: their scores at epoch 3 are not compared."""
     first = [reported(number, (number * 7 % 20) / 20) for number in range(20)]
     alone = known(CUBE, *first)
     for third in (-100.0, 100.0, math.nan):
@@ -237,7 +237,7 @@ def test_scores_at_other_epochs_have_no_effect(method: str) -> None:
 
 @pytest.mark.parametrize("method", MODELS)
 def test_a_good_loss_of_a_short_trial_does_not_beat_a_bad_one_of_a_long_trial(method: str) -> None:
-    """Six trials came to epoch 3 with losses that are better than any at epoch 1: only they are ranked."""
+    """Six trials reached epoch 3 with losses that are better than any at epoch 1: only they are ranked."""
     first = [reported(number, 10.0 + number) for number in range(18)]
     long = [reported(number, 5.0, 1.0 + number, first=2) for number in range(6)]
     some = known(CUBE, *first, *long, trials=18)
@@ -261,7 +261,7 @@ def test_scores_at_epochs_of_comparison_have_an_effect(method: str) -> None:
 
 @pytest.mark.parametrize("method", MODELS)
 def test_only_the_order_of_scores_counts_for_the_process(method: str) -> None:
-    """Losses that explode draw nothing with them; for the estimator too, equal ranks are all there is."""
+    """Exploding losses do not distort the rest: the estimator, too, sees ranks alone."""
     losses = [(number * 7 % 20) / 20 for number in range(20)]
     plain = known(CUBE, *[reported(number, loss) for number, loss in enumerate(losses)])
     exploding = known(CUBE, *[reported(number, math.exp(300 * loss)) for number, loss in enumerate(losses)])
@@ -274,7 +274,7 @@ def test_only_the_order_of_scores_counts_for_the_process(method: str) -> None:
 @pytest.mark.parametrize(("method", "most"), [("gp", 0.2), ("tpe", 0.4)])
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_trials_that_diverge_never_raise_and_are_avoided(method: str, most: float, bad: float) -> None:
-    """Everything beyond a plane diverges: half of what is drawn at random."""
+    """Everything beyond a plane diverges: half of all random configurations."""
 
     def loss(number: int, configuration: Configuration) -> float:
         return bad if configuration["x"] > 0.5 else 0.5
@@ -308,13 +308,13 @@ def test_with_too_few_scores_proposals_are_random(method: str) -> None:
     assert model_numbers(search(CUBE, method), many, first=0, count=WARM_UP) == []
 
 
-# What a model is good for
+# Benefits of a model
 
 
 @pytest.mark.parametrize(("method", "most"), [("gp", 0.6), ("tpe", 0.9)])
 def test_the_good_region_is_found_better_than_by_chance(method: str, most: float) -> None:
     def found(method: str, seed: int) -> float:
-        """The mean of the best five of forty: less noise than the best alone."""
+        """Return the mean of the best five of forty, which has less noise than the best alone."""
         given = proposed(search(CUBE, method, seed=seed), CUBE, 40, loss=distance)
         return float(np.mean(sorted(distance(0, configuration) for configuration in given)[:5]))
 
@@ -323,7 +323,7 @@ def test_the_good_region_is_found_better_than_by_chance(method: str, most: float
 
 
 def test_fewer_proposals_are_near_a_running_trial() -> None:
-    """A neighbour of the best proposal is running: where others are about as good, one of them is better now."""
+    """A neighbour of the best proposal is running: if others are about as good, one of them is better now."""
     observations = known(
         CUBE, *[reported(n, distance(n, c)) for n, c in enumerate(known(CUBE).configurations.values())]
     )
@@ -370,7 +370,7 @@ def test_the_process_is_fitted_again_after_a_sixth_more_scores() -> None:
 
 
 def test_the_process_does_not_depend_on_what_it_was_asked_before() -> None:
-    """It keeps its last fits; they are the same for whoever asks."""
+    """It caches its last fits, which are the same for all calls."""
     early = known(CUBE, *[reported(number, number % 7) for number in range(8)])
     late = known(CUBE, *[reported(number, number % 7) for number in range(20)])
     used = search(CUBE, "gp")

@@ -48,7 +48,7 @@ def test_a_configuration_becomes_a_trial_of_optuna_and_comes_back(name: str, see
     space = parse_space(ALL[name])
     configuration = space.sample(Random(seed))
     parameters, distributions = to_optuna(space, configuration)
-    trial = create_trial(params=parameters, distributions=distributions, value=0.0)  # checks what it is given
+    trial = create_trial(params=parameters, distributions=distributions, value=0.0)  # checks its arguments
     assert trial.params.keys() == configuration.keys()
     again = suggest(space, FixedTrial(parameters))  # type: ignore[arg-type]
     assert space.key(again) == space.key(configuration)

@@ -1,4 +1,4 @@
-"""A method in a process of its own: the same answers; and what becomes of the run when the process fails."""
+"""A method in a separate process: the same proposals, and the run if the process fails."""
 
 import logging
 import os
@@ -34,7 +34,7 @@ def process(method: str = "gp", seed: int = 0) -> MethodProcess:
 
 @pytest.fixture(scope="module")
 def asked() -> Asked:
-    """What is known in a run, and what `gp` proposes."""
+    """Return the observations of a run and the proposals of `gp`."""
     return list(drive(search(SPACES[NAME], "gp"), history_of(SPACE), 20))
 
 
@@ -65,7 +65,7 @@ def test_its_answers_do_not_depend_on_what_it_was_asked_before(
 def test_filled_in_proposals_do_not_need_the_process(asked: Asked) -> None:
     number, observations, _ = asked[-1]
     with closing(process()) as method:
-        os.kill(method._process.pid, signal.SIGSTOP)  # it would never answer
+        os.kill(method._process.pid, signal.SIGSTOP)  # the process would never answer
         try:
             assert method.fill_in(observations, number) == search(SPACES[NAME]).propose(observations, number)
         finally:
@@ -119,7 +119,7 @@ def test_after_a_failure_of_the_model_the_rest_is_random_and_the_log_says_why(
 def test_closing_ends_the_process_and_the_calls_that_wait_for_it(
     asked: Asked, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """However long it would think: it is held while it is asked."""
+    """The process is stopped while it is asked, so it would never answer."""
     number, observations, _ = asked[-1]
     method = process()
     os.kill(method._process.pid, signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""Proposals ahead of need: who waits for whom, and that nothing is proposed twice or passed over."""
+"""Proposals made ahead: they block no worker, and none is made twice or skipped."""
 
 import threading
 import time
@@ -20,11 +20,11 @@ SPACE: Space = {"x": {"low": 0.0, "high": 1.0}, "y": {"low": 0.0, "high": 1.0}}
 GRID: Space = {"x": {"low": 1, "high": 40}}
 POINTS = [{"x": number / 100, "y": 0.5} for number in range(12)]
 PATIENCE = 30.0
-"""Seconds until a test gives up; none is waited for where all is well."""
+"""Seconds until a test gives up. It waits for events, so it needs them only if something hangs."""
 
 
 class Slow:
-    """A method that takes as long as a generator says, in seconds; it fills in at once."""
+    """A method whose proposals take the seconds of a generator. It fills in at once."""
 
     def __init__(self, method: Method, seconds: Iterator[float]) -> None:
         self.method = method
@@ -39,7 +39,7 @@ class Slow:
 
 
 class Held:
-    """A method that blocks until it is let go, once for each proposal."""
+    """A method that blocks each proposal until it is released."""
 
     def __init__(self, method: Method) -> None:
         self.method = method
@@ -59,7 +59,7 @@ class Held:
         return self.method.fill_in(observations, number)
 
     def wait_asked(self, times: int) -> None:
-        """Returns once it works on its proposal number `times`, counted from 1."""
+        """Return once it works on its proposal number `times`, counted from 1."""
         with self.changed:
             assert self.changed.wait_for(lambda: len(self.asked) >= times, PATIENCE)
 
@@ -85,7 +85,7 @@ def ahead(method: Method, space: Space = SPACE, depth: int = 2) -> Ahead:
 
 
 def take(proposals: Proposals, number: int) -> Configuration:
-    """Takes a configuration and creates its trial."""
+    """Take a configuration and create its trial."""
     configuration = proposals.take(number)
     assert configuration is not None
     proposals.apply(created(number, configuration))
@@ -93,7 +93,7 @@ def take(proposals: Proposals, number: int) -> Configuration:
 
 
 def answer(proposals: Ahead, held: Held, times: int) -> None:
-    """Lets the method come to an end so often, if it is asked so often."""
+    """Release `times` proposals, if the method is asked so often."""
 
     def settled() -> bool:
         return len(held.asked) > held.let_go or not proposals._something_to_do()
@@ -143,7 +143,7 @@ def test_an_immediate_proposal_rests_on_every_event_before_it() -> None:
 
 
 def run_with_one_worker(seconds: Iterator[float], trials: int = 16) -> list[Configuration]:
-    """Trials that take any time, one after the other, with a method that takes any time."""
+    """Run trials of any length one after the other, with a method that takes any time."""
     parsed = parse_space(SPACE)
     taken = []
     with closing(OneAhead(Slow(search(SPACE, "gp"), seconds), history_of(parsed))) as proposals:
@@ -188,7 +188,7 @@ def test_one_ahead_computes_while_the_trial_runs() -> None:
     with closing(OneAhead(held, history_of(parse_space(SPACE)))) as proposals:
         held.release(1)
         take(proposals, 0)
-        held.wait_asked(2)  # nobody has asked for it yet
+        held.wait_asked(2)  # no worker has asked for it yet
         held.release()
 
 
@@ -292,7 +292,7 @@ def test_no_configuration_is_given_twice_however_fast_anything_is(method: str, s
 
 
 ANSWERS = st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=12, max_size=12)
-"""Before each proposal that is taken, how often the method comes to an end, and whether a score is reported."""
+"""For each taken proposal: the number of released proposals before it, and whether a score is reported."""
 
 
 def taken_while_held(
@@ -311,7 +311,7 @@ def taken_while_held(
 
 
 @settings(max_examples=60, deadline=None)
-@example([(0, False), (2, False)] * 6)  # filled in, and then so late that the next is counted wrongly
+@example([(0, False), (2, False)] * 6)  # filled in, and too late for the count of the next
 @given(ANSWERS)
 def test_no_point_is_skipped_if_a_proposal_comes_too_late(answers: list[tuple[int, bool]]) -> None:
     assert taken_while_held(search(SPACE, points=POINTS), SPACE, answers) == POINTS
@@ -328,7 +328,7 @@ def test_no_grid_point_is_skipped_if_a_proposal_comes_too_late(
 
 
 def test_late_proposals_of_a_model_are_not_lost() -> None:
-    """Where trials are shorter than a fit, its proposals would never be tried otherwise."""
+    """Otherwise its proposals would never be tried if trials are shorter than a fit."""
     held = Held(search(SPACE, "gp"))
     with closing(ahead(held)) as proposals:
         for number in range(20):
@@ -381,7 +381,7 @@ MAKES = {
 
 
 def take_patiently(proposals: Proposals) -> None:
-    """Until the thread has failed, `Ahead` fills in."""
+    """Take a configuration after the thread has failed: `Ahead` fills in until then."""
     for number in range(10_000):
         take(proposals, number)
         time.sleep(0.001)

@@ -1,4 +1,4 @@
-"""Which trial wins, by hand-made tables, and what is written about it."""
+"""The choice of the winner, by hand-made tables, and the file about it."""
 
 import json
 import math
@@ -146,7 +146,7 @@ def test_a_run_that_never_started_can_be_selected_from(folder: RunFolder) -> Non
     assert (selection["winner"], selection["ending"], selection["fingerprints"]) == (None, None, {})
 
 
-# What was written, read again
+# The written file, read again
 
 TRIALS: list[dict[str, Any]] = [
     {"losses": [0.5, 0.2, 0.3], "configuration": {"lr": 0.1, "model.hidden": [8, 8]}},

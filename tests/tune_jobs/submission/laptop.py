@@ -1,4 +1,4 @@
-"""The folder on a laptop from which a job is submitted."""
+"""The folder from which a laptop submits a job."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from tune_jobs.job.file import dump_yaml
 
 
 def put_job(folder: Path, storage: str, model: str) -> None:
-    """Writes `job.yaml`, of two short trials on the column y of `rows.csv` beside it."""
+    """Write `job.yaml` with two short trials on the column y of `rows.csv` in the same folder."""
     changes = {
         "data": {"source": "rows.csv", "target": "y"},
         "model": {"name": model},

@@ -1,4 +1,4 @@
-"""Addresses at which there is no Jobs server, told at once and in one message; and what a driver has said."""
+"""Addresses without a Jobs server, reported at once in one message, and the output of a driver."""
 
 import asyncio
 import http.server
@@ -154,7 +154,7 @@ def test_a_long_log_is_not_read_again_for_each_of_its_parts(monkeypatch: pytest.
 
 @pytest.fixture
 def falls_silent() -> Iterator[str]:
-    """A Jobs server whose log is followed to half of it, and then without a word."""
+    """Yield a Jobs server that sends half of its followed log and then falls silent."""
     log = "Running entrypoint for job a: x\nhello\nend\n"
     details = {
         "type": "SUBMISSION",

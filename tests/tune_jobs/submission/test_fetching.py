@@ -1,4 +1,4 @@
-"""A run folder that travels as text arrives as it was, without the checkpoints of losers, or not at all."""
+"""A run folder that is sent as text arrives unchanged, without the checkpoints of losers, or not at all."""
 
 import tarfile
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def run(make_run: Callable[..., RunFolder]) -> RunFolder:
 
 
 def worth(folder: RunFolder) -> dict[str, bytes]:
-    """What must arrive."""
+    """Return the files that must arrive."""
     return {
         name: path.read_bytes()
         for path in folder.path.rglob("*")

@@ -1,4 +1,4 @@
-"""What travels with a submission."""
+"""The data of a submission."""
 
 import io
 import shutil

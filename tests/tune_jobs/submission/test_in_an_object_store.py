@@ -1,4 +1,4 @@
-"""A submitted run that is kept in an object store, whose credentials the cluster has."""
+"""A submitted run in an object store whose credentials the cluster has."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The commands of a laptop, against a real head that asks for a token."""
+"""The commands of a laptop against a real head that requires a token."""
 
 import json
 import shutil
@@ -51,7 +51,7 @@ def head() -> Iterator[Head]:
 
 @pytest.fixture
 def laptop(tmp_path: Path) -> Path:
-    """A folder with a job, its data and its modules."""
+    """Make a folder with a job, its data and its modules."""
     folder = tmp_path / "laptop"
     folder.mkdir()
     (folder / "rows.csv").write_text("a,b,y\n" + "".join(f"{i % 7},{i},{2 * i}\n" for i in range(90)))
@@ -62,7 +62,7 @@ def laptop(tmp_path: Path) -> Path:
 
 
 def submitted(head: Head, laptop: Path, *overrides: str) -> str:
-    """The id of a run that has begun."""
+    """Return the id of a run that has begun."""
     said = head.call("submit", "job.yaml", *overrides, folder=laptop)
     assert said.returncode == 0, said.stderr
     assert "the run has begun" in said.stdout
@@ -139,7 +139,7 @@ print([one.submission_id for one in server._client.list_jobs() if (one.submissio
 
 
 def through_the_server(head: Head, run: Path, output: Path) -> Path:
-    """Fetched as by a machine that does not see the run folder."""
+    """Fetch the run like a machine that does not see the run folder."""
     program = (
         "from pathlib import Path; from tune_jobs.submission.client import JobsServer; "
         "from tune_jobs.submission.fetching import fetch_through; "
@@ -149,7 +149,7 @@ def through_the_server(head: Head, run: Path, output: Path) -> Path:
 
 
 def on_laptop(head: Head, program: str, *arguments: object) -> str:
-    """What a program of Python prints that is given a few arguments."""
+    """Run a Python program with arguments and return its output."""
     said = subprocess.run(
         [sys.executable, "-c", f"import sys\n{program}", *map(str, arguments)],
         env=head.surroundings,

@@ -1,4 +1,4 @@
-"""What is sent to a cluster, and what is refused before anything is."""
+"""The files that are sent to a cluster, and the errors before anything is sent."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -37,7 +37,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def sent(home: Path, tmp_path: Path) -> Sent:
-    """The folder that is sent with a job."""
+    """Return the folder that is sent with a job."""
 
     def send(changes: Mapping[str, Any], *overrides: tuple[str, Any], include: Sequence[str] = ()) -> Path:
         (home / "a job.yaml").write_text(dump_yaml(changed(changes)))

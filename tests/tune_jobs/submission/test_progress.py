@@ -1,4 +1,4 @@
-"""What a submission is said to be, from what Ray and the driver say."""
+"""The status of a submission, from the messages of Ray and of the driver."""
 
 from dataclasses import replace
 

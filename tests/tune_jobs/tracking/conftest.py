@@ -1,4 +1,4 @@
-"""A made-up run for the trackers, straight through or in two parts."""
+"""A made-up run for the trackers, undisturbed or in two parts."""
 
 import math
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ CONFIGURATIONS = {
     "0003": {"lr": 0.5, "optimizer": "adam", "model.hidden": [8]},
 }
 WAIT_SECONDS = 60.0
-"""For what comes at once, unless it never comes."""
+"""Seconds to wait for an event that comes at once if it comes at all."""
 
 
 def result(epoch: int, val_loss: float) -> dict[str, float]:
@@ -58,7 +58,7 @@ def reported(trial_id: str, *val_losses: float, first: int = 1) -> EpochsReporte
 
 
 def run_events() -> list[Event]:
-    """A run with a trial of every kind; the first loses its worker, the last has no end."""
+    """Return a run with a trial of every kind. The first loses its worker, the last has no end."""
     created = [
         TrialCreated(trial_id=trial_id, number=number, configuration=configuration)
         for number, (trial_id, configuration) in enumerate(CONFIGURATIONS.items())
@@ -145,7 +145,7 @@ def trial_records(events: Sequence[Event]) -> dict[str, dict[int, dict[str, floa
 
 
 def interrupted(events: Sequence[Event], place: int) -> tuple[list[Event], list[Event]]:
-    """The run, interrupted before the event at `place` and resumed: what either driver wrote to the journal."""
+    """Return the events of both drivers of a run that is interrupted before the event at `place` and resumed."""
     record = RunRecord.replay(events[:place], make_job().selection)
     resumable = [
         TrialEnded(

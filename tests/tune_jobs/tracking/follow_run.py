@@ -1,6 +1,6 @@
-"""Has W&B follow a run, whose folder is RUN: `python -m tests.tune_jobs.tracking.follow_run JOB RUN EVENTS PATIENCE`.
+"""Let W&B follow a run in the folder RUN: `python -m tests.tune_jobs.tracking.follow_run JOB RUN EVENTS PATIENCE`.
 
-It stops in the middle, says so, and goes on with the next line that it reads.
+It stops in the middle, says so, and continues after the next line of its input.
 """
 
 import sys

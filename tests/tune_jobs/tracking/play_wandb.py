@@ -1,4 +1,4 @@
-"""Plays all scenarios for W&B: `python -m tests.tune_jobs.tracking.play_wandb FOLDER`."""
+"""Track all scenarios with W&B: `python -m tests.tune_jobs.tracking.play_wandb FOLDER`."""
 
 import sys
 from dataclasses import replace
@@ -8,13 +8,13 @@ from pathlib import Path
 import wandb
 
 from tests.tune_jobs.tracking.conftest import make_job
-from tests.tune_jobs.tracking.scenarios import Scenario, folder_of, in_process_of_its_own, play, scenarios
+from tests.tune_jobs.tracking.scenarios import Scenario, folder_of, in_child_process, play, scenarios
 from tune_jobs.tracking import TrackedRun, Tracker
 from tune_jobs.tracking.wandb import WandbTracker
 
 
 def some_scenarios() -> list[tuple[str, Scenario]]:
-    """Fewer than there are, since W&B takes a second to start."""
+    """Return a part of the scenarios, since W&B takes a second to start."""
     everything = list(scenarios())
     return [*everything[:-2:4], *everything[-2:]]
 
@@ -24,9 +24,9 @@ def fail() -> Path:
 
 
 def main() -> None:
-    """Each scenario has a W&B of its own, and so has each of its drivers that is killed."""
+    """Track each scenario, and each of its killed drivers, with a separate W&B."""
     for name, scenario in some_scenarios():
-        in_process_of_its_own(partial(_play, name, scenario))
+        in_child_process(partial(_play, name, scenario))
 
 
 def _play(name: str, scenario: Scenario) -> None:

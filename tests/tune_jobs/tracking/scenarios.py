@@ -1,7 +1,7 @@
-"""Ways in which a run may come about, and what every tracker must have of it then.
+"""Courses of a run, and the values that every tracker must have afterwards.
 
-A scenario is a list of drivers, each with the events that it wrote; `died` are those that were killed: their trackers
-are not told that the run ends, and are not closed.
+A scenario is a list of drivers, each with the events that it wrote. A driver with `died` was killed: its trackers
+do not receive the end of the run and are not closed.
 """
 
 import os
@@ -27,19 +27,19 @@ MakeTrackers = Callable[[TrackedRun], dict[str, Tracker]]
 
 @dataclass(frozen=True)
 class Driver:
-    """What one driver wrote."""
+    """The events of one driver."""
 
     events: Sequence[Event]
     died: bool = False
     unwritten: int = 0
-    """So many of its last events its trackers had not come to when it was killed."""
+    """The number of last events that its trackers had not received when it was killed."""
 
 
 Scenario = Sequence[Driver]
 
 
 def scenarios() -> Iterator[tuple[str, Scenario]]:
-    """All of them by name: the made-up run straight through, interrupted at any place, and killed at any place."""
+    """Yield all scenarios by name: the made-up run undisturbed, interrupted at any place, and killed at any place."""
     events = run_events()
     yield "straight", [Driver(events)]
     for place in range(1, len(events) - 1):
@@ -61,13 +61,13 @@ def scenarios() -> Iterator[tuple[str, Scenario]]:
 
 
 def play(job: Job, folder: RunFolder, scenario: Scenario, make: MakeTrackers) -> None:
-    """Has the trackers follow the scenario's drivers, one after the other."""
+    """Let the trackers follow the drivers of the scenario, one after the other."""
     for driver in scenario:
         past = read_journal(folder.journal) if folder.journal.exists() else []
         known = in_force([*past, *driver.events[:1]]) if past else []
         making = partial(make, TrackedRun(job, folder.path, known))
         if driver.died:
-            in_process_of_its_own(partial(_die, folder, driver, making))
+            in_child_process(partial(_die, folder, driver, making))
             assert len(read_journal(folder.journal)) == len(past) + len(driver.events)
             continue
         with ExitStack() as stack, Journal(folder.journal) as journal:
@@ -77,20 +77,20 @@ def play(job: Job, folder: RunFolder, scenario: Scenario, make: MakeTrackers) ->
                 journal.append(event)
 
 
-def in_process_of_its_own(call: Callable[[], None]) -> None:
-    """Has `call` end its process in the way that it does."""
+def in_child_process(call: Callable[[], None]) -> None:
+    """Run `call` in a child process, which exits without writing its buffers."""
     child = os.fork()
     if child == 0:
         try:
             call()
         except BaseException:
             traceback.print_exc()
-        os._exit(1)  # what is buffered stays unwritten
+        os._exit(1)  # buffered data stay unwritten
     os.waitpid(child, 0)
 
 
 def _die(folder: RunFolder, driver: Driver, make: Callable[[], dict[str, Tracker]]) -> None:
-    """Follows the driver's events and is killed."""
+    """Follow the driver's events and be killed."""
     trackers = make()
     with Journal(folder.journal) as journal:
         for number, event in enumerate(driver.events):
@@ -102,7 +102,7 @@ def _die(folder: RunFolder, driver: Driver, make: Callable[[], dict[str, Tracker
 
 
 def expected_epochs(folder: RunFolder, job: Job) -> dict[str, dict[int, dict[str, float]]]:
-    """Epochs by trial, as the run's own records have them."""
+    """Return the epochs by trial from the run's own records."""
     record = _record(folder, job)
     return {
         trial.trial_id: {
@@ -114,7 +114,7 @@ def expected_epochs(folder: RunFolder, job: Job) -> dict[str, dict[int, dict[str
 
 
 def expected_statuses(folder: RunFolder, job: Job) -> dict[str, str]:
-    """Statuses of the trials that have ended."""
+    """Return the statuses of the trials that have ended."""
     trials = _record(folder, job).trials.values()
     return {trial.trial_id: str(trial.status) for trial in trials if trial.status.ended}
 
@@ -128,7 +128,7 @@ def _record(folder: RunFolder, job: Job) -> RunRecord:
 
 
 def folder_of(root: Path, name: str) -> RunFolder:
-    """A run folder named after a scenario."""
+    """Return a run folder named after a scenario."""
     folder = RunFolder(root / name)
     folder.journal.parent.mkdir(parents=True)
     return folder

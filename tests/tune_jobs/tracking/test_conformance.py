@@ -1,4 +1,4 @@
-"""Every tracker, in every way in which a run may come about: each epoch once, and each end as it was."""
+"""Every tracker in every course of a run: each epoch once, and each end unchanged."""
 
 import json
 import subprocess
@@ -98,7 +98,7 @@ def test_a_custom_tracker_has_every_epoch_once_and_every_end(
 
 @pytest.fixture(scope="module")
 def in_wandb(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All scenarios, tracked in one process of their own."""
+    """Return all scenarios, tracked in one separate process."""
     root = tmp_path_factory.mktemp("wandb")
     subprocess.run(
         [sys.executable, "-m", "tests.tune_jobs.tracking.play_wandb", root],
@@ -128,7 +128,7 @@ def test_wandb_has_every_epoch_once_and_every_end(name: str, in_wandb: Path) -> 
 
 @dataclass(frozen=True)
 class Kind:
-    """A tracker, and where its files lie in the run folder."""
+    """A tracker and the place of its files in the run folder."""
 
     make: Callable[[TrackedRun], Tracker]
     place: str

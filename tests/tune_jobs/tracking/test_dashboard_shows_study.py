@@ -1,4 +1,4 @@
-"""The study's file, opened with optuna-dashboard: what its pages are drawn from."""
+"""The study's file, opened with optuna-dashboard: the data of its pages."""
 
 import json
 import math
@@ -43,7 +43,7 @@ STEPS = [{1: 0.9, 3: 0.7, 9: 0.2}, {1: 0.8, 3: 0.6}, {}, {1: 0.7}, {1: 0.75}, {}
 
 
 class Dashboard:
-    """optuna-dashboard on a file, as its command opens it, asked without a server."""
+    """optuna-dashboard on a file, opened as its command does, for requests without a server."""
 
     def __init__(self, folder: RunFolder) -> None:
         self._application = wsgi(str(folder.study))
@@ -57,7 +57,7 @@ class Dashboard:
         return json.loads(text)
 
     def study(self) -> Any:
-        """The only study, with its trials."""
+        """Return the only study with its trials."""
         (summary,) = self.get("/api/studies")["study_summaries"]
         return self.get(f"/api/studies/{summary['study_id']}")
 
@@ -70,7 +70,7 @@ def mirror(folder: RunFolder) -> StudyMirror:
 
 @pytest.fixture
 def shown(folder: RunFolder, mirror: StudyMirror) -> Any:
-    """The study of `EVENTS`, as the dashboard has it."""
+    """Return the study of `EVENTS` from the dashboard."""
     for event in EVENTS:
         mirror(event)
     mirror.close()
@@ -101,7 +101,7 @@ def test_the_dashboard_has_the_steps_of_every_trial_and_the_best(shown: Any) -> 
     assert [
         {one["step"]: one["value"] for one in trial["intermediate_values"]} for trial in shown["trials"]
     ] == STEPS
-    # Optuna has a pruned trial's last step as its value.
+    # Optuna uses the last step of a pruned trial as its value.
     assert [trial.get("values") for trial in shown["trials"]] == [[0.2], [0.6], *[None] * 4]
     assert [trial["number"] for trial in shown["best_trials"]] == [0]
 

@@ -1,4 +1,4 @@
-"""A tracker is a guest: however slow it is and whatever it raises, the run does not notice."""
+"""A tracker is a guest: it may be slow or raise errors without an effect on the run."""
 
 import logging
 import threading
@@ -15,7 +15,7 @@ from tune_jobs.tracking import Guest
 
 @dataclass
 class Recorder:
-    """Keeps what it is called with; holds each call up, and fails, where it is told to."""
+    """A tracker that records its calls, and delays them or fails on request."""
 
     fail_at: int = 0
     error: BaseException = field(default_factory=lambda: RuntimeError("the server said\nno"))
@@ -93,7 +93,7 @@ def test_a_tracker_that_hangs_delays_nothing_and_loses_nothing(
             for event in events:
                 journal.append(event)
         assert recorder.entered.wait(WAIT_SECONDS)
-        # All of the run has happened and is on disk while the tracker is still at the first event.
+        # The whole run is over and on disk while the tracker is still at the first event.
         assert len(read_journal(folder.journal)) == len(events)
         assert recorder.seen == events[:1]
         recorder.go_on.set()
@@ -116,6 +116,6 @@ def test_a_tracker_that_never_answers_is_given_up_when_the_run_ends(
         "the dashboard is switched off: it had not finished 0.01 s after the run; "
         "the run's own records are complete"
     ]
-    recorder.go_on.set()  # it answers after all: it is told to end, and of no event more
+    recorder.go_on.set()  # it answers after all: it is closed and receives no further event
     assert recorder.closed.wait(WAIT_SECONDS)
     assert recorder.seen == events[:1]

@@ -1,4 +1,4 @@
-"""Real runs whose driver is killed with all its trackers at work: resumed, every dashboard has all there is."""
+"""Real runs whose driver is killed while all trackers work: after a resume, every dashboard is complete."""
 
 import json
 import shutil
@@ -73,7 +73,7 @@ def in_the_lines(folder: RunFolder) -> Epochs:
 
 
 KILLS = (3, 12)
-"""Reports after which the driver is killed: the second time it was resumed."""
+"""Numbers of reports after which the driver is killed: the second kill comes after a resume."""
 
 
 def test_every_dashboard_has_every_epoch_once_after_kills(tmp_path: Path, ray_folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which trackers a job has, and that they hear of a run to its end."""
+"""The trackers of a job, and that they receive all events of a run."""
 
 import subprocess
 import sys
@@ -79,7 +79,7 @@ def test_trackers_receive_every_event_of_a_run_that_breaks_off(
 def test_resume_finishes_trackers_that_a_killed_driver_left_open(
     make_run: Callable[..., RunFolder],
 ) -> None:
-    """The run itself is over: Ray is not even started."""
+    """The run itself is over: Ray is not started."""
     folder = make_run([{"losses": [0.5, 0.25]}, {"losses": [0.75]}], changes={"tracking/tensorboard": True})
     assert not folder.tensorboard.exists()
     driver.resume(folder.path, [("search.trials", 2)])

@@ -1,4 +1,4 @@
-"""optuna-dashboard on the study of a run: what it shows, live, and that nobody can change the run by it."""
+"""optuna-dashboard on the study of a run in progress: its pages, and that it cannot change the run."""
 
 import json
 import math
@@ -39,7 +39,7 @@ STATES = ["Complete", "Pruned", "Fail", "Running", "Waiting", "Waiting"]
 
 
 def mirror_of(folder: RunFolder, *more: Event) -> StudyMirror:
-    """The study of the run as its driver would have it."""
+    """Return the study of the run as its driver keeps it."""
     job = open_run(folder.path).job
     events = in_force([*read_journal(folder.journal), *more])
     return StudyMirror.on(folder, job.search.space, job.selection, (2, 6, 9), events)
@@ -55,7 +55,7 @@ def run_folder(make_run: MakeRun) -> RunFolder:
 
 @contextmanager
 def served(folder: RunFolder) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`tune-jobs dashboard` in a process of its own, and its address."""
+    """Start `tune-jobs dashboard` in a separate process and yield its address."""
     command = [sys.executable, "-m", "tune_jobs", "dashboard", str(folder.path)]
     with running(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -118,7 +118,7 @@ def test_every_trial_is_served_in_its_state_with_its_parameters_and_steps_and_th
 
 
 class Pages:
-    """The application, asked without a server."""
+    """The application, for requests without a server."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.pages = StudyPages(folder.study)
@@ -160,7 +160,7 @@ def test_no_request_writes_to_the_file(run_folder: RunFolder) -> None:
     assert contents(run_folder) == before
 
 
-# What a user may get wrong
+# Mistakes of users
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:

@@ -54,7 +54,7 @@ NAN, INF = float("nan"), float("inf")
 
 
 class Mirrored:
-    """A study that has heard of `events`."""
+    """A study that has received `events`."""
 
     def __init__(
         self, *events: Event, space: Space = SPACE, mode: str = "min", metric: str = "val_loss"
@@ -76,7 +76,7 @@ class Mirrored:
 
 
 def story(*events: Event, **how: Any) -> FrozenTrial:
-    """What the study has of a trial of which `events` tell."""
+    """Return the study's trial after `events`."""
     return Mirrored(created(0, {"x": 0.5}), TrialStarted(trial_id="0000"), *events, **how).trial
 
 
@@ -205,7 +205,7 @@ def test_whatever_happens_every_trial_ends_in_an_honest_state(
     states = {Status.COMPLETED: "COMPLETE", Status.STOPPED_EARLY: "PRUNED"}
     for trial, (losses, status) in zip(Mirrored(*events).study.trials, stories, strict=True):
         sound = [*takewhile(math.isfinite, losses)]
-        last = min(len(sound) + 1, len(losses))  # it diverges in the epoch behind the sound ones
+        last = min(len(sound) + 1, len(losses))  # it diverges in the epoch after the sound ones
         assert trial.state.name == (states.get(status, "FAIL") if sound else "FAIL")
         assert all(abs(value) < INF for value in trial.intermediate_values.values())
         assert {step for step in trial.intermediate_values if step not in {*RUNGS, MAX_EPOCHS}} <= {last}
@@ -234,11 +234,11 @@ def test_the_study_is_a_journal_file_that_optuna_opens(folder: RunFolder) -> Non
     assert study.best_value == 0.3
 
 
-# Made anew from the events of a run
+# Rebuilt from the events of a run
 
 
 def interrupted_run() -> list[Event]:
-    """The events in force of a run with a trial in each state, which was interrupted and has been resumed."""
+    """Return the events in force of a resumed run with a trial in each state."""
     resumable = {"status": Status.INTERRUPTED, "cause": Cause.RUN_ENDED, "reason": "", "resumable": True}
     past = [
         *[created(number, {"x": number / 10}) for number in range(7)],
@@ -260,13 +260,13 @@ def interrupted_run() -> list[Event]:
         WinnerSelected(winner="0000"),
         RunResumed(trials=8, versions={}),
         TrialStarted(trial_id="0004"),
-        reported(4, 0.3, 0.2, first=4),  # the fourth epoch is done again
+        reported(4, 0.3, 0.2, first=4),  # the fourth epoch is repeated
     ]
     return in_force([replace(event, time=1e9 + second) for second, event in enumerate(past)])
 
 
 def of_trials(study: optuna.Study) -> list[dict[str, Any]]:
-    """All that there is to trials, but for the times."""
+    """Return all fields of the trials except for times."""
     return [
         {key: value for key, value in vars(trial).items() if "datetime" not in key} for trial in study.trials
     ]
@@ -279,7 +279,7 @@ def rebuilt(folder: RunFolder, events: Iterable[Event] = ()) -> StudyMirror:
 
 
 def opened(folder: RunFolder) -> optuna.Study:
-    """The study as another process finds it."""
+    """Return the study as another process reads it."""
     return optuna.load_study(study_name=None, storage=study_storage(folder))
 
 

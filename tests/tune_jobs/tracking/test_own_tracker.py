@@ -1,4 +1,4 @@
-"""Trackers of the user's own: found by their names, followed to the end, and guests like the others."""
+"""Trackers of the user: found by their names, with all events, and guests like the others."""
 
 import json
 import logging

@@ -40,7 +40,7 @@ def accumulated(path: Path) -> event_accumulator.EventAccumulator:
 
 
 def scalars_of(folder: RunFolder, part: str) -> dict[tuple[str, int], float]:
-    """Values by name and step; none may come twice."""
+    """Return the values by name and step, and fail if one comes twice."""
     accumulator = accumulated(folder.tensorboard / part)
     found: dict[tuple[str, int], float] = {}
     for tag in accumulator.Tags()["scalars"]:
@@ -55,7 +55,7 @@ def trial_folders(folder: RunFolder) -> list[Path]:
 
 
 def epochs_in_tensorboard(folder: RunFolder) -> dict[str, dict[int, dict[str, float]]]:
-    """By trial and epoch, without the scores."""
+    """Return the losses by trial and epoch, without the scores."""
     found: dict[str, dict[int, dict[str, float]]] = {}
     for path in trial_folders(folder):
         assert len(list(path.iterdir())) == 1
@@ -66,7 +66,7 @@ def epochs_in_tensorboard(folder: RunFolder) -> dict[str, dict[int, dict[str, fl
 
 
 def ended_well(folder: RunFolder) -> dict[str, bool]:
-    """Of each trial whose end is written, whether it succeeded."""
+    """Return whether each trial with a written end succeeded."""
     found = {}
     for path in trial_folders(folder):
         contents = accumulated(path).summary_metadata
@@ -78,7 +78,7 @@ def ended_well(folder: RunFolder) -> dict[str, bool]:
 
 
 class HParamsTab:
-    """What the HParams tab shows of a folder, made by the code behind it."""
+    """The content of the HParams tab for a folder, made by its own code."""
 
     def __init__(self, folder: RunFolder) -> None:
         multiplexer = plugin_event_multiplexer.EventMultiplexer()

@@ -1,4 +1,4 @@
-"""What W&B's files hold of a run, read back in their record format and by W&B itself."""
+"""The content of W&B's files of a run, read back in their record format and by W&B itself."""
 
 import json
 import os
@@ -58,7 +58,7 @@ print(*[pid for parent, pid, command in rows if int(parent) == os.getpid() and "
 
 @dataclass(frozen=True)
 class Tracked:
-    """A run that was tracked in a process of its own."""
+    """A run that was tracked in a separate process."""
 
     folder: RunFolder
     runs: dict[str, ReadRun]
@@ -146,7 +146,7 @@ def test_runs_name_their_job_and_trial(tracked: Tracked) -> None:
 
 
 def test_each_epoch_has_the_time_at_which_it_ended(tmp_path: Path) -> None:
-    """Also those that are written anew by a later driver."""
+    """This includes epochs that a later driver writes again."""
     folder, events = make_folder(tmp_path / "runs"), run_events()
     ended = max(event.time for event in events if getattr(event, "trial_id", "") == "0000")
     with Journal(folder.journal) as journal:
@@ -263,7 +263,7 @@ def test_a_run_that_is_extended_has_the_same_summary_run_with_its_new_outcome(tm
 def test_offline_is_quiet_and_leaves_neither_processes_nor_requests(
     tracked: Tracked, server: WandbServer
 ) -> None:
-    (pid,) = tracked.process.stdout.split()  # of W&B's own process; nothing else was printed
+    (pid,) = tracked.process.stdout.split()  # from W&B's own process; nothing else was printed
     assert tracked.process.stderr == ""
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid), 0)

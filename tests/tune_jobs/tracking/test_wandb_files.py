@@ -1,4 +1,4 @@
-"""What lies on the disk of W&B runs: whose it is, what is not uploaded, and how it is."""
+"""Files of W&B runs: their owners, the files that are not uploaded, and the command to upload them."""
 
 from pathlib import Path
 

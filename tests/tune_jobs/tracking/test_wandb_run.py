@@ -1,4 +1,4 @@
-"""Real runs under Ray that W&B follows: the results are those without it, every epoch arrives, and no secret stays."""
+"""Real runs under Ray with W&B: the results are those without it, every epoch arrives, and no secret is left."""
 
 import base64
 import json
@@ -41,7 +41,7 @@ resources: {max_concurrent: 1}
 
 @dataclass(frozen=True)
 class Made:
-    """A run made on the command line, with the key in its environment."""
+    """A run of the command line with the key in its environment."""
 
     run: Run
     output: str
@@ -49,7 +49,7 @@ class Made:
     ray: Path
 
     def files(self) -> list[Path]:
-        """All that the run has left: its folder, Ray's, and the user's home."""
+        """Return all files that the run has left: in its folder, Ray's, and the user's home."""
         return [
             path
             for root in (self.run.path, self.ray, self.home)
@@ -59,7 +59,7 @@ class Made:
 
 
 class Commands:
-    """Calls `tune-jobs` in a home of its own, with the key in the environment."""
+    """Calls `tune-jobs` with a temporary home folder and with the key in the environment."""
 
     def __init__(self, home: Path, ray: Path, url: str) -> None:
         self._home, self._ray = home, ray
@@ -202,7 +202,7 @@ def test_the_result_of_the_test_arrives_after_the_test(
 
 
 def test_the_key_is_nowhere(online: Made, server: WandbServer) -> None:
-    """Not in the run folder, nor in any of Ray's files, whatever they are of, nor in the output."""
+    """The key is neither in the run folder, nor in any file of Ray, nor in the output."""
     assert any("Basic" in key for key in server.keys), "it was used"
     assert KEY not in online.output
     files = online.files()

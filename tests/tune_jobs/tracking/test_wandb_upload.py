@@ -1,4 +1,4 @@
-"""W&B online: a process beside the run uploads what lies on the disk, and no server can take anything from that."""
+"""W&B online: a process next to the run uploads the files, and no failing server damages them."""
 
 import re
 import shlex
@@ -32,16 +32,16 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[3]
 LONG, SHORT = 60.0, 2.0
-"""Patience, in seconds: longer than an upload takes, and shorter than anybody wants to wait for one that fails."""
+"""Seconds to wait for an upload: more than it takes, and few enough to wait for one that fails."""
 
 
 @dataclass(frozen=True)
 class Followed:
-    """A run that W&B followed in processes of their own, one a driver."""
+    """A run that W&B followed in separate processes, one per driver."""
 
     folder: RunFolder
     said: str
-    """What the last of them left on the error stream."""
+    """The error output of the last process."""
 
     @property
     def runs(self) -> int:
@@ -68,19 +68,19 @@ class Followed:
 
 
 class Following:
-    """Has W&B follow runs, against a server."""
+    """Lets W&B follow runs with a server."""
 
     def __init__(self, path: Path, url: str, patience: float, key: str = KEY) -> None:
         self._path, self._patience = path, patience
         self.folder = make_folder(path / "runs")
         keys = {"WANDB_API_KEY": key} if key else {}
-        # W&B's own pace of sending is one of seconds, for the sake of its server.
+        # By default W&B sends every few seconds to spare its server.
         pace = {"WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "0.5"}
         self.environment = wandb_environment(path / "home", WANDB_BASE_URL=url, **keys, **pace)
         (path / "job.yaml").write_text(make_job(wandb={"project": "curves", "mode": "online"}).to_yaml())
 
     def begin(self, events: list[Event]) -> "subprocess.Popen[str]":
-        """Until the middle of `events`."""
+        """Follow `events` up to their middle."""
         coming = self._path / "coming.jsonl"
         coming.unlink(missing_ok=True)
         with Journal(coming) as journal:
@@ -115,7 +115,7 @@ class Following:
         return self.end(self.begin(events))
 
     def upload_later(self, server: WandbServer, key: str = KEY) -> None:
-        """What the end of the run told the user to do."""
+        """Run the command that the end of the run shows to the user."""
         line = upload_line(self.folder.wandb)
         assert line is not None
         command = shlex.split(line.split("`")[1])

@@ -1,4 +1,4 @@
-"""W&B's files, read back in their record format: blocks of 32 KiB, in them records of W&B's own protocol."""
+"""W&B's files, read back in their record format: blocks of 32 KiB with records of W&B's own protocol."""
 
 import json
 import struct
@@ -15,7 +15,7 @@ FULL, LAST = 1, 4
 
 @dataclass
 class ReadRun:
-    """One W&B run, as far as its file tells."""
+    """One W&B run, from its file."""
 
     run_id: str = ""
     name: str = ""
@@ -27,12 +27,12 @@ class ReadRun:
     history: dict[int, dict[str, Any]] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
     steps_of: dict[str, str] = field(default_factory=dict)
-    """By metric, or pattern of metrics, over what it is drawn."""
+    """The x axis of each metric or pattern of metrics."""
     exit_code: int | None = None
 
     @property
     def epochs(self) -> dict[int, dict[str, float]]:
-        """Values by step, W&B's own left out."""
+        """Return the values by step, without W&B's own."""
         return {
             step: {name: float(value) for name, value in row.items() if not name.startswith("_")}
             for step, row in self.history.items()
@@ -40,7 +40,7 @@ class ReadRun:
 
 
 def read_run(file: Path) -> ReadRun:
-    """The W&B run in `file`; no step may come twice."""
+    """Return the W&B run in `file`, and fail if a step comes twice."""
     read = ReadRun()
     for record in read_records(file):
         match record.WhichOneof("record_type"):
@@ -65,7 +65,7 @@ def read_run(file: Path) -> ReadRun:
 
 
 def _update(values: dict[str, Any], items: Iterable[Any]) -> None:
-    """Takes up items, whose keys may be paths."""
+    """Store items, whose keys may be paths."""
     for item in items:
         *above, key = item.nested_key or [item.key]
         below = values
@@ -75,7 +75,7 @@ def _update(values: dict[str, Any], items: Iterable[Any]) -> None:
 
 
 def read_runs(folder: Path) -> dict[str, ReadRun]:
-    """W&B runs in `folder` by what follows the run folder's name in their ids; each is there once."""
+    """Return the W&B runs in `folder` by the part of their ids after the run folder's name. Ids must be unique."""
     found: dict[str, ReadRun] = {}
     for file in sorted(folder.glob("*/*.wandb")):
         run = read_run(file)
@@ -86,7 +86,7 @@ def read_runs(folder: Path) -> dict[str, ReadRun]:
 
 
 def read_records(file: Path) -> Iterator[Any]:
-    """The records of `file`; a torn end is left out."""
+    """Yield the records of `file` without a torn end."""
     data = file.read_bytes()
     assert data[:4] == b":W&B"
     position, whole = FILE_HEADER, b""

@@ -1,6 +1,6 @@
-"""A small W&B server on loopback, which takes what W&B sends, or behaves as servers do on bad days.
+"""A small W&B server on loopback that accepts W&B's requests or fails as real servers do.
 
-It speaks as much of W&B's API as an upload needs. A run has one row a step, as W&B has it: what is sent twice, as by
+It has the part of W&B's API that an upload needs. A run has one row per step, as in W&B: a row that is sent twice, as
 `wandb sync` after an upload that broke off, replaces itself.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 from tests.processes import PATIENCE
 
 WAIT_SECONDS = 60.0
-"""For what comes within seconds, unless it never comes."""
+"""Seconds to wait for an event that comes within seconds if it comes at all."""
 
 
 _FAILURES: dict[str, tuple[int, dict[str, Any]]] = {
@@ -30,7 +30,7 @@ _FAILURES: dict[str, tuple[int, dict[str, Any]]] = {
 
 @dataclass
 class UploadedRun:
-    """What the server knows of one W&B run."""
+    """The server's data of one W&B run."""
 
     job_type: str = ""
     group: str = ""
@@ -43,7 +43,7 @@ class UploadedRun:
 
     @property
     def epochs(self) -> dict[int, dict[str, float]]:
-        """Values by step, W&B's own left out."""
+        """Return the values by step, without W&B's own."""
         return {
             step: {name: float(value) for name, value in row.items() if not name.startswith("_")}
             for step, row in self.rows.items()
@@ -51,15 +51,15 @@ class UploadedRun:
 
 
 class WandbServer:
-    """Listens from its making to `close`."""
+    """A server that listens from its creation to `close`."""
 
     def __init__(self) -> None:
         self.behaviour = "accept"
-        """Or `refuse`, `throttle`, `fail`, `hang`, `garble`: what it does with requests from now on."""
+        """How it answers requests from now on: `accept`, `refuse`, `throttle`, `fail`, `hang` or `garble`."""
         self.runs: dict[str, UploadedRun] = {}
         self.requests: list[str] = []
         self.keys: set[str] = set()
-        """Values of the header by which a client says who it is."""
+        """Values of the header by which clients identify themselves."""
         self._closing = threading.Event()
         handler = type("Handler", (_Handler,), {"owner": self})
         self._server = _Server(("127.0.0.1", 0), handler)
@@ -68,7 +68,7 @@ class WandbServer:
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def close(self) -> None:
-        """Nobody answers any more."""
+        """Stop answering."""
         if not self._closing.is_set():
             self._closing.set()
             self._server.shutdown()
@@ -82,7 +82,7 @@ class WandbServer:
             time.sleep(0.05)
 
     def answer(self, path: str, body: bytes, host: str) -> tuple[int, dict[str, Any]]:
-        """Status and content; or none, ever."""
+        """Return status and content, or never return."""
         if self.behaviour == "hang":
             self._closing.wait()
         if self.behaviour in _FAILURES:
@@ -139,7 +139,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *_: object) -> None:
-        """Clients that are killed leave without a word."""
+        """Ignore killed clients, which close connections without a request."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""Why a trial has ended, as its last report tells it."""
+"""The cause of a trial's end, from its last report."""
 
 import pytest
 

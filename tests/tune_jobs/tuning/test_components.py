@@ -1,4 +1,4 @@
-"""Scheduler and searcher together, on a simulated clock: what they rest on can be rebuilt from the journal."""
+"""Scheduler and searcher together, on a simulated clock: their state can be rebuilt from the journal."""
 
 import math
 from collections.abc import Iterator
@@ -87,7 +87,7 @@ def contestant(
 
 
 def run(plan: TuningPlan, table: Table, folder: RunFolder, steps: int = 10_000) -> tuple[list[Event], Any]:
-    """The journal of a run on the table, and its study."""
+    """Run on the table, and return the events of the journal and the study."""
     storage = InMemoryStorage()
     with contestant(plan, folder, storage) as objects:
         replay(objects, table, steps=steps, seed=7)
@@ -95,7 +95,7 @@ def run(plan: TuningPlan, table: Table, folder: RunFolder, steps: int = 10_000) 
 
 
 class Rebuilt:
-    """Searcher and scheduler as far as they decide, made anew from a part of a journal."""
+    """The deciding parts of searcher and scheduler, rebuilt from a part of a journal."""
 
     def __init__(self, plan: TuningPlan, events: list[Event]) -> None:
         self.tables = make_tables(plan.scheduler, plan.rungs, plan.score)
@@ -149,7 +149,7 @@ def test_components_rebuilt_after_any_event_make_the_next_decision_of_the_run(
 
 
 def test_the_next_proposal_is_the_same_after_every_event(make_table: MakeTable, folder: RunFolder) -> None:
-    """Not only where the run asked for one: the objects of the run and those made anew agree all along."""
+    """The objects of the run and rebuilt ones agree after every event, not only when the run asked for a proposal."""
     table = make_table(configurations=30)
     plan = plan_of(table, "gp")
     events, _ = run(plan, table, folder, steps=60)
@@ -169,7 +169,7 @@ def test_the_next_proposal_is_the_same_after_every_event(make_table: MakeTable, 
 def test_a_run_rebuilt_from_its_journal_creates_the_same_trial_next(
     proposals: str, method: str, make_table: MakeTable, folder: RunFolder, tmp_path: Any
 ) -> None:
-    """Through the very objects of a run, made anew on the events before each trial."""
+    """This uses the objects of a run, rebuilt from the events before each trial."""
     table = make_table(configurations=40)
     plan = plan_of(table, method, proposals=proposals)
     events, _ = run(plan, table, folder, steps=60)
@@ -264,7 +264,7 @@ def test_a_model_finds_better_configurations_than_random_search_in_the_same_numb
     table = make_table(configurations=400, diverging=20)
 
     def mean_distance(method: str) -> float:
-        """Of the last twenty configurations of runs with three seeds, to the best point of the table."""
+        """Return the distances of the last twenty configurations, over three seeds, to the best point of the table."""
         distances = []
         for seed in range(3):
             folder = RunFolder.create(tmp_path / f"{method}-{seed}", "r")
@@ -276,7 +276,7 @@ def test_a_model_finds_better_configurations_than_random_search_in_the_same_numb
     assert mean_distance("gp") < 0.6 * mean_distance("random")
 
 
-# Which objects a run gets
+# The choice of a run's objects
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""How long a trial may take before its first report."""
+"""The time that a trial may take before its first report."""
 
 from tune_jobs.job.settings import ResourceSettings
 from tune_jobs.tuning.loop import WORKER_START_SECONDS, seconds_to_start

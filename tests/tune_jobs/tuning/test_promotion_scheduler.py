@@ -1,4 +1,4 @@
-"""The scheduler that has trials wait, without Ray Tune's loop: a controller that notes what it is told."""
+"""The scheduler that pauses trials, without Ray Tune's loop, with a controller that records calls."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ CONTINUE, NOOP, STOP = TrialScheduler.CONTINUE, TrialScheduler.NOOP, TrialSchedu
 
 @dataclass(eq=False)
 class FakeTrial:
-    """What the scheduler looks at."""
+    """The part of a trial that the scheduler reads."""
 
     config: dict[str, Any]
     status: str = Trial.PENDING
@@ -62,7 +62,7 @@ class Run:
             self,
         )
 
-    # What a controller offers.
+    # The interface of a controller.
 
     def get_trials(self) -> list[Any]:
         return self.trials
@@ -85,7 +85,7 @@ class Run:
     def _set_trial_status(self, trial: Any, status: str) -> None:
         trial.status = status
 
-    # What happens.
+    # Events of the run.
 
     def create(self) -> Any:
         number = len(self.trials)

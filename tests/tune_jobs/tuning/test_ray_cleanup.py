@@ -1,4 +1,4 @@
-"""What a Ray leaves behind is ended, and nothing else, also when its driver was killed."""
+"""The leftovers of a Ray are ended, and no other process, even if its driver was killed."""
 
 import os
 import signal

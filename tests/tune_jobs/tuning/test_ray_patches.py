@@ -1,4 +1,4 @@
-"""The private parts of Ray that the driver rests on: each test fails if another Ray changes its part."""
+"""The private parts of Ray that the driver uses: a test fails if another Ray version changes its part."""
 
 import ast
 from collections.abc import Iterator
@@ -67,7 +67,7 @@ def test_the_last_error_of_a_trial_is_the_one_that_ray_tune_received(tmp_path: P
 
 
 class Controller(TuneController):
-    """Ray Tune's own, which has trials and has started nothing."""
+    """Ray Tune's own controller, with trials and without anything started."""
 
     def __init__(self, *trials: Trial) -> None:
         super().__init__(reuse_actors=True)
@@ -132,7 +132,7 @@ def test_a_server_that_died_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def raised_by_ray(message: str) -> Exception:
-    """What Ray makes of the word that its memory monitor has ended a worker."""
+    """Return Ray's error for a worker that its memory monitor has ended."""
 
     class Context(serialization.SerializationContext):
         def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What is said where Ray cannot be reached, or is another than runs are built on."""
+"""Messages if Ray cannot be reached, or has a version that is not supported."""
 
 import os
 import tomllib

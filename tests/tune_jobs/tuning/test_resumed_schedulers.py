@@ -1,4 +1,4 @@
-"""Under a real Ray: what Ray's own schedulers and a journal that was cut know on resume, seen from how runs end."""
+"""Resumed runs with Ray's own schedulers, and with a cut journal, under a real Ray: they end as undisturbed ones."""
 
 import shutil
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def ray_running() -> Iterator[None]:
 
 
 def stopped_by_rule(made: Run) -> set[str]:
-    """Trials that the scheduler stops when it is shown the run's journal."""
+    """Return the trials that the scheduler stops after the events of the run's journal."""
     job, epochs = made.job, made.job.max_epochs
     scheduler = ray_scheduler(job.scheduler, epochs)
     rungs = job.rungs
@@ -58,7 +58,7 @@ def _is_stop(event: Any) -> bool:
 
 
 def test_a_trial_that_was_to_be_stopped_when_the_driver_was_killed_trains_no_further(tmp_path: Path) -> None:
-    """The copy is made once the report is in the journal, before Ray Tune hears of the decision."""
+    """The copy is made when the report is in the journal, before Ray Tune receives the decision."""
     doomed: list[Path] = []
 
     def copy(event: Any) -> None:

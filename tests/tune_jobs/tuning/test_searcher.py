@@ -23,7 +23,7 @@ SPACE: Space = {"x": {"low": 0.0, "high": 1.0}, "hidden": {"values": [[8], [16]]
 
 
 class Run:
-    """A searcher on tables and proposals that follow the journal that it writes to."""
+    """A searcher with tables and proposals that follow its own journal."""
 
     place: ClassVar[Path]
     opened: ClassVar[list["Run"]] = []

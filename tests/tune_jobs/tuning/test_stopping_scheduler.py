@@ -1,4 +1,4 @@
-"""Ray's own schedulers, rebuilt from any part of a journal: they know and decide what the live one did."""
+"""Ray's own schedulers, rebuilt from any part of a journal: their state and decisions are those of the live one."""
 
 import math
 from collections.abc import Sequence
@@ -57,7 +57,7 @@ def rule_of(
 
 
 def state(rule: ReplayedRule) -> str:
-    """All that the scheduler of Ray Tune has kept, to the last bit."""
+    """Return the state of Ray Tune's scheduler, to the last bit."""
     known: dict[str, Any] = dict(vars(rule._scheduler))
     for bracket in known.pop("_brackets", ()):
         known |= {"rungs": bracket._rungs, "_trial_info": sorted(known["_trial_info"])}
@@ -68,7 +68,7 @@ def state(rule: ReplayedRule) -> str:
 
 
 def compared_at(rule: ReplayedRule, epoch: int) -> set[str]:
-    """Trials that the scheduler of Ray Tune has seen at a rung."""
+    """Return the trials that Ray Tune's scheduler has seen at a rung."""
     known = vars(rule._scheduler)
     if "_brackets" in known:
         return set(dict(known["_brackets"][0]._rungs)[epoch])
@@ -91,7 +91,7 @@ def test_scores_that_are_finite_and_huge_are_compared_without_a_warning(method: 
 def simulated(
     plan: TuningPlan, table: Table, folder: RunFolder, scheduler: TrialScheduler | None = None
 ) -> tuple[list[Event], list[str]]:
-    """The journal of a run, and the scheduler's state after each event; or one with Ray's scheduler as it is."""
+    """Return the journal of a run and the scheduler's state after each event, with our scheduler or with Ray's own."""
     states: list[str] = []
     with (
         Journal(folder.journal) as journal,
@@ -158,7 +158,7 @@ def test_it_decides_like_the_scheduler_of_ray_in_ray_tune_itself(
 
 
 def asha_of_three(*later: Event) -> list[Event]:
-    """Two good trials at the first rung, a third that is stopped there, and what comes later."""
+    """Return events of two good trials at the first rung, of a third that is stopped there, and `later`."""
     return [
         *[created(number, {"x": number / 10}) for number in range(4)],
         reported(0, 0.1),
@@ -254,7 +254,7 @@ def test_a_trial_that_was_to_be_stopped_when_the_driver_died_is_stopped_when_it_
     assert read_journal(folder.journal) == [], "all of it was known"
 
 
-# Which scheduler a job gets
+# The choice of a job's scheduler
 
 
 @pytest.mark.parametrize(

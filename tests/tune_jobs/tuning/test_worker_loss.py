@@ -66,7 +66,7 @@ was 3.31GB used / 23.54GB limit (0.140784)"""
 
 
 def sections_in(folder: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A job on 60 rows, whose trials differ in `how`, with dotted changes."""
+    """Return a job on 60 rows whose trials differ in `how`, with changes by path."""
     sections: dict[str, Any] = {
         "name": "small",
         "data": {"source": "linear_gaussian", "arguments": {"n": 100, "sigma": 0.1}},
@@ -99,7 +99,7 @@ def losses_of(made: Run) -> list[WorkerLost]:
     return [event for event in read_journal(RunFolder(made.path).journal) if isinstance(event, WorkerLost)]
 
 
-# What Ray says
+# Messages of Ray
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_the_error_of_the_memory_monitor_is_one_of_an_actor_and_can_be_kept() ->
     assert not error.preempted
 
 
-# What becomes of the trials
+# The fate of the trials
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +220,7 @@ class TestUnderRay:
         }
 
 
-# In processes of their own: the Ray of this one has all the memory that it wants, and a single node
+# In separate processes: the Ray of this process has enough memory and a single node
 
 
 def command_line(folder: Path, changes: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Trials that two workers train together, under a real Ray: the curves, and what becomes of failures and deaths."""
+"""Trials that two workers train together, under a real Ray: the curves, failures and deaths."""
 
 import textwrap
 from collections.abc import Iterator

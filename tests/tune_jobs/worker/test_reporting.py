@@ -1,4 +1,4 @@
-"""What a trial tells the driver: every epoch once, the score so far, and how it ended."""
+"""The reports of a trial to the driver: every epoch once, the score so far, and the end."""
 
 import math
 import pickle

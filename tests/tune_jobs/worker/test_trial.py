@@ -24,11 +24,11 @@ TRIAL = Assignment("0000", {})
 
 @dataclass
 class Epochs:
-    """A training that yields what it is given; it is its own kind."""
+    """A training that yields the given losses. It is its own kind."""
 
     losses: Sequence[float]
     reason: StopReason | None = None
-    """Why it ends, once all losses were yielded."""
+    """The reason of its end after all losses."""
     error: Exception | None = None
     """Raised when one more epoch is asked for."""
     name: str = "epochs"
@@ -123,7 +123,7 @@ def test_a_task_comes_back_from_pickle_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_worker_finds_the_kind_beside_the_job(tmp_path: Path) -> None:
-    """The worker's own path does not have the folder: the task names it before its kind is read."""
+    """The worker's path does not have the folder: the task names it before its kind is read."""
     source = (Path(__file__).parents[2] / "trainers" / "slope.py").read_text("utf-8")
     (tmp_path / "job").mkdir()
     (tmp_path / "job" / "my_slope.py").write_text(source, "utf-8")
