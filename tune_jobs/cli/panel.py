@@ -79,7 +79,7 @@ class _Lines:
             Text.assemble((f"{count}", COLOURS[status]), f" {name}")
             for status, name, count in progress.counts()
         ]
-        yield from _joined(parts, self._room)
+        yield from _join_parts(parts, self._room)
 
     def time(self) -> Iterator[Text]:
         progress = self._progress
@@ -89,7 +89,7 @@ class _Lines:
         left = progress.seconds_left
         if left is not None:
             parts.append(f"about {duration_text(left)} left")
-        yield from _joined(list(map(Text, parts)), self._room)
+        yield from _join_parts(list(map(Text, parts)), self._room)
 
     def rungs(self) -> Iterator[Text]:
         rungs, rung_progress = self._progress.rungs, self._progress.rung_progress
@@ -115,29 +115,29 @@ class _Lines:
         if best is None:
             yield Text("no score yet")
             return
-        yield self._cut(progress.best_text() or "")
+        yield self._cut_to_line(progress.best_text() or "")
         spark = sparkline(progress.curve, min(CURVE, self._room), unicode=self._unicode)
         if spark is not None and len(progress.curve) > 1:
             scale = ", log scale" if spark.log else ""
             metric = progress.record.score.metric
             about = f"{metric} {number_text(spark.low)} to {number_text(spark.high)}{scale}"
-            parts = [Text(spark.text, "cyan"), self._cut(about)]
-            yield from _joined(parts, self._room)
+            parts = [Text(spark.text, "cyan"), self._cut_to_line(about)]
+            yield from _join_parts(parts, self._room)
         text = configuration_text(best.trial.configuration)
         configuration = one_line(text[: (CONFIGURATION + 1) * self._room])  # folding a very long text is slow
-        yield from self._folded(configuration, CONFIGURATION)
+        yield from self._fold_text(configuration, CONFIGURATION)
 
     def failures(self) -> Iterator[Text]:
         groups = self._progress.failures
         digits = max((len(str(group.count)) for group in groups), default=1)
         for group in groups[:FAILURES]:
             count = f"{group.count:>{digits}}"
-            text = self._cut(f"{count}, such as trial {group.example}: {one_line(group.reason)}")
+            text = self._cut_to_line(f"{count}, such as trial {group.example}: {one_line(group.reason)}")
             text.stylize("red", 0, digits)
             yield text
         rest = groups[FAILURES:]
         if rest:
-            yield self._cut(
+            yield self._cut_to_line(
                 f"{sum(group.count for group in rest):>{digits}} for {len(rest)} further "
                 f"reason{'' if len(rest) == 1 else 's'}"
             )
@@ -146,34 +146,36 @@ class _Lines:
         loss, count = self._progress.last_loss, self._progress.workers_lost
         if loss is not None:
             plural = "" if count == 1 else "s"
-            yield self._cut(f"{count} worker{plural}, last of trial {loss.trial_id}: {one_line(loss.reason)}")
+            yield self._cut_to_line(
+                f"{count} worker{plural}, last of trial {loss.trial_id}: {one_line(loss.reason)}"
+            )
 
     def unplaced(self) -> Iterator[Text]:
         for trial_id, reason in list(self._progress.unplaced.items())[:1]:
             others = len(self._progress.unplaced) - 1
             more = f" (and {others} more)" if others else ""
-            for text in self._folded(f"trial {trial_id}{more} {one_line(reason)}", CONFIGURATION):
+            for text in self._fold_text(f"trial {trial_id}{more} {one_line(reason)}", CONFIGURATION):
                 text.stylize("yellow")
                 yield text
 
     def note(self) -> Iterator[Text]:
-        for text in self._folded(one_line(self._progress.note), CONFIGURATION):
+        for text in self._fold_text(one_line(self._progress.note), CONFIGURATION):
             text.stylize("yellow")
             yield text
 
-    def _cut(self, text: str) -> Text:
+    def _cut_to_line(self, text: str) -> Text:
         """Return `text` as one line, cut and with dots at the end if it is too long."""
         if cell_len(text) <= self._room:
             return Text(text)
         dots = "…" if self._unicode else "..."
         return Text(chop_cells(text, self._room - len(dots))[0] + dots)
 
-    def _folded(self, text: str, most: int) -> Iterator[Text]:
+    def _fold_text(self, text: str, most: int) -> Iterator[Text]:
         """Break `text` into at most `most` lines, at blanks if it has any."""
         lines = list(Text(text).wrap(_WIDE, self._room)) if text else []
         for number, line in enumerate(lines):
             if number == most - 1 and len(lines) > most:
-                yield self._cut(" ".join(later.plain.strip() for later in lines[number:]))
+                yield self._cut_to_line(" ".join(later.plain.strip() for later in lines[number:]))
                 return
             line.rstrip()
             yield line
@@ -192,7 +194,7 @@ def shows_blocks(encoding: str) -> bool:
     return True
 
 
-def _joined(parts: Sequence[Text], room: int) -> Iterator[Text]:
+def _join_parts(parts: Sequence[Text], room: int) -> Iterator[Text]:
     """Join `parts` side by side, in as many lines as they need."""
     line = Text()
     for part in parts:

@@ -1,7 +1,7 @@
-"""Concludes a run: ends its open trials, selects the winner, writes the tables."""
+"""Conclude a run: end its open trials, select the winner, write the tables."""
 
 from tune_jobs.checkpoints.retention import sync_checkpoints
-from tune_jobs.driver.followers import tracked
+from tune_jobs.driver.followers import tracked_run
 from tune_jobs.errors import Interrupted, RunFailed, StorageFailed
 from tune_jobs.job.job import Job
 from tune_jobs.record.events import Cause, Ending, RunEnded, Status, TrialEnded, WinnerSelected, in_force
@@ -42,7 +42,7 @@ def conclude_again(job: Job, folder: RunFolder, journal: Journal) -> None:
     """Conclude a run that has ended: it may have been killed while it or its trackers wrote the last of it."""
     past = in_force(journal.past)
     selected = any(isinstance(event, WinnerSelected) for event in past)
-    with feed_trackers(journal, tracked(job, folder, past), lost="trackers may lack the last events"):
+    with feed_trackers(journal, tracked_run(job, folder, past), lost="trackers may lack the last events"):
         _select(RunRecord.replay(past, job.selection), folder, None if selected else journal)
 
 

@@ -25,7 +25,7 @@ def following(job: Job, run: LiveRun, listeners: Sequence[Listener]) -> Iterator
     epochs = (*job.rungs, job.max_epochs)
     study = StudyMirror.on(run.folder, job.search.space, job.selection, epochs, run.past)
     with ExitStack() as open_:
-        guests = [Guest(study, "the Optuna study"), *open_trackers(tracked(job, run.folder, run.past))]
+        guests = [Guest(study, "the Optuna study"), *open_trackers(tracked_run(job, run.folder, run.past))]
         for guest in guests:
             open_.enter_context(guest)
         followers: list[Listener] = [*listeners, *guests]
@@ -34,7 +34,7 @@ def following(job: Job, run: LiveRun, listeners: Sequence[Listener]) -> Iterator
         yield
 
 
-def tracked(job: Job, folder: RunFolder, events: Sequence[Event]) -> TrackedRun:
+def tracked_run(job: Job, folder: RunFolder, events: Sequence[Event]) -> TrackedRun:
     """Return what trackers need to know of a run whose events in force are `events`."""
     return TrackedRun(job, folder.path, events, write_report=partial(write_report, folder.path))
 

@@ -1,4 +1,4 @@
-"""Runs a job from its data to a selected winner, and resumes a run that was interrupted."""
+"""Run a job from its data to a selected winner, and resume a run that was interrupted."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress

@@ -1,4 +1,4 @@
-"""Prepares what trials need: the data, the run folder, and what all trials have in common."""
+"""Prepare what trials need: the data, the run folder, and what all trials have in common."""
 
 import os
 import secrets

@@ -1,4 +1,4 @@
-"""Rebuilds what follows from the journal of a run: tables, selection, study, dashboards.
+"""Rebuild what follows from the journal of a run: tables, selection, study, dashboards.
 
 Nothing can replace the journal itself. If a line in its middle is damaged, the lines before it are kept only on
 request, and a copy of the file stays beside it.
@@ -80,7 +80,7 @@ def repair(path: str | Path, *, cut: bool = False) -> Repaired:
     return Repaired(folder.path, tuple(lines))
 
 
-def went_on(record: RunRecord, rungs: Sequence[int]) -> str:
+def continued_text(record: RunRecord, rungs: Sequence[int]) -> str:
     """Return `of 48 trials 16 continued after epoch 2, 5 after epoch 6`; empty without rungs."""
     epochs = [trial.curve.last_epoch for trial in record.trials.values()]
     counts = [(sum(last > rung for last in epochs), rung) for rung in rungs]
@@ -160,7 +160,7 @@ def _rebuild(folder: RunFolder, job: Job, events: Sequence[Event]) -> Iterator[s
     trials, epochs = len(record.trials), sum(len(trial.epochs) for trial in record.trials.values())
     yield f"tables: {counted(trials, 'trial')}, {counted(epochs, 'epoch')}"
     if job.rungs:
-        yield f"rungs: {went_on(record, job.rungs)}"
+        yield f"rungs: {continued_text(record, job.rungs)}"
     yield _select(folder, record)
     StudyMirror.on(folder, job.search.space, job.selection, (*job.rungs, job.max_epochs), events)
     yield f"study: {counted(trials, 'trial')}"

@@ -1,4 +1,4 @@
-"""Answers from the journal whether a run can be resumed, as which job, and whether anything is left to do."""
+"""Answer from the journal whether a run can be resumed, as which job, and whether anything is left to do."""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""Trains one configuration in this process without Ray, for debugging and for other programs."""
+"""Train one configuration in this process without Ray, for debugging and for other programs."""
 
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
@@ -41,7 +41,7 @@ def _is_key_of_job(name: str) -> bool:
 
 
 def train_one(job: Job, configuration: Mapping[str, Any]) -> Iterator[EpochResult]:
-    """Trains `configuration`, and yields the same results as the same trial of a run.
+    """Train `configuration`, and yield the same results as the same trial of a run.
 
     Parameters of the search space that `configuration` leaves out take the trainer's defaults. Nothing is
     written, and the test rows are dropped unread.
@@ -65,18 +65,18 @@ def train_one(job: Job, configuration: Mapping[str, Any]) -> Iterator[EpochResul
             score=job.selection,
             threads=threads_of(job),
         )
-        with _faults_told():
+        with _failures_explained():
             training = job.kind.start(request, data)
         return _guarded(training)
 
 
 def _guarded(training: Training) -> Iterator[EpochResult]:
-    with _faults_told(), training:
+    with _failures_explained(), training:
         yield from training.epochs()
 
 
 @contextmanager
-def _faults_told() -> Iterator[None]:
+def _failures_explained() -> Iterator[None]:
     """Turn what the user's code raises into one message, with the place in that code."""
     try:
         yield

@@ -52,7 +52,7 @@ class Reported:
 
 @dataclass(frozen=True)
 class Idle:
-    """A message that a worker waits for a trial."""
+    """The message of a worker that waits for a trial."""
 
     rank: int
     actor: Any
@@ -76,7 +76,7 @@ class Mailbox:
         """Return a worker's next trial; wait until there is one."""
         return await self._trials[rank].get()
 
-    async def tell(self, message: Reported | Idle) -> None:
+    async def send(self, message: Reported | Idle) -> None:
         """Send a message to the trial's process."""
         self._messages.put_nowait(message)
 
@@ -85,7 +85,7 @@ class Mailbox:
         self._messages.put_nowait(message)
         return await self._answers.get()
 
-    async def hear(self) -> Reported | Idle:
+    async def receive(self) -> Reported | Idle:
         """Return the next message; wait until there is one."""
         return await self._messages.get()
 
@@ -114,18 +114,18 @@ def worker_loop(config: Mapping[str, Any]) -> None:
         if not ray.get(mailbox.ask.remote(Reported(rank, result))):
             raise SystemExit
 
-    def tell(result: Result) -> None:
-        ray.get(mailbox.tell.remote(Reported(rank, result)))
+    def send(result: Result) -> None:
+        ray.get(mailbox.send.remote(Reported(rank, result)))
 
     idle = Idle(rank, ray.get_runtime_context().current_actor)
     while True:
-        ray.get(mailbox.tell.remote(idle))
+        ray.get(mailbox.send.remote(idle))
         trial = Assignment(**ray.get(mailbox.take.remote(rank)))
         try:
             if rank == 0:
                 train(trial, task, data, ask, worker)
             else:
-                follow(trial, task, data, tell, worker)
+                follow(trial, task, data, send, worker)
         except SystemExit:
             pass
 
@@ -179,7 +179,7 @@ class WorkerGroup:
         self._group = TrainGroup(task.resources, worker_loop, config)
         self._actors: dict[int, Any] = {}
         self._idle: set[int] = set()
-        self._hearing: Any = None
+        self._receiving: Any = None
 
     def train(self, config: Mapping[str, Any], report: Callable[[Result], None]) -> None:
         """Train one configuration; `report` takes the results, and ends the trial by raising `SystemExit`.
@@ -218,7 +218,7 @@ class WorkerGroup:
 
     def _pass_on(self, report: Callable[[Result], None]) -> None:
         while len(self._idle) < self._workers:
-            message = self._hear()
+            message = self._receive()
             assert message is not None
             if isinstance(message, Idle):
                 self._idle.add(message.rank)
@@ -256,7 +256,7 @@ class WorkerGroup:
                     failures[message.rank] = message
                 if message.rank == 0:
                     self._answer(continues=True)
-            message = self._hear(until) if len(self._idle) < self._workers else None
+            message = self._receive(until) if len(self._idle) < self._workers else None
         if len(failures) < self._workers:
             self._raise_if_dead()
             self.broken = True
@@ -272,7 +272,7 @@ class WorkerGroup:
         """
         until = time.monotonic() + seconds
         while len(self._idle) < self._workers:
-            match self._hear(until):
+            match self._receive(until):
                 case Idle(rank, actor):
                     self._idle.add(rank)
                     self._actors[rank] = actor
@@ -281,19 +281,19 @@ class WorkerGroup:
                 case _:
                     raise RuntimeError("a worker failed while the trial was being stopped")
 
-    def _hear(self, until: float = math.inf) -> Reported | Idle | None:
+    def _receive(self, until: float = math.inf) -> Reported | Idle | None:
         """Return the next message; None if none comes until `until`.
 
         Raises:
             RayActorError, OutOfMemoryError: A worker has died.
         """
-        self._hearing = self._hearing or self._mailbox.hear.remote()
+        self._receiving = self._receiving or self._mailbox.receive.remote()
         while True:
             left = max(0.0, min(SECONDS_BETWEEN_GROUP_CHECKS, until - time.monotonic()))
-            ready, _ = ray.wait([self._hearing], timeout=left)
+            ready, _ = ray.wait([self._receiving], timeout=left)
             if ready:
-                heard, self._hearing = self._hearing, None
-                message: Reported | Idle = ray.get(heard)
+                received, self._receiving = self._receiving, None
+                message: Reported | Idle = ray.get(received)
                 return message
             if self._group.over:
                 raise self._group.failure or RuntimeError("Ray Train has ended")

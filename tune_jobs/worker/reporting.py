@@ -159,7 +159,7 @@ class Reporter:
 
     def fail(self, error: BaseException) -> None:
         """Report that the training failed, with the reason."""
-        details = _shown("".join(traceback.format_exception(error)), MOST_DETAILS)
+        details = _shorten("".join(traceback.format_exception(error)), MOST_DETAILS)
         self._report(cause=failure_cause(error), reason=failure_reason(error), details=details)
 
     def _report(self, **how: Any) -> None:
@@ -216,10 +216,10 @@ def _text_of(error: BaseException) -> str:
         words = str(error)
     except Exception:  # str() of a user's own exception may fail
         words = ""
-    return _shown(" ".join(words.split()), MOST_REASON)
+    return _shorten(" ".join(words.split()), MOST_REASON)
 
 
-def _shown(text: str, most: int) -> str:
+def _shorten(text: str, most: int) -> str:
     """Return `text` in valid UTF-8, with its middle left out if it has more than `most` characters."""
     text = text.encode("utf-8", "backslashreplace").decode()  # a lone surrogate has no UTF-8 form
     return text if len(text) <= most else f"{text[: most // 2]} … {text[-most // 2 :]}"

@@ -25,7 +25,7 @@ from tests.tune_jobs.tracking.wandb_session import wandb_environment
 from tune_jobs import Job, open_run
 from tune_jobs.cli.main import main
 from tune_jobs.driver.conclusion import conclude
-from tune_jobs.driver.repair import STAGING, repair, went_on
+from tune_jobs.driver.repair import STAGING, continued_text, repair
 from tune_jobs.errors import DamagedRun, RunInUse
 from tune_jobs.holdout.ledger import LEDGER
 from tune_jobs.record.events import (
@@ -216,10 +216,10 @@ def test_files_that_the_job_does_not_ask_for_are_not_made(tmp_path: Path) -> Non
 def test_the_number_of_promoted_trials_is_shown_for_every_rung() -> None:
     record = RunRecord.replay(run_events(), job_of({}).selection)
     assert (
-        went_on(record, (1, 2, 4))
+        continued_text(record, (1, 2, 4))
         == "of 4 trials 2 continued after epoch 1, 1 after epoch 2, 1 after epoch 4"
     )
-    assert went_on(record, ()) == ""
+    assert continued_text(record, ()) == ""
 
 
 def test_a_dashboard_that_cannot_be_made_keeps_what_it_had(

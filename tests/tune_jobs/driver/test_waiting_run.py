@@ -94,8 +94,8 @@ def test_the_study_knows_that_waiting_trials_were_pruned(finished: Run) -> None:
 
 def test_a_promoted_trial_continues_bit_for_bit(finished: Run) -> None:
     waited = {event.trial_id for event in events_of(finished) if isinstance(event, TrialPaused)}
-    went_on = {event.trial_id for event in events_of(finished) if isinstance(event, TrialPromoted)}
-    assert waited & went_on, "no trial waited and went on"
+    promoted = {event.trial_id for event in events_of(finished) if isinstance(event, TrialPromoted)}
+    assert waited & promoted, "no trial waited and was promoted"
     assert_curves_are_those_of_training_alone(finished)
 
 

@@ -161,7 +161,7 @@ def _send(server: "JobsServer", job: Job, run: str, package: Path) -> None:
 def _status(options: argparse.Namespace, rest: list[str], console: Console) -> None:
     server = _server(options.address)
     if options.id is not None:
-        submission, later = _found(server, options.id)
+        submission, later = _find_submission(server, options.id)
         try:
             log = server.log(submission.id)
         except ClusterError:  # the machine that had the log is gone
@@ -179,10 +179,10 @@ def _status(options: argparse.Namespace, rest: list[str], console: Console) -> N
 
 def _logs(options: argparse.Namespace, rest: list[str], console: Console) -> None:
     server = _server(options.address)
-    submission, later = _found(server, options.id)
+    submission, later = _find_submission(server, options.id)
     if not options.follow:
         console.print(server.log(submission.id), markup=False, end="")
-        _say_later(later, server)
+        _print_later(later, server)
         return
     try:
         for text in server.follow(submission.id):
@@ -192,14 +192,14 @@ def _logs(options: argparse.Namespace, rest: list[str], console: Console) -> Non
         console.print("\nno longer followed; the run continues", markup=False)
         console.print(f"tune-jobs stop {submission.id} {at} ends it", markup=False)
         return
-    submission, later = _found(server, submission.id)
-    _say_later(later, server)
+    submission, later = _find_submission(server, submission.id)
+    _print_later(later, server)
     _raise_ending(server, submission)
 
 
 def _stop(options: argparse.Namespace, rest: list[str], console: Console) -> None:
     server = _server(options.address)
-    submission, later = _found(server, options.id)
+    submission, later = _find_submission(server, options.id)
     if later is not None:
         console.print(f"{later.id} has gone on with the run of {submission.id}", markup=False)
         submission = later
@@ -251,11 +251,11 @@ def resume_on_cluster(run: str, address: str, rest: Sequence[str], console: Cons
 def _fetch(options: argparse.Namespace, rest: list[str], console: Console) -> None:
     from tune_jobs.submission.fetching import fetch_seen, fetch_through  # noqa: PLC0415 (imports Ray)
 
-    folder = _seen(options.run, console)
+    folder = _open_visible(options.run, console)
     if folder is None:
         server = _server(options.address)
         place = _place_of(options.run, server.submissions(), server)
-        folder = _seen(place, console) if place != options.run else None
+        folder = _open_visible(place, console) if place != options.run else None
     path = fetch_seen(folder, options.output) if folder else fetch_through(server, place, options.output)
     with suppress(DamagedRun):  # a command that opens it says so
         if open_run(path).ending is None:
@@ -315,7 +315,7 @@ def _place_of(run: str, submissions: Sequence[Submission], server: "JobsServer")
     return server.submission(run).run  # raises if there is none
 
 
-def _seen(place: str, console: Console) -> RunFolder | None:
+def _open_visible(place: str, console: Console) -> RunFolder | None:
     """Return the folder of a run that this machine can read, on a disk or in a store; None if only the cluster can."""
     if not is_uri(place) and not RunFolder(Path(place).resolve()).is_run:
         return None
@@ -328,7 +328,7 @@ def _seen(place: str, console: Console) -> RunFolder | None:
         return None
 
 
-def _found(server: "JobsServer", text: str) -> tuple[Submission, Submission | None]:
+def _find_submission(server: "JobsServer", text: str) -> tuple[Submission, Submission | None]:
     """Return the submission that a text names, and the latest one that has resumed the same run since, if any."""
     submissions = server.submissions()
     name = _id_in(text)
@@ -336,7 +336,7 @@ def _found(server: "JobsServer", text: str) -> tuple[Submission, Submission | No
     return submission, later_than(submission, submissions)
 
 
-def _say_later(later: Submission | None, server: "JobsServer") -> None:
+def _print_later(later: Submission | None, server: "JobsServer") -> None:
     """Say on the error stream that a later submission has resumed the run: the log may go into a file."""
     if later is not None:
         shows = f"tune-jobs logs {later.id} --follow --address {server.address}"
