@@ -48,7 +48,7 @@ class Killer:
 
     def __init__(self, kills: int, number: int, chance: random.Random) -> None:
         self.killed = 0
-        self.heard: list[Event] = []
+        self.received: list[Event] = []
         self._kills = kills
         self._signal = number
         self._chance = chance
@@ -60,7 +60,7 @@ class Killer:
 
     def __call__(self, event: Event) -> None:
         with self._lock:
-            self.heard.append(event)
+            self.received.append(event)
             match event:
                 case EpochsReported():
                     self._busy[event.trial_id] = int(event.worker.rpartition(":")[2])
@@ -115,7 +115,7 @@ def test_a_killed_worker_costs_time_and_nothing_else(how: str, tmp_path: Path) -
         )
         killer = Killer(min(10, wanted - tally.injected), SIGNALS[how], chance)
         made = run(job, listeners=[killer])
-        lost = count_lost(results_of(killer.heard), made)
+        lost = count_lost(results_of(killer.received), made)
         losses = [event for event in events_of(made) if isinstance(event, WorkerLost)]
         tally.injected += killer.killed
         tally.results_lost += lost

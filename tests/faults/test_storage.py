@@ -166,12 +166,12 @@ def events_in(path: Path) -> list[Event]:
 
 def after(kind: type[Event], number: int, do: Callable[[], None]) -> Callable[[Event], None]:
     """Return a listener that calls `do` after a number of events of a kind. They are on disk by then."""
-    heard: list[Event] = []
+    received: list[Event] = []
 
     def listen(event: Event) -> None:
         if isinstance(event, kind):
-            heard.append(event)
-            if len(heard) == number:
+            received.append(event)
+            if len(received) == number:
                 do()
 
     return listen

@@ -105,7 +105,7 @@ def test_a_damaged_checkpoint_is_skipped_and_reported(
     assert file == "0000/epoch-000003.pt"
     assert reason
     assert str(tmp_path) not in reason, "the file is named beside it"
-    assert store.restore(make_trainer()).damaged == (), "it is told once"
+    assert store.restore(make_trainer()).damaged == (), "it is reported once"
 
 
 def test_a_damaged_checkpoint_does_not_count_among_those_that_are_kept(

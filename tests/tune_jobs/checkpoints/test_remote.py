@@ -161,7 +161,7 @@ def test_workers_of_two_drivers_never_write_over_or_remove_each_others(
     *_, last = train(trainer := make_trainer(), cut_off, 2)
     resumed = make_trainer()
     theirs = remote(s3, driver="b")
-    assert theirs.restore(resumed).file == last, "curves are the same, whoever computes them"
+    assert theirs.restore(resumed).file == last, "curves are the same in every worker"
     files = train(resumed, theirs, 1)
     content = Store(s3).get(files[0])
     train(trainer, cut_off, 3)

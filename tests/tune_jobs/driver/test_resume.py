@@ -184,16 +184,16 @@ def test_with_two_workers_every_curve_is_what_it_would_have_been(make_job: MakeJ
 def test_a_run_may_be_cut_off_again_while_it_is_resumed(killed: Killed, tmp_path: Path) -> None:
     path = killed.after(12, tmp_path)
     for _ in range(2):
-        heard: list[Event] = []
+        received: list[Event] = []
 
-        def interrupt(event: Event, heard: list[Event] = heard) -> None:
-            heard.append(event)
-            if len(heard) == 14:
+        def interrupt(event: Event, received: list[Event] = received) -> None:
+            received.append(event)
+            if len(received) == 14:
                 signal.raise_signal(signal.SIGINT)
 
         with pytest.raises(Interrupted, match=f"Continue with `tune-jobs resume {path}`"):
             resume(path, listeners=[interrupt])
-        assert isinstance(heard[0], RunResumed), "listeners hear what is new"
+        assert isinstance(received[0], RunResumed), "listeners receive new events alone"
         assert open_run(path).ending is Ending.INTERRUPTED
     assert_the_same(resume(path), killed.expected)
 
@@ -276,7 +276,7 @@ def test_a_finished_run_is_left_as_it_is(short: Run) -> None:
     again = resume(short.path)
     assert RunFolder(short.path).journal.read_bytes() == journal
     assert again.trials.equals(trials)
-    assert RunFolder(short.path).trials.is_file(), "what was missing was made anew"
+    assert RunFolder(short.path).trials.is_file(), "missing files were made again"
 
 
 def test_a_run_whose_time_was_over_continues_if_it_gets_more(make_job: MakeJob) -> None:

@@ -216,7 +216,7 @@ def test_an_interruption_leaves_waiting_trials_as_they_are(make_job: MakeJob) ->
 def test_failed_trials_do_not_count_at_rungs(make_job: MakeJob) -> None:
     made = run(make_job(own_model(("raise", 10.0), ("", 20.0), ("", 30.0), ("raise", 40.0))))
     assert list(made.trials["status"]) == ["failed", "stopped_early", "stopped_early", "failed"]
-    assert set(made.trials["epochs"][1:3]) == {1}, "two were compared, and none of two goes on"
+    assert set(made.trials["epochs"][1:3]) == {1}, "two were compared, and none of two is promoted"
 
 
 def test_a_trial_that_diverges_counts_as_beaten(make_job: MakeJob) -> None:

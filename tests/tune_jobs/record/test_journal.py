@@ -180,10 +180,10 @@ def test_a_line_is_a_checksum_and_json(tmp_path: Path) -> None:
 
 def test_an_event_is_on_disk_before_any_listener_receives_it(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
-    heard: list[Any] = []
+    received: list[Any] = []
 
     def listener(event: Event) -> None:
-        heard.append((event, len(read_journal(path))))
+        received.append((event, len(read_journal(path))))
 
     def failing(event: Event) -> None:
         raise RuntimeError("out of order")
@@ -193,16 +193,16 @@ def test_an_event_is_on_disk_before_any_listener_receives_it(tmp_path: Path) -> 
         for event in (first, second):
             with pytest.raises(RuntimeError, match="out of order"):
                 journal.append(event)
-    assert heard == [(first, 1), (second, 2)]
+    assert received == [(first, 1), (second, 2)]
     assert read_journal(path) == [first, second]
 
 
 def test_a_new_listener_receives_later_events_after_older_listeners(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
-    heard: list[tuple[str, Event, int]] = []
+    received: list[tuple[str, Event, int]] = []
 
     def listener(name: str) -> Callable[[Event], None]:
-        return lambda event: heard.append((name, event, len(read_journal(path))))
+        return lambda event: received.append((name, event, len(read_journal(path))))
 
     first, second, third = (TrialStarted(trial_id=str(number)) for number in range(3))
     with Journal(path, listener("given")) as journal:
@@ -211,7 +211,7 @@ def test_a_new_listener_receives_later_events_after_older_listeners(tmp_path: Pa
         journal.append(second)
         journal.follow(listener("last"))
         journal.append(third)
-    assert heard == [
+    assert received == [
         ("given", first, 1),
         *[("given", second, 2), ("later", second, 2)],
         *[("given", third, 3), ("later", third, 3), ("last", third, 3)],
@@ -221,7 +221,7 @@ def test_a_new_listener_receives_later_events_after_older_listeners(tmp_path: Pa
 def test_all_listeners_receive_the_event_at_which_one_of_them_stops_the_run(tmp_path: Path) -> None:
     """Otherwise the run would look unfinished when it is concluded, and would be ended again."""
     path = tmp_path / "events.jsonl"
-    heard: list[Event] = []
+    received: list[Event] = []
     event = TrialStarted(trial_id="0")
 
     def stops(why: str) -> Callable[[Event], None]:
@@ -230,11 +230,11 @@ def test_all_listeners_receive_the_event_at_which_one_of_them_stops_the_run(tmp_
 
         return listener
 
-    with Journal(path, stops("first"), heard.append, stops("second"), heard.append) as journal:
+    with Journal(path, stops("first"), received.append, stops("second"), received.append) as journal:
         with pytest.raises(StorageFailed, match="first") as caught:
             journal.append(event)
         assert journal.failure is caught.value
-    assert heard == [event, event]
+    assert received == [event, event]
     assert read_journal(path) == [event]
 
 
@@ -422,8 +422,8 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
     """Limit the size of files: this cuts a line in the middle like a full disk."""
     path = tmp_path / "events.jsonl"
-    heard: list[Event] = []
-    with Journal(path, heard.append) as journal:
+    received: list[Event] = []
+    with Journal(path, received.append) as journal:
         journal.append(TrialStarted(trial_id="0000"))
         before = path.read_bytes()
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -435,6 +435,6 @@ def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert journal.failure is caught.value
         assert path.read_bytes() == before
-        assert len(heard) == 1, "nobody hears of what is not on disk"
+        assert len(received) == 1, "listeners receive only events that are on disk"
         journal.append(TrialStarted(trial_id="0002"))
     assert [event.trial_id for event in read_journal(path)] == ["0000", "0002"]  # type: ignore[attr-defined]

@@ -114,7 +114,7 @@ def test_a_trial_waits_and_is_promoted() -> None:
     assert trial.status is Status.PENDING
     record.apply(TrialStarted(time=20.0, trial_id="0000"))
     record.apply(TrialPromoted(trial_id="0000", epoch=3))
-    assert trial.status is Status.RUNNING, "promoted at once, its worker goes on"
+    assert trial.status is Status.RUNNING, "promoted at once, its worker continues"
 
 
 def test_an_epoch_that_was_done_twice_counts_once() -> None:

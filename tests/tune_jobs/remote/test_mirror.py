@@ -53,14 +53,14 @@ def test_events_and_calls_do_not_wait_for_a_file_that_takes_its_time(
     copy: RunFolder, s3: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mirror, "FILES_SECONDS", 0.0)
-    store, began, go_on = Store(s3 / copy.name), threading.Event(), threading.Event()
+    store, began, may_continue = Store(s3 / copy.name), threading.Event(), threading.Event()
     made: list[int] = []
     upload = Store.upload
 
     def slowly(self: Store, file: Path, name: str, size: int | None = None) -> None:
         if name == "wandb/large" and not began.is_set():
             began.set()
-            assert go_on.wait(PATIENCE)
+            assert may_continue.wait(PATIENCE)
         upload(self, file, name, size)
 
     monkeypatch.setattr(Store, "upload", slowly)
@@ -75,7 +75,7 @@ def test_events_and_calls_do_not_wait_for_a_file_that_takes_its_time(
                 wait_for(lambda: read_from(store) == copy.journal.read_bytes())
             wait_for(lambda: made[-1:] == [3])
         finally:
-            go_on.set()
+            may_continue.set()
     assert store.get("wandb/large") == b"1"
 
 
@@ -91,7 +91,7 @@ def test_an_unexpected_error_of_either_thread_ends_the_run(
             raise PermissionError(13, "not allowed")
         written(self, *args)
 
-    def go_on() -> None:
+    def write_events() -> None:
         with Journal(copy.journal) as journal, mirrored(copy, journal):
             monkeypatch.setattr(Store, what, fails)
             copy.report.write_text("new")
@@ -100,7 +100,7 @@ def test_an_unexpected_error_of_either_thread_ends_the_run(
                 time.sleep(0.05)
 
     with pytest.raises(StorageFailed, match=r"cannot be written to .PermissionError.*the run has stopped"):
-        go_on()
+        write_events()
 
 
 @pytest.mark.parametrize(
@@ -159,13 +159,13 @@ def test_at_the_end_the_store_has_all_or_it_is_said(
     place = s3 / copy.name
     there = pull(place, without=())
 
-    def go_on() -> None:
+    def write_events() -> None:
         with Journal(there.journal) as journal, mirrored(there, journal):
             proxy.mode = "down"
             journal.append(created(1))
 
     with pytest.raises(StorageFailed) as caught:
-        go_on()
+        write_events()
     text = str(caught.value)
     assert text.startswith(f"{place}: does not have the whole run yet (it cannot be reached")
     assert str(there.path) in text
@@ -196,7 +196,7 @@ def test_a_run_that_another_one_took_over_stops(
     store = Store(s3 / copy.name)
     before = read_from(store)
 
-    def go_on() -> None:
+    def write_events() -> None:
         with Journal(copy.journal) as journal, mirrored(copy, journal):
             journals.append(journal)
             journal.follow(heard.append)
@@ -209,8 +209,8 @@ def test_a_run_that_another_one_took_over_stops(
     journals: list[Journal] = []
     heard: list[Event] = []
     with pytest.raises(StorageFailed, match="another process has taken this run over") as caught:
-        go_on()
-    assert journals[0].failure is caught.value, "whoever asks the journal hears it too"
+        write_events()
+    assert journals[0].failure is caught.value, "the journal raises the same error"
     assert heard == read_journal(copy.journal)[-len(heard) :], "also of the event at which it stopped"
     assert read_from(store).startswith(before)
 
@@ -228,7 +228,7 @@ def test_a_driver_that_slept_and_lost_its_lease_sends_and_removes_nothing(
     store, made = Store(s3 / copy.name), []
     before: dict[str, bytes] = {}
 
-    def go_on() -> None:
+    def write_events() -> None:
         nonlocal slept
         with Journal(copy.journal) as journal, mirrored(copy, journal) as after_upload:
             before.update((one.name, store.get(one.name)) for one in store.objects())
@@ -247,7 +247,7 @@ def test_a_driver_that_slept_and_lost_its_lease_sends_and_removes_nothing(
             time.sleep(1.5)
 
     with pytest.raises(StorageFailed, match="another process has taken this run over"):
-        go_on()
+        write_events()
     assert {one.name: store.get(one.name) for one in store.objects()} == before
     assert made == []
 

@@ -19,7 +19,7 @@ class Recorder:
 
     fail_at: int = 0
     error: BaseException = field(default_factory=lambda: RuntimeError("the server said\nno"))
-    go_on: threading.Event | None = None
+    may_continue: threading.Event | None = None
     fail_to_close: bool = False
     seen: list[Event] = field(default_factory=list)
     entered: threading.Event = field(default_factory=threading.Event)
@@ -28,8 +28,8 @@ class Recorder:
     def __call__(self, event: Event) -> None:
         self.seen.append(event)
         self.entered.set()
-        if self.go_on is not None:
-            assert self.go_on.wait(WAIT_SECONDS)
+        if self.may_continue is not None:
+            assert self.may_continue.wait(WAIT_SECONDS)
         if len(self.seen) == self.fail_at:
             raise self.error
 
@@ -86,7 +86,7 @@ def test_a_tracker_that_fails_to_close_is_one_warning(
 def test_a_tracker_that_hangs_delays_nothing_and_loses_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    recorder = Recorder(go_on=threading.Event())
+    recorder = Recorder(may_continue=threading.Event())
     folder, events = make_folder(tmp_path), run_events()
     with Guest(recorder, "the dashboard") as guest:
         with Journal(folder.journal, guest) as journal:
@@ -96,7 +96,7 @@ def test_a_tracker_that_hangs_delays_nothing_and_loses_nothing(
         # The whole run is over and on disk while the tracker is still at the first event.
         assert len(read_journal(folder.journal)) == len(events)
         assert recorder.seen == events[:1]
-        recorder.go_on.set()
+        recorder.may_continue.set()
     assert recorder.seen == events
     assert messages(caplog) == []
 
@@ -104,7 +104,7 @@ def test_a_tracker_that_hangs_delays_nothing_and_loses_nothing(
 def test_a_tracker_that_never_answers_is_given_up_when_the_run_ends(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    recorder = Recorder(go_on=threading.Event())
+    recorder = Recorder(may_continue=threading.Event())
     folder, events = make_folder(tmp_path), run_events()
     with Guest(recorder, "the dashboard", patience=0.01) as guest, Journal(folder.journal, guest) as journal:
         for event in events:
@@ -116,6 +116,6 @@ def test_a_tracker_that_never_answers_is_given_up_when_the_run_ends(
         "the dashboard is switched off: it had not finished 0.01 s after the run; "
         "the run's own records are complete"
     ]
-    recorder.go_on.set()  # it answers after all: it is closed and receives no further event
+    recorder.may_continue.set()  # it answers after all: it is closed and receives no further event
     assert recorder.closed.wait(WAIT_SECONDS)
     assert recorder.seen == events[:1]

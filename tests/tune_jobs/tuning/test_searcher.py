@@ -113,7 +113,7 @@ def test_it_has_finished_when_all_trials_were_created_and_none_waits_or_runs() -
     run = Run(trials=2)
     assert [run.ask(), run.ask()] == ["0000", "0001"]
     assert run.searcher.exhausted
-    assert run.ask() is None, "Ray Tune hears of the end last"
+    assert run.ask() is None, "Ray Tune learns of the end last"
     run.wait(0, 0.5)
     run.end(1)
     assert run.searcher.has_open_trials
@@ -231,8 +231,8 @@ def test_ray_tune_receives_a_copy_of_the_configuration_in_the_journal() -> None:
 
 def test_calls_of_ray_tune_change_nothing() -> None:
     run, untold = Run(), Run()
-    for told in (run, untold):
-        assert told.ask() == "0000"
+    for one in (run, untold):
+        assert one.ask() == "0000"
     run.searcher.on_trial_result("0000", {"score": 0.1})
     run.searcher.on_trial_complete("0000", {"score": 0.1})
     run.searcher.on_trial_complete("0000", None, error=True)

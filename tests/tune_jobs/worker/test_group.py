@@ -80,7 +80,7 @@ class TestUnderRay:
         made = run(make_job(tmp_path, changes))
         assert not made.trials["status"].isin(["failed", "interrupted"]).any()
         assert any(isinstance(event, TrialPromoted) for event in events_of(made))
-        assert sorted(made.trials["epochs"]) == [1] * 6 + [3] * 2 + [9], "no epoch in vain"
+        assert sorted(made.trials["epochs"]) == [1] * 6 + [3] * 2 + [9], "no epoch is wasted"
         for trial_id, record in made.record.trials.items():
             alone = [
                 (r.epoch, r.metrics["train_loss"], r.metrics["val_loss"], r.metrics["lr"])
