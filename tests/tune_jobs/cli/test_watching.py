@@ -321,22 +321,27 @@ def test_a_run_that_is_killed_while_it_is_watched(interrupted: RunFolder, step: 
 def test_a_run_that_is_resumed_while_it_is_watched_is_followed_on(
     interrupted: RunFolder, step: Path, tmp_path: Path
 ) -> None:
-    with driving(interrupted, step) as first, watcher(interrupted, tmp_path / "out") as process:
+    """The second driver waits for the first one's lock: the watcher gives a dead run a few seconds, and no more."""
+    loaded, second_step = tmp_path / "loaded", tmp_path / "second step"
+    waiting = (
+        f"import pathlib\nimport tune_jobs.record.journal as journal_module\n"
+        f"journal_module.SECONDS_FOR_THE_LOCK = {PATIENCE}\n"
+        f"pathlib.Path({str(loaded)!r}).touch()\nwith Journal(path) as journal:"
+    )
+    code = textwrap.dedent(DRIVER).replace('"0002"', '"0003"').replace("number=2", "number=3")
+    code = code.replace("trials=3", "trials=4").replace("with Journal(path) as journal:", waiting)
+    again = [sys.executable, "-c", code, str(interrupted.journal), str(second_step)]
+    with (
+        driving(interrupted, step) as first,
+        watcher(interrupted, tmp_path / "out") as process,
+        running(again) as second,
+    ):
+        wait_until(loaded.exists, "the second driver", process=second)
         first.kill()
         first.wait()
-        step.unlink()
-        code = textwrap.dedent(DRIVER).replace('"0002"', '"0003"').replace("number=2", "number=3")
-        again = [
-            sys.executable,
-            "-c",
-            code.replace("trials=3", "trials=4"),
-            str(interrupted.journal),
-            str(step),
-        ]
-        with running(again) as second:
-            wait_until(step.exists, "the second driver's events", process=second)
-            step.unlink()
-            process.communicate(timeout=PATIENCE)
+        wait_until(second_step.exists, "the second driver's events", process=second)
+        second_step.unlink()
+        process.communicate(timeout=PATIENCE)
     assert "trial 0003 failed: too [hot]" in (tmp_path / "out").read_text()
     assert process.returncode == 130, "the resumed run was interrupted, too"
 
