@@ -86,7 +86,7 @@ def unknown_key(key: str, valid: Sequence[str]) -> str:
 
 
 def _path(details: ErrorDetails, given: object) -> str:
-    """The part of pydantic's location that exists in `given`: the names of union branches are left out."""
+    """Return the part of pydantic's location that exists in `given`, without the names of union branches."""
     location = details["loc"]
     if details["type"] in {"missing", "extra_forbidden"}:
         return ".".join(str(part) for part in location if not str(part).startswith("function-"))
@@ -117,7 +117,7 @@ def _problem(
     if others:
         valid = f"{', '.join(others).replace(' or ', ', ')} or {valid}"
     hint = did_you_mean(first["input"], _literals(errors)) if isinstance(first["input"], str) else ""
-    return (dotted, f"given {_shown(first['input'])}; valid: {valid}{hint}")
+    return (dotted, f"given {_show(first['input'])}; valid: {valid}{hint}")
 
 
 def _valid(details: ErrorDetails) -> str:
@@ -136,14 +136,14 @@ def _literals(errors: Iterable[ErrorDetails]) -> list[str]:
     return [name for text in expected for name in text.split("'")[1::2]]
 
 
-def _shown(value: object) -> str:
+def _show(value: object) -> str:
     text = repr(value) if isinstance(value, str) else str(value)
     text = {"None": "null", "True": "true", "False": "false"}.get(text, text)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _keys_at(model: type[BaseModel] | None, location: Sequence[int | str]) -> list[str]:
-    """Valid keys of the settings class that `location` leads to from `model`."""
+    """Return the valid keys of the settings class to which `location` leads from `model`."""
     if model is None:
         return []
     for part in location:

@@ -52,7 +52,7 @@ def load_reference(text: str) -> Callable[..., Any]:
 
 
 def _forget_namesake(root: str) -> None:
-    """Drops a loaded module that is not the one that `sys.path` leads to now: another job's file of that name."""
+    """Forget a loaded module if `sys.path` now leads to another file of that name, such as another job's."""
     loaded = getattr(sys.modules.get(root), "__file__", None)
     spec = _find_top(root)
     if (
@@ -67,11 +67,11 @@ def _forget_namesake(root: str) -> None:
 
 
 def check_reference(text: str) -> list[str]:
-    """Problems of a reference, found by reading source files; nothing is imported or executed.
+    """Return the problems of a reference, found by reading source files. Nothing is imported or executed.
 
-    Modules without source (built in, compiled) are accepted, as are names that only running the module
-    would tell (`from x import *`, a module-level `__getattr__`). A module that is no file of its own but made
-    while another is imported (`os.path`) is not found.
+    Modules without source (built in, compiled) are accepted, and so are names that only exist once the module runs
+    (`from x import *`, a module-level `__getattr__`). A module without a file, which another module creates when it is
+    imported (`os.path`), is not found.
     """
     if problem := _form_problem(text):
         return [problem]
@@ -101,12 +101,12 @@ def _form_problem(text: str) -> str | None:
 
 
 def _find(segment: str, search: list[str] | None) -> ModuleSpec | None:
-    """Where a segment lies below its parent's folders; finding `a.b` by its whole name would import `a`."""
+    """Find a segment below its parent's folders. Finding `a.b` by its whole name would import `a`."""
     return _find_top(segment) if search is None else PathFinder.find_spec(segment, search)
 
 
 def _find_top(name: str) -> ModuleSpec | None:
-    """Where a top-level module would be imported from now, whatever is loaded under its name."""
+    """Find the place from which a top-level module would be imported now, whatever is loaded under its name."""
     finders = (getattr(finder, "find_spec", None) for finder in sys.meta_path)
     return next(
         (spec for find in finders if find is not None and (spec := find(name, None)) is not None), None

@@ -13,7 +13,7 @@ REFERENCE = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 
 
 def is_reference(name: str) -> bool:
-    """Whether `name` is meant as a reference to the user's code, well formed or not; no built-in name is."""
+    """Return whether `name` is meant as a reference to the user's code, well formed or not; no built-in name is."""
     return ":" in name
 
 

@@ -25,7 +25,7 @@ def check_features(features: Features, names: tuple[str, ...], *, fill_nulls: bo
     """Refuse infinities, and nulls unless they are to be filled in; texts cannot be filled in.
 
     Raises:
-        DataError: Names the columns and counts the rows.
+        DataError: There are such values. The message names the columns and counts the rows.
     """
     nulls: dict[str, int] = {}
     infinities: dict[str, int] = {}
@@ -40,12 +40,14 @@ def check_features(features: Features, names: tuple[str, ...], *, fill_nulls: bo
         _count_not_finite(features, names, nulls, infinities)
     problems = []
     if infinities:
-        problems.append(f"infinities in {_counted(infinities)}; mend or drop these rows")
+        problems.append(f"infinities in {_count_text(infinities)}; mend or drop these rows")
     if nulls and not fill_nulls:
-        problems.append(f"nulls in {_counted(nulls)}; fill in or drop these rows, or set data.missing: mean")
+        problems.append(
+            f"nulls in {_count_text(nulls)}; fill in or drop these rows, or set data.missing: mean"
+        )
     if null_texts:
         problems.append(
-            f"nulls in {_counted(null_texts)}, which are texts; write a text such as 'unknown', or drop these rows"
+            f"nulls in {_count_text(null_texts)}, which are texts; write a text such as 'unknown', or drop these rows"
         )
     if problems:
         raise DataError(f"data: {'. '.join(problems)}")
@@ -55,12 +57,12 @@ def check_target(target: Column, names: tuple[str, ...], loss: str) -> None:
     """Refuse a target with nulls or infinities, or that does not fit the loss.
 
     Args:
-        target: [n] or [n, k].
-        names: Of the k columns.
+        target: The target, [n] or [n, k].
+        names: The names of the k columns.
         loss: `training.loss`.
 
     Raises:
-        DataError: Says what the loss takes.
+        DataError: The target cannot be used. The message says what the loss takes.
     """
     values = numbers_of(target)
     nulls: dict[str, int] = {}
@@ -72,7 +74,7 @@ def check_target(target: Column, names: tuple[str, ...], loss: str) -> None:
     for what, found in (("nulls", nulls), ("infinities", infinities)):
         if found:
             raise DataError(
-                f"data.target: {what} in {_counted(found)}; drop these rows, as a target is never filled in"
+                f"data.target: {what} in {_count_text(found)}; drop these rows, as a target is never filled in"
             )
     if values.dtype.kind == "f" and target_form(target, loss) == "values":
         _check_size(values, names)
@@ -93,7 +95,9 @@ def _check_size(values: Array, names: tuple[str, ...]) -> None:
         beyond = np.abs(values[part].reshape(-1, len(names))) > np.finfo(np.float32).max
         _add(large, names, beyond.sum(axis=0))
     if large:
-        raise DataError(f"data.target: numbers in {_counted(large)} are too large for float32; rescale them")
+        raise DataError(
+            f"data.target: numbers in {_count_text(large)} are too large for float32; rescale them"
+        )
 
 
 def _check_classes(target: Column, names: tuple[str, ...], loss: str) -> None:
@@ -123,7 +127,7 @@ def check_training_rows(raw: RawData, train: Array, others: Array, loss: str) ->
         loss: `training.loss`.
 
     Raises:
-        DataError: Names the value or the classes.
+        DataError: The target is constant, or classes are missing. The message names the value or the classes.
     """
     values = numbers_of(raw.target)
     seen = values[train]
@@ -177,7 +181,7 @@ def _add(counts: dict[str, int], names: tuple[str, ...] | list[str], more: Array
             counts[name] = counts.get(name, 0) + count
 
 
-def _counted(rows: Mapping[str, int], most: int = 20) -> str:
+def _count_text(rows: Mapping[str, int], most: int = 20) -> str:
     shown = ", ".join(
         f"{name!r} ({count} row{'s' * (count > 1)})" for name, count in list(rows.items())[:most]
     )

@@ -31,7 +31,7 @@ def count_duplicates(raw: RawData, split: Split) -> dict[str, int]:
 
 
 def _runs(hashes: Array) -> tuple[Array, Array]:
-    """Positions of the first and the last member of each hash's run, for sorted hashes."""
+    """Return the positions of the first and the last member of each hash's run, for sorted hashes."""
     starts = np.flatnonzero(np.r_[True, hashes[1:] != hashes[:-1]])
     lengths = np.diff(np.r_[starts, len(hashes)])
     return np.repeat(starts, lengths), np.repeat(starts + lengths - 1, lengths)

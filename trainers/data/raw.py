@@ -14,7 +14,7 @@ from tune_jobs.trainers.errors import DataError
 Array = npt.NDArray[Any]
 
 CHUNK = 1 << 20
-"""Most numbers in a chunk: no whole array is copied as float64."""
+"""Numbers in a chunk at most, so that no whole array is copied as float64."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ class TextColumn:
 
     @classmethod
     def from_arrow(cls, column: pa.ChunkedArray) -> "TextColumn":
-        """Make it from a column of strings, or of a dictionary of strings or numbers."""
+        """Convert a column of strings, or of a dictionary of strings or numbers."""
         if not pa.types.is_dictionary(column.type):
             column = column.dictionary_encode()
         encoded = column.unify_dictionaries().combine_chunks()
@@ -44,14 +44,14 @@ class TextColumn:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """[n]."""
+        """Return the shape of the column, [n]."""
         return self.codes.shape
 
     def __len__(self) -> int:
         return len(self.codes)
 
     def strings(self) -> Array:
-        """[n] of str, and None for nulls."""
+        """Return the texts, [n] of str; nulls are None."""
         return np.array([*self.values, None], object)[self.codes]
 
 
@@ -137,7 +137,7 @@ def row_width(array: Array) -> int:
 
 
 def feature_blocks(features: Features) -> dict[str, Array]:
-    """Yield the features by name as arrays of numbers, texts as codes; one block for a single array."""
+    """Return the features by name as arrays of numbers, texts as codes. A single array is one block."""
     if isinstance(features, Mapping):
         return {name: numbers_of(column) for name, column in features.items()}
     return {"x": features}

@@ -20,7 +20,7 @@ from tune_jobs.trainers.references import load_reference
 from tune_jobs.trainers.settings import REFERENCE
 
 LARGEST_SIGMA = 1e30
-"""Of `linear_gaussian`; models compute in single precision."""
+"""Largest `sigma` of `linear_gaussian`, because models compute in single precision."""
 
 
 def read_source(settings: DataSettings, base: Path) -> RawData:
@@ -54,11 +54,15 @@ def read_source(settings: DataSettings, base: Path) -> RawData:
         if not raw.columns:
             raise DataError(f"data.split.by: {source!r} has no column to divide by; use random or stratified")
         check_names("data.split.by", [by], raw.columns)
-    return _checked(raw)
+    return _normalise(raw)
 
 
-def _checked(raw: RawData) -> RawData:
-    """`raw` in the promised shapes, with names for its features."""
+def _normalise(raw: RawData) -> RawData:
+    """Return `raw` in the shapes that `RawData` promises, with names for its features.
+
+    Raises:
+        DataError: The shapes or the numbers of rows do not fit.
+    """
     arrays = dict(raw.features) if isinstance(raw.features, Mapping) else {"x": raw.features}
     lengths = {name: len(column) for name, column in {**arrays, "y": raw.target, **raw.columns}.items()}
     if len(set(lengths.values())) > 1:
@@ -147,7 +151,7 @@ def _built_in(name: str, settings: DataSettings) -> RawData:
 
 
 def linear_gaussian(n: int = 500, features: int = 2, sigma: float = 0.001, seed: int = 0) -> RawData:
-    """Rows of y = x·θ + σε, where x [n, features], θ [features] and ε [n] are standard normal.
+    """Draw rows of y = x·θ + σε, in which x [n, features], θ [features] and ε [n] are standard normal.
 
     Raises:
         DataError: An argument is out of range.

@@ -21,7 +21,7 @@ class Split:
     test: Array
 
     def parts(self) -> dict[str, Array]:
-        """The row numbers by the part's name."""
+        """Return the row numbers of each part by its name."""
         return {name: getattr(self, name) for name in PARTS}
 
     def held_out(self) -> Array:
@@ -51,7 +51,7 @@ def split_rows(
     - column: `by` says train, validation or test.
 
     Raises:
-        SplitError: The rows cannot be divided so, or a part would be empty.
+        SplitError: The rows cannot be divided in this way, or a part would be empty.
     """
     shares = np.array([settings.train, settings.validation, settings.test])
     shares = shares / shares.sum()
@@ -66,19 +66,19 @@ def split_rows(
         case "group":
             labels = _grouped(_group_codes(by), shares, random)
         case "time":
-            return _checked(settings, _by_time(settings, by, shares))
+            return _refuse_empty(settings, _by_time(settings, by, shares))
         case "column":
             labels = _by_column(settings, by)
-    return _checked(settings, Split(*(np.flatnonzero(labels == part) for part in range(len(PARTS)))))
+    return _refuse_empty(settings, Split(*(np.flatnonzero(labels == part) for part in range(len(PARTS)))))
 
 
 def allot(count: int, shares: Array, behind: Array | None = None) -> Array:
-    """Whole numbers that add up to `count`, each within one of its share (largest remainder).
+    """Divide `count` into whole numbers that differ from their shares by less than one (largest remainder).
 
     Args:
-        count: What is to be divided.
-        shares: [parts], adding up to 1.
-        behind: [parts]; of equal remainders, the part with the larger value comes first.
+        count: The number to divide.
+        shares: The share of each part, [parts]. They add up to 1.
+        behind: A number for each part, [parts]. Of equal remainders, the part with the larger number comes first.
     """
     exact = count * shares
     whole = np.floor(exact + 1e-9).astype(np.int64)
@@ -195,7 +195,7 @@ def _refuse_nulls(settings: SplitSettings, by: Column) -> None:
         )
 
 
-def _checked(settings: SplitSettings, split: Split) -> Split:
+def _refuse_empty(settings: SplitSettings, split: Split) -> Split:
     counts = {name: len(rows) for name, rows in split.parts().items()}
     if empty := [name for name, count in counts.items() if count == 0]:
         told = ", ".join(f"{name} {count}" for name, count in counts.items())

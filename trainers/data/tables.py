@@ -1,4 +1,4 @@
-"""Arrow tables as columns: which types can be features, targets and columns to divide by."""
+"""Columns of Arrow tables, and the types that features, targets and columns to divide by may have."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -51,7 +51,7 @@ def check_names(setting: str, given: Sequence[str], known: Iterable[str]) -> Non
     """Refuse names that are not among the columns.
 
     Raises:
-        DataError: Names the setting, the wrong names, the closest ones and all columns.
+        DataError: A name is unknown. The message has the setting, the name, the closest one and all columns.
     """
     columns = list(known)
     for name in given:
@@ -63,16 +63,16 @@ def check_names(setting: str, given: Sequence[str], known: Iterable[str]) -> Non
 
 
 def quoted_names(names: Sequence[str], most: int = 30) -> str:
-    """Names in one line, shortened if there are many."""
+    """Return the names in one line, shortened if there are many."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(map(repr, names[:most])) + more
 
 
 def feature_columns(table: pa.Table) -> dict[str, Column]:
-    """All columns of a table as features.
+    """Return all columns of a table as features.
 
     Raises:
-        DataError: Columns that are neither numbers nor text; all are named, each with its type.
+        DataError: Some columns are neither numbers nor text. The message names each with its type.
     """
     problems = []
     for name, type_ in zip(table.schema.names, table.schema.types, strict=True):
@@ -92,10 +92,10 @@ def feature_columns(table: pa.Table) -> dict[str, Column]:
 
 
 def target_column(columns: Mapping[str, pa.ChunkedArray]) -> Column:
-    """One target column as it is, or several numeric ones as [n, k].
+    """Return one target column as it is, or several numeric ones as [n, k].
 
     Raises:
-        DataError: A target is neither of numbers nor of text, or one of several is not numeric.
+        DataError: A target holds neither numbers nor text, or one of several is not numeric.
     """
     for name, column in columns.items():
         if kind_of(column.type) not in {"number", "text"}:
@@ -106,7 +106,11 @@ def target_column(columns: Mapping[str, pa.ChunkedArray]) -> Column:
 
 
 def stack_targets(targets: Mapping[str, Column]) -> Column:
-    """A single target as it is; several, which must be numeric, as [n, k]."""
+    """Return a single target as it is, or several, which must be numeric, as [n, k].
+
+    Raises:
+        DataError: One of several targets is not numeric.
+    """
     if len(targets) == 1:
         return next(iter(targets.values()))
     numbers: list[Array] = []
@@ -120,10 +124,10 @@ def stack_targets(targets: Mapping[str, Column]) -> Column:
 
 
 def division_column(name: str, column: pa.ChunkedArray) -> Column:
-    """The column that `data.split.by` names.
+    """Return the column that `data.split.by` names.
 
     Raises:
-        DataError: It is neither of numbers, nor of text, nor of times.
+        DataError: The column holds neither numbers, nor text, nor times.
     """
     if kind_of(column.type) not in {"number", "text", "time"}:
         raise DataError(

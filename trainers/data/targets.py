@@ -1,4 +1,4 @@
-"""Targets as a loss takes them."""
+"""Targets, in the form that a loss takes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ Form = Literal["classes", "binary", "values"]
 Class = int | str | bool
 
 CLASS_LOSSES = frozenset({"cross_entropy", "binary_cross_entropy"})
+"""Built-in losses that learn classes."""
 
 
 @dataclass(frozen=True)
@@ -24,15 +25,15 @@ class TargetEncoding:
     names: tuple[str, ...]
     """Names of the target's columns."""
     classes: tuple[Class, ...] = ()
-    """The classes in ascending order; a row's number is its class's place here."""
+    """The classes in ascending order. The number of a row is the position of its class here."""
 
     @property
     def outputs(self) -> int:
-        """Numbers that a model gives for a row: one a class or a target; 1 for binary."""
+        """Return how many numbers a model gives for a row: one for each class or target, and 1 for binary."""
         return {"classes": len(self.classes), "binary": 1, "values": len(self.names)}[self.form]
 
     def transform(self, target: Column, rows: Array) -> Array:
-        """The target of `rows`: int64 [rows], or float32 [rows, k]."""
+        """Return the target of `rows`: int64 [rows], or float32 [rows, k]."""
         values = numbers_of(target)[rows]
         if self.form == "values":
             return np.ascontiguousarray(values.reshape(len(rows), row_width(values)), np.float32)
@@ -45,17 +46,17 @@ class TargetEncoding:
         return numbers.astype(np.float32)[:, None] if self.form == "binary" else numbers.astype(np.int64)
 
     def to_mapping(self) -> dict[str, Any]:
-        """As JSON types."""
+        """Return it as JSON types."""
         return {"form": self.form, "names": list(self.names), "classes": list(self.classes)}
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
-        """From what `to_mapping` gave."""
+        """Read back the result of `to_mapping`."""
         return cls(mapping["form"], tuple(mapping["names"]), tuple(mapping["classes"]))
 
 
 def target_form(target: Column, loss: str) -> Form:
-    """In which form the loss takes this target; to a function, integers and texts are classes."""
+    """Return the form in which the loss takes this target. For the user's function, integers and texts are classes."""
     if loss in CLASS_LOSSES:
         return "binary" if loss == "binary_cross_entropy" else "classes"
     single_discrete = len(target.shape) == 1 and (
@@ -65,13 +66,13 @@ def target_form(target: Column, loss: str) -> Form:
 
 
 def fit_target(target: Column, names: tuple[str, ...], loss: str, train: Array) -> TargetEncoding:
-    """The encoding of a checked target; its classes are those of the training rows.
+    """Return the encoding of a checked target. Its classes are those of the training rows.
 
     Args:
-        target: [n] or [n, k].
-        names: Of the k columns.
+        target: The target, [n] or [n, k].
+        names: The names of the k columns.
         loss: `training.loss`.
-        train: Numbers of the training rows.
+        train: The numbers of the training rows.
     """
     form = target_form(target, loss)
     if form == "values":

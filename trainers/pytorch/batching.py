@@ -12,11 +12,13 @@ from tune_jobs.trainers.pytorch.tensors import TensorRows
 Method = Literal["shuffle", "replacement", "sequential"]
 
 _CPU_BLOCK = 256 * 1024
+"""Bytes of rows that are copied at a time on a CPU."""
 _DEVICE_BLOCK = 32 * 1024**2
+"""Bytes of rows that are copied at a time on an accelerator."""
 
 
 def draw_order(rows: int, method: Method, generator: torch.Generator) -> Tensor:
-    """Row numbers of one epoch, int64 [rows].
+    """Draw the order of the rows in one epoch: their numbers, int64 [rows].
 
     - `shuffle`: a random permutation: each row once.
     - `replacement`: each place gets any row with equal probability.
@@ -40,17 +42,17 @@ def block_rows(x: Tensor) -> int:
 class Batches:
     """The batches of one training, epoch after epoch, as copies of the rows.
 
-    A batch size of all rows or more is `full`: gradient descent on the rows in their own order, whatever the
-    method. The last batch of an epoch is short if the rows do not divide.
+    A batch size of all rows or more means `full`: gradient descent on the rows in their own order, whatever the
+    method. If the rows do not divide evenly, the last batch of an epoch is smaller.
 
     Each of several workers gets its share of every batch. If a batch has too few rows for all, the workers without a
     row get its first row, with weight 0 in `shares`.
 
     Args:
-        rows: Training rows; never written to.
-        method: How an epoch's order is drawn.
-        batch_size: Rows a batch, of all workers together, or `full`.
-        seed: Of the order's own generator.
+        rows: The training rows. They are never written to.
+        method: The way to draw the order of an epoch.
+        batch_size: Rows in a batch of all workers together, or `full`.
+        seed: Seed of the generator that draws the order.
         data_parallel: This worker's part in the training.
     """
 
@@ -86,9 +88,9 @@ class Batches:
         if self._data_parallel.workers > 1:
             order = torch.cat([self._rows_of_share(batch) for batch in torch.split(order, self.batch_size)])
         order = order.to(self._rows.x.device)
-        # Rows are gathered many batches at a time: at batch 8 that saves a tenth of an epoch or more.
-        # One place for all blocks: between small tensors that stay, glibc does not find the place of a freed
-        # block again for the next one, and a process would come to hold a copy of all rows.
+        # Rows are copied many batches at a time: with batches of 8 rows this saves a tenth of an epoch or more.
+        # All blocks share one buffer. Otherwise small tensors that stay would keep glibc from reusing the memory
+        # of a freed block, and the process would end up with a copy of all rows.
         size = min(self._block, len(order))
         copies = [rows.new_empty(size, *rows.shape[1:]) for rows in self._rows]
         for block in torch.split(order, self._block):

@@ -22,8 +22,8 @@ def best_model(plan: TrainingPlan, info: DataInfo, state: Mapping[str, Any]) -> 
 
     Args:
         plan: The plan of that training.
-        info: Of its data.
-        state: Its `Trainer.state_dict()`, as `read_state` returns it.
+        info: The facts about its data.
+        state: The `Trainer.state_dict()` of that training, as `read_state` returns it.
 
     Raises:
         CheckpointError: The state is of another plan, or has no best epoch.
@@ -44,8 +44,8 @@ def best_evaluator(
 ) -> Callable[[Rows], Evaluation]:
     """Return a function that evaluates the best epoch of a saved training on rows prepared like its validation rows.
 
-    All that can go wrong without the rows goes wrong here, before they are read.
-    Arguments and further errors are those of `best_model`.
+    Everything that can fail without the rows fails here, before they are read. Arguments and further errors are those
+    of `best_model`.
 
     Raises:
         DeviceError: The plan's device is missing.

@@ -32,7 +32,7 @@ CAPABILITIES = Capabilities(
     resumes=True, exact=True, seals_test=True, data_parallel=True, vectorises=False, inherits=True
 )
 BEST_VALUES = {"mse": 0.0, "mae": 0.0, "rmse": 0.0, "param_error": 0.0, "accuracy": 1.0, "f1": 1.0, "r2": 1.0}
-"""The value of each metric that no model can better. Low values are good if it is 0, and high ones if it is 1."""
+"""The best possible value of each metric. If it is 0, low values are good; if it is 1, high values are good."""
 OPTIMIZERS_USING = {
     "momentum": {"sgd", "rmsprop"},
     "nesterov": {"sgd"},
@@ -102,7 +102,7 @@ def facts(sections: Mapping[str, Any]) -> KindFacts:
 
 
 def metrics(training: TrainingSettings) -> list[Metric]:
-    """Return what results are judged by, the validation loss first."""
+    """Return the metrics that a training measures, the validation loss first."""
     bounded = training.loss in get_args(BuiltInLoss)  # the user's own loss may be negative
     loss = Metric(
         name=VALIDATION_LOSS.metric,
@@ -164,17 +164,17 @@ def _problems(section: Settings) -> Problems:
 
 
 def _references(section: Settings) -> list[tuple[str, str]]:
-    """Keys and what they name, for all that is a `package.module:function`."""
+    """Return the keys that name a `package.module:function`, each with the name."""
     match section:
         case DataSettings():
-            named = [] if _names_file(section.source) else [("data.source", section.source)]
+            names = [] if _names_file(section.source) else [("data.source", section.source)]
         case ModelSettings():
-            named = [("model.name", section.name)]
+            names = [("model.name", section.name)]
         case TrainingSettings():
-            named = [("training.loss", section.loss), *(("training.metrics", m) for m in section.metrics)]
+            names = [("training.loss", section.loss), *(("training.metrics", m) for m in section.metrics)]
         case _:
-            named = []
-    return [(key, text) for key, text in named if is_reference(text)]
+            names = []
+    return [(key, text) for key, text in names if is_reference(text)]
 
 
 def _names_file(source: str) -> bool:
@@ -182,7 +182,7 @@ def _names_file(source: str) -> bool:
 
 
 def _missing_source(data: DataSettings, folder: Path) -> Problems:
-    """Return what is wrong with a source: a file, a function or a built-in name, which differ in form."""
+    """Return the problems of a source. Its form tells whether it is a file, a function or a built-in name."""
     source = data.source
     if _names_file(source):
         problems = []
@@ -204,7 +204,7 @@ def _missing_source(data: DataSettings, folder: Path) -> Problems:
 def check_configuration(
     model: ModelSettings, training: TrainingSettings, configuration: Configuration
 ) -> Problems:
-    """Return what the trainer would say to the names and values of a configuration."""
+    """Return the problems that the trainer would find in the names and values of a configuration."""
     problems: list[tuple[str, str]] = []
     for name, value in configuration.items():
         unknown = _check_name(name, model)
@@ -213,7 +213,7 @@ def check_configuration(
 
 
 def _check_name(name: str, model: ModelSettings) -> str | None:
-    """Return what is wrong with the name of a parameter, if anything."""
+    """Return the problem of a parameter's name; None if the name is valid."""
     section, _, key = name.partition(".")
     fixed = key.split(".")[0]
     if section == "training" and fixed in FIXED_TRAINING_KEYS:
@@ -228,7 +228,7 @@ def _check_name(name: str, model: ModelSettings) -> str | None:
 
 
 def _check_value(name: str, value: Any, model: ModelSettings, training: TrainingSettings) -> Problems:
-    """Return what is wrong with this value of a parameter."""
+    """Return the problems of this value of a parameter."""
     try:
         plan = plan_training(model, training, VALIDATION_LOSS, {name: value}, seed=0)
     except ValidationError as error:

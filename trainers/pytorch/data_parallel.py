@@ -1,8 +1,8 @@
-"""One training by several processes: their shares of a batch, and the messages between them.
+"""Data-parallel training: each worker's share of a batch, and the messages between the workers.
 
-All of them, the workers, hold the whole model and all rows. They draw the same order of rows, each computes its
-share of every batch, and DistributedDataParallel joins the gradients: N workers take the steps that one would
-take, up to the rounding of sums. The first worker speaks for all: it measures, decides and is saved.
+Each worker is a process with the whole model and all rows. All workers draw the same order of rows. Each computes its
+share of every batch, and DistributedDataParallel averages the gradients. So N workers take the same steps as one
+worker, up to the rounding of sums. The first worker measures, decides and is saved; the others follow it.
 """
 
 import io
@@ -27,9 +27,10 @@ class Share(NamedTuple):
 
 
 def share_of(rows: int, rank: int, workers: int) -> Share:
-    """Return which of `rows` belong to worker `rank`: consecutive ones, as many as others have or one more.
+    """Return the consecutive rows, of `rows` in all, that belong to worker `rank`.
 
-    If the rows do not divide, the first workers have one more. If there are too few rows, the last workers have none.
+    If the rows do not divide evenly, the first workers have one row more than the others. If there are fewer rows
+    than workers, the last workers have none.
     """
     least, left = divmod(rows, workers)
     return Share(rank * least + min(rank, left), least + (rank < left))
@@ -45,7 +46,12 @@ def window_of(rows: int, rank: int, workers: int) -> Share:
 
 
 def unite_windows(windows: Sequence[Tensor], rows: int) -> Tensor:
-    """Put the outputs for every worker's `window_of` the rows together, as outputs for all rows in their order."""
+    """Join the outputs that the workers computed, each for its `window_of` the rows, to outputs of all rows in order.
+
+    Args:
+        windows: The outputs of each worker, in the order of the ranks.
+        rows: The number of all rows.
+    """
     workers, size = len(windows), len(windows[0])
     parts = [
         part[rank * size - window_of(rows, rank, workers).start :]
@@ -73,23 +79,23 @@ class DataParallel(Protocol):
         """Return this worker's device, given the training's device by name.
 
         Raises:
-            DeviceError: The device is missing, or cannot be used by several workers.
+            DeviceError: The device is missing, or several workers cannot use it.
         """
 
     def replicate(self, model: nn.Module, *, unused_parameters: bool) -> nn.Module:
         """Return a model whose gradients become the mean of all workers' gradients.
 
         Args:
-            model: On its device. Its weights become those of the first worker.
-            unused_parameters: The outputs of a batch may not depend on all parameters.
+            model: The model, already on its device. Its weights become those of the first worker.
+            unused_parameters: Whether the outputs of a batch may be independent of some parameters.
         """
 
     def reduce_losses(self, losses: Tensor, shares: Sequence[float]) -> Tensor:
         """Return the mean losses of whole batches, [n], from those of this worker's shares of them.
 
         Args:
-            losses: [n]
-            shares: This worker's share of each batch's rows, from 0 to 1.
+            losses: The mean loss of this worker's share of each batch, [n].
+            shares: This worker's share of the rows of each batch, from 0 to 1.
         """
 
     def gather_outputs(self, outputs: Tensor, rows: int) -> Tensor | None:
@@ -99,16 +105,16 @@ class DataParallel(Protocol):
         """Copy the buffers of the first worker's model to all others."""
 
     def broadcast_numbers(self, numbers: Sequence[float]) -> list[float]:
-        """Return the first worker's numbers. All workers give equally many."""
+        """Return the first worker's numbers. All workers must give the same count of numbers."""
 
     def broadcast_state(self, state: dict[str, Any] | None) -> dict[str, Any] | None:
-        """Return the first worker's tree of tensors and plain values; all others get the tensors on the CPU."""
+        """Return the first worker's nest of tensors and plain values. The other workers get its tensors on the CPU."""
 
     def begin_epoch(self) -> bool:
-        """Return whether a further epoch begins. The first worker begins one by this call; the others wait for it."""
+        """Return whether another epoch begins. The first worker starts one with this call; the others wait for it."""
 
     def end(self) -> None:
-        """Make `begin_epoch` of all other workers return False; the first worker calls this in place of it."""
+        """Let `begin_epoch` return False in all other workers. The first worker calls `end` instead of it."""
 
 
 class SingleProcess:
@@ -151,11 +157,12 @@ SINGLE_PROCESS = SingleProcess()
 class Workers:
     """Data parallelism among the processes of torch.distributed's default process group.
 
-    The group needs a backend for tensors on the CPU, such as gloo. If there is a `device`, it needs one for that too,
-    such as nccl. If one worker fails alone, the others wait for it: the process that started them must end them.
+    The group needs a backend for tensors on the CPU, such as gloo. If there is a `device`, it also needs a backend for
+    that device, such as nccl. If one worker fails alone, the others wait for it. The process that started them must
+    end them.
 
     Args:
-        device: The GPU that is this worker's own; None computes on the CPU.
+        device: The GPU that belongs to this worker alone; None computes on the CPU.
     """
 
     def __init__(self, device: torch.device | None = None) -> None:
@@ -196,9 +203,9 @@ class Workers:
             dist.broadcast(buffer, 0)
 
     def broadcast_numbers(self, numbers: Sequence[float]) -> list[float]:
-        told = torch.tensor(list(numbers), dtype=torch.float64)
-        dist.broadcast(told, 0)
-        values: list[float] = told.tolist()
+        tensor = torch.tensor(list(numbers), dtype=torch.float64)
+        dist.broadcast(tensor, 0)
+        values: list[float] = tensor.tolist()
         return values
 
     def broadcast_state(self, state: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -209,7 +216,7 @@ class Workers:
         dist.broadcast(size, 0)
         if not size:
             return None
-        # Bytes, because torch.distributed's way to send objects would unpickle whatever another process sends.
+        # Sent as bytes: torch.distributed's functions for objects would unpickle anything that another process sends.
         sent = (
             torch.frombuffer(file.getbuffer(), dtype=torch.uint8)
             if self.rank == 0
@@ -232,25 +239,27 @@ class Workers:
 
 
 class _Others(Enum):
-    """The step that the other workers are at, or are about to take together with this one."""
+    """The step that the other workers are in, or will take next together with this worker."""
 
     START = auto()
     """They wait for the state of the first worker."""
     WAIT = auto()
-    """They wait to learn whether a further epoch begins."""
+    """They wait for the first worker to begin another epoch or to end the training."""
     TRAIN = auto()
+    """They train an epoch."""
     LEFT = auto()
+    """They have left the training, or no longer wait for this worker."""
 
 
 _LEAVE: dict[str, Any] = {}
-"""What the first worker sends in place of its state if it does not train."""
+"""The message that the first worker sends instead of its state if it does not train."""
 
 
 class EpochSync:
-    """Keeps the workers of a training in step: all start from the first one's state, and begin epochs when it does.
+    """Keeps the workers of a training in step: all start from the first worker's state and follow its epochs.
 
-    Every worker has one, and calls `start` once, then `begin_epoch` and `end_epoch` around each epoch, and
-    `leave` in the end. A single process never waits.
+    Every worker has its own `EpochSync`. It calls `start` once, then `begin_epoch` and `end_epoch` around each epoch,
+    and `leave` at the end. A single process never waits.
 
     Args:
         data_parallel: This worker's part in the training.
@@ -263,11 +272,14 @@ class EpochSync:
     def start(
         self, state: Callable[[], dict[str, Any]] | None, load: Callable[[dict[str, Any]], None]
     ) -> bool:
-        """Bring all workers to the state of the first one; returns False if that one has left.
+        """Bring all workers to the state of the first worker.
 
         Args:
-            state: Returns this worker's state; None if it is a new training's.
-            load: Takes the first worker's state, in all others.
+            state: Returns this worker's state; None if the training is new.
+            load: Takes over the first worker's state. It is called in the other workers.
+
+        Returns:
+            False if the first worker has left the training.
         """
         if self._data_parallel.workers == 1 or self._others is not _Others.START:
             return self._others is not _Others.LEFT
@@ -278,23 +290,23 @@ class EpochSync:
         return self._others is not _Others.LEFT
 
     def begin_epoch(self) -> bool:
-        """Return whether a further epoch begins."""
+        """Return whether another epoch begins."""
         begins = self._others is not _Others.LEFT and self._data_parallel.begin_epoch()
         if begins:
             self._others = _Others.TRAIN
         return begins
 
     def end_epoch(self) -> None:
-        """Mark the epoch as finished; all workers do so."""
+        """Mark the epoch as finished. Every worker calls it."""
         self._others = _Others.WAIT
 
     def leave(self, *, over: bool) -> None:
-        """Begin no further epoch; if this is the first worker, the others learn it, unless they know.
+        """Begin no further epoch. The first worker tells the others, unless they know it.
 
-        If it leaves in the middle of an epoch, they cannot learn it and wait for ever.
+        If the first worker leaves in the middle of an epoch, it cannot tell the others, and they wait for ever.
 
         Args:
-            over: The training has ended by itself, so all workers know.
+            over: Whether the training has ended by itself. Then all workers know it.
         """
         if self._data_parallel.rank == 0:
             if self._others is _Others.START:

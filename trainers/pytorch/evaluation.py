@@ -16,12 +16,12 @@ from tune_jobs.trainers.pytorch.tensors import TensorRows
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """How good a model is on some rows."""
+    """The loss and the metrics of a model on some rows."""
 
     loss: float
-    """Mean over the rows."""
+    """The mean over the rows."""
     metrics: dict[str, float]
-    """Each over all rows at once."""
+    """The metrics by their names, each over all rows at once."""
 
 
 def evaluate(
@@ -31,13 +31,13 @@ def evaluate(
     metrics: Mapping[str, Metric],
     data_parallel: DataParallel = SINGLE_PROCESS,
 ) -> Measured:
-    """Evaluate in chunks, without gradients and in evaluation mode; the model's mode is put back.
+    """Evaluate the model on the rows in chunks, without gradients and in evaluation mode, and restore its mode.
 
-    The model and the loss get copies of the rows. Of several workers each computes outputs for some of the rows;
-    the first one measures them and tells the others.
+    The model and the loss receive copies of the rows. Each of several workers computes the outputs of some rows. The
+    first worker measures all of them and sends the results to the others.
 
     Args:
-        model: On the device of the rows.
+        model: The model, on the device of the rows.
         rows: The rows to evaluate, x [n, *input_shape] and y; n is at least 1.
         loss: Takes outputs and targets; returns their mean loss.
         metrics: The metrics by their names.

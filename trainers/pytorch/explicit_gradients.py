@@ -24,12 +24,12 @@ _NO_CLASS = -100  # the kernels' usual ignore_index, which stands for no class
 def explicit_gradients(settings: ModelSettings, loss: str, model: nn.Module) -> "ExplicitGradients | None":
     """Return the gradients of this model and loss if they are written out here, else None.
 
-    They are for `linear`, and `mlp` without batch normalisation, with any built-in loss.
+    They exist for `linear`, and for `mlp` without batch normalisation, with any built-in loss.
 
     Args:
-        settings: That the model was built from.
-        loss: Name of the loss.
-        model: On its device.
+        settings: The settings that the model was built from.
+        loss: The name of the loss.
+        model: The model, already on its device.
     """
     if settings.name not in {"linear", "mlp"} or loss not in _LOSSES:
         return None
@@ -44,8 +44,8 @@ class ExplicitGradients:
     Every batch's gradients replace those of the batch before, in the same tensors.
 
     Args:
-        model: A `linear` or `mlp` that `explicit_gradients` supports, to be trained.
-        loss: Name of a built-in loss.
+        model: A `linear` or `mlp` that `explicit_gradients` supports.
+        loss: The name of a built-in loss.
     """
 
     def __init__(self, model: nn.Module, loss: str) -> None:
@@ -53,7 +53,7 @@ class ExplicitGradients:
         for parameter in model.parameters():
             parameter.grad = torch.zeros_like(parameter)
         self._loss = partial(_LOSSES[loss], next(model.parameters()).new_ones(()))
-        # By rows a batch, of which a training has two at most.
+        # By the number of rows in a batch, of which a training has two at most.
         self._passes: dict[int, tuple[list[_Step], Tensor]] = {}
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
@@ -82,11 +82,11 @@ class _Step(Protocol):
         """Compute the module's outputs from its inputs."""
 
     def backward(self) -> None:
-        """Compute the gradient of its inputs from that of its outputs, both in the step's own tensors."""
+        """Compute the gradient of the inputs from the gradient of the outputs, both in the step's own tensors."""
 
 
 def _steps(modules: list[nn.Module], rows: int) -> tuple[list[_Step], Tensor]:
-    """The steps through all modules, and the tensor for the gradient of the last one's outputs."""
+    """Return the steps through all modules, and the tensor for the gradient of the last module's outputs."""
     first, *others = modules
     assert isinstance(first, nn.Linear)
     affine = _Affine(first, rows, None)
@@ -103,7 +103,7 @@ def _steps(modules: list[nn.Module], rows: int) -> tuple[list[_Step], Tensor]:
 
 
 class _Affine:
-    """values @ weight.T + bias; no gradient of its inputs if there is no tensor for it."""
+    """Computes values @ weight.T + bias, and the gradient of its inputs if there is a tensor for it."""
 
     def __init__(self, linear: nn.Linear, rows: int, inputs_gradient: Tensor | None) -> None:
         self._weight, self._weight_gradient = linear.weight.detach(), linear.weight.grad

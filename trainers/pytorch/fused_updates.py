@@ -8,22 +8,22 @@ from torch import Tensor
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer
 
 Kernel = Callable[[list[Tensor], float], None]
-"""From the gradients, in the order of the parameters, and the learning rate to an update."""
+"""Takes the gradients, in the order of the parameters, and the learning rate; updates the parameters."""
 
 
 class FusedUpdate:
-    """Does what `optimizer.step()` does, to the same bits and on the optimizer's own state, in less time.
+    """Makes the same update as `optimizer.step()`, bit for bit and on the optimizer's own state, in less time.
 
-    The Python side of `Optimizer.step` takes longer than the gradients of a small network. So the first step
-    is an ordinary one, which makes the state, and the next ones call the same kernel with the same tensors.
-    After `optimizer.load_state_dict` comes a first step again. All steps are ordinary ones if there is no
-    such kernel: optimizers that are not fused, devices but cpu and cuda, parameters of several types; and so
-    is any step in which a parameter has no gradient.
+    The Python side of `Optimizer.step` takes longer than the gradients of a small network. So the first step is an
+    ordinary step, which creates the state. The next steps call the same kernel with the same tensors. The first step
+    after `optimizer.load_state_dict` is an ordinary one again. All steps are ordinary if there is no fused kernel: if
+    the optimizer is not fused, the device is neither cpu nor cuda, or the parameters have several types. A step in
+    which a parameter has no gradient is ordinary too.
 
     Call it with autograd switched off.
 
     Args:
-        optimizer: With one group of parameters. Of its settings, only `lr` may change between steps.
+        optimizer: An optimizer with one group of parameters. Only its `lr` may change between steps.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -36,7 +36,7 @@ class FusedUpdate:
         group = self._optimizer.param_groups[0]
         gradients = [parameter.grad for parameter in group["params"]]
         complete = all(gradient is not None for gradient in gradients)
-        # Loading a state makes a new group, and new tensors.
+        # Loading a state creates a new group and new tensors.
         if self._kernel is not None and group is self._group and complete:
             self._kernel(gradients, group["lr"])
             return

@@ -1,4 +1,4 @@
-"""Gradients of a batch by autograd: in one process, or as a worker's part of a shared batch."""
+"""The gradients of a batch: in one process, or of a worker's share of the batch."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from tune_jobs.trainers.pytorch.plan import TrainingPlan
 from tune_jobs.trainers.settings import is_reference
 
 Gradients = Callable[[Tensor, Tensor, float], Tensor]
-"""From inputs, targets and their share of the batch to their mean loss; sets the gradients of the whole batch."""
+"""Takes inputs, targets and their share of the batch. Returns their mean loss, and sets the whole batch's gradients."""
 
 
 def build_gradients(
@@ -25,10 +25,10 @@ def build_gradients(
     """Return the fastest way to compute the gradients of a plan's model.
 
     Args:
-        plan: It says whether model and loss are built in.
-        model: On its device.
-        loss: From outputs and targets to their mean loss.
-        parameters: Those of the model that are trained.
+        plan: The plan of the training. It tells whether model and loss are built in.
+        model: The model, already on its device.
+        loss: Takes outputs and targets; returns their mean loss.
+        parameters: The parameters of the model that are trained.
         data_parallel: This worker's part in the training.
     """
     if data_parallel.workers > 1:
@@ -42,7 +42,7 @@ def build_gradients(
 
 
 class _AutogradGradients:
-    """Gradients by autograd, for every model without `ExplicitGradients`."""
+    """Computes gradients by autograd, for every model without `ExplicitGradients`."""
 
     def __init__(self, model: nn.Module, loss: Loss, parameters: list[nn.Parameter]) -> None:
         self._model, self._loss, self._parameters = model, loss, parameters
@@ -57,10 +57,10 @@ class _AutogradGradients:
 
 
 class _SharedGradients:
-    """The gradients of whole batches, of which each of several workers has a share.
+    """Computes the gradients of whole batches, of which each of several workers has a share.
 
     Args:
-        model: Its gradients become the mean of all workers'.
+        model: The model, whose gradients become the mean over all workers.
     """
 
     def __init__(self, model: nn.Module, loss: Loss, parameters: list[nn.Parameter], workers: int) -> None:

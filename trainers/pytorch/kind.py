@@ -34,7 +34,7 @@ class PyTorchKind:
     )
 
     changeable: ClassVar[tuple[str, ...]] = ("data.source",)
-    """The data may move. Their fingerprint tells that they are the same."""
+    """The data may move to another place. Their fingerprint shows that they are still the same."""
     facts = staticmethod(checks.facts)
     is_parameter = staticmethod(checks.is_parameter)
 
@@ -44,7 +44,7 @@ class PyTorchKind:
 
     @property
     def max_epochs(self) -> int:
-        """Epochs of a full training."""
+        """Return the number of epochs of a full training."""
         return self.training.max_epochs
 
     def prepare(self, base: Path) -> PreparedData:
@@ -55,7 +55,7 @@ class PyTorchKind:
         return prepared
 
     def plan(self, request: TrainingRequest) -> TrainingPlan:
-        """Return the plan of the training that is asked for.
+        """Return the plan of the requested training.
 
         Raises:
             pydantic.ValidationError: A value of the configuration is wrong; see `plan_training`.

@@ -1,4 +1,4 @@
-"""L-BFGS with a line search: it takes no step that does not lower the loss of its batch."""
+"""L-BFGS with a line search, which takes only steps that lower the loss of the batch."""
 
 from collections.abc import Callable
 from math import inf, isfinite
@@ -42,11 +42,11 @@ class LBFGS(Optimizer):
     are treated alike.
 
     Args:
-        parameters: All on one device and of one type.
-        lr: Length to try first, as a multiple of the quasi-Newton step. Without an estimate of the curvature, the
+        parameters: The parameters to train, all on one device and of one type.
+        lr: The length to try first, as a multiple of the quasi-Newton step. Without an estimate of the curvature, the
             step is the negative gradient, limited to 1 in the sum of its absolute values.
-        max_iter: Steps in one call of `step`.
-        history_size: Estimates of the curvature to keep.
+        max_iter: The number of steps in one call of `step`.
+        history_size: The number of estimates of the curvature to keep.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class LBFGS(Optimizer):
             torch._foreach_copy_(self._parameters, weights)
             if _is_hidden(length * slope, start):
                 return None
-            length *= _shortening(start.loss, point.loss, length * slope)
+            length *= _choose_factor(start.loss, point.loss, length * slope)
         return None
 
     def _evaluate(self, closure: Callable[[], float]) -> _Point:
@@ -162,13 +162,13 @@ def _is_convex(pair: _Pair) -> bool:
     return bool(move.dot(change) > least)
 
 
-def _shortening(loss: float, reached: float, promised: float) -> float:
-    """Return the factor to the lowest point of the parabola through two losses, within its bounds.
+def _choose_factor(loss: float, reached: float, promised: float) -> float:
+    """Return the factor that shortens a step to the lowest point of the parabola through two losses, within bounds.
 
     Args:
-        loss: At the start.
-        reached: At the end of the step.
-        promised: Change of the loss over the step that the slope at the start promises; negative.
+        loss: The loss at the start of the step.
+        reached: The loss at the end of the step.
+        promised: The change of the loss over the step that the slope at the start promises, which is negative.
     """
     if not isfinite(reached):
         return _SHORTEST

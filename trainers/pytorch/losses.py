@@ -1,7 +1,6 @@
-"""Losses: means over the samples of a batch, with the shapes checked first.
+"""Losses, which are means over the samples of a batch. The shapes are checked first.
 
-PyTorch broadcasts outputs [n, 1] against targets [n] into [n, n] and trains on nonsense; here that is an
-error.
+PyTorch broadcasts outputs [n, 1] against targets [n] into [n, n] and trains on nonsense. Here that is an error.
 """
 
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from tune_jobs.trainers.errors import ModelError
 from tune_jobs.trainers.references import load_reference
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""From outputs [n, k] and targets to a scalar: the mean over the n samples."""
+"""Takes outputs [n, k] and targets; returns a scalar, the mean over the n samples."""
 
 _ELEMENTWISE: dict[str, Loss] = {
     "mse": F.mse_loss,
@@ -47,7 +46,11 @@ def build_loss(name: str) -> Loss:
 
 
 def check_targets(name: str, targets: Tensor, outputs: int) -> None:
-    """Raise ModelError if targets, as the loss will see them, cannot be learned with a built-in loss."""
+    """Refuse targets, in the form that the loss takes, which a built-in loss cannot learn.
+
+    Raises:
+        ModelError: The loss cannot learn the targets.
+    """
     floating = targets.is_floating_point()
     if name == "cross_entropy":
         if floating or targets.ndim != 1:

@@ -1,4 +1,4 @@
-"""Which metrics go with which loss, and what their columns are called; without torch."""
+"""The metrics that fit each loss, and the names of their columns; without torch."""
 
 from collections import Counter
 
@@ -9,7 +9,7 @@ from tune_jobs.trainers.pytorch.settings import BuiltInMetric, TrainingSettings
 from tune_jobs.trainers.settings import ScoreSettings, is_reference
 
 RESULT_COLUMNS = ("epoch", "train_loss", "val_loss", "lr", "seconds")
-"""Columns of every epoch, which no metric may be called by."""
+"""Columns of every epoch. No metric may have one of these names."""
 
 _CLASSIFICATION: tuple[BuiltInMetric, ...] = ("accuracy", "f1")
 _REGRESSION: tuple[BuiltInMetric, ...] = ("mse", "mae", "rmse", "r2", "param_error")
@@ -21,14 +21,14 @@ METRICS_OF_LOSS: dict[BuiltInLoss, tuple[BuiltInMetric, ...]] = {
     "mae": _REGRESSION,
     "huber": _REGRESSION,
 }
-"""Built-in metrics that mean something under a built-in loss; a loss function of the user's goes with all."""
+"""The built-in metrics that fit each built-in loss. The user's own loss fits all metrics."""
 
 
 def metric_names(training: TrainingSettings) -> tuple[str, ...]:
     """Return the names of the metrics' columns, in the order of `training.metrics`, all different.
 
-    A built-in metric has its own name, and `package.module:function` has that of the function. If two names would be
-    equal, or one would be that of a column of every epoch, the function has its whole reference as its name.
+    A built-in metric keeps its name. A `package.module:function` has the name of the function. If that name is taken
+    by another metric or by a column of every epoch, the whole reference is the name.
     """
     metrics = tuple(dict.fromkeys(training.metrics))
     short = {metric: metric.rpartition(":")[2] for metric in metrics}
@@ -40,7 +40,7 @@ def metric_names(training: TrainingSettings) -> tuple[str, ...]:
 
 
 def check_metrics(training: TrainingSettings, score: ScoreSettings | None = None) -> list[str]:
-    """Return problems of the metrics under the loss and, if given, of the score's metric; one sentence each."""
+    """Return the problems of the metrics with the loss and, if a score is given, of its metric; one sentence each."""
     problems = [
         f"metric {name} is listed twice; name it once"
         for name, n in Counter(training.metrics).items()

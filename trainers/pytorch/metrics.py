@@ -1,4 +1,4 @@
-"""Metrics, each over all validation rows at once: the mean of batches' F1 or RMSE is not the F1 or RMSE."""
+"""Metrics, each over all validation rows at once: the mean of the F1 or RMSE of batches is not the F1 or RMSE."""
 
 from collections.abc import Callable, Mapping
 
@@ -14,17 +14,17 @@ from tune_jobs.trainers.pytorch.settings import TrainingSettings
 from tune_jobs.trainers.references import load_reference
 
 Metric = Callable[[Tensor, Tensor], float]
-"""From outputs [n, k] and targets of all rows, both on the CPU, to a number."""
+"""Takes outputs [n, k] and targets of all rows, both on the CPU; returns a number."""
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> float:
-    """Share of right predictions: of rows for class targets [n], of numbers for 0-or-1 targets [n, k]."""
+    """Return the share of right predictions: of rows for class targets [n], of numbers for 0-or-1 targets [n, k]."""
     predicted, true = _labels(outputs, targets)
     return int((predicted == true).sum()) / true.numel()
 
 
 def f1(outputs: Tensor, targets: Tensor) -> float:
-    """Macro F1: the mean over classes of 2 TP / (2 TP + FP + FN).
+    """Return the macro F1, which is the mean over classes of 2 TP / (2 TP + FP + FN).
 
     Classes that are neither predicted nor true are left out. Targets [n, 1] have the classes 0 and 1; in
     targets [n, k] each column is a label, and its F1 is that of class 1.
@@ -54,14 +54,14 @@ def mae(outputs: Tensor, targets: Tensor) -> float:
 
 
 def rmse(outputs: Tensor, targets: Tensor) -> float:
-    """Root of the mean squared error over rows and outputs."""
+    """Return the root of the mean squared error over rows and outputs."""
     return float(mse(outputs, targets) ** 0.5)
 
 
 def r2(outputs: Tensor, targets: Tensor) -> float:
-    """Coefficient of determination, 1 - residual / total sum of squares, averaged over outputs.
+    """Return the coefficient of determination, 1 - residual / total sum of squares, averaged over outputs.
 
-    Where the targets are constant it is 1 if they are met and 0 if not, as in scikit-learn.
+    If the targets are constant, it is 1 for predictions that equal them and 0 for others, as in scikit-learn.
     """
     outputs, targets = outputs.double(), targets.double()
     residual = (targets - outputs).square().sum(0)
@@ -86,11 +86,11 @@ def build_metrics(training: TrainingSettings, info: DataInfo, model: nn.Module) 
     """Return the metrics of a training by the names of their columns, in order.
 
     `package.module:function` is called with outputs and targets and returns a number. `param_error` is the
-    distance ‖θ - θ̂‖₂ between the weights that made the data and those of `model` as it is when asked, in the
-    features' original units and without the bias.
+    distance ‖θ - θ̂‖₂ between the weights that made the data and the weights that `model` has when the metric is
+    computed, in the original units of the features and without the bias.
 
     Raises:
-        ModelError: `param_error` is asked of a model that is not linear, or of data without known weights.
+        ModelError: The metrics include `param_error`, and the model is not linear or the data have no known weights.
         ReferenceNotFound: A function cannot be loaded.
     """
     metrics = {}
@@ -103,7 +103,7 @@ def build_metrics(training: TrainingSettings, info: DataInfo, model: nn.Module) 
 
 
 def measure(metrics: Mapping[str, Metric], outputs: Tensor, targets: Tensor) -> dict[str, float]:
-    """Every metric of the outputs [n, k] of all rows; any device."""
+    """Return every metric of the outputs [n, k] of all rows, on any device."""
     if not metrics:
         return {}
     outputs, targets = outputs.cpu(), targets.cpu()
@@ -153,12 +153,12 @@ def _from_function(name: str) -> Metric:
         try:
             return float(value)
         except Exception as error:  # a tensor of two numbers raises another one than a list does
-            raise ModelError(f"metric {name} returned {_shown(value)}; it must return a number") from error
+            raise ModelError(f"metric {name} returned {_show(value)}; it must return a number") from error
 
     return metric
 
 
-def _shown(value: object) -> str:
+def _show(value: object) -> str:
     try:
         text = repr(value)
     except Exception:  # more digits than Python writes, or a class of the user's

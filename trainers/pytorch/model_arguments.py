@@ -67,7 +67,7 @@ _SCHEMAS: dict[BuiltInModel, type[LinearArguments] | type[MlpArguments] | type[C
 
 
 def check_model_arguments(name: str, arguments: Mapping[str, Any]) -> list[str]:
-    """Every problem of a built-in model's arguments, one sentence each; none for a function model."""
+    """Return every problem of a built-in model's arguments, one sentence each; none for a function model."""
     schema = _SCHEMAS.get(name)  # type: ignore[call-overload]  # a function's name finds nothing
     if schema is None:
         return []
@@ -79,7 +79,7 @@ def check_model_arguments(name: str, arguments: Mapping[str, Any]) -> list[str]:
 
 
 def parse_model_arguments(name: BuiltInModel, arguments: Mapping[str, Any]) -> ModelArguments:
-    """Return the arguments of a built-in model, with defaults.
+    """Return the arguments of a built-in model, defaults included.
 
     Raises:
         ModelError: An argument is unknown or out of range; the message lists every problem.
@@ -99,7 +99,7 @@ def _sentence(model: str, problem: Mapping[str, Any], known: list[str]) -> str:
 
 
 def check_model_input(name: str, input_shape: Sequence[int]) -> list[str]:
-    """Why a built-in model cannot take rows of this shape, as far as it can be told without torch."""
+    """Return why a built-in model cannot take rows of this shape, as far as that is known without torch."""
     if name != "cnn" or len(input_shape) == 3:
         return []
     return [
@@ -108,6 +108,6 @@ def check_model_input(name: str, input_shape: Sequence[int]) -> list[str]:
 
 
 def model_argument_names(name: str) -> tuple[str, ...]:
-    """Names of a built-in model's arguments; none for a function model, which only it knows."""
+    """Return the names of a built-in model's arguments; none for a function model, whose arguments are unknown."""
     schema = _SCHEMAS.get(name)  # type: ignore[call-overload]  # a function's name finds nothing
     return () if schema is None else tuple(schema.model_fields)

@@ -1,4 +1,4 @@
-"""Models: the built-in ones, and functions of the user's."""
+"""Models: the built-in ones, and those that the user's functions return."""
 
 import inspect
 from collections.abc import Callable
@@ -37,11 +37,11 @@ def build_model(settings: ModelSettings, info: DataInfo) -> nn.Module:
 
     Args:
         settings: The model's name and arguments.
-        info: The data that it is for.
+        info: The facts about the data that the model is for.
 
     Raises:
-        ModelError: The arguments are wrong, the model is no `torch.nn.Module`, fails, or returns another
-        shape. ReferenceNotFound: the function cannot be loaded.
+        ModelError: The arguments are wrong, or the model is no `torch.nn.Module`, fails, or returns another shape.
+        ReferenceNotFound: The function cannot be loaded.
     """
     outputs = info.outputs
     match settings.name:
@@ -124,7 +124,7 @@ def _cnn(arguments: CnnArguments, input_shape: tuple[int, ...], outputs: int) ->
 def _from_function(settings: ModelSettings, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
     function = load_reference(settings.name)
     given = {"input_shape": tuple(input_shape), "outputs": outputs}
-    arguments = {**_named_by(function, given), **settings.arguments}
+    arguments = {**_select_accepted(function, given), **settings.arguments}
     try:
         inspect.signature(function).bind(**arguments)
     except TypeError as error:
@@ -145,7 +145,8 @@ def _from_function(settings: ModelSettings, input_shape: tuple[int, ...], output
     return model
 
 
-def _named_by(function: Callable[..., object], given: dict[str, Any]) -> dict[str, Any]:
+def _select_accepted(function: Callable[..., object], given: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `given` that the signature of the function names."""
     parameters = inspect.signature(function).parameters.values()
     takes = {p.name for p in parameters if p.kind in {p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY}}
     return {name: value for name, value in given.items() if name in takes}

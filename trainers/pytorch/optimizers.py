@@ -1,4 +1,4 @@
-"""Optimizers, set up from the hyperparameters: those of torch.optim, and L-BFGS with a line search."""
+"""Optimizers, built from the hyperparameters: those of torch.optim, and L-BFGS with a line search."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,9 +15,9 @@ _FUSED_DEVICES = {"cpu", "cuda", "mps"}
 
 
 def build_optimizer(model: nn.Module, hyperparameters: Hyperparameters, device: torch.device) -> Optimizer:
-    """Return the optimizer of the model's trainable parameters, which already are on `device`.
+    """Return the optimizer of the model's trainable parameters, which are already on `device`.
 
-    A hyperparameter that an optimizer does not have is not used. `lbfgs` has no weight decay: the caller adds the
+    Hyperparameters that the optimizer does not have are ignored. `lbfgs` has no weight decay: the caller adds the
     decay to the gradients.
 
     Raises:
@@ -80,9 +80,9 @@ def inherited_state(
     """Return the state of `optimizer` with the memory of another configuration's, if both are of the same form.
 
     Args:
-        optimizer: A new one, whose hyperparameters stay.
-        hyperparameters: Those that it was made from.
-        state: Of another training, with its `optimizer` and `optimizer_name`.
+        optimizer: A new optimizer, which keeps its hyperparameters.
+        hyperparameters: The hyperparameters that it was built from.
+        state: The state of another training, with its `optimizer` and `optimizer_name`.
     """
     own = optimizer.state_dict()
     name, other = state["optimizer_name"], state["optimizer"]

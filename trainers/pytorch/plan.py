@@ -1,8 +1,8 @@
-"""From settings and a configuration to the plan of one training.
+"""The plan of one training, made from the settings of a job and a configuration.
 
-A configuration is a flat mapping of names to values, as a search proposes it. `lr` and its like are
-hyperparameters; `model.X` is an argument of the model; `training.X` a key of the training settings, nested
-with further dots (`training.schedule.name`).
+A configuration is a flat mapping of names to values, as a search proposes it. A name without a dot, such as `lr`, is a
+hyperparameter. `model.X` is an argument of the model. `training.X` is a key of the training settings, and further dots
+lead to nested keys (`training.schedule.name`).
 """
 
 from collections.abc import Mapping
@@ -17,11 +17,11 @@ from tune_jobs.trainers.pytorch.settings import (
 from tune_jobs.trainers.settings import ScoreSettings, Settings
 
 FIXED_TRAINING_KEYS = frozenset({"max_epochs", "loss", "metrics", "device"})
-"""Training keys that a configuration may not set: trials would no longer be comparable."""
+"""Training keys that a configuration may not set, because trials could no longer be compared."""
 
 
 class TrainingPlan(Settings):
-    """All that fixes a training beside its data: the same plan and data give the same curve, bit for bit."""
+    """Everything besides the data that determines a training: equal plans and data give equal curves, bit for bit."""
 
     model: ModelSettings
     training: TrainingSettings
@@ -40,8 +40,8 @@ def plan_training(
     """Return the plan in which `configuration` overrides the settings.
 
     Raises:
-        pydantic.ValidationError: A value is of the wrong type, out of range, or of no known name. The error's
-            locations are those of the plan, such as `("hyperparameters", "lr")`.
+        pydantic.ValidationError: A value has the wrong type, is out of range, or has an unknown name. The locations
+            in the error are those of the plan, such as `("hyperparameters", "lr")`.
     """
     plan: dict[str, Any] = {
         "model": model.model_dump(),

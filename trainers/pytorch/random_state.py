@@ -1,6 +1,6 @@
-"""The global random generators: seeded once, and then kept for one training.
+"""The global random generators: they are seeded once, and their state is kept for one training.
 
-Whatever else runs in the process between two epochs may draw from them without changing the training.
+Other code in the process may draw from them between two epochs without changing the training.
 """
 
 import random
@@ -29,9 +29,9 @@ def capture(device: torch.device, *, user_code: bool) -> State:
     """Return the state of the generators, as tensors and plain values.
 
     Args:
-        device: Where the training runs; on an accelerator its generator is included.
-        user_code: Include Python's and NumPy's generators. Nothing built in draws from them, and reading and
-            writing NumPy's takes longer than a short epoch's validation.
+        device: The device of the training. The generator of an accelerator is included.
+        user_code: Whether Python's and NumPy's generators are included. Nothing built in draws from them, and reading
+            and writing NumPy's takes longer than the validation of a short epoch.
     """
     state: State = {"torch": torch.get_rng_state()}
     if device.type == "cuda":
@@ -52,7 +52,7 @@ def capture(device: torch.device, *, user_code: bool) -> State:
 
 
 def restore(state: State, device: torch.device) -> None:
-    """Put the generators back into a captured state; those of another kind of device are left out."""
+    """Restore a captured state of the generators. The generator of another kind of device is left out."""
     torch.set_rng_state(state["torch"])
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], device)

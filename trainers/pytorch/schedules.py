@@ -19,7 +19,7 @@ from tune_jobs.trainers.pytorch.settings import ScheduleSettings
 class Schedule:
     """Sets the learning rate of an optimizer, after each epoch or, for `one_cycle`, after each batch.
 
-    With `lr` the optimizer's rate and epochs e from 0:
+    The rate in epoch e, counted from 0, if the optimizer has the rate `lr`:
     - `constant`: lr.
     - `step`: lr * gamma ** (e // step_size).
     - `exponential`: lr * gamma ** e.
@@ -31,12 +31,12 @@ class Schedule:
     A `min_lr` above lr leaves lr as it is.
 
     Args:
-        optimizer: Its groups are changed.
+        optimizer: The optimizer, whose groups are changed.
         settings: The schedule's section of the training settings.
         lr: The rate that the schedule starts from or, for `one_cycle`, rises to.
-        max_epochs: Epochs of the whole training.
-        steps_per_epoch: Batches an epoch.
-        mode: Whether a lower or a higher score is better, for `plateau`.
+        max_epochs: The number of epochs of the whole training.
+        steps_per_epoch: The number of batches in an epoch.
+        mode: Whether a lower or a higher score is better. Only `plateau` uses it.
     """
 
     def __init__(
@@ -55,19 +55,19 @@ class Schedule:
         )
 
     def after_batch(self) -> None:
-        """Move on by one batch; does nothing unless `every_batch`."""
+        """Advance by one batch. Unless `every_batch` is set, do nothing."""
         if self.every_batch and self._scheduler is not None:
             self._scheduler.step()
 
     def after_epoch(self, score: float) -> None:
-        """Move on by one epoch, which had this score."""
+        """Advance by one epoch, which had this score."""
         if isinstance(self._scheduler, ReduceLROnPlateau):
             self._scheduler.step(score)
         elif self._scheduler is not None and not self.every_batch:
             self._scheduler.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that `load_state_dict` needs; the rate itself is part of the optimizer's state."""
+        """Return everything that `load_state_dict` needs. The rate itself is part of the optimizer's state."""
         return {} if self._scheduler is None else self._scheduler.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -102,7 +102,7 @@ def _build(
         case "cosine":
             return CosineAnnealingLR(optimizer, max_epochs, eta_min=min(settings.min_lr, lr))
         case "one_cycle":
-            # Momentum stays what the configuration says; PyTorch would cycle it too.
+            # Momentum stays as the configuration sets it; PyTorch would cycle it too.
             return OneCycleLR(
                 optimizer,
                 lr,
@@ -125,5 +125,5 @@ def _build(
 
 
 def _warmup(share: float, steps: int) -> float:
-    # A warm-up of exactly one step is 0 / 0 in OneCycleLR; a hair less starts at the peak, as its limit does.
+    # A warm-up of exactly one step is 0 / 0 in OneCycleLR. A slightly smaller share starts at the peak instead.
     return share * (1 - 1e-9) if share * steps == 1 else share

@@ -38,6 +38,7 @@ class ScheduleSettings(Settings):
     """How the learning rate changes over the `max_epochs` of a training."""
 
     name: ScheduleName = "constant"
+    """The schedule by its name."""
     step_size: Count = 10
     """`step` reduces the rate each time that this many epochs are over."""
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1

@@ -1,4 +1,4 @@
-"""The state of a training: what is saved, how it is written, and whether a saved one fits a training."""
+"""The state of a training: writing it, reading it, and checking that a saved state fits a training."""
 
 import pickle
 from collections.abc import Mapping
@@ -24,14 +24,14 @@ def read_state(file: BinaryIO) -> State:
     """Read what `write_state` wrote, with all tensors on the CPU and without running code from the file.
 
     Raises:
-        CheckpointError: It is damaged, or something else.
+        CheckpointError: The file is damaged, or holds something else.
         OSError: The file cannot be read.
     """
     try:
         state = torch.load(cast("IO[bytes]", file), map_location="cpu", weights_only=True)
     except (MemoryError, OSError):
         raise
-    except Exception as error:  # a damaged file may lead its readers anywhere
+    except Exception as error:  # a damaged file may cause any error
         reason = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, pickle.UnpicklingError):  # the rest is advice on how to run code from the file
             reason = "its values cannot be read"
@@ -55,12 +55,12 @@ def check_plan(plan: TrainingPlan, state: Mapping[str, Any], *, inherit: bool = 
     """Refuse a state of another plan.
 
     Args:
-        plan: Of the training that is to continue.
+        plan: The plan of the training that is to continue.
         state: The saved state.
-        inherit: Accept the state of another plan.
+        inherit: Whether the state of another plan is accepted.
 
     Raises:
-        CheckpointError: It is of another plan.
+        CheckpointError: The state is of another plan.
     """
     if not inherit and state.get("plan") != plan_digest(plan):
         raise CheckpointError(
@@ -73,7 +73,7 @@ def check_data(shape: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     """Refuse a state that was trained on data of another `data_shape`.
 
     Raises:
-        CheckpointError: It was.
+        CheckpointError: The data had another shape.
     """
     if state.get("data") != shape:
         raise CheckpointError(
@@ -83,7 +83,7 @@ def check_data(shape: Mapping[str, Any], state: Mapping[str, Any]) -> None:
 
 
 def data_shape(data: TrainingData) -> dict[str, Any]:
-    """Return the sizes that tell data from other data."""
+    """Return the sizes by which a checkpoint recognises its data."""
     return {
         "input_shape": list(data.info.input_shape),
         "outputs": data.info.outputs,
@@ -92,19 +92,19 @@ def data_shape(data: TrainingData) -> dict[str, Any]:
     }
 
 
-def copied(tree: Any) -> Any:
+def copy_tensors(tree: Any) -> Any:
     """Return the same nest of mappings and sequences, with every tensor copied."""
     if isinstance(tree, Tensor):
         return tree.detach().clone()
     if isinstance(tree, dict):
-        return {key: copied(value) for key, value in tree.items()}
+        return {key: copy_tensors(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
-        return type(tree)(copied(value) for value in tree)
+        return type(tree)(copy_tensors(value) for value in tree)
     return tree
 
 
-def moved(weights: State | None, device: torch.device) -> State | None:
-    """Return weights with every tensor on `device`."""
+def move_tensors(weights: State | None, device: torch.device) -> State | None:
+    """Return weights with every tensor on `device`; None for None."""
     if weights is None:
         return None
     return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in weights.items()}

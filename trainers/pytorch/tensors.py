@@ -1,4 +1,4 @@
-"""Rows as tensors: without a copy on a CPU, moved once to an accelerator."""
+"""Rows as tensors: on a CPU without a copy, on an accelerator as one copy that trials share."""
 
 import warnings
 from collections import OrderedDict
@@ -12,7 +12,9 @@ from tune_jobs.trainers.data.raw import Array
 from tune_jobs.trainers.errors import DeviceError
 
 _CACHED_ARRAYS = 8
+"""Arrays whose copies on an accelerator are kept at most."""
 _CACHED_BYTES = 2 * 1024**3
+"""Bytes of all kept copies together at most; the last copy is always kept."""
 
 
 class TensorRows(NamedTuple):
@@ -34,8 +36,8 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if cuda else "mps" if mps else "cpu")
     device = torch.device(name)
-    there = {"cpu": True, "cuda": cuda, "mps": mps}.get(device.type, False)
-    if not there:
+    exists = {"cpu": True, "cuda": cuda, "mps": mps}.get(device.type, False)
+    if not exists:
         raise DeviceError(
             f"device {name!r} was asked for, and PyTorch finds no {device.type} device in this process; "
             "choose device: auto or cpu, or give the trial a GPU (resources.gpus_per_trial)"
@@ -49,7 +51,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def to_tensors(rows: Rows, device: torch.device) -> TensorRows:
-    """Return the rows on `device`: on a CPU the arrays' own memory, elsewhere a copy."""
+    """Return the rows on `device`. On a CPU they share the arrays' memory; on other devices they are a copy."""
     return TensorRows(_on_device(rows.x, device), _on_device(rows.y, device))
 
 
@@ -61,8 +63,8 @@ def _on_device(array: Array, device: torch.device) -> Tensor:
         return _from_numpy(array)
     if array.flags.writeable:
         return _from_numpy(array).to(device)
-    # Trials that follow each other in a process share one copy. The array is kept as well, so that no other
-    # can come to lie at its address.
+    # Trials that follow each other in a process share one copy. The array is kept too, so that no other array can
+    # get its address.
     key = (array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.str, str(device))
     if key not in _copies:
         _copies[key] = array, _from_numpy(array).to(device)

@@ -1,4 +1,4 @@
-"""The epoch loop: one training of one model, that can be saved and continued after any epoch."""
+"""The epoch loop: one training of one model, which can be saved and continued after any epoch."""
 
 from collections.abc import Generator, Mapping
 from dataclasses import asdict
@@ -31,9 +31,9 @@ from tune_jobs.trainers.pytorch.state import (
     State,
     check_data,
     check_plan,
-    copied,
+    copy_tensors,
     data_shape,
-    moved,
+    move_tensors,
     plan_digest,
     read_state,
     write_state,
@@ -46,24 +46,23 @@ from tune_jobs.trainers.settings import is_reference
 class Trainer:
     """Trains one plan on one data set, an epoch at a time: a `Training` of the interface.
 
-    The same plan and data give the same epochs, bit for bit, on the same CPU with the same number of threads:
-    straight through or saved and loaded after any epoch, in a fresh process or after other trainings. The
-    global random generators are seeded here and kept for this training between epochs, so the caller may use
-    them.
+    The same plan and data give the same epochs bit for bit on the same CPU with the same number of threads, whether
+    the training is saved and loaded after any epoch or not, and whether other trainings ran in the process before.
+    The global random generators are seeded here. Their state is kept between epochs, so the caller may use them.
 
         with Trainer(plan, data, threads=1) as trainer:
             for result in trainer.epochs():
                 print(result.epoch, result.metrics["val_loss"])
             print(trainer.stop_reason, trainer.best)
 
-    Several workers that make a trainer each, of the same plan and data, train one model together. The first
-    epoch brings all of them to the state of the first worker, which alone is saved and loaded. The others
-    begin an epoch when the first worker does, until it leaves its trainer.
+    Several workers train one model together if each makes a trainer of the same plan and data. The first epoch brings
+    all of them to the state of the first worker. Only the first worker saves and loads. The others begin an epoch when
+    the first worker does, until it leaves its trainer.
 
     Args:
-        plan: All that fixes the training beside the data.
-        data: Training and validation rows; the arrays may be read-only and are never written to.
-        threads: CPU threads for PyTorch in this process; None leaves them as they are.
+        plan: Everything besides the data that determines the training.
+        data: Training and validation rows. The arrays may be read-only, and are never written to.
+        threads: The number of CPU threads of PyTorch in this process; None leaves it as it is.
         data_parallel: This worker's part in the training, if several workers train the model.
 
     Raises:
@@ -123,12 +122,12 @@ class Trainer:
 
     @property
     def epoch(self) -> int:
-        """Epochs trained so far."""
+        """Return the number of epochs trained so far."""
         return 0 if self._last is None else self._last.epoch
 
     @property
     def stop_reason(self) -> StopReason | None:
-        """Why the training ended by itself; None while epochs are left, and if it diverged."""
+        """Return why the training ended by itself; None while epochs are left, and if it diverged."""
         if self._last is None or self._last.diverged:
             return None
         training, score = self.plan.training, self.plan.score
@@ -145,7 +144,7 @@ class Trainer:
         """Train from the current epoch to the end, and yield each epoch's result when it is over.
 
         Raises:
-            Diverged: When an epoch is asked for after one with a loss that is NaN or infinite.
+            Diverged: The loss of the last epoch is NaN or infinite, and another epoch was requested.
         """
         if not self._sync.start(self.state_dict if self.epoch else None, self.load_state_dict):
             return
@@ -171,7 +170,7 @@ class Trainer:
         )
 
     def save(self, file: BinaryIO) -> bool:
-        """Write the whole state; there is one after any epoch, and before the first."""
+        """Write the whole state. There is one after any epoch, and before the first; so return True."""
         write_state(self.state_dict(), file)
         return True
 
@@ -180,32 +179,33 @@ class Trainer:
         self.load_state_dict(read_state(file), inherit=inherit)
 
     def state_dict(self) -> State:
-        """Return all that the rest of the training depends on, as copies: tensors and plain values."""
+        """Return copies of everything that the rest of the training depends on: tensors and plain values."""
         return {
             "plan": plan_digest(self.plan),
             "data": self._data_shape,
-            "model": copied(self.model.state_dict()),
-            "optimizer": copied(self._optimizer.state_dict()),
+            "model": copy_tensors(self.model.state_dict()),
+            "optimizer": copy_tensors(self._optimizer.state_dict()),
             "optimizer_name": self.plan.hyperparameters.optimizer,
-            "schedule": copied(self._schedule.state_dict()),
+            "schedule": copy_tensors(self._schedule.state_dict()),
             "order": self._batches.generator.get_state(),
-            "random": copied(self._random),
+            "random": copy_tensors(self._random),
             "early_stopping": asdict(self._progress),
             "best": None if self.best is None else asdict(self.best),
-            "best_weights": copied(self.best_weights),
+            "best_weights": copy_tensors(self.best_weights),
             "last": None if self._last is None else self._last.to_mapping(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any], *, inherit: bool = False) -> None:
-        """Continue from a `state_dict()` of the same data, which is left as it is.
+        """Continue from a `state_dict()` of a training on the same data. The state itself is not changed.
 
         Args:
-            state: Of the same plan, unless `inherit` is set.
-            inherit: Take over weights, the optimizer's memory if it is of the same form, generators, the epoch
-                and the best epoch. Hyperparameters, settings and the rate of the schedule are this plan's own.
+            state: The state of a training of the same plan or, if `inherit` is set, of any plan.
+            inherit: Whether to take over only what was learnt: weights, the optimizer's memory if it has the same
+                form, generators, the epoch and the best epoch. Hyperparameters, settings and the rate of the schedule
+                stay those of this plan.
 
         Raises:
-            CheckpointError: The state is of another plan, of other data, or not whole.
+            CheckpointError: The state is of another plan or other data, or incomplete.
         """
         check_plan(self.plan, state, inherit=inherit)
         check_data(self._data_shape, state)
@@ -216,16 +216,16 @@ class Trainer:
             self.model.load_state_dict(state["model"])
             if inherit:
                 inherited = inherited_state(self._optimizer, self.plan.hyperparameters, state)
-                self._optimizer.load_state_dict(copied(inherited))
+                self._optimizer.load_state_dict(copy_tensors(inherited))
                 self._schedule.skip(0 if last is None else last.epoch, self._batches.steps)
             else:
-                self._optimizer.load_state_dict(copied(state["optimizer"]))
-                self._schedule.load_state_dict(copied(state["schedule"]))
+                self._optimizer.load_state_dict(copy_tensors(state["optimizer"]))
+                self._schedule.load_state_dict(copy_tensors(state["schedule"]))
             self._batches.generator.set_state(state["order"])
-            self._random = copied(state["random"])
+            self._random = copy_tensors(state["random"])
             self._progress = Progress(**state["early_stopping"])
             self.best = None if state["best"] is None else BestEpoch(**state["best"])
-            self.best_weights = moved(copied(state["best_weights"]), self.device)
+            self.best_weights = move_tensors(copy_tensors(state["best_weights"]), self.device)
             self._last = last
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())
@@ -237,10 +237,10 @@ class Trainer:
         return random_state.capture(self.device, user_code=self._user_code)
 
     def _seed_epoch(self) -> None:
-        """Put the generators where the epoch begins.
+        """Bring the generators to their state at the start of the epoch.
 
-        Those of the first worker continue from epoch to epoch, and are saved. Others begin each epoch from a seed
-        of its own: so a training can be continued by any number of workers.
+        The generators of the first worker continue from epoch to epoch, and are saved. Those of the other workers
+        begin each epoch from a seed of that epoch, so any number of workers can continue a training.
         """
         if self._data_parallel.rank == 0:
             random_state.restore(self._random, self.device)
@@ -266,10 +266,10 @@ class Trainer:
         )
 
     def _remember(self, result: EpochResult) -> None:
-        """Keep the best weights, and move early stopping, schedule and generators on by this epoch."""
+        """Keep the best weights, and advance early stopping, the schedule and the generators by this epoch."""
         best = better(self.best, result.to_mapping(), self.plan.score)
         if best is not self.best:
-            self.best, self.best_weights = best, copied(self.model.state_dict())
+            self.best, self.best_weights = best, copy_tensors(self.model.state_dict())
         score = result.metrics[self.plan.score.metric]
         self._progress = observe(
             self._progress, score, self.plan.training.early_stopping, self.plan.score.mode
@@ -302,7 +302,7 @@ class Trainer:
                 lr = group["lr"]
                 if schedule.every_batch:
                     schedule.after_batch()
-        # One transfer an epoch: asking a GPU for each batch's loss would wait for it.
+        # One transfer an epoch, because reading the loss of each batch from a GPU would wait for the batch.
         means = self._data_parallel.reduce_losses(torch.stack(losses), shares).tolist()
         size, rows = self._batches.batch_size, len(self._train_rows.x)
         last = rows - size * (len(means) - 1)
@@ -314,10 +314,10 @@ class Trainer:
         return loss
 
     def _lbfgs_step(self, x: Tensor, y: Tensor, share: float) -> Tensor:
-        """Lower the loss of one batch, and return its mean before.
+        """Lower the loss of one batch, and return its mean from before the step.
 
-        The line search compares losses. So every evaluation finds the random generators and the model's buffers
-        (running means, for example) as the first one found them, and the step leaves them as the first one did.
+        The line search compares losses. So every evaluation starts with the random generators and the model's buffers
+        (running means, for example) in the same state, and the step leaves them as the first evaluation did.
         """
         decay = self.plan.hyperparameters.weight_decay
         losses: list[Tensor] = []
@@ -351,7 +351,7 @@ class Trainer:
             buffer.copy_(value)
 
     def _clipped_gradients(self, x: Tensor, y: Tensor, share: float) -> Tensor:
-        """Return the mean loss of a share of a batch; the parameters then have the gradients, limited in norm."""
+        """Set the parameters' gradients, limited in norm, and return the mean loss of this share of the batch."""
         loss = self._gradients(x, y, share)
         if (limit := self.plan.training.clip_grad_norm) is not None:
             nn.utils.clip_grad_norm_(self._parameters, limit)
