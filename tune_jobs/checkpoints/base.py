@@ -1,10 +1,10 @@
-"""The checkpoints of one trial: their names, which one a training continues from, and how many are kept.
+"""The checkpoints of one trial: their names, the one that a training continues from, and the number that is kept.
 
-What the names stand for, a folder or an object store, is a `CheckpointFiles`: five operations, no more.
+Where they are stored, in a folder or an object store, is the matter of a `CheckpointFiles` with five operations.
 
-Ray Tune's own checkpoints are not used. Each costs a further call between driver and worker, they are kept or
-deleted trial by trial and not over the whole run, and a resumed run does not know what was written after Ray's
-last snapshot. Here a trial finds its checkpoints by its id.
+Ray Tune's own checkpoints are not used. Each costs another call between driver and worker. Ray keeps or deletes them
+trial by trial and not over the whole run. And a resumed run does not know those that were written after Ray's last
+snapshot. Here a trial finds its checkpoints by its id.
 """
 
 import hashlib
@@ -49,44 +49,46 @@ class CheckpointFiles(Protocol):
     """The storage of one trial's checkpoints: this protocol is all that the rest needs of it."""
 
     disk: Path
-    """A folder on the disk that is written to, whose free room errors tell."""
+    """A folder on the disk that is written to. Messages about a full disk say how much room it has."""
 
     def list(self) -> list[str]:
-        """Names of all files, in any order; none if there is no place yet."""
+        """Return the names of all files, in any order; none if the place does not exist yet."""
 
     def read(self, name: str) -> AbstractContextManager[BinaryIO]:
-        """Open a file of this content on a disk.
+        """Open a file on a disk that has the content of the file `name`.
 
         Raises:
-            FileNotFoundError: There is none of that name.
-            OSError: It cannot be read.
+            FileNotFoundError: There is no file of that name.
+            OSError: The file cannot be read.
         """
 
     def write(self, name: str, fill: Callable[[BinaryIO], bool]) -> bool:
-        """Write a file whole or not at all, in the place of one of that name.
+        """Write a file completely or not at all. It replaces a file of the same name.
 
         Args:
-            name: Of the file.
-            fill: Writes its content; if it returns False nothing is kept.
+            name: The name of the file.
+            fill: Writes the content. If it returns False, nothing is kept.
 
         Returns:
-            What `fill` returned.
+            The value that `fill` returned.
 
         Raises:
-            OSError: It cannot be written.
+            OSError: The file cannot be written.
         """
 
-    def remove(self, name: str) -> None: ...
+    def remove(self, name: str) -> None:
+        """Delete a file."""
 
-    def rename(self, name: str, new: str) -> None: ...
+    def rename(self, name: str, new: str) -> None:
+        """Give a file the name `new`."""
 
 
 class CheckpointStorageFailed(Exception):
     """The disk or the object store failed, and not the training.
 
     Attributes:
-        file: What could not be written or read, relative to the run's checkpoints.
-        reason: Why.
+        file: The file that could not be written or read, relative to the run's checkpoints.
+        reason: The reason of the failure.
     """
 
     def __init__(self, file: str, reason: str) -> None:
@@ -102,27 +104,27 @@ class Owner:
     trial_id: str
     configuration: Mapping[str, Any]
     kind: str = ""
-    """Name of the kind of training; empty for a reader."""
+    """Name of the kind of training; empty if the checkpoints are only read."""
     driver: str | None = None
-    """Letters and digits of the driver whose worker this is, if several drivers may write to one place."""
+    """Letters and digits that name the driver of this worker; None if no other driver writes to the same place."""
 
     @property
     def key(self) -> str:
-        """Eight digits that tell the configuration from others; the same if it was read back from the journal."""
+        """Return eight hex digits of the configuration, which are the same after it was read back from the journal."""
         text = json.dumps(self.configuration, sort_keys=True, default=lambda number: number.item())
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
 class Restored:
-    """The state that a training was brought to."""
+    """The result of restoring a training."""
 
     results: Sequence[Mapping[str, Any]] = ()
     """Rows of all epochs up to the checkpoint; the driver may not know the last ones."""
     damaged: Sequence[tuple[str, str]] = ()
-    """Later checkpoints that could not be read, as files relative to the run's checkpoints, and why."""
+    """Later checkpoints that could not be read: each file, relative to the run's checkpoints, with the reason."""
     file: str | None = None
-    """The checkpoint, relative to the run's checkpoints; the driver may not know it."""
+    """File of the checkpoint, relative to the run's checkpoints; None if there was none. The driver may not know it."""
 
 
 class Checkpoints:
@@ -144,12 +146,12 @@ class Checkpoints:
         self._epoch_lines: list[bytes] = []
         self._last_epoch = 0
         self._names: list[str] | None = None
-        """All that are known, the latest first: to list an object store at each save would cost as much as to write."""
+        """The known checkpoints, the latest first: listing an object store at each save costs as much as the save."""
         self._saved = time.monotonic()
 
     @property
     def due(self) -> bool:
-        """Return whether the last save was long ago."""
+        """Return whether the last save is more than `SECONDS_BETWEEN_CHECKPOINTS` ago."""
         return time.monotonic() - self._saved > SECONDS_BETWEEN_CHECKPOINTS
 
     def names(self) -> list[str]:
@@ -159,7 +161,7 @@ class Checkpoints:
         return list(self._names)
 
     def add(self, result: EpochResult) -> None:
-        """Keep an epoch for the headers of the next checkpoints; an epoch that is repeated changes nothing."""
+        """Keep an epoch for the headers of the next checkpoints. A repeated epoch changes nothing."""
         if result.epoch > self._last_epoch:
             self._epoch_lines.append(epoch_line(result.to_mapping()))
             self._last_epoch = result.epoch
@@ -171,8 +173,8 @@ class Checkpoints:
             The file, relative to the run's checkpoints; None if the training has no state to continue from.
 
         Raises:
-            CheckpointStorageFailed: The disk is full, cannot be written to, or is gone; or the object store is,
-                for long.
+            CheckpointStorageFailed: The disk is full, missing or cannot be written to; or the object store failed for
+                longer than an outage may last.
         """
         assert training.epoch <= self._last_epoch, "an epoch was not added"
         name = self._name(self._last_epoch)
@@ -197,13 +199,13 @@ class Checkpoints:
         return self._path(name)
 
     def restore(self, training: Training) -> Restored:
-        """Bring a training to the latest sound checkpoint, or leave it at its start if there is none.
+        """Bring a training to the latest sound checkpoint. If there is none, leave it at its start.
 
-        Damaged checkpoints are set aside, and what killed workers left is removed.
+        Damaged checkpoints are renamed, and unfinished files of killed workers are removed.
 
         Raises:
             CheckpointError: The checkpoint is of another training.
-            CheckpointStorageFailed: An object store cannot be reached, for long.
+            CheckpointStorageFailed: The object store failed for longer than an outage may last.
             LaterVersion: A later version of tune-jobs wrote the checkpoint; it stays as it is.
         """
         try:
@@ -222,7 +224,7 @@ class Checkpoints:
                     training.load(checkpoint.state)
             except FileNotFoundError:  # it was pruned since it was listed
                 continue
-            except DamagedCheckpoint as error:  # the one before it is as good, if older
+            except DamagedCheckpoint as error:  # an earlier one may be sound
                 damaged.append((self._path(name), error.reason))
                 with suppress(OSError):
                     self._set_aside(name)
@@ -246,7 +248,7 @@ class Checkpoints:
             )
 
     def _prune(self) -> None:
-        """Remove all but the last of this driver's own."""
+        """Remove this driver's checkpoints of the trial except the last `KEEP_PER_TRIAL`."""
         assert self._names is not None
         own = [name for name in self._names if _driver_of(name) == self._owner.driver]
         for old in own[KEEP_PER_TRIAL:]:
@@ -266,8 +268,8 @@ class Checkpoints:
                     self._files.remove(name)
 
     def _is_own(self, name: str) -> bool:
-        named = _NAME.fullmatch(name)
-        return named is not None and named["key"] in {None, self._owner.key}
+        match = _NAME.fullmatch(name)
+        return match is not None and match["key"] in {None, self._owner.key}
 
     def _name(self, epoch: int) -> str:
         driver = self._owner.driver
@@ -279,12 +281,12 @@ class Checkpoints:
 
 
 def epoch_of(name: str) -> int:
-    """Return the epoch that a checkpoint's file is named after."""
-    named = _NAME.fullmatch(name)
-    assert named is not None
-    return int(named["epoch"])
+    """Return the epoch in the name of a checkpoint's file."""
+    match = _NAME.fullmatch(name)
+    assert match is not None
+    return int(match["epoch"])
 
 
 def _driver_of(name: str) -> str | None:
-    named = _NAME.fullmatch(name)
-    return None if named is None else named["driver"]
+    match = _NAME.fullmatch(name)
+    return None if match is None else match["driver"]

@@ -1,4 +1,4 @@
-"""The file of one checkpoint: what every kind of training has in common, around a state that only its kind can read.
+"""The file of one checkpoint: a header that all kinds of training share, and a state that only its kind can read.
 
     tune-jobs checkpoint 1
     {"kind": …, "configuration": …, "epochs": N}
@@ -6,11 +6,11 @@
     the state, as `Training.save` wrote it
     checksum 0123abcd
 
-The header is JSON. The last line is the CRC-32 of all bytes before it. The state follows the header directly; so
-there is one file, which is written from front to back and needs no second copy of a large state.
+The header is JSON. The last line is the CRC-32 of all bytes before it. The state follows the header directly, so the
+file is written from front to back, without a second copy of a large state.
 
-Later formats keep the first line, with another number, and the checksum: a file of a later version is refused, and not
-called damaged.
+Later formats keep the first line, with another number, and the checksum. So a file of a later version is refused as
+such, and not called damaged.
 """
 
 import io
@@ -37,10 +37,10 @@ _CHUNK_BYTES = 1 << 20
 
 
 class DamagedCheckpoint(CheckpointError):
-    """A file that is damaged or no checkpoint, whatever its state is.
+    """A file is damaged or no checkpoint. Its state was not looked at.
 
     Attributes:
-        reason: What is wrong with it.
+        reason: The damage that was found.
     """
 
     def __init__(self, name: str | Path, reason: str) -> None:
@@ -64,12 +64,12 @@ class Checkpoint:
 
 
 def epoch_line(row: Mapping[str, Any]) -> bytes:
-    """One epoch as a line of the header; it is made once, and written with every checkpoint."""
+    """Return an epoch as a line of the header. A line is made once, and written with every later checkpoint."""
     return json.dumps(row, separators=(",", ":"), default=_plain).encode() + b"\n"
 
 
 def plain_configuration(configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration as it comes back from a header."""
+    """Return a configuration in the form in which it is read back from a header."""
     read: dict[str, Any] = json.loads(json.dumps(configuration, default=_plain))
     return read
 
@@ -84,14 +84,14 @@ def write_checkpoint(
     """Write a checkpoint to an empty file.
 
     Args:
-        file: Is written from front to back.
-        kind: Name of the kind of training.
-        configuration: Of the training.
-        epoch_lines: `epoch_line` of every epoch that the training has reported.
+        file: The file, which is written from front to back.
+        kind: The name of the kind of training.
+        configuration: The configuration of the training.
+        epoch_lines: The `epoch_line` of every epoch that the training has reported.
         save: `Training.save`.
 
     Returns:
-        False if the training has no state to save; the file is then of no use.
+        False if the training has no state to save. Then the file is no checkpoint.
 
     Raises:
         OSError: The file could not be written.
@@ -102,7 +102,7 @@ def write_checkpoint(
     try:
         has_state = save(cast("BinaryIO", summed))
     except Exception:
-        if summed.failure is not None:  # frameworks say where they stumbled, and not over what
+        if summed.failure is not None:  # frameworks hide the error of the disk behind their own
             raise summed.failure from None
         raise
     file.write(_CHECKSUM % summed.sum)
@@ -115,7 +115,7 @@ def open_checkpoint(path: Path) -> Iterator[Checkpoint]:
 
     Raises:
         CheckpointMissing: There is no such file.
-        DamagedCheckpoint: It is damaged, or no checkpoint.
+        DamagedCheckpoint: The file is damaged, or no checkpoint.
         LaterVersion: A later version of tune-jobs wrote it.
     """
     try:
@@ -123,26 +123,26 @@ def open_checkpoint(path: Path) -> Iterator[Checkpoint]:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise CheckpointMissing(f"there is no checkpoint {path}") from error
     except OSError as error:
-        raise _damaged(path, error) from error
+        raise _as_damaged(path, error) from error
     with file:
         yield read_checkpoint(file, path)
 
 
 def read_checkpoint(file: BinaryIO, name: str | Path) -> Checkpoint:
-    """Compare the checksum of a file and read its header; the state is read by its kind, while the file is open.
+    """Verify the checksum of a file and read its header. The kind reads the state, while the file is open.
 
     Args:
-        file: Of a file on a disk.
-        name: For messages.
+        file: An open file on a disk.
+        name: The name of the file in messages.
 
     Raises:
         DamagedCheckpoint: The file is damaged, or no checkpoint.
         LaterVersion: A later version of tune-jobs wrote it.
     """
     try:
-        first, end = _verified(file)
+        first, end = _verify(file)
     except (OSError, ValueError) as error:
-        raise _damaged(name, error) from error
+        raise _as_damaged(name, error) from error
     if first != _FIRST_LINE:
         raise LaterVersion(
             f"checkpoint {name} was written by a later version of tune-jobs, in {first.decode().strip()!r}, which this "
@@ -156,18 +156,18 @@ def read_checkpoint(file: BinaryIO, name: str | Path) -> Checkpoint:
         state = io.BufferedReader(_Part(file, file.tell(), end), _CHUNK_BYTES)
         return Checkpoint(header["kind"], header["configuration"], epochs, cast("BinaryIO", state))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _damaged(name, error) from error
+        raise _as_damaged(name, error) from error
 
 
-def _damaged(name: str | Path, error: Exception) -> DamagedCheckpoint:
+def _as_damaged(name: str | Path, error: Exception) -> DamagedCheckpoint:
     return DamagedCheckpoint(name, " ".join(str(error).split()) or type(error).__name__)
 
 
-def _verified(file: BinaryIO) -> tuple[bytes, int]:
-    """Return the first line of the file and the place of its checksum, if the sum is right.
+def _verify(file: BinaryIO) -> tuple[bytes, int]:
+    """Return the first line of the file and the position of its checksum, which was verified.
 
     Raises:
-        ValueError: It is not.
+        ValueError: The file is no checkpoint, or its checksum is wrong.
     """
     end = os.fstat(file.fileno()).st_size - _CHECKSUM_BYTES
     file.seek(0)
@@ -191,12 +191,12 @@ def _sum(file: BinaryIO, length: int) -> int:
 
 
 def _plain(number: Any) -> Any:
-    """A number of NumPy's as one of Python's."""
+    """Return a number of NumPy as a number of Python."""
     return number.item()
 
 
 class _SummedFile(io.RawIOBase):
-    """A file that is written from front to back: the CRC-32 of what was written, and why no more could be."""
+    """A file that is written from front to back. It keeps the CRC-32 of its content and the first error of a write."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.sum = 0

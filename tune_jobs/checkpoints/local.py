@@ -27,7 +27,7 @@ class LocalFiles:
         return (self._folder / name).open("rb")
 
     def write(self, name: str, fill: Callable[[BinaryIO], bool]) -> bool:
-        self._folder.mkdir(exist_ok=True)  # and not the root, which is there unless its disk is gone
+        self._folder.mkdir(exist_ok=True)  # but not the root, which exists unless its disk is missing
         temporary = self._folder / f".{name}.{uuid4().hex}.tmp"
         try:
             with temporary.open("wb") as file:

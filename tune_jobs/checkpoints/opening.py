@@ -1,4 +1,4 @@
-"""The checkpoints of a trial, wherever its run keeps them."""
+"""Open the checkpoints of a trial, in a folder or an object store."""
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -26,9 +26,9 @@ def open_checkpoints(
     """Return the checkpoints of a trial.
 
     Args:
-        place: Where those of its run are kept. In an object store, trials of two drivers may have one id.
+        place: The place of the run's checkpoints. In an object store, trials of two drivers may have the same id.
         owner: The trial.
-        waiting: Called now and then while an object store that fails is waited for.
+        waiting: Called repeatedly while an object store fails and is tried again.
     """
     if isinstance(place, Path):
         alone = Owner(trial_id=owner.trial_id, configuration=owner.configuration, kind=owner.kind)
@@ -39,11 +39,11 @@ def open_checkpoints(
 def checkpoint_files(folder: RunFolder, trial_id: str, configuration: Mapping[str, Any]) -> list[Path]:
     """Return the files of a trial's checkpoints on this machine, the latest first.
 
-    If `folder` is a copy of a run in an object store, they are fetched from there first. It may have others, of a
-    trial of that id with another configuration.
+    If `folder` is a copy of a run in an object store, they are fetched from there first. Checkpoints of another trial
+    with the same id and another configuration are left out.
 
     Raises:
-        RunFolderError: The store cannot be reached.
+        RunFolderError: The object store cannot be reached.
     """
     place = checkpoints_of(folder)
     if isinstance(place, Path):
@@ -60,7 +60,7 @@ def fetch_checkpoints(
     """Copy the checkpoints of a trial from `place` to `root/<trial_id>`; return the files, the latest first.
 
     Raises:
-        StoreError: The store cannot be reached, for long.
+        StoreError: The object store failed for longer than an outage may last.
     """
     files, folder = RemoteFiles(place, trial_id), root / trial_id
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,16 +71,16 @@ def fetch_checkpoints(
 
 
 def read_best(files: Iterable[Path], epoch: int, score: ScoreSettings, read: Callable[[BinaryIO], T]) -> T:
-    """Return what `read` makes of the state in the first of `files` that has the weights of a trial's best epoch.
+    """Call `read` with the state of the first checkpoint that has the best epoch of its trial; return the result.
 
     Args:
-        files: Checkpoints of the trial.
-        epoch: The best epoch, which the state must have too.
-        score: By which it is the best.
+        files: The checkpoints of the trial.
+        epoch: The best epoch of the trial. It must be the best one of the checkpoint too.
+        score: The score by which it is the best.
         read: Takes the state, as `Training.save` wrote it.
 
     Raises:
-        CheckpointError: No file has it; the message gives a reason for each.
+        CheckpointError: No file has the weights of that epoch. The message gives a reason for each file.
         LaterVersion: A later version of tune-jobs wrote one of the files.
     """
     reasons = []

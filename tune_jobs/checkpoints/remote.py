@@ -1,9 +1,9 @@
-"""Checkpoints of a trial in an object store: workers write them there, past the driver's machine.
+"""Checkpoints of a trial in an object store. Workers write them there directly, without the driver's machine.
 
-Each is a file as on a disk, made in the machine's temporary folder and sent as one object.
+Each is a file as on a disk. It is made in the machine's temporary folder and sent as one object.
 
-Workers have no lease. Those of a driver that another one has replaced may continue until it learns of that, with
-trials of the ids that the other one gives again. Hence the names of checkpoints, see `Checkpoints`.
+Workers have no lease. If another driver has replaced theirs, they may continue until their driver notices it, with
+trials whose ids the new driver uses again. Hence the names of checkpoints, see `Checkpoints`.
 """
 
 import os
@@ -20,13 +20,13 @@ from tune_jobs.remote.store import Store, persistently
 T = TypeVar("T")
 
 OUTAGE_SECONDS = 600.0
-"""Seconds that a failing store is waited for; then the run stops, and can be resumed."""
+"""Seconds that an outage of the object store may last. After a longer one the run stops, and can be resumed."""
 OUTAGE_VARIABLE = "TUNE_JOBS_OUTAGE_SECONDS"
-"""Environment variable, on all nodes, with another number of seconds."""
+"""Environment variable, on all nodes, that replaces `OUTAGE_SECONDS`."""
 
 
 def outage_seconds() -> float:
-    """Return how long an outage may last that stops nothing."""
+    """Return how many seconds an outage may last without stopping the run."""
     with suppress(KeyError, ValueError):
         return max(0.0, float(os.environ[OUTAGE_VARIABLE]))
     return OUTAGE_SECONDS
@@ -35,12 +35,12 @@ def outage_seconds() -> float:
 class RemoteFiles:
     """The objects below `root/<trial_id>`.
 
-    All methods but `remove` wait while the store fails, and raise `StoreError` after `outage_seconds`.
+    All methods except `remove` try again while the store fails, and raise `StoreError` after `outage_seconds`.
 
     Args:
-        root: Where the checkpoints of the run are kept.
-        trial_id: Of the trial.
-        waiting: Called now and then while a store that fails is waited for.
+        root: The place of the run's checkpoints.
+        trial_id: The id of the trial.
+        waiting: Called repeatedly while the store fails and is tried again.
     """
 
     def __init__(self, root: Location, trial_id: str, waiting: Callable[[], None] = lambda: None) -> None:
@@ -74,7 +74,7 @@ class RemoteFiles:
         self._store.delete(name)
 
     def fetch(self, name: str, file: Path) -> None:
-        """Copy an object to a file in one step, unless the file exists or the object was pruned."""
+        """Copy an object to a file in one step. Do nothing if the file exists or the object was pruned."""
         if file.exists():
             return
         part = file.with_name(f".{name}.{os.getpid()}.tmp")

@@ -1,4 +1,4 @@
-"""Which checkpoints of a run are kept: the driver deletes those of trials that are no longer needed."""
+"""Retention of a run's checkpoints: the driver deletes those of trials that are no longer needed."""
 
 import os
 import shutil
@@ -15,13 +15,13 @@ from tune_jobs.remote.store import Store
 from tune_jobs.selection.rule import rank
 
 KEEP_BEST_TRIALS = 5
-"""Ended trials whose checkpoints stay on disk."""
+"""Number of the best ended trials whose checkpoints are kept."""
 
 
-def unneeded(record: RunRecord) -> set[str]:
-    """Ids of the trials that have ended and are not among the best.
+def find_unneeded(record: RunRecord) -> set[str]:
+    """Return the ids of the trials that have ended and are not among the best.
 
-    They include trials that were not promoted: if the run is extended, few of them continue, from their start.
+    They include trials that were not promoted. If the run is extended, a few of those continue, from their start.
     """
     kept = {candidate.trial.trial_id for candidate in rank(record)[:KEEP_BEST_TRIALS]}
     return {
@@ -32,13 +32,13 @@ def unneeded(record: RunRecord) -> set[str]:
 
 
 def prune_checkpoints(place: Path | Location, trial_ids: Collection[str]) -> None:
-    """Deletes the checkpoints of trials that are not needed any more.
+    """Delete the checkpoints of the given trials.
 
     Raises:
-        StoreError: An object store cannot be asked; a further call does what is left.
+        StoreError: The object store failed. Another call deletes what is left.
     """
     if isinstance(place, Path):
-        for path in place.glob("*"):  # few, whereas a run may have thousands of trials
+        for path in place.glob("*"):  # only a few folders exist, but `trial_ids` may be thousands
             if path.name in trial_ids:
                 shutil.rmtree(path, ignore_errors=True)
         return

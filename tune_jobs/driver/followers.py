@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
-from tune_jobs.checkpoints.retention import prune_checkpoints, unneeded
+from tune_jobs.checkpoints.retention import find_unneeded, prune_checkpoints
 from tune_jobs.job.job import Job
 from tune_jobs.record.events import Event, TrialEnded
 from tune_jobs.record.folder import RunFolder
@@ -48,7 +48,7 @@ def pruning(run: LiveRun, after_upload: AfterUpload) -> Listener:
 
     def prune(event: Event) -> None:
         if isinstance(event, TrialEnded):
-            done = unneeded(run.record)
+            done = find_unneeded(run.record)
             after_upload(lambda: prune_checkpoints(place, done))
 
     return prune

@@ -2,7 +2,12 @@
 
 from collections.abc import Callable
 
-from tune_jobs.checkpoints.retention import KEEP_BEST_TRIALS, prune_checkpoints, sync_checkpoints, unneeded
+from tune_jobs.checkpoints.retention import (
+    KEEP_BEST_TRIALS,
+    find_unneeded,
+    prune_checkpoints,
+    sync_checkpoints,
+)
 from tune_jobs.record.events import Cause, Status
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.run_record import RunRecord
@@ -24,11 +29,11 @@ def test_ended_trials_keep_their_checkpoints_only_among_the_best(
     for trial_id in record.trials:
         (folder.checkpoints / trial_id).mkdir()
         (folder.checkpoints / trial_id / "epoch-000001.pt").touch()
-    prune_checkpoints(folder.checkpoints, unneeded(record))
+    prune_checkpoints(folder.checkpoints, find_unneeded(record))
     kept = sorted(int(path.name) for path in folder.checkpoints.iterdir())
     running, pending, interrupted, out_of_time = range(len(best) + 2, len(best) + 6)
     assert kept == [*range(KEEP_BEST_TRIALS), running, pending, interrupted, out_of_time]
-    prune_checkpoints(folder.checkpoints, unneeded(record))
+    prune_checkpoints(folder.checkpoints, find_unneeded(record))
     assert sorted(int(path.name) for path in folder.checkpoints.iterdir()) == kept
 
 
