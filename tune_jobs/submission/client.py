@@ -23,20 +23,24 @@ from tune_jobs.errors import ClusterError, SubmissionError
 from tune_jobs.submission.progress import Submission, submission_of
 
 SECONDS_TO_CONNECT = 5.0
+"""Seconds within which a connection to the server must be made."""
 SECONDS_TO_ANSWER = 60.0
+"""Seconds within which the server must answer."""
 SECONDS_TO_TAKE = 300.0
 """Seconds within which the server must take a package."""
 SECONDS_TO_COME_BACK = 60.0
 """Seconds for which a server may be away while a log is followed."""
 _BROKEN = (RuntimeError, OSError, aiohttp.ClientError, ClusterError)
 SECONDS_OF_SILENCE = 60.0
-"""Seconds without a word of a run after which the server is asked whether it still answers."""
+"""Seconds without a line of a run's log after which the server is asked whether it still answers."""
 SECONDS_BETWEEN_JOB_CHECKS = 1.0
+"""Seconds between two checks of a job's status."""
 SHOWN = 5
 """Submissions that a message names at most."""
 OURS = "tune_jobs"
-"""Key in the metadata of our submissions; its value says what a submission is for."""
+"""Key in the metadata of our submissions. Its value is the purpose of the submission."""
 RUN = "run"
+"""Value of `OURS` for the submission of a run."""
 _ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 _START = """
 tune_jobs_python=$(sed -n 's|^.* \\(/.*\\)/lib/python[0-9.]*/site-packages/ray/_raylet[^/]*$|\\1/bin/python3|p' \
@@ -77,15 +81,15 @@ class JobsServer:
     """
 
     def __init__(self, address: str) -> None:
-        self.address = checked_url(address)
-        with self._told():
+        self.address = parse_url(address)
+        with self._explain_failures():
             with _no_other_address():
                 self._client = _Client(self.address)
-            there = self._client._server_ray_version
-        if there != ray.__version__:
+            version = self._client._server_ray_version
+        if version != ray.__version__:
             raise ClusterError(
-                f"{self.address}: the cluster has Ray {there}, but this machine has Ray {ray.__version__}; install the "
-                "same on both sides, with the project's constraints.txt"
+                f"{self.address}: the cluster has Ray {version}, but this machine has Ray {ray.__version__}; install "
+                "the same on both sides, with the project's constraints.txt"
             )
 
     def submit(
@@ -101,7 +105,7 @@ class JobsServer:
         runtime: dict[str, Any] = {"env_vars": {**_ENVIRONMENT, **(environment or {})}}
         if package is not None:
             runtime["working_dir"] = str(package)
-        with self._told():
+        with self._explain_failures():
             self._client.submit_job(
                 entrypoint=f"{_ENTRYPOINT}{command}",
                 submission_id=submission_id,
@@ -111,7 +115,7 @@ class JobsServer:
 
     def submissions(self) -> list[Submission]:
         """Return all runs, the newest first."""
-        with self._told():
+        with self._explain_failures():
             details = self._client.list_jobs()
         runs = [submission_of(one) for one in details if (one.metadata or {}).get(OURS) == RUN]
         return sorted(runs, key=lambda one: one.begun or 0.0, reverse=True)
@@ -122,7 +126,7 @@ class JobsServer:
         Raises:
             SubmissionError: There is none; the message names some that exist.
         """
-        with self._told():
+        with self._explain_failures():
             try:
                 details = self._client.get_job_info(submission_id)
             except RuntimeError as error:
@@ -135,8 +139,8 @@ class JobsServer:
 
     def log(self, submission_id: str) -> str:
         """Return what the driver has printed so far."""
-        with self._told():
-            return said(self._client.get_job_logs(submission_id))
+        with self._explain_failures():
+            return driver_output(self._client.get_job_logs(submission_id))
 
     def follow(self, submission_id: str) -> Iterator[str]:
         """Yield what the driver prints, part by part, up to its end."""
@@ -145,7 +149,7 @@ class JobsServer:
         while True:
             try:
                 seen = 0
-                for text in said_in(self._tail(submission_id)):
+                for text in driver_output_parts(self._tail(submission_id)):
                     yield text[max(passed - seen, 0) :]
                     seen += len(text)
                     passed = max(passed, seen)
@@ -170,16 +174,16 @@ class JobsServer:
 
     def stop(self, submission_id: str) -> None:
         """Ask the driver to end, without waiting for it."""
-        with self._told():
+        with self._explain_failures():
             self._client.stop_job(submission_id)
 
     def forget(self, submission_id: str) -> None:
         """Remove a finished submission from the server's list."""
-        with self._told():
+        with self._explain_failures():
             self._client.delete_job(submission_id)
 
     def _tail(self, submission_id: str) -> Iterator[str]:
-        """Yield the log, part by part, from its beginning to its end, or until no part has come for long.
+        """Yield the log part by part, to its end or until no part has arrived for `SECONDS_OF_SILENCE`.
 
         A connection whose other end vanished looks like a run that prints nothing.
         """
@@ -206,7 +210,7 @@ class JobsServer:
         )
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _explain_failures(self) -> Iterator[None]:
         try:
             with _quiet():
                 yield
@@ -218,13 +222,13 @@ class JobsServer:
                 f"{self.address}: no answer within {SECONDS_TO_ANSWER:g} s; {_how_to_reach(self.address)}"
             ) from error
         except (ConnectionError, requests.exceptions.ConnectionError) as error:
-            raise self._not_reached(error) from error
+            raise self._connection_error(error) from error
         except (requests.exceptions.RequestException, ValueError, KeyError) as error:
-            raise self._something_else() from error
+            raise self._wrong_program_error() from error
         except RuntimeError as error:
-            raise self._refused(error) from error
+            raise self._refusal_error(error) from error
 
-    def _not_reached(self, error: BaseException) -> ClusterError:
+    def _connection_error(self, error: BaseException) -> ClusterError:
         reasons = list(_reasons(error))
         if any(isinstance(reason, NameResolutionError) for reason in reasons):
             why = f"there is no machine called {urlsplit(self.address).hostname}"
@@ -239,20 +243,20 @@ class JobsServer:
             why = "nothing listens there"
         return ClusterError(f"{self.address}: {why}; {_how_to_reach(self.address)}")
 
-    def _something_else(self) -> ClusterError:
+    def _wrong_program_error(self) -> ClusterError:
         return ClusterError(
             f"{self.address}: the program that answers there is not the dashboard of a Ray cluster; "
             f"{_how_to_reach(self.address)}"
         )
 
-    def _refused(self, error: RuntimeError) -> ClusterError:
+    def _refusal_error(self, error: RuntimeError) -> ClusterError:
         if "Version check returned 404" in str(error):
-            return self._something_else()
+            return self._wrong_program_error()
         lines = [line for line in str(error).splitlines() if line.strip()]
         return ClusterError(f"{self.address}: the Jobs server refuses: {lines[-1].strip()[:300]}")
 
 
-def checked_url(address: str) -> str:
+def parse_url(address: str) -> str:
     """Return `address` without a path.
 
     Raises:
@@ -268,21 +272,21 @@ def checked_url(address: str) -> str:
     )
 
 
-def said(log: str) -> str:
-    """Return what the driver printed, without the lines of Ray in front of it."""
+def driver_output(log: str) -> str:
+    """Return the part of a job's log that the driver printed, without the lines of Ray before it."""
     _, entry, rest = log.partition("Running entrypoint for job ")
     return rest.partition("\n")[2] if entry else ""
 
 
-def said_in(parts: Iterable[str]) -> Iterator[str]:
-    """Yield the same of a log that comes in parts, each as it comes."""
+def driver_output_parts(parts: Iterable[str]) -> Iterator[str]:
+    """Yield what `driver_output` returns, part by part, from a log that arrives in parts."""
     start, begun = "", False
     for part in parts:
         if begun:
             yield part
             continue
         start += part  # a few lines of Ray
-        if rest := said(start):
+        if rest := driver_output(start):
             begun = True
             yield rest
 
@@ -319,7 +323,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _no_other_address() -> Iterator[None]:
-    """Hide the variables that Ray would take the address from, even if it is given one."""
+    """Hide the environment variables from which Ray would take the address even if it is given one."""
     before = {name: os.environ.pop(name) for name in _ADDRESS_VARIABLES if name in os.environ}
     try:
         yield

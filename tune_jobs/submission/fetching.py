@@ -23,8 +23,9 @@ from tune_jobs.submission.progress import SubmissionState, complaint_in
 from tune_jobs.submission.sending import BEGIN, END, files_worth_sending
 
 SECONDS_TO_SEND = 600.0
+"""Seconds within which the cluster must send a run."""
 SECONDS_TO_STOP = 20.0
-"""Seconds that an abandoned process on the cluster, which sends a run, has to end."""
+"""Seconds that a process that sends a run has to end after it was told to stop."""
 SECONDS_TO_BE_NOTICED = 3.0
 """Seconds until Ray, which checks each second, has seen a submission end. Removed earlier, it is listed as failed."""
 
@@ -58,7 +59,7 @@ def fetch_through(server: JobsServer, run: str, output: Path) -> Path:
     """
     name = run.rstrip("/").rpartition("/")[2]
     with _new_folder(output, name) as target:
-        content = unpacked(_sent(server, run), run)
+        content = unpack(_run_sender(server, run), run)
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
             archive.extractall(target, filter="data")
         scan_journal(RunFolder(target).journal, shown_as=run)
@@ -66,7 +67,7 @@ def fetch_through(server: JobsServer, run: str, output: Path) -> Path:
     return output / name
 
 
-def unpacked(log: str, run: str) -> bytes:
+def unpack(log: str, run: str) -> bytes:
     """Return the archive that `log` holds.
 
     Raises:
@@ -86,7 +87,7 @@ def unpacked(log: str, run: str) -> bytes:
     )
 
 
-def _sent(server: JobsServer, run: str) -> str:
+def _run_sender(server: JobsServer, run: str) -> str:
     """Start a submission that prints the run; return its log."""
     submission_id = f"fetch-{secrets.token_hex(6)}"
     command = f"tune_jobs.submission.sending {shlex.quote(run)}"

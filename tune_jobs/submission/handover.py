@@ -57,7 +57,7 @@ class Handover:
             )
 
     def enter(self, folder: RunFolder) -> None:
-        """Make the folder that came with the run the current one, as when it began: a data function may rely on it.
+        """Change to the folder that was submitted with the run, as at its start: a data function may rely on it.
 
         Raises:
             RunFolderError: The object store that has the run cannot be reached.
@@ -66,7 +66,7 @@ class Handover:
         if folder.submitted.is_dir():
             os.chdir(folder.submitted)
 
-    def announcing(self, console: Console) -> Listener:
+    def make_announcer(self, console: Console) -> Listener:
         """Return a listener that prints that the run has started, for the command that waits for it."""
 
         def tell(event: Event) -> None:
@@ -82,7 +82,7 @@ def has_begun(log: str) -> bool:
 
 
 def keep_submitted(job_folder: Path, folder: RunFolder, modules: Iterable[UserModule]) -> None:
-    """Keep in the run folder what came with the job. Resuming the run then needs nothing from the submitting machine.
+    """Copy what came with the job to the run folder. Resuming then needs nothing from the submitting machine.
 
     The files may hold test rows, so only their owner can read them, here and where they arrived. The `modules` are
     kept a second time, without the rest, for trials and for readers of the run.

@@ -1,4 +1,4 @@
-"""Say the state of a submission, and what to do next, from what Ray knows and what the driver printed."""
+"""Determine the state of a submission and the next commands, from Ray's details and the driver's log."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,7 +35,7 @@ class SubmissionState(Enum):
 
 
 class Details(Protocol):
-    """What Ray knows of a submission."""
+    """Ray's details of a submission."""
 
     submission_id: str | None
     status: Any
@@ -64,16 +64,16 @@ class Submission:
 
     @property
     def run(self) -> str:
-        """The address of the run as the cluster sees it: a path, or `s3://bucket/prefix/run`."""
+        """Return the address of the run on the cluster: a path, or `s3://bucket/prefix/run`."""
         return self.metadata.get("run", "")
 
     @property
     def name(self) -> str:
-        """Name of the run."""
+        """Return the name of the run."""
         return self.run.rstrip("/").rpartition("/")[2]
 
     def age(self) -> str:
-        """How long the submission has lasted, or lasted."""
+        """Return how long the submission has run so far or, after its end, ran; empty if it has not started."""
         if self.begun is None:
             return ""
         return duration_text(max((self.ended or time.time()) - self.begun, 0.0))
@@ -131,20 +131,20 @@ def complaint_in(log: str) -> str:
 
 
 def last_line(log: str) -> str:
-    """Return the last line of the driver."""
+    """Return the last line that the driver printed; empty if there is none."""
     lines = [line for line in log.splitlines() if line.strip()]
     return lines[-1].strip() if lines else ""
 
 
-def named(text: str, submissions: Iterable[Submission]) -> Submission | None:
-    """Return the submission of that ID, or the latest one of the run of that name."""
+def find_submission(text: str, submissions: Iterable[Submission]) -> Submission | None:
+    """Return the submission with the ID `text`, or the latest one of the run with that name; None if there is none."""
     found = list(submissions)
     by_id = next((one for one in found if one.id == text), None)
     return by_id or max((one for one in found if one.name == text), key=_begun, default=None)
 
 
 def later_than(submission: Submission, submissions: Iterable[Submission]) -> Submission | None:
-    """Return the latest submission that has resumed the same run since, without refused ones; None if there is none."""
+    """Return the latest submission that resumed the same run afterwards and was not refused; None if there is none."""
     of_run = [
         one for one in submissions if one.run == submission.run and one.state is not SubmissionState.REFUSED
     ]
@@ -173,7 +173,7 @@ def status_lines(
     since = f"for {submission.age()}" if not submission.over else f"after {submission.age()}"
     lines = [f"submission: {submission.id}", f"state: {submission.state.value} ({since})"]
     if submission.over and submission.state is not SubmissionState.DONE:
-        resume = f"tune-jobs resume {submission.run}"  # as it is said there, and as it is given here
+        resume = f"tune-jobs resume {submission.run}"  # the command on the cluster; here it needs --address
         reason = complaint_in(log).replace(f"`{resume}`", f"`{resume} --address {address}`")
         lines.append(f"reason: {reason}")
     elif not submission.over and (last := last_line(log)):

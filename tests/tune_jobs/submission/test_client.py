@@ -13,7 +13,7 @@ from aiohttp import web
 from tests.processes import PATIENCE
 from tune_jobs.errors import ClusterError
 from tune_jobs.submission import client
-from tune_jobs.submission.client import JobsServer, checked_url, said, said_in
+from tune_jobs.submission.client import JobsServer, driver_output, driver_output_parts, parse_url
 
 
 class Pages(http.server.BaseHTTPRequestHandler):
@@ -125,30 +125,32 @@ def test_the_address_that_is_given_is_the_one_that_is_asked(monkeypatch: pytest.
 )
 def test_wrong_addresses_of_a_dashboard(address: str) -> None:
     with pytest.raises(ClusterError, match="valid is http://HOST:PORT of the dashboard"):
-        checked_url(address)
+        parse_url(address)
 
 
 def test_an_address_is_taken_without_its_path() -> None:
-    assert checked_url("http://127.0.0.1:8265/#/jobs") == "http://127.0.0.1:8265"
+    assert parse_url("http://127.0.0.1:8265/#/jobs") == "http://127.0.0.1:8265"
 
 
 def test_messages_of_ray_before_the_driver_are_left_out() -> None:
-    assert said("runtime env is made\nRunning entrypoint for job a: exec sh\nhello\n") == "hello\n"
-    assert said("runtime env is made\n") == ""
+    assert driver_output("runtime env is made\nRunning entrypoint for job a: exec sh\nhello\n") == "hello\n"
+    assert driver_output("runtime env is made\n") == ""
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_a_log_that_comes_in_parts_is_the_same(size: int) -> None:
     log = "runtime env is made\nRunning entrypoint for job a: exec sh\n\nhello\nRunning entrypoint for job b\nend\n"
-    assert "".join(said_in(log[at : at + size] for at in range(0, len(log), size))) == said(log)
-    assert list(said_in(["runtime env is made\n"])) == []
+    assert "".join(
+        driver_output_parts(log[at : at + size] for at in range(0, len(log), size))
+    ) == driver_output(log)
+    assert list(driver_output_parts(["runtime env is made\n"])) == []
 
 
 def test_a_long_log_is_not_read_again_for_each_of_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
-    monkeypatch.setattr(client, "said", lambda log: read.append(len(log)) or said(log))
+    monkeypatch.setattr(client, "driver_output", lambda log: read.append(len(log)) or driver_output(log))
     parts = ["env\n", "Running entrypoint for job a: x\n", *(f"{number}\n" for number in range(1000))]
-    assert list(said_in(parts)) == parts[2:]
+    assert list(driver_output_parts(parts)) == parts[2:]
     assert sum(read) < 200
 
 

@@ -15,7 +15,7 @@ from tune_jobs.holdout import rows as holdout
 from tune_jobs.holdout.ledger import read_ledger
 from tune_jobs.record.events import Ending, Status
 from tune_jobs.record.folder import RunFolder
-from tune_jobs.submission.fetching import fetch_seen, unpacked
+from tune_jobs.submission.fetching import fetch_seen, unpack
 from tune_jobs.submission.sending import main, send
 from tune_jobs.trainers.data import Rows
 
@@ -115,7 +115,7 @@ def test_fetching_a_run_that_has_not_ended_gives_a_notice(
 
 def test_the_printed_text_holds_the_run(run: RunFolder) -> None:
     log = "\n".join(["something else", *send(str(run.path)), ""])
-    with tarfile.open(fileobj=BytesIO(unpacked(log, "x"))) as archive:
+    with tarfile.open(fileobj=BytesIO(unpack(log, "x"))) as archive:
         content = {name: archive.extractfile(name).read() for name in archive.getnames()}  # type: ignore[union-attr]
     assert content == worth(run)
 
@@ -126,7 +126,7 @@ def test_an_incomplete_transfer_is_refused(run: RunFolder) -> None:
     half = lines[1][: len(lines[1]) // 2]
     for damaged in ([], lines[:-1], [lines[0], half, lines[2]], [lines[0], "A" + lines[1][1:-4], lines[2]]):
         with pytest.raises(ClusterError, match="did not arrive whole; try again, or copy the folder"):
-            unpacked("\n".join(damaged), "/shared/run")
+            unpack("\n".join(damaged), "/shared/run")
 
 
 def test_a_run_that_is_too_large_for_a_log_is_to_be_copied(run: RunFolder) -> None:

@@ -34,7 +34,7 @@ def test_another_version_is_refused_with_the_cure() -> None:
 
 def test_a_waiting_client_learns_that_the_run_has_begun_from_one_line_alone() -> None:
     console = Console(file=io.StringIO())
-    tell = Handover("small-1-abcd").announcing(console)
+    tell = Handover("small-1-abcd").make_announcer(console)
     tell(TrialStarted(trial_id="0000"))
     assert not has_begun(console.file.getvalue())  # type: ignore[attr-defined]
     tell(RunStarted(name="small", job_folder="", trials=1, rows={}, fingerprints={}, versions={}))

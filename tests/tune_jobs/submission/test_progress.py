@@ -9,8 +9,8 @@ from tune_jobs.submission.progress import (
     SubmissionState,
     complaint_in,
     exit_code_of,
+    find_submission,
     later_than,
-    named,
     state_of,
     status_lines,
     table_lines,
@@ -123,9 +123,9 @@ def test_a_submission_knows_the_one_that_continued_its_run() -> None:
 
 def test_a_run_whose_first_submission_the_cluster_does_not_know_is_found_by_its_name() -> None:
     second, third = of_run("a-1-abcd-r2", 2.0), of_run("a-1-abcd-r3", 3.0)
-    assert named("a-1-abcd", [second, third]) == third
-    assert named("a-1-abcd-r2", [second, third]) == second
-    assert named("a-1", [second, third]) is None
+    assert find_submission("a-1-abcd", [second, third]) == third
+    assert find_submission("a-1-abcd-r2", [second, third]) == second
+    assert find_submission("a-1", [second, third]) is None
 
 
 def test_the_table_breaks_no_line() -> None:

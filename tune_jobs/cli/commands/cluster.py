@@ -34,8 +34,8 @@ from tune_jobs.submission.progress import (
     SubmissionState,
     complaint_in,
     exit_code_of,
+    find_submission,
     later_than,
-    named,
     status_lines,
     table_lines,
 )
@@ -267,9 +267,9 @@ def _fetch(options: argparse.Namespace, rest: list[str], console: Console) -> No
 
 
 def _server(address: str) -> "JobsServer":
-    from tune_jobs.submission.client import JobsServer, checked_url  # noqa: PLC0415 (imports Ray)
+    from tune_jobs.submission.client import JobsServer, parse_url  # noqa: PLC0415 (imports Ray)
 
-    return JobsServer(checked_url(address))
+    return JobsServer(parse_url(address))
 
 
 def _wait_for_begin(server: "JobsServer", submission_id: str, console: Console) -> None:
@@ -332,7 +332,7 @@ def _find_submission(server: "JobsServer", text: str) -> tuple[Submission, Submi
     """Return the submission that a text names, and the latest one that has resumed the same run since, if any."""
     submissions = server.submissions()
     name = _id_in(text)
-    submission = named(name, submissions) or server.submission(name)  # raises if there is none
+    submission = find_submission(name, submissions) or server.submission(name)  # raises if there is none
     return submission, later_than(submission, submissions)
 
 

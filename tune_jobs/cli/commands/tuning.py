@@ -53,7 +53,7 @@ def add_commands(commands: Commands) -> None:
 def _run(options: argparse.Namespace, rest: list[str], console: Console) -> None:
     refuse_jobs_address(options.address)
     handover = Handover.from_environment()
-    announcing = [] if handover is None else [handover.announcing(console)]
+    make_announcer = [] if handover is None else [handover.make_announcer(console)]
     if handover is not None:
         handover.check_versions()
     job = Job.from_file(options.job, parse_overrides(rest))
@@ -61,7 +61,9 @@ def _run(options: argparse.Namespace, rest: list[str], console: Console) -> None
 
     def tune() -> Path:
         with make_view(RunProgress(job, asked_at=time.time()), console, beginning) as view:
-            return run(job, address=options.address, listeners=[view, *announcing], handover=handover).path
+            return run(
+                job, address=options.address, listeners=[view, *make_announcer], handover=handover
+            ).path
 
     print_tuned(tune, console)
 
@@ -77,7 +79,7 @@ def _resume(options: argparse.Namespace, rest: list[str], console: Console) -> N
         resume_on_cluster(options.run, address, rest, console)
         return
     handover = Handover.from_environment()
-    announcing = [] if handover is None else [handover.announcing(console)]
+    make_announcer = [] if handover is None else [handover.make_announcer(console)]
     overrides = parse_overrides(rest)
     folder = open_folder(options.run)
     refuse_copy(folder)
@@ -95,7 +97,9 @@ def _resume(options: argparse.Namespace, rest: list[str], console: Console) -> N
         made = len(progress.record.trials)
         beginning = f"{job.name}: {job.trials} trials, of which {made} were made before; {_preparing(options.address)}"
         with make_view(progress, console, beginning) as view:
-            return resume(folder.path, overrides, address=options.address, listeners=[view, *announcing]).path
+            return resume(
+                folder.path, overrides, address=options.address, listeners=[view, *make_announcer]
+            ).path
 
     print_tuned(tune, console)
 
