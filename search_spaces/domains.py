@@ -157,7 +157,7 @@ class Int:
         return is_whole(value) and self.low <= value <= self.high and (value - self.low) % self.step == 0
 
     def sample(self, rng: Random) -> int:
-        """Draw a value: uniform, or with `log` so that its logarithm is uniform before rounding."""
+        """Draw a value uniformly or, with `log`, with a logarithm that is uniform before rounding."""
         if not self.log:
             return self.at(rng.randrange(self.size()))
         # Half a unit beyond the bounds: otherwise the end points are drawn half as often as they should be.

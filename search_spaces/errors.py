@@ -25,7 +25,7 @@ class SearchSpaceError(ExpectedError, ValueError):
 
 
 def suggestion(given: object, valid: Iterable[object]) -> str:
-    """The end of a message about an unknown name: the closest valid one, else all of them."""
+    """Return the end of a message about an unknown name: the closest valid name, otherwise all of them."""
     names = list(map(str, valid))
     close = closest(str(given), names)
     if close is not None:

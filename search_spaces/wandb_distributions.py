@@ -31,9 +31,9 @@ def read_domain(entry: object) -> tuple[Domain, str | None]:
         raise SearchSpaceError(
             [Problem("", f"{given}; a mapping is needed, such as {{value: {show(entry)}}}")]
         )
-    name = entry["distribution"] if "distribution" in entry else _inferred(entry)
+    name = entry["distribution"] if "distribution" in entry else _infer_name(entry)
     if not isinstance(name, str) or name not in (*_LISTS, *_RANGES):
-        valid = f"valid are {_listed((*_LISTS, *_RANGES))}"
+        valid = f"valid are {_list_text((*_LISTS, *_RANGES))}"
         raise SearchSpaceError([Problem("distribution", f"{show(name)} is not a distribution; {valid}")])
     defaults = _RANGES[name].keys if name in _RANGES else dict.fromkeys(_LISTS[name])
     _check_keys(entry, name, defaults)
@@ -49,7 +49,7 @@ def read_domain(entry: object) -> tuple[Domain, str | None]:
         ) from None
 
 
-def _inferred(entry: Mapping[str, Any]) -> str:
+def _infer_name(entry: Mapping[str, Any]) -> str:
     """Return the distribution that W&B uses if the entry names none."""
     if "value" in entry:
         return "constant"
@@ -74,7 +74,9 @@ def _check_keys(entry: Mapping[str, Any], name: str, defaults: Mapping[str, floa
         value = entry.get(key, default)
         if key not in entry and default is None:
             problems.append(
-                Problem(key, f"missing; {name} needs {_listed(k for k, d in defaults.items() if d is None)}")
+                Problem(
+                    key, f"missing; {name} needs {_list_text(k for k, d in defaults.items() if d is None)}"
+                )
             )
         elif name in _RANGES and not (is_number(value) and -math.inf < value < math.inf):
             problems.append(Problem(key, f"{show(value)} is {kind(value)}; a finite number is needed"))
@@ -216,7 +218,7 @@ def _exp(key: str, exponent: float) -> float:
         raise SearchSpaceError([Problem(key, message)]) from None
 
 
-def _listed(names: Iterable[object]) -> str:
+def _list_text(names: Iterable[object]) -> str:
     return ", ".join(map(str, names))
 
 
