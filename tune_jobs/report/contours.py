@@ -12,9 +12,9 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 from optuna.visualization import plot_contour
 
-from tune_jobs.report.scales import axis_title, range_ticks, rounded, value_axis
+from tune_jobs.report.scales import axis_title, range_ticks, round_off, value_axis
 from tune_jobs.report.scored_trials import ScoredTrials, hover_text
-from tune_jobs.report.style import SCALE, styled
+from tune_jobs.report.style import SCALE, apply_style
 from tune_jobs.search_spaces import Choice, Float, Int, SearchSpace
 
 FEWEST_TRIALS = 12
@@ -79,12 +79,12 @@ def _contour(
     )
     figure.add_trace(_points(given, names, places))
     across, up = (_axis(space, name) for name in names)
-    return styled(figure, height=360, margin={"t": 12}, hovermode="closest", xaxis=across, yaxis=up)
+    return apply_style(figure, height=360, margin={"t": 12}, hovermode="closest", xaxis=across, yaxis=up)
 
 
 def _points(given: ScoredTrials, names: tuple[str, str], places: Sequence[int]) -> go.Scatter:
     trials = [given.trials[place] for place in places]
-    across, up = ([rounded(float(trial.configuration[name])) for trial in trials] for name in names)
+    across, up = ([round_off(float(trial.configuration[name])) for trial in trials] for name in names)
     return go.Scatter(
         x=across,
         y=up,
@@ -131,7 +131,7 @@ def _study(
         configuration = given.trials[place].configuration
         complete = create_trial(
             state=TrialState.COMPLETE,
-            params={name: _snapped(float(configuration[name]), domain) for name, domain in ranges.items()},
+            params={name: _snap(float(configuration[name]), domain) for name, domain in ranges.items()},
             distributions=distributions,
             value=given.scale.place(given.scores[place]),
         )
@@ -139,7 +139,7 @@ def _study(
     return study
 
 
-def _snapped(value: float, domain: Float | Int) -> float:
+def _snap(value: float, domain: Float | Int) -> float:
     """Return the point of the grid that is nearest to `value`."""
     low, high = float(domain.low), float(domain.high)
     if low == high:

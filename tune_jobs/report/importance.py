@@ -10,7 +10,7 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState, create_trial
 
 from tune_jobs.report.scored_trials import ScoredTrials
-from tune_jobs.report.style import MAIN, styled
+from tune_jobs.report.style import MAIN, apply_style
 from tune_jobs.search.optuna_space import to_optuna
 from tune_jobs.search_spaces import SearchSpace
 
@@ -50,7 +50,7 @@ def importance_figure(shares: Mapping[str, float]) -> go.Figure:
             hovertemplate="%{y}: %{x:.1f} %<extra></extra>",
         )
     )
-    return styled(
+    return apply_style(
         figure,
         height=70 + 34 * len(names),
         margin={"t": 10, "r": 60},

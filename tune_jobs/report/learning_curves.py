@@ -8,8 +8,8 @@ import plotly.graph_objects as go
 
 from tune_jobs.record.events import Status
 from tune_jobs.record.run_record import RunRecord, TrialRecord
-from tune_jobs.report.scales import FEWEST_TO_CLIP, axis_title, rounded, score_scale, thinned
-from tune_jobs.report.style import COLOURS, FADED, WINNER, styled
+from tune_jobs.report.scales import FEWEST_TO_CLIP, axis_title, round_off, score_scale, thin_out
+from tune_jobs.report.style import COLOURS, FADED, WINNER, apply_style
 
 MOST_POINTS = 40_000
 """Points of all curves together at most; above that, curves are thinned out."""
@@ -68,18 +68,18 @@ def curves_figure(
     figure = go.Figure()
     for status in _ORDER:
         group = [trial for trial in trials if trial.status is status and trial.trial_id != winner]
-        points = joined(group, metric, most, rungs)
+        points = join_curves(group, metric, most, rungs)
         if any(value is not None for value in points.values):
             figure.add_trace(_lines(points, status.text, COLOURS[status], _OPACITY.get(status, 0.8)))
     if winner is not None:
         if on_training is not None:
-            training = joined([record.trials[winner]], on_training, most, ())
+            training = join_curves([record.trials[winner]], on_training, most, ())
             figure.add_trace(_lines(training, "winner, training rows", WINNER, 0.9, width=1.6, dash="dot"))
-        own = joined([record.trials[winner]], metric, most, ())
+        own = join_curves([record.trials[winner]], metric, most, ())
         figure.add_trace(_lines(own, "winner", WINNER, 1.0, width=3))
     longest = max(max(trial.epochs) for trial in trials)
     log = len(rungs) >= 2 and longest >= 9  # rungs grow by a factor: on a log axis they are evenly spaced
-    styled(
+    apply_style(
         figure,
         height=460,
         showlegend=True,
@@ -93,17 +93,17 @@ def curves_figure(
     return figure
 
 
-def joined(trials: Sequence[TrialRecord], metric: str, most: int, kept: Sequence[int]) -> Points:
+def join_curves(trials: Sequence[TrialRecord], metric: str, most: int, kept: Sequence[int]) -> Points:
     """Join the curves of `trials`, each of about `most` points; the epochs `kept` are among them."""
     epochs: list[int | None] = []
     values: list[float | None] = []
     numbers: list[int | None] = []
     for trial in trials:
         own = sorted(trial.epochs)
-        places = thinned(len(own), most, [own.index(epoch) for epoch in kept if epoch in trial.epochs])
+        places = thin_out(len(own), most, [own.index(epoch) for epoch in kept if epoch in trial.epochs])
         for place in places:
             epochs.append(own[place])
-            values.append(rounded(float(trial.epochs[own[place]][metric])))
+            values.append(round_off(float(trial.epochs[own[place]][metric])))
             numbers.append(trial.number)
         epochs.append(None)
         values.append(None)

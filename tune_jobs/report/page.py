@@ -148,7 +148,7 @@ def render(page: Page) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["embedded"] = embedded
+    environment.filters["embed"] = embed
     template = environment.from_string(_asset("report.html.j2"))
     return template.render(
         page=page,
@@ -158,7 +158,7 @@ def render(page: Page) -> str:
     )
 
 
-def embedded(figure: go.Figure) -> Markup:
+def embed(figure: go.Figure) -> Markup:
     """Return `figure` as JSON for a script element: nothing in it can end the element."""
     return Markup(figure.to_json().replace("<", "\\u003c"))  # noqa: S704 (no letter of it opens a tag)
 

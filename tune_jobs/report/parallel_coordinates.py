@@ -6,9 +6,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from tune_jobs.report.scales import log_place, range_ticks, rounded, value_text
+from tune_jobs.report.scales import log_place, range_ticks, round_off, value_text
 from tune_jobs.report.scored_trials import ScoredTrials
-from tune_jobs.report.style import SCALE, styled
+from tune_jobs.report.style import SCALE, apply_style
 from tune_jobs.search_spaces import Choice, SearchSpace
 
 MOST_LINES = 400
@@ -27,7 +27,7 @@ def parallel_figure(given: ScoredTrials, space: SearchSpace, order: Sequence[str
         space: The search space.
         order: The parameters from left to right.
     """
-    places = _drawn(given)
+    places = _choose_drawn(given)
     dimensions = [_dimension(given, space, name, places) for name in order]
     scores = [given.scale.place(given.scores[place]) for place in places]
     ticks = given.scale.ticks()
@@ -50,10 +50,10 @@ def parallel_figure(given: ScoredTrials, space: SearchSpace, order: Sequence[str
             unselected={"line": {"opacity": 0.05}},
         )
     )
-    return styled(figure, height=420, margin={"t": 50, "b": 30, "l": 70, "r": 60})
+    return apply_style(figure, height=420, margin={"t": 50, "b": 30, "l": 70, "r": 60})
 
 
-def _drawn(given: ScoredTrials) -> list[int]:
+def _choose_drawn(given: ScoredTrials) -> list[int]:
     """Return the places of the trials that are drawn, the best last: they lie on top."""
     costs = given.costs
     order = sorted(range(len(costs)), key=lambda place: costs[place])
@@ -92,7 +92,7 @@ def _dimension(given: ScoredTrials, space: SearchSpace, name: str, places: Seque
     margin = 0.02 * ((high - low) or 1.0)
     return {
         "label": name,
-        "values": [rounded(position(configuration)) for configuration in configurations],
+        "values": [round_off(position(configuration)) for configuration in configurations],
         "range": [low - margin, high + margin],
         **ticks,
     }

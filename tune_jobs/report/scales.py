@@ -134,12 +134,12 @@ def value_text(value: Any) -> str:
     return number_text(value) if value is not None else "null"
 
 
-def rounded(value: float) -> float | None:
+def round_off(value: float) -> float | None:
     """Return `value` with few digits; None, which plotly leaves out, if it is not finite."""
     return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
 
 
-def thinned(count: int, most: int, kept: Sequence[int] = ()) -> list[int]:
+def thin_out(count: int, most: int, kept: Sequence[int] = ()) -> list[int]:
     """Choose about `most` of the places 0 to `count - 1`: the first, the last, `kept`, and others evenly between.
 
     Args:

@@ -5,9 +5,9 @@ from typing import Any
 import plotly.graph_objects as go
 
 from tune_jobs.record.run_record import TrialRecord
-from tune_jobs.report.scales import axis_title, rounded, value_axis, value_text
+from tune_jobs.report.scales import axis_title, round_off, value_axis, value_text
 from tune_jobs.report.scored_trials import ScoredTrials, hover_text
-from tune_jobs.report.style import COLOURS, WINNER, styled
+from tune_jobs.report.style import COLOURS, WINNER, apply_style
 from tune_jobs.search_spaces import Choice, Domain, SearchSpace
 
 _SPREAD = 0.28
@@ -35,7 +35,7 @@ def slice_figure(given: ScoredTrials, space: SearchSpace, name: str, winner: str
             groups.setdefault(group, []).append(place)
     for group in sorted(groups, key=lambda key: key == "winner"):  # drawn last, it lies on top
         figure.add_trace(_points(given, domain, name, group, groups[group]))
-    return styled(
+    return apply_style(
         figure,
         height=260,
         margin={"t": 12, "b": 44},
@@ -55,7 +55,7 @@ def _points(given: ScoredTrials, domain: Domain, name: str, group: str, places: 
     is_winner = group == "winner"
     return go.Scatter(
         x=[_place(domain, trial.configuration[name], trial) for trial in trials],
-        y=[rounded(value) for value in shown],
+        y=[round_off(value) for value in shown],
         customdata=[trial.number for trial in trials],
         text=[f"{hover_text(given, place)}<br>{name} {_value(trial, name)}"
               for place, trial in zip(places, trials, strict=True)],
@@ -80,8 +80,8 @@ def _place(domain: Domain, value: Any, trial: TrialRecord) -> float | None:
     if isinstance(domain, Choice):
         labels = [value_text(choice) for choice in domain.values]
         aside = (trial.number * _GOLDEN) % 1.0 - 0.5  # evenly spread, and the same each time
-        return rounded(labels.index(value_text(value)) + 2 * _SPREAD * aside)
-    return rounded(float(value))
+        return round_off(labels.index(value_text(value)) + 2 * _SPREAD * aside)
+    return round_off(float(value))
 
 
 def _title(domain: Domain, name: str) -> str:

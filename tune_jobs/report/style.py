@@ -38,7 +38,7 @@ def translucent(colour: str, opacity: float) -> str:
     return f"rgba({red},{green},{blue},{opacity:g})"
 
 
-def styled(figure: go.Figure, *, height: int, **layout: Any) -> go.Figure:
+def apply_style(figure: go.Figure, *, height: int, **layout: Any) -> go.Figure:
     """Give `figure` what all figures have in common, and return it; it is as wide as the page allows.
 
     Args:

@@ -186,7 +186,7 @@ def timeline(events: Sequence[Event], now: float | None) -> Timeline | None:
     reading.close_all(end, Close.CUT_OFF if now is None else Close.RUNNING)
     if not reading.done:
         return None
-    lanes, stretches = _in_lanes(reading.done)
+    lanes, stretches = _assign_lanes(reading.done)
     return Timeline(
         end=end,
         lanes=lanes,
@@ -200,7 +200,7 @@ def timeline(events: Sequence[Event], now: float | None) -> Timeline | None:
     )
 
 
-def _in_lanes(
+def _assign_lanes(
     done: Iterable[tuple[str, _Open, float, Close]],
 ) -> tuple[list[str], list[Stretch]]:
     """Place the stretches in a lane for each worker. A new worker takes over the lane of one of its host that is gone.

@@ -7,8 +7,8 @@ from plotly.subplots import make_subplots
 
 from tune_jobs.record.events import Status
 from tune_jobs.record.run_record import RunRecord
-from tune_jobs.report.scales import rounded
-from tune_jobs.report.style import COLOURS, WINNER, styled
+from tune_jobs.report.scales import round_off
+from tune_jobs.report.style import COLOURS, WINNER, apply_style
 from tune_jobs.report.timeline import Close, Stretch, Timeline
 from tune_jobs.text import counted, duration_text
 
@@ -48,7 +48,7 @@ def timeline_figure(given: Timeline, record: RunRecord, winner: str | None) -> g
         figure.add_vrect(
             x0=start / divisor, x1=end / divisor, fillcolor="rgba(128,136,150,0.2)", line_width=0
         )
-    styled(
+    apply_style(
         figure,
         height=sum(panels) + 150,
         showlegend=True,
@@ -128,8 +128,8 @@ def _bars(stretches: Sequence[Stretch], record: RunRecord, name: str, colour: st
     return go.Bar(
         orientation="h",
         y=[stretch.lane for stretch in stretches],
-        base=[rounded(stretch.start / divisor) for stretch in stretches],
-        x=[rounded((stretch.end - stretch.start) / divisor) for stretch in stretches],
+        base=[round_off(stretch.start / divisor) for stretch in stretches],
+        x=[round_off((stretch.end - stretch.start) / divisor) for stretch in stretches],
         customdata=[record.trials[stretch.trial_id].number for stretch in stretches],
         text=[text(stretch) for stretch in stretches],
         textposition="none",
@@ -149,7 +149,7 @@ def _promotions(given: Timeline, record: RunRecord, divisor: float) -> go.Scatte
         if led_to is not None:
             places.append((led_to, promotion))
     return go.Scatter(
-        x=[rounded(stretch.start / divisor) for stretch, _ in places],
+        x=[round_off(stretch.start / divisor) for stretch, _ in places],
         y=[stretch.lane - 0.42 for stretch, _ in places],
         customdata=[record.trials[promotion.trial_id].number for _, promotion in places],
         text=[str(promotion.epoch) for _, promotion in places],
@@ -162,7 +162,7 @@ def _promotions(given: Timeline, record: RunRecord, divisor: float) -> go.Scatte
 
 def _waiting(given: Timeline, divisor: float) -> go.Scatter:
     return go.Scatter(
-        x=[rounded(time / divisor) for time, _ in given.waiting],
+        x=[round_off(time / divisor) for time, _ in given.waiting],
         y=[count for _, count in given.waiting],
         mode="lines",
         line={"shape": "hv", "color": COLOURS[Status.WAITING], "width": 1.5},

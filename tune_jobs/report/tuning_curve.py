@@ -16,8 +16,8 @@ import plotly.graph_objects as go
 from opda.nonparametric import EmpiricalDistribution
 
 from tune_jobs.record.run_record import RunRecord
-from tune_jobs.report.scales import Scale, axis_title, rounded, score_scale, value_axis
-from tune_jobs.report.style import GRID, MAIN, WINNER, styled, translucent
+from tune_jobs.report.scales import Scale, axis_title, round_off, score_scale, value_axis
+from tune_jobs.report.style import GRID, MAIN, WINNER, apply_style, translucent
 from tune_jobs.text import counted
 from tune_jobs.trainers.settings import Mode, cost
 
@@ -104,9 +104,9 @@ def curve_figure(curve: TuningCurve) -> go.Figure:
     hidden = {"line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
     figure = go.Figure(
         [
-            go.Scatter(y=_shown(curve, curve.sure), mode="lines", **hidden),
+            go.Scatter(y=_limit(curve, curve.sure), mode="lines", **hidden),
             go.Scatter(
-                y=_shown(curve, good),
+                y=_limit(curve, good),
                 name=f"{CONFIDENCE:.0%} confidence band",
                 mode="lines",
                 fill="tonexty",
@@ -116,7 +116,7 @@ def curve_figure(curve: TuningCurve) -> go.Figure:
                 showlegend=several,
             ),
             go.Scatter(
-                y=_shown(curve, curve.expected),
+                y=_limit(curve, curve.expected),
                 name="expected best",
                 line={"color": MAIN, "width": 3},
                 marker={"color": MAIN, "size": 10},
@@ -124,7 +124,7 @@ def curve_figure(curve: TuningCurve) -> go.Figure:
                 **lines,
             ),
             go.Scatter(
-                y=_shown(curve, curve.observed),
+                y=_limit(curve, curve.observed),
                 name="best so far, as it came",
                 mode="lines" if len(curve.observed) > 1 else "markers",
                 line={"color": WINNER, "width": 1.5, "shape": "hv"},
@@ -144,7 +144,7 @@ def curve_figure(curve: TuningCurve) -> go.Figure:
         }
         for name, axis in axes.items()
     ]
-    return styled(
+    return apply_style(
         figure,
         height=400,
         showlegend=True,
@@ -232,7 +232,7 @@ def _best_so_far(own: Sequence[Any], mode: Mode) -> tuple[list[float], list[int]
 def _axis(curve: TuningCurve, name: str) -> dict[str, Any]:
     """Return the places of all four traces, and the axis, in trials or epochs."""
     unit = 1.0 if name == "trials" else curve.epochs_a_trial
-    places = [rounded(number * unit) for number in curve.trials]
+    places = [round_off(number * unit) for number in curve.trials]
     observed = curve.observed_trials if name == "trials" else curve.observed_epochs
     first, last = min(curve.trials[0] * unit, observed[0]), max(curve.trials[-1] * unit, observed[-1])
     axis = value_axis(max(first, 1.0), max(last, 1.0), log=True)
@@ -247,9 +247,9 @@ def _axis(curve: TuningCurve, name: str) -> dict[str, Any]:
     }
 
 
-def _shown(curve: TuningCurve, values: Sequence[float]) -> list[float | None]:
+def _limit(curve: TuningCurve, values: Sequence[float]) -> list[float | None]:
     """Limit values to the axis and a little beyond it: an edge at zero has no place on a logarithmic axis."""
     scale = curve.scale
     if not scale.log:
-        return [rounded(value) for value in values]
-    return [rounded(max(value, scale.low / 10)) for value in values]
+        return [round_off(value) for value in values]
+    return [round_off(max(value, scale.low / 10)) for value in values]

@@ -38,7 +38,7 @@ class Tracker(Protocol):
     def __call__(self, event: Event, /) -> None: ...
 
     def close(self) -> None:
-        """Write what is left. Called once, after the last event, also if a call has failed."""
+        """Write what is left. It is called once after the last event, even if a call has failed."""
 
 
 @dataclass(frozen=True)
@@ -77,19 +77,19 @@ class LateTracker:
         self._failed = False
 
     def __call__(self, event: Event) -> None:
-        """Pass `event` on.
+        """Pass `event` to the tracker.
 
         Raises:
             Exception: The tracker, or the function that makes it, raised it.
         """
-        self._made()(event)
+        self._get_tracker()(event)
 
     def close(self) -> None:
         """Close the tracker. If it could not be made, do not try again."""
         if not self._failed:
-            self._made().close()
+            self._get_tracker().close()
 
-    def _made(self) -> Tracker:
+    def _get_tracker(self) -> Tracker:
         if self._tracker is None:
             self._failed = True
             self._tracker = self._make()

@@ -1,4 +1,4 @@
-"""A list beside a dashboard's files of those that are complete. A resumed run rewrites the others."""
+"""The list of a dashboard's files that are complete, kept beside them. A resumed run rewrites the others."""
 
 import json
 from pathlib import Path

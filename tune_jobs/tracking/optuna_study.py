@@ -73,7 +73,7 @@ class _StudyFile(BaseJournalBackend):
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """See `BaseJournalBackend`."""
-        entries = [self._dated(entry) for entry in logs]
+        entries = [self._set_dates(entry) for entry in logs]
         if self._file is None:
             self._entries += entries
         else:
@@ -94,7 +94,7 @@ class _StudyFile(BaseJournalBackend):
         self._entries.clear()
         self.time = None
 
-    def _dated(self, entry: dict[str, Any]) -> dict[str, Any]:
+    def _set_dates(self, entry: dict[str, Any]) -> dict[str, Any]:
         """Return `entry` with the time of its event; a trial begins when a worker first starts it."""
         if "state" not in entry or "trial_id" not in entry:
             return entry  # it changes no trial's state

@@ -150,10 +150,10 @@ class TensorboardTracker:
 
 
 def _epoch(result: Mapping[str, Any], time: float) -> FileEvent:
-    return _scalars(dict(_shown(result)), int(result["epoch"]), time)
+    return _scalars(dict(_select_scalars(result)), int(result["epoch"]), time)
 
 
-def _shown(result: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+def _select_scalars(result: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     return ((name, value) for name, value in numbers(result).items() if name not in _NO_SCALARS)
 
 

@@ -21,8 +21,8 @@ from tune_jobs.tracking.wandb_files import not_uploaded
 from tune_jobs.tracking.wandb_runs import WandbRuns, best_values, define_metrics, epoch_times, trial_config
 from tune_jobs.tracking.wandb_summary import (
     SUMMARY,
-    made_report,
     test_part,
+    try_report,
     write_summary_run,
     write_test_run,
 )
@@ -162,7 +162,7 @@ class WandbTracker:
         job, selected = self._run.job, self._selected
         if selected is not None and not self._finished.holds(SUMMARY, selected.time):
             write_report = self._run.write_report
-            report = None if write_report is None else made_report(write_report)
+            report = None if write_report is None else try_report(write_report)
             self._send(write_summary_run(self._wandb, job, self._record, selected, report))
             if (
                 write_report is not None

@@ -14,7 +14,7 @@ def wandb_run_id(run_name: str, part: str) -> str:
 
     Args:
         run_name: Name of the run folder; its end is unlike that of any other.
-        part: Such as a trial's id, or `summary`.
+        part: The part of the run, such as a trial's id or `summary`.
     """
     return f"{run_name}-{part}"[-_LONGEST_ID:].lstrip("-_.")
 

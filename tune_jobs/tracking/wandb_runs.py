@@ -110,25 +110,25 @@ def job_config(job: Job) -> dict[str, Any]:
     }
 
 
-def summarised(job: Job) -> dict[str, Mode]:
+def summary_metrics(job: Job) -> dict[str, Mode]:
     """Return the metrics whose best value is shown, with `min` or `max`: the training's own loss and the score."""
     own = {metric.name: metric.direction for metric in (job.facts.metrics or ())[:1] if metric.direction}
     return {**own, job.selection.metric: job.selection.mode}
 
 
 def define_metrics(run: wandb.Run, job: Job) -> None:
-    """Make W&B draw metrics over epochs, and show the best value of those in `summarised`."""
+    """Make W&B draw metrics over epochs, and show the best value of those in `summary_metrics`."""
     run.define_metric("epoch", hidden=True)
     run.define_metric("*", step_metric="epoch")
-    for metric, mode in summarised(job).items():
+    for metric, mode in summary_metrics(job).items():
         run.define_metric(metric, step_metric="epoch", summary=mode)
 
 
 def best_values(epochs: Iterable[Mapping[str, Any]], job: Job) -> dict[str, dict[str, float]]:
-    """Return what the summary shows of each metric in `summarised`; W&B itself takes NaN for the best."""
+    """Return what the summary shows of each metric in `summary_metrics`; W&B itself takes NaN for the best."""
     epochs = list(epochs)
     best: dict[str, dict[str, float]] = {}
-    for metric, mode in summarised(job).items():
+    for metric, mode in summary_metrics(job).items():
         values = [epoch[metric] for epoch in epochs if math.isfinite(epoch[metric])]
         if values:
             best[metric] = {mode: min(values, key=partial(cost, mode=mode))}

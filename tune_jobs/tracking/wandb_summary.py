@@ -88,7 +88,7 @@ def test_part(test: HoldoutEvaluated) -> str:
     return f"test-{test.number}"
 
 
-def made_report(write_report: Callable[[], Path]) -> Path | None:
+def try_report(write_report: Callable[[], Path]) -> Path | None:
     """Return the file of the report; None if it cannot be written: the summary goes without."""
     try:
         return write_report()

@@ -12,9 +12,9 @@ from tune_jobs.report.scales import (
     MOST_TICKS,
     decades,
     range_ticks,
-    rounded,
+    round_off,
     score_scale,
-    thinned,
+    thin_out,
     value_axis,
 )
 
@@ -84,12 +84,12 @@ def test_an_axis_has_some_length_even_for_one_value(low: float, high: float) -> 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_values_that_are_not_finite_are_left_out(value: float) -> None:
-    assert rounded(value) is None
+    assert round_off(value) is None
 
 
 @given(st.integers(0, 3000), st.integers(2, 50), st.lists(st.integers(0, 3000), max_size=5))
 def test_a_thinned_curve_keeps_its_ends_and_required_points(count: int, most: int, kept: list[int]) -> None:
-    places = thinned(count, most, kept)
+    places = thin_out(count, most, kept)
     assert places == sorted(set(places))
     assert set(places) <= set(range(count))
     assert len(places) <= most + len(kept)
