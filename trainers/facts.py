@@ -40,7 +40,7 @@ class Searched:
     """The parameters that decide whether this one applies."""
 
 
-def _nothing(_: Any) -> Sequence[Any]:
+def _find_nothing(_: Any) -> Sequence[Any]:
     return ()
 
 
@@ -55,9 +55,9 @@ class KindFacts:
     labels: Mapping[str, str] = field(default_factory=dict)
     """Model and data, for filters of a dashboard: `{"data": "digits", "model": "mlp"}`."""
     max_epochs: int | None = None
-    """Epochs of a full training; None if the section that says it is invalid."""
+    """Epochs of a full training; None if the section that sets them is invalid."""
     max_epochs_key: str = ""
-    """The key that says `max_epochs`, for messages."""
+    """The key of a job that sets `max_epochs`, for messages."""
     metrics: Sequence[Metric] | None = ()
     """Possible selection metrics, the training's own loss first; None if unknown before the first epoch."""
     default_metric: Metric | None = None
@@ -74,16 +74,16 @@ class KindFacts:
     """Keys that name a function of the user's code, with its `package.module:function`."""
     problems: Problems = ()
     """Problems in and between the sections."""
-    missing: Callable[[Path], Problems] = _nothing
+    missing: Callable[[Path], Problems] = _find_nothing
     """Takes the job's folder; returns the data files and sources that the sections name and that do not exist."""
-    check: Callable[[Configuration], Problems] = _nothing
+    check: Callable[[Configuration], Problems] = _find_nothing
     """Takes a configuration; returns the problems of its names and values, by the names of the parameters."""
-    check_workers: Callable[[int], Problems] = _nothing
+    check_workers: Callable[[int], Problems] = _find_nothing
     """Takes the number of workers that train one model; returns the keys that do not go with it.
 
     It is not called with more than one worker if the kind lacks the capability `data_parallel`.
     """
-    notices: Callable[[Mapping[str, Searched]], Sequence[str]] = _nothing
+    notices: Callable[[Mapping[str, Searched]], Sequence[str]] = _find_nothing
     """Takes a search space; returns sentences about entries that are valid but probably a mistake."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Common names of parameters in other tools, each with the parameter's name in a job of this kind."""

@@ -15,6 +15,7 @@ from tune_jobs.trainers.data.targets import TargetEncoding, fit_target
 from tune_jobs.trainers.errors import DataError
 
 MOST_CATEGORIES = 1000
+"""Texts of a column that are encoded at most, one feature each."""
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,8 +74,8 @@ class Encoding:
         """Encode rows that were checked.
 
         Args:
-            features: As in `RawData`, with the columns or the shape of the fit.
-            rows: Numbers of the rows; None means all.
+            features: Features as in `RawData`, with the columns or the shape of the training rows.
+            rows: The numbers of the rows; None means all.
 
         Returns:
             float32 [rows, *shape], C-contiguous.
@@ -138,7 +139,7 @@ class Encoding:
         return tuple(scaled.tolist())
 
     def encode_table(self, table: "pa.Table | pd.DataFrame") -> Array:
-        """Encode new rows of a table that holds at least the columns fitted to; others are ignored.
+        """Encode new rows of a table with at least the columns of the training rows; other columns are ignored.
 
         Args:
             table: A pyarrow or pandas table.

@@ -12,7 +12,7 @@ from tune_jobs.report.scales import FEWEST_TO_CLIP, axis_title, round_off, score
 from tune_jobs.report.style import COLOURS, FADED, WINNER, apply_style
 
 MOST_POINTS = 40_000
-"""Points of all curves together at most; above that, curves are thinned out."""
+"""Points of all curves together at most. If there are more, curves are thinned out."""
 FEWEST_POINTS = 12
 """Points that a thinned curve keeps at least."""
 
@@ -94,7 +94,7 @@ def curves_figure(
 
 
 def join_curves(trials: Sequence[TrialRecord], metric: str, most: int, kept: Sequence[int]) -> Points:
-    """Join the curves of `trials`, each of about `most` points; the epochs `kept` are among them."""
+    """Join the curves of `trials`, each with about `most` points, which include the epochs `kept`."""
     epochs: list[int | None] = []
     values: list[float | None] = []
     numbers: list[int | None] = []

@@ -144,8 +144,8 @@ def thin_out(count: int, most: int, kept: Sequence[int] = ()) -> list[int]:
 
     Args:
         count: Number of places.
-        most: How many to choose, before `kept` is added.
-        kept: Places that must be among them; those outside are left out.
+        most: Number of places to choose before `kept` is added.
+        kept: Places that must be chosen. Those outside the range are left out.
     """
     if count <= most:
         return list(range(count))

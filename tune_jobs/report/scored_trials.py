@@ -26,12 +26,12 @@ class ScoredTrials:
 
     @property
     def metric(self) -> str:
-        """Name of the score."""
+        """Return the name of the score."""
         return self.judged_by.metric
 
     @property
     def costs(self) -> Sequence[float]:
-        """The scores, turned so that lower is better."""
+        """Return the scores with the sign that makes lower better."""
         return [self.judged_by.cost(score) for score in self.scores]
 
 

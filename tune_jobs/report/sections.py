@@ -29,7 +29,7 @@ class Drawn:
 
     @property
     def height(self) -> int:
-        """Height in pixels, which the page reserves until the figure is drawn."""
+        """Return the height in pixels, which the page reserves until the figure is drawn."""
         return int(self.figure.layout.height)
 
 

@@ -39,7 +39,7 @@ def translucent(colour: str, opacity: float) -> str:
 
 
 def apply_style(figure: go.Figure, *, height: int, **layout: Any) -> go.Figure:
-    """Give `figure` what all figures have in common, and return it; it is as wide as the page allows.
+    """Give `figure` the style that all figures share, and return it. It is as wide as the page allows.
 
     Args:
         figure: The figure, which is changed.

@@ -83,7 +83,7 @@ class Timeline:
 
     @property
     def at_work(self) -> float:
-        """The seconds from the first trial to the end, without the gaps."""
+        """Return the seconds from the first trial to the end, without the gaps."""
         lost = sum(end - max(start, self.first) for start, end in self.gaps if end > self.first)
         return max(self.end - self.first - lost, 0.0)
 

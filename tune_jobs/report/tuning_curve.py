@@ -22,12 +22,12 @@ from tune_jobs.text import counted
 from tune_jobs.trainers.settings import Mode, cost
 
 CONFIDENCE = 0.8
-"""Confidence of the band for the whole curve at once, at least: it is exact for the distribution of scores, and the
-average best is only a part of that."""
+"""Least confidence of the band for the whole curve at once. It is exact for the distribution of scores, which contains
+more than the average best."""
 MOST_SIMULATED = 60
-"""Trials up to which the tighter band is used, which is simulated."""
+"""Number of trials up to which the tighter band, which is simulated, is used."""
 MOST_POINTS = 80
-"""Numbers of trials at which the curve is computed, at most."""
+"""Points at which the curve is computed at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,7 +248,7 @@ def _axis(curve: TuningCurve, name: str) -> dict[str, Any]:
 
 
 def _limit(curve: TuningCurve, values: Sequence[float]) -> list[float | None]:
-    """Limit values to the axis and a little beyond it: an edge at zero has no place on a logarithmic axis."""
+    """Return values limited to the axis and a little beyond it, since a logarithmic axis has no place for zero."""
     scale = curve.scale
     if not scale.log:
         return [round_off(value) for value in values]
