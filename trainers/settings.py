@@ -39,7 +39,7 @@ def cost(score: float, mode: Mode) -> float:
 class Settings(BaseModel):
     """Base of all settings: frozen, strict about types, closed to unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class EarlyStoppingSettings(Settings):
