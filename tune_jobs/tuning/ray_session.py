@@ -27,6 +27,7 @@ _FOR_WORKERS = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
 _ENVIRONMENT = {
     **_FOR_WORKERS,
     "RAY_usage_stats_enabled": "0",
+    "RAY_prestart_worker_first_driver": "0",  # a worker for each CPU; trials never use them, but start their own
     "RAY_AIR_NEW_OUTPUT": "0",  # the old output engine is the one that `verbose=0` silences
     "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",  # a submitted run has the modules of its submission
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths of the user's modules stay as they are
