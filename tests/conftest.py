@@ -44,6 +44,8 @@ def private_ray_folder() -> Iterator[None]:
     """Unix sockets allow 107 characters, so the folder's path is short."""
     folder = tempfile.mkdtemp(prefix="tj")
     os.environ["RAY_TMPDIR"] = folder
+    os.environ.update(RAY_prestart_worker_first_driver="0")  # also where a test starts the nodes of a cluster
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # many processes import the same modules
     yield
     shutil.rmtree(folder, ignore_errors=True)
 
