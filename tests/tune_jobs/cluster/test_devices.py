@@ -37,23 +37,14 @@ SEEING = """
         def train(self, mode=True):
             while mode and self.held.exists():
                 time.sleep(0.05)
-            time.sleep(0.3 if mode else 0)
             return super().train(mode)
 """
 
 
-@pytest.fixture
-def cluster() -> Iterator[DeclaredNodes]:
-    with declared_nodes(num_cpus=2) as made:
-        yield made
-
-
 @pytest.fixture(scope="module")
-def with_gpus() -> Iterator[DeclaredNodes]:
+def cluster() -> Iterator[DeclaredNodes]:
     """Yield a cluster with one node that has two GPUs."""
-    with declared_nodes(num_cpus=2) as made:
-        made.add_node(num_cpus=2, num_gpus=2)
-        made.keep_node()
+    with declared_nodes(num_cpus=1, num_gpus=2) as made:
         yield made
 
 
@@ -74,9 +65,9 @@ def tuning(cluster: DeclaredNodes, folder: Path, **changes: object) -> subproces
         {
             "model/name": "seeing:make",
             "model/arguments": {"folder": str(folder)},
-            "search/trials": 8,
+            "search/trials": 3,
             "scheduler/method": "none",
-            "training/max_epochs": 6,
+            "training/max_epochs": 2,
             "training/device": "cpu",
             "resources/max_concurrent": None,
             "resources/cpus_per_trial": 0.1,
@@ -107,49 +98,23 @@ def seen_in(folder: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in seen.read_text().splitlines()] if seen.exists() else []
 
 
-def test_two_trials_share_a_gpu_and_see_no_other(with_gpus: DeclaredNodes, tmp_path: Path) -> None:
-    made, _ = finished(tuning(with_gpus, tmp_path, **{"resources/gpus_per_trial": 0.5}))
-    assert list(made.trials["status"]) == ["completed"] * 8
-    seen = seen_in(tmp_path)
-    assert {row["sees"] for row in seen} == {"0", "1"}
-    by_worker = {row["pid"]: row["sees"] for row in seen}
-    assert Counter(by_worker.values()) == {"0": 2, "1": 2}
-    assert all(row["given"] == [int(str(row["sees"]))] for row in seen)
-
-
-def test_a_trial_without_a_gpu_sees_none(with_gpus: DeclaredNodes, tmp_path: Path) -> None:
-    finished(tuning(with_gpus, tmp_path, **{"search/trials": 4, "resources/cpus_per_trial": 1}))
-    assert {row["sees"] for row in seen_in(tmp_path)} == {""}
-
-
-def test_machines_that_join_take_trials(cluster: DeclaredNodes, tmp_path: Path) -> None:
-    held = tmp_path / "held"
+def held_in(folder: Path) -> Path:
+    """Hold trials in their first epoch until the returned file is removed."""
+    held = folder / "held"
     held.touch()
-    driver = tuning(cluster, tmp_path, **{"resources/cpus_per_trial": 1})
-    wait_until(lambda: len(seen_in(tmp_path)) == 2, "two trials at work", process=driver)
-    joined = time.time()
-    cluster.add_node(num_cpus=2)
-    cluster.keep_node()
-    wait_until(lambda: len(seen_in(tmp_path)) == 4, "two trials on the new node", process=driver)
-    held.unlink()
-    made, _ = finished(driver)
-    assert list(made.trials["status"]) == ["completed"] * 8, made.trials["reason"].tolist()
-    assert len({row["node"] for row in seen_in(tmp_path)}) == 2
-    started = [event.time for event in events_of(made) if isinstance(event, TrialStarted)]
-    before = [event for event in events_of(made) if isinstance(event, TrialStarted) and event.time < joined]
-    assert len(before) < len(started)
-    assert most_at_once(made) == 4
+    return held
 
 
-def test_a_trial_that_finds_no_place_is_named(with_gpus: DeclaredNodes, tmp_path: Path) -> None:
-    """Another program holds all GPUs."""
+def test_trials_wait_for_a_gpu_then_share_it_and_see_no_other(cluster: DeclaredNodes, tmp_path: Path) -> None:
+    """Another program holds all GPUs at first."""
     holder = start(
-        [sys.executable, "-c", HOLDER, with_gpus.address], env=with_gpus.environment,
+        [sys.executable, "-c", HOLDER, cluster.address], env=cluster.environment,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
-    driver = tuning(with_gpus, tmp_path, **{"search/trials": 2, "resources/gpus_per_trial": 1})
+    held = held_in(tmp_path)
+    driver = tuning(cluster, tmp_path, **{"resources/gpus_per_trial": 0.5, "resources/max_concurrent": 3})
     assert driver.stdout is not None
     lines = []
     while "has waited" not in "".join(lines):
@@ -158,8 +123,37 @@ def test_a_trial_that_finds_no_place_is_named(with_gpus: DeclaredNodes, tmp_path
     assert "trial 0000 has waited 3 s for a machine" in lines[-1]
     assert "too little GPU is free: at most 0 on one machine" in lines[-1]
     holder.communicate("let go\n", timeout=PATIENCE)
+    wait_until(lambda: len(seen_in(tmp_path)) == 3, "three trials at work", process=driver)
+    held.unlink()
     made, _ = finished(driver)
-    assert list(made.trials["status"]) == ["completed"] * 2
+    assert list(made.trials["status"]) == ["completed"] * 3
+    seen = seen_in(tmp_path)
+    assert len({row["pid"] for row in seen}) == 3
+    assert sorted(Counter(row["sees"] for row in seen).items()) in (
+        [("0", 2), ("1", 1)],
+        [("0", 1), ("1", 2)],
+    )
+    assert all(row["given"] == [int(str(row["sees"]))] for row in seen)
+
+
+def test_machines_that_join_take_trials_and_trials_without_a_gpu_see_none(
+    cluster: DeclaredNodes, tmp_path: Path
+) -> None:
+    held = held_in(tmp_path)
+    driver = tuning(cluster, tmp_path, **{"resources/cpus_per_trial": 1})
+    wait_until(lambda: len(seen_in(tmp_path)) == 1, "a trial at work", process=driver)
+    joined = time.time()
+    cluster.add_node(num_cpus=1)
+    cluster.keep_node()
+    wait_until(lambda: len(seen_in(tmp_path)) == 2, "a trial on the new node", process=driver)
+    held.unlink()
+    made, _ = finished(driver)
+    assert list(made.trials["status"]) == ["completed"] * 3, made.trials["reason"].tolist()
+    assert len({row["node"] for row in seen_in(tmp_path)}) == 2
+    assert {row["sees"] for row in seen_in(tmp_path)} == {""}
+    started = [event.time for event in events_of(made) if isinstance(event, TrialStarted)]
+    assert sum(begun < joined for begun in started) < len(started)
+    assert most_at_once(made) == 2
 
 
 HOLDER = """
