@@ -349,6 +349,7 @@ def test_aws_starts_what_the_file_describes(account: None) -> None:
     assert [(rule["FromPort"], rule["ToPort"]) for rule in from_outside] == [(22, 22)]
 
 
+@pytest.mark.slow
 def test_aws_makes_the_stack(account: None) -> None:
     resources = boto3.client("cloudformation").describe_stack_resources(StackName="tune-jobs")[
         "StackResources"

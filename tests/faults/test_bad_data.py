@@ -59,6 +59,7 @@ def job_folder(file: File, data: Mapping[str, Any], loss: str) -> Iterator[Path]
         shutil.rmtree(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(3600)
 @examples(short=60, full=600)
 @given(made=files_and_sections(), loss=st.sampled_from(LOSSES))

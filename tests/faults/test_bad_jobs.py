@@ -59,6 +59,7 @@ def short_training(folder: Path, arguments: Sequence[str]) -> bool:
     return job.max_epochs <= LONG_TRAINING
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(3600)
 @examples(short=60, full=500)
 @given(text=job_texts, arguments=overrides)

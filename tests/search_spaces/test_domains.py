@@ -56,6 +56,7 @@ def message(make, **settings) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(DOMAINS, st.integers(0, 2**32))
 def test_a_domain_contains_all_that_it_samples_and_a_seed_repeats_it(domain: Domain, seed: int) -> None:

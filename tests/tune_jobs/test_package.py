@@ -40,6 +40,7 @@ def test_reading_a_job_imports_nothing_heavy(tmp_path: Path) -> None:
     assert not modules & HEAVY
 
 
+@pytest.mark.slow
 def test_validate_imports_neither_torch_nor_ray(tmp_path: Path) -> None:
     example = str(ROOT / "examples" / "digits.yaml")
     code, modules = loaded(

@@ -132,6 +132,7 @@ for result in Trainer(plan, c["_make_data"]("classification", rows=100), threads
 """
 
 
+@pytest.mark.slow
 def test_a_used_process_gives_the_curve_of_a_fresh_one(make_data, make_plan):
     list(Trainer(make_plan(optimizer="lbfgs"), make_data(), threads=1).epochs())
     plan = make_plan("cross_entropy", optimizer="adam", metrics=["f1"])

@@ -47,6 +47,7 @@ def test_a_message_has_no_control_characters(call: Call) -> None:
     assert "  \\x1b[2J\\x07job\\u202e.yaml\\udcff  no such file" in errors
 
 
+@pytest.mark.slow
 def test_a_letter_that_the_output_lacks_is_spelled_out(make_run: Callable[..., RunFolder]) -> None:
     run = make_run([{"losses": [0.5], "configuration": {"lr": 0.1, "größe": "日本"}}])
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}

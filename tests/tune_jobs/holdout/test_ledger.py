@@ -144,6 +144,7 @@ for folder in folders:
 """
 
 
+@pytest.mark.slow
 def test_of_several_processes_at_once_exactly_one_opens_the_holdout(tmp_path: Path, rows: Rows) -> None:
     folders = [RunFolder.create(tmp_path / "runs", f"run{number}") for number in range(10)]
     for folder in folders:

@@ -78,6 +78,7 @@ def test_a_trial_that_diverged_has_lost_at_every_rung_and_keeps_its_best_epoch()
     assert what(curve) == (BestEpoch(1, 1.0), 2, True, -1.0, INF)
 
 
+@pytest.mark.slow
 @given(ROWS, MODES)
 def test_it_agrees_with_a_naive_reference(rows: list[dict[str, Any]], mode: Mode) -> None:
     counted: list[dict[str, Any]] = []

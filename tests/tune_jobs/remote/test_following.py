@@ -24,6 +24,7 @@ def copy(make_run: Callable[..., RunFolder], s3: Location) -> RunFolder:
     return keep(make_run([{"losses": [2.0, 1.0]}, {"losses": [3.0]}]), s3)
 
 
+@pytest.mark.slow
 def test_a_follower_sees_the_run_grow(copy: RunFolder, s3: Location, machine: Machine) -> None:
     with machine("second"):
         there = pull(s3 / copy.name)

@@ -41,6 +41,7 @@ def test_a_run_in_a_folder_has_no_mirror(make_run: Callable[..., RunFolder]) -> 
     assert made == [1]
 
 
+@pytest.mark.slow
 def test_events_arrive_while_the_run_continues(copy: RunFolder, s3: Location) -> None:
     store = Store(s3 / copy.name)
     with Journal(copy.journal) as journal, mirrored(copy, journal):
@@ -49,6 +50,7 @@ def test_events_arrive_while_the_run_continues(copy: RunFolder, s3: Location) ->
             wait_for(lambda: read_from(store) == copy.journal.read_bytes())
 
 
+@pytest.mark.slow
 def test_events_and_calls_do_not_wait_for_a_file_that_takes_its_time(
     copy: RunFolder, s3: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:

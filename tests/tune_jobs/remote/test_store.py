@@ -16,6 +16,7 @@ from tune_jobs.remote.servers import server_of
 from tune_jobs.remote.store import Store, StoreError, persistently
 
 
+@pytest.mark.slow
 def test_objects_of_all_sizes_come_back(place: Location, tmp_path: Path) -> None:
     store = Store(place)
     large = os.urandom(20 << 20)

@@ -44,6 +44,7 @@ def test_the_report_is_written_to_the_run_folder_or_to_the_given_path(
     assert sorted(path.name for path in folder.path.iterdir()) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3, 1000])
 def test_it_is_one_file_below_six_megabytes_that_loads_nothing(make_run: MakeRun, count: int) -> None:
     folder = make_run(trials(count))

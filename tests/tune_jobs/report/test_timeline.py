@@ -249,6 +249,7 @@ def test_stretches_of_a_worker_never_overlap_and_hold_every_epoch_once(events: l
     assert sorted(held) == sorted(reports)
 
 
+@pytest.mark.slow
 @given(made_up())
 def test_the_figure_has_a_bar_for_every_stretch(events: list[Event]) -> None:
     found = read(events)

@@ -73,6 +73,7 @@ def test_it_agrees_with_random_draws(metric: str, mode: str) -> None:
         assert expected == pytest.approx(draws.mean(), abs=5 * draws.std() / math.sqrt(len(draws)) + 1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trials", "runs", "held_at_least"),
     [

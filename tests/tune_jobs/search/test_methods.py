@@ -178,6 +178,7 @@ def test_a_grid_holds_every_configuration_once_those_of_points_first() -> None:
     assert given == [{"x": 1, "y": "b"}, {"x": 2, "y": "b"}, {"x": 1, "y": "a"}, {"x": 2, "y": "a"}]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(["choices", "conditional"]), st.lists(st.integers(0, 2**32), max_size=5), st.randoms())
 def test_points_change_the_order_of_a_grid_and_nothing_else(name: str, seeds: list[int], rng: Random) -> None:

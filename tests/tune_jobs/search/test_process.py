@@ -44,6 +44,7 @@ def kept() -> Iterator[MethodProcess]:
         yield method
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["gp", "tpe"])
 def test_a_process_proposes_the_same_as_its_method(method: str) -> None:
     here = list(drive(search(SPACES[NAME], method, seed=4), history_of(SPACE), 16))
@@ -52,6 +53,7 @@ def test_a_process_proposes_the_same_as_its_method(method: str) -> None:
     assert [configuration for *_, configuration in again] == [configuration for *_, configuration in here]
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(st.lists(st.integers(0, 19), max_size=6))
 def test_its_answers_do_not_depend_on_what_it_was_asked_before(
@@ -77,6 +79,7 @@ def filled_in(asked: Asked) -> list[Configuration | None]:
     return [method.fill_in(observations, number) for number, observations, _ in asked]
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_replaced(asked: Asked, caplog: pytest.LogCaptureFixture) -> None:
     with closing(process()) as method, caplog.at_level(logging.WARNING):
         proposed = []
@@ -145,6 +148,7 @@ def wait_until_gone(pid: int) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_the_process_gives_way_and_ends_with_its_driver() -> None:
     program = (

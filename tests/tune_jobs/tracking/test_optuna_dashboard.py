@@ -79,6 +79,7 @@ def contents(folder: RunFolder) -> Mapping[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_every_trial_is_served_in_its_state_with_its_parameters_and_steps_and_the_folder_stays_as_it_is(
     run_folder: RunFolder,
 ) -> None:

@@ -122,6 +122,7 @@ def test_a_task_comes_back_from_pickle_as_it_was(tmp_path: Path) -> None:
     assert pickle.loads(pickle.dumps(task)) == task
 
 
+@pytest.mark.slow
 def test_a_worker_finds_the_kind_beside_the_job(tmp_path: Path) -> None:
     """The worker's path does not have the folder: the task names it before its kind is read."""
     source = (Path(__file__).parents[2] / "trainers" / "slope.py").read_text("utf-8")
