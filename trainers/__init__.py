@@ -1,4 +1,4 @@
-"""Training of PyTorch models: data and splits, models, the epoch loop, checkpoints and evaluation.
+"""Kinds of training behind one interface, and the data that they train on; PyTorch is the first kind.
 
 Importing this package does not import torch; what needs it is loaded when it is first asked for.
 """

@@ -5,8 +5,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from tune_jobs.checkpoints.base import Checkpoints, Owner
 from tune_jobs.checkpoints.opening import open_checkpoints
+from tune_jobs.checkpoints.trial_checkpoints import Checkpoints, Owner
 from tune_jobs.driver.preparation import prepare
 from tune_jobs.job.job import Job
 from tune_jobs.trainers.data import TrainingData

@@ -13,11 +13,11 @@ import pyarrow as pa
 
 from tune_jobs.trainers.data.checks import check_training_rows
 from tune_jobs.trainers.data.duplicates import count_duplicates
-from tune_jobs.trainers.data.encode import DataInfo, Rows, TrainingData, describe_data, encode_rows
 from tune_jobs.trainers.data.encoding import Encoding, fit_encoding
 from tune_jobs.trainers.data.fingerprints import data_fingerprint, split_fingerprint
 from tune_jobs.trainers.data.raw import RawData
 from tune_jobs.trainers.data.read import read_rows
+from tune_jobs.trainers.data.rows import DataInfo, Rows, TrainingData, describe_data, encode_rows
 from tune_jobs.trainers.data.settings import DataSettings, SplitSettings
 from tune_jobs.trainers.data.splits import PARTS, Split, split_data
 from tune_jobs.trainers.data.tables import quoted_names

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from tune_jobs.trainers.data.encode import DataInfo
 from tune_jobs.trainers.data.encoding import Number
+from tune_jobs.trainers.data.rows import DataInfo
 from tune_jobs.trainers.errors import ModelError
 from tune_jobs.trainers.pytorch.metric_rules import metric_names
 from tune_jobs.trainers.pytorch.models import linear_weights

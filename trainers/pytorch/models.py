@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tune_jobs.trainers.data.encode import DataInfo
+from tune_jobs.trainers.data.rows import DataInfo
 from tune_jobs.trainers.errors import ModelError
 from tune_jobs.trainers.pytorch import random_state
 from tune_jobs.trainers.pytorch.model_arguments import (

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tune_jobs.trainers.data.encode import Rows
 from tune_jobs.trainers.data.raw import Array
+from tune_jobs.trainers.data.rows import Rows
 from tune_jobs.trainers.errors import DeviceError
 
 _CACHED_ARRAYS = 8

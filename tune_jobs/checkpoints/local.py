@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
-from tune_jobs.checkpoints.base import epoch_of
+from tune_jobs.checkpoints.trial_checkpoints import epoch_of
 from tune_jobs.record.folder import CHECKPOINT_SUFFIX
 
 

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from tune_jobs.checkpoints.base import Checkpoints, Owner
 from tune_jobs.checkpoints.file import open_checkpoint
 from tune_jobs.checkpoints.local import LocalFiles, checkpoint_paths
 from tune_jobs.checkpoints.remote import RemoteFiles
+from tune_jobs.checkpoints.trial_checkpoints import Checkpoints, Owner
 from tune_jobs.errors import RunFolderError
 from tune_jobs.location import Location
 from tune_jobs.record.curve import TrialCurve

@@ -3,7 +3,7 @@
 Rungs follow successive halving (Jamieson and Talwalkar 2016). ASHA decides at a rung as soon as a trial arrives there
 (Li et al. 2020). Our own scheduler pauses a trial at its rung until it is among the best
 (`tuning.promotion_scheduler`). Ray Tune's stops a trial that is below the cutoff of its rung
-(`tuning.stopping_scheduler`).
+(`tuning.ray_schedulers`).
 """
 
 from collections.abc import Sequence

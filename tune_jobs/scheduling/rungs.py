@@ -1,4 +1,4 @@
-"""ASHA's promotion rule: a score table per rung, and pure functions that decide which trial is promoted.
+"""Decide promotions by ASHA's rule: `RungTables` has a table of scores for each rung, and `best_to_promote` the rule.
 
 A trial that reaches a rung waits there until it is among the best 1/factor of the trials that have reached it:
 asynchronous successive halving as published (Li et al. 2020, "A System for Massively Parallel Hyperparameter

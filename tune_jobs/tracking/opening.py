@@ -68,7 +68,7 @@ def file_trackers(run: TrackedRun) -> dict[str, Callable[[], Tracker]]:
     makers: dict[str, Callable[[], Tracker]] = {}
     if tracking.wandb is not None:
         _require("wandb", "tracking.wandb")
-        from tune_jobs.tracking.wandb import WandbTracker  # noqa: PLC0415 (a second, and seldom needed)
+        from tune_jobs.tracking.wandb_tracker import WandbTracker  # noqa: PLC0415 (a second, and seldom needed)
 
         makers["W&B"] = partial(WandbTracker, run)
     if tracking.tensorboard:

@@ -85,7 +85,7 @@ class Upload:
     def _start(self) -> None:
         environment = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
         self._process = subprocess.Popen(  # noqa: S603 (this package, by this Python)
-            [sys.executable, "-P", "-c", f"from {__package__}.wandb_uploader import main; main()"],
+            [sys.executable, "-P", "-c", f"from {__package__}.wandb_upload_process import main; main()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

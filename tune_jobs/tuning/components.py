@@ -20,9 +20,9 @@ from tune_jobs.search.proposals import Ahead, Immediate, OneAhead, Proposals
 from tune_jobs.trainers.settings import ScoreSettings
 from tune_jobs.tuning.control import RunControl
 from tune_jobs.tuning.promotion_scheduler import PromotionScheduler
+from tune_jobs.tuning.ray_schedulers import JournaledRule, JournaledScheduler, ray_scheduler
 from tune_jobs.tuning.report_recorder import ReportRecorder
 from tune_jobs.tuning.searcher import JournaledSearcher
-from tune_jobs.tuning.stopping_scheduler import ReplayedScheduler, ray_scheduler, replayed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +93,11 @@ def open_components(
         if plan.scheduler.pauses_trials:
             scheduler = PromotionScheduler(journaled, reports, control, searcher)
         else:
-            rule = replayed(ray_scheduler(plan.scheduler, plan.max_epochs), plan.rungs, plan.score, run.past)
+            rule = JournaledRule.replay(
+                ray_scheduler(plan.scheduler, plan.max_epochs), plan.rungs, plan.score, run.past
+            )
             run.follow(rule.apply)
-            scheduler = ReplayedScheduler(rule, reports, journaled.tables)
+            scheduler = JournaledScheduler(rule, reports, journaled.tables)
         yield Components(scheduler, searcher, reports, journaled.tables, control)
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
-from tune_jobs.checkpoints.base import CheckpointStorageFailed, Restored
+from tune_jobs.checkpoints.trial_checkpoints import CheckpointStorageFailed, Restored
 from tune_jobs.errors import LaterVersion
 from tune_jobs.record.curve import EpochRow, TrialCurve
 from tune_jobs.record.events import Cause, Status

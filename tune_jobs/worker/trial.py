@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tune_jobs.checkpoints.base import Owner
 from tune_jobs.checkpoints.opening import open_checkpoints
+from tune_jobs.checkpoints.trial_checkpoints import Owner
 from tune_jobs.job.settings import ResourceSettings
 from tune_jobs.job.user_code import import_from
 from tune_jobs.location import Location

@@ -17,7 +17,7 @@ from tune_jobs.trainers.data import (
     read_rows,
     split_data,
 )
-from tune_jobs.trainers.data.encode import describe_data
+from tune_jobs.trainers.data.rows import describe_data
 from tune_jobs.trainers.data.settings import DataSettings, SplitSettings
 
 NUMBERS = st.one_of(st.none(), st.integers(-5, 5).map(float), st.floats(-1e6, 1e6, width=32))

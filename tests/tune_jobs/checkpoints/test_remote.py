@@ -11,7 +11,9 @@ import pytest
 
 from tests.tune_jobs.in_process_training import MakeTrainer, train, without_seconds
 from tests.tune_jobs.remote.object_stores import Proxy, environment
-from tune_jobs.checkpoints.base import (
+from tune_jobs.checkpoints.opening import fetch_checkpoints, open_checkpoints
+from tune_jobs.checkpoints.retention import prune_checkpoints
+from tune_jobs.checkpoints.trial_checkpoints import (
     DAMAGED_SUFFIX,
     KEEP_PER_TRIAL,
     Checkpoints,
@@ -20,8 +22,6 @@ from tune_jobs.checkpoints.base import (
     Restored,
     epoch_of,
 )
-from tune_jobs.checkpoints.opening import fetch_checkpoints, open_checkpoints
-from tune_jobs.checkpoints.retention import prune_checkpoints
 from tune_jobs.location import Location
 from tune_jobs.remote.store import Store
 

@@ -12,7 +12,7 @@ from tune_jobs import Job
 from tune_jobs.record.events import in_force
 from tune_jobs.record.journal import Journal, read_journal
 from tune_jobs.tracking import Guest, TrackedRun
-from tune_jobs.tracking.wandb import WandbTracker
+from tune_jobs.tracking.wandb_tracker import WandbTracker
 
 
 def write_report(path: Path) -> Path:

@@ -10,7 +10,7 @@ import wandb
 from tests.tune_jobs.tracking.conftest import make_job
 from tests.tune_jobs.tracking.scenarios import Scenario, folder_of, in_child_process, play, scenarios
 from tune_jobs.tracking import TrackedRun, Tracker
-from tune_jobs.tracking.wandb import WandbTracker
+from tune_jobs.tracking.wandb_tracker import WandbTracker
 
 
 def some_scenarios() -> list[tuple[str, Scenario]]:

@@ -43,7 +43,7 @@ from tune_jobs.tuning.callback import JournalCallback
 from tune_jobs.tuning.components import TuningPlan, make_proposals, open_components
 from tune_jobs.tuning.control import RunControl
 from tune_jobs.tuning.promotion_scheduler import PromotionScheduler
-from tune_jobs.tuning.stopping_scheduler import ReplayedScheduler
+from tune_jobs.tuning.ray_schedulers import JournaledScheduler
 
 METHODS = ("gp", "tpe", "random")
 make_table, one_thread = curves.make_table, search.one_thread  # fixtures
@@ -281,7 +281,7 @@ def test_a_model_finds_better_configurations_than_random_search_in_the_same_numb
 
 @pytest.mark.parametrize(
     ("scheduler", "kind"),
-    [("asha", PromotionScheduler), ("asha_stopping", ReplayedScheduler), ("none", ReplayedScheduler)],
+    [("asha", PromotionScheduler), ("asha_stopping", JournaledScheduler), ("none", JournaledScheduler)],
 )
 def test_the_scheduler_is_the_one_that_was_asked_for(
     scheduler: str, kind: type, make_table: MakeTable, folder: RunFolder

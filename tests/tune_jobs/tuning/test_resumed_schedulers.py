@@ -14,7 +14,7 @@ from tune_jobs.driver.repair import repair
 from tune_jobs.errors import DamagedRun
 from tune_jobs.record.events import Cause, EpochsReported, TrialEnded, in_force
 from tune_jobs.record.folder import RunFolder
-from tune_jobs.tuning.stopping_scheduler import ray_scheduler, replayed
+from tune_jobs.tuning.ray_schedulers import JournaledRule, ray_scheduler
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +34,7 @@ def stopped_by_rule(made: Run) -> set[str]:
     job, epochs = made.job, made.job.max_epochs
     scheduler = ray_scheduler(job.scheduler, epochs)
     rungs = job.rungs
-    return replayed(scheduler, rungs, job.selection, in_force(events_of(made))).stopped
+    return JournaledRule.replay(scheduler, rungs, job.selection, in_force(events_of(made))).stopped
 
 
 @pytest.mark.parametrize(("method", "trials"), [("asha_stopping", 8), ("median", 12)])

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from tests.tune_jobs.in_process_training import MakeTrainer, checkpoints_in, train, without_seconds
 from tests.tune_jobs.later import checkpoint_of_later_version
-from tune_jobs.checkpoints.base import (
+from tune_jobs.checkpoints.file import open_checkpoint
+from tune_jobs.checkpoints.local import LocalFiles, checkpoint_paths
+from tune_jobs.checkpoints.trial_checkpoints import (
     DAMAGED_SUFFIX,
     KEEP_PER_TRIAL,
     Checkpoints,
@@ -19,8 +21,6 @@ from tune_jobs.checkpoints.base import (
     Owner,
     Restored,
 )
-from tune_jobs.checkpoints.file import open_checkpoint
-from tune_jobs.checkpoints.local import LocalFiles, checkpoint_paths
 from tune_jobs.errors import LaterVersion
 from tune_jobs.trainers.errors import CheckpointError
 

@@ -36,7 +36,7 @@ from tune_jobs.record.live import LiveRun
 from tune_jobs.trainers.settings import ScoreSettings
 from tune_jobs.tuning.callback import JournalCallback
 from tune_jobs.tuning.components import TuningPlan, open_components
-from tune_jobs.tuning.stopping_scheduler import ReplayedRule, ray_scheduler, replayed
+from tune_jobs.tuning.ray_schedulers import JournaledRule, ray_scheduler
 from tune_jobs.worker.reporting import Report
 
 METHODS = ("asha_stopping", "median")
@@ -51,12 +51,12 @@ def inner(method: str) -> TrialScheduler:
 
 def rule_of(
     method: str, events: Sequence[Event], mode: str = "min", metric: str = "val_loss"
-) -> ReplayedRule:
+) -> JournaledRule:
     score = ScoreSettings(metric=metric, mode=mode)  # type: ignore[arg-type]
-    return replayed(inner(method), RUNGS, score, events)
+    return JournaledRule.replay(inner(method), RUNGS, score, events)
 
 
-def state(rule: ReplayedRule) -> str:
+def state(rule: JournaledRule) -> str:
     """Return the state of Ray Tune's scheduler, to the last bit."""
     known: dict[str, Any] = dict(vars(rule._scheduler))
     for bracket in known.pop("_brackets", ()):
@@ -67,7 +67,7 @@ def state(rule: ReplayedRule) -> str:
     return repr((sorted(rule.stopped), sorted((k, v) for k, v in known.items() if not callable(v))))
 
 
-def compared_at(rule: ReplayedRule, epoch: int) -> set[str]:
+def compared_at(rule: JournaledRule, epoch: int) -> set[str]:
     """Return the trials that Ray Tune's scheduler has seen at a rung."""
     known = vars(rule._scheduler)
     if "_brackets" in known:
@@ -97,7 +97,7 @@ def simulated(
         Journal(folder.journal) as journal,
         open_components(plan, run := LiveRun.on(folder, journal, plan.score)) as components,
     ):
-        rule: ReplayedRule = components.scheduler._rule  # type: ignore[attr-defined]
+        rule: JournaledRule = components.scheduler._rule  # type: ignore[attr-defined]
         journal.follow(lambda event: states.append(state(rule)))
         contestant = Contestant(
             scheduler=scheduler or components.scheduler,

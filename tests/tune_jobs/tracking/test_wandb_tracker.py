@@ -40,7 +40,7 @@ from tune_jobs import Job
 from tune_jobs.record.events import in_force
 from tune_jobs.record.journal import Journal, read_journal
 from tune_jobs.tracking import Guest, TrackedRun
-from tune_jobs.tracking.wandb import WandbTracker
+from tune_jobs.tracking.wandb_tracker import WandbTracker
 
 job, path, events = Job.from_file(sys.argv[1]), Path(sys.argv[2]), read_journal(Path(sys.argv[3]))
 with ExitStack() as stack, Journal(path / "journal" / "events.jsonl") as journal:

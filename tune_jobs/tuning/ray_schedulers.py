@@ -7,7 +7,7 @@ our ids, and their scores at rungs. After the events of an interrupted run it ha
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from ray.tune.experiment import Trial
@@ -37,7 +37,7 @@ class ShownController:
         return ()
 
 
-class ReplayedRule:
+class JournaledRule:
     """A scheduler of Ray Tune as a function of the run's events; `apply` takes them one by one.
 
     The scheduler is shown what Ray Tune would have shown it: each rung once, at its first report, and the last epoch of
@@ -57,6 +57,16 @@ class ReplayedRule:
         self._rungs = frozenset(rungs)
         self._score = score
         self._curves: dict[str, TrialCurve] = {}
+
+    @classmethod
+    def replay(
+        cls, scheduler: TrialScheduler, rungs: Sequence[int], score: ScoreSettings, events: Iterable[Event]
+    ) -> Self:
+        """Return `scheduler` as a rule that has taken in `events`, which are those in force (`in_force`)."""
+        rule = cls(scheduler, rungs, score)
+        for event in events:
+            rule.apply(event)
+        return rule
 
     def apply(self, event: Event) -> None:
         """Take in one event."""
@@ -89,7 +99,7 @@ class ReplayedRule:
             return method(self._controller, ShownTrial(trial_id), {TIME: curve.last_epoch, SCORE: score})
 
 
-class ReplayedScheduler(FIFOScheduler):
+class JournaledScheduler(FIFOScheduler):
     """Stops the trials that a rule stops; the others run in the order of their creation.
 
     Args:
@@ -98,7 +108,7 @@ class ReplayedScheduler(FIFOScheduler):
         tables: Say which trials have ended; those take no further worker.
     """
 
-    def __init__(self, rule: ReplayedRule, reports: ReportRecorder, tables: RungTables) -> None:
+    def __init__(self, rule: JournaledRule, reports: ReportRecorder, tables: RungTables) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Ray is typed in parts
         self._rule = rule
         self._reports = reports
@@ -131,16 +141,6 @@ class ReplayedScheduler(FIFOScheduler):
 
     def restore(self, checkpoint_path: str) -> None:
         """Do nothing; see `save`."""
-
-
-def replayed(
-    scheduler: TrialScheduler, rungs: Sequence[int], score: ScoreSettings, events: Iterable[Event]
-) -> ReplayedRule:
-    """Return `scheduler` as a rule that has taken in `events`, which are those in force (`in_force`)."""
-    rule = ReplayedRule(scheduler, rungs, score)
-    for event in events:
-        rule.apply(event)
-    return rule
 
 
 def ray_scheduler(settings: SchedulerSettings, max_epochs: int) -> TrialScheduler:
