@@ -10,7 +10,9 @@ import shutil
 import tomllib
 from argparse import ArgumentParser, _SubParsersAction
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, cast, get_args, get_origin
 
 import pandas as pd
@@ -26,6 +28,7 @@ from tune_jobs.job.file import apply_overrides, dump_yaml, parse_overrides, pars
 from tune_jobs.job.job import job_fields
 from tune_jobs.record.events import Status
 from tune_jobs.search_spaces import parsing
+from tune_jobs.trainers import interface
 from tune_jobs.trainers.data import SUFFIXES
 from tune_jobs.trainers.data.settings import BuiltInLoss, BuiltInSource
 from tune_jobs.trainers.kinds import known_kinds
@@ -208,6 +211,26 @@ def test_a_table_of_choices_is_complete(page: str, header: str, names: list[str]
 def test_the_readme_shows_every_command() -> None:
     shown = {code(row["Command"]).split()[1] for row in tables(ROOT / "README.md")["Command"]}
     assert shown == set(_commands())
+
+
+def test_every_name_of_the_architecture_exists() -> None:
+    """Dotted names begin with a room, or with a class that another name or the interface of kinds has."""
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8").partition("## Architecture")[2]
+    names = re.findall(r"`([A-Za-z_.]+\.[A-Za-z_]+)`", text)
+    assert len(names) > 12
+    classes = {name: getattr(interface, name) for name in ("Training", "TrainerKind")}
+    for name in sorted(names, key=lambda name: name[0].isupper()):
+        if name == "selection.json":
+            continue
+        first, *rest = name.split(".")
+        value: Any = classes[first] if first in classes else import_module(f"tune_jobs.{first}")
+        for part in rest:
+            if isinstance(value, ModuleType) and not hasattr(value, part):
+                value = import_module(f"{value.__name__}.{part}")
+            else:
+                value = getattr(value, part)
+            if isinstance(value, type):
+                classes[value.__name__] = value
 
 
 def test_every_dependency_is_explained() -> None:
