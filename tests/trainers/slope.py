@@ -11,7 +11,8 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +20,7 @@ from typing import Any, BinaryIO, ClassVar, Self
 
 from pydantic import ValidationError
 
+from tune_jobs.trainers import kinds
 from tune_jobs.trainers.data import DataInfo, PreparedData, Rows, TrainingData, prepare_data
 from tune_jobs.trainers.data.settings import DataSettings
 from tune_jobs.trainers.errors import CheckpointError, Diverged, ModelError
@@ -36,6 +38,18 @@ ERROR = Metric(name="error", direction="min", best=0.0, on_training="training_er
 def register_slope() -> None:
     """Register the kind in this process, as code with an own kind does."""
     register(ENTRY)
+
+
+@contextmanager
+def slope_registered() -> Iterator[None]:
+    """Register the kind within the block alone: other tests know the kinds of the package."""
+    before = kinds.ENTRIES
+    kinds.ENTRIES = dict(before)
+    try:
+        register_slope()
+        yield
+    finally:
+        kinds.ENTRIES = before
 
 
 class SlopeSettings(Settings):

@@ -2,7 +2,7 @@
 
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import optuna
 import pandas as pd
 import pytest
 
+from tests.trainers.slope import slope_registered
 from tests.tune_jobs.later import checkpoint_of_later_version, make_checkpoints_later
 from tests.tune_jobs.runs import (
     assert_curves_are_those_of_training_alone,
@@ -17,7 +18,7 @@ from tests.tune_jobs.runs import (
     copy_run,
     events_of,
     job_in,
-    own_model,
+    line_in,
 )
 from tune_jobs import Job, Run, open_run, resume, run
 from tune_jobs.errors import DamagedRun, Interrupted, JobError, LaterVersion, RunFolderError, RunInUse
@@ -46,13 +47,13 @@ MakeJob = Callable[..., Job]
 def ray_running() -> Iterator[None]:
     from tune_jobs.tuning.ray_session import ray_connection
 
-    with ray_connection():
+    with slope_registered(), ray_connection():
         yield
 
 
 @pytest.fixture
 def make_job(tmp_path: Path) -> MakeJob:
-    return lambda changes: job_in(tmp_path, changes)
+    return lambda changes: line_in(tmp_path, changes)
 
 
 class Copies:
@@ -73,45 +74,64 @@ class Copies:
             self.paths.append(copy)
 
 
+COUNTS = (5, 12, 20, 30, 40, 46, 87)
+"""Numbers of events after which a run is copied."""
+
+
 class Killed:
-    """A run of 14 trials by one worker, and copies of it as a driver would leave them if it were killed then.
+    """A run by one worker, and copies of it as a driver would leave them if it were killed then.
 
     Attributes:
         expected: The undisturbed run.
+        paths: All copies.
         late: Copies after the events of its end.
     """
 
-    COUNTS = frozenset({5, 12, 20, 30, 40, 46, 87})
-
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, job: Job, folder: Path, counts: Collection[int] = COUNTS) -> None:
         def wanted(count: int, event: Event) -> bool:
-            return count in self.COUNTS or isinstance(event, RunEnded | WinnerSelected)
+            return count in counts or isinstance(event, RunEnded | WinnerSelected)
 
-        self._copies = Copies(folder, wanted)
-        job = job_in(folder, {"search/trials": 14})
-        self.expected = run(job, listeners=[self._copies])
-        self.late = [path for path in self._copies.paths if path.name.endswith(("ended", "selected"))]
+        copies = Copies(folder, wanted)
+        self.expected = run(job, listeners=[copies])
+        self.paths = copies.paths
+        self.late = [path for path in self.paths if path.name.endswith(("ended", "selected"))]
 
     def after(self, count: int, folder: Path) -> Path:
         """Return a copy of the run folder after `count` events, in a folder of the test."""
-        (found,) = (path for path in self._copies.paths if f"after-{count:03d}-" in path.name)
+        (found,) = (path for path in self.paths if f"after-{count:03d}-" in path.name)
         return Path(shutil.copytree(found, folder / found.name))
 
 
 @pytest.fixture(scope="module")
+def killed_training(tmp_path_factory: pytest.TempPathFactory) -> Killed:
+    """Return such a run of the built-in kind, with PyTorch."""
+    folder = tmp_path_factory.mktemp("killed-training")
+    return Killed(job_in(folder, {"search/trials": 14}), folder)
+
+
+@pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
-    return Killed(tmp_path_factory.mktemp("killed"))
+    """Return such a run of the small kind."""
+    folder = tmp_path_factory.mktemp("killed")
+    return Killed(line_in(folder, {"search/trials": 14}), folder)
 
 
 @pytest.fixture(scope="module")
 def two_trials(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return run(job_in(tmp_path_factory.mktemp("two"), {"search/trials": 2}))
+    return run(line_in(tmp_path_factory.mktemp("two"), {"search/trials": 2}))
 
 
 @pytest.fixture
 def short(two_trials: Run, tmp_path: Path) -> Run:
     """Return a finished run of two trials that a test may change."""
     return open_run(shutil.copytree(two_trials.path, tmp_path / "runs" / two_trials.path.name))
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Killed:
+    """Return a killed run of 20 trials that a model proposed."""
+    folder = tmp_path_factory.mktemp("tuned")
+    return Killed(line_in(folder, {"search/method": "gp"}), folder, frozenset({28, 51, 74}))
 
 
 def without_clock(frame: pd.DataFrame) -> pd.DataFrame:
@@ -150,7 +170,7 @@ def assert_ends_as_it_would_have(path: Path, expected: Run) -> None:
     assert_tables_tell_every_decision(made)
 
 
-@pytest.mark.parametrize("count", [5, 46, 87])
+@pytest.mark.parametrize("count", [5, 87])
 def test_with_one_worker_a_killed_run_ends_as_it_would_have(
     count: int, killed: Killed, tmp_path: Path
 ) -> None:
@@ -158,13 +178,15 @@ def test_with_one_worker_a_killed_run_ends_as_it_would_have(
     assert_ends_as_it_would_have(killed.after(count, tmp_path), killed.expected)
 
 
-def test_with_a_model_a_killed_run_ends_as_it_would_have(make_job: MakeJob, tmp_path: Path) -> None:
-    copies = Copies(tmp_path, lambda count, _: count in {28, 51, 74})
-    changes = {"search/trials": 14, "search/method": "gp"}
-    expected = run(make_job(changes), listeners=[copies])
-    assert len(copies.paths) == 3
-    for path in copies.paths:
-        assert_ends_as_it_would_have(path, expected)
+def test_a_killed_run_with_pytorch_ends_as_it_would_have(killed_training: Killed, tmp_path: Path) -> None:
+    assert_ends_as_it_would_have(killed_training.after(46, tmp_path), killed_training.expected)
+
+
+def test_with_a_model_a_killed_run_ends_as_it_would_have(tuned: Killed) -> None:
+    paths = [path for path in tuned.paths if path not in tuned.late]
+    assert len(paths) == 3
+    for path in paths:
+        assert_ends_as_it_would_have(path, tuned.expected)
 
 
 def test_with_two_workers_every_curve_is_what_it_would_have_been(make_job: MakeJob, tmp_path: Path) -> None:
@@ -177,8 +199,8 @@ def test_with_two_workers_every_curve_is_what_it_would_have_been(make_job: MakeJ
         assert list(made.trials["status"].unique()) != ["interrupted"]
         assert_curves_are_those_of_training_alone(made)
         assert_tables_tell_every_decision(made)
-        kept = before.epochs.set_index(["trial_id", "epoch"])["val_loss"]
-        assert made.epochs.set_index(["trial_id", "epoch"])["val_loss"].loc[kept.index].equals(kept)
+        kept = before.epochs.set_index(["trial_id", "epoch"])["error"]
+        assert made.epochs.set_index(["trial_id", "epoch"])["error"].loc[kept.index].equals(kept)
 
 
 def test_a_run_may_be_cut_off_again_while_it_is_resumed(killed: Killed, tmp_path: Path) -> None:
@@ -204,7 +226,7 @@ def test_a_checkpoint_that_was_never_reported_is_known_to_the_next_driver(
     """The driver dies between a report and the event of its checkpoint."""
     copies = Copies(tmp_path, lambda _, event: isinstance(event, EpochsReported))
     expected = run(make_job({"search/trials": 3}), listeners=[copies])
-    for path in copies.paths:
+    for path in (copies.paths[0], copies.paths[-1]):  # of a new trial, and of a promoted one
         assert_the_same(resume(path), expected)
 
 
@@ -257,15 +279,13 @@ def test_the_run_knows_its_driver_while_it_lasts(two_trials: Run) -> None:
 # More trials, more time
 
 
-def test_a_finished_run_that_is_extended_equals_one_of_that_length(make_job: MakeJob, tmp_path: Path) -> None:
+def test_a_finished_run_that_is_extended_equals_one_of_that_length(make_job: MakeJob, tuned: Killed) -> None:
     """Trials that were not promoted continue if there are more places now."""
-    changes = {"search/method": "gp"}
-    expected = run(make_job({**changes, "search/trials": 20}))
-    short = run(make_job({**changes, "search/trials": 8}))
+    short = run(make_job({"search/method": "gp", "search/trials": 8}))
     assert max(short.trials["epochs"]) == 3
     made = resume(short.path, [("search.trials", 20)])
     assert max(made.trials["epochs"]) == 9
-    assert_the_same(made, expected)
+    assert_the_same(made, tuned.expected)
     assert made.job.search.trials == 20
     assert [event.trials for event in events_of(made) if isinstance(event, RunResumed)] == [20]
 
@@ -280,9 +300,7 @@ def test_a_finished_run_is_left_as_it_is(short: Run) -> None:
 
 
 def test_a_run_whose_time_was_over_continues_if_it_gets_more(make_job: MakeJob) -> None:
-    trials = own_model(("steady", 0.0))
-    space = {**trials["search/space"], "lr": {"low": 1e-6, "high": 1e-3, "log": True}}
-    changes = {**trials, "search/space": space, "search/trials": 1000, "limits/minutes": 0.1}
+    changes = {"slope/pause": 0.2, "search/trials": 1000, "limits/minutes": 0.1}
     made = run(make_job(changes))
     assert made.ending is Ending.TIME_LIMIT
     before = len(made.record.trials)
@@ -297,13 +315,13 @@ def test_a_run_whose_time_was_over_continues_if_it_gets_more(make_job: MakeJob) 
 # Refused calls
 
 
-def test_changed_data_are_refused(make_job: MakeJob, tmp_path: Path) -> None:
+def test_changed_data_are_refused(tmp_path: Path) -> None:
     data = tmp_path / "rows.csv"
     rows = [f"{i / 7},{i % 5},{i * 0.3}" for i in range(60)]
     data.write_text("\n".join(["a,b,y", *rows]))
     source = {"data": {"source": "rows.csv", "target": "y"}, "search/trials": 3}
     copies = Copies(tmp_path, lambda count, _: count == 8)
-    expected = run(make_job(source), listeners=[copies])
+    expected = run(job_in(tmp_path, source), listeners=[copies])
     (path,) = copies.paths
     before = RunFolder(path).journal.read_bytes()
     data.write_text("\n".join(["a,b,y", *rows[:-1], "1,2,3"]))
@@ -328,7 +346,7 @@ def test_a_holdout_that_was_changed_is_refused(killed: Killed, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "name", ["seed", "training.max_epochs", "search.space.lr.high", "resources.cpus_per_trial"]
+    "name", ["seed", "slope.epochs", "search.space.rate.high", "resources.cpus_per_trial"]
 )
 def test_keys_that_a_curve_depends_on_cannot_change(name: str, killed: Killed, tmp_path: Path) -> None:
     path = killed.after(12, tmp_path)
@@ -395,7 +413,7 @@ def test_the_holdout_stays_sealed_if_a_later_version_wrote_the_winner(short: Run
 
 def test_a_job_that_was_changed_by_hand_is_refused(short: Run) -> None:
     job = RunFolder(short.path).job
-    job.write_text(job.read_text().replace("max_epochs: 9", "max_epochs: 10"))
+    job.write_text(job.read_text().replace("epochs: 9", "epochs: 10"))
     with pytest.raises(DamagedRun, match="was changed since the run began"):
         resume(short.path, [("search.trials", 3)])
 
