@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.injection import CHAOS
 from tests.faults.killing import CommandLine, Undisturbed, wait_until_gone
+from tests.trainers.slope import slope_registered
 from tune_jobs import open_run
 
-JOB = """
+TRAINING = """
 name: killed
 data: {source: linear_gaussian, arguments: {n: 100, sigma: 0.1}}
 model: {name: "user_code:slow"}
@@ -25,6 +27,21 @@ search:
 scheduler: {grace_epochs: 1}
 resources: {max_concurrent: 1}
 """
+"""The job of the full form, with PyTorch and a model that proposes trials."""
+LINE = """
+name: killed
+slope: {epochs: 9, pause: 0.04}
+search:
+  space:
+    rate: {low: 1e-4, high: 0.5, log: true}
+    decay: {values: [0.0, 0.01]}
+  method: random
+  trials: 14
+scheduler: {grace_epochs: 1}
+selection: {metric: error}
+resources: {max_concurrent: 1}
+"""
+"""The job of the short form: its processes start in a third of the time."""
 CODE = """
 import time
 from torch import nn
@@ -47,10 +64,17 @@ def ray_folder() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture
+def small_kind() -> Iterator[None]:
+    """Let this process read runs of the small kind."""
+    with slope_registered():
+        yield
+
+
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("killed")
-    (folder / "job.yaml").write_text(JOB)
+    (folder / "job.yaml").write_text(TRAINING if CHAOS else LINE)
     (folder / "user_code.py").write_text(CODE)
     return folder
 
@@ -63,4 +87,5 @@ def undisturbed(home: Path, ray_folder: Path) -> Undisturbed:
     seconds = time.monotonic() - began
     made = command.made()
     assert made is not None
-    return Undisturbed(open_run(made), seconds)
+    with slope_registered():
+        return Undisturbed(open_run(made), seconds)

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from tests.processes import start, wait_until
+from tests.trainers.slope_command import COMMAND, with_repository
 from tune_jobs import Run
 from tune_jobs.record.events import EpochsReported, Event
 from tune_jobs.record.folder import RunFolder
@@ -18,12 +18,14 @@ from tune_jobs.record.journal import read_journal
 
 Results = Mapping[tuple[str, int], float]
 """Validation losses by trial and epoch."""
-TIMELESS = ["trial_id", "epoch", "train_loss", "val_loss", "lr"]
+LOSSES = ("val_loss", "error")
+"""The validation loss of each kind."""
+KEYS = ["trial_id", "epoch"]
 
 
 @dataclass(frozen=True)
 class CommandLine:
-    """Calls `tune-jobs` in separate processes.
+    """Calls `tune-jobs`, with the small kind, in separate processes.
 
     Args:
         folder: The folder with the job file and the user's modules.
@@ -38,9 +40,9 @@ class CommandLine:
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         with (self.storage.parent / f"{self.storage.name}.log").open("a") as log:
             return start(
-                [sys.executable, "-m", "tune_jobs", *arguments],
+                [*COMMAND, *arguments],
                 cwd=self.folder,
-                env={**os.environ, "RAY_TMPDIR": str(self.ray)},
+                env=with_repository({**os.environ, "RAY_TMPDIR": str(self.ray)}),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -108,7 +110,8 @@ def results_of(events: list[Event]) -> Results:
     results: dict[tuple[str, int], float] = {}
     for event in events:
         for result in event.results if isinstance(event, EpochsReported) else ():
-            results.setdefault((event.trial_id, int(result["epoch"])), float(result["val_loss"]))
+            (name,) = (name for name in LOSSES if name in result)
+            results.setdefault((event.trial_id, int(result["epoch"])), float(result[name]))
     return results
 
 
@@ -119,7 +122,8 @@ def reported(path: Path | None) -> Results:
 
 def count_lost(before: Results, made: Run) -> int:
     """Return the number of reported results that the run's table lacks or holds differently."""
-    rows = made.epochs[["trial_id", "epoch", "val_loss"]].itertuples(index=False)
+    (name,) = (name for name in LOSSES if name in made.epochs)
+    rows = made.epochs[[*KEYS, name]].itertuples(index=False)
     now = {(str(trial), int(epoch)): float(loss) for trial, epoch, loss in rows}
     return sum(now.get(key) != loss for key, loss in before.items())
 
@@ -127,7 +131,7 @@ def count_lost(before: Results, made: Run) -> int:
 def same_tables(made: Run, expected: Run) -> bool:
     """Return whether both tables agree bit for bit except for times, and the winner is the same."""
     trials = [frame.trials.drop(columns=["seconds", "node"]) for frame in (made, expected)]
-    epochs = [frame.epochs[TIMELESS] for frame in (made, expected)]
+    epochs = [frame.epochs.drop(columns="seconds") for frame in (made, expected)]
     winners = [
         (run.winner.trial_id, run.winner.epoch, run.winner.score, run.winner.checkpoint.name)
         for run in (made, expected)
@@ -138,8 +142,9 @@ def same_tables(made: Run, expected: Run) -> bool:
 
 def same_curves(made: Run, expected: Run) -> bool:
     """Return whether the losses of common trials agree in all common epochs."""
-    common = pd.merge(made.epochs[TIMELESS], expected.epochs[TIMELESS], on=["trial_id", "epoch"])
-    return all(bool((common[f"{name}_x"] == common[f"{name}_y"]).all()) for name in TIMELESS[2:])
+    names = expected.epochs.columns.difference([*KEYS, "seconds"])
+    common = pd.merge(made.epochs, expected.epochs, on=KEYS)
+    return all(bool((common[f"{name}_x"] == common[f"{name}_y"]).all()) for name in names)
 
 
 def processes_of(ray: Path) -> list[int]:

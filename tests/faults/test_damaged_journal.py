@@ -3,13 +3,17 @@
 import random
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.faults.injection import CHAOS, Tally
-from tests.faults.killing import CommandLine, Undisturbed, count_lost, reported, same_tables
-from tune_jobs import open_run
+from tests.faults.killing import count_lost, reported, same_tables
+from tests.trainers.slope import slope_registered
+from tests.tune_jobs.runs import line_in
+from tune_jobs import Run, open_run, run
+from tune_jobs.cli.main import main
 from tune_jobs.errors import DamagedRun
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import read_journal
@@ -20,11 +24,24 @@ DAMAGED = 500 if CHAOS else 50
 RESUMED = 10 if CHAOS else 1
 
 
-def test_no_damage_to_a_journal_is_taken_for_other_events(undisturbed: Undisturbed, tmp_path: Path) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def ray_running() -> Iterator[None]:
+    from tune_jobs.tuning.ray_session import ray_connection
+
+    with slope_registered(), ray_connection():
+        yield
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return run(line_in(tmp_path_factory.mktemp("undisturbed"), {"search/trials": 14}))
+
+
+def test_no_damage_to_a_journal_is_taken_for_other_events(undisturbed: Run, tmp_path: Path) -> None:
     tally = Tally("journal cut or with flipped bits, then read")
     chance = random.Random(None if CHAOS else 4)
-    events = read_journal(RunFolder(undisturbed.made.path).journal)
-    content = RunFolder(undisturbed.made.path).journal.read_bytes()
+    events = read_journal(RunFolder(undisturbed.path).journal)
+    content = RunFolder(undisturbed.path).journal.read_bytes()
     path = tmp_path / "events.jsonl"
     for number in range(DAMAGED):
         place = chance.randrange(len(content))
@@ -53,14 +70,13 @@ def test_no_damage_to_a_journal_is_taken_for_other_events(undisturbed: Undisturb
 
 @pytest.mark.parametrize("how", ["cut short", "with a flipped bit, repaired with --cut"])
 def test_a_damaged_run_is_resumed_to_the_same_tables(
-    how: str, home: Path, ray_folder: Path, undisturbed: Undisturbed
+    how: str, tmp_path: Path, undisturbed: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tally = Tally(f"journal {how}, then resumed")
     chance = random.Random(None if CHAOS else 6)
     for number in range(RESUMED):
-        command = CommandLine(home, home / f"damaged-{len(how)}-{number}", ray_folder)
-        made = command.storage / "run"
-        shutil.copytree(undisturbed.made.path, made)
+        made = tmp_path / f"{number}" / "run"
+        shutil.copytree(undisturbed.path, made)
         before = reported(made)
         journal = RunFolder(made).journal
         content = bytearray(journal.read_bytes())
@@ -73,18 +89,14 @@ def test_a_damaged_run_is_resumed_to_the_same_tables(
             content[place] ^= 1 << chance.randrange(8)
             journal.write_bytes(content)
             if content.index(b"\n", place - 1) + 1 < len(content):
-                assert _resume(command) == 1, command.said
-                assert "--cut" in command.said
-                assert command.start("repair", str(made), "--cut").wait() == 0, command.said
-        assert _resume(command) == 0, command.said
+                assert main(["resume", str(made)]) == 1
+                assert "--cut" in capsys.readouterr().err
+                assert main(["repair", str(made), "--cut"]) == 0
+        assert main(["resume", str(made)]) == 0
         resumed = open_run(made)
         tally.results_lost += count_lost(before, resumed)
-        assert same_tables(resumed, undisturbed.made), made
+        assert same_tables(resumed, undisturbed), made
         assert count_lost(before, resumed) == 0
         tally.outcomes["ended bit for bit as an undisturbed run"] += 1
         shutil.rmtree(made)
     tally.report()
-
-
-def _resume(command: CommandLine) -> int:
-    return command.start("resume", str(command.storage / "run")).wait()

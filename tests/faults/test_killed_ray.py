@@ -24,7 +24,7 @@ from tune_jobs.record.events import Ending
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import read_journal
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600), pytest.mark.usefixtures("small_kind")]
 
 SERVERS = ("gcs_server", "raylet/raylet")
 """Processes of Ray without which a run cannot continue."""

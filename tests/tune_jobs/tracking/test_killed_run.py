@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.faults.conftest import CODE, JOB
+from tests.faults.conftest import LINE
 from tests.faults.killing import CommandLine, wait_until_gone
 from tests.processes import wait_until
+from tests.trainers.slope import slope_registered
 from tests.tune_jobs.tracking.test_tensorboard import ended_well, epochs_in_tensorboard
 from tests.tune_jobs.tracking.wandb_reading import read_runs
 from tune_jobs import Run, open_run
@@ -49,14 +50,14 @@ def reports(command: CommandLine) -> int:
 
 def in_the_table(made: Run) -> Epochs:
     found: Epochs = {}
-    for trial_id, epoch, loss in made.epochs[["trial_id", "epoch", "val_loss"]].itertuples(index=False):
+    for trial_id, epoch, loss in made.epochs[["trial_id", "epoch", "error"]].itertuples(index=False):
         found.setdefault(trial_id, {})[epoch] = loss
     return found
 
 
 def in_wandb(folder: RunFolder) -> Epochs:
     return {
-        part: {epoch: row["val_loss"] for epoch, row in run.epochs.items()}
+        part: {epoch: row["error"] for epoch, row in run.epochs.items()}
         for part, run in read_runs(folder.wandb).items()
         if part.isdecimal()
     }
@@ -68,7 +69,7 @@ def in_the_lines(folder: RunFolder) -> Epochs:
         values = json.loads(line)
         if "epoch" in values:
             assert values["epoch"] not in found.setdefault(values["trial"], {})
-            found[values["trial"]][values["epoch"]] = values["val_loss"]
+            found[values["trial"]][values["epoch"]] = values["error"]
     return found
 
 
@@ -77,8 +78,7 @@ KILLS = (3, 12)
 
 
 def test_every_dashboard_has_every_epoch_once_after_kills(tmp_path: Path, ray_folder: Path) -> None:
-    (tmp_path / "job.yaml").write_text(JOB + TRACKING)
-    (tmp_path / "user_code.py").write_text(CODE)
+    (tmp_path / "job.yaml").write_text(LINE + TRACKING)
     shutil.copy(ROOT / "examples" / "own_tracker.py", tmp_path)
     command = CommandLine(tmp_path, tmp_path / "runs", ray_folder)
     process = command.run()
@@ -90,13 +90,14 @@ def test_every_dashboard_has_every_epoch_once_after_kills(tmp_path: Path, ray_fo
     assert process.wait() == 0, command.said
     path = command.made()
     assert path is not None
-    made, folder = open_run(path), RunFolder(path)
+    with slope_registered():
+        made, folder = open_run(path), RunFolder(path)
     expected = in_the_table(made)
     assert in_wandb(folder) == expected
     assert in_the_lines(folder) == expected
     single = {trial: {n: np.float32(loss) for n, loss in row.items()} for trial, row in expected.items()}
     shown = epochs_in_tensorboard(folder)
-    assert {trial: {n: row["val_loss"] for n, row in rows.items()} for trial, rows in shown.items()} == single
+    assert {trial: {n: row["error"] for n, row in rows.items()} for trial, rows in shown.items()} == single
     assert ended_well(folder) == dict.fromkeys(expected, True)
     runs = read_runs(folder.wandb)
     assert runs["summary"].summary["winner"]["id"] == made.winner.trial_id
