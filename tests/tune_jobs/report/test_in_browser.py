@@ -42,26 +42,38 @@ def browser() -> "Iterator[Browser]":
         launched.close()
 
 
+@pytest.fixture(scope="module")
+def window(browser: "Browser") -> "Page":
+    """Return the only window: a new one costs a second of processor time."""
+    page = browser.new_page(reduced_motion="reduce")
+    page.context.set_offline(True)
+    return page
+
+
 @pytest.fixture
-def open_report(browser: "Browser") -> "Iterator[Callable[..., Page]]":
+def open_report(window: "Page") -> "Iterator[Callable[..., Page]]":
     """Open a report from the disk without a network, and fail at the end if the console has an error."""
     complaints: list[str] = []
-    pages: list[Page] = []
+    listeners: dict[str, Callable[[Any], None]] = {
+        "pageerror": lambda error: complaints.append(str(error)),
+        "console": lambda said: complaints.append(said.text) if said.type == "error" else None,
+        "requestfailed": lambda request: complaints.append(request.url),
+    }
 
-    def opened(path: Path, width: int = 1280, **how: Any) -> "Page":
-        page = browser.new_page(viewport={"width": width, "height": 900}, reduced_motion="reduce", **how)
-        pages.append(page)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
-        page.on("requestfailed", lambda request: complaints.append(request.url))
-        page.context.set_offline(True)
-        page.goto(path.as_uri())
-        page.wait_for_selector("html[data-drawn]", timeout=PATIENCE * 1000)
-        return page
+    def opened(path: Path, width: int = 1280, scheme: Any = "light") -> "Page":
+        window.set_viewport_size({"width": width, "height": 900})
+        window.emulate_media(color_scheme=scheme)
+        window.goto(path.as_uri())
+        window.wait_for_selector("html[data-drawn]", timeout=PATIENCE * 1000)
+        return window
 
+    for name, listener in listeners.items():
+        window.on(name, listener)  # type: ignore[call-overload]  # one overload for each name
     yield opened
-    for page in pages:
-        page.close()
+    window.evaluate("localStorage.clear()")
+    window.mouse.move(0, 0)
+    for name, listener in listeners.items():
+        window.remove_listener(name, listener)
     assert complaints == []
 
 
@@ -77,13 +89,23 @@ def click_head(page: "Page", name: str) -> None:
     page.locator(f"#trials-table th button:text-is('{name}')").click()
 
 
-@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("count", [1, 3, 60, 1000])
 def test_every_figure_is_drawn_and_the_page_is_no_wider_than_the_window(
-    make_run: MakeRun, open_report: "Callable[..., Page]", count: int, width: int
+    make_run: MakeRun, open_report: "Callable[..., Page]", count: int
 ) -> None:
+    """The page is loaded in the narrow window, and the window is then made wide."""
     path = write_report(make_run(trials(count), changes={"scheduler/grace_epochs": 2}).path)
-    page = open_report(path, width)
+    narrow, wide = WIDTHS
+    page = open_report(path, narrow)
+    assert_every_figure_is_drawn(page, narrow)
+    page.set_viewport_size({"width": wide, "height": 900})
+    page.wait_for_function(
+        "wide => document.querySelector('.figure .main-svg').getBoundingClientRect().width > wide", arg=narrow
+    )
+    assert_every_figure_is_drawn(page, wide)
+
+
+def assert_every_figure_is_drawn(page: "Page", width: int) -> None:
     figures = page.locator(".figure")
     assert figures.count() == int(page.get_attribute("html", "data-drawn") or 0) > 0
     for place in range(figures.count()):
@@ -104,13 +126,14 @@ def test_a_run_in_which_nothing_succeeded_has_a_page(
     assert len(order(page)) == 2
 
 
-def test_the_table_sorts_by_numbers_and_by_words_both_ways(
+def test_the_table_sorts_both_ways_and_a_click_on_a_row_draws_the_curve_of_its_trial(
     make_run: MakeRun, open_report: "Callable[..., Page]"
 ) -> None:
+    losses = [12.0, 11.0, 10.0]
     run = make_run(
         [
             {"losses": [0.5], "configuration": {"lr": 1e-3, "optimizer": "sgd", "momentum": 0.5}},
-            {"losses": [10.0], "configuration": {"lr": 0.5, "optimizer": "adam"}},
+            {"losses": losses, "configuration": {"lr": 0.5, "optimizer": "adam"}},
             {"losses": [2.0], "configuration": {"lr": 0.02, "optimizer": "sgd", "momentum": 0.1}},
         ]
     )
@@ -127,12 +150,21 @@ def test_the_table_sorts_by_numbers_and_by_words_both_ways(
     assert order(page) == ["0002", "0000", "0001"]
     click_head(page, "momentum")
     assert order(page) == ["0000", "0002", "0001"]
+    page.click("#trial-1")
+    page.wait_for_function(
+        "() => document.getElementById('learning-curves').data.some((trace) => trace.name === 'chosen')"
+    )
+    chosen = page.evaluate(
+        "() => document.getElementById('learning-curves').data.find((trace) => trace.name === 'chosen').y"
+    )
+    assert chosen == losses
 
 
-def test_the_table_filters_by_words_and_by_state(
+def test_text_can_be_read_in_the_light_and_the_table_filters_by_words_and_by_state(
     make_run: MakeRun, open_report: "Callable[..., Page]"
 ) -> None:
     page = open_report(write_report(make_run(trials(40)).path))
+    assert_text_can_be_read(page, "light")
     assert len(order(page)) == 40
     page.fill("#search", "nan epoch")
     assert order(page) == ["0006", "0013", "0020", "0027", "0034"]
@@ -169,26 +201,15 @@ def test_a_point_under_the_mouse_shows_its_trial_and_a_click_finds_it(
     page.wait_for_selector("#trial-0.marked")
 
 
-def test_a_click_on_a_row_draws_the_curve_of_its_trial(
+def test_text_of_figures_can_be_read_in_the_dark(
     make_run: MakeRun, open_report: "Callable[..., Page]"
 ) -> None:
-    losses = [0.9, 0.8, 0.7]
-    page = open_report(write_report(make_run([{"losses": [0.5, 0.4]}, {"losses": losses}]).path))
-    page.click("#trial-1")
-    page.wait_for_function(
-        "() => document.getElementById('learning-curves').data.some((trace) => trace.name === 'chosen')"
-    )
-    chosen = page.evaluate(
-        "() => document.getElementById('learning-curves').data.find((trace) => trace.name === 'chosen').y"
-    )
-    assert chosen == losses
+    page = open_report(write_report(make_run(trials(3)).path), scheme="dark")
+    assert_text_can_be_read(page, "dark")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_of_figures_can_be_read_in_the_light_and_in_the_dark(
-    make_run: MakeRun, open_report: "Callable[..., Page]", scheme: str
-) -> None:
-    page = open_report(write_report(make_run(trials(30)).path), color_scheme=scheme)
+def assert_text_can_be_read(page: "Page", scheme: str) -> None:
+    """Check the contrast in the colours of the system, which are those of `scheme`, and in the others."""
 
     def brightness(colour: str) -> float:
         return sum(map(float, colour.removeprefix("rgb(").removesuffix(")").split(","))) / 3
