@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.trainers.slope import slope_registered
 from tests.tune_jobs.later import LATER, SAID, line_of
 from tests.tune_jobs.remote.copies import Machine, keep, machine, on_the_first
 from tests.tune_jobs.remote.object_stores import CREDENTIALS, Proxy, environment
@@ -32,6 +33,14 @@ training: {max_epochs: 3, loss: mse}
 search: {space: {lr: {low: 1e-3, high: 0.5, log: true}}, trials: 3}
 resources: {max_concurrent: 1}
 """
+LINE = """
+name: tiny
+slope: {epochs: 3}
+search: {space: {rate: {low: 1e-3, high: 0.5, log: true}}, method: random, trials: 3}
+selection: {metric: error}
+resources: {max_concurrent: 1}
+"""
+"""A job of the small kind: the kind of training does not matter to the commands."""
 
 
 @pytest.fixture
@@ -196,6 +205,7 @@ def ray_running(s3_address: str, gs_address: str, tmp_path_factory: pytest.TempP
     with ExitStack() as stack:
         with environment(ways):
             stack.enter_context(ray_connection())
+        stack.enter_context(slope_registered())
         yield
 
 
@@ -205,7 +215,7 @@ def test_from_run_to_test_on_three_machines(
     call: Call, place: Location, tmp_path: Path, machine: Machine
 ) -> None:
     """Return a place in a store of Amazon's kind or of Google's."""
-    (tmp_path / "job.yaml").write_text(JOB)
+    (tmp_path / "job.yaml").write_text(LINE)
     code, output, errors = call("run", "job.yaml", "--storage", place)
     assert (code, errors) == (0, "")
     assert re.fullmatch(rf"run: {place}/tiny-\w+-\w+", output[-1])
@@ -219,7 +229,7 @@ def test_from_run_to_test_on_three_machines(
         assert call("watch", run)[0] == 0
         code, output, errors = call("test", run)
         assert (code, errors) == (0, "")
-        assert output[-1].startswith("test_loss: ")
+        assert output[-1].startswith("test_error: ")
     with machine("third"):
         assert len(open_run(run).trials) == 5
         code, output, errors = call("test", run)

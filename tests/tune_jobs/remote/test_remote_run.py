@@ -3,8 +3,8 @@
 The workers of one Ray know one way to the server, so all tests close the same way.
 """
 
+import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,9 +16,11 @@ import pandas as pd
 import pytest
 
 from tests.processes import PATIENCE
+from tests.trainers.slope import slope_registered
+from tests.trainers.slope_command import COMMAND, with_repository
 from tests.tune_jobs.remote.object_stores import CREDENTIALS, Proxy, environment
-from tests.tune_jobs.runs import job_in
-from tune_jobs import Run, open_run, resume, run
+from tests.tune_jobs.runs import job_in, line_in
+from tune_jobs import Job, Run, open_run, resume, run
 from tune_jobs.errors import HoldoutOpened, RunFolderError, RunInUse, StorageFailed
 from tune_jobs.location import Location
 from tune_jobs.record.events import Event, TrialEnded
@@ -44,6 +46,7 @@ def ray_running(way: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     with ExitStack() as stack:
         with environment({**CREDENTIALS, "AWS_ENDPOINT_URL": way.address, **own}):
             stack.enter_context(ray_connection())
+        stack.enter_context(slope_registered())
         yield
 
 
@@ -74,12 +77,23 @@ STEADY: dict[str, Any] = {
     "scheduler": {"method": "none"},
     "search/trials": 6,
 }
-"""Return a job whose trials all run to their end: their curves are then the same in spite of failures."""
+"""Changes to a job whose trials all run to their end: their curves are then the same in spite of failures."""
+STEADY_LINE: dict[str, Any] = {
+    "slope": {"epochs": 4, "pause": 0.2},
+    "scheduler": {"method": "none"},
+    "search/trials": 6,
+}
+"""The same for a job of the small kind, which serves where a test only disturbs the store."""
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run(job_in(tmp_path_factory.mktemp("undisturbed"), STEADY))
+
+
+@pytest.fixture(scope="module")
+def undisturbed_line(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return run(line_in(tmp_path_factory.mktemp("undisturbed-line"), STEADY_LINE))
 
 
 def assert_same(made: Run, other: Run) -> None:
@@ -96,13 +110,13 @@ def assert_same(made: Run, other: Run) -> None:
 
 
 @contextmanager
-def driver(folder: Path, storage: Location) -> Iterator["subprocess.Popen[bytes]"]:
+def driver(job: Job, folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """Start `tune-jobs run` in a separate process, and kill it after the block if it still runs."""
-    job = job_in(folder, {**STEADY, "storage": str(storage)})
     (folder / "job.yaml").write_text(job.to_yaml())
     with (folder / "log").open("wb") as log:
-        command = [sys.executable, "-m", "tune_jobs", "run", str(folder / "job.yaml")]
-        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        command = [*COMMAND, "run", str(folder / "job.yaml")]
+        own = with_repository(os.environ)
+        process = subprocess.Popen(command, env=own, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         try:
             yield process
         finally:
@@ -126,7 +140,7 @@ def ended_trials(content: bytes) -> int:
 
 
 def test_a_run_is_kept_in_the_store_and_read_from_another_machine(s3: Location, tmp_path: Path) -> None:
-    made = run(job_in(tmp_path, {"storage": str(s3), "search/trials": 6}))
+    made = run(line_in(tmp_path, {"storage": str(s3), "search/trials": 6}))
     store = Store(s3 / made.path.name)
     names = [stored.name for stored in store.objects()]
     assert {"job.yaml", "data.json", "trials.parquet", "epochs.parquet", "selection.json", "study.log"} <= {
@@ -143,7 +157,7 @@ def test_a_run_is_kept_in_the_store_and_read_from_another_machine(s3: Location, 
         pd.testing.assert_frame_equal(there.epochs, made.epochs)
         assert not (there.path / "holdout/rows.npz").exists(), "who only looks has no test rows"
         assert there.load_model() is not None
-        assert there.test().keys() == {"test_loss"}
+        assert there.test().keys() == {"test_error"}
     with pytest.raises(HoldoutOpened):
         open_run(made.address).test()
 
@@ -151,7 +165,8 @@ def test_a_run_is_kept_in_the_store_and_read_from_another_machine(s3: Location, 
 def test_another_machine_continues_the_run_of_a_killed_driver(
     s3: Location, tmp_path: Path, undisturbed: Run
 ) -> None:
-    with driver(tmp_path, s3) as process:
+    job = job_in(tmp_path, {**STEADY, "storage": str(s3)})
+    with driver(job, tmp_path) as process:
         place = kept(s3, process, lambda content: ended_trials(content) >= 2)
         with on_another_machine(tmp_path):
             assert open_run(str(place)).in_progress
@@ -170,10 +185,11 @@ def test_another_machine_continues_the_run_of_a_killed_driver(
 
 
 def test_a_driver_that_was_killed_in_an_outage(
-    proxy: Proxy, s3: Location, tmp_path: Path, undisturbed: Run
+    proxy: Proxy, s3: Location, tmp_path: Path, undisturbed_line: Run
 ) -> None:
     """Its machine has more events than the store. Another machine continues from the events in the store."""
-    with driver(tmp_path, s3) as process:
+    job = line_in(tmp_path, {**STEADY_LINE, "storage": str(s3)})
+    with driver(job, tmp_path) as process:
         place = kept(s3, process, lambda content: ended_trials(content) >= 2)
         proxy.mode = "down"
         before = proxy.refused
@@ -183,12 +199,12 @@ def test_a_driver_that_was_killed_in_an_outage(
         process.wait()
     proxy.mode = "up"
     with on_another_machine(tmp_path):
-        assert_same(resume(str(place)), undisturbed)
+        assert_same(resume(str(place)), undisturbed_line)
 
 
 @pytest.mark.parametrize("mode", ["slow", "down"])
 def test_a_store_that_fails_for_a_while_harms_no_trial(
-    proxy: Proxy, s3: Location, tmp_path: Path, undisturbed: Run, mode: str
+    proxy: Proxy, s3: Location, tmp_path: Path, undisturbed_line: Run, mode: str
 ) -> None:
     """The store fails in the middle of the run, for longer than its own client retries."""
     ended: list[Event] = []
@@ -202,16 +218,16 @@ def test_a_store_that_fails_for_a_while_harms_no_trial(
                 timers.append(threading.Timer(8.0, lambda: setattr(proxy, "mode", "up")))
                 timers[0].start()
 
-    made = run(job_in(tmp_path, {**STEADY, "storage": str(s3)}), listeners=[follow])
+    made = run(line_in(tmp_path, {**STEADY_LINE, "storage": str(s3)}), listeners=[follow])
     timers[0].join()
     assert proxy.refused > 3
-    assert_same(made, undisturbed)
+    assert_same(made, undisturbed_line)
     with on_another_machine(tmp_path):
-        assert_same(open_run(made.address), undisturbed)
+        assert_same(open_run(made.address), undisturbed_line)
 
 
 def test_a_store_that_fails_for_long_stops_the_run_which_can_be_continued_later(
-    proxy: Proxy, s3: Location, tmp_path: Path, undisturbed: Run, monkeypatch: pytest.MonkeyPatch
+    proxy: Proxy, s3: Location, tmp_path: Path, undisturbed_line: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tune_jobs.remote.mirror.END_SECONDS", 1.0)
     ended: list[Event] = []
@@ -223,7 +239,7 @@ def test_a_store_that_fails_for_long_stops_the_run_which_can_be_continued_later(
                 proxy.mode = "down"
 
     with environment({"TUNE_JOBS_OUTAGE_SECONDS": "3"}), pytest.raises(StorageFailed) as caught:
-        run(job_in(tmp_path, {**STEADY, "storage": str(s3)}), listeners=[follow])
+        run(line_in(tmp_path, {**STEADY_LINE, "storage": str(s3)}), listeners=[follow])
     text = str(caught.value)
     place = s3 / caught.value.path.name
     assert "it cannot be reached at" in text
@@ -232,4 +248,4 @@ def test_a_store_that_fails_for_long_stops_the_run_which_can_be_continued_later(
     with pytest.raises(RunFolderError, match=r"cannot be read .it cannot be reached at"):
         resume(str(place))
     proxy.mode = "up"
-    assert_same(resume(str(place)), undisturbed)
+    assert_same(resume(str(place)), undisturbed_line)
