@@ -20,10 +20,12 @@ PROGRAM = """
 import sys
 from tests.trainers.slope import register_slope
 register_slope()
-from tune_jobs.__main__ import main
-sys.exit(main())
+from tune_jobs.cli.main import main
+for command in " ".join(sys.argv[1:]).split(" and "):
+    if code := main(command.split()):
+        sys.exit(code)
 """
-"""A program that registers its own kind before it calls `tune-jobs`."""
+"""A program that registers its own kind before it calls `tune-jobs`: arguments of several calls are joined by `and`."""
 JOB = {
     "name": "line",
     "slope": {"epochs": 9, "pause": 0.02},
@@ -36,11 +38,14 @@ JOB = {
     "resources": {"max_concurrent": 1},
 }
 SHOWN = ("import sys; from tests.trainers.slope import register_slope; register_slope(); import tune_jobs; "
-         "run = tune_jobs.open_run(sys.argv[1]); "
-         "epochs = run.epochs.sort_values(['trial_id', 'epoch']); "
-         "print(epochs[['trial_id', 'epoch', 'training_error', 'error']].to_json(double_precision=15)); "
-         "print(run.trials[['trial_id', 'status', 'score']].sort_values('trial_id').to_json(double_precision=15)); "
-         "print(run.winner_id, 'torch' in sys.modules)")  # fmt: skip
+         "runs = [tune_jobs.open_run(path) for path in sys.argv[1:]]; "
+         "all_epochs = [run.epochs.sort_values(['trial_id', 'epoch']) for run in runs]; "
+         "columns = ['trial_id', 'epoch', 'training_error', 'error']; "
+         "[print(epochs[columns].to_json(double_precision=15)) for epochs in all_epochs]; "
+         "all_trials = [run.trials[['trial_id', 'status', 'score']].sort_values('trial_id') for run in runs]; "
+         "[print(trials.to_json(double_precision=15)) for trials in all_trials]; "
+         "[print(run.winner_id) for run in runs]; "
+         "print('torch' in sys.modules)")  # fmt: skip
 
 
 @pytest.fixture
@@ -72,11 +77,11 @@ def test_killed_and_resumed_it_ends_as_an_undisturbed_run(
         assert code == 0, said
         return said
 
-    def shown(run: Path) -> str:
+    def shown(*runs: Path) -> list[str]:
         return subprocess.run(
-            [sys.executable, "-c", SHOWN, str(run)],
+            [sys.executable, "-c", SHOWN, *map(str, runs)],
             cwd=tmp_path, env=environment, capture_output=True, text=True, check=True,
-        ).stdout  # fmt: skip
+        ).stdout.splitlines()  # fmt: skip
 
     def made(storage: str) -> list[Path]:
         return [path for path in (tmp_path / storage).glob("*") if RunFolder(path).journal.is_file()]
@@ -95,10 +100,10 @@ def test_killed_and_resumed_it_ends_as_an_undisturbed_run(
     process.wait()
     (killed,) = made("killed")
     call("resume", str(killed))
-    assert shown(killed) == shown(whole)
-    assert shown(whole).endswith(" False\n"), "no module of torch was imported"
+    *tables, torch = shown(killed, whole)
+    assert tables[::2] == tables[1::2]
+    assert len(tables) == 6
+    assert torch == "False", "no module of torch was imported"
 
-    assert "test_error: " in call("test", str(killed))
-    call("report", str(killed))
+    assert "test_error: " in call(*f"test {killed} and report {killed} and show {killed}".split())
     assert (killed / "report.html").is_file()
-    call("show", str(killed))

@@ -4,7 +4,6 @@ import base64
 import json
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ import pytest
 
 from tests.faults.killing import same_tables, wait_until_gone
 from tests.processes import PATIENCE
+from tests.trainers.slope import slope_registered
+from tests.trainers.slope_command import COMMAND, with_repository
 from tests.tune_jobs.tracking.wandb_reading import read_runs
 from tests.tune_jobs.tracking.wandb_server import WandbServer, wandb_server
 from tests.tune_jobs.tracking.wandb_session import KEY, wandb_environment
@@ -25,18 +26,25 @@ pytestmark = pytest.mark.slow
 
 JOB = """
 name: followed
-data: {source: linear_gaussian, arguments: {n: 100, sigma: 0.1}}
-model: {name: linear}
-training: {max_epochs: 9, loss: mse, metrics: [mae]}
+slope: {epochs: 9}
 search:
   space:
-    lr: {low: 1e-4, high: 0.5, log: true}
-    batch_size: {values: [8, 16]}
+    rate: {low: 1e-4, high: 0.5, log: true}
+    decay: {values: [0.0, 0.01]}
   method: random
   trials: 6
 scheduler: {grace_epochs: 1}
+selection: {metric: error}
 resources: {max_concurrent: 1}
 """
+"""Trackers read the journal alone, so the kind of training does not matter to them."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_kind() -> Iterator[None]:
+    """Let this process read runs of the small kind."""
+    with slope_registered():
+        yield
 
 
 @dataclass(frozen=True)
@@ -63,14 +71,12 @@ class Commands:
 
     def __init__(self, home: Path, ray: Path, url: str) -> None:
         self._home, self._ray = home, ray
-        self._environment = {
-            **wandb_environment(home, WANDB_API_KEY=KEY, WANDB_BASE_URL=url),
-            "RAY_TMPDIR": str(ray),
-        }
+        own = wandb_environment(home, WANDB_API_KEY=KEY, WANDB_BASE_URL=url)
+        self._environment = with_repository({**own, "RAY_TMPDIR": str(ray)})
 
     def call(self, *arguments: str) -> str:
         process = subprocess.run(
-            [sys.executable, "-m", "tune_jobs", *arguments],
+            [*COMMAND, *arguments],
             cwd=self._home,
             env=self._environment,
             stdin=subprocess.DEVNULL,
@@ -197,7 +203,7 @@ def test_the_result_of_the_test_arrives_after_the_test(
     assert run_id not in server.runs
     output = commands.call("test", str(online.run.path))
     (row,) = server.runs[run_id].rows.values()
-    assert f"test_loss: {row['test_loss']:.6g}" in output
+    assert f"test_error: {row['test_error']:.6g}" in output
     assert server.runs[run_id].job_type == "test"
 
 
