@@ -8,11 +8,13 @@ from pathlib import Path
 import optuna
 import pytest
 
+from tests.trainers.slope import slope_registered
 from tests.tune_jobs.runs import (
     assert_curves_are_those_of_training_alone,
     assert_tables_tell_every_decision,
     events_of,
     job_in,
+    line_in,
     own_model,
 )
 from tune_jobs import Job, Run, open_run, run
@@ -43,13 +45,18 @@ MakeJob = Callable[..., Job]
 def ray_running() -> Iterator[None]:
     from tune_jobs.tuning.ray_session import ray_connection
 
-    with ray_connection():
+    with slope_registered(), ray_connection():
         yield
 
 
 @pytest.fixture
 def make_job(tmp_path: Path) -> MakeJob:
     return lambda changes: job_in(tmp_path, changes)
+
+
+@pytest.fixture
+def make_line(tmp_path: Path) -> MakeJob:
+    return lambda changes: line_in(tmp_path, changes)
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +118,8 @@ def test_tables_from_the_journal_give_every_decision(finished: Run) -> None:
 # Few workers, few trials
 
 
-def test_one_worker_does_it_all(make_job: MakeJob) -> None:
-    made = run(make_job({}))
+def test_one_worker_does_it_all(make_line: MakeJob) -> None:
+    made = run(make_line({}))
     assert sorted(made.trials["epochs"]) == [1] * 14 + [3] * 4 + [9] * 2
     assert len({event.worker for event in events_of(made) if isinstance(event, EpochsReported)}) == 1
     running: set[str] = set()
@@ -125,16 +132,16 @@ def test_one_worker_does_it_all(make_job: MakeJob) -> None:
     assert_tables_tell_every_decision(made)
 
 
-def test_a_single_trial_does_not_wait(make_job: MakeJob) -> None:
-    made = run(make_job({"search/trials": 1}))
+def test_a_single_trial_does_not_wait(make_line: MakeJob) -> None:
+    made = run(make_line({"search/trials": 1}))
     assert list(made.trials["status"]) == ["stopped_early"]
     assert list(made.trials["reason"]) == ["waited at epoch 1: not among the best 1/3 of its rung"]
     assert made.winner.checkpoint.is_file()
 
 
-def test_a_grid_is_tried_in_full(make_job: MakeJob) -> None:
-    space = {"lr": {"values": [0.001, 0.01, 0.1]}, "batch_size": {"values": [8, 16, 32]}}
-    made = run(make_job({"search/space": space, "search/method": "grid", "search/trials": 100}))
+def test_a_grid_is_tried_in_full(make_line: MakeJob) -> None:
+    space = {"rate": {"values": [0.001, 0.01, 0.1]}, "decay": {"values": [0.0, 0.1, 0.2]}}
+    made = run(make_line({"search/space": space, "search/method": "grid", "search/trials": 100}))
     assert sorted(made.trials["epochs"]) == [1] * 6 + [3] * 2 + [9]
     tried = [dict(record.configuration) for record in made.record.trials.values()]
     assert len(tried) == 9
@@ -191,7 +198,7 @@ def test_a_killed_idle_worker_delays_nothing(make_job: MakeJob, tmp_path: Path) 
     assert_curves_are_those_of_training_alone(made)
 
 
-def test_an_interruption_leaves_waiting_trials_as_they_are(make_job: MakeJob) -> None:
+def test_an_interruption_leaves_waiting_trials_as_they_are(make_line: MakeJob) -> None:
     """In the tables, such a trial is interrupted. A resumed run knows that it waits."""
     waits: list[str] = []
 
@@ -201,7 +208,7 @@ def test_an_interruption_leaves_waiting_trials_as_they_are(make_job: MakeJob) ->
             if len(waits) == 2:
                 signal.raise_signal(signal.SIGINT)
 
-    job = make_job({})
+    job = make_line({})
     with pytest.raises(Interrupted) as raised:
         run(job, listeners=[interrupt])
     made = open_run(raised.value.path)
@@ -219,16 +226,17 @@ def test_failed_trials_do_not_count_at_rungs(make_job: MakeJob) -> None:
     assert set(made.trials["epochs"][1:3]) == {1}, "two were compared, and none of two is promoted"
 
 
-def test_a_trial_that_diverges_counts_as_beaten(make_job: MakeJob) -> None:
-    made = run(make_job(own_model(("", 10.0), ("", 20.0), ("", 1e30))))
+def test_a_trial_that_diverges_counts_as_beaten(make_line: MakeJob) -> None:
+    rates = [0.1, 0.0001, 1e30]
+    points = [{"rate": rate} for rate in rates]
+    space = {"rate": {"values": rates}}
+    made = run(make_line({"search/space": space, "search/points": points, "search/trials": 3}))
     assert list(made.trials["status"]) == ["stopped_early", "stopped_early", "failed"]
     assert list(made.trials["epochs"]) == [3, 1, 1]
 
 
-def test_the_time_limit_ends_waiting_trials(make_job: MakeJob) -> None:
-    trials = own_model(("steady", 0.0))
-    space = {**trials["search/space"], "lr": {"low": 1e-6, "high": 1e-3, "log": True}}
-    made = run(make_job({**trials, "search/space": space, "search/trials": 1000, "limits/minutes": 0.25}))
+def test_the_time_limit_ends_waiting_trials(make_line: MakeJob) -> None:
+    made = run(make_line({"slope/pause": 0.2, "search/trials": 1000, "limits/minutes": 0.25}))
     assert made.ending is Ending.TIME_LIMIT
     assert set(made.trials["status"]) <= {"stopped_early", "completed"}
     assert Cause.TIME_LIMIT.sentence in set(made.trials["reason"])
