@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 DIVERGED = "diverged"
 """Key of `EpochResult.to_mapping` that is present, and true, only if the training diverged in that epoch."""
 RESERVED_COLUMNS = frozenset({"epoch", "seconds", DIVERGED})
-"""Keys of `EpochResult.to_mapping` that no metric may be called by."""
+"""Keys of `EpochResult.to_mapping` that are not metrics. No metric can have one of these names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,13 +37,14 @@ class EpochResult:
     """One epoch of a training."""
 
     epoch: int
-    """From 1."""
+    """Number of the epoch, from 1."""
     metrics: Mapping[str, float]
     """Numbers by name, in the order of the tables' columns. The selection metric is among them."""
     seconds: float
     """Wall-clock time of the epoch: training and evaluation."""
     diverged: bool = False
-    """The training cannot continue, because its numbers are no longer finite. It never derives from names."""
+    """The training cannot continue, because its numbers are no longer finite. It is never derived from the
+    names of metrics."""
 
     def to_mapping(self) -> dict[str, Any]:
         """Return a flat row: epoch, the metrics in order, seconds, and `diverged` only if it is true."""
@@ -52,7 +53,7 @@ class EpochResult:
 
     @classmethod
     def from_mapping(cls, row: Mapping[str, Any]) -> Self:
-        """Return the result that `to_mapping` made the row of."""
+        """Return the result that `to_mapping` turned into `row`."""
         return cls(
             epoch=int(row["epoch"]),
             metrics={name: value for name, value in row.items() if name not in RESERVED_COLUMNS},
@@ -62,7 +63,7 @@ class EpochResult:
 
 
 class StopReason(StrEnum):
-    """Why a training ended by itself: a code that is stored and compared, with a sentence for people."""
+    """The reason why a training ended by itself: a code that is stored and compared, with a sentence for people."""
 
     MAX_EPOCHS = "max_epochs"
     PATIENCE = "patience"
@@ -71,7 +72,7 @@ class StopReason(StrEnum):
 
     @property
     def sentence(self) -> str:
-        """The reason in words. No decision depends on it."""
+        """Return the reason in words. No decision depends on it."""
         return STOP_SENTENCES[self]
 
 
@@ -81,7 +82,7 @@ STOP_SENTENCES = {
     StopReason.THRESHOLD: "stopped early: the score is as good as the threshold",
     StopReason.USER: "stopped early: the training code asked for it",
 }
-"""A sentence for each reason, for people alone: without a capital and a period, since it is read within a line."""
+"""Sentences by reason, only for people. They have neither a capital nor a period, because they are parts of lines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,31 +90,34 @@ class WorkerRank:
     """The place of this process among the workers that train one model together."""
 
     rank: int = 0
-    """From 0. The first worker reports, saves and loads; the others follow it."""
+    """Number of this worker, from 0. Worker 0 reports, saves and loads; the others follow it."""
     workers: int = 1
+    """Number of all workers."""
     device: str | None = None
     """The GPU of this worker, such as `cuda:0`; None computes on the CPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingRequest:
-    """All that fixes one training beside its kind and its data."""
+    """Everything that determines one training, apart from its kind and its data."""
 
     configuration: Mapping[str, Any]
-    """Values by the names of parameters, as a search proposes them."""
+    """Values by parameter name, as a search proposes them."""
     seed: int
+    """Seed of all random numbers of the training."""
     max_epochs: int
-    """Epochs of the whole training; schedules depend on it. A training that ends earlier says why."""
+    """Number of epochs of the whole training; schedules depend on it. A training that ends earlier says why."""
     score: ScoreSettings
     """The selection metric. The training keeps the state that evaluating its best epoch needs."""
     threads: int | None = None
     """CPU threads to compute with; None leaves the process as it is."""
     worker: WorkerRank = field(default_factory=WorkerRank)
+    """The place of this process among the workers of the training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """How good the best epoch of a training is on some rows."""
+    """Metrics of the best epoch of a training on some rows."""
 
     metrics: Mapping[str, float]
     """Numbers by name without a prefix, such as `loss` and `accuracy`."""
@@ -121,7 +125,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """Abilities of the trainings of a kind. The table in docs/trainers.md shows them."""
+    """Abilities of the trainings of one kind. The table in docs/trainers.md shows them."""
 
     resumes: bool
     """A training continues from its saved state."""
@@ -146,11 +150,11 @@ class Training(Protocol):
 
     @property
     def epoch(self) -> int:
-        """Epochs trained so far, those before a loaded state included."""
+        """Return the number of epochs trained so far, including those before a loaded state."""
 
     @property
     def stop_reason(self) -> StopReason | None:
-        """Why the training ended by itself; None while epochs are left, and if it diverged."""
+        """Return why the training ended by itself; None while epochs are left, and if it diverged."""
 
     def epochs(self) -> Generator[EpochResult, None, None]:
         """Train from the current epoch to the end, and yield each epoch's result when it is over.
@@ -160,8 +164,8 @@ class Training(Protocol):
         before the state was loaded; the same epoch has the same numbers then.
 
         Raises:
-            Diverged: when an epoch is asked for after a result that is `diverged`.
-            Exception: the training failed; whatever the training code raised.
+            Diverged: An epoch is asked for after a result that is `diverged`.
+            Exception: The training failed. This is the error that the training code raised.
         """
 
     def save(self, file: BinaryIO) -> bool:
@@ -175,12 +179,12 @@ class Training(Protocol):
         """Continue from a saved state; called before `epochs`.
 
         Args:
-            file: What `save` wrote, from its first byte to its end. It can seek.
+            file: The bytes that `save` wrote, from the first to the last. It can seek.
             inherit: The state may be of another configuration. The training takes over what was learnt and
-                the epoch, and keeps its own configuration.
+                the epoch, but keeps its own configuration.
 
         Raises:
-            CheckpointError: the state is damaged, of another training, or of no training of this kind.
+            CheckpointError: The state is damaged, of another training, or of no training of this kind.
         """
 
     def __enter__(self) -> Self: ...
@@ -189,37 +193,38 @@ class Training(Protocol):
 
 
 class TrainerKind(Protocol):
-    """How the trainings of a job are done.
+    """The kind of training of a job: prepares the data, starts trainings and evaluates them.
 
-    It is made from the sections of the job that are its own, as keyword arguments by their names. It is a small
-    frozen value that can be pickled, and travels to the workers. Only `start`, `evaluator` and `load_model` may
+    It is created with the job's sections that belong to it, as keyword arguments by their names. It is a small
+    frozen value that can be pickled, and is sent to the workers. Only `start`, `evaluator` and `load_model` may
     import a framework of training.
     """
 
     @property
     def name(self) -> str:
-        """The kind by name, as `tune_jobs.trainers.kinds` knows it."""
+        """Return the name under which `tune_jobs.trainers.kinds` registers the kind."""
 
     @property
-    def capabilities(self) -> Capabilities: ...
+    def capabilities(self) -> Capabilities:
+        """Return the abilities of the kind's trainings."""
 
     @property
     def max_epochs(self) -> int:
-        """Epochs of a full training."""
+        """Return the number of epochs of a full training."""
 
     # In the driver, before anything starts
 
     def prepare(self, base: Path) -> "PreparedData | None":
         """Read, check, divide and encode the rows.
 
-        None if the trainings read their own data. Then there are no sealed test rows: `capabilities.seals_test` is
-        false, and `evaluator` is never called.
+        Return None if the trainings read their own data. Then there are no sealed test rows:
+        `capabilities.seals_test` is false, and `evaluator` is never called.
 
         Args:
-            base: Folder of the job file, from which relative paths count.
+            base: Folder of the job file. Relative paths start here.
 
         Raises:
-            TrainerError: the data cannot be used as the job asks.
+            TrainerError: The data cannot be used as the job asks.
         """
 
     # In a worker, and for the winner
@@ -233,7 +238,7 @@ class TrainerKind(Protocol):
                 written to.
 
         Raises:
-            TrainerError: the request and the data do not go together.
+            TrainerError: The request and the data do not go together.
         """
 
     def evaluator(
@@ -241,20 +246,20 @@ class TrainerKind(Protocol):
     ) -> "Callable[[Rows], Evaluation]":
         """Return a function that evaluates the best epoch of a saved training on encoded rows.
 
-        All that can fail without the rows fails here, before anyone reads them. The file may be closed then.
+        Everything that can fail without the rows fails here, before they are read. The file may be closed afterwards.
 
         Args:
-            request: Of the saved training.
-            file: What `Training.save` wrote, from its first byte to its end. It can seek.
-            info: How the rows were encoded; None if `prepare` returned None.
+            request: The request of the saved training.
+            file: The bytes that `Training.save` wrote, from the first to the last. It can seek.
+            info: The encoding of the rows; None if `prepare` returned None.
 
         Raises:
-            CheckpointError: the state is damaged, of another training, or has no best epoch.
-            TrainerError: the model cannot be built, or its device is missing.
+            CheckpointError: The state is damaged, of another training, or has no best epoch.
+            TrainerError: The model cannot be built, or its device is missing.
         """
 
     def load_model(self, request: TrainingRequest, file: BinaryIO, info: "DataInfo | None") -> Any:
         """Return the model with the weights of its best epoch, in the form of the kind's framework.
 
-        Arguments and errors are those of `evaluator`.
+        The arguments and errors are those of `evaluator`.
         """

@@ -1,8 +1,8 @@
-"""Kinds of training by name; each is imported when it is first asked for.
+"""The registered kinds of training. The module of a kind is imported when the kind is first used.
 
-The sections of a job choose its kind: every kind has sections of its own, and a job has those of one kind.
+The sections of a job choose its kind: every kind has its own sections, and a job has those of one kind.
 
-A further kind is one more entry: its name, the names of its sections, and where its class is. Code with its own
+A further kind is one more entry: its name, the names of its sections, and the place of its class. Code with its own
 kind registers it before it creates a job:
 
     register(KindEntry("walk", ("walk",), "my_package.walk:Walk"))
@@ -21,19 +21,19 @@ from tune_jobs.trainers.settings import Settings
 
 
 class KindClass(Protocol):
-    """The class of a kind: it is called with its sections by their names, if all of them are valid."""
+    """The class of a kind. It is called with its sections by their names, if all of them are valid."""
 
     sections: Mapping[str, type[Settings]]
-    """The sections of the job that are the kind's own, in the order of a job file; all may be left out that have
-    a default for every key."""
+    """Settings of the sections that belong to the kind, by name, in the order of a job file. A job may leave out a
+    section if each of its keys has a default."""
 
     changeable: tuple[str, ...]
-    """Keys of the sections that may change in a run that has begun, since no curve depends on them."""
+    """Keys of the sections that may change in a run that has begun, because no curve depends on them."""
 
     def __call__(self, **sections: Any) -> TrainerKind: ...
 
     def facts(self, sections: Mapping[str, Any]) -> KindFacts:
-        """Return what the kind knows about a job from those of its sections that are valid; a static method."""
+        """Return what the kind knows about a job from those of its sections that are valid. A static method."""
 
     def is_parameter(self, name: str) -> bool:
         """Return whether a dotted name that begins with one of the sections is a parameter of a configuration.
@@ -48,9 +48,9 @@ class KindEntry:
 
     name: str
     sections: tuple[str, ...]
-    """As `KindClass.sections`, known without importing the class."""
+    """Names of `KindClass.sections`, known without importing the class."""
     reference: str
-    """`package.module:Class`"""
+    """Place of the class, as `package.module:Class`."""
 
     def load(self) -> KindClass:
         """Import the class of the kind; torch and its like are imported later, when a training starts."""
@@ -59,7 +59,7 @@ class KindEntry:
 
 
 ENTRIES: dict[str, KindEntry] = {}
-"""All kinds by name, as `register` put them there."""
+"""Kinds by name; `register` adds them."""
 
 
 def register(entry: KindEntry) -> None:
@@ -78,7 +78,7 @@ def register(entry: KindEntry) -> None:
 
 
 def known_kinds() -> tuple[KindEntry, ...]:
-    """All kinds, in the order of their registration."""
+    """Return all kinds, in the order of their registration."""
     return tuple(ENTRIES.values())
 
 
@@ -88,9 +88,10 @@ def known_sections() -> tuple[str, ...]:
 
 
 def kind_of(sections: Collection[str]) -> KindEntry:
-    """The kind that the names of a job's sections choose; the PyTorch kind if they choose none.
+    """Return the kind that the names of a job's sections choose; the PyTorch kind if they choose none.
 
-    If they name several, it is the first one, and the sections of the others are unknown keys to it.
+    If they choose several, the one that was registered first is returned. The sections of the others are then unknown
+    keys of the job.
     """
     chosen = [entry for entry in ENTRIES.values() if set(entry.sections) & set(sections)]
     return chosen[0] if chosen else ENTRIES["pytorch"]

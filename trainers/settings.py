@@ -43,7 +43,7 @@ class Settings(BaseModel):
 
 
 class EarlyStoppingSettings(Settings):
-    """When a training ends by itself, judged by the selection metric on validation rows."""
+    """The conditions on the selection metric, on validation rows, under which a training ends by itself."""
 
     patience: Count | None = None
     """End the training after this many epochs without an improvement of more than `min_delta`; null never does."""

@@ -17,7 +17,7 @@
     ├── LaterVersion         2    a later version of tune-jobs wrote to the run: names the version, if known
     └── DamagedRun           1    a file of the run cannot be read: names the file and the place
 
-The packages below have trees of their own, `tune_jobs.search_spaces.SearchSpaceError` and
+The packages below have their own trees, `tune_jobs.search_spaces.SearchSpaceError` and
 `tune_jobs.trainers.TrainerError`. All trees have the root `ExpectedError`. Its attribute `fault` says what must be
 fixed, and `EXIT_CODES` maps it to an exit code.
 A retry with the same input fails again. After exit code 130, `tune-jobs resume` continues the run. Users never see a

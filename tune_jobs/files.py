@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 PROBE_BYTES = 1_000_000
-"""Bytes that a probe of a disk writes: about what a small run leaves."""
+"""Bytes that a probe of a disk writes: about the size of a small run."""
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Numbers of the errors that say that a disk, or a user's share of it, is full."""
 
 _DISK_FAILS = DISK_FULL | {errno.EROFS, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE}
+"""Numbers of the errors of a failing disk, and of too many open files."""
 _NETWORK_FAILS = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN})
+"""Numbers of the errors of a failing network."""
 
 
 def is_of_machine(error: OSError) -> bool:

@@ -1,4 +1,4 @@
-"""The place of a run in an object store, `s3://bucket/prefix`; nothing here asks a server."""
+"""The place of a run in an object store, `s3://bucket/prefix`. Nothing in this module asks a server."""
 
 import re
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ def is_uri(text: str | Path) -> bool:
 
 @dataclass(frozen=True)
 class Location:
-    """A bucket, and a beginning of the names of its objects."""
+    """A bucket, and a prefix of the names of its objects."""
 
     scheme: str
     """`s3` or `gs`."""
     bucket: str
     prefix: str = ""
-    """Without slashes at its ends."""
+    """Prefix of the names of the objects, without slashes at its ends."""
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -52,17 +52,17 @@ class Location:
 
     @property
     def path(self) -> str:
-        """Bucket and prefix, as pyarrow takes them."""
+        """Return bucket and prefix as one path, as pyarrow takes it."""
         return f"{self.bucket}/{self.prefix}" if self.prefix else self.bucket
 
     @property
     def name(self) -> str:
-        """The last part; for a run, its name."""
+        """Return the last part of the path; for a run, its name."""
         return self.path.rpartition("/")[2]
 
     @property
     def parent(self) -> "Location":
-        """The place that contains this one; a bucket contains itself."""
+        """Return the place that contains this one; a bucket contains itself."""
         return Location(self.scheme, self.bucket, self.prefix.rpartition("/")[0])
 
     def __truediv__(self, name: str) -> "Location":

@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Winner:
-    """The trial that validation chose."""
+    """The trial that the validation rows chose."""
 
     trial_id: str
     number: int

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 ALIKE = ("tune-jobs", "torch", "ray")
-"""Packages that must have the same version in all processes of a run. Results and messages depend on them."""
+"""Packages that must have the same version in all processes of a run, because results and messages depend on them."""
 _NAMES = {"python": "Python", "ray": "Ray"}
 
 

@@ -1,4 +1,4 @@
-"""Features for a model: numbers standardised, texts one-hot, fitted on training rows only."""
+"""Encode rows as features for a model: standardised numbers and one-hot texts, fitted on training rows only."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -15,7 +15,7 @@ from tune_jobs.trainers.data.targets import TargetEncoding, fit_target
 from tune_jobs.trainers.errors import DataError
 
 MOST_CATEGORIES = 1000
-"""Texts of a column that are encoded at most, one feature each."""
+"""The largest number of different texts in a column; each becomes one feature."""
 
 if TYPE_CHECKING:
     import pandas as pd

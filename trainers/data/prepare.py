@@ -1,6 +1,6 @@
-"""The whole data preparation of a job: read, check, divide and encode, in one call.
+"""Prepare the data of a job in one call: read, check, divide and encode.
 
-The steps are functions of their own, for callers that divide rows in another way: `read_rows`, `split_data`,
+The steps are separate functions, for callers that divide rows in another way: `read_rows`, `split_data`,
 `fit_encoding` and `encode_rows`.
 """
 

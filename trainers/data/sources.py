@@ -91,7 +91,7 @@ def _normalise(raw: RawData) -> RawData:
 
 def _refuse_target(settings: DataSettings) -> None:
     if settings.target is not None:
-        raise DataError(f"data.target is for files; {settings.source!r} has a target of its own: remove it")
+        raise DataError(f"data.target is for files; {settings.source!r} has its own target: remove it")
 
 
 def _call(source: str, settings: DataSettings) -> RawData:

@@ -60,15 +60,15 @@ def split_rows(
         _refuse_nulls(settings, by)
     match settings.method:
         case "random":
-            labels = _random(rows, shares, random)
+            labels = _split_at_random(rows, shares, random)
         case "stratified":
-            labels = _stratified(_class_codes(target), shares, random)
+            labels = _split_within_classes(_class_codes(target), shares, random)
         case "group":
-            labels = _grouped(_group_codes(by), shares, random)
+            labels = _split_groups(_group_codes(by), shares, random)
         case "time":
-            return _refuse_empty(settings, _by_time(settings, by, shares))
+            return _refuse_empty(settings, _split_by_time(settings, by, shares))
         case "column":
-            labels = _by_column(settings, by)
+            labels = _split_by_column(settings, by)
     return _refuse_empty(settings, Split(*(np.flatnonzero(labels == part) for part in range(len(PARTS)))))
 
 
@@ -88,7 +88,7 @@ def allot(count: int, shares: Array, behind: Array | None = None) -> Array:
     return whole
 
 
-def _random(rows: int, shares: Array, random: np.random.Generator) -> Array:
+def _split_at_random(rows: int, shares: Array, random: np.random.Generator) -> Array:
     labels = np.repeat(np.arange(len(shares)), allot(rows, shares))
     return random.permutation(labels)
 
@@ -117,7 +117,7 @@ def _name(column: Column, value: float) -> str:
     return column.values[int(value)] if isinstance(column, TextColumn) else f"{value:g}"
 
 
-def _stratified(codes: Array, shares: Array, random: np.random.Generator) -> Array:
+def _split_within_classes(codes: Array, shares: Array, random: np.random.Generator) -> Array:
     labels = np.empty(len(codes), np.int64)
     given = np.zeros(len(shares))
     order = np.argsort(codes, kind="stable")
@@ -133,7 +133,7 @@ def _group_codes(by: Column | None) -> Array:
     return np.unique(numbers_of(by), return_inverse=True)[1]
 
 
-def _grouped(codes: Array, shares: Array, random: np.random.Generator) -> Array:
+def _split_groups(codes: Array, shares: Array, random: np.random.Generator) -> Array:
     sizes = np.bincount(codes)
     if len(sizes) < len(shares):
         raise SplitError(
@@ -148,7 +148,7 @@ def _grouped(codes: Array, shares: Array, random: np.random.Generator) -> Array:
     return part_of[codes]
 
 
-def _by_time(settings: SplitSettings, by: Column | None, shares: Array) -> Split:
+def _split_by_time(settings: SplitSettings, by: Column | None, shares: Array) -> Split:
     assert by is not None
     if isinstance(by, TextColumn):
         raise SplitError(
@@ -171,7 +171,7 @@ def _nearest(edges: Array, wanted: float) -> int:
     return int(edges[np.argmin(np.abs(edges - wanted))])
 
 
-def _by_column(settings: SplitSettings, by: Column | None) -> Array:
+def _split_by_column(settings: SplitSettings, by: Column | None) -> Array:
     assert by is not None
     values = (
         by.values if isinstance(by, TextColumn) else tuple(str(value) for value in np.unique(by).tolist())

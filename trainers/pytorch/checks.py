@@ -246,7 +246,7 @@ def _check_device(device: str, workers: int) -> Problems:
         (
             "training.device",
             f"given {device!r}; valid with several workers a trial (`resources.workers_per_trial`): auto, "
-            "cpu or cuda, since each trains on the CPU or on a GPU of its own",
+            "cpu or cuda, since each trains on the CPU or on its own GPU",
         )
     ]
 

@@ -180,8 +180,8 @@ class Workers:
         if name == "cuda":
             return choose_device(name)
         raise DeviceError(
-            f"device {name!r} was asked for, and {self.workers} workers train together, each on the CPU or on a GPU "
-            "of its own; choose device: auto, cpu or cuda"
+            f"device {name!r} was asked for, and {self.workers} workers train together, each on the CPU or on "
+            "its own GPU; choose device: auto, cpu or cuda"
         )
 
     def replicate(self, model: nn.Module, *, unused_parameters: bool) -> nn.Module:

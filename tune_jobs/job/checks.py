@@ -14,7 +14,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from tune_jobs.job.settings import ResourceSettings, SchedulerSettings, SearchSettings, TrackingSettings
-from tune_jobs.job.user_code import hidden_by_reserved_name, importable_from
+from tune_jobs.job.user_code import file_with_reserved_name, importable_from
 from tune_jobs.location import Location, is_uri
 from tune_jobs.search_spaces import Choice, Problem, SearchSpace
 from tune_jobs.text import did_you_mean
@@ -197,7 +197,8 @@ def _grid(_: KindFacts, search: SearchSettings) -> list[Problem]:
     endless = [name for name, p in search.space.parameters.items() if p.domain.size() is None]
     return [
         Problem(
-            f"search.space.{name}", "has no end of values for method grid; give `values: [...]` or a `step`"
+            f"search.space.{name}",
+            "has infinitely many values; method grid needs `values: [...]` or a `step`",
         )
         for name in endless
     ]
@@ -242,7 +243,7 @@ def _storage(_: KindFacts, storage: str) -> list[Problem]:
 
 def _reference(path: str, text: str) -> list[Problem]:
     name = text.partition(":")[0].partition(".")[0]
-    if hidden := hidden_by_reserved_name(name):
+    if hidden := file_with_reserved_name(name):
         return [
             Problem(path, f"{text}: {hidden} has the name of a module that tune-jobs needs; rename the file")
         ]

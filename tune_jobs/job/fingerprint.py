@@ -14,7 +14,7 @@ from tune_jobs.trainers.kinds import known_kinds
 CHANGEABLE = ("search.trials", "limits", "tracking", "resources.max_concurrent")
 """Keys of a job, with all below them, that may change in a run that has begun: no trial's curve depends on them.
 
-The kind of training adds keys of its own.
+The kind of training adds its own keys.
 """
 
 

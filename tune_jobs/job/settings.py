@@ -1,4 +1,4 @@
-"""Settings of the search, the scheduler, resources, limits and tracking; those of data and training are in trainers."""
+"""Settings of the search, the scheduler, resources, limits and tracking; trainers has those of data and training."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
@@ -96,7 +96,7 @@ class ResourceSettings(Settings):
         if self.workers_per_trial > 1 and self.gpus_per_trial not in {0, 1}:
             raise ValueError(
                 f"gpus_per_trial is {self.gpus_per_trial:g} for each of {self.workers_per_trial} workers; a worker "
-                "of several trains on a GPU of its own: set gpus_per_trial to 1, or to 0 for CPUs"
+                "of several trains on its own GPU: set gpus_per_trial to 1, or to 0 for CPUs"
             )
         return self
 

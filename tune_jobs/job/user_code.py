@@ -23,7 +23,7 @@ class UserModuleFinder:
     """Finds top-level modules in the folders of a job, before anything that is installed.
 
     Args:
-        folders: Folders of the job's own modules, the first one first.
+        folders: Folders of the job's own modules, in the order of the search.
     """
 
     def __init__(self, folders: Sequence[str]) -> None:
@@ -112,7 +112,7 @@ def import_from(folders: Sequence[str]) -> None:
     ]
 
 
-def hidden_by_reserved_name(name: str) -> str | None:
+def file_with_reserved_name(name: str) -> str | None:
     """Return the file of a job that cannot be imported because its name is reserved; None if there is none.
 
     It looks in the folders that `importable_from` has added.

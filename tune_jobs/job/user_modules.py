@@ -1,4 +1,4 @@
-"""The user's own modules of a job, which are sent to other machines.
+"""Find and copy the user's own modules of a job, which are sent to other machines.
 
 They are found by reading source files, not by importing: the modules that the job names, and the modules beside them
 that these import. Imports by other means (`importlib`, a name made at run time) are not found.
@@ -18,9 +18,9 @@ from tune_jobs.job.user_code import is_reserved, module_path
 from tune_jobs.search_spaces import Problem
 
 MOST_BYTES = 100_000_000
-"""Most bytes of all modules together; Ray accepts a few hundred megabytes at most."""
+"""The largest size of all modules together, in bytes. Ray accepts a few hundred megabytes at most."""
 _LEFT_OUT = {"__pycache__", "runs"}
-"""Folders within a package; hidden files and folders, which may hold keys, are left out too."""
+"""Names of folders in a package that are left out. So are hidden files and folders, which may hold keys."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class UserModule:
     """A module or package in one of the folders of a job."""
 
     path: Path
-    """A file, or a package's folder."""
+    """The file of a module, or the folder of a package."""
 
     @property
     def files(self) -> list[Path]:
-        """Return all files that belong to it."""
+        """Return all files of the module or package."""
         if self.path.is_file():
             return [self.path]
         return [
@@ -44,7 +44,7 @@ class UserModule:
 
 def user_modules(job: Job) -> list[UserModule]:
     """Return the modules that the job names, and modules beside them that these import; no installed packages."""
-    return _with_imports(_named(job), [Path(folder) for folder in module_path(job.folder)])
+    return _find_with_imports(_module_names(job), [Path(folder) for folder in module_path(job.folder)])
 
 
 def copy_modules(modules: Iterable[UserModule], folder: Path) -> None:
@@ -74,7 +74,7 @@ def copy_modules(modules: Iterable[UserModule], folder: Path) -> None:
 
 @dataclass(frozen=True)
 class ModulesArrived:
-    """A question to the nodes of a cluster: can the modules that were sent be imported there?"""
+    """A check on the nodes of a cluster that the modules that were sent can be imported there."""
 
     names: tuple[str, ...]
     folders: tuple[str, ...] = ()
@@ -88,8 +88,8 @@ class ModulesArrived:
         if not missing:
             return None
         return (
-            f"the job's modules {', '.join(missing)} cannot be imported there, although they were sent; where "
-            "PYTHONPATH is set on that machine, have it extend what is there: PYTHONPATH=FOLDER:$PYTHONPATH"
+            f"the job's modules {', '.join(missing)} cannot be imported there, although they were sent; if "
+            "PYTHONPATH is set on that machine, keep its earlier value: PYTHONPATH=FOLDER:$PYTHONPATH"
         )
 
 
@@ -97,13 +97,13 @@ def _is_left_out(name: str) -> bool:
     return name in _LEFT_OUT or name.startswith(".")
 
 
-def _named(job: Job) -> list[str]:
+def _module_names(job: Job) -> list[str]:
     """Return the top-level names of the modules that the job refers to, that of its kind of training included."""
     texts = [*(text for _, text in job.facts.references), *job.tracking.trackers, type(job.kind).__module__]
     return [text.partition(":")[0].partition(".")[0] for text in texts]
 
 
-def _with_imports(names: Iterable[str], folders: Sequence[Path]) -> list[UserModule]:
+def _find_with_imports(names: Iterable[str], folders: Sequence[Path]) -> list[UserModule]:
     found: dict[str, UserModule] = {}
     waiting = list(names)
     while waiting:
@@ -112,7 +112,9 @@ def _with_imports(names: Iterable[str], folders: Sequence[Path]) -> list[UserMod
         module = None if name in found or reserved else _find(name, folders)
         if module is not None:
             found[name] = module
-            waiting += [other for path in module.files if path.suffix == ".py" for other in _imported(path)]
+            waiting += [
+                other for path in module.files if path.suffix == ".py" for other in _read_imports(path)
+            ]
     return [found[name] for name in sorted(found)]
 
 
@@ -129,7 +131,7 @@ def _find(name: str, folders: Sequence[Path]) -> UserModule | None:
     return None
 
 
-def _imported(path: Path) -> Iterator[str]:
+def _read_imports(path: Path) -> Iterator[str]:
     """Yield the top-level names that a source file imports; none if it cannot be parsed: its import will fail."""
     try:
         tree = ast.parse(path.read_bytes())

@@ -407,7 +407,7 @@ def test_arguments_of_built_in_sources_are_checked(tmp_path):
 
 
 def test_target_and_by_are_refused_if_a_source_has_neither(tmp_path):
-    assert "data.target is for files; 'wine' has a target of its own" in problem(tmp_path, "wine", target="y")
+    assert "data.target is for files; 'wine' has its own target" in problem(tmp_path, "wine", target="y")
     assert problem(tmp_path, "wine", split=by("person")) == (
         "data.split.by: 'wine' has no column to divide by; use random or stratified"
     )

@@ -284,7 +284,7 @@ def test_devices_of_several_workers(start_workers, make_data, make_plan) -> None
     assert (
         problems
         == [
-            "device 'cuda:1' was asked for, and 2 workers train together, each on the CPU or on a GPU of its own; "
+            "device 'cuda:1' was asked for, and 2 workers train together, each on the CPU or on its own GPU; "
             "choose device: auto, cpu or cuda"
         ]
         * 2

@@ -137,15 +137,15 @@ BROKEN: list[tuple[Mapping[str, Any], list[str]]] = [
     (
         {"search/method": "grid"},
         [
-            "search.space.lr: has no end of values for method grid; give `values: [...]` or a `step`",
-            "search.space.momentum: has no end of values for method grid; give `values: [...]` or a `step`",
+            "search.space.lr: has infinitely many values; method grid needs `values: [...]` or a `step`",
+            "search.space.momentum: has infinitely many values; method grid needs `values: [...]` or a `step`",
         ],
     ),
     (
         {"training/device": "cuda:1", "resources/workers_per_trial": 2},
         [
             "training.device: given 'cuda:1'; valid with several workers a trial (`resources.workers_per_trial`): "
-            "auto, cpu or cuda, since each trains on the CPU or on a GPU of its own"
+            "auto, cpu or cuda, since each trains on the CPU or on its own GPU"
         ],
     ),
     (
@@ -246,7 +246,7 @@ def test_grid_takes_steps_values_and_ranges_too_wide_to_list(
         "search/space/eps": {"low": 1, "high": 2.5},
     }
     assert problems(wide) == [
-        "search.space.eps: has no end of values for method grid; give `values: [...]` or a `step`"
+        "search.space.eps: has infinitely many values; method grid needs `values: [...]` or a `step`"
     ]
 
 

@@ -146,7 +146,7 @@ BROKEN: list[tuple[Mapping[str, Any], str]] = [
     ({"resources/gpus_per_trial": -1}, "resources.gpus_per_trial: given -1; valid: a number of at least 0"),
     (
         {"resources": {"workers_per_trial": 2, "gpus_per_trial": 0.5}},
-        "resources: gpus_per_trial is 0.5 for each of 2 workers; a worker of several trains on a GPU of its own: "
+        "resources: gpus_per_trial is 0.5 for each of 2 workers; a worker of several trains on its own GPU: "
         "set gpus_per_trial to 1, or to 0 for CPUs",
     ),
     (
