@@ -155,7 +155,7 @@ def test_a_run_that_was_continued_after_it_was_opened_is_not_called_damaged(fold
     opened = open_run(folder.path)
     resumed = RunResumed(trials=2, versions={})
     with Journal(folder.journal) as journal:
-        live = LiveRun.begun(folder, journal, resumed, opened.job.selection)
+        live = LiveRun.begin(folder, journal, resumed, opened.job.selection)
         better = [{**row, "val_loss": 0.0} for row in live.record.trials["0000"].epochs.values()]
         live.append(resumed)
         live.append(TrialCreated(trial_id="0001", number=1, configuration={"lr": 0.1, "batch_size": 8}))

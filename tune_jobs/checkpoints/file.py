@@ -60,7 +60,7 @@ class Checkpoint:
     epochs: Sequence[Mapping[str, Any]]
     """Rows of all epochs that the training had reported, as `EpochResult.to_mapping` makes them."""
     state: BinaryIO
-    """What `Training.save` wrote, as a file of its own that can seek."""
+    """The bytes that `Training.save` wrote, as a separate file that can seek."""
 
 
 def epoch_line(row: Mapping[str, Any]) -> bytes:

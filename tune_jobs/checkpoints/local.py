@@ -1,4 +1,4 @@
-"""Checkpoints of a trial in a folder of its own."""
+"""Keep the checkpoints of a trial in its own folder."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from tune_jobs.location import Location
-from tune_jobs.remote.store import Store, persistently
+from tune_jobs.remote.store import Store, call_with_retries
 
 T = TypeVar("T")
 
@@ -88,4 +88,4 @@ class RemoteFiles:
             yield Path(folder, name)
 
     def _persistently(self, call: Callable[[], T]) -> T:
-        return persistently(call, outage_seconds(), self._waiting)
+        return call_with_retries(call, outage_seconds(), self._waiting)

@@ -132,7 +132,7 @@ class Checkpoints:
 
     One worker of a driver at a time writes the checkpoints of a trial. Several drivers may share a place in an object
     store. They never touch each other's files, because a file has its configuration and its driver in its name:
-    `epoch-000009-<configuration>-<driver>.pt`. A trial continues from any checkpoint of its own configuration, since
+    `epoch-000009-<configuration>-<driver>.pt`. A trial continues from any checkpoint of its configuration, because
     the curves are the same.
 
     Args:

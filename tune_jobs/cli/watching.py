@@ -19,7 +19,7 @@ from tune_jobs.record.events import Event, RunEnded, RunResumed, RunStarted, Win
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import parse_content, read_journal, refuse_later_version
 from tune_jobs.record.reading import job_of
-from tune_jobs.remote.following import kept_up_to_date
+from tune_jobs.remote.following import keep_up_to_date
 from tune_jobs.remote.working_copy import at_work
 from tune_jobs.text import duration_text
 
@@ -198,7 +198,7 @@ def watch(folder: RunFolder, console: Console) -> Watched:
     try:
         while True:
             try:
-                with kept_up_to_date(folder):
+                with keep_up_to_date(folder):
                     return _watch(Watching(folder), folder, console)
             except Restarted:
                 continue

@@ -27,7 +27,7 @@ class LedgerEntry:
     """One opening of the holdout."""
 
     number: int
-    """From 1."""
+    """Number of the entry, from 1."""
     time: float
     trial_id: str
     reason: str | None
@@ -38,13 +38,13 @@ class LedgerEntry:
 def claim_opening(folder: RunFolder, trial_id: str, *, again: bool, reason: str | None) -> int:
     """Claim the next opening of the holdout; after this, and not before, the rows may be read.
 
-    The ledger is locked meanwhile, so one of two callers is the first.
+    The ledger is locked meanwhile, so one of two callers is first.
 
     Args:
-        folder: Of the run.
+        folder: The run folder.
         trial_id: The trial for which the rows are read.
-        again: The rows were read before, and are to be read once more.
-        reason: Why.
+        again: Claim another opening although the rows were read before.
+        reason: Why they are read again.
 
     Returns:
         The number of the entry.
@@ -59,7 +59,7 @@ def claim_opening(folder: RunFolder, trial_id: str, *, again: bool, reason: str 
         fcntl.flock(file, fcntl.LOCK_EX)
         opened = read_ledger(folder)
         if opened and not again:
-            raise HoldoutOpened(_opened_before(folder, opened))
+            raise HoldoutOpened(_opened_before_text(folder, opened))
         number = len(opened) + 1
         entry = {"number": number, "time": time.time(), "trial_id": trial_id, "reason": reason}
         _claim_in_store(folder, entry)
@@ -86,7 +86,7 @@ def record_results(folder: RunFolder, number: int, results: dict[str, float]) ->
 
 
 def read_ledger(folder: RunFolder) -> list[LedgerEntry]:
-    """All openings of the holdout, in order.
+    """Return all openings of the holdout, in order.
 
     Raises:
         DamagedRun: A line cannot be read.
@@ -165,7 +165,7 @@ def _append(file: BinaryIO, entry: Mapping[str, Any]) -> None:
         raise
 
 
-def _opened_before(folder: RunFolder, opened: list[LedgerEntry]) -> str:
+def _opened_before_text(folder: RunFolder, opened: list[LedgerEntry]) -> str:
     first, last = opened[0], opened[-1]
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(first.time))
     results = ", ".join(f"{name} {value:.6g}" for name, value in (last.results or {}).items())

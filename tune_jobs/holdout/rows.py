@@ -1,6 +1,6 @@
 """The sealed test rows of a run.
 
-They are written before the first trial starts, and read by `unseal` alone. It claims an entry of the ledger first:
+They are written before the first trial starts. Only `unseal` reads them. It claims an entry of the ledger first:
 whatever happens afterwards, the record says that the rows were read.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ROWS = "rows.npz"
 """Name of the file in the folder of the holdout."""
 ORIGINAL = "original"
-"""Name of a file in a copy that came without the sealed rows: it says where the original run is."""
+"""Name of the file in a copy without the sealed rows that says where the original run is."""
 
 
 def seal(folder: RunFolder, rows: "Rows") -> None:
@@ -36,7 +36,7 @@ def check_sealed(folder: RunFolder, rows: "Rows") -> None:
     """Check that the sealed rows are `rows`. Nothing of them leaves this function.
 
     Raises:
-        DamagedRun: They are not, or cannot be read.
+        DamagedRun: The sealed rows are others, or cannot be read.
         RunFolderError: The run is a copy without its sealed rows.
     """
     refuse_copy(folder)
@@ -56,7 +56,7 @@ def refuse_copy(folder: RunFolder) -> None:
     """Refuse a copy of a run that came without its sealed rows.
 
     Raises:
-        RunFolderError: It is such a copy.
+        RunFolderError: The run is a copy without its sealed rows.
     """
     path = folder.holdout / ORIGINAL
     if path.is_file():
@@ -73,10 +73,10 @@ def unseal(
     """Claim the next entry of the ledger, then read the test rows.
 
     Args:
-        folder: Of the run.
-        trial_id: The winner, for which they are read.
-        again: The rows were read before, and are to be read once more.
-        reason: Why; required with `again`, and recorded.
+        folder: The run folder.
+        trial_id: The winner, for which the rows are read.
+        again: Read the rows although they were read before.
+        reason: Why they are read again; required with `again`, and recorded.
 
     Returns:
         The rows, and the number of the ledger's entry.

@@ -1,4 +1,4 @@
-"""Evaluate the winner of a run on its sealed test rows, and keep the result wherever it is read."""
+"""Evaluate the winner of a run on its sealed test rows, and record the result in all places that show it."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -30,12 +30,12 @@ def evaluate_on_holdout(
     """Open the holdout and evaluate the winner on it, once.
 
     Args:
-        run: As it was when the winner was chosen.
+        run: The run in the state in which the winner was chosen.
         trial_id: The winner.
-        evaluate: Measures the winner on encoded rows. All that can fail without the rows has succeeded by now: an
-            opening must not be spent on an error.
+        evaluate: Measures the winner on encoded rows. Everything that can fail without the rows has succeeded
+            by now: an error must not waste an opening.
         again: Open the holdout once more; this is recorded, with `reason`.
-        reason: Why.
+        reason: Why it is opened once more.
 
     Returns:
         `test_<name>` for each number of the evaluation, such as `test_loss`.
@@ -48,7 +48,7 @@ def evaluate_on_holdout(
         DamagedRun: The rows cannot be read.
     """
     _check_writable(run.folder)
-    with _results_kept(run.folder), opened_run(run.folder) as opened:
+    with _keep_results(run.folder), opened_run(run.folder) as opened:
         journal = opened.journal
         run.refuse_if_continued(journal.past)
         rows, number = unseal(run.folder, trial_id, again=again, reason=reason)
@@ -74,7 +74,7 @@ def _append_result(
 
 
 @contextmanager
-def _results_kept(folder: RunFolder) -> Iterator[None]:
+def _keep_results(folder: RunFolder) -> Iterator[None]:
     """Add the results to the error if the object store does not take them in the end."""
     known = len(read_ledger(folder))
     try:

@@ -1,4 +1,7 @@
-"""`data.json` of a run: how rows are encoded. It has a checksum, since one changed digit would spoil every row."""
+"""Read and write `data.json` of a run: the encoding of rows.
+
+The file has a checksum, because one changed digit would spoil every row.
+"""
 
 import json
 import zlib
@@ -12,7 +15,7 @@ if TYPE_CHECKING:
     from tune_jobs.trainers.data import DataInfo
 
 CHECKSUM = "checksum"
-"""Key of the checksum: the CRC-32 of all else, as compact JSON with sorted keys."""
+"""Key of the checksum: the CRC-32 of all other keys, as compact JSON with sorted keys."""
 
 
 def write_info(info: "DataInfo", path: Path) -> None:
@@ -23,7 +26,7 @@ def write_info(info: "DataInfo", path: Path) -> None:
 
 
 def read_info(path: Path) -> "DataInfo":
-    """Read what `write_info` wrote.
+    """Read the file that `write_info` wrote.
 
     Raises:
         DamagedRun: The file is missing or damaged.
@@ -31,7 +34,7 @@ def read_info(path: Path) -> "DataInfo":
     from tune_jobs.trainers.data import DataInfo  # noqa: PLC0415 (imports pyarrow)
 
     try:
-        return DataInfo.from_mapping(_checked(json.loads(path.read_bytes())))
+        return DataInfo.from_mapping(_remove_checksum(json.loads(path.read_bytes())))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise DamagedRun(
@@ -40,7 +43,7 @@ def read_info(path: Path) -> "DataInfo":
         ) from error
 
 
-def _checked(mapping: dict[str, Any]) -> dict[str, Any]:
+def _remove_checksum(mapping: dict[str, Any]) -> dict[str, Any]:
     """Return `mapping` without its checksum; a file without one is taken as it is."""
     checksum = mapping.pop(CHECKSUM, None)
     if checksum not in {None, _sum(mapping)}:

@@ -393,7 +393,7 @@ _ENUMS: dict[str, type[StrEnum]] = {"status": Status, "cause": Cause, "ending": 
 
 
 def event_from_mapping(mapping: Mapping[str, Any]) -> Event:
-    """Return the event that `to_mapping` made this mapping of.
+    """Return the event that `to_mapping` turned into this mapping.
 
     Raises:
         KeyError, TypeError, ValueError, AttributeError: It is not an event of this version.

@@ -47,12 +47,12 @@ class RunFolder:
 
         Args:
             storage: Where the folder is made; it is made if it is missing.
-            name: Of the job.
-            run: Name of the folder; None makes one up.
+            name: The name of the job.
+            run: Name of the folder; None makes a new name.
 
         Raises:
-            RunFolderError: The folder exists, or cannot be made or written to. An `OSError` of the block counts as
-                such too.
+            RunFolderError: The folder exists, or cannot be made or written to. An `OSError` of the block
+                becomes this error too.
         """
         storage = storage.resolve()
         folder = cls(storage / (run or new_run_name(name)))
@@ -111,7 +111,7 @@ class RunFolder:
 
     @property
     def address(self) -> str:
-        """Where the run is kept: this folder, or `s3://bucket/prefix/run` if this folder is a copy."""
+        """Return the place of the run: this folder, or `s3://bucket/prefix/run` if this folder is a copy."""
         return str(location_of(self.path) or self.path)
 
     @property
@@ -172,17 +172,17 @@ class RunFolder:
 
     @property
     def submitted(self) -> Path:
-        """All that came with a submitted run: its job, data file and modules. Only the driver may read it."""
+        """Return the folder of a submitted run's job, data file and modules. Only the driver may read it."""
         return self.path / "submitted"
 
     @property
     def modules(self) -> Path:
-        """The modules alone of a submitted run: its trials import them, and so does code that reads the run."""
+        """Return the folder of a submitted run's modules, which its trials and code that reads the run import."""
         return self.path / "modules"
 
     @property
     def submitted_home(self) -> Path | None:
-        """Where a submitted run keeps its job's files, or the modules alone; None if the run was not submitted.
+        """Return the folder of a submitted run's files, or of its modules alone; None if the run was not submitted.
 
         Copies of the run, and users other than its owner, have the modules alone.
         """
@@ -195,7 +195,7 @@ class RunFolder:
         return self.path / "ray"
 
     def relative(self, path: Path) -> str:
-        """Return `path` as the run's own files hold it: relative, since the folder may be moved."""
+        """Return `path` as the run's own files hold it: relative, because the folder may be moved."""
         return path.resolve().relative_to(self.path).as_posix()
 
 

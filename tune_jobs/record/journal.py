@@ -19,7 +19,7 @@ from weakref import WeakSet
 from tune_jobs.errors import DamagedRun, LaterVersion, RunInUse, StorageFailed
 from tune_jobs.files import reason_of, sync_folder
 from tune_jobs.record.events import Event, RunResumed, RunStarted, event_from_mapping
-from tune_jobs.record.storage_failures import storage_failed
+from tune_jobs.record.storage_failures import storage_error
 from tune_jobs.versions import versions_here
 
 Listener = Callable[[Event], None]
@@ -56,7 +56,7 @@ class Journal:
 
     Args:
         path: The file, which is created if it is missing.
-        listeners: Are called with every event that is appended.
+        listeners: Called with every event that is appended.
 
     Raises:
         RunInUse: Another process writes to the journal.
@@ -112,7 +112,7 @@ class Journal:
             raise failure
 
     def append_to_past(self, events: Sequence[Event]) -> None:
-        """Append events that happened before the journal was opened and are missing in it; `past` includes them then.
+        """Append events that happened before the journal was opened and are missing in it; then `past` includes them.
 
         Raises:
             StorageFailed: See `append`.
@@ -161,7 +161,7 @@ class Journal:
             with suppress(OSError):  # the next write tries again: a line must not follow a torn one
                 self._cut()
             run = self._path.parent.parent
-            self.failure = storage_failed(self._path, reason_of(error, run), run)
+            self.failure = storage_error(self._path, reason_of(error, run), run)
             raise self.failure from error
         self._size += len(line)
 

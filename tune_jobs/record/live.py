@@ -1,4 +1,4 @@
-"""A run in progress, as the process that writes its journal sees it."""
+"""A run in progress, in the process that writes its journal."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,11 +24,11 @@ class LiveRun:
     """Events in force when the run began or was resumed."""
 
     @classmethod
-    def begun(
-        cls, folder: RunFolder, journal: Journal, begins: RunStarted | RunResumed, score: ScoreSettings
+    def begin(
+        cls, folder: RunFolder, journal: Journal, first: RunStarted | RunResumed, score: ScoreSettings
     ) -> Self:
-        """Return the run whose next event is `begins`, which is not in the journal yet."""
-        return cls.on(folder, journal, score, in_force([*journal.past, begins]))
+        """Return the run whose next event is `first`, which is not in the journal yet."""
+        return cls.on(folder, journal, score, in_force([*journal.past, first]))
 
     @classmethod
     def on(

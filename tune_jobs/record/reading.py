@@ -16,14 +16,14 @@ from tune_jobs.record.run_record import RunRecord
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run as its folder holds it at one moment."""
+    """The content of a run folder at one moment."""
 
     folder: RunFolder
     events: Sequence[Event]
     """All events of the journal, in order."""
     job: Job
     record: RunRecord
-    """Follows from the events in force."""
+    """The record of the events in force."""
 
     def refuse_if_continued(self, events: Sequence[Event]) -> None:
         """Refuse to use this state of the run if another process has continued the run since it was read.
@@ -34,13 +34,13 @@ class StoredRun:
         Raises:
             RunFolderError: The run was continued.
         """
-        if _of_trials(events) != _of_trials(self.events):
+        if _count_trial_events(events) != _count_trial_events(self.events):
             raise RunFolderError(
                 f"{self.folder.path}: the run was continued after it was opened; open it again"
             )
 
 
-def _of_trials(events: Sequence[Event]) -> int:
+def _count_trial_events(events: Sequence[Event]) -> int:
     """Return the number of events that may change which trial wins: all except openings of the holdout."""
     return sum(not isinstance(event, HoldoutUnsealed | HoldoutEvaluated) for event in events)
 

@@ -40,7 +40,7 @@ class TrialRecord:
     configuration: Mapping[str, Any]
     created: float
     curve: TrialCurve
-    """Its progress."""
+    """Progress of the trial."""
     status: Status = Status.PENDING
     cause: Cause | None = None
     """The cause of its end, as a code; None before."""
@@ -119,7 +119,7 @@ class RunRecord:
         self.unsealed = False
         """Whether the test rows were read."""
         self.test_seen = False
-        """Whether a trial was trained after that: the search may have used them."""
+        """Whether a trial was trained after the test rows were read; the search may have used them."""
         self.trials: dict[str, TrialRecord] = {}
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Errors of full, read-only or missing disks, reported as one `StorageFailed`."""
+"""Turn the errors of full, read-only or missing disks into one `StorageFailed`."""
 
 import errno
 import re
@@ -23,8 +23,8 @@ class Writer(Protocol):
     def failure(self) -> TuneJobsError | None: ...
 
 
-def storage_failed(what: str | Path, reason: str, run: Path) -> StorageFailed:
-    """The error that ends `run`, since `what` cannot be written in its folder or object store."""
+def storage_error(what: str | Path, reason: str, run: Path) -> StorageFailed:
+    """Return the error that ends `run`, because `what` cannot be written to its folder or object store."""
     place = location_of(run)
     if place is not None and "checkpoints" in Path(what).parts:
         return StorageFailed(
@@ -47,30 +47,30 @@ def storage_failures(run: Path, *writers: Writer) -> Iterator[None]:
 
     Args:
         run: The run folder.
-        writers: All that write to it.
+        writers: The writers to that folder.
     """
     try:
         yield
     except StorageFailed:
         raise
     except Exception as error:
-        failure: TuneJobsError | None = _kept(writers) or _failure_in(error, run)
+        failure: TuneJobsError | None = _failure_of(writers) or _failure_in(error, run)
         if failure is None:
             raise
         raise failure from error
-    if (failure := _kept(writers)) is not None:
+    if (failure := _failure_of(writers)) is not None:
         raise failure
 
 
-def _kept(writers: tuple[Writer, ...]) -> TuneJobsError | None:
+def _failure_of(writers: tuple[Writer, ...]) -> TuneJobsError | None:
     return next((writer.failure for writer in writers if writer.failure is not None), None)
 
 
 def _failure_in(error: Exception, run: Path) -> StorageFailed | None:
-    """The disk's failure that `error` is or quotes; None if `error` is of another kind."""
+    """Return the disk's failure that `error` is or quotes; None if `error` is of another kind."""
     if isinstance(error, OSError) and error.errno in _UNWRITABLE:
-        return storage_failed(error.filename or run, reason_of(error, run), run)
+        return storage_error(error.filename or run, reason_of(error, run), run)
     for number, words, path in reversed(_IN_TEXT.findall(str(error))):
         if int(number) in _UNWRITABLE:
-            return storage_failed(path or run, words.strip(), run)
+            return storage_error(path or run, words.strip(), run)
     return None

@@ -77,7 +77,7 @@ def _table(rows: list[dict[str, Any]], fixed: Iterable[tuple[str, pa.DataType]])
 
 
 def _column(values: list[Any], type_: pa.DataType | None) -> "pa.Array[Any]":
-    """An array of `values`. Values of several types, such as 64 and `full`, or of no Arrow type become text."""
+    """Return an array of `values`. Values of several types, such as 64 and `full`, or of no Arrow type become text."""
     present = [value for value in values if value is not None]
     kinds = {type(value) for value in present}
     wide = any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in present)

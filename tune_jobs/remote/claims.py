@@ -15,10 +15,11 @@ from typing import Any
 from tune_jobs.remote.store import Store, StoreError
 
 FOLDER = "holdout/claims"
-"""Beginning of the names of all claims."""
+"""Prefix of the names of all claims."""
 LEDGER = "holdout/ledger.jsonl"
 """Name of the ledger, in the run folder and in the store."""
 _ATTEMPTS = 6
+"""Attempts to claim a number that another machine wants at the same time."""
 
 
 class ClaimedElsewhere(Exception):
@@ -29,12 +30,12 @@ def claim(store: Store, entry: Mapping[str, Any]) -> None:
     """Record in the store that the holdout is opened. Only after this may the rows be read.
 
     Args:
-        store: Of the run.
+        store: The store of the run.
         entry: The new line of the ledger; its `number` is claimed.
 
     Raises:
         ClaimedElsewhere: The number was claimed before.
-        StoreError: The store cannot be reached. If it went away in the middle, the claim may stay.
+        StoreError: The store cannot be reached. If the connection was lost in the middle, the claim may stay.
     """
     number = int(entry["number"])
     for attempt in range(_ATTEMPTS):
@@ -59,7 +60,7 @@ def update_ledger(run: Path, store: Store, names: Sequence[str]) -> None:
 
     Args:
         run: The copy.
-        store: Of the run.
+        store: The store of the run.
         names: Names of all objects of the store.
     """
     path = run / LEDGER

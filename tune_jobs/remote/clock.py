@@ -1,4 +1,4 @@
-"""The time by a store's own clock, which dates its objects; this machine's clock may be minutes off."""
+"""The time by a store's own clock, which dates its objects. This machine's clock may be minutes off."""
 
 import http.client
 import threading
@@ -10,11 +10,11 @@ from tune_jobs.location import Location
 from tune_jobs.remote.servers import address_of
 
 SECONDS_TO_ANSWER = 3.0
-"""Seconds for which a server is waited for."""
+"""Seconds to wait for the answer of a server."""
 SECONDS_BETWEEN_QUESTIONS = 60.0
-"""Seconds after which a server is asked again. Between two questions this machine's seconds are counted."""
+"""Seconds between two questions to a server. In between, this machine's clock counts the seconds."""
 _differences: dict[str, tuple[float, float]] = {}
-"""For each server: how far its clock was ahead of `steady`, and when it was asked."""
+"""By server: the seconds by which its clock was ahead of `steady`, and the time of that question."""
 _asking = threading.Lock()
 
 

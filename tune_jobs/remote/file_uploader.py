@@ -1,4 +1,4 @@
-"""Send the files of a run folder to its object store: all that changed, and never more than the journal knows."""
+"""Send the changed files of a run folder to its object store, each after the events that it rests on."""
 
 import os
 import re
@@ -13,19 +13,19 @@ from tune_jobs.remote.store import Store
 _NOT_SENT = ("checkpoints", "ray")
 """Folders that are not sent: workers write checkpoints to the store themselves, and Ray's files serve one machine."""
 _PART = re.compile(r"\..+\.\d+\.tmp")
-"""Name of a file that was not written to its end."""
+"""Name of an incomplete file."""
 _NOT_OURS = ("checkpoints/", f"{segments.FOLDER}/", f"{lease.FOLDER}/", f"{claims.FOLDER}/")
-"""Beginnings of the names of objects that other modules write."""
+"""Prefixes of the names of objects that other modules write."""
 
 
 class FileUploader:
-    """Makes the store's files those of the run folder. The journal is no matter of this class.
+    """Makes the files in the store equal to those of the run folder, except the journal.
 
     Args:
         folder: The working copy.
-        store: Of the run.
-        send_events: Sends the journal. It is called before every file, so no file knows more than the journal.
-        ensure_lease: Raises if this process may not write to the run; called before it does.
+        store: The store of the run.
+        send_events: Sends the journal. Called before every file, so the store has the events that a file rests on.
+        ensure_lease: Raises if this process may not write to the run. Called before every write.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class FileUploader:
         self._folder, self._store = folder, store
         self._send_events, self._ensure_lease = send_events, ensure_lease
         self._sent: dict[str, tuple[int, int]] = {}
-        """Size and time of change of the files that the store has."""
+        """Size and time of change, by file, of the files that the store has."""
 
     def remember_sent(self) -> None:
         """Find out which files the store has already, by size and time of change.
@@ -56,7 +56,7 @@ class FileUploader:
         """Send the files that changed, and remove from the store those that were removed.
 
         Args:
-            is_stopping: Is asked before every file; the sending ends if it returns True.
+            is_stopping: Called before every file; the upload ends if it returns True.
 
         Raises:
             LeaseLost: This process may not write to the run any more.
@@ -82,13 +82,16 @@ class FileUploader:
             self._sent[name] = state
 
     def _files(self) -> dict[str, tuple[int, int]]:
-        """Size and time of change of all files that the store should have, by their paths in the folder."""
+        """Return size and time of change of all files that the store should have, by their paths in the folder."""
         found = {}
         top = self._folder.path
         for folder, below, names in os.walk(top):
             if Path(folder) == top:
                 below[:] = [name for name in below if name not in _NOT_SENT]
-            of_user = (self._folder.submitted, self._folder.modules)  # whose files have any names
+            of_user = (
+                self._folder.submitted,
+                self._folder.modules,
+            )  # the user chose the names of these files
             users = any(Path(folder).is_relative_to(one) for one in of_user)
             below[:] = [n for n in below if n != "__pycache__" and (users or not n.startswith("."))]
             for name in names:
@@ -103,6 +106,6 @@ class FileUploader:
 
 
 def _state_of(path: Path) -> tuple[int, int]:
-    """Size and time of change."""
+    """Return size and time of change."""
     status = path.lstat()
     return status.st_size, status.st_mtime_ns

@@ -11,7 +11,7 @@ from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import in_use
 from tune_jobs.remote import segments
 from tune_jobs.remote.store import Store
-from tune_jobs.remote.working_copy import alone, pull, update_journal
+from tune_jobs.remote.working_copy import lock_copy, pull, update_journal
 
 SECONDS_BETWEEN_DOWNLOADS = 1.0
 """Seconds between two updates of the journal of a copy."""
@@ -20,10 +20,10 @@ SECONDS_BETWEEN_FILES = 30.0
 
 
 @contextmanager
-def kept_up_to_date(folder: RunFolder) -> Iterator[None]:
+def keep_up_to_date(folder: RunFolder) -> Iterator[None]:
     """Update a copy inside the block: its journal every second, its other files now and then, and all at the end.
 
-    The folder of a run that is no copy is left as it is.
+    A run folder that is no copy is left as it is.
     """
     place = location_of(folder.path)
     if place is None:
@@ -36,7 +36,7 @@ def kept_up_to_date(folder: RunFolder) -> Iterator[None]:
         due = time.monotonic() + SECONDS_BETWEEN_FILES
         while not over.wait(SECONDS_BETWEEN_DOWNLOADS):
             with suppress(TuneJobsError, OSError):  # the next attempt may succeed
-                follower.look()
+                follower.update()
                 if time.monotonic() > due:
                     pull(place)
                     due = time.monotonic() + SECONDS_BETWEEN_FILES
@@ -53,11 +53,11 @@ def kept_up_to_date(folder: RunFolder) -> Iterator[None]:
 
 
 class CopyFollower:
-    """Brings the journal of a copy up to date again and again, and reads only what may be new.
+    """Updates the journal of a copy repeatedly, and reads only the pieces that may be new.
 
     Args:
         folder: The copy.
-        store: Of the run.
+        store: The store of the run.
     """
 
     def __init__(self, folder: RunFolder, store: Store) -> None:
@@ -65,7 +65,7 @@ class CopyFollower:
         self._known: Sequence[segments.Piece] = ()
         """Pieces that this object has copied."""
 
-    def look(self) -> None:
+    def update(self) -> None:
         """Update the journal. A piece that grew is read from its beginning, and compared with the copy.
 
         Raises:
@@ -73,7 +73,7 @@ class CopyFollower:
             StoreError: The store cannot be reached.
         """
         journal = self._folder.journal
-        with alone(self._folder):
+        with lock_copy(self._folder):
             if in_use(journal):
                 return
             now = segments.pieces(segments.segments(self._store))

@@ -11,13 +11,13 @@ from tune_jobs.remote.store import Store, StoreError
 
 
 class JournalUploader:
-    """Sends what the journal holds and the store does not.
+    """Sends the events of the journal that the store lacks.
 
     Args:
-        journal: Open.
-        store: Of the run.
-        outage: Is informed of every attempt to send.
-        ensure_lease: Raises if this process may not write to the run; called before it does.
+        journal: The open journal.
+        store: The store of the run.
+        outage: Observes every attempt to send.
+        ensure_lease: Raises if this process may not write to the run. Called before every write.
     """
 
     def __init__(
@@ -34,13 +34,13 @@ class JournalUploader:
         self._after: Callable[[], None] | None = None
 
     def begin(self, *, replace: bool) -> None:
-        """Find out what the store has of the journal. The other methods send what follows.
+        """Find out how much of the journal the store has. The other methods send the rest.
 
         Args:
             replace: Replace the store's journal if it is another one.
 
         Raises:
-            RunFolderError: It is another one, and is not to be replaced: the run was continued elsewhere.
+            RunFolderError: It is another one, and `replace` is false: the run was continued elsewhere.
             LeaseLost: This process may not write to the run any more.
             StoreError: The store cannot be reached.
         """
@@ -48,7 +48,7 @@ class JournalUploader:
         self._writer = SegmentWriter(self._store, self._journal.path, sent)
 
     def after_upload(self, call: Callable[[], None]) -> None:
-        """Have the next `send` make `call`, after the store has all events so far. It replaces an older call."""
+        """Make `call` in the next `send`, once the store has all events so far. It replaces an older call."""
         with self._waiting:
             self._after = call
 
@@ -79,12 +79,12 @@ class JournalUploader:
         """
         with self._sending:
             if self._journal.size > self._writer.sent:
-                with self._outage.told():
+                with self._outage.observe():
                     self._ensure_lease()
                     self._writer.send(self._journal.size)
 
     def _bytes_in_store(self, *, replace: bool) -> int:
-        """The number of bytes of the journal that the store has."""
+        """Return the number of bytes of the journal that the store has."""
         kept = read_from(self._store)
         here = self._journal.path.read_bytes()[: self._journal.size]
         if here.startswith(kept):

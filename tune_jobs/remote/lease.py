@@ -21,10 +21,10 @@ from typing import Any, Self
 from tune_jobs.errors import RunInUse
 from tune_jobs.location import Location
 from tune_jobs.remote.clock import steady, store_time
-from tune_jobs.remote.store import Store, StoreError, persistently
+from tune_jobs.remote.store import Store, StoreError, call_with_retries
 
 FOLDER = "lease"
-"""Beginning of the names of the objects of all leases."""
+"""Prefix of the names of the objects of all leases."""
 RENEW_SECONDS = 15.0
 """Seconds after which a lease is due for renewal."""
 STALE_SECONDS = 90.0
@@ -34,41 +34,41 @@ SURE_SECONDS = 45.0
 _ATTEMPTS = 6
 """Attempts to take a lease that another process wants at the same time."""
 _READ_SECONDS = 3.0
-"""Seconds for which the object of another lease is tried to be read."""
+"""Seconds for which this process tries to read the object of another lease."""
 _OURS: set[str] = set()
 """Tokens of the leases that this process holds or wants."""
 
 
 class LeaseLost(Exception):
-    """Another process has taken the run over."""
+    """Another process has taken over the run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Owner:
-    """A process, and what shows on its own machine whether it lives."""
+    """A process, with the facts that show on its own machine whether it still exists."""
 
     host: str
     pid: int
     started: str = ""
-    """The system's time of its start; a later process with the same number has another."""
+    """The time of its start by the system. A later process with the same number has another one."""
     world: str = ""
     """The boot and the namespace in which `pid` is valid."""
     held: bool = False
-    """It has looked for others, and there were none."""
+    """Whether the process has found no other lease, and so holds the lease."""
     token: str = field(default_factory=lambda: secrets.token_hex(8))
 
     @classmethod
     def here(cls) -> Self:
-        """This process."""
+        """Return the owner for this process."""
         pid = os.getpid()
-        return cls(host=socket.gethostname(), pid=pid, started=_started(pid), world=_world())
+        return cls(host=socket.gethostname(), pid=pid, started=_start_time(pid), world=_world())
 
     @property
     def is_dead(self) -> bool:
-        """Return whether the process has ended, or is this one and gave the lease up; False if that is unknown."""
+        """Return whether the process has ended, or is this one and gave up the lease; False if that is unknown."""
         if not (self.host == socket.gethostname() and self.world == _world() != ""):
             return False
-        if _started(self.pid) != self.started:
+        if _start_time(self.pid) != self.started:
             return True
         return self.pid == os.getpid() and self.token not in _OURS
 
@@ -80,7 +80,7 @@ class Lease:
     """The right of this process to write to a run.
 
     Args:
-        store: Of the run.
+        store: The store of the run.
     """
 
     def __init__(self, store: Store) -> None:
@@ -115,7 +115,7 @@ class Lease:
         self._renew(RENEW_SECONDS)
 
     def ensure(self) -> None:
-        """Check that this process has the lease. To be called before anything is written or removed.
+        """Check that this process has the lease. Call it before anything is written or removed.
 
         Raises:
             LeaseLost: Another process has it.
@@ -180,7 +180,7 @@ def holders(
     """List the processes that hold or want the lease, and the seconds since each last renewed it.
 
     Args:
-        store: Of the run.
+        store: The store of the run.
         clear: Remove the leases of dead processes.
         but: Name of an object that does not count.
         now_by: Name of an object that was written just now and so shows the store's time; None asks the store.
@@ -196,7 +196,7 @@ def holders(
         age = now - one.modified
         with suppress(FileNotFoundError):  # it was given back meanwhile
             # An object that goes away while it is read may look like a failure.
-            owner = _owner(one.name, persistently(partial(store.get, one.name), _READ_SECONDS))
+            owner = _owner(one.name, call_with_retries(partial(store.get, one.name), _READ_SECONDS))
             if age < STALE_SECONDS and not owner.is_dead:
                 found.append((owner, max(0.0, age)))
             elif clear:
@@ -205,7 +205,7 @@ def holders(
 
 
 def in_use_error(store: Store, holder: tuple[Owner, float]) -> RunInUse:
-    """The error for a process that finds the lease taken."""
+    """Return the error for a process that finds the lease taken."""
     owner, age = holder
     return RunInUse(
         f"{store.place}: another process is at work on this run ({owner}, last seen {age:.0f} s ago); wait until it "
@@ -215,7 +215,7 @@ def in_use_error(store: Store, holder: tuple[Owner, float]) -> RunInUse:
 
 
 def _owner(name: str, content: bytes) -> Owner:
-    """The owner that an object names. If it cannot be read, as from a later version, only its token is known."""
+    """Return the owner that an object names. If it cannot be read, as from a later version, only its token is known."""
     unknown = Owner(host="", pid=0, held=True, token=Path(name).stem)
     try:
         values: Mapping[str, Any] = json.loads(content)
@@ -226,8 +226,8 @@ def _owner(name: str, content: bytes) -> Owner:
     return replace(unknown, **known) if sound else unknown
 
 
-def _started(pid: int) -> str:
-    """The start time of a process, the 22nd field of its line in /proc; empty if there is no process or no /proc."""
+def _start_time(pid: int) -> str:
+    """Return the start time of a process, the 22nd field of its line in /proc; empty without a process or /proc."""
     with suppress(OSError, IndexError):
         fields = Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()
         return "" if fields[0] in "ZX" else fields[19]
@@ -235,6 +235,7 @@ def _started(pid: int) -> str:
 
 
 def _world() -> str:
+    """Return the boot and the namespace in which process numbers are valid; empty if they are unknown."""
     with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"

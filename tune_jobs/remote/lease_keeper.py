@@ -8,17 +8,17 @@ from tune_jobs.remote.lease import Lease, LeaseLost
 from tune_jobs.remote.store import StoreError
 
 SECONDS_BETWEEN_RENEWALS = 1.0
-"""Seconds between two looks whether the lease is due for renewal."""
+"""Seconds between two checks whether the lease is due for renewal."""
 
 
 class LeaseKeeper:
     """Takes a lease, renews it in a thread, and gives it back.
 
-    The thread is its own, since the upload of a large file may take longer than a lease lasts.
+    It has its own thread, because the upload of a large file may take longer than a lease lasts.
 
     Args:
-        lease: Of the run; not taken yet.
-        lost: Called by the thread if another process has taken the run over.
+        lease: The lease of the run; not taken yet.
+        lost: Called by the thread if another process has taken over the run.
     """
 
     def __init__(self, lease: Lease, lost: Callable[[LeaseLost], None]) -> None:
@@ -37,7 +37,7 @@ class LeaseKeeper:
         self._thread.start()
 
     def ensure(self) -> None:
-        """Check that this process holds the lease. To be called before anything is written or removed.
+        """Check that this process holds the lease. Call it before anything is written or removed.
 
         Raises:
             LeaseLost: Another process holds it.

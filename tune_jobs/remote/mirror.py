@@ -1,7 +1,7 @@
 """Send a run to its object store while it lasts: the journal within about a second, all else at intervals.
 
-The driver never waits for the store. Its own disk has every event before any listener receives it; the store has it
-about a second later, or after an outage, whatever files are on their way meanwhile. A run counts as ended only after
+The driver never waits for the store. Its own disk has every event before any listener receives it. The store has it
+about a second later, or after an outage, even if files are uploaded meanwhile. A run counts as ended only after
 the store has everything.
 """
 
@@ -20,11 +20,11 @@ from tune_jobs.remote.lease import Lease, LeaseLost
 from tune_jobs.remote.lease_keeper import LeaseKeeper
 from tune_jobs.remote.outage import Outage
 from tune_jobs.remote.sender import PeriodicSender
-from tune_jobs.remote.store import Store, StoreError, persistently
+from tune_jobs.remote.store import Store, StoreError, call_with_retries
 from tune_jobs.remote.working_copy import HERE
 
 GROUP_SECONDS = 1.0
-"""Events of this many seconds are sent together."""
+"""Seconds between two uploads of the journal; the events in between are sent together."""
 FILES_SECONDS = 30.0
 """Seconds between two uploads of the files other than the journal; they are sent at the end too."""
 END_SECONDS = 60.0
@@ -33,22 +33,22 @@ _URGENT = (TrialEnded, HoldoutUnsealed, RunEnded)
 """Events that are sent at once."""
 
 AfterUpload = Callable[[Callable[[], None]], None]
-"""Runs a callback after all events so far are uploaded. A newer callback replaces an older one."""
+"""A function that runs a callback once all events so far are uploaded. A newer callback replaces an older one."""
 
 
 @contextmanager
 def mirrored(folder: RunFolder, journal: Journal, *, replace: bool = False) -> Iterator[AfterUpload]:
-    """Keep the object store of a run up to date inside the block; a run without a store needs nothing.
+    """Keep the object store of a run up to date inside the block; do nothing for a run without a store.
 
     Args:
-        folder: Of the run.
-        journal: Its open journal.
+        folder: The run folder.
+        journal: The open journal of the run.
         replace: Replace the store's journal if it is another one.
 
     Raises:
         RunInUse: A process of another machine is at work on the run.
         RunFolderError: The store cannot be reached at first, or the run was continued elsewhere.
-        StorageFailed: Another process has taken the run over; or at the end, the store does not take the rest.
+        StorageFailed: Another process has taken over the run; or at the end, the store does not take the rest.
     """
     place = location_of(folder.path)
     if place is None:
@@ -72,8 +72,8 @@ class Mirror:
 
     Args:
         folder: The working copy.
-        place: Where the run is kept.
-        journal: Open.
+        place: The place of the run in the store.
+        journal: The open journal.
     """
 
     def __init__(self, folder: RunFolder, place: Location, journal: Journal) -> None:
@@ -89,8 +89,8 @@ class Mirror:
         self._file_sender = PeriodicSender("files of the run", self._send_files, FILES_SECONDS, self._fail)
         self._failing = threading.Lock()
         self._failure: StorageFailed | None = None
-        self._told = False
-        """The failure was raised to the journal."""
+        self._raised = False
+        """Whether the failure was raised to the journal."""
 
     def begin(self, *, replace: bool = False) -> None:
         """Take the lease and send what the store lacks; threads do so from then on. For errors see `mirrored`."""
@@ -120,23 +120,23 @@ class Mirror:
         """Take note of an event that was appended to the journal.
 
         Raises:
-            StorageFailed: The store does not follow any more; raised once.
+            StorageFailed: The store can no longer be kept up to date; raised once.
         """
-        if self._failure is not None and not self._told:
-            self._told = True
+        if self._failure is not None and not self._raised:
+            self._raised = True
             raise self._failure
         if isinstance(event, _URGENT):
             self._event_sender.wake()
 
     def after_upload(self, call: Callable[[], None]) -> None:
-        """Have a thread make `call` after the store has all events so far. It replaces an older call."""
+        """Make `call` in a thread once the store has all events so far. It replaces an older call."""
         self._events.after_upload(call)
 
     def end(self) -> None:
         """Send all that is left, and give the lease back.
 
         Raises:
-            StorageFailed: The store does not take it; nothing of it is lost.
+            StorageFailed: The store does not take the rest, which stays on this machine.
         """
         self._stop_sending()
         self._event_sender.join()
@@ -159,11 +159,11 @@ class Mirror:
 
     def _send_rest(self) -> None:
         if self._failure is not None:
-            if not self._told:
+            if not self._raised:
                 raise self._failure
             return
         try:
-            persistently(self._send_all, END_SECONDS)
+            call_with_retries(self._send_all, END_SECONDS)
         except LeaseLost as error:
             raise self._failure_of(error) from None
         except StoreError as error:
@@ -190,16 +190,16 @@ class Mirror:
                 self._store.delete_all(f"checkpoints/{name}")
 
     def _fail(self, error: Exception) -> None:
-        """Stop the threads that send. The first failure is the one that is raised."""
+        """Stop the threads that send. Only the first failure is raised."""
         with self._failing:
             self._failure = self._failure or self._failure_of(error)
         self._stop_sending()
 
     def _failure_of(self, error: Exception) -> StorageFailed:
-        """The failure that an error other than an outage means for the run."""
+        """Return the failure that an error other than an outage means for the run."""
         if isinstance(error, LeaseLost):
             return StorageFailed(
-                f"{self._place}: another process has taken this run over, because this process was silent for "
+                f"{self._place}: another process has taken over this run, because this process was silent for "
                 f"too long; this process has stopped, and the other one continues. What this process did "
                 f"meanwhile is {HERE}{self._folder.path}",
                 self._folder.path,

@@ -22,7 +22,7 @@ class OpenedRun:
 
     def begin(self, event: RunStarted | RunResumed, score: ScoreSettings) -> LiveRun:
         """Return the run in progress whose next event is `event`, which is not in the journal yet."""
-        return LiveRun.begun(self.folder, self.journal, event, score)
+        return LiveRun.begin(self.folder, self.journal, event, score)
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def opened_run(folder: RunFolder, *, replace: bool = False) -> Iterator[OpenedRu
     """Open the run in `folder`; when the block ends, its object store has all that was written.
 
     Args:
-        folder: Of the run.
+        folder: The run folder.
         replace: Replace the object store's journal if it is another one.
 
     Raises:

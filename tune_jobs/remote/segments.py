@@ -16,7 +16,7 @@ from tune_jobs.errors import DamagedRun
 from tune_jobs.remote.store import Store
 
 FOLDER = "journal"
-"""Beginning of the names of all segments."""
+"""Prefix of the names of all segments."""
 SEGMENT_BYTES = 256_000
 """Size in bytes from which a segment does not grow any more."""
 _PREFIX, _SUFFIX = "events-", ".jsonl"
@@ -24,13 +24,14 @@ _PREFIX, _SUFFIX = "events-", ".jsonl"
 
 @dataclass(frozen=True, order=True)
 class Segment:
-    """One object."""
+    """One object of a journal."""
 
     term: int
-    """Term of the process that writes it; the first of a run has 1."""
+    """Term of the process that writes it; the first process of a run has 1."""
     start: int
-    """Bytes of the journal in front of it."""
+    """Bytes of the journal in front of the segment."""
     size: int
+    """Bytes of the segment."""
 
     @property
     def name(self) -> str:
@@ -120,8 +121,8 @@ class SegmentWriter:
     """Sends the bytes of a journal's file that the store lacks, in a new term.
 
     Args:
-        store: Of the run.
-        file: The journal.
+        store: The store of the run.
+        file: The file of the journal.
         sent: Bytes at the start of the file that the store holds, and that count.
     """
 
@@ -154,7 +155,7 @@ def replace_journal(store: Store, content: bytes) -> None:
     """Replace the journal in the store by `content`, in one step."""
     before = segments(store)
     store.put(segment_name(_next_term(store), 0), content)
-    for segment in before:  # which do not count any more
+    for segment in before:  # these do not count any more
         store.delete(segment.name)
 
 

@@ -1,4 +1,4 @@
-"""A thread that sends something to an object store again and again, and is patient with outages."""
+"""A thread that sends changes to an object store repeatedly, and continues after outages."""
 
 import threading
 from collections.abc import Callable
@@ -13,9 +13,9 @@ class PeriodicSender:
     """Calls `send` at intervals in its own thread, or at once when it is woken.
 
     Args:
-        name: Of the thread.
-        send: Sends what is new. `StoreError` means that the store is away, and is waited for.
-        seconds: Between two calls.
+        name: The name of the thread.
+        send: Sends what is new. After a `StoreError` it is called again, with growing pauses.
+        seconds: Seconds between two calls.
         failed: Called with any other error of `send`. It is expected to stop this sender.
     """
 
@@ -29,7 +29,7 @@ class PeriodicSender:
 
     @property
     def is_stopping(self) -> bool:
-        """Return whether `stop` was called: a long `send` should end early."""
+        """Return whether `stop` was called; a long `send` should then end early."""
         return self._stopping
 
     def start(self) -> None:
@@ -37,7 +37,7 @@ class PeriodicSender:
         self._thread.start()
 
     def wake(self) -> None:
-        """Send now."""
+        """Make the thread call `send` now."""
         with self._changed:
             self._urgent = True
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""The servers that object stores are kept by: which one is meant, how it is called, and what its failures mean."""
+"""The servers of object stores: find the right one, connect to it, and explain its failures."""
 
 import os
 import re
@@ -38,17 +38,17 @@ _REASONS = (
     (r"NETWORK_CONNECTION|curlCode|UNAVAILABLE|Could not connect", "it cannot be reached{endpoint}"),
     (r"HTTP status 5\d\d|SERVICE_UNAVAILABLE|INTERNAL_FAILURE", "the server fails"),
 )
-"""What texts of pyarrow mean, in plain words; the first pattern that is found counts."""
+"""Patterns in pyarrow's texts, each with its meaning in plain words; the first match counts."""
 
 
 @cache
 def file_system(scheme: str, bucket: str, variables: tuple[tuple[str, str], ...] = ()) -> "FileSystem":
-    """Return pyarrow's file system for a bucket: one for the process, since it holds connections.
+    """Return pyarrow's file system for a bucket: one for the process, because it holds connections.
 
     Args:
         scheme: `s3`, `gs`, or `file` for this machine's own.
-        bucket: Its name.
-        variables: What `surroundings` returns.
+        bucket: Name of the bucket.
+        variables: The result of `server_variables`.
     """
     from pyarrow import fs  # noqa: PLC0415 (slow, and most runs are in folders)
 
@@ -77,14 +77,14 @@ def file_system(scheme: str, bucket: str, variables: tuple[tuple[str, str], ...]
     )
 
 
-def surroundings() -> tuple[tuple[str, str], ...]:
+def server_variables() -> tuple[tuple[str, str], ...]:
     """Return the environment variables that say where the servers are, with their values."""
     return tuple((name, os.environ[name]) for name in _VARIABLES if name in os.environ)
 
 
 def server_of(place: Location) -> str:
     """Return the server that the environment names for `place`; empty for Amazon's or Google's own."""
-    endpoint = _endpoint(dict(surroundings()), place.scheme)
+    endpoint = _endpoint(dict(server_variables()), place.scheme)
     return "" if endpoint is None else f"{endpoint[0]}://{endpoint[1]}"
 
 
@@ -94,12 +94,12 @@ def address_of(place: Location) -> str:
         return server
     if place.scheme == "gs":
         return "https://storage.googleapis.com"
-    region: str = file_system(place.scheme, place.bucket, surroundings()).region
+    region: str = file_system(place.scheme, place.bucket, server_variables()).region
     return f"https://s3.{region}.amazonaws.com"
 
 
 def _endpoint(variables: Mapping[str, str], scheme: str) -> tuple[str, str] | None:
-    """Scheme and host of a server other than Amazon's or Google's own, from the variables of their own clients."""
+    """Return scheme and host of a server other than Amazon's or Google's own, from the variables of their clients."""
     names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL") if scheme == "s3" else ("STORAGE_EMULATOR_HOST",)
     text = next((variables[name] for name in names if variables.get(name)), None)
     if text is None:
@@ -109,7 +109,7 @@ def _endpoint(variables: Mapping[str, str], scheme: str) -> tuple[str, str] | No
 
 
 def _region(bucket: str) -> str | None:
-    """The region in which Amazon keeps the bucket; None if it does not say. The next request then says why."""
+    """Return the region in which Amazon keeps the bucket; None if it does not say. The next request then says why."""
     from pyarrow import fs  # noqa: PLC0415 (see `file_system`)
 
     try:
@@ -120,7 +120,7 @@ def _region(bucket: str) -> str | None:
 
 
 def reason_in(text: str, place: Location) -> str:
-    """Say in plain words why a request failed; texts that match no known reason are returned as they are."""
+    """Return in plain words why a request failed; a text without a known reason is returned as it is."""
     server = server_of(place)
     own = "at Amazon, since AWS_ENDPOINT_URL is not set" if place.scheme == "s3" else "at Google"
     at = f" at {server}" if server else f" {own}"

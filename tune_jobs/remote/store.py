@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeVar
 
 from tune_jobs.location import Location
-from tune_jobs.remote.servers import file_system, reason_in, surroundings
+from tune_jobs.remote.servers import file_system, reason_in, server_variables
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileInfo, FileSystem
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LONGEST_PAUSE = 10.0
-"""Seconds that `persistently` waits between two attempts at most."""
+"""Longest pause between two attempts of `call_with_retries`, in seconds."""
 
 _CHUNK = 8 << 20
 """Bytes that are read and written at a time."""
 
 
 class StoreError(OSError):
-    """A store does not do what was asked; `strerror` says why, in plain words.
+    """A request to a store failed; `strerror` says why, in plain words.
 
     It is an `OSError`, like the error of a disk.
     """
@@ -37,14 +37,14 @@ class StoreError(OSError):
 
 @dataclass(frozen=True)
 class Stored:
-    """An object."""
+    """An object of a store."""
 
     name: str
-    """Below the store's place."""
+    """Name below the store's place."""
     size: int
-    """In bytes."""
+    """Size in bytes."""
     modified: float
-    """Unix time, by the store's clock."""
+    """Time of the last change, in Unix time by the store's clock."""
 
 
 class Store:
@@ -54,7 +54,7 @@ class Store:
     `FileNotFoundError` if there is none.
 
     Args:
-        place: In an object store. A folder works too, but does not write in one step.
+        place: The place in an object store. A folder works too, but does not write in one step.
     """
 
     def __init__(self, place: Location | Path) -> None:
@@ -63,7 +63,7 @@ class Store:
 
     def put(self, name: str, content: bytes) -> None:
         """Write an object. It is whole even if the call is interrupted."""
-        with self._explained(name):
+        with self._explain_errors(name):
             try:
                 self._write(name, iter([content]))
             except (KeyboardInterrupt, SystemExit):  # the client may have stored a part of it
@@ -74,14 +74,14 @@ class Store:
         """Write an object with the content of a file, which may grow meanwhile.
 
         Args:
-            file: To be sent.
-            name: Of the object.
-            size: Bytes of the file that are sent; None sends all that it has now.
+            file: The file to send.
+            name: The name of the object.
+            size: Number of bytes to send; None sends the whole file as it is now.
 
         Raises:
             OSError: The file cannot be read to its end. There is no such object then, nor after an interruption.
         """
-        with file.open("rb") as source, self._explained(name):
+        with file.open("rb") as source, self._explain_errors(name):
             try:
                 self._write(
                     name, _chunks(source, os.fstat(source.fileno()).st_size if size is None else size)
@@ -93,14 +93,14 @@ class Store:
 
     def get(self, name: str) -> bytes:
         """Read an object."""
-        with self._explained(name), self._files.open_input_stream(self._path(name)) as stream:
+        with self._explain_errors(name), self._files.open_input_stream(self._path(name)) as stream:
             content: bytes = stream.read()
         return content
 
     def download(self, name: str, file: Path) -> None:
         """Write the content of an object to a file. The file is incomplete if this fails."""
         with (
-            self._explained(name),
+            self._explain_errors(name),
             self._files.open_input_stream(self._path(name)) as stream,
             file.open("wb") as target,
         ):
@@ -136,13 +136,13 @@ class Store:
 
     def delete(self, name: str) -> None:
         """Remove an object, if there is one."""
-        with self._explained(name), suppress(FileNotFoundError):
+        with self._explain_errors(name), suppress(FileNotFoundError):
             self._files.delete_file(self._path(name))
 
     def delete_all(self, under: str) -> None:
         """Remove all objects whose names begin with `under/`."""
         if self.objects(under):  # some stores fail if the folder is missing
-            with self._explained(under), suppress(FileNotFoundError):
+            with self._explain_errors(under), suppress(FileNotFoundError):
                 self._files.delete_dir(self._path(under))
 
     def uri(self, name: str) -> str:
@@ -153,13 +153,13 @@ class Store:
     def _files(self) -> "FileSystem":
         if isinstance(self.place, Path):
             return file_system("file", "")
-        return file_system(self.place.scheme, self.place.bucket, surroundings())
+        return file_system(self.place.scheme, self.place.bucket, server_variables())
 
     def _path(self, name: str) -> str:
         return f"{self._base}/{name}" if name else self._base
 
     def _name(self, path: str) -> str:
-        """The name of the object at `path`; empty if it is not one of ours."""
+        """Return the name of the object at `path`; empty if it is not one of ours."""
         name = path.removeprefix(f"{self._base}/")
         return "" if name == path or {"", ".", ".."} & set(name.split("/")) else name
 
@@ -176,7 +176,7 @@ class Store:
     def _infos(self, under: str, *, recursive: bool) -> "list[FileInfo]":
         from pyarrow.fs import FileSelector, FileType  # noqa: PLC0415 (see `folders`)
 
-        with self._explained(under):
+        with self._explain_errors(under):
             selector = FileSelector(self._path(under), recursive=recursive, allow_not_found=True)
             found: list[FileInfo] = self._files.get_file_info(selector)
             if not found and isinstance(self.place, Location):
@@ -186,7 +186,7 @@ class Store:
         return found
 
     @contextmanager
-    def _explained(self, name: str) -> Iterator[None]:
+    def _explain_errors(self, name: str) -> Iterator[None]:
         try:
             yield
         except (StoreError, FileNotFoundError):
@@ -199,12 +199,12 @@ class Store:
             raise StoreError(reason_in(str(error), self.place), self.uri(name)) from error
 
 
-def persistently(call: Callable[[], T], seconds: float, waiting: Callable[[], None] = lambda: None) -> T:
+def call_with_retries(call: Callable[[], T], seconds: float, waiting: Callable[[], None] = lambda: None) -> T:
     """Return what `call` returns; call it again, after growing pauses, while the store cannot be reached.
 
     Args:
-        call: May be called several times.
-        seconds: For how long.
+        call: The function to call; it may be called several times.
+        seconds: Seconds for which the call is repeated.
         waiting: Called before each pause.
 
     Raises:

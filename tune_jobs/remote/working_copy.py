@@ -1,7 +1,7 @@
 """The copy, on this machine's disk, of a run that is kept in an object store.
 
 The driver, and every command that reads, works on such a copy as on any run folder. This module makes copies and
-brings them up to date. Checkpoints stay in the store. All copies of one place lie in one folder, which names the
+brings them up to date. Checkpoints stay in the store. All copies of one place are in one folder, which names the
 place.
 """
 
@@ -23,15 +23,16 @@ from tune_jobs.remote.servers import server_of
 from tune_jobs.remote.store import Store, Stored, StoreError
 
 CACHE_VARIABLE = "TUNE_JOBS_CACHE"
-"""Environment variable: the folder of all copies, in place of `~/.cache/tune-jobs`."""
+"""Environment variable that names the folder of all copies; the default is `~/.cache/tune-jobs`."""
 HERE = "on this machine, in "
-"""Words before the path of a copy in a message that means the copy, and not the run."""
+"""Words before a path in a message that means the copy and not the run."""
 _NOT_COPIED = ("checkpoints/", f"{segments.FOLDER}/", f"{lease.FOLDER}/", f"{claims.FOLDER}/", "ray/")
-"""Beginnings of the names of objects that no copy has."""
+"""Prefixes of the names of objects that no copy has."""
 HOLDS_ROWS = ("holdout/rows.npz", "submitted/")
-"""Objects with test rows: only commands that continue the run, or open the holdout, copy them."""
+"""Prefixes of the names of objects with test rows. Only commands that continue the run or open the holdout copy
+them."""
 DASHBOARDS = ("wandb/", "tensorboard/")
-"""Objects that only commands that continue the run need."""
+"""Prefixes of the names of objects that only commands that continue the run need."""
 
 
 def cache() -> Path:
@@ -101,12 +102,12 @@ def pull(place: Location, *, without: tuple[str, ...] = HOLDS_ROWS + DASHBOARDS)
     """Return this machine's copy of the run at `place`, up to date.
 
     A copy that a process of this machine works on stays as it is, since it is ahead of the store. What an earlier
-    process could not send any more stays too; if the run was continued elsewhere since, it is set aside.
+    process could no longer send stays too. If the run was continued elsewhere since then, the copy is set aside.
 
     Args:
-        place: Of the run.
-        without: Beginnings of the names of objects that are left out, beside checkpoints. By default, objects that
-            only commands that continue the run need.
+        place: The place of the run.
+        without: Prefixes of the names of objects that are left out, in addition to checkpoints. By default, those
+            that only commands that continue the run need.
 
     Raises:
         RunFolderError: There is no run, or the store cannot be reached.
@@ -114,7 +115,7 @@ def pull(place: Location, *, without: tuple[str, ...] = HOLDS_ROWS + DASHBOARDS)
     """
     folder = RunFolder(copies_folder(place.parent) / place.name)
     try:
-        with alone(folder):
+        with lock_copy(folder):
             if not (folder.is_run and in_use(folder.journal)):
                 _update(folder, Store(place), without)
     except StoreError as error:
@@ -192,7 +193,7 @@ def update_journal(path: Path, kept: bytes, start: int = 0) -> bool:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:  # a process has begun to work on it
             return True
-        if file.seek(0, os.SEEK_END) < start:  # one has, and has cut it
+        if file.seek(0, os.SEEK_END) < start:  # a process has begun, and has cut the file
             return True
         file.seek(start)
         here = file.read()
@@ -209,7 +210,7 @@ def update_journal(path: Path, kept: bytes, start: int = 0) -> bool:
 
 
 def _whole_lines_in_common(one: bytes, other: bytes) -> int:
-    """The number of bytes in the equal lines at the start of both."""
+    """Return the number of bytes in the equal lines at the start of both."""
     same = 0
     for line, other_line in zip(one.splitlines(keepends=True), other.splitlines(keepends=True), strict=False):
         if line != other_line:
@@ -239,7 +240,7 @@ def _update_file(path: Path, one: Stored, store: Store, *, keep: bool) -> None:
 
 
 @contextmanager
-def alone(folder: RunFolder) -> Iterator[None]:
+def lock_copy(folder: RunFolder) -> Iterator[None]:
     """Let one process, and one thread, at a time bring a copy up to date."""
     with (folder.path.parent / f".{folder.name}.lock").open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""Writes the reports of trials to the journal."""
+"""Write the reports of trials to the journal."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from tune_jobs.errors import LaterVersion, TuneJobsError
 from tune_jobs.record.events import CheckpointDamaged, CheckpointWritten, EpochsReported
 from tune_jobs.record.live import LiveRun
-from tune_jobs.record.storage_failures import storage_failed
+from tune_jobs.record.storage_failures import storage_error
 from tune_jobs.worker.reporting import Report
 
 
@@ -17,7 +17,7 @@ class ReportRecorder:
     Decisions must follow from the journal, so the scheduler writes the report before it decides.
 
     Args:
-        run: Whose journal gets the reports.
+        run: The run whose journal gets the reports.
     """
 
     def __init__(self, run: LiveRun) -> None:
@@ -33,8 +33,8 @@ class ReportRecorder:
         Epochs that the record has are left out: a trial that continues in another worker reports all of its epochs.
 
         Raises:
-            StorageFailed: the journal cannot be written to, or a worker could not write a checkpoint: without it
-                the trial would lose epochs, or fail for no fault of its own.
+            StorageFailed: The journal cannot be written to, or a worker could not write a checkpoint: without it
+                the trial would lose epochs, or fail without its own fault.
             LaterVersion: A later version of tune-jobs wrote the checkpoint of the trial.
         """
         report = Report.of_result(result)
@@ -42,24 +42,26 @@ class ReportRecorder:
             return report
         self._last[trial_id] = report
         for name, reason in report.damaged:
-            self._run.append(CheckpointDamaged(trial_id=trial_id, file=self._named(name), reason=reason))
+            self._run.append(
+                CheckpointDamaged(trial_id=trial_id, file=self._path_in_run(name), reason=reason)
+            )
         known = self._run.record.trials[trial_id]
         new = [epoch for epoch in report.results if known.epochs.get(int(epoch["epoch"])) != epoch]
         if new:
             worker = f"{result['hostname']}:{result['pid']}"
             self._run.append(EpochsReported(trial_id=trial_id, results=new, worker=worker))
-        file = None if report.checkpoint is None else self._named(report.checkpoint)
+        file = None if report.checkpoint is None else self._path_in_run(report.checkpoint)
         if file is not None and file != known.checkpoint:
             self._run.append(CheckpointWritten(trial_id=trial_id, epoch=report.epoch, file=file))
         if report.unwritten is not None:
             name, why = report.unwritten
             reason = f"{why}, on {result['hostname']}"
-            self.failure = storage_failed(self._folder.checkpoints / name, reason, self._folder.path)
+            self.failure = storage_error(self._folder.checkpoints / name, reason, self._folder.path)
             raise self.failure
         if report.refused:
             self.failure = LaterVersion(report.refused)
             raise self.failure
         return report
 
-    def _named(self, checkpoint: str) -> str:
+    def _path_in_run(self, checkpoint: str) -> str:
         return self._folder.relative(self._folder.checkpoints / checkpoint)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tune_jobs.errors import StorageFailed
-from tune_jobs.record.storage_failures import storage_failed, storage_failures
+from tune_jobs.record.storage_failures import storage_error, storage_failures
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/runs/x/study.log")
 
@@ -31,7 +31,7 @@ def raised(run: Path, error: BaseException | None, *writers: Keeps) -> BaseExcep
 
 
 def test_the_message_says_what_is_intact_and_what_to_do(tmp_path: Path) -> None:
-    failure = storage_failed("checkpoints/0001/epoch-000003.pt", "Read-only file system", tmp_path)
+    failure = storage_error("checkpoints/0001/epoch-000003.pt", "Read-only file system", tmp_path)
     assert str(failure) == (
         "checkpoints/0001/epoch-000003.pt: cannot be written to (Read-only file system); the run has stopped, and "
         "everything reported before is on disk. Free disk space, or make the folder writable; then continue with "
@@ -70,11 +70,11 @@ def test_other_errors_pass_as_they_are(tmp_path: Path, error: BaseException) -> 
 
 
 def test_the_failure_that_a_writer_keeps_comes_first(tmp_path: Path) -> None:
-    kept = storage_failed("journal", "Quota exceeded", tmp_path)
+    kept = storage_error("journal", "Quota exceeded", tmp_path)
     error = RuntimeError("whatever Ray Tune made of it")
     assert raised(tmp_path, error, Keeps(None), Keeps(kept)) is kept
     assert kept.__cause__ is error
     assert raised(tmp_path, None, Keeps(kept)) is kept, "swallowed on its way"
-    own = storage_failed("table", "Input/output error", tmp_path)
+    own = storage_error("table", "Input/output error", tmp_path)
     assert raised(tmp_path, own, Keeps(kept)) is own
     assert raised(tmp_path, None, Keeps(None)) is None

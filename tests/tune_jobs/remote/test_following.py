@@ -9,7 +9,7 @@ from tune_jobs.location import Location
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal, read_journal
 from tune_jobs.remote import segments
-from tune_jobs.remote.following import CopyFollower, kept_up_to_date
+from tune_jobs.remote.following import CopyFollower, keep_up_to_date
 from tune_jobs.remote.mirror import mirrored
 from tune_jobs.remote.segments import replace_journal
 from tune_jobs.remote.store import Store
@@ -28,7 +28,7 @@ def copy(make_run: Callable[..., RunFolder], s3: Location) -> RunFolder:
 def test_a_follower_sees_the_run_grow(copy: RunFolder, s3: Location, machine: Machine) -> None:
     with machine("second"):
         there = pull(s3 / copy.name)
-        with Journal(copy.journal) as journal, mirrored(copy, journal), kept_up_to_date(there):
+        with Journal(copy.journal) as journal, mirrored(copy, journal), keep_up_to_date(there):
             journal.append(created(2))
             while len(read_journal(there.journal)) < len(read_journal(copy.journal)):
                 pass
@@ -44,7 +44,7 @@ def test_a_follower_reads_new_objects_alone(
     with machine("second"):
         there = pull(s3 / copy.name)
         follower = CopyFollower(there, Store(s3 / copy.name))
-        follower.look()
+        follower.update()
 
         def grow(*numbers: int) -> None:
             """Append events. Each becomes a separate object."""
@@ -60,7 +60,7 @@ def test_a_follower_reads_new_objects_alone(
                 patch.setattr(
                     Store, "objects", lambda self, under="": (asked.append(under), objects(self, under))[1]
                 )
-                follower.look()
+                follower.update()
             assert there.journal.read_bytes() == copy.journal.read_bytes()
             return asked
 
@@ -85,6 +85,6 @@ def test_a_follower_reads_new_objects_alone(
 def test_a_follower_has_all_files_at_the_end(copy: RunFolder, s3: Location, machine: Machine) -> None:
     with machine("second"):
         there = pull(s3 / copy.name)
-        with kept_up_to_date(there):
+        with keep_up_to_date(there):
             Store(s3 / copy.name).put("report.html", b"new")
         assert there.report.read_bytes() == b"new"

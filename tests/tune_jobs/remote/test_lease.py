@@ -72,7 +72,7 @@ def test_a_dead_process_of_this_machine_is_known_to_be_dead(s3: Location) -> Non
 
 
 def test_a_later_process_with_the_same_number_is_another_one() -> None:
-    here = dataclasses.replace(Owner.here(), pid=os.getppid(), started=lease._started(os.getppid()))
+    here = dataclasses.replace(Owner.here(), pid=os.getppid(), started=lease._start_time(os.getppid()))
     assert not here.is_dead
     assert dataclasses.replace(here, started="1").is_dead
     assert not elsewhere().is_dead

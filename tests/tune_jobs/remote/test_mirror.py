@@ -118,7 +118,7 @@ def test_an_outage_loses_nothing_and_is_reported_while_it_lasts(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(outage, "SECONDS_UNTOLD", 0.1)
+    monkeypatch.setattr(outage, "SECONDS_BEFORE_REPORT", 0.1)
     # The copy belongs to the address of the server. The proxy has another address, so the copy is made again.
     there = pull(s3 / copy.name, without=())
     store = Store(s3 / copy.name)
@@ -144,7 +144,7 @@ def test_a_short_outage_is_not_reported(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(outage, "SECONDS_UNTOLD", PATIENCE)
+    monkeypatch.setattr(outage, "SECONDS_BEFORE_REPORT", PATIENCE)
     there = pull(s3 / copy.name, without=())
     with Journal(there.journal) as journal, mirrored(there, journal):
         proxy.mode = "down"
@@ -210,7 +210,7 @@ def test_a_run_that_another_one_took_over_stops(
 
     journals: list[Journal] = []
     heard: list[Event] = []
-    with pytest.raises(StorageFailed, match="another process has taken this run over") as caught:
+    with pytest.raises(StorageFailed, match="another process has taken over this run") as caught:
         write_events()
     assert journals[0].failure is caught.value, "the journal raises the same error"
     assert heard == read_journal(copy.journal)[-len(heard) :], "also of the event at which it stopped"
@@ -248,7 +248,7 @@ def test_a_driver_that_slept_and_lost_its_lease_sends_and_removes_nothing(
                 after_upload(lambda: made.append(1))
             time.sleep(1.5)
 
-    with pytest.raises(StorageFailed, match="another process has taken this run over"):
+    with pytest.raises(StorageFailed, match="another process has taken over this run"):
         write_events()
     assert {one.name: store.get(one.name) for one in store.objects()} == before
     assert made == []

@@ -13,7 +13,7 @@ import pytest
 from tests.tune_jobs.remote.object_stores import Proxy, environment, s3_server
 from tune_jobs.location import Location
 from tune_jobs.remote.servers import server_of
-from tune_jobs.remote.store import Store, StoreError, persistently
+from tune_jobs.remote.store import Store, StoreError, call_with_retries
 
 
 @pytest.mark.slow
@@ -134,14 +134,14 @@ def test_throttling_is_named_and_requests_are_repeated(proxy: Proxy, s3: Locatio
     def end_it() -> None:
         proxy.mode = "up"
 
-    persistently(lambda: store.put("x", b"3"), 60.0, end_it)
+    call_with_retries(lambda: store.put("x", b"3"), 60.0, end_it)
     assert store.get("x") == b"3"
 
 
 def test_patience_ends(proxy: Proxy, s3: Location) -> None:
     proxy.mode = "down"
     with pytest.raises(StoreError, match="cannot be reached"):
-        persistently(lambda: Store(s3).put("x", b"1"), 0.1)
+        call_with_retries(lambda: Store(s3).put("x", b"1"), 0.1)
     assert proxy.refused > 0
 
 
