@@ -3,7 +3,7 @@
 from tune_jobs.cluster.capacity import Cluster, Node
 from tune_jobs.cluster.node_checks import Answer, problem_of, refuse_unfit
 from tune_jobs.cluster.placement import why_unplaced
-from tune_jobs.cluster.reachability import token_refused
+from tune_jobs.cluster.reachability import token_problem
 from tune_jobs.cluster.storage_check import StorageCheck
 from tune_jobs.job.settings import ResourceSettings
 from tune_jobs.record.storage_failures import storage_failures
@@ -22,6 +22,6 @@ __all__ = [
     "problem_of",
     "refuse_unfit",
     "storage_failures",
-    "token_refused",
+    "token_problem",
     "why_unplaced",
 ]

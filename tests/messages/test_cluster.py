@@ -87,11 +87,11 @@ def test_addresses(place: Path, say: Say, monkeypatch: pytest.MonkeyPatch) -> No
     }
     said["another version of Ray"] = complaint(lambda: parts.check_version("1.0.0"))
     monkeypatch.setenv("RAY_AUTH_TOKEN", "x")
-    said["a token that is not sent"] = parts.token_refused(sent=False)
-    said["a token that is wrong"] = parts.token_refused(sent=True)
+    said["a token that is not sent"] = parts.token_problem(sent=False)
+    said["a token that is wrong"] = parts.token_problem(sent=True)
     monkeypatch.delenv("RAY_AUTH_TOKEN")
-    said["no token"] = parts.token_refused(sent=False)
-    said["a token of a file that is wrong"] = parts.token_refused(sent=True)
+    said["no token"] = parts.token_problem(sent=False)
+    said["a token of a file that is wrong"] = parts.token_problem(sent=True)
     check("addresses", said, {place: "FOLDER"})
 
 

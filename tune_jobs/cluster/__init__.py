@@ -5,6 +5,6 @@
 - `node_checks`: whether every node has the same software and sees the run's storage.
 - `storage_check`: a file that one node writes and all others find.
 - `joining_nodes`: the same checks of machines that join later.
-- `ray_internals`: the private parts of Ray that these rest on.
+- `ray_internals`: the private parts of Ray that these modules rest on.
 - `placement`: trials that find no node.
 """

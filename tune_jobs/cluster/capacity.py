@@ -1,4 +1,4 @@
-"""Computes how many trials the nodes of a cluster have room for.
+"""Compute how many trials the nodes of a cluster have room for.
 
 A bundle is what Ray places on one node as a whole, such as `{"CPU": 1, "GPU": 0.5}`. A trial takes one bundle, or
 several equal ones if several workers train it.
@@ -13,12 +13,14 @@ from tune_jobs.errors import ResourceError
 from tune_jobs.job.settings import ResourceSettings
 
 Bundle = Mapping[str, float]
-"""Amounts by the name of a resource."""
+"""Amounts by name of the resource."""
 
 SECONDS_BETWEEN_VIEWS = 1.0
-"""Nodes that join or leave a cluster are noticed this often."""
+"""Seconds between two views of a cluster. Nodes that join or leave it are noticed by the next view."""
 _SETTINGS = {"CPU": "cpus_per_trial", "GPU": "gpus_per_trial"}
+"""The key of `resources` that sets each resource of Ray."""
 _ROUNDING = 1e-9
+"""Tolerance for amounts of resources, whose sums are rounded."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Cluster:
     nodes: Sequence[Node]
     """The nodes that are alive."""
     groups: Sequence[NodeGroup] = ()
-    """What an autoscaler may scale the cluster to, present nodes included; empty without an autoscaler."""
+    """Machines that an autoscaler may scale the cluster to, present nodes included; empty without an autoscaler."""
     joined: bool = False
     """Whether it was joined at an address; the reader of a message may then be at another machine."""
 
@@ -84,11 +86,11 @@ class Cluster:
 
 
 class Capacity:
-    """Returns how many trials can run at the same time now; a cluster grows and shrinks.
+    """The number of trials that can run at the same time now; a cluster grows and shrinks.
 
     Args:
-        resources: Of the job.
-        view: Of the cluster; it is called at most once a second.
+        resources: The resources of the job.
+        view: Returns the state of the cluster; called at most once a second.
 
     Raises:
         ResourceError: There is never room for a single trial.
@@ -96,14 +98,14 @@ class Capacity:
 
     def __init__(self, resources: ResourceSettings, view: Callable[[], Cluster]) -> None:
         self.first = view().concurrent_trials(resources)
-        """At the beginning."""
+        """The number at the beginning."""
         self._resources = resources
         self._view = view
         self._now = self.first
         self._viewed = time.monotonic()
 
     def __call__(self) -> int:
-        """Return the number, at least one: nodes that were lost may come back."""
+        """Return the present number, at least one: nodes that were lost may come back."""
         if time.monotonic() - self._viewed > SECONDS_BETWEEN_VIEWS:
             self._viewed = time.monotonic()
             try:
@@ -136,13 +138,13 @@ def places_on(resources: Bundle, bundle: Bundle) -> int:
     return min(rooms, default=0)
 
 
-def lacking(bundle: Bundle, nodes: Sequence[Bundle]) -> str | None:
+def missing_resource(bundle: Bundle, nodes: Sequence[Bundle]) -> str | None:
     """Return the resource that keeps a bundle from every node; None if a node has room for it.
 
     Args:
-        bundle: To be placed.
-        nodes: What is free on each node. Free GPUs may be shares of several, so a GPU that suffices only in the sum is
-            not returned.
+        bundle: The bundle to place.
+        nodes: The free resources of each node. Free GPUs may be shares of several, so a GPU that suffices
+            only in the sum is not returned.
     """
 
     def has(free: Bundle, name: str) -> bool:
@@ -153,11 +155,11 @@ def lacking(bundle: Bundle, nodes: Sequence[Bundle]) -> str | None:
     for name in ("GPU", *bundle):  # the scarcest one is named
         if name in bundle and not any(has(free, name) for free in nodes):
             return name
-    return " and ".join(bundle)  # each is free somewhere, and nowhere are they together
+    return " and ".join(bundle)  # each is free on some node, but no node has all of them free
 
 
 def bundle_text(bundle: Bundle) -> str:
-    """`1 CPU and 0.5 GPU`."""
+    """Return a bundle as text: `1 CPU and 0.5 GPU`."""
     return " and ".join(f"{amount:g} {name}" for name, amount in bundle.items() if amount > 0) or "nothing"
 
 

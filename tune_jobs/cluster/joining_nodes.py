@@ -1,4 +1,4 @@
-"""Checks machines that join a cluster during a run, as those before them were checked."""
+"""Check machines that join a cluster during a run, as the first ones were checked."""
 
 import queue
 import threading
@@ -14,8 +14,9 @@ from tune_jobs.cluster.node_checks import ChecksCancelled
 from tune_jobs.errors import ResourceError, TuneJobsError
 
 SECONDS_BETWEEN_NODE_CHECKS = 2.0
+"""Seconds between two searches for new nodes."""
 SECONDS_BEFORE_ASKING_AGAIN = 30.0
-"""Seconds before a node is asked again that could not be asked for a reason other than its own."""
+"""Seconds before a node is asked again, if the node was not the reason why asking failed."""
 SECONDS_TO_END = 3.0
 """Seconds to wait for running checks at the end of a run; an object store may take longer."""
 
@@ -25,15 +26,15 @@ Ask = Callable[[Sequence[Node], Callable[[], bool]], object]
 class JoiningNodes:
     """Checks new nodes in a thread, and reports what is wrong with them.
 
-    Ray may give a trial to such a node anyway; the report then says why it fails there. Use it as a context: when that
-    ends, no node is asked any more.
+    Ray may give a trial to an unfit node anyway; the report then says why it fails there. Use this as a context
+    manager: after the block no node is asked any more.
 
     Args:
         known: Ids of the nodes that have been checked before.
-        view: Of the cluster.
+        view: Returns the state of the cluster.
         ask: Checks nodes, which may take long, and raises `ResourceError` if one is unfit. Its second argument says
             whether to stop.
-        tell: Is called by `check` with what is wrong, in one line.
+        tell: Called by `check` with a problem, in one line.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Checks that nodes have the same software and see the storage, before they train trials or as they join.
+"""Check that nodes have the same software and see the storage, before they train trials or as they join.
 
 Ray may end while nodes are asked. Most calls would then start another Ray, so none is made. The functions import Ray:
 the driver imports this module before it has checked the job, and before `tuning.ray_session` sets Ray's variables.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SECONDS_TO_ANSWER = 120.0
 """Seconds in which a node must answer; it may have to start a process and to fetch the user's modules."""
 SECONDS_BETWEEN_ANSWER_CHECKS = 0.5
-"""Seconds between two looks whether the checks are cancelled."""
+"""Seconds between two tests whether the checks are cancelled."""
 
 
 class ChecksCancelled(Exception):
@@ -36,10 +36,10 @@ def _never() -> bool:
 
 
 class Question(Protocol):
-    """A question to a node, besides its versions; it is sent there."""
+    """A question to a node in addition to its versions. It is sent to the node."""
 
     def answer(self, node: str) -> str | None:
-        """Return what is wrong on the node of that name, in one line, or None; it is called there."""
+        """Return the problem of the node of that name, in one line, or None. It is called on the node."""
         ...
 
 
@@ -59,14 +59,14 @@ def check_nodes(
     Args:
         nodes: The nodes.
         question: What they are asked besides their versions.
-        over: Whether to stop at once.
+        over: Returns whether to stop at once.
 
     Returns:
         The answer of each node to the question, by its name.
 
     Raises:
         ResourceError: Nodes do not answer, or have other versions than this process; the message names them all.
-        ChecksCancelled: `over` said so, or Ray has ended.
+        ChecksCancelled: `over` returned True, or Ray has ended.
     """
     if not nodes:
         return {}
@@ -84,7 +84,7 @@ def refuse_unfit(problems: Mapping[str, str | None]) -> None:
     """Check that no node has a problem.
 
     Raises:
-        ResourceError: Some have; the message names them all.
+        ResourceError: Some nodes have one; the message names them all.
     """
     unfit = [f"{name}: {problem}" for name, problem in problems.items() if problem is not None]
     if unfit:
@@ -97,7 +97,7 @@ def check_storage(nodes: Sequence[Node], place: "Path | Location", over: Callabl
     """Check that all nodes can write and read where the checkpoints of a run go.
 
     Raises:
-        ResourceError: Some nodes cannot, or see another place of that name.
+        ResourceError: Some nodes cannot, or have another place under that name.
         RunFolderError, OSError: This process cannot.
         ChecksCancelled: See `check_nodes`.
     """
@@ -109,7 +109,7 @@ def check_storage(nodes: Sequence[Node], place: "Path | Location", over: Callabl
 
 
 def problem_of(answer: Answer | str, here: Mapping[str, str]) -> str | None:
-    """Return what is wrong with a node; `answer` is a sentence if it gave none."""
+    """Return the problem of a node, or None; `answer` is a sentence if the node gave no answer."""
     if isinstance(answer, str):
         return answer
     if differing := differences(here, answer.versions):
@@ -130,22 +130,22 @@ def _ask(nodes: Sequence[Node], question: Question | None, over: Callable[[], bo
     asked: list[ObjectRef[Answer]] = []
     try:
         for node in nodes:
-            _go_on_unless(over)
+            _raise_if_over(over)
             there = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
             how = task.options(num_cpus=0, max_retries=1, scheduling_strategy=there)
             asked.append(how.remote(question, node.name))
-        answered = _that_answer(asked, over)
+        answered = _wait_for_answers(asked, over)
     except BaseException:  # an interrupt does not wait for silent nodes
         _cancel(asked)
         raise
     _cancel([one for one in asked if one not in answered])
     return [
-        _answered(one) if one in answered else f"did not answer within {SECONDS_TO_ANSWER:g} s"
+        _read_answer(one) if one in answered else f"did not answer within {SECONDS_TO_ANSWER:g} s"
         for one in asked
     ]
 
 
-def _that_answer(
+def _wait_for_answers(
     asked: "Sequence[ObjectRef[Answer]]", over: Callable[[], bool]
 ) -> "Sequence[ObjectRef[Answer]]":
     import ray  # noqa: PLC0415 (see the module)
@@ -156,12 +156,12 @@ def _that_answer(
         answered, silent = ray.wait(
             list(asked), num_returns=len(asked), timeout=max(0.0, min(left, SECONDS_BETWEEN_ANSWER_CHECKS))
         )
-        _go_on_unless(over)
+        _raise_if_over(over)
         if not silent or left <= 0:
             return answered
 
 
-def _go_on_unless(over: Callable[[], bool]) -> None:
+def _raise_if_over(over: Callable[[], bool]) -> None:
     import ray  # noqa: PLC0415 (see the module)
 
     if over() or not ray.is_initialized():
@@ -176,7 +176,7 @@ def _cancel(asked: "Sequence[ObjectRef[Answer]]") -> None:
             ray.cancel(one, force=True)
 
 
-def _answered(asked: "ObjectRef[Answer]") -> Answer | str:
+def _read_answer(asked: "ObjectRef[Answer]") -> Answer | str:
     import ray  # noqa: PLC0415 (see the module)
     from ray.exceptions import RayError  # noqa: PLC0415 (see the module)
 

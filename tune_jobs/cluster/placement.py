@@ -1,21 +1,23 @@
-"""Reports trials that find no node within a minute, with the resource that is missing."""
+"""Report trials that find no node within a minute, with the resource that is missing."""
 
 import time
 from collections.abc import Callable, Collection, Sequence
 
-from tune_jobs.cluster.capacity import Bundle, bundle_text, lacking, workers_of
+from tune_jobs.cluster.capacity import Bundle, bundle_text, missing_resource, workers_of
 
 SECONDS_TO_PLACE = 60.0
+"""Seconds that a trial may wait for a node before it is reported."""
 SECONDS_BETWEEN_PLACEMENT_CHECKS = 1.0
+"""Seconds between two checks of the waiting trials."""
 
 
 class PlacementWatch:
-    """Reports each trial once that has waited for a place for a minute.
+    """Reports each trial that has waited for a place for a minute, once.
 
     Args:
-        bundles: Of one trial.
-        free: Returns what is free on each node now.
-        tell: Is called with the trial's id and why it waits, in one line.
+        bundles: The bundles of one trial.
+        free: Returns the resources that are free on each node now.
+        tell: Called with the trial's id and the reason why it waits, in one line.
         seconds: How long a trial may wait before it is reported; None for SECONDS_TO_PLACE.
         clock: Returns seconds.
     """
@@ -35,7 +37,7 @@ class PlacementWatch:
         self._seconds = SECONDS_TO_PLACE if seconds is None else seconds
         self._clock = clock
         self._since: dict[str, float] = {}
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._checked = float("-inf")
 
     def check(self, unplaced: Callable[[], Collection[str]]) -> None:
@@ -46,11 +48,11 @@ class PlacementWatch:
         self._checked = now
         waiting = set(unplaced())
         self._since = {trial_id: self._since.get(trial_id, now) for trial_id in waiting}
-        self._told &= waiting
+        self._reported &= waiting
         late = sorted(id_ for id_, since in self._since.items() if now - since >= self._seconds)
         for trial_id in late:
-            if trial_id not in self._told:
-                self._told.add(trial_id)
+            if trial_id not in self._reported:
+                self._reported.add(trial_id)
                 self._tell(trial_id, why_unplaced(self._bundles, self._free(), self._seconds))
 
 
@@ -58,7 +60,7 @@ def why_unplaced(bundles: Sequence[Bundle], free: Sequence[Bundle], seconds: flo
     """Return why a trial of these bundles finds no place on nodes with so much free."""
     bundle, workers = workers_of(bundles)
     asked = bundle_text(bundle) if workers == 1 else f"{workers} workers of {bundle_text(bundle)} each"
-    missing = lacking(bundle, free)
+    missing = missing_resource(bundle, free)
     most = (
         max((node.get(missing, 0.0) for node in free), default=0.0) if missing and missing in bundle else None
     )

@@ -1,7 +1,7 @@
 """The private parts of Ray (2.60) that the questions to a cluster rest on: Ray has no public way to ask them.
 
-They stand here and not in `tuning.ray_patches`, because the rooms above this one may not be imported from it. Each has
-one test in `tests/tune_jobs/cluster/test_ray_internals.py` that fails if another Ray changes the part. The
+They are here and not in `tuning.ray_patches`, because this package must not import from `tuning`. Each has
+one test in `tests/tune_jobs/cluster/test_ray_internals.py` that fails if another version of Ray changes the part. The
 functions import Ray: this module is imported before it is known whether Ray is needed.
 """
 

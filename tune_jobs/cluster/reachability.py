@@ -1,7 +1,7 @@
-"""Checks first of all that a Ray of our version answers at an address and accepts this process.
+"""Check, before anything else, that a Ray of our version answers at an address and accepts this process.
 
-Ray itself would try for minutes, or end the process if it finds no token. So a small process of our own asks Ray's
-control service and is given some seconds. This file is also the program of that process.
+Ray itself would try for minutes, or end the process if it finds no token. So a separate small process asks Ray's
+control service, and has some seconds to do so. This file is also the program of that process.
 """
 
 import json
@@ -16,8 +16,9 @@ from tune_jobs.errors import ResourceError
 from tune_jobs.versions import differences, versions_here
 
 SECONDS_TO_CONNECT = 5.0
+"""Seconds to wait for a connection to the address."""
 SECONDS_TO_ANSWER = 20.0
-"""Seconds for the process that asks; to import Ray takes one or two of them."""
+"""Seconds that the process that asks may take; importing Ray takes one or two of them."""
 _REFUSED = "refused"
 _HOW_TO_BE_LET_IN = (
     "export RAY_AUTH_MODE=token, and give the cluster's token as RAY_AUTH_TOKEN or in ~/.ray/auth_token "
@@ -25,7 +26,7 @@ _HOW_TO_BE_LET_IN = (
 )
 
 
-def token_refused(*, sent: bool) -> str:
+def token_problem(*, sent: bool) -> str:
     """Return why a cluster refuses this process, and what to do; `sent` says whether it was given a token."""
     kept = next((name for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH") if os.environ.get(name)), None)
     if sent:
@@ -38,7 +39,7 @@ def token_refused(*, sent: bool) -> str:
 
 
 def check_address(address: str) -> str:
-    """Check that a Ray of our own version answers at `address` and accepts this process.
+    """Check that a Ray of our version answers at `address` and accepts this process.
 
     Args:
         address: `HOST:PORT` of a head node, or `auto` for the cluster that this machine belongs to.
@@ -49,7 +50,7 @@ def check_address(address: str) -> str:
     Raises:
         ResourceError: Nothing answers, or not as a Ray does; the token is missing or wrong; the versions differ.
     """
-    address = _resolved(address)
+    address = _resolve(address)
     try:
         _connect(address)
     except (OSError, ValueError) as error:
@@ -69,7 +70,7 @@ def check_address(address: str) -> str:
     return address
 
 
-def _resolved(address: str) -> str:
+def _resolve(address: str) -> str:
     if address != "auto":
         return address
     found = running_head()
@@ -120,7 +121,7 @@ def main(address: str) -> None:
     try:
         answer = json.loads(cluster_metadata(address, SECONDS_TO_CONNECT))
     except AuthenticationError:
-        answer = {_REFUSED: token_refused(sent=os.environ.get("RAY_AUTH_MODE") == "token")}
+        answer = {_REFUSED: token_problem(sent=os.environ.get("RAY_AUTH_MODE") == "token")}
     print(json.dumps(answer))  # noqa: T201 (to the asker)
 
 

@@ -1,7 +1,7 @@
-"""Checks that all nodes of a cluster see the place where checkpoints go, before trials start.
+"""Check that all nodes of a cluster see the place where checkpoints go, before trials start.
 
-The driver puts a token there. Each node reads it and leaves a file of its own. The driver looks for those files. One of
-the two fails if only one machine has the folder, or if each machine has a folder of its own.
+The driver puts a token there. Each node reads it and leaves its own file. The driver looks for these files. One of
+the two fails if only one machine has the folder, or if each machine has its own folder.
 """
 
 import secrets
@@ -48,10 +48,10 @@ class StorageCheck:
         """Read the token and leave a file; this is called on the node.
 
         Args:
-            node: Its name, as the driver knows it.
+            node: The node's name, as the driver knows it.
 
         Returns:
-            None, or why the node cannot do it, in one line.
+            None, or the reason why the node cannot do it, in one line.
         """
         try:
             if self._store.get(_TOKEN) != self.name.encode():
@@ -78,10 +78,10 @@ class StorageCheck:
         """Check that all nodes see the same place.
 
         Args:
-            answers: Of `answer`, by node.
+            answers: The results of `answer`, by node.
 
         Raises:
-            ResourceError: Some do not; the message names them and says what to do.
+            ResourceError: Some nodes do not; the message names them and says what to do.
         """
         failed = {node: reason for node, reason in answers.items() if reason is not None}
         for node in self.missing(node for node in answers if node not in failed):

@@ -1,4 +1,4 @@
-"""Returns what Ray says about its nodes, as the values of `capacity`.
+"""Return what Ray says about its nodes, as the values of `capacity`.
 
 The functions import Ray: this module is imported before `tuning.ray_session` sets the variables that Ray then reads.
 """
@@ -75,7 +75,7 @@ def is_head() -> bool:
 
 
 def free_resources() -> list[Bundle]:
-    """Return what is free on each node that is alive."""
+    """Return the free resources of each node that is alive."""
     return list(free_resources_of_nodes().values())
 
 
@@ -92,7 +92,7 @@ def groups_at(home: Path) -> tuple[NodeGroup, ...]:
 
 
 def node_groups(launcher: Mapping[str, Any]) -> tuple[NodeGroup, ...]:
-    """Return the same from a launcher's resolved file.
+    """Return the machines that an autoscaler may start, from a launcher's resolved file.
 
     A type without resources is left out: its machines count when they are present.
     """

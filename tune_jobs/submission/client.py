@@ -18,7 +18,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 from urllib3.exceptions import NameResolutionError, ProtocolError
 
-from tune_jobs.cluster.reachability import token_refused
+from tune_jobs.cluster.reachability import token_problem
 from tune_jobs.errors import ClusterError, SubmissionError
 from tune_jobs.submission.progress import Submission, submission_of
 
@@ -215,7 +215,7 @@ class JobsServer:
             with _quiet():
                 yield
         except AuthenticationError as error:
-            refused = token_refused(sent="Authentication failed" in str(error))
+            refused = token_problem(sent="Authentication failed" in str(error))
             raise ClusterError(f"{self.address}: {refused}") from error
         except requests.exceptions.Timeout as error:
             raise ClusterError(

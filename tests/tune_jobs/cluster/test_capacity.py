@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tune_jobs.cluster import capacity
-from tune_jobs.cluster.capacity import Capacity, Cluster, Node, NodeGroup, lacking, places_on
+from tune_jobs.cluster.capacity import Capacity, Cluster, Node, NodeGroup, missing_resource, places_on
 from tune_jobs.errors import ResourceError
 from tune_jobs.job.settings import ResourceSettings
 
@@ -143,7 +143,7 @@ def test_so_many_bundles_fit_and_not_one_more(cpus: float, gpus: float, cpu: flo
     ],
 )
 def test_the_resource_that_is_missing(free: list[dict[str, float]], missing: str | None) -> None:
-    assert lacking({"CPU": 1.0, "GPU": 0.5}, free) == missing
+    assert missing_resource({"CPU": 1.0, "GPU": 0.5}, free) == missing
 
 
 @pytest.mark.parametrize(
