@@ -6,11 +6,11 @@ from tune_jobs.scheduling.rungs import Promotion, RungTables
 
 
 class JournaledTables:
-    """Rung tables that follow the journal of a run; each decision is written there and applied to them.
+    """Rung tables that follow the journal of a run. Each decision is written there and so applied to the tables.
 
     Args:
-        run: Whose journal the tables follow from now on.
-        tables: They have no event yet; those of the run's past are applied here.
+        run: The run whose journal the tables follow from now on.
+        tables: Empty tables. The events of the run's past are applied to them here.
     """
 
     def __init__(self, run: LiveRun, tables: RungTables) -> None:

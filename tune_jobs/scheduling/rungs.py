@@ -52,19 +52,19 @@ class Promotion:
 
 
 class Decision(StrEnum):
-    """What happens to a trial that has reported."""
+    """The decision on a trial that has reported."""
 
     CONTINUE = auto()
     """The trial is at no rung, or was promoted from it before."""
     PROMOTE = auto()
     PAUSE = auto()
     STOP = auto()
-    """The trial has no finite score at its rung, so it would wait in vain."""
+    """The trial has no finite score at its rung, so it could never be promoted."""
 
 
 @dataclass(frozen=True)
 class RungSummary:
-    """How full a rung is, for views."""
+    """Numbers of trials at a rung, for views."""
 
     epoch: int
     entries: int
@@ -79,9 +79,9 @@ def best_to_promote(
 
     Args:
         entries: All trials that were compared at the rung, including those that have ended since.
-        advanced: Those of them that have advanced beyond it.
-        candidates: Those that are at the rung and can be promoted.
-        factor: One in so many is promoted.
+        advanced: The trials in `entries` that have advanced beyond the rung.
+        candidates: The trials in `entries` that are at the rung and can be promoted.
+        factor: One in this many trials is promoted.
     """
     places = len(entries) // factor
     if len(advanced) >= places:
@@ -100,7 +100,7 @@ class _Rung:
     """Trials whose last report is of this rung and that were not promoted: they wait, or are about to."""
     promoted: set[str] = field(default_factory=set)
     advanced: set[str] = field(default_factory=set)
-    """The promoted, and trials that reported an epoch beyond the rung before they were paused there."""
+    """The promoted trials, and those that reported an epoch beyond the rung before they were paused there."""
 
 
 @dataclass
@@ -123,9 +123,9 @@ class RungTables:
       places of promoted trials.
 
     Args:
-        epochs: Of the rungs, ascending; without any, no trial waits.
-        factor: One trial in so many is promoted.
-        score: Which number judges an epoch.
+        epochs: Epochs of the rungs, ascending; with none, no trial waits.
+        factor: One in this many trials is promoted.
+        score: The selection metric and its direction.
     """
 
     def __init__(self, epochs: Sequence[int], factor: int, score: ScoreSettings) -> None:
@@ -150,7 +150,7 @@ class RungTables:
         return tables
 
     def apply(self, event: Event) -> None:
-        """Take in one of the events in force (`events.in_force`)."""
+        """Apply one of the events in force (`events.in_force`)."""
         match event:
             case TrialCreated():
                 self._trials[event.trial_id] = _Trial(event.number, TrialCurve(self._score))
@@ -184,7 +184,7 @@ class RungTables:
         Args:
             trial_id: The trial.
             epoch: The epoch of its report.
-            out_of_time: The time limit of the run has passed: no trial is promoted any more.
+            out_of_time: Whether the time limit of the run has passed; then no trial is promoted any more.
         """
         rung = self._trials[trial_id].rung
         if rung is None or rung.epoch != epoch:
@@ -219,7 +219,7 @@ class RungTables:
         """Return whether no paused trial will be promoted any more, if `choose_promotion` has returned None.
 
         Args:
-            exhausted: No trial will be created any more.
+            exhausted: Whether no trial will be created any more.
         """
         return exhausted and not self.open
 
@@ -232,7 +232,7 @@ class RungTables:
         return self._rungs[epoch].entries
 
     def summary(self) -> list[RungSummary]:
-        """Return how full each rung is."""
+        """Return the numbers of trials at each rung."""
         waiting = list(self.waiting.values())
         return [
             RungSummary(rung.epoch, len(rung.entries), waiting.count(rung.epoch), len(rung.promoted))
@@ -240,7 +240,7 @@ class RungTables:
         ]
 
     def _enter(self, trial_id: str, row: EpochRow) -> None:
-        """Take in one epoch of a trial: at its rung, and at rungs before it that were jumped over."""
+        """Apply one epoch of a trial: enter it at its rung, and at rungs before it that were jumped over."""
         trial = self._trials[trial_id]
         before, epoch = trial.curve.rung_score, int(row["epoch"])
         if not trial.curve.add(row):
@@ -273,8 +273,8 @@ def make_tables(settings: SchedulerSettings, rungs: Sequence[int], score: ScoreS
     """Return the empty rung tables of a run; they have no rungs unless its scheduler pauses trials.
 
     Args:
-        settings: Of the scheduler.
+        settings: The settings of the scheduler.
         rungs: The epochs at which the run compares trials.
-        score: Which number judges an epoch.
+        score: The selection metric and its direction.
     """
     return RungTables(rungs if settings.pauses_trials else (), settings.reduction_factor, score)

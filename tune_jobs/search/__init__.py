@@ -8,5 +8,5 @@ methods           gp, tpe, random and grid: each maps observations to a configur
 proposals         proposals that are made in advance, beside the run
 process           a method in a separate process
 
-`tuning.searcher` makes a `Searcher` of Ray Tune of it; `tracking.optuna_study` records the trials for Optuna.
+`tuning.searcher` turns it into a `Searcher` of Ray Tune; `tracking.optuna_study` records the trials for Optuna.
 """

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 FEWEST = 6
-"""Fewest trials in a comparison; fewer say too little."""
+"""Smallest number of trials in a comparison; fewer say too little."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Comparison:
     """Scores of the trials: lower is better; infinite if the trial diverged."""
 
 
-def well_filled(scores: Mapping[int, Mapping[str, float]], factor: int) -> Comparison | None:
+def choose_comparison(scores: Mapping[int, Mapping[str, float]], factor: int) -> Comparison | None:
     """Return the comparison at the highest epoch that enough trials have reached; None if there is none.
 
     Enough is one in `factor + 1` of the trials at the first epoch. About one in `factor` is promoted, so this is the

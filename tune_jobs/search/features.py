@@ -11,7 +11,7 @@ from tune_jobs.search.history import Configuration
 from tune_jobs.search_spaces import Choice, Domain, Float, Int, SearchSpace
 
 INACTIVE = 0.5
-"""Feature of an inactive parameter: the middle of its range; the parent's feature makes the difference."""
+"""Feature of an inactive parameter: the middle of its range. Only the parent's feature then tells trials apart."""
 
 
 class Features:

@@ -13,12 +13,14 @@ from scipy.optimize import minimize
 
 _ROOT5 = np.sqrt(5.0)
 _JITTER = 1e-6
+"""Variance that is added to the covariance of observations, so that it can be factorised."""
 _LENGTH = 0.35
-"""Prior median of the lengths, times the root of the number of features: as distances in a cube grow (Hvarfner et
-al. 2024)."""
+"""Prior median of the lengths with one feature. It grows with the root of the number of features, as distances in a
+cube do (Hvarfner et al. 2024)."""
 _NOISE = 0.3
 """Prior median of the noise's variance, for values of variance 1."""
 _MOST_ITERATIONS = 30
+"""Largest number of iterations of a fit."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tune_jobs.job.settings import SearchSettings
-from tune_jobs.search.comparison import Comparison, log_ranks, well_filled
+from tune_jobs.search.comparison import Comparison, choose_comparison, log_ranks
 from tune_jobs.search.features import Features
 from tune_jobs.search.gaussian_process import GaussianProcess, KernelParameters
 from tune_jobs.search.history import Configuration, Key, Observations
@@ -22,11 +22,11 @@ from tune_jobs.search_spaces import SearchSpace
 WARM_UP = 10
 """Number of first configurations that are drawn at random, because a model has too little data."""
 MOST_FITTED = 300
-"""Most trials that a Gaussian process's parameters are fitted to; the time grows with their cube."""
+"""Largest number of trials that a Gaussian process's parameters are fitted to; the time grows with its cube."""
 MOST_REGARDED = 1_000
-"""Most trials that a Gaussian process uses: the last ones that were compared."""
+"""Largest number of trials that a Gaussian process uses: the last ones that were compared."""
 _DRAWS = 200
-"""Most random draws of configurations that were tried before; then the space is listed instead."""
+"""Largest number of random draws for one configuration. If all were tried before, the space is listed instead."""
 
 
 class Method(Protocol):
@@ -67,7 +67,7 @@ class RandomSearch:
         given = self.points[number] if number < len(self.points) else {}
         drawn = (self.space.sample(rng, given) for _ in range(_DRAWS))
         unplanned = (self.space.sample(rng) for _ in range(_DRAWS if given else 0))
-        return first_untried(self.space, chain(drawn, unplanned, _listed(self.space)), observations.tried)
+        return first_untried(self.space, chain(drawn, unplanned, _list_space(self.space)), observations.tried)
 
     def fill_in(self, observations: Observations, number: int) -> Configuration | None:
         return self.propose(observations, number)
@@ -107,7 +107,7 @@ class ModelSearch:
 
     def propose(self, observations: Observations, number: int) -> Configuration | None:
         rng = Random(f"model {self.random.seed} {number}")  # noqa: S311 (chance, not secrecy)
-        comparison = well_filled(observations.scores, self.factor)
+        comparison = choose_comparison(observations.scores, self.factor)
         warm = number >= max(WARM_UP, len(self.random.points))
         if not warm or comparison is None or rng.random() < self.random_share:
             return self.random.propose(observations, number)
@@ -152,7 +152,7 @@ class GaussianProcessModel:
     def _process(self, observations: Observations, comparison: Comparison) -> GaussianProcess:
         x = self._features.encode([observations.configurations[trial] for trial in comparison.trials])
         y = log_ranks(comparison.scores)
-        seen = fitted_on(len(y))
+        seen = trials_to_fit(len(y))
         hyperparameters = self._hyperparameters(comparison.epoch, x[:seen], comparison.scores[:seen])
         x, y = x[-MOST_REGARDED:], y[-MOST_REGARDED:]
         process = GaussianProcess(hyperparameters, x, y)
@@ -170,7 +170,7 @@ class GaussianProcessModel:
         return self._fitted[basis]
 
 
-def fitted_on(trials: int) -> int:
+def trials_to_fit(trials: int) -> int:
     """Return how many of the first trials of a comparison the kernel's parameters are fitted to.
 
     A new fit happens only after a sixth more trials, and depends only on those trials.
@@ -210,7 +210,7 @@ def _keys(space: SearchSpace, configuration: Configuration) -> dict[str, str]:
     return dict(space.key(configuration))
 
 
-def _listed(space: SearchSpace) -> Iterator[Configuration]:
+def _list_space(space: SearchSpace) -> Iterator[Configuration]:
     """Yield all configurations of a finite space, none of an infinite one; the check happens at the first use."""
     if space.grid_size() is not None:
         yield from space.grid()

@@ -88,7 +88,7 @@ class MethodProcess:
         self._failed = True
         if not self._closed:
             _LOG.warning(
-                "the search draws at random from here on, since its model failed: %s", answer.details
+                "the search draws at random from now on, because its model failed: %s", answer.details
             )
         return self._here.fill_in(observations, number)
 

@@ -15,7 +15,8 @@ from tune_jobs.search.methods import Method
 from tune_jobs.search_spaces import SearchSpace
 
 REST = 9.0
-"""Ready proposals are replaced after this many times their own computing time: at most a tenth of a processor."""
+"""Pause before ready proposals are replaced, as a multiple of the time that they took. So replacing them uses at most
+a tenth of a processor."""
 
 
 class Proposals(Protocol):
@@ -23,7 +24,7 @@ class Proposals(Protocol):
 
     @property
     def filled_in(self) -> Collection[int]:
-        """Numbers of the configurations that were drawn at random, because none was ready."""
+        """Return the numbers of the configurations that were drawn at random, because none was ready."""
 
     def apply(self, event: Event, /) -> None: ...
 
@@ -193,7 +194,7 @@ class Ahead:
     def _work(self) -> None:
         while True:
             with self._changed:
-                while not self._something_to_do():
+                while not self._has_work():
                     self._changed.wait(self._seconds_to_rest() if self._stale else None)
                 if self._closed:
                     return
@@ -222,7 +223,7 @@ class Ahead:
                 return proposal
         return None
 
-    def _something_to_do(self) -> bool:
+    def _has_work(self) -> bool:
         wanted = len(self._ready) < self._depth
         return self._closed or wanted or (self._stale and self._seconds_to_rest() == 0)
 

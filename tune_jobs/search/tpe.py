@@ -14,7 +14,7 @@ from tune_jobs.search.optuna_space import suggest, to_optuna
 from tune_jobs.search_spaces import SearchSpace
 
 _ASKED = 3
-"""Most requests for another proposal if the sampler repeats one that was tried."""
+"""Largest number of requests for another proposal if the sampler repeats one that was tried."""
 
 
 class TpeModel:

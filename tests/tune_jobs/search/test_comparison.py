@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tune_jobs.search.comparison import FEWEST, Comparison, log_ranks, well_filled
+from tune_jobs.search.comparison import FEWEST, Comparison, choose_comparison, log_ranks
 
 INF = math.inf
 
@@ -40,7 +40,7 @@ def filled(**counts: int) -> dict[int, dict[str, float]]:
 def test_trials_are_compared_at_the_highest_epoch_that_a_quarter_reached(
     scores: Mapping[int, Mapping[str, float]], epoch: int | None
 ) -> None:
-    chosen = well_filled(scores, 3)
+    chosen = choose_comparison(scores, 3)
     assert (chosen and chosen.epoch) == epoch
     if chosen is not None:
         assert dict(zip(chosen.trials, chosen.scores, strict=True)) == scores[chosen.epoch]
@@ -48,12 +48,16 @@ def test_trials_are_compared_at_the_highest_epoch_that_a_quarter_reached(
 
 def test_how_many_are_enough_depends_on_the_share_that_is_promoted() -> None:
     scores = filled(e1=40, e2=12, e4=8)
-    assert [(chosen := well_filled(scores, factor)) and chosen.epoch for factor in (2, 3, 4)] == [1, 2, 4]
+    assert [(chosen := choose_comparison(scores, factor)) and chosen.epoch for factor in (2, 3, 4)] == [
+        1,
+        2,
+        4,
+    ]
 
 
 def test_trials_stay_in_the_order_in_which_they_came() -> None:
     entries = {"0004": 0.3, "0000": INF, "0002": 0.1, "0009": 0.2, "0001": 0.3, "0003": 0.0}
-    assert well_filled({1: entries}, 3) == Comparison(1, tuple(entries), tuple(entries.values()))
+    assert choose_comparison({1: entries}, 3) == Comparison(1, tuple(entries), tuple(entries.values()))
 
 
 COUNTS = st.lists(st.integers(0, 60), min_size=1, max_size=4)
@@ -67,7 +71,7 @@ def test_all_scores_that_are_compared_are_of_one_epoch(counts: list[int], factor
         3**rung: {f"{trial:04d}": float(3**rung) for trial in range(count)}
         for rung, count in enumerate(counts)
     }
-    chosen = well_filled(scores, factor)
+    chosen = choose_comparison(scores, factor)
     if chosen is None:
         assert all(count < max(FEWEST, counts[0] / (factor + 1)) for count in counts)
     else:

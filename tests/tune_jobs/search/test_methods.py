@@ -24,7 +24,7 @@ from tests.tune_jobs.search.conftest import (
 )
 from tune_jobs.record.events import Event, Status
 from tune_jobs.search.history import Configuration, Observations
-from tune_jobs.search.methods import MOST_FITTED, WARM_UP, Method, fitted_on, grid_in_order
+from tune_jobs.search.methods import MOST_FITTED, WARM_UP, Method, grid_in_order, trials_to_fit
 from tune_jobs.search_spaces import parse_space
 
 METHODS = ("gp", "tpe", "random", "grid")
@@ -361,13 +361,13 @@ def test_a_share_of_proposals_is_drawn_at_random(method: str, count: int, share:
 
 
 def test_the_process_is_fitted_again_after_a_sixth_more_scores() -> None:
-    assert [fitted_on(trials) for trials in (1, 2, 6, 7, 8, 11, 12, 13, 14, 15)] == [
+    assert [trials_to_fit(trials) for trials in (1, 2, 6, 7, 8, 11, 12, 13, 14, 15)] == [
         *[1, 2, 6, 7, 8, 11, 12, 12, 14, 14]
     ]
-    fits = {fitted_on(trials) for trials in range(100, 1000)}
+    fits = {trials_to_fit(trials) for trials in range(100, 1000)}
     assert len(fits) < 17
-    assert all(trials * 6 / 7 - 1 <= fitted_on(trials) <= trials for trials in range(1, MOST_FITTED))
-    assert fitted_on(10**6) == fitted_on(MOST_FITTED), "more only take longer"
+    assert all(trials * 6 / 7 - 1 <= trials_to_fit(trials) <= trials for trials in range(1, MOST_FITTED))
+    assert trials_to_fit(10**6) == trials_to_fit(MOST_FITTED), "more only take longer"
 
 
 def test_the_process_does_not_depend_on_what_it_was_asked_before() -> None:

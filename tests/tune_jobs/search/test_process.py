@@ -102,7 +102,7 @@ def test_after_a_second_death_the_rest_is_random_with_one_warning(
     assert before == [configuration for *_, configuration in asked[:14]]
     assert after == filled_in(asked[14:])
     assert [record.getMessage() for record in caplog.records] == [
-        "the search draws at random from here on, since its model failed: its process has ended"
+        "the search draws at random from now on, because its model failed: its process has ended"
     ]
 
 

@@ -96,7 +96,7 @@ def answer(proposals: Ahead, held: Held, times: int) -> None:
     """Release `times` proposals, if the method is asked so often."""
 
     def settled() -> bool:
-        return len(held.asked) > held.let_go or not proposals._something_to_do()
+        return len(held.asked) > held.let_go or not proposals._has_work()
 
     for _ in range(times):
         wait_for(settled)
