@@ -56,14 +56,14 @@ def interrupts() -> Iterator[Interrupts]:
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
-    with handlers_restored(), _second_signal(end_at_once):
+    with restore_handlers(), _second_signal(end_at_once):
         for number in _ENDING:
             signal.signal(number, asked.handle)
         yield asked
 
 
 @contextmanager
-def handlers_restored() -> Iterator[None]:
+def restore_handlers() -> Iterator[None]:
     """Restore the handlers of signals at the end of the block; do nothing outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -14,7 +14,7 @@ import pytest
 from tests.processes import PATIENCE, running, start
 from tune_jobs import open_run
 from tune_jobs.record.events import Ending
-from tune_jobs.signals import Interrupts, handlers_restored, interrupts
+from tune_jobs.signals import Interrupts, interrupts, restore_handlers
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
@@ -50,7 +50,7 @@ def test_handlers_are_as_before_whatever_ray_has_made_of_them() -> None:
     with interrupts():
         assert signal.getsignal(signal.SIGTERM) != before[1]
         signal.signal(signal.SIGUSR1, lambda *_: None)
-        with handlers_restored():
+        with restore_handlers():
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))
     assert [signal.getsignal(number) for number in NUMBERS] == before
     assert signal.set_wakeup_fd(-1) == -1
@@ -61,7 +61,7 @@ def test_threads_touch_no_handler() -> None:
     seen: list[object] = []
 
     def work() -> None:
-        with interrupts() as asked, handlers_restored():
+        with interrupts() as asked, restore_handlers():
             seen.extend([asked.requested, *(signal.getsignal(number) for number in NUMBERS)])
 
     thread = threading.Thread(target=work)

@@ -1,1 +1,1 @@
-"""Ray Tune runs the trials: scheduler, searcher and callback on the journal."""
+"""Run the trials with Ray Tune: its scheduler, searcher and callback, built on the journal."""

@@ -1,4 +1,4 @@
-"""Turns what Ray Tune says about trials into events of the run's journal."""
+"""Turn what Ray Tune says about trials into events of the run's journal."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,19 +19,19 @@ Watch = Callable[[Sequence[Trial]], None]
 
 
 class RunIsOver(Exception):
-    """Makes Ray Tune end all workers; `tune_trials` catches it."""
+    """The run must end: Ray Tune ends all workers, and `tune_trials` catches this."""
 
 
 class JournalCallback(ProgressCallback):
     """Writes what happens to trials to the journal, and ends workers that hang.
 
     Args:
-        run: Whose journal gets the events.
-        components: Write the reports that the scheduler did not get, know which trials are paused, and say whether
-            the run is to end.
-        limits: How long a trial may report nothing, and how often it may lose its worker.
-        watches: Are called with all trials of Ray Tune at each of its steps.
-        seconds_to_start: How much longer a trial may take before its first report.
+        run: The run whose journal gets the events.
+        components: The objects that write the reports that the scheduler did not get, know which trials are paused,
+            and say whether the run must end.
+        limits: Limits on the time without a report, and on the number of lost workers.
+        watches: Called with all trials of Ray Tune at each of its steps.
+        seconds_to_start: Additional seconds that a trial may take before its first report.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class JournalCallback(ProgressCallback):
         self._silent.leave(trial)
         if self._has_ended(trial):  # it had lost its last worker
             return
-        cause, reason, details = self._why_waiting_ended(trial) or trial_ending(
+        cause, reason, details = self._ending_of_waiting(trial) or trial_ending(
             Report.of_result(trial.last_result)
         )
         self._run.append(
@@ -127,10 +127,10 @@ class JournalCallback(ProgressCallback):
             TrialEnded(trial_id=trial_id_of(trial), status=cause.status, cause=cause, reason=reason)
         )
 
-    def _why_waiting_ended(self, trial: Trial) -> tuple[Cause, str, str] | None:
+    def _ending_of_waiting(self, trial: Trial) -> tuple[Cause, str, str] | None:
         """Return what `trial_ending` returns, for a trial that waited at a rung; None for all others.
 
-        Such a trial has a score. It may have reported it to an earlier driver.
+        A trial that waited has a score. It may have reported it to an earlier driver.
         """
         epoch = self._tables.waiting.get(trial_id_of(trial))
         if epoch is None:
@@ -144,8 +144,8 @@ class JournalCallback(ProgressCallback):
         return self._silent.take_loss(trial) or loss_by(last_error_of(trial))
 
 
-def unplaced(trials: Sequence[Trial], tables: RungTables) -> set[str]:
-    """Return the ids of the trials that are to be trained now, and have no worker."""
+def find_unplaced(trials: Sequence[Trial], tables: RungTables) -> set[str]:
+    """Return the ids of the trials that should be trained now and have no worker."""
     waiting = (trial_id_of(trial) for trial in trials if trial.status in {Trial.PENDING, Trial.PAUSED})
     return {trial_id for trial_id in waiting if trial_id in tables.open}
 
@@ -154,7 +154,7 @@ def trial_ending(report: Report | None) -> tuple[Cause, str, str]:
     """Return cause, reason and details of the end of a trial whose last report is `report`: one place decides.
 
     Args:
-        report: None if there was none.
+        report: The last report; None if there was none.
     """
     if report is None:
         return Cause.NO_REPORT, Cause.NO_REPORT.sentence, ""

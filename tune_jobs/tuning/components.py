@@ -1,4 +1,4 @@
-"""The parts of a run that Ray Tune is given: its scheduler and its searcher, built on the run's journal."""
+"""Build the parts of a run that Ray Tune needs, its scheduler and its searcher, on the run's journal."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -27,7 +27,7 @@ from tune_jobs.tuning.searcher import JournaledSearcher
 
 @dataclass(frozen=True, kw_only=True)
 class TuningPlan:
-    """What the scheduler and the searcher of a run are to do."""
+    """The settings of the scheduler and the searcher of a run."""
 
     search: SearchSettings
     scheduler: SchedulerSettings
@@ -36,6 +36,7 @@ class TuningPlan:
     """The epochs at which trials are compared, ascending: `rung_epochs` of the scheduler."""
     max_epochs: int
     trials: int
+    """Number of configurations to try."""
     seed: int
     max_running: int
     """The limit on running trials at the beginning of the run."""
@@ -62,7 +63,7 @@ class TuningPlan:
 
 @dataclass(frozen=True)
 class Components:
-    """The objects that Ray Tune is given, and what they rest on."""
+    """The objects for Ray Tune, and those on which they rest."""
 
     scheduler: TrialScheduler
     searcher: JournaledSearcher
@@ -78,9 +79,9 @@ def open_components(
     """Make scheduler and searcher, which continue from the run's past and follow its journal.
 
     Args:
-        plan: What they are to do.
-        run: Whose journal they write to and follow.
-        control: The present limits; without it, those of the plan throughout.
+        plan: The settings of both.
+        run: The run whose journal they write to and follow.
+        control: The present limits; without it, the limits of the plan hold throughout.
     """
     control = control or RunControl(max_running=lambda: plan.max_running)
     journaled = JournaledTables(run, make_tables(plan.scheduler, plan.rungs, plan.score))
@@ -103,7 +104,7 @@ def open_components(
 
 @contextmanager
 def make_proposals(plan: TuningPlan, events: Iterable[Event] = ()) -> Iterator[Proposals]:
-    """Open the proposals of a run whose journal holds `events`; a model runs in a process of its own."""
+    """Open the proposals of a run whose journal holds `events`; a model runs in its own process."""
     history = SearchHistory(plan.search.space, plan.rungs, plan.max_epochs, plan.score)
     arguments = (plan.search, plan.scheduler.reduction_factor, plan.seed)
     with ExitStack() as open_:

@@ -1,4 +1,4 @@
-"""Ray Tune runs the trials of a run."""
+"""Run the trials of a run with Ray Tune."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,13 +19,13 @@ from tune_jobs.job.user_modules import ModulesArrived, user_modules
 from tune_jobs.record.events import Ending, NoticeAdded, TrialUnplaceable
 from tune_jobs.record.live import LiveRun
 from tune_jobs.record.storage_failures import storage_failures
-from tune_jobs.tuning.callback import JournalCallback, RunIsOver, unplaced
+from tune_jobs.tuning.callback import JournalCallback, RunIsOver, find_unplaced
 from tune_jobs.tuning.components import Components, TuningPlan, open_components
 from tune_jobs.tuning.control import RunControl
 from tune_jobs.tuning.ray_patches import (
     dead_server,
     memory_kills_end_actors,
-    trainables_remembered,
+    remember_trainables,
     trial_id_of,
 )
 from tune_jobs.tuning.ray_session import environment
@@ -43,7 +43,7 @@ MOST_PENDING = 100_000
 
 @dataclass(frozen=True)
 class SharedTask:
-    """What workers do, in a form that Ray sends to them once."""
+    """The task of the workers, in a form that Ray sends to each node once."""
 
     task: TrialTask
     trainable: Callable[[dict[str, Any]], None]
@@ -63,17 +63,17 @@ def seconds_to_start(resources: ResourceSettings) -> float:
 
 
 def tune_trials(job: Job, run: LiveRun, shared: SharedTask, control: RunControl, view: ClusterView) -> Ending:
-    """Train as many trials at a time as there is room for, until the search has no more.
+    """Train as many trials at a time as there is room for, until the search has no more configurations.
 
     It continues from the run's past and writes every event to the journal. It ends all workers and returns as soon as
     the run is interrupted.
 
     Args:
-        job: What the run is to do.
-        run: In progress.
-        shared: What workers do.
+        job: The job of the run.
+        run: The run in progress.
+        shared: The task of the workers.
         control: The present limits.
-        view: Of the cluster.
+        view: The view of the cluster.
 
     Returns:
         How the tuning has ended.
@@ -86,7 +86,7 @@ def tune_trials(job: Job, run: LiveRun, shared: SharedTask, control: RunControl,
     with (
         open_components(plan, run, control) as components,
         storage_failures(run.folder.path, run.journal, components.reports),
-        _ray_tune_mended(),
+        _mend_ray_tune(),
         _joining_nodes(job, run, shared.task, view) as joining,
     ):
         placement = PlacementWatch(
@@ -96,7 +96,7 @@ def tune_trials(job: Job, run: LiveRun, shared: SharedTask, control: RunControl,
         )
         watches = (
             lambda _: joining.check(),
-            lambda trials: placement.check(lambda: unplaced(trials, components.tables)),
+            lambda trials: placement.check(lambda: find_unplaced(trials, components.tables)),
         )
         callback = JournalCallback(run, components, job.limits, watches, seconds_to_start(job.resources))
         try:
@@ -111,19 +111,19 @@ def tune_trials(job: Job, run: LiveRun, shared: SharedTask, control: RunControl,
 
 
 @contextmanager
-def _ray_tune_mended() -> Iterator[None]:
-    """Change what Ray Tune would do otherwise, inside the block.
+def _mend_ray_tune() -> Iterator[None]:
+    """Change the behaviour of Ray Tune inside the block.
 
-    Workers are started at once as long as there is room; the searcher knows how many they may be now. Ray Tune would
-    start one after the other, or not more than there was room for at the beginning.
+    Workers are started at once while there is room, of which the searcher knows the present limit. Ray Tune itself
+    would start one after the other, or only as many as there was room for at the beginning.
     """
     pending = environment({"TUNE_MAX_PENDING_TRIALS_PG": str(MOST_PENDING)})
-    with pending, memory_kills_end_actors(), trainables_remembered():
+    with pending, memory_kills_end_actors(), remember_trainables():
         yield
 
 
 def _joining_nodes(job: Job, run: LiveRun, task: TrialTask, view: ClusterView) -> JoiningNodes:
-    """Return what checks the machines that join later, as those before them were checked."""
+    """Return the checks of machines that join later; they are those of the first machines."""
 
     def check(nodes: Sequence[Node], over: Callable[[], bool]) -> None:
         modules = ModulesArrived(tuple(module.path.stem for module in user_modules(job)), task.module_path)

@@ -19,7 +19,7 @@ from tune_jobs.tuning.report_recorder import ReportRecorder
 
 
 class TrialSupply(Protocol):
-    """Where new trials come from: the searcher."""
+    """The source of new trials: the searcher."""
 
     @property
     def exhausted(self) -> bool:
@@ -33,10 +33,10 @@ class PromotionScheduler(TrialScheduler):
     worker can continue from it.
 
     Args:
-        tables: The tables of the run's rungs, which take up each decision.
-        reports: Write a report before the decision on it.
-        control: Limits how many trials run; no trial is promoted once it is out of time.
-        supply: Says whether new trials will come.
+        tables: The tables of the run's rungs, to which each decision is applied.
+        reports: The recorder that writes a report before the decision on it.
+        control: The limit on running trials, and the time limit, after which no trial is promoted.
+        supply: The source of new trials.
     """
 
     def __init__(

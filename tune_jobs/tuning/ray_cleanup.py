@@ -1,4 +1,4 @@
-"""Ends the processes of a Ray that this process has started, however this process ends.
+"""End the processes of a Ray that this process has started, however this process ends.
 
 The kernel ends Ray's servers with their driver, but not the processes that the servers have started. Two agents try
 for a minute to reach the dead servers, and workers that were just starting wait for them. So a small process of our
@@ -21,19 +21,22 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 SECONDS_BETWEEN_PROCESS_CHECKS = 0.1
-LOOKS_WITHOUT_FINDING = 5
-"""Further rounds without a find: a process that was starting when its parent died appears a little later."""
+"""Seconds between two rounds in which processes are searched for and ended."""
+ROUNDS_WITHOUT_FINDING = 5
+"""Further rounds after the first one that finds nothing: a process that was starting when its parent died appears a
+little later."""
 SECONDS_AT_MOST = 60.0
+"""Longest time of the search, in seconds."""
 _ORDERLY = b"."
 _PROCESSES = Path("/proc")
 
 
 @contextmanager
-def ended_with_this_process(temporary: Path) -> Iterator[None]:
+def end_with_this_process(temporary: Path) -> Iterator[None]:
     """End all processes that a Ray started inside the block leaves behind, also if this process is killed.
 
     Args:
-        temporary: Where Ray makes the folders of its sessions.
+        temporary: The folder in which Ray makes the folders of its sessions.
     """
     if not sys.platform.startswith("linux"):
         yield
@@ -58,7 +61,7 @@ def ended_with_this_process(temporary: Path) -> Iterator[None]:
 def main(temporary: Path, driver: int, known: Collection[str]) -> None:
     """Wait for the driver to end or to finish, and end what is left of its sessions other than the `known` ones."""
     orderly = sys.stdin.buffer.read() == _ORDERLY
-    looks = 0 if orderly else LOOKS_WITHOUT_FINDING
+    rounds = 0 if orderly else ROUNDS_WITHOUT_FINDING
     until = time.monotonic() + SECONDS_AT_MOST
     while time.monotonic() < until:
         new = [path for path in sessions(temporary, driver) if path.name not in known]
@@ -66,8 +69,8 @@ def main(temporary: Path, driver: int, known: Collection[str]) -> None:
         for process in found:
             with suppress(OSError):
                 os.kill(process, signal.SIGKILL)
-        looks -= not found
-        if not found and looks < 0:
+        rounds -= not found
+        if not found and rounds < 0:
             return
         time.sleep(SECONDS_BETWEEN_PROCESS_CHECKS)
 

@@ -1,7 +1,7 @@
 """The private and undocumented parts of Ray (2.60) on which the driver rests, and what is changed in them.
 
-Each has one test in `tests/tune_jobs/tuning/test_ray_patches.py` that fails if another Ray changes the part. Workers
-and clusters rest on others: see `worker.train_group` and `cluster.ray_internals`.
+Each has one test in `tests/tune_jobs/tuning/test_ray_patches.py` that fails if another version of Ray changes the part.
+Workers and clusters rest on others: see `worker.train_group` and `cluster.ray_internals`.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ class ProgressCallback(TrialProgressCallback):
 
 
 def trial_id_of(trial: Trial) -> str:
-    """Return the id that the journal has for a trial of Ray Tune, which makes ids of its own."""
+    """Return the id that the journal has for a trial of Ray Tune, which makes its own ids."""
     return str(trial.config["trial_id"])
 
 
@@ -84,7 +84,7 @@ class WorkerOutOfMemory(OutOfMemoryError, RayActorError):
 def memory_kills_end_actors() -> Iterator[None]:
     """Let Ray Tune retry a trial whose worker was ended by Ray's memory monitor.
 
-    Ray raises an error of a kind of its own for that. Ray Tune does not know the kind and would end the run.
+    Ray raises its own kind of error for that. Ray Tune does not know the kind and would end the run.
     """
     raised_by_ray = vars(serialization)
     raised_by_ray["OutOfMemoryError"] = WorkerOutOfMemory
@@ -95,7 +95,7 @@ def memory_kills_end_actors() -> Iterator[None]:
 
 
 @contextmanager
-def trainables_remembered() -> Iterator[None]:
+def remember_trainables() -> Iterator[None]:
     """Fetch each trainable once from Ray Tune's register; a Ray that keeps its register elsewhere stays as it is.
 
     Ray Tune asks a server for the trainable about three times a trial and unpickles it each time: with many short
@@ -105,7 +105,7 @@ def trainables_remembered() -> Iterator[None]:
     if registry is None:
         yield
         return
-    fetch, look = registry.get, registry.contains
+    fetch, is_registered = registry.get, registry.contains
     fetched: dict[tuple[str, str], Any] = {}
 
     def get(category: str, key: str) -> Any:
@@ -114,7 +114,7 @@ def trainables_remembered() -> Iterator[None]:
         return fetched[category, key]
 
     def contains(category: str, key: str) -> bool:
-        return (category, key) in fetched or bool(look(category, key))
+        return (category, key) in fetched or bool(is_registered(category, key))
 
     registry.get, registry.contains = get, contains
     try:

@@ -1,6 +1,6 @@
-"""Ray Tune's own schedulers, with the run's journal as their only source.
+"""Run Ray Tune's own schedulers with the run's journal as their only source.
 
-Such a scheduler keeps what it has compared in its object only, under ids that Ray Tune makes for each `tune.run`. A
+A scheduler of Ray Tune keeps its comparisons only in its object, under ids that Ray Tune makes for each `tune.run`. A
 resumed run would compare its trials with nothing. So the scheduler is shown only what the journal says: trials under
 our ids, and their scores at rungs. After the events of an interrupted run it has the same state as then, bit for bit.
 """
@@ -31,7 +31,7 @@ class ShownTrial:
 
 
 class ShownController:
-    """The controller that they see: no trial waits for a worker, so none is paused to make room for another."""
+    """The controller as these schedulers see it: no trial waits for a worker, so none is paused to make room."""
 
     def get_live_trials(self) -> Collection[Trial]:
         return ()
@@ -44,9 +44,9 @@ class JournaledRule:
     a trial that ended well. An interruption ends a run and decides nothing about a trial.
 
     Args:
-        scheduler: A new one, which reads the results of `reporting.Report`.
+        scheduler: A new scheduler, which reads the results of `worker.reporting.Report`.
         rungs: Epochs at which trials are compared before the last one.
-        score: Which number judges an epoch.
+        score: The selection metric and its direction.
     """
 
     def __init__(self, scheduler: TrialScheduler, rungs: Sequence[int], score: ScoreSettings) -> None:
@@ -62,14 +62,14 @@ class JournaledRule:
     def replay(
         cls, scheduler: TrialScheduler, rungs: Sequence[int], score: ScoreSettings, events: Iterable[Event]
     ) -> Self:
-        """Return `scheduler` as a rule that has taken in `events`, which are those in force (`in_force`)."""
+        """Return `scheduler` as a rule to which `events` were applied, which are those in force (`in_force`)."""
         rule = cls(scheduler, rungs, score)
         for event in events:
             rule.apply(event)
         return rule
 
     def apply(self, event: Event) -> None:
-        """Take in one event."""
+        """Apply one event."""
         match event:
             case TrialCreated():
                 self._curves[event.trial_id] = TrialCurve(self._score)
@@ -103,9 +103,9 @@ class JournaledScheduler(FIFOScheduler):
     """Stops the trials that a rule stops; the others run in the order of their creation.
 
     Args:
-        rule: Follows the journal.
-        reports: Write a report to the journal, and so to the rule, before the decision on it.
-        tables: Say which trials have ended; those take no further worker.
+        rule: The rule, which follows the journal.
+        reports: The recorder that writes a report to the journal, and so to the rule, before the decision on it.
+        tables: The tables that know which trials have ended; those get no further worker.
     """
 
     def __init__(self, rule: JournaledRule, reports: ReportRecorder, tables: RungTables) -> None:
@@ -144,7 +144,7 @@ class JournaledScheduler(FIFOScheduler):
 
 
 def ray_scheduler(settings: SchedulerSettings, max_epochs: int) -> TrialScheduler:
-    """Return Ray Tune's own scheduler for `settings`, which reads the results of `reporting.Report`.
+    """Return Ray Tune's own scheduler for `settings`, which reads the results of `worker.reporting.Report`.
 
     It has one bracket: Ray's ASHA chooses further brackets by an unseeded generator, and they may have no rung.
     """

@@ -1,4 +1,4 @@
-"""Starts Ray for one run, or joins it at an address, and keeps it quiet."""
+"""Start Ray for one run, or join it at an address, and keep it quiet."""
 
 import logging
 import os
@@ -17,8 +17,8 @@ from tune_jobs.cluster.reachability import check_address
 from tune_jobs.cluster.view import ClusterView, groups_at, is_head
 from tune_jobs.errors import ResourceError
 from tune_jobs.job.user_modules import ModulesArrived, UserModule, copy_modules
-from tune_jobs.signals import end_at_once, handlers_restored
-from tune_jobs.tuning.ray_cleanup import ended_with_this_process
+from tune_jobs.signals import end_at_once, restore_handlers
+from tune_jobs.tuning.ray_cleanup import end_with_this_process
 
 RAY = "2.60"
 """The only version known to have the private parts that runs rest on; `pyproject.toml` has it too."""
@@ -41,11 +41,13 @@ _ENVIRONMENT = {
     "TUNE_WARN_THRESHOLD_S": "60",
 }
 SECONDS_BETWEEN_SERVER_CHECKS = 0.5
+"""Seconds between two checks that Ray's servers are alive."""
 SECONDS_TO_END = 5.0
 """Seconds in which a run whose Ray has died may end in order."""
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Keeps Ray on 127.0.0.1, despite the name; Ray reads it when it is first imported."""
 _AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
+"""Variables with which a user gives the token of a cluster."""
 _TOKEN = secrets.token_hex(32)
 """The token of all runs of a process: Ray remembers the first one that it sees."""
 
@@ -69,7 +71,7 @@ def ray_connection(address: str | None = None, modules: Sequence[UserModule] = (
         import ray  # noqa: PLC0415 (it reads the variables that were set)
 
         _check_version(ray.__version__)
-        with _started(address, modules) if not ray.is_initialized() else nullcontext():
+        with _run_ray(address, modules) if not ray.is_initialized() else nullcontext():
             # A machine that was the head of another cluster may still have that cluster's file.
             view = ClusterView(
                 groups_at(Path.home()) if address and is_head() else (), joined=address is not None
@@ -90,14 +92,14 @@ def _check_version(installed: str) -> None:
 
 
 @contextmanager
-def _started(address: str | None, modules: Sequence[UserModule]) -> Iterator[None]:
+def _run_ray(address: str | None, modules: Sequence[UserModule]) -> Iterator[None]:
     import ray  # noqa: PLC0415 (it reads the variables of `environment`)
 
     from tune_jobs.tuning.ray_patches import dead_server  # noqa: PLC0415 (imports Ray)
 
-    with nullcontext() if address else ended_with_this_process(_temporary_folder()):
+    with nullcontext() if address else end_with_this_process(_temporary_folder()):
         try:
-            with handlers_restored():
+            with restore_handlers():
                 if address is None:
                     _start()
                 else:
@@ -137,11 +139,11 @@ def _watch_servers(over: threading.Event, dead: Callable[[], str | None]) -> Non
 def _temporary_folder() -> Path:
     """Return the folder in which Ray by default keeps the files of its instances."""
     named = os.environ.get("RAY_TMPDIR", os.environ.get("TMPDIR") if sys.platform == "linux" else None)
-    return Path(named or "/tmp", "ray").absolute()  # noqa: S108 (Ray makes folders of its own in it)
+    return Path(named or "/tmp", "ray").absolute()  # noqa: S108 (Ray makes its own folders in it)
 
 
 def _start() -> None:
-    # Ray turns token authentication on by itself; it would keep a token of its own in a file that all can read.
+    # Ray turns token authentication on by itself; it would keep its own token in a file that all can read.
     os.environ.setdefault("RAY_AUTH_TOKEN", _TOKEN)
     from ray.job_config import JobConfig  # noqa: PLC0415 (see `ray_connection`)
 

@@ -18,14 +18,14 @@ from tune_jobs.worker.reporting import SCORE
 
 
 class JournaledSearcher(Searcher):
-    """Creates trials: asks for a configuration, writes it to the journal, and hands it to Ray Tune.
+    """Creates trials: asks for a configuration, writes it to the journal, and passes it to Ray Tune.
 
     Args:
-        proposals: Give the configurations.
-        tables: Say which trials are in progress, and take up each new one.
-        control: Limits how many trials run; no trial is created once it is out of time.
-        trials: How many are created at most.
-        created: Trials that were created before; those of them that have not ended are handed out first.
+        proposals: The source of the configurations.
+        tables: The tables of the run's rungs, to which each new trial is added.
+        control: The limit on running trials, and the time limit, after which no trial is created.
+        trials: The largest number of trials to create.
+        created: Trials that were created before. Those that have not ended are handed out first.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Workers that report nothing for too long: they hang, and are ended."""
+"""End workers that hang: they have reported nothing for too long."""
 
 import time
 
@@ -10,11 +10,11 @@ from tune_jobs.tuning.worker_loss import WorkerLoss
 
 
 class SilentWorkers:
-    """Watches how long trials report nothing.
+    """Measures how long trials report nothing, and ends their workers.
 
     Args:
-        minutes: How long a trial may report nothing; None if there is no limit.
-        seconds_to_start: How much longer a trial may take before its first report.
+        minutes: Minutes for which a trial may report nothing; None if there is no limit.
+        seconds_to_start: Additional seconds that a trial may take before its first report.
     """
 
     def __init__(self, minutes: float | None, seconds_to_start: float) -> None:
@@ -24,15 +24,15 @@ class SilentWorkers:
         self._ended: set[Trial] = set()
 
     def start(self, trial: Trial) -> None:
-        """A worker takes the trial up."""
+        """Note that a worker has taken the trial."""
         self._last_reports[trial] = time.monotonic() + self._seconds_to_start
 
     def report(self, trial: Trial) -> None:
-        """The trial has reported."""
+        """Note that the trial has reported."""
         self._last_reports[trial] = time.monotonic()
 
     def leave(self, trial: Trial) -> None:
-        """The trial has no worker any more."""
+        """Note that the trial has no worker any more."""
         self._last_reports.pop(trial, None)
 
     def end_overdue(self) -> None:

@@ -1,4 +1,4 @@
-"""Says why a trial lost its worker, and whether its machine was the reason."""
+"""Find out why a trial lost its worker, and whether its machine was the reason."""
 
 import re
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _MEMORY_USED = re.compile(r"[\d.]+GB used / [\d.]+GB limit")
 
 @dataclass(frozen=True)
 class WorkerLoss:
-    """One loss.
+    """The loss of a worker.
 
     Attributes:
         reason: One line for the user.
@@ -29,12 +29,12 @@ class WorkerLoss:
 
     @property
     def cause(self) -> Cause:
-        """The code of a trial that fails over the loss."""
+        """Return the cause of the end of a trial that fails over the loss."""
         return Cause.MACHINES_LOST if self.of_node else Cause.WORKER_LOST
 
 
 def loss_by(error: Exception | str | None) -> WorkerLoss:
-    """Return the loss that `error` tells, which Ray raised for a trial's actor.
+    """Return the loss that `error` reports, which Ray raised for a trial's actor.
 
     Args:
         error: The error or its text; None if nothing is known.
@@ -67,7 +67,7 @@ def failure_after(loss: WorkerLoss, *, workers_lost: int, machines_lost: int, re
         loss: The latest loss.
         workers_lost: Workers that the trial had lost before, other than with their machines.
         machines_lost: Machines lost in a row since the trial last completed a new epoch.
-        retries: How many such workers it may lose.
+        retries: The largest number of workers that it may lose, other than with their machines.
     """
     if loss.of_node:
         if machines_lost < MOST_MACHINES_LOST:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.processes import PATIENCE, running
-from tune_jobs.tuning.ray_cleanup import ended_with_this_process, sessions, writers
+from tune_jobs.tuning.ray_cleanup import end_with_this_process, sessions, writers
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="Ray has its own watch elsewhere"
@@ -22,10 +22,10 @@ SLEEP = [sys.executable, "-c", "import time; time.sleep(10_000)"]
 DRIVER = """
 import subprocess, sys, time
 from pathlib import Path
-from tune_jobs.tuning.ray_cleanup import ended_with_this_process
+from tune_jobs.tuning.ray_cleanup import end_with_this_process
 import os
 folder = Path(sys.argv[1], f"session_1_{os.getpid()}")
-with ended_with_this_process(Path(sys.argv[1])):
+with end_with_this_process(Path(sys.argv[1])):
     folder.mkdir()
     with (folder / "raylet.out").open("w") as log:
         left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(10_000)"], stdout=log)
@@ -70,7 +70,7 @@ def is_alive(process: int) -> bool:
 def test_writers_of_new_sessions_are_ended_and_no_other_process(tmp_path: Path, sleepers: Sleepers) -> None:
     own = f"_{os.getpid()}"
     before = sleepers.start(tmp_path / f"session_0{own}" / "logs" / "worker.err", "w")
-    with ended_with_this_process(tmp_path):
+    with end_with_this_process(tmp_path):
         session = tmp_path / f"session_1{own}"
         left = sleepers.start(session / "logs" / "agent.err", "w")
         looks_on = sleepers.start(session / "logs" / "agent.err", "r")
@@ -103,7 +103,7 @@ def test_a_killed_driver_takes_its_processes_along(tmp_path: Path) -> None:
 
 
 def test_it_says_nothing_and_ends_when_it_was_ended_itself(tmp_path: Path) -> None:
-    with ended_with_this_process(tmp_path):
+    with end_with_this_process(tmp_path):
         os.kill(watch_of(tmp_path), signal.SIGKILL)
 
 

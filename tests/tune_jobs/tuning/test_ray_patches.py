@@ -25,8 +25,8 @@ from tune_jobs.tuning.ray_patches import (
     last_error_of,
     memory_kills_end_actors,
     mend_handover,
+    remember_trainables,
     stop_ended,
-    trainables_remembered,
     trial_id_of,
 )
 
@@ -165,24 +165,24 @@ def register() -> Iterator[object]:
 
 def test_it_is_fetched_once_inside_and_again_outside(register) -> None:
     register(["first"])
-    with trainables_remembered():
+    with remember_trainables():
         first = _global_registry.get(TRAINABLE_CLASS, NAME)
         assert _global_registry.contains(TRAINABLE_CLASS, NAME)
         assert _global_registry.get(TRAINABLE_CLASS, NAME) is first
     assert _global_registry.get(TRAINABLE_CLASS, NAME) is not first
     register(["second"])
-    with trainables_remembered():
+    with remember_trainables():
         assert _global_registry.get(TRAINABLE_CLASS, NAME) == ["second"]
 
 
 def test_a_missing_trainable_stays_missing() -> None:
-    with trainables_remembered():
+    with remember_trainables():
         assert not _global_registry.contains(TRAINABLE_CLASS, "nobody's")
 
 
 def test_a_ray_that_has_no_such_register_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(ray_registry, "_global_registry")
-    with trainables_remembered():
+    with remember_trainables():
         assert not hasattr(ray_registry, "_global_registry")
 
 
