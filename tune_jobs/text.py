@@ -36,12 +36,12 @@ def time_text(time: float) -> str:
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def counted(number: int, what: str) -> str:
+def count_text(number: int, what: str) -> str:
     """Return a number with its noun: `1 trial`, `2,000 trials`."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def listed(numbers: Sequence[int]) -> str:
+def list_text(numbers: Sequence[int]) -> str:
     """Return numbers as a list in words: `2, 6 and 18`."""
     *first, last = map(str, numbers)
     return f"{', '.join(first)} and {last}" if first else last

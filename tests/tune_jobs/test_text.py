@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from tune_jobs.text import (
     closest,
     configuration_text,
-    counted,
+    count_text,
     did_you_mean,
     duration_text,
-    listed,
+    list_text,
     number_text,
     one_line,
     readable,
@@ -80,12 +80,12 @@ def test_a_configuration_is_one_line() -> None:
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0 trials"), (1, "1 trial"), (2000, "2,000 trials")])
 def test_one_is_singular(number: int, text: str) -> None:
-    assert counted(number, "trial") == text
+    assert count_text(number, "trial") == text
 
 
 @pytest.mark.parametrize(("numbers", "text"), [([2], "2"), ([2, 6], "2 and 6"), ([2, 6, 18], "2, 6 and 18")])
 def test_the_last_of_several_numbers_comes_after_and(numbers: list[int], text: str) -> None:
-    assert listed(numbers) == text
+    assert list_text(numbers) == text
 
 
 def test_a_time_is_shown_in_utc_to_the_minute() -> None:

@@ -42,7 +42,7 @@ class Commands:
     """Adds commands to the command line.
 
     Args:
-        parser: Of the command line.
+        parser: The parser of the command line.
     """
 
     def __init__(self, parser: CommandParser) -> None:

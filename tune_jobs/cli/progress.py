@@ -104,7 +104,7 @@ class RunProgress:
 
     @property
     def lock(self) -> threading.RLock:
-        """The lock that is held while an event is applied."""
+        """Return the lock that is held while an event is applied."""
         return self._lock
 
     def _begin(self, begun: float | None) -> None:
@@ -204,7 +204,7 @@ class RunProgress:
 
     @property
     def ended(self) -> int:
-        """The number of trials that have ended, without those that were cut off with the run."""
+        """Return the number of trials that have ended, without those that were cut off with the run."""
         return sum(
             count
             for status, count in self._counts.items()
@@ -213,17 +213,17 @@ class RunProgress:
 
     @property
     def passed(self) -> int:
-        """The number of trials that ended or are paused. Few paused trials continue, so most of their work is done."""
+        """Return the number of trials that ended or are paused. Few paused trials continue."""
         return self.ended + self.count(Status.WAITING)
 
     @property
     def best(self) -> Best | None:
-        """The best trial so far, even if it cannot win; None before the first score."""
+        """Return the best trial so far, even if it cannot win; None before the first score."""
         return self._best
 
     @property
     def curve(self) -> list[float]:
-        """The selection metric of the best trial, epoch by epoch."""
+        """Return the selection metric of the best trial, epoch by epoch."""
         if self._best is None:
             return []
         epochs = self._best.trial.epochs
@@ -231,12 +231,12 @@ class RunProgress:
 
     @property
     def rungs(self) -> Sequence[RungSummary]:
-        """The rungs at which trials pause; empty if the scheduler pauses none."""
+        """Return the rungs at which trials pause; empty if the scheduler pauses none."""
         return self._tables.summary()
 
     @property
     def rung_progress(self) -> Sequence[RungProgress]:
-        """The rungs of a scheduler that pauses no trial; empty for others."""
+        """Return the rungs of a scheduler that pauses no trial; empty for others."""
         return [self._rung_progress(epoch) for epoch in self._rung_epochs]
 
     def _rung_progress(self, epoch: int) -> RungProgress:
@@ -250,7 +250,7 @@ class RunProgress:
 
     @property
     def failures(self) -> Sequence[Failure]:
-        """The failed trials by reason, the commonest reason first."""
+        """Return the failed trials by reason, the most common reason first."""
         if self._failures is None:
             groups = failures(self.record.with_status(Status.FAILED))
             self._failures = [Failure(len(group), group[0].trial_id, reason) for reason, group in groups]
@@ -258,26 +258,26 @@ class RunProgress:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the user asked for the run, up to now or to its end."""
+        """Return the seconds since the user asked for the run, up to now or to its end."""
         end = self.record.ended.time if self.record.ended else self._clock()
         return 0.0 if self._begun is None else max(end, self._last) - self._begun
 
     @property
     def seconds_of_training(self) -> float | None:
-        """Seconds since the first trial began; None before its first report."""
+        """Return the seconds since the first trial began; None before its first report."""
         if self._begun is None or self._first_report is None:
             return None
         return max(self.seconds - (self._first_report - self._begun), 1e-9)
 
     @property
     def epochs_per_second(self) -> float:
-        """The speed since the first trial began."""
+        """Return the epochs per second since the first trial began."""
         seconds = self.seconds_of_training
         return 0.0 if seconds is None else (self.epochs - self._epochs_before) / seconds
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds left at the speed so far; None before the first trial has passed, and after the run."""
+        """Return the seconds left at the speed so far; None before the first trial has passed, and after the run."""
         seconds, passed = self.seconds_of_training, self.passed - self._passed_before
         if seconds is None or passed <= 0 or self.record.ended is not None:
             return None

@@ -18,7 +18,7 @@ from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.run_record import RunRecord, TrialRecord, failures
 from tune_jobs.results import Run, open_run
 from tune_jobs.selection.rule import rank
-from tune_jobs.text import configuration_text, counted, number_text, train_command
+from tune_jobs.text import configuration_text, count_text, number_text, train_command
 
 if TYPE_CHECKING:
     from tune_jobs.job.job import Job
@@ -107,7 +107,7 @@ def outcome_lines(opened: Run) -> list[str]:
     cut_off = len(record.with_status(Status.INTERRUPTED))
     ended = sum(trial.status.ended for trial in record.trials.values()) - cut_off
     in_middle = f", {cut_off} in their middle" if cut_off else ""
-    lines = [f"{counted(ended, 'trial')} ended{in_middle}; {ending_text(opened)}"]
+    lines = [f"{count_text(ended, 'trial')} ended{in_middle}; {ending_text(opened)}"]
     if record.ending and opened.winner_id is None:
         why = "no trial had ended before the run stopped" if record.ending.cut_off else "no trial succeeded"
         lines.append(f"winner: none, because {why}")
@@ -151,8 +151,8 @@ def plan_lines(job: "Job", prepared: "PreparedData | None") -> list[str]:
     lines = [
         f"{job.name}: valid",
         f"data       {job.facts.labels.get('data', job.facts.title)}: {_data_text(prepared)}",
-        f"search     {job.search.method}, {counted(job.trials, 'trial')}, "
-        f"{counted(len(job.search.space.parameters), 'parameter')}:",
+        f"search     {job.search.method}, {count_text(job.trials, 'trial')}, "
+        f"{count_text(len(job.search.space.parameters), 'parameter')}:",
     ]
     for name, parameter in job.search.space.parameters.items():
         when = " and ".join(
@@ -166,7 +166,7 @@ def plan_lines(job: "Job", prepared: "PreparedData | None") -> list[str]:
         else "every trial runs its course"
     )
     lines.append(
-        f"training   at most {counted(job.max_epochs, 'epoch')} a trial, {job.trials * job.max_epochs:,} in all"
+        f"training   at most {count_text(job.max_epochs, 'epoch')} a trial, {job.trials * job.max_epochs:,} in all"
     )
     lines.append(f"scheduler  {job.scheduler.method}: {compared}")
     if job.rungs and job.scheduler.pauses_trials:
@@ -208,7 +208,7 @@ def _holdout_text(opened: Run) -> str:
 
 
 def runs_display(folder: Path) -> tuple[Table, list[str]]:
-    """The runs in `folder`, the newest last, one row each; and why this version cannot read some of them."""
+    """Return a table of the runs in `folder`, the newest last, and why this version cannot read some of them."""
     runs = sorted(
         (path for path in folder.iterdir() if RunFolder(path).is_run), key=lambda p: p.stat().st_mtime
     )

@@ -49,7 +49,7 @@ class LiveView:
     """A few lines at the foot of a terminal, kept up to date.
 
     Args:
-        progress: Of the run; the view applies the events to it.
+        progress: The progress of the run; the view applies the events to it.
         console: The terminal.
     """
 
@@ -85,7 +85,7 @@ class PlainView:
     """A line from time to time, for files and logs.
 
     Args:
-        progress: Of the run; the view applies the events to it.
+        progress: The progress of the run; the view applies the events to it.
         console: Where the lines are printed.
         beginning: The first line.
     """
@@ -95,7 +95,7 @@ class PlainView:
         self._console = console
         self._beginning = beginning
         self._printed = time.monotonic()
-        self._told = len(progress.failures)
+        self._reported = len(progress.failures)
 
     def __call__(self, event: Event) -> None:
         self._progress.apply(event)
@@ -107,8 +107,11 @@ class PlainView:
             self._print(f"notice: {notice}")
         if due or isinstance(event, RunEnded):
             self._print(self._progress.line())
-        if isinstance(event, TrialEnded) and self._told < len(self._progress.failures) <= KINDS_OF_FAILURE:
-            self._told = len(self._progress.failures)
+        if (
+            isinstance(event, TrialEnded)
+            and self._reported < len(self._progress.failures) <= KINDS_OF_FAILURE
+        ):
+            self._reported = len(self._progress.failures)
             self._print(f"trial {event.trial_id} failed: {one_line(event.reason)}")
 
     def notice(self, text: str) -> None:

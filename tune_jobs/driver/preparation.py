@@ -58,11 +58,11 @@ def check_store(job: Job, *, submitted: bool = False) -> None:
     """Check that the object store that the job names takes an object; a folder is tried when it is made.
 
     Args:
-        job: Of the run.
+        job: The job of the run.
         submitted: Whether the job came from another machine; the message then says whose access it means.
 
     Raises:
-        RunFolderError: It does not; the message says why.
+        RunFolderError: The store does not take it; the message says why.
     """
     if not is_uri(job.storage):
         return
@@ -91,13 +91,13 @@ def make_folder(
     """Make the run's folder, with the resolved job, the encoding of rows, and the sealed test rows.
 
     Args:
-        job: Of the run.
-        prepared: Its data; None if the trainings read their own.
-        check: May refuse the folder by an error; nothing of the folder stays then either.
-        handover: Of a job that was submitted, whose folder is then kept too.
+        job: The job of the run.
+        prepared: The data of the job; None if the trainings read their own.
+        check: May refuse the folder by an error; then nothing of the folder stays either.
+        handover: The handover of a submitted job, whose folder is then kept too.
 
     Raises:
-        RunFolderError: It cannot be made or written to; nothing of it stays.
+        RunFolderError: The folder cannot be made or written to; nothing of it stays.
     """
     with RunFolder.making(
         storage_folder(job.storage), job.name, handover.run if handover else None

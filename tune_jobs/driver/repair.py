@@ -28,7 +28,7 @@ from tune_jobs.remote.opened_run import opened_run
 from tune_jobs.remote.working_copy import complete, open_folder
 from tune_jobs.report.writing import write_report
 from tune_jobs.selection.rule import select_winner, write_selection
-from tune_jobs.text import counted
+from tune_jobs.text import count_text
 from tune_jobs.tracking.base import TrackedRun
 from tune_jobs.tracking.opening import file_trackers
 from tune_jobs.tracking.optuna_study import StudyMirror
@@ -88,7 +88,7 @@ def continued_text(record: RunRecord, rungs: Sequence[int]) -> str:
         return ""
     (first, rung), *others = counts
     rest = "".join(f", {count} after epoch {epoch}" for count, epoch in others)
-    return f"of {counted(len(epochs), 'trial')} {first} continued after epoch {rung}{rest}"
+    return f"of {count_text(len(epochs), 'trial')} {first} continued after epoch {rung}{rest}"
 
 
 def _cut_damage(folder: RunFolder) -> list[str]:
@@ -117,12 +117,12 @@ def _cut_damage(folder: RunFolder) -> list[str]:
         os.fsync(file.fileno())
     dropped = content[sound:].rstrip(b"\n").count(b"\n") + 1
     lines = [
-        f"journal: cut before line {scanned.damaged}; {counted(dropped, 'line')} removed. The original is in "
+        f"journal: cut before line {scanned.damaged}; {count_text(dropped, 'line')} removed. The original is in "
         f"{folder.relative(kept)}. `tune-jobs resume {folder.address}` continues from the checkpoints, which hold "
         "the epochs of the removed lines"
     ]
     if aside:
-        lines.append(f"checkpoints: those of {counted(aside, 'removed trial')} are set aside")
+        lines.append(f"checkpoints: those of {count_text(aside, 'removed trial')} are set aside")
     return lines
 
 
@@ -144,13 +144,13 @@ def _unused(path: Path) -> Path:
 
 def _about_journal(journal: Journal, openings: Sequence[Event]) -> Iterator[str]:
     if journal.cut:
-        yield f"journal: the last line was incomplete ({counted(journal.cut, 'byte')}) and was removed"
+        yield f"journal: the last line was incomplete ({count_text(journal.cut, 'byte')}) and was removed"
     opened = sum(isinstance(event, HoldoutUnsealed) for event in openings)
     if opened:
-        yield f"journal: {counted(opened, 'opening')} of the holdout added from its ledger"
+        yield f"journal: {count_text(opened, 'opening')} of the holdout added from its ledger"
     if len(openings) > opened:
-        yield f"journal: {counted(len(openings) - opened, 'result')} of the holdout added from its ledger"
-    yield f"journal: {counted(len(journal.past), 'event')}, all intact"
+        yield f"journal: {count_text(len(openings) - opened, 'result')} of the holdout added from its ledger"
+    yield f"journal: {count_text(len(journal.past), 'event')}, all intact"
 
 
 def _rebuild(folder: RunFolder, job: Job, events: Sequence[Event]) -> Iterator[str]:
@@ -158,12 +158,12 @@ def _rebuild(folder: RunFolder, job: Job, events: Sequence[Event]) -> Iterator[s
     record = RunRecord.replay(events, job.selection)
     write_tables(record, folder)
     trials, epochs = len(record.trials), sum(len(trial.epochs) for trial in record.trials.values())
-    yield f"tables: {counted(trials, 'trial')}, {counted(epochs, 'epoch')}"
+    yield f"tables: {count_text(trials, 'trial')}, {count_text(epochs, 'epoch')}"
     if job.rungs:
         yield f"rungs: {continued_text(record, job.rungs)}"
     yield _select(folder, record)
     StudyMirror.on(folder, job.search.space, job.selection, (*job.rungs, job.max_epochs), events)
-    yield f"study: {counted(trials, 'trial')}"
+    yield f"study: {count_text(trials, 'trial')}"
     yield from _track(folder, job, events)
 
 

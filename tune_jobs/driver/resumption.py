@@ -26,7 +26,7 @@ from tune_jobs.record.journal import Journal
 from tune_jobs.record.reading import job_of
 from tune_jobs.search_spaces import Problem
 from tune_jobs.submission.handover import keep_modules
-from tune_jobs.text import counted
+from tune_jobs.text import count_text
 from tune_jobs.versions import versions_here
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _cut_notices(journal: Journal) -> list[str]:
     if not journal.cut:
         return []
     return [
-        f"the last line of the journal was incomplete ({counted(journal.cut, 'byte')}) and was removed; the run "
+        f"the last line of the journal was incomplete ({count_text(journal.cut, 'byte')}) and was removed; the run "
         "repeats what that line recorded"
     ]
 

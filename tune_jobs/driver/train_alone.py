@@ -47,9 +47,9 @@ def train_one(job: Job, configuration: Mapping[str, Any]) -> Iterator[EpochResul
     written, and the test rows are dropped unread.
 
     Raises:
-        JobError: a value is of no known name, of the wrong type or out of the trainer's range.
-        TrainerError: the data cannot be used, the model not be built, or the loss is no longer a number.
-        TrainingFailed: the user's own code raised while training; the message shows where.
+        JobError: A value is of no known name, of the wrong type or out of the trainer's range.
+        TrainerError: The data cannot be used, the model cannot be built, or the loss is no longer a number.
+        TrainingFailed: The user's own code raised while training; the message shows where.
     """
     problems: list[Problem] = check_configuration(job.facts, configuration)
     if problems:
@@ -65,18 +65,18 @@ def train_one(job: Job, configuration: Mapping[str, Any]) -> Iterator[EpochResul
             score=job.selection,
             threads=threads_of(job),
         )
-        with _failures_explained():
+        with _explain_failures():
             training = job.kind.start(request, data)
-        return _guarded(training)
+        return _yield_epochs(training)
 
 
-def _guarded(training: Training) -> Iterator[EpochResult]:
-    with _failures_explained(), training:
+def _yield_epochs(training: Training) -> Iterator[EpochResult]:
+    with _explain_failures(), training:
         yield from training.epochs()
 
 
 @contextmanager
-def _failures_explained() -> Iterator[None]:
+def _explain_failures() -> Iterator[None]:
     """Turn what the user's code raises into one message, with the place in that code."""
     try:
         yield

@@ -9,7 +9,7 @@ Rungs follow successive halving (Jamieson and Talwalkar 2016). ASHA decides at a
 from collections.abc import Sequence
 
 from tune_jobs.job.settings import SchedulerSettings
-from tune_jobs.text import counted
+from tune_jobs.text import count_text
 
 
 def rung_epochs(settings: SchedulerSettings, max_epochs: int) -> tuple[int, ...]:
@@ -43,7 +43,7 @@ def reach_text(trials: int, rungs: Sequence[int], factor: int) -> str:
         return ""
     first, *others = reach(trials, len(rungs), factor)
     rest = (f", {count} after epoch {epoch}" for count, epoch in zip(others, rungs[1:], strict=True))
-    return f"of {counted(trials, 'trial')} at most {first} continue after epoch {rungs[0]}{''.join(rest)}"
+    return f"of {count_text(trials, 'trial')} at most {first} continue after epoch {rungs[0]}{''.join(rest)}"
 
 
 def reach_notices(
@@ -52,8 +52,8 @@ def reach_notices(
     """Return a notice if no trial can reach `max_epochs`, with the settings that would change that.
 
     Args:
-        settings: Of the scheduler.
-        rungs: `rung_epochs` of these settings.
+        settings: The settings of the scheduler.
+        rungs: The `rung_epochs` of these settings.
         max_epochs: The epochs of a full training.
         trials: The number of configurations to try.
     """

@@ -18,11 +18,11 @@ from tune_jobs.report.style import SCALE, apply_style
 from tune_jobs.search_spaces import Choice, Float, Int, SearchSpace
 
 FEWEST_TRIALS = 12
-"""Fewest trials with both parameters that a figure is drawn for."""
+"""Smallest number of trials with both parameters for which a figure is drawn."""
 CELLS = 40
-"""Points of the grid on each side."""
+"""Number of points of the grid on each side."""
 PARAMETERS = 3
-"""Most important parameters that are paired with each other."""
+"""Number of the most important parameters that are paired with each other."""
 
 
 def contour_figures(given: ScoredTrials, space: SearchSpace, shares: Mapping[str, float]) -> list[go.Figure]:
@@ -52,7 +52,7 @@ def _contour(
     given: ScoredTrials, space: SearchSpace, names: tuple[str, str], places: Sequence[int]
 ) -> go.Figure:
     """Draw one figure. Colours end at the worst quarter of the scores: the good region then shows its structure."""
-    ordered = sorted((given.scores[place] for place in places), key=given.judged_by.cost)
+    ordered = sorted((given.scores[place] for place in places), key=given.score.cost)
     low, high = sorted(given.scale.clip(score) for score in (ordered[0], ordered[len(ordered) * 3 // 4]))
     ticks = range_ticks(low, high, log=given.scale.log)
     first, *_, last = ticks["tickvals"]
@@ -63,7 +63,7 @@ def _contour(
     figure = go.Figure([trace for trace in drawn.data if trace.type == "contour"])
     figure.update_traces(
         colorscale=[list(pair) for pair in SCALE],
-        reversescale=given.judged_by.mode == "max",
+        reversescale=given.score.mode == "max",
         zmin=first,
         zmax=last,
         autocontour=False,
@@ -121,7 +121,7 @@ def _study(
     Their values are rounded to a grid of `CELLS` a side, since Optuna's plot has a cell for each pair of values
     that occur. It shows the last trial of each cell, so the best trials come last.
     """
-    study = optuna.create_study(direction="minimize" if given.judged_by.mode == "min" else "maximize")
+    study = optuna.create_study(direction="minimize" if given.score.mode == "min" else "maximize")
     costs = given.costs
     ranges = {name: _range(space, name) for name in names}
     distributions: dict[str, BaseDistribution] = {

@@ -15,13 +15,13 @@ from tune_jobs.search.optuna_space import to_optuna
 from tune_jobs.search_spaces import SearchSpace
 
 FEWEST_TRIALS = 20
-"""Fewest trials for which importance is computed: with fewer, it is mostly chance."""
+"""Smallest number of trials for which importance is computed: with fewer, it is mostly chance."""
 
 
 def importances(given: ScoredTrials, space: SearchSpace) -> Mapping[str, float]:
     """Return each parameter's share in being among the best tenth, largest first; empty with too few trials.
 
-    PED-ANOVA (Watanabe et al. 2023), as Optuna has it: it uses only the order of the scores, so losses that
+    PED-ANOVA (Watanabe et al. 2023), as Optuna implements it: it uses only the order of the scores, so losses that
     explode do no harm, and it handles conditional parameters.
     """
     if len(given.trials) < FEWEST_TRIALS or len(set(given.scores)) < 2:

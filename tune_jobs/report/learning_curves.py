@@ -12,11 +12,12 @@ from tune_jobs.report.scales import FEWEST_TO_CLIP, axis_title, round_off, score
 from tune_jobs.report.style import COLOURS, FADED, WINNER, apply_style
 
 MOST_POINTS = 40_000
-"""Points of all curves together at most. If there are more, curves are thinned out."""
+"""Largest number of points of all curves together. If there are more, curves are thinned out."""
 FEWEST_POINTS = 12
-"""Points that a thinned curve keeps at least."""
+"""Smallest number of points that a thinned curve keeps."""
 
 _FADED = 0.35
+"""Opacity of curves of trials that were stopped."""
 _OPACITY = {
     Status.STOPPED_EARLY: _FADED,
     Status.WAITING: 0.45,

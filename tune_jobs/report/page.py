@@ -25,11 +25,11 @@ from tune_jobs.report.scales import value_text
 from tune_jobs.report.sections import Section, make_sections
 from tune_jobs.report.trials_table import TrialsTable, make_trials_table
 from tune_jobs.selection.rule import RULE, Candidate, select_winner
-from tune_jobs.text import counted, number_text, time_text, train_command
+from tune_jobs.text import count_text, number_text, time_text, train_command
 from tune_jobs.trainers.interface import RESERVED_COLUMNS
 
 _MOST_NAMED = 12
-"""Trials with one kind of failure that are named at most."""
+"""Largest number of trials with one kind of failure that are named."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ class Page:
 def make_page(
     folder: RunFolder, job: Job, record: RunRecord, events: Sequence[Event], *, in_progress: bool
 ) -> Page:
-    """Return what the report of a run says.
+    """Return the content of the report of a run.
 
     Args:
         folder: Folder of the run.
@@ -210,7 +210,7 @@ def _failures(record: RunRecord) -> list[FailureCard]:
         more = f" and {len(trials) - _MOST_NAMED} more" if len(trials) > _MOST_NAMED else ""
         cards.append(
             FailureCard(
-                count=counted(len(trials), "trial"),
+                count=count_text(len(trials), "trial"),
                 reason=reason,
                 trials=f"Trials: {named}{more}",
                 example=trials[0].trial_id,

@@ -12,7 +12,7 @@ from tune_jobs.report.style import SCALE, apply_style
 from tune_jobs.search_spaces import Choice, SearchSpace
 
 MOST_LINES = 400
-"""Lines that are drawn at most: the best half of them, and an even share of the other trials."""
+"""Largest number of lines: half of them for the best trials, the others for an even share of the rest."""
 ABSENT = "\N{EN DASH}"
 """Mark on an axis for trials that do not have the parameter."""
 
@@ -42,7 +42,7 @@ def parallel_figure(given: ScoredTrials, space: SearchSpace, order: Sequence[str
                 "colorscale": colours,
                 "cmin": min(scores),
                 "cmax": max(scores),
-                "reversescale": given.judged_by.mode == "max",
+                "reversescale": given.score.mode == "max",
             },
             labelfont={"size": 13},
             tickfont={"size": 11},

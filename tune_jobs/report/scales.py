@@ -14,9 +14,9 @@ from tune_jobs.trainers.settings import Mode, cost
 DIGITS = 5
 """Significant digits of a number in a figure: more than an eye can tell, at half the size of all digits."""
 FEWEST_TO_CLIP = 10
-"""Fewest values of which extreme ones are clipped; with fewer, all are shown."""
+"""Smallest number of values of which extreme ones are clipped; with fewer, all are shown."""
 MOST_TICKS = 5
-"""Decades that are named on an axis at most."""
+"""Largest number of decades that are named on an axis."""
 LOG_FROM = 1.5
 """Decades that positive values must span to be shown on a logarithmic axis."""
 
@@ -29,7 +29,7 @@ class Scale:
     low: float
     high: float
     clipped: int
-    """How many values lie outside, all of them at the bad end."""
+    """Number of values outside, all of them at the bad end."""
 
     def good_end(self, mode: Mode) -> float:
         """Return the better one of the two ends."""
@@ -40,7 +40,7 @@ class Scale:
         return max(self.low, self.high, key=partial(cost, mode=mode))
 
     def axis(self) -> dict[str, Any]:
-        """The axis as plotly takes it."""
+        """Return the axis as plotly takes it."""
         return value_axis(self.low, self.high, log=self.log)
 
     def clip(self, value: float) -> float:

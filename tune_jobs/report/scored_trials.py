@@ -1,4 +1,4 @@
-"""The trials that the figures of hyperparameters show, and the score that each counts with.
+"""The trials that the figures of hyperparameters show, and the score of each.
 
 Every trial counts with its score so far, whatever its number of epochs: colours in the figures tell which trials
 continued. A trial without a score (it diverged, or failed) counts as worse than all others.
@@ -20,19 +20,20 @@ class ScoredTrials:
     scores: Sequence[float]
     """Score of each trial; the worst of all for a trial without one."""
     unscored: Sequence[bool]
-    """Whether each trial has no score of its own."""
-    judged_by: ScoreSettings
+    """Whether each trial lacks its own score."""
+    score: ScoreSettings
+    """The selection metric and its direction."""
     scale: Scale
 
     @property
     def metric(self) -> str:
         """Return the name of the score."""
-        return self.judged_by.metric
+        return self.score.metric
 
     @property
     def costs(self) -> Sequence[float]:
         """Return the scores with the sign that makes lower better."""
-        return [self.judged_by.cost(score) for score in self.scores]
+        return [self.score.cost(score) for score in self.scores]
 
 
 def scored_trials(record: RunRecord) -> ScoredTrials | None:
@@ -53,7 +54,7 @@ def scored_trials(record: RunRecord) -> ScoredTrials | None:
         trials=trials,
         scores=[own.get(trial.trial_id, worst) for trial in trials],
         unscored=[trial.trial_id not in own for trial in trials],
-        judged_by=record.score,
+        score=record.score,
         scale=score_scale(own.values(), record.score.mode),
     )
 

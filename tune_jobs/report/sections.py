@@ -17,11 +17,11 @@ from tune_jobs.report.parallel_coordinates import MOST_LINES, parallel_figure
 from tune_jobs.report.scored_trials import ScoredTrials, scored_trials
 from tune_jobs.report.slices import slice_figure
 from tune_jobs.report.timeline import timeline
-from tune_jobs.text import counted
+from tune_jobs.text import count_text
 
 
 @dataclass(frozen=True)
-class Drawn:
+class NamedFigure:
     """A figure, and its name in the page."""
 
     id: str
@@ -39,9 +39,9 @@ class Part:
 
     title: str = ""
     caption: str = ""
-    figures: Sequence[Drawn] = ()
+    figures: Sequence[NamedFigure] = ()
     layout: Literal["slices", "contours"] = "slices"
-    """How several figures stand side by side."""
+    """Arrangement of several figures."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _tuning_curve(job: Job, record: RunRecord) -> list[Part]:
     curve = tuning_curve.tuning_curve(record, best_possible)
     if curve is None:
         return []
-    drawn = Drawn("tuning-curve", tuning_curve.curve_figure(curve))
+    drawn = NamedFigure("tuning-curve", tuning_curve.curve_figure(curve))
     return [Part(caption=tuning_curve.caption(curve), figures=[drawn])]
 
 
@@ -92,7 +92,7 @@ def _learning_curves(job: Job, record: RunRecord, winner: str | None) -> list[Pa
         f"{record.score.metric} of each trial after each epoch; trials that were stopped are faded.{compared} "
         "Values that are far worse than the rest lie beyond the axis."
     )
-    return [Part(caption=caption, figures=[Drawn("learning-curves", figure)])]
+    return [Part(caption=caption, figures=[NamedFigure("learning-curves", figure)])]
 
 
 def _hyperparameters(job: Job, record: RunRecord, winner: str | None) -> list[Part]:
@@ -103,7 +103,8 @@ def _hyperparameters(job: Job, record: RunRecord, winner: str | None) -> list[Pa
     shares = importances(given, space)
     order = [*shares, *(name for name in space.order if name in tried and name not in shares)]
     slices = [
-        Drawn(f"slice-{place}", slice_figure(given, space, name, winner)) for place, name in enumerate(order)
+        NamedFigure(f"slice-{place}", slice_figure(given, space, name, winner))
+        for place, name in enumerate(order)
     ]
     parts = [
         _importance(given, shares) if len(order) > 1 else Part(),
@@ -121,7 +122,7 @@ def _hyperparameters(job: Job, record: RunRecord, winner: str | None) -> list[Pa
                 title="Two at a time",
                 caption="The score over the parameters that matter most, interpolated between the trials (dots). "
                 "Colours end at the worst quarter.",
-                figures=[Drawn(f"contour-{place}", figure) for place, figure in enumerate(contours)],
+                figures=[NamedFigure(f"contour-{place}", figure) for place, figure in enumerate(contours)],
                 layout="contours",
             )
         )
@@ -141,19 +142,20 @@ def _importance(given: ScoredTrials, shares: Mapping[str, float]) -> Part:
         title="Importance",
         caption="How much each parameter tells the best trials (a tenth, at least five) from the rest: PED-ANOVA "
         "(Watanabe et al. 2023), on the scores so far. A share is no effect size, and with few trials it is rough.",
-        figures=[Drawn("importance", importance_figure(shares))],
+        figures=[NamedFigure("importance", importance_figure(shares))],
     )
 
 
 def _parallel(given: ScoredTrials, job: Job, order: Sequence[str]) -> Part:
     left_out = ""
     if len(given.trials) > MOST_LINES:
-        left_out = f" Of {counted(len(given.trials), 'trial')} an even share of those behind the best 200 is left out."
+        trials = count_text(len(given.trials), "trial")
+        left_out = f" Of {trials} an even share of those behind the best 200 is left out."
     return Part(
         title="All together",
         caption="One line a trial. Drag along an axis to pick lines, drag a name to move an axis; the dash stands "
         f"for a parameter that does not apply.{left_out}",
-        figures=[Drawn("parallel-coordinates", parallel_figure(given, job.search.space, order[::-1]))],
+        figures=[NamedFigure("parallel-coordinates", parallel_figure(given, job.search.space, order[::-1]))],
     )
 
 
@@ -163,5 +165,5 @@ def _timeline(
     found = timeline(events, now)
     if found is None:
         return []
-    drawn = Drawn("timeline", timeline_figure.timeline_figure(found, record, winner))
+    drawn = NamedFigure("timeline", timeline_figure.timeline_figure(found, record, winner))
     return [Part(caption=timeline_figure.caption(found), figures=[drawn])]

@@ -8,7 +8,7 @@ from tune_jobs.job.job import Job
 from tune_jobs.record.events import Ending, Status
 from tune_jobs.record.run_record import RunRecord
 from tune_jobs.selection.rule import Candidate
-from tune_jobs.text import counted, duration_text, listed, number_text, time_text
+from tune_jobs.text import count_text, duration_text, list_text, number_text, time_text
 
 _METHODS = {
     "gp": "a Gaussian process",
@@ -47,7 +47,7 @@ def run_state(record: RunRecord, *, in_progress: bool) -> RunState:
 
 def outcome(job: Job, record: RunRecord, best: Candidate | None, *, won: bool) -> str:
     """Say the outcome in a sentence; `best` has `won` if the run has ended and it may be the winner."""
-    tried = f"{counted(len(record.trials), 'configuration')} of {job.facts.title}"
+    tried = f"{count_text(len(record.trials), 'configuration')} of {job.facts.title}"
     if best is None:
         nothing = "none has a score yet" if record.ending is None else "none succeeded"
         return f"Of {tried}, {nothing}."
@@ -63,7 +63,7 @@ def outcome(job: Job, record: RunRecord, best: Candidate | None, *, won: bool) -
 def request(job: Job, record: RunRecord) -> str:
     """Say what was asked for, in a sentence."""
     compared = (
-        f"{_SCHEDULERS[job.scheduler.method]} after {listed(job.rungs)} epochs"
+        f"{_SCHEDULERS[job.scheduler.method]} after {list_text(job.rungs)} epochs"
         if job.rungs
         else "every trial was to run its course"
     )
@@ -71,9 +71,9 @@ def request(job: Job, record: RunRecord) -> str:
     rows = record.started.rows.get("validation") if record.started else None
     where = f"{rows:,} validation rows" if rows is not None else "the validation rows"
     return (
-        f"Asked for: {counted(job.trials, 'trial')} of at most {counted(job.max_epochs, 'epoch')}, "
+        f"Asked for: {count_text(job.trials, 'trial')} of at most {count_text(job.max_epochs, 'epoch')}, "
         f"proposed by {_METHODS[job.search.method]} in a space of "
-        f"{counted(len(job.search.space.parameters), 'parameter')}; "
+        f"{count_text(len(job.search.space.parameters), 'parameter')}; "
         f"{compared}; the {superlative} {record.score.metric} on {where} chooses."
     )
 
@@ -83,8 +83,8 @@ def effort(record: RunRecord, seconds: float) -> str:
     counts = [f"{number:,} {status.text}" for status in Status if (number := len(record.with_status(status)))]
     epochs = sum(len(trial.epochs) for trial in record.trials.values())
     lost = sum(trial.workers_lost for trial in record.trials.values())
-    losses = f"; {counted(lost, 'worker')} lost" if lost else ""
-    return f"{', '.join(counts) or 'No trial yet'}; {counted(epochs, 'epoch')} in {duration_text(seconds)}{losses}."
+    losses = f"; {count_text(lost, 'worker')} lost" if lost else ""
+    return f"{', '.join(counts) or 'No trial yet'}; {count_text(epochs, 'epoch')} in {duration_text(seconds)}{losses}."
 
 
 def optimism(record: RunRecord) -> str:
@@ -92,7 +92,7 @@ def optimism(record: RunRecord) -> str:
     scores = sum(record.best(trial_id) is not None for trial_id in record.trials)
     epochs = sum(len(trial.epochs) for trial in record.trials.values())
     return (
-        f"It was chosen as the best of {counted(scores, 'trial')} and {counted(epochs, 'epoch')} on the same "
+        f"It was chosen as the best of {count_text(scores, 'trial')} and {count_text(epochs, 'epoch')} on the same "
         "validation rows, so it is better than the score to expect on new rows."
     )
 

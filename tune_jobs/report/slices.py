@@ -13,6 +13,7 @@ from tune_jobs.search_spaces import Choice, Domain, SearchSpace
 _SPREAD = 0.28
 """Distance to both sides over which the points of one value of a choice are spread."""
 _GOLDEN = 0.6180339887498949
+"""Multiples of the golden ratio, without their whole parts, spread evenly."""
 
 
 def slice_figure(given: ScoredTrials, space: SearchSpace, name: str, winner: str | None) -> go.Figure:

@@ -1,4 +1,4 @@
-"""Read the timeline of a run from its events: what ran where, paused, was promoted, and when workers were idle."""
+"""Read the timeline of a run from its events: stretches of training, pauses, promotions, and idle workers."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ from tune_jobs.record.events import (
 
 
 class Close(StrEnum):
-    """How a stretch of training ended."""
+    """The way in which a stretch of training ended."""
 
     WAITS = "waits at a rung"
     ENDED = "ended"
@@ -49,7 +49,7 @@ class Stretch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Promotion:
+class PausedPromotion:
     """The promotion of a paused trial."""
 
     trial_id: str
@@ -65,7 +65,7 @@ class Timeline:
     lanes: Sequence[str]
     """Names of the lanes: `worker 1`, with the host if there are several."""
     stretches: Sequence[Stretch]
-    promotions: Sequence[Promotion]
+    promotions: Sequence[PausedPromotion]
     waiting: Sequence[tuple[float, int]]
     """Times at which the number of paused trials changed, with the new number."""
     gaps: Sequence[tuple[float, float]]
@@ -104,7 +104,7 @@ class _Reading:
 
     open: dict[str, _Open] = field(default_factory=dict)
     done: list[tuple[str, _Open, float, Close]] = field(default_factory=list)
-    promotions: list[Promotion] = field(default_factory=list)
+    promotions: list[PausedPromotion] = field(default_factory=list)
     waiting: set[str] = field(default_factory=set)
     counts: list[tuple[float, int]] = field(default_factory=list)
     gaps: list[tuple[float, float]] = field(default_factory=list)
@@ -126,7 +126,7 @@ class _Reading:
                 self._close(event.trial_id, time, Close.WAITS)
                 self.waiting.add(event.trial_id)
             case TrialPromoted() if event.trial_id in self.waiting:
-                self.promotions.append(Promotion(trial_id=event.trial_id, epoch=event.epoch, time=time))
+                self.promotions.append(PausedPromotion(trial_id=event.trial_id, epoch=event.epoch, time=time))
                 self.waiting.discard(event.trial_id)
             case WorkerLost():
                 self.lost += 1

@@ -1,4 +1,4 @@
-"""Draw the timeline: a lane for each worker, a bar for each stretch, and how many trials wait."""
+"""Draw the timeline: a lane for each worker, a bar for each stretch, and the number of waiting trials."""
 
 from collections.abc import Sequence
 
@@ -10,23 +10,23 @@ from tune_jobs.record.run_record import RunRecord
 from tune_jobs.report.scales import round_off
 from tune_jobs.report.style import COLOURS, WINNER, apply_style
 from tune_jobs.report.timeline import Close, Stretch, Timeline
-from tune_jobs.text import counted, duration_text
+from tune_jobs.text import count_text, duration_text
 
 _LANE = 26
 """Height of a worker's lane, in pixels."""
 _MOST_NAMED = 40
-"""Lanes up to which all names are written."""
+"""Largest number of lanes with all names written."""
 _LOST = "#7a1f2b"
 _PROMOTED = "#d9b44a"
 
 
 def timeline_figure(given: Timeline, record: RunRecord, winner: str | None) -> go.Figure:
-    """Draw a bar for each stretch, in the colour of its end; below, how many trials wait.
+    """Draw a bar for each stretch, in the colour of its end; below, the number of waiting trials.
 
     Args:
         given: The timeline.
         record: Record of the run, for the states in which trials ended.
-        winner: Id of the trial that has a colour of its own.
+        winner: Id of the trial that has its own colour.
     """
     unit, divisor = _unit(given.end)
     lanes = max(_LANE * len(given.lanes), 60) if len(given.lanes) <= _MOST_NAMED else 14 * len(given.lanes)
@@ -74,18 +74,18 @@ def timeline_figure(given: Timeline, record: RunRecord, winner: str | None) -> g
 
 
 def caption(given: Timeline) -> str:
-    """Say what the timeline adds up to."""
+    """Return the totals of the timeline as sentences."""
     available = given.at_work * len(given.lanes)
     busy = sum(stretch.end - stretch.start for stretch in given.stretches)
     share = f"busy {busy / available:.0%} of " if available > 0 else ""
     pauses = sum(stretch.close is Close.WAITS for stretch in given.stretches)
     parts = [
-        f"{counted(len(given.lanes), 'worker')}, {share}{_length(given.at_work)} from the first epoch on",
-        *([f"{counted(pauses, 'pause')} at a rung"] if pauses else []),
-        *([f"{counted(len(given.promotions), 'promotion')} after a pause"] if given.promotions else []),
-        *([f"{counted(given.lost, 'worker')} lost"] if given.lost else []),
-        *([f"{counted(given.unseen, 'trial')} without an epoch not shown"] if given.unseen else []),
-        *([f"{counted(len(given.gaps), 'interruption')} (grey)"] if given.gaps else []),
+        f"{count_text(len(given.lanes), 'worker')}, {share}{_length(given.at_work)} from the first epoch on",
+        *([f"{count_text(pauses, 'pause')} at a rung"] if pauses else []),
+        *([f"{count_text(len(given.promotions), 'promotion')} after a pause"] if given.promotions else []),
+        *([f"{count_text(given.lost, 'worker')} lost"] if given.lost else []),
+        *([f"{count_text(given.unseen, 'trial')} without an epoch not shown"] if given.unseen else []),
+        *([f"{count_text(len(given.gaps), 'interruption')} (grey)"] if given.gaps else []),
     ]
     triangles = " A triangle is a trial that continues after it has waited." if given.promotions else ""
     return (

@@ -17,17 +17,17 @@ from opda.nonparametric import EmpiricalDistribution
 
 from tune_jobs.record.run_record import RunRecord
 from tune_jobs.report.scales import Scale, axis_title, round_off, score_scale, value_axis
-from tune_jobs.report.style import GRID, MAIN, WINNER, apply_style, translucent
-from tune_jobs.text import counted
+from tune_jobs.report.style import GRID, MAIN, WINNER, apply_style, with_opacity
+from tune_jobs.text import count_text
 from tune_jobs.trainers.settings import Mode, cost
 
 CONFIDENCE = 0.8
 """Least confidence of the band for the whole curve at once. It is exact for the distribution of scores, which contains
 more than the average best."""
 MOST_SIMULATED = 60
-"""Number of trials up to which the tighter band, which is simulated, is used."""
+"""Largest number of trials for which the tighter band, which is simulated, is used."""
 MOST_POINTS = 80
-"""Points at which the curve is computed at most."""
+"""Largest number of points at which the curve is computed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +110,7 @@ def curve_figure(curve: TuningCurve) -> go.Figure:
                 name=f"{CONFIDENCE:.0%} confidence band",
                 mode="lines",
                 fill="tonexty",
-                fillcolor=translucent(MAIN, 0.18),
+                fillcolor=with_opacity(MAIN, 0.18),
                 line={"width": 0},
                 hoverinfo="skip",
                 showlegend=several,
@@ -125,7 +125,7 @@ def curve_figure(curve: TuningCurve) -> go.Figure:
             ),
             go.Scatter(
                 y=_limit(curve, curve.observed),
-                name="best so far, as it came",
+                name="best so far in this run",
                 mode="lines" if len(curve.observed) > 1 else "markers",
                 line={"color": WINNER, "width": 1.5, "shape": "hv"},
                 marker={"color": WINNER, "size": 7, "symbol": "star"},
@@ -161,8 +161,8 @@ def caption(curve: TuningCurve) -> str:
     if curve.trials[-1] == 1:
         return f"The {curve.metric} of the only trial; a curve and its band take two."
     beyond = [
-        *([f"{counted(curve.lost, 'trial')} without a score"] if curve.lost else []),
-        *([f"{counted(curve.scale.clipped, 'score')} beyond it"] if curve.scale.clipped else []),
+        *([f"{count_text(curve.lost, 'trial')} without a score"] if curve.lost else []),
+        *([f"{count_text(curve.scale.clipped, 'score')} beyond it"] if curve.scale.clipped else []),
     ]
     one = curve.lost + curve.scale.clipped == 1
     so_they = f": {' and '.join(beyond)} {'counts' if one else 'count'} as that" if beyond else ""

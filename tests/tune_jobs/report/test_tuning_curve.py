@@ -154,7 +154,7 @@ def test_scores_of_a_huge_range_are_on_a_logarithmic_axis() -> None:
 def test_one_trial_is_shown_without_an_invisible_band() -> None:
     curve = curve_of([0.5])
     named = [trace.name for trace in curve_figure(curve).data if trace.showlegend is not False]
-    assert named == ["expected best", "best so far, as it came"]
+    assert named == ["expected best", "best so far in this run"]
     assert caption(curve).startswith("The val_loss of the only trial;")
 
 

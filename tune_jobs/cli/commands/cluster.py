@@ -40,7 +40,7 @@ from tune_jobs.submission.progress import (
     table_lines,
 )
 from tune_jobs.submission.sending import whole_run
-from tune_jobs.text import counted
+from tune_jobs.text import count_text
 from tune_jobs.versions import versions_here
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _submit(options: argparse.Namespace, rest: list[str], console: Console) -> N
     server = _server(options.address)
     if checked.data_here:
         prepare(job)
-        console.print(f"{job.name}: valid; {counted(job.trials, 'trial')}", markup=False)
+        console.print(f"{job.name}: valid; {count_text(job.trials, 'trial')}", markup=False)
     else:
         console.print(
             f"{job.name}: valid but for the data, which the cluster checks: {', '.join(job.facts.files.values())}",
