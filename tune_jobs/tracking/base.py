@@ -1,7 +1,7 @@
 """Trackers: dashboards that follow a run as listeners of its journal.
 
 The driver calls a tracker with every event of the run, in order, after the event is on disk. Workers know nothing
-of it. A tracker is a guest: a `Guest` calls it in a thread of its own, and the run neither waits for it nor fails
+of it. A tracker is a guest: a `Guest` calls it in a separate thread, and the run neither waits for it nor fails
 with it. One thread makes all of its calls, so it needs no lock. If it raises, it is switched off.
 
 A tracker must cope with three things:
@@ -27,7 +27,7 @@ from tune_jobs.record.events import EpochsReported, Event
 from tune_jobs.record.run_record import RunRecord
 
 CLOSE_SECONDS = 60.0
-"""Seconds that the end of a run waits at most for each tracker to write what it still has."""
+"""Longest time, in seconds, that the end of a run waits for each tracker to write what it still has."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class TrackedRun:
 
     job: Job
     path: Path
-    """The run folder. The files of a tracker belong in a folder of their own inside it."""
+    """The run folder. A tracker keeps its files in its own folder inside it."""
     events: Sequence[Event] = ()
     """The events so far, without those that were taken back; empty if the run begins.
 
@@ -57,7 +57,7 @@ class TrackedRun:
     """Writes the run's report and returns its file; None if no report can be written here."""
 
     def record(self) -> RunRecord:
-        """Return the record that `events` lead to."""
+        """Return the record that follows from `events`."""
         return RunRecord.replay(self.events, self.job.selection)
 
 
@@ -106,7 +106,7 @@ class Guest:
     Args:
         tracker: Called only from the guest's thread.
         name: Name of the tracker in the warning.
-        patience: Seconds that `close` waits for the tracker at most.
+        patience: Longest time that `close` waits for the tracker, in seconds.
     """
 
     def __init__(self, tracker: Tracker, name: str, patience: float = CLOSE_SECONDS) -> None:

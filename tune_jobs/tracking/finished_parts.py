@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 
 FILE = "closed.jsonl"
+"""Name of the file of the list, in the folder of the dashboard's files."""
 
 
 class FinishedParts:
     """Parts whose files were closed, each with the time of the event that ended it.
 
-    A part is a trial, or anything else with files of its own. The list has neither parts that a killed driver left
+    A part is a trial, or anything else with its own files. The list has neither parts that a killed driver left
     open nor trials that have ended again since. They are rewritten from the journal.
 
     Args:

@@ -24,14 +24,14 @@ def open_trackers(run: TrackedRun) -> list[Guest]:
     at the same time may each find it half loaded.
 
     Args:
-        run: What is tracked; the job's own modules can be imported.
+        run: The tracked run; the job's own modules can be imported.
 
     Raises:
         ResourceError: The package of a tracker is missing.
     """
     makers = file_trackers(run)
     for name in run.job.tracking.trackers:
-        makers[f"tracker {name}"] = _own(name, run)
+        makers[f"tracker {name}"] = _user_tracker(name, run)
     return [Guest(LateTracker(make), name) for name, make in makers.items()]
 
 
@@ -79,7 +79,7 @@ def file_trackers(run: TrackedRun) -> dict[str, Callable[[], Tracker]]:
     return makers
 
 
-def _own(name: str, run: TrackedRun) -> Callable[[], Tracker]:
+def _user_tracker(name: str, run: TrackedRun) -> Callable[[], Tracker]:
     """Return the function that makes a user's tracker. If its module cannot be imported, its guest is switched off."""
     try:
         make: MakeTracker = load_reference(name)

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 HOST = "127.0.0.1"
+"""Address that the server listens on."""
 PAGE = "/dashboard/studies/0"
 """Path of the page of the run's only study."""
 NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
-"""Host names that the server answers to: no other site can make a browser read the run under a name of its own."""
+"""Host names that the server answers to: no other site can make a browser read the run under another name."""
 
 
 class ReadOnlyStudy(JournalFileBackend):

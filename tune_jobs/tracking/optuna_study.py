@@ -59,7 +59,7 @@ class _StudyFile(BaseJournalBackend):
 
     def __init__(self, path: Path) -> None:
         self.time: float | None = None
-        """Unix time of what is appended; None is now."""
+        """Unix time of the entries that are appended; None means now."""
         self._path = path
         self._entries: list[dict[str, Any]] = []
         self._begun: dict[int, str] = {}
@@ -121,12 +121,12 @@ class _Mirrored:
 class StudyMirror:
     """Writes the events of a run into a new study: a tracker (see `tracking.base`).
 
-    `StudyMirror.on` makes the one of a run folder.
+    `StudyMirror.on` makes the mirror of a run folder.
 
     Args:
-        storage: Where the study is kept; it has none yet.
+        storage: The storage of the study, which is still empty.
         space: Search space of the run.
-        score: Which number judges an epoch. The study has its values and its direction.
+        score: The selection metric and its direction, which the study shows.
         epochs: Epochs at which trials are compared. A trial's steps are its best scores up to these epochs and to its
             last.
     """
@@ -163,7 +163,7 @@ class StudyMirror:
         Args:
             folder: Folder of the run; no other process writes to it.
             space: Search space of the run.
-            score: Which number judges an epoch.
+            score: The selection metric and its direction.
             epochs: Epochs at which trials are compared.
             events: Events of the run so far, without those that were taken back (`in_force`).
         """
@@ -181,15 +181,15 @@ class StudyMirror:
             case TrialCreated():
                 self._create(event)
             case TrialStarted():
-                self._turn(self._trials[event.trial_id], TrialState.RUNNING)
+                self._set_state(self._trials[event.trial_id], TrialState.RUNNING)
             case TrialPaused() | WorkerLost():
-                self._turn(self._trials[event.trial_id], TrialState.WAITING)
+                self._set_state(self._trials[event.trial_id], TrialState.WAITING)
             case RunResumed():  # the workers of the driver before are gone
                 for trial in self._trials.values():
-                    self._turn(trial, TrialState.WAITING)
+                    self._set_state(trial, TrialState.WAITING)
             case EpochsReported():
                 for result in event.results:
-                    self._hear(event.trial_id, result)
+                    self._add_epoch(event.trial_id, result)
             case TrialEnded():
                 self._end(event)
             case _:
@@ -212,13 +212,13 @@ class StudyMirror:
             TrialCurve(self._score),
         )
 
-    def _turn(self, trial: _Mirrored, state: TrialState, value: float | None = None) -> None:
+    def _set_state(self, trial: _Mirrored, state: TrialState, value: float | None = None) -> None:
         """Set the state of `trial`, unless it has ended or has that state."""
         if trial.state is not state and not trial.state.is_finished():
             trial.state = state
             self._storage.set_trial_state_values(trial.storage_id, state, None if value is None else [value])
 
-    def _hear(self, trial_id: str, row: EpochRow) -> None:
+    def _add_epoch(self, trial_id: str, row: EpochRow) -> None:
         trial = self._trials[trial_id]
         if trial.curve.add(row) and trial.curve.last_epoch in self._epochs:
             self._report(trial)
@@ -238,4 +238,4 @@ class StudyMirror:
         if state is not TrialState.FAIL:
             self._report(trial)
         value = None if state is TrialState.FAIL or best is None else best.score
-        self._turn(trial, state, value)
+        self._set_state(trial, state, value)

@@ -23,14 +23,14 @@ class TensorboardTracker:
 
     The scalars are the metrics that the training measures; their steps are epochs. At its end a trial
     shows its score, as `best/<metric>` at the epoch of the score. The winner's results on the test rows
-    are in a folder of their own, `test-<number>`.
+    are in another folder, `test-<number>`.
 
     Each trial has one file. The files of trials that a resumed run continues, and those that a killed driver left
     open, are rewritten from their first epoch. tensorboardX's `EventsWriter` writes them: its `SummaryWriter` would
     add a thread and a queue between processes to each trial.
 
     Args:
-        run: What is tracked.
+        run: The tracked run.
     """
 
     def __init__(self, run: TrackedRun) -> None:

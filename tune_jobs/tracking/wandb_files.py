@@ -7,13 +7,14 @@ from pathlib import Path
 
 _FOLDER = re.compile(r"(?:offline-)?run-\d{8}_\d{6}-(?P<run_id>.+)")
 _LONGEST_ID = 64
+"""Largest number of characters of an id."""
 
 
 def wandb_run_id(run_name: str, part: str) -> str:
     """Return the id of a W&B run. It holds the name of the run folder, since ids are unique in a project.
 
     Args:
-        run_name: Name of the run folder; its end is unlike that of any other.
+        run_name: Name of the run folder, whose last letters are random.
         part: The part of the run, such as a trial's id or `summary`.
     """
     return f"{run_name}-{part}"[-_LONGEST_ID:].lstrip("-_.")
@@ -29,7 +30,7 @@ def synced_mark(file: Path) -> Path:
     return file.with_name(f"{file.name}.synced")
 
 
-def not_uploaded(folder: Path) -> list[Path]:
+def files_to_upload(folder: Path) -> list[Path]:
     """Return the files of W&B runs in `folder` that have not been uploaded."""
     return [file for file in data_files(folder).values() if not synced_mark(file).exists()]
 
@@ -49,7 +50,7 @@ def upload_command(folder: Path) -> str:
 
 def upload_line(folder: Path) -> str | None:
     """Return the message about W&B runs that have not been uploaded; None if there are none."""
-    count = len(not_uploaded(folder))
+    count = len(files_to_upload(folder))
     if not count:
         return None
     runs = "1 W&B run is" if count == 1 else f"{count} W&B runs are"

@@ -51,10 +51,10 @@ class WandbRuns:
         """Open a new W&B run, and remove what was written of it before.
 
         Args:
-            part: Its name: a trial's id, or the name of another part.
+            part: Name of the W&B run: a trial's id, or the name of another part.
             job_type: `trial`, `summary` or `test`.
-            config: Its configuration.
-            started: When it started, in seconds since the epoch.
+            config: Configuration of the W&B run.
+            started: Unix time of its start, in seconds.
 
         Raises:
             OSError: The disk cannot be written to.
@@ -78,10 +78,13 @@ class WandbRuns:
             tags=tuple(dict.fromkeys(tags)),
             config=dict(config),
             dir=self._path,
-            settings={**_QUIET, **self._more(started)},  # a `wandb.Settings` would be changed by `init`
+            settings={
+                **_QUIET,
+                **self._start_settings(started),
+            },  # a `wandb.Settings` would be changed by `init`
         )
 
-    def _more(self, started: float) -> dict[str, Any]:
+    def _start_settings(self, started: float) -> dict[str, Any]:
         online = (
             {"x_transaction_log_flush_interval": _FLUSH_SECONDS} if self._settings.mode == "online" else {}
         )

@@ -17,7 +17,7 @@ from tune_jobs.record.events import (
 )
 from tune_jobs.tracking.base import CLOSE_SECONDS, TrackedRun, new_results
 from tune_jobs.tracking.finished_parts import FinishedParts
-from tune_jobs.tracking.wandb_files import not_uploaded
+from tune_jobs.tracking.wandb_files import files_to_upload
 from tune_jobs.tracking.wandb_runs import WandbRuns, best_values, define_metrics, epoch_times, trial_config
 from tune_jobs.tracking.wandb_summary import (
     SUMMARY,
@@ -29,7 +29,7 @@ from tune_jobs.tracking.wandb_summary import (
 from tune_jobs.tracking.wandb_upload import Upload
 
 UPLOAD_SECONDS: Final = 30.0
-"""Seconds that the end of a run waits for the upload at most."""
+"""Longest time that the end of a run waits for the upload, in seconds."""
 
 
 class WandbTracker:
@@ -45,8 +45,8 @@ class WandbTracker:
     upload changes nothing.
 
     Args:
-        run: What is tracked; the summary holds the report that it can write.
-        patience: Seconds that `close` waits for the upload at most.
+        run: The tracked run; the summary holds the report that it can write.
+        patience: Longest time that `close` waits for the upload, in seconds.
     """
 
     def __init__(self, run: TrackedRun, *, patience: float = UPLOAD_SECONDS) -> None:
@@ -122,7 +122,7 @@ class WandbTracker:
                 if trial.status.ended:
                     self._end(trial.trial_id)
         if self._upload is not None:
-            for file in not_uploaded(self._files):
+            for file in files_to_upload(self._files):
                 self._upload.add(file)
 
     def _begin(self, trial_id: str) -> None:

@@ -21,7 +21,9 @@ from typing import Any, Final
 from tune_jobs.tracking.wandb_files import upload_command
 
 NO_KEY: Final = "no key"
+"""Key of the answer that says why there is no API key."""
 END: Final = "end"
+"""The line after the last file."""
 
 _LATE: Final = "the server did not answer in time"
 _DIED: Final = "W&B's own process has died"
@@ -90,7 +92,7 @@ class Upload:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            process_group=0,  # Ctrl-C is the driver's business, and it is ended with all that it has started
+            process_group=0,  # the driver handles Ctrl-C, and ends the whole group
             env={**environment, "WANDB_DIR": str(self._folder.parent), "WANDB_ERROR_REPORTING": "false"},
         )
         self._reader = Thread(target=self._listen, args=(self._process,), daemon=True)
@@ -104,7 +106,7 @@ class Upload:
             self._process.stdin.flush()
 
     def _listen(self, process: "subprocess.Popen[str]") -> None:
-        """Note what the process says of each file."""
+        """Note each answer of the process."""
         assert process.stdout is not None
         for line in process.stdout:
             with suppress(ValueError):

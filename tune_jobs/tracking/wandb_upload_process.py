@@ -16,9 +16,11 @@ from tune_jobs.tracking.wandb_files import synced_mark
 from tune_jobs.tracking.wandb_upload import END, NO_KEY
 
 _NICENESS: Final = 10
+"""Niceness of the process: the run comes first."""
 _ERROR: Final = 40
 """Severity of W&B's messages from which something is not uploaded, although W&B marks the file as synced."""
 _SECONDS_TO_ANSWER: Final = 30
+"""Seconds in which W&B's own process must answer."""
 
 
 def main() -> None:
@@ -31,7 +33,7 @@ def main() -> None:
 
     wandb.setup(wandb.Settings(silent=True))
     session = wandb_setup.singleton()
-    obstacle = _without_key(session.settings.base_url)
+    obstacle = _key_problem(session.settings.base_url)
     if obstacle:
         _say(said, {NO_KEY: obstacle})
         return
@@ -41,7 +43,7 @@ def main() -> None:
         _end()
 
 
-def _without_key(server: str) -> str | None:
+def _key_problem(server: str) -> str | None:
     """Return why nothing can be uploaded to `server`; None if there is a key."""
     from wandb.errors import Error  # noqa: PLC0415 (see `main`)
     from wandb.sdk.lib import wbauth  # noqa: PLC0415 (see `main`)
@@ -68,7 +70,7 @@ class _Uploader:
 
     Args:
         session: W&B's own singleton, with its settings and its connection to the process that uploads.
-        said: Where answers are printed.
+        said: The stream for the answers.
     """
 
     def __init__(self, session: Any, said: TextIO) -> None:
@@ -95,7 +97,7 @@ class _Uploader:
         return line.strip()
 
     async def _upload(self, file: Path) -> None:
-        """Upload `file` up to the end of its W&B run, and print how that went."""
+        """Upload `file` up to the end of its W&B run, and print the answer."""
         from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError  # noqa: PLC0415 (see `main`)
 
         try:
@@ -113,7 +115,7 @@ class _Uploader:
         _say(self._said, {"file": str(file), "reason": errors[0] if errors else None})
 
     async def _errors(self, file: Path) -> list[str]:
-        """Upload `file`; return what went wrong."""
+        """Upload `file`; return the errors."""
         init = await self._service.init_sync(
             {file}, self._session.settings, cwd=None, live=True,
             entity="", project="", run_id="", job_type="", tag_replacements={},

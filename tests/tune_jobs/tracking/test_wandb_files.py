@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tune_jobs.tracking.wandb_files import not_uploaded, remove_run, synced_mark, upload_line, wandb_run_id
+from tune_jobs.tracking.wandb_files import files_to_upload, remove_run, synced_mark, upload_line, wandb_run_id
 
 
 def make_run(folder: Path, run_id: str, stamp: str = "20260101_120000") -> Path:
@@ -40,8 +40,8 @@ def test_a_run_is_removed_with_all_that_was_written_of_it_and_no_other(tmp_path:
 def test_folders_without_a_mark_are_not_uploaded(tmp_path: Path) -> None:
     first, second = make_run(tmp_path, "demo-0001"), make_run(tmp_path, "demo-0002")
     synced_mark(first).touch()
-    assert not_uploaded(tmp_path) == [second]
-    assert not_uploaded(tmp_path / "nothing") == []
+    assert files_to_upload(tmp_path) == [second]
+    assert files_to_upload(tmp_path / "nothing") == []
 
 
 @pytest.mark.parametrize(

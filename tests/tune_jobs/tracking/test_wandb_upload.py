@@ -26,7 +26,7 @@ from tests.tune_jobs.tracking.wandb_session import KEY, wandb_environment
 from tune_jobs.record.events import Event, HoldoutEvaluated, HoldoutUnsealed
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal, read_journal
-from tune_jobs.tracking.wandb_files import not_uploaded, upload_line
+from tune_jobs.tracking.wandb_files import files_to_upload, upload_line
 
 pytestmark = pytest.mark.slow
 
@@ -64,7 +64,7 @@ class Followed:
             "0000": 0, "0001": 0, "0002": 1, "0003": 1, "summary": 0,
         }  # fmt: skip
         assert {file.split("/")[1] for file in uploaded["summary"].files if "/" in file} == {"table", "html"}
-        assert not_uploaded(self.folder.wandb) == []
+        assert files_to_upload(self.folder.wandb) == []
 
 
 class Following:
