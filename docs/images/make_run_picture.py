@@ -80,7 +80,7 @@ def _save(console: Console, picture: Path) -> None:
 
 
 def _without_remote_fonts(svg: str) -> str:
-    """A reader's browser is to fetch nothing; any monospaced font of its own will do."""
+    """A reader's browser fetches nothing: any of its own monospaced fonts will do."""
     return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
 
 
