@@ -1,4 +1,4 @@
-"""When a training is over: a pure decision on a frozen state."""
+"""Decide when a training is over: a pure decision on a frozen state."""
 
 from dataclasses import dataclass, replace
 from math import isfinite

@@ -1,4 +1,4 @@
-"""Which epoch is the best: one rule for trainings, trials and runs."""
+"""Decide which epoch is the best: one rule for trainings, trials and runs."""
 
 import math
 from collections.abc import Mapping

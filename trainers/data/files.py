@@ -28,6 +28,7 @@ from tune_jobs.trainers.data.tables import (
 from tune_jobs.trainers.errors import DataError
 
 SUFFIXES = (".parquet", ".csv", ".arrow", ".npz")
+"""Suffixes of the files that can be read."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Where rows come from: built-in sources, files and functions."""
+"""Find the source of rows: a built-in one, a file or a function."""
 
 import inspect
 import re

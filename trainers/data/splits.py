@@ -1,4 +1,4 @@
-"""How rows are divided into training, validation and test: seeded, and as pure functions of their columns."""
+"""Divide rows into training, validation and test: seeded, and as pure functions of their columns."""
 
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ from tune_jobs.trainers.data.tables import quoted_names
 from tune_jobs.trainers.errors import SplitError
 
 PARTS = ("train", "validation", "test")
+"""Names of the parts, in the order in which they are numbered."""
 
 
 @dataclass(frozen=True, eq=False)

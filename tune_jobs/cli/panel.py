@@ -22,11 +22,13 @@ COLOURS = {
 LABEL = 8
 """Columns of the label in front of each line."""
 BAR = 40
+"""Largest width of the bar of trials, in columns."""
 CURVE = 30
+"""Largest width of the curve of the best trial, in columns."""
 FAILURES = 3
-"""Reasons of failures that are shown at most."""
+"""Largest number of reasons of failures that are shown."""
 CONFIGURATION = 3
-"""Lines of a configuration that are shown at most."""
+"""Largest number of lines of a configuration that are shown."""
 
 
 class Panel:

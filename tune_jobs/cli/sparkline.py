@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 BLOCKS = "▁▂▃▄▅▆▇█"
+"""Characters of a curve, from low to high."""
 ASCII_BLOCKS = "_.,-=+*#"
+"""The same for terminals without block characters."""
 CROSS = "x"
+"""Mark of a value that is not finite."""
 
 LOG_FROM = 5.0
 """Ratio of the largest to the smallest value from which a curve is drawn on a log scale."""

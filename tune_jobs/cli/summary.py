@@ -1,4 +1,4 @@
-"""Print what a run came to: its best trials, its failures, its winner and its place."""
+"""Print the result of a run: its best trials, its failures, its winner and its place."""
 
 from collections.abc import Callable
 from pathlib import Path

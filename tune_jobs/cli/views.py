@@ -23,15 +23,16 @@ from tune_jobs.record.events import (
 from tune_jobs.text import one_line
 
 SECONDS_BETWEEN_LINES = 5.0
-"""Seconds between two lines of progress in plain output, at least."""
+"""Smallest number of seconds between two lines of progress in plain output."""
 
 SECONDS_WITHOUT_A_LINE = 60.0
 """Seconds without a line after which plain output prints one although no trial has ended."""
 
 DRAWS_PER_SECOND = 4
+"""How often the live view is drawn, per second."""
 
 KINDS_OF_FAILURE = 10
-"""Reasons of failures up to which plain output prints the first failure of each."""
+"""Largest number of reasons for which plain output prints the first failure."""
 
 
 class View(Protocol):

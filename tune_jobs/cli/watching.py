@@ -24,6 +24,7 @@ from tune_jobs.remote.working_copy import at_work
 from tune_jobs.text import duration_text
 
 SECONDS_BETWEEN_READS = 0.5
+"""Seconds between two reads of the journal."""
 SECONDS_TO_SETTLE = 3.0
 """Seconds for which a dead process or a damaged line must stay so before it is believed: a write may be under way."""
 SECONDS_OF_SILENCE = 60.0

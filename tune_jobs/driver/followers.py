@@ -1,4 +1,4 @@
-"""Who follows the journal of a run: listeners, trackers, and what deletes checkpoints."""
+"""Let listeners, trackers and the deletion of checkpoints follow the journal of a run."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager

@@ -25,10 +25,12 @@ WINNER: Final = "#8f5bd6"
 MAIN: Final = "#3f7fd1"
 """Main colour of a figure that does not show states."""
 FADED: Final = "#8b93a1"
+"""Colour of what is less important."""
 SCALE: Final = ((0.0, "#8f5bd6"), (0.35, "#3f7fd1"), (0.7, "#2a9d6f"), (1.0, "#d9b44a"))
 """Colours from the best to the worst score."""
 
 GRID: Final = "rgba(128,136,150,0.22)"
+"""Colour of grid lines."""
 FONT: Final = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"
 
 

@@ -1,1 +1,1 @@
-"""How the winner is chosen, by validation alone."""
+"""The choice of the winner, by validation alone."""

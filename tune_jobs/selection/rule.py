@@ -16,6 +16,7 @@ RULE = (
     "value of the selection metric over its epochs, on validation rows; trials without a finite score are left "
     "out; of equals the one created first wins. Its weights are those of the scoring epoch."
 )
+"""The rule in words, for `selection.json`."""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ SECONDS_OF_SILENCE = 60.0
 SECONDS_BETWEEN_JOB_CHECKS = 1.0
 """Seconds between two checks of a job's status."""
 SHOWN = 5
-"""Submissions that a message names at most."""
+"""Largest number of submissions that a message names."""
 OURS = "tune_jobs"
 """Key in the metadata of our submissions. Its value is the purpose of the submission."""
 RUN = "run"

@@ -23,6 +23,7 @@ VARIABLE = "TUNE_JOBS_SUBMISSION"
 """Variable in the driver's environment that holds the handover."""
 _BEGUN = "begun: "
 _SIDES = ("where the job was submitted", "on the cluster")
+"""Words for the two sides whose versions are compared."""
 
 
 @dataclass(frozen=True)

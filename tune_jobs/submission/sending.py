@@ -25,8 +25,11 @@ from tune_jobs.selection.rule import rank
 MOST_BYTES = 64 * 1024**2
 """Largest size in bytes, compressed: a larger run would be slow through a log."""
 BEGIN = "archive: "
+"""Start of the line before the archive, which its facts follow."""
 END = "end of the archive"
+"""The line after the archive."""
 _PIECE = 3 * 16384
+"""Bytes of the archive in one line of the log."""
 
 
 def whole_run(run: str | Path) -> RunFolder:

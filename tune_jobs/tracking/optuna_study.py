@@ -37,6 +37,7 @@ from tune_jobs.search_spaces import SearchSpace
 from tune_jobs.trainers.settings import ScoreSettings
 
 STUDY_NAME = "tune-jobs"
+"""Name of the study in its file."""
 _STATES = {
     Status.COMPLETED: TrialState.COMPLETE,
     Status.STOPPED_EARLY: TrialState.PRUNED,

@@ -15,6 +15,7 @@ from tune_jobs.record.tables import trials_table
 from tune_jobs.tracking.wandb_runs import WandbRuns, job_config
 
 SUMMARY: Final = "summary"
+"""Name, in the run, of the W&B run for the run as a whole."""
 
 _LOG = logging.getLogger(__name__)
 

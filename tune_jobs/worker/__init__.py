@@ -1,1 +1,1 @@
-"""What runs in a worker process: one trial, and its reports to the driver."""
+"""The code that runs in a worker process: one trial, and its reports to the driver."""

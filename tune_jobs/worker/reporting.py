@@ -19,14 +19,16 @@ TIME = "rung_epoch"
 SCORE = "score"
 """Key of a Ray Tune result that holds the trial's best score so far, as a cost to minimise."""
 _REPORT = "report"
+"""Key of a Ray Tune result that holds the report."""
 
 SECONDS_BETWEEN_REPORTS = 1.0
 """Seconds after which a trial between two rungs reports again."""
 SECONDS_BETWEEN_SIGNS = 5.0
 """Seconds between two reports of a trial that waits for its storage."""
 MOST_REASON = 1000
-"""Most characters of a reason; some exceptions contain whole tensors or files."""
+"""Largest number of characters of a reason; some exceptions contain whole tensors or files."""
 MOST_DETAILS = 20_000
+"""Largest number of characters of a traceback."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,15 +47,19 @@ if TYPE_CHECKING:
     from tune_jobs.submission.client import JobsServer
 
 ADDRESS_VARIABLE = "RAY_API_SERVER_ADDRESS"
+"""Environment variable with the cluster's address, for commands without `--address`."""
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
+"""Address if neither the option nor the variable is given."""
 SECONDS_TO_BEGIN = 180.0
 """Seconds that `submit` waits until the driver has started the run, or refused it."""
 SECONDS_TO_STOP = 150.0
+"""Seconds that `stop` waits until the run has ended."""
 NOTHING_LEFT = (
     "nothing is left to do; `--search.trials N` asks for more trials, `--limits.minutes M` for more time"
 )
 """Message of `resume` for a finished run."""
 SECONDS_BETWEEN_STATUS_CHECKS = 0.5
+"""Seconds between two checks of a submission's state."""
 
 
 def add_commands(commands: Commands) -> None:
