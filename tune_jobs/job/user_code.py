@@ -104,11 +104,18 @@ def importable_from(folder: Path) -> Iterator[None]:
         sys.meta_path.remove(finder)
 
 
+class _ProcessFinder(UserModuleFinder):
+    """The finder of `import_from`; a process has one at most."""
+
+
 def import_from(folders: Sequence[str]) -> None:
-    """Let Python find modules in `folders`, and no longer in those of an earlier call, in this whole process."""
+    """Let Python find modules in `folders`, and no longer in those of an earlier call, in this whole process.
+
+    The folders of an `importable_from` whose block has not ended stay.
+    """
     sys.meta_path[:] = [
-        UserModuleFinder(folders),
-        *(finder for finder in sys.meta_path if not isinstance(finder, UserModuleFinder)),
+        _ProcessFinder(folders),
+        *(finder for finder in sys.meta_path if not isinstance(finder, _ProcessFinder)),
     ]
 
 

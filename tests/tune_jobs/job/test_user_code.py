@@ -80,6 +80,20 @@ def test_a_worker_forgets_the_folders_of_the_run_before(tmp_path: Path, finders_
     assert sum(isinstance(finder, UserModuleFinder) for finder in sys.meta_path) == 1
 
 
+def test_a_task_may_be_read_inside_a_block_whose_folder_stays_importable(
+    tmp_path: Path, finders_restored: None
+) -> None:
+    before = list(sys.meta_path)
+    outer = write(tmp_path / "outer", {"nets_of_the_block.py": "def make(): return 1"})
+    with importable_from(outer):
+        import_from([str(tmp_path / "task")])
+        assert load_reference("nets_of_the_block:make")() == 1
+    sys.modules.pop("nets_of_the_block", None)
+    (left,) = (finder for finder in sys.meta_path if finder not in before)
+    assert isinstance(left, UserModuleFinder)
+    assert left.folders == [str(tmp_path / "task")]
+
+
 def test_the_jobs_folder_comes_before_the_current_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
