@@ -12,7 +12,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -218,12 +218,14 @@ class Checkpoints:
         damaged = []
         for name in self.names():
             try:
-                with self._files.read(name) as file:
+                with ExitStack() as opened:
+                    try:
+                        file = opened.enter_context(self._files.read(name))
+                    except FileNotFoundError:  # it was pruned since it was listed
+                        continue
                     checkpoint = read_checkpoint(file, self._path(name))
                     self._check_owner(checkpoint)
                     training.load(checkpoint.state)
-            except FileNotFoundError:  # it was pruned since it was listed
-                continue
             except DamagedCheckpoint as error:  # an earlier one may be sound
                 damaged.append((self._path(name), error.reason))
                 with suppress(OSError):

@@ -108,6 +108,19 @@ def test_a_damaged_checkpoint_is_skipped_and_reported(
     assert store.restore(make_trainer()).damaged == (), "it is reported once"
 
 
+def test_a_file_that_the_training_itself_misses_is_not_a_pruned_checkpoint(
+    tmp_path: Path, make_trainer: MakeTrainer, saved: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, resumed = put(tmp_path, {2: saved[0], 3: saved[1]}), make_trainer()
+
+    def load(*_: object) -> None:
+        raise FileNotFoundError(2, "No such file", "vocabulary.txt")
+
+    monkeypatch.setattr(resumed, "load", load)
+    with pytest.raises(FileNotFoundError, match=r"vocabulary\.txt"):
+        store.restore(resumed)
+
+
 def test_a_damaged_checkpoint_does_not_count_among_those_that_are_kept(
     tmp_path: Path, make_trainer: MakeTrainer, saved: list[bytes]
 ) -> None:
