@@ -7,6 +7,7 @@
     ├── ReferenceNotFound  a `package.module:function` that cannot be found or called
     ├── ModelError         the model does not fit the data, or cannot be built
     ├── DeviceError        the device is missing
+    ├── MetricMissing      an epoch has no value of the selection metric: select by one that the training measures
     ├── Diverged           the loss is no longer a finite number: this configuration's own fault
     └── CheckpointError    a checkpoint is damaged or of another training
         └── CheckpointMissing  there is none
@@ -57,6 +58,10 @@ class ModelError(TrainerError):
 
 class DeviceError(TrainerError):
     """The device that was asked for is missing."""
+
+
+class MetricMissing(TrainerError):
+    """An epoch has no value of the selection metric."""
 
 
 class Diverged(TrainerError):

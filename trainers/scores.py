@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tune_jobs.trainers.errors import MetricMissing
+from tune_jobs.trainers.interface import RESERVED_COLUMNS
 from tune_jobs.trainers.settings import ScoreSettings
 
 
@@ -25,7 +27,16 @@ def better(best: BestEpoch | None, result: Mapping[str, Any], score: ScoreSettin
         best: The best epoch before; None if no epoch had a finite value.
         result: An epoch's values by name, `epoch` among them.
         score: The metric, and whether low or high is good.
+
+    Raises:
+        MetricMissing: `result` has no value of the metric.
     """
+    if score.metric not in result:
+        measured = ", ".join(sorted(result.keys() - RESERVED_COLUMNS)) or "nothing"
+        raise MetricMissing(
+            f"selection.metric: given {score.metric!r}, but the training measures {measured}; name one of these, or "
+            f"let the training report {score.metric!r} in every epoch"
+        )
     value = result[score.metric]
     if value is None or not math.isfinite(value):
         return best

@@ -44,8 +44,8 @@ class TrialCurve:
         epoch = int(row["epoch"])
         if self.diverged or epoch <= self.last_epoch:
             return False
-        self.last_epoch = epoch
         self.best = better(self.best, row, self._score)
+        self.last_epoch = epoch
         self.diverged = bool(row.get(DIVERGED, False))
         return True
 

@@ -104,10 +104,14 @@ class Reporter:
         return self._seconds_since_report > SECONDS_BETWEEN_REPORTS
 
     def add(self, results: Iterable[EpochRow]) -> None:
-        """Add epochs to the next report."""
+        """Add epochs to the next report.
+
+        Raises:
+            MetricMissing: An epoch has no value of the selection metric; it is not reported.
+        """
         for result in results:
-            self._results.append(result)
             self._curve.add(result)
+            self._results.append(result)
 
     def add_restored(self, restored: Restored, rungs: Collection[int]) -> None:
         """Add the epochs of a restored training, and report at once if the driver may not know them.

@@ -56,6 +56,21 @@ def test_the_score_is_the_best_so_far_and_not_the_last(
     assert [result[SCORE] for result in sent] == [0.5, 0.5, 0.5, 0.25, 0.25]
 
 
+def test_an_epoch_without_the_selection_metric_fails_the_trial_with_what_is_measured(
+    sent: list[dict[str, Any]],
+) -> None:
+    reporter = Reporter(ScoreSettings(metric="auc", mode="max"), sent.append)
+    with reporter.failures():
+        reporter.add([epoch(1, 0.5)])
+    (report,) = reports(sent)
+    assert report.cause is Cause.TRAINING_FAILED
+    assert (report.epoch, report.results) == (0, ()), "the driver could not score the epoch either"
+    assert report.reason == (
+        "selection.metric: given 'auc', but the training measures lr, train_loss, val_loss; name one of these, or let "
+        "the training report 'auc' in every epoch"
+    )
+
+
 def test_the_score_is_turned_so_that_lower_is_better(sent: list[dict[str, Any]]) -> None:
     reporter = Reporter(ScoreSettings(metric="accuracy", mode="max"), sent.append)
     for number, accuracy in enumerate([0.5, 0.75, 0.25], start=1):
