@@ -137,8 +137,8 @@ def test_it_is_among_the_measurements() -> None:
 @pytest.mark.slow
 def test_loads_are_run_on_nodes_that_grow() -> None:
     asked = [
-        Load(contestant="tune-jobs", nodes=1, trials=6, seconds=0.4, reports=2),
-        Load(contestant="ray tune", nodes=2, trials=12, seconds=0.4, reports=1),
+        Load(contestant="tune-jobs", nodes=1, slots_a_node=1, trials=6, seconds=0.4, reports=2),
+        Load(contestant="ray tune", nodes=2, slots_a_node=1, trials=12, seconds=0.4, reports=1),
     ]
 
     ours, rays = run_loads(asked)
