@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def head() -> Iterator[Head]:
-    with head_node() as made:
+    with head_node(dashboard=False) as made:
         yield made
 
 

@@ -1,4 +1,4 @@
-"""The commands of a laptop against a real head that requires a token."""
+"""The commands of a laptop against a real head that requires a token and has credentials for an object store."""
 
 import json
 import shutil
@@ -11,6 +11,7 @@ import pytest
 
 from tests.head_node import Head, head_node
 from tests.processes import PATIENCE
+from tests.tune_jobs.remote.object_stores import BUCKET, CREDENTIALS, s3_server
 from tests.tune_jobs.submission.laptop import put_job
 from tune_jobs import open_run
 from tune_jobs.record.events import Ending
@@ -44,8 +45,21 @@ def load():
 
 
 @pytest.fixture(scope="module")
-def head() -> Iterator[Head]:
-    with head_node() as made:
+def credentials() -> Iterator[dict[str, str]]:
+    """Yield the variables with which an object store is reached."""
+    with s3_server() as address:
+        yield {**CREDENTIALS, "AWS_ENDPOINT_URL": address}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder in which the head keeps copies of what is in the object store."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def head(credentials: dict[str, str], cache: Path) -> Iterator[Head]:
+    with head_node(**credentials, TUNE_JOBS_CACHE=str(cache)) as made:
         yield made
 
 
@@ -75,107 +89,35 @@ def remove(folder: Path) -> None:
     folder.rmdir()
 
 
-def test_a_job_is_submitted_followed_and_fetched(head: Head, laptop: Path, tmp_path: Path) -> None:
-    seen_by_trials = tmp_path / "seen"
-    name = submitted(head, laptop, "--model.arguments.tell", str(seen_by_trials))
-    remove(laptop)
-    followed = head.call("logs", name, "--follow")
-    assert followed.returncode == 0, followed.stderr
-    assert followed.stderr == ""
-    run = tmp_path / "shared" / name
-    assert followed.stdout.splitlines()[-1] == f"run: {run}"
-    assert head.call("logs", name).stdout == followed.stdout
-    trial = json.loads(seen_by_trials.read_text())
-    assert sorted(trial["here"]) == ["./layers.py", "./nets.py"]
-    seen = {Path(path).name for path in trial["seen"]}
-    assert ("nets.py" in seen, "rows.csv" in seen) == (True, False)
-    sent = {"job.yaml", "rows.csv", "nets.py", "layers.py"}
-    assert {path.name for path in (run / "submitted").iterdir()} == sent
-    assert (run / "submitted").stat().st_mode & 0o077 == 0
-
-    status = head.call("status", name).stdout.splitlines()
-    assert status[0] == f"submission: {name}"
-    assert status[1].startswith("state: done (after ")
-    assert status[2].startswith("winner: trial ")
-    assert status[3:] == [f"run: {run}", f"next: tune-jobs fetch {name} --address {head.url}"]
-    assert name in head.call("status", COLUMNS="40").stdout
-
-    fetched = through_the_server(head, run, tmp_path / "got")
-    assert (
-        head.call("fetch", name, "--output", str(tmp_path / "copied")).stdout
-        == f"run: {tmp_path}/copied/{name}\n"
-    )
-    run.rename(tmp_path / "away")
-    for copy in (fetched, tmp_path / "copied" / name):
-        best = open_run(copy).winner
-        assert {path.name for path in (copy / "checkpoints").iterdir()} == {best.trial_id}
-        assert best.checkpoint.is_file()
-        assert not list(copy.rglob("rows.*"))
-    assert on_laptop(
-        head, "from tune_jobs import open_run; print(open_run(sys.argv[1]).load_model())", fetched
-    )
-    refused = head.call("test", str(fetched))
-    assert (refused.returncode, "a copy without the test rows" in refused.stderr) == (2, True)
-    (tmp_path / "away").rename(run)
-    tested = head.call("test", str(run))
-    assert "test_loss: " in tested.stdout, tested.stderr
-    left = on_laptop(head, GIVEN_UP, head.url, run, tmp_path / "given up")
-    assert left.splitlines() == [f"{run}: the cluster did not send it within 0 s", "[]"]
-
-
-GIVEN_UP = """
-from pathlib import Path
-from tune_jobs.errors import ClusterError
-from tune_jobs.submission import fetching
-from tune_jobs.submission.client import JobsServer
-fetching.SECONDS_TO_SEND = 0
-server = JobsServer(sys.argv[1])
-try:
-    fetching.fetch_through(server, sys.argv[2], Path(sys.argv[3]))
-except ClusterError as error:
-    print(error)
-print([one.submission_id for one in server._client.list_jobs() if (one.submission_id or "")[:6] == "fetch-"])
-"""
-
-
-def through_the_server(head: Head, run: Path, output: Path) -> Path:
-    """Fetch the run like a machine that does not see the run folder."""
-    program = (
-        "from pathlib import Path; from tune_jobs.submission.client import JobsServer; "
-        "from tune_jobs.submission.fetching import fetch_through; "
-        "print(fetch_through(JobsServer(sys.argv[1]), sys.argv[2], Path(sys.argv[3])))"
-    )
-    return Path(on_laptop(head, program, head.url, run, output).strip())
-
-
-def on_laptop(head: Head, program: str, *arguments: object) -> str:
-    """Run a Python program with arguments and return its output."""
-    said = subprocess.run(
-        [sys.executable, "-c", f"import sys\n{program}", *map(str, arguments)],
-        env=head.surroundings,
-        cwd=head.home,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert said.returncode == 0, said.stderr
-    return said.stdout
-
-
-def test_a_run_is_stopped_and_continued_without_the_machine_that_submitted_it(
+def test_a_run_is_stopped_continued_without_the_machine_that_submitted_it_followed_and_fetched(
     head: Head, laptop: Path, tmp_path: Path
 ) -> None:
-    gate = tmp_path / "gate"
+    gate, seen_by_trials = tmp_path / "gate", tmp_path / "seen"
     (laptop / "tables.py").write_text(TABLES)
     name = submitted(
-        head, laptop, "--model.arguments.gate", str(gate), "--include", "rows.csv", "--data.source", "tables:load",
-        "--data.target", "null",
+        head, laptop, "--model.arguments.gate", str(gate), "--model.arguments.tell", str(seen_by_trials),
+        "--include", "rows.csv", "--data.source", "tables:load", "--data.target", "null",
     )  # fmt: skip
     remove(laptop)
     run = tmp_path / "shared" / name
     assert head.call("status", name).stdout.splitlines()[1].startswith("state: running (for ")
+    sent = {"job.yaml", "rows.csv", "nets.py", "layers.py", "tables.py"}
+    assert {path.name for path in (run / "submitted").iterdir()} == sent
+    assert (run / "submitted").stat().st_mode & 0o077 == 0
 
+    check_that_it_stops_and_continues(head, name, run)
+
+    gate.touch()
+    last = finish(head, name, run)
+    trial = json.loads(seen_by_trials.read_text())
+    assert sorted(trial["here"]) == ["./layers.py", "./nets.py", "./tables.py"]
+    seen = {Path(path).name for path in trial["seen"]}
+    assert ("nets.py" in seen, "rows.csv" in seen) == (True, False)
+    check_what_is_fetched(head, last, run, tmp_path)
+
+
+def check_that_it_stops_and_continues(head: Head, name: str, run: Path) -> None:
+    """Stop it, continue it in a later submission, and stop it by the name of the first one."""
     busy = head.call("resume", name, "--address", head.url)
     assert busy.returncode == 2
     assert busy.stderr.startswith(f"tune-jobs: {name}: is running; `tune-jobs logs {name} --follow")
@@ -208,22 +150,93 @@ def test_a_run_is_stopped_and_continued_without_the_machine_that_submitted_it(
         head.call("status", later).stdout.splitlines()[1].startswith("state: stopped, and can be resumed (")
     )
 
-    gate.touch()
+
+def finish(head: Head, name: str, run: Path) -> str:
+    """Continue the run up to its end with one trial more. Return the name of the last submission."""
     wrong = head.call("resume", name, "--address", head.url, "--seed", "3")
     assert wrong.returncode == 2
     assert "not a key that can change in a run that has begun" in wrong.stderr
     assert f"{name}-r3" not in head.call("status").stdout
     resumed = head.call("resume", str(run), "--address", head.url, "--search.trials", "3")
     assert resumed.returncode == 0, resumed.stderr
-    assert resumed.stdout.splitlines()[-1] == f"submission: {name}-r3"
-    assert head.call("logs", f"{name}-r3", "--follow").returncode == 0
+    last = f"{name}-r3"
+    assert resumed.stdout.splitlines()[-1] == f"submission: {last}"
+    followed = head.call("logs", last, "--follow")
+    assert (followed.returncode, followed.stderr) == (0, "")
+    assert followed.stdout.splitlines()[-1] == f"run: {run}"
+    assert head.call("logs", last).stdout == followed.stdout
     done = open_run(run)
     assert (done.ending, len(done.record.trials)) == (Ending.ALL_TRIALS, 3)
     assert {path.name for path in (run / "modules").glob("*.py")} >= {"nets.py", "layers.py"}
     assert not list((run / "modules").rglob("rows.csv"))
+    status = head.call("status", last).stdout.splitlines()
+    assert status[0] == f"submission: {last}"
+    assert status[1].startswith("state: done (after ")
+    assert status[2].startswith("winner: trial ")
+    assert status[3:] == [f"run: {run}", f"next: tune-jobs fetch {last} --address {head.url}"]
+    assert name in head.call("status", COLUMNS="40").stdout
     over = head.call("resume", str(run), "--address", head.url)
     assert over.returncode == 0, over.stderr
     assert over.stdout.startswith("nothing is left to do; `--search.trials N` asks for more trials")
+    return last
+
+
+def check_what_is_fetched(head: Head, last: str, run: Path, folder: Path) -> None:
+    """Fetch the run through the server and from its folder; compare what the copies can do with what the run can."""
+    # Like a machine that does not see the run folder.
+    fetched_by, *given_up = on_laptop(head, FETCH, head.url, run, folder / "got").splitlines()
+    assert given_up == [f"{run}: the cluster did not send it within 0 s", "[]"]
+    fetched = Path(fetched_by)
+    assert (
+        head.call("fetch", last, "--output", str(folder / "copied")).stdout
+        == f"run: {folder}/copied/{run.name}\n"
+    )
+    run.rename(folder / "away")
+    for copy in (fetched, folder / "copied" / run.name):
+        best = open_run(copy).winner
+        assert {path.name for path in (copy / "checkpoints").iterdir()} == {best.trial_id}
+        assert best.checkpoint.is_file()
+        assert not list(copy.rglob("rows.*"))
+    assert on_laptop(
+        head, "from tune_jobs import open_run; print(open_run(sys.argv[1]).load_model())", fetched
+    )
+    refused = head.call("test", str(fetched))
+    assert (refused.returncode, "a copy without the test rows" in refused.stderr) == (2, True)
+    (folder / "away").rename(run)
+    tested = head.call("test", str(run))
+    assert "test_loss: " in tested.stdout, tested.stderr
+
+
+FETCH = """
+from pathlib import Path
+from tune_jobs.errors import ClusterError
+from tune_jobs.submission import fetching
+from tune_jobs.submission.client import JobsServer
+server = JobsServer(sys.argv[1])
+print(fetching.fetch_through(server, sys.argv[2], Path(sys.argv[3])))
+fetching.SECONDS_TO_SEND = 0
+try:
+    fetching.fetch_through(server, sys.argv[2], Path(sys.argv[3]) / "not")
+except ClusterError as error:
+    print(error)
+print([one.submission_id for one in server._client.list_jobs() if (one.submission_id or "")[:6] == "fetch-"])
+"""
+"""Program that fetches a run through the server, gives up at once when it fetches it again, and prints what is left."""
+
+
+def on_laptop(head: Head, program: str, *arguments: object) -> str:
+    """Run a Python program with arguments and return its output."""
+    said = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{program}", *map(str, arguments)],
+        env=head.surroundings,
+        cwd=head.home,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert said.returncode == 0, said.stderr
+    return said.stdout
 
 
 def test_parts_that_the_cluster_lacks_are_reported_at_once(head: Head, laptop: Path, tmp_path: Path) -> None:
@@ -301,3 +314,50 @@ def test_a_name_that_the_cluster_does_not_know(head: Head) -> None:
         said = head.call(*command)
         assert said.returncode == 2
         assert said.stderr.startswith(f"tune-jobs: x: no submission of that name at {head.url}; known: ")
+
+
+def test_a_run_in_an_object_store_is_resumed_elsewhere_and_fetched_with_and_without_credentials(
+    head: Head, laptop: Path, cache: Path, credentials: dict[str, str], tmp_path: Path
+) -> None:
+    put_job(laptop, f"s3://{BUCKET}/runs", "linear")
+    nowhere = head.call("submit", "job.yaml", "--storage", "s3://nobodys-bucket/runs", folder=laptop)
+    assert nowhere.returncode == 2
+    assert "there is no such bucket" in nowhere.stderr
+    assert "The driver runs on the cluster's head" in nowhere.stderr
+    said = head.call("submit", "job.yaml", folder=laptop)
+    assert said.returncode == 0, said.stderr
+    name = said.stdout.splitlines()[-1].removeprefix("submission: ")
+    assert said.stdout.splitlines()[-2] == f"run: s3://{BUCKET}/runs/{name}"
+    followed = head.call("logs", name, "--follow")
+    assert followed.stdout.splitlines()[-1] == f"run: s3://{BUCKET}/runs/{name}"
+    remove(laptop)
+    shutil.rmtree(cache)  # as on another head
+
+    place = f"s3://{BUCKET}/runs/{name}"
+    resumed = head.call("resume", place, "--address", head.url, "--search.trials", "3")
+    assert resumed.returncode == 0, resumed.stderr
+    assert head.call("logs", f"{name}-r2", "--follow").returncode == 0
+
+    own = {**credentials, "TUNE_JOBS_CACHE": str(tmp_path / "own")}
+    direct = head.call("fetch", name, "--output", str(tmp_path / "direct"), **own)
+    assert direct.returncode == 0, direct.stderr
+    assert not list((tmp_path / "own").rglob("rows.*"))
+    through = head.call(
+        "fetch", name, "--output", str(tmp_path / "through"), AWS_ENDPOINT_URL="http://127.0.0.1:1",
+        **CREDENTIALS, TUNE_JOBS_CACHE=str(tmp_path / "none"),
+    )  # fmt: skip
+    assert through.returncode == 0, through.stderr
+    assert "the cluster is asked for it" in through.stdout
+    for kind in ("direct", "through"):
+        fetched = open_run(tmp_path / kind / name)
+        assert len(fetched.record.trials) == 3
+        assert fetched.winner.checkpoint.is_file()
+        assert not list(fetched.path.rglob("rows.*"))
+        refused = head.call("test", str(fetched.path), **own)
+        assert f"with its path: {place}" in refused.stderr
+    looks = tmp_path / "looks"
+    shown = head.call("show", place, **{**own, "TUNE_JOBS_CACHE": str(looks)})
+    assert name in shown.stdout, shown.stderr
+    assert not list(looks.rglob("rows.*"))
+    tested = head.call("test", place, **own)
+    assert "test_loss: " in tested.stdout, tested.stderr
