@@ -23,8 +23,10 @@ IN_HASTE = {
     "RAY_health_check_failure_threshold": 5,
     "AUTOSCALER_UPDATE_INTERVAL_S": 1,
     "AUTOSCALER_NODE_SSH_INTERVAL_S": 1,
+    "RAY_prestart_worker_first_driver": 0,
 }
-"""Shorter intervals for Ray: by default it notices a lost host after a minute and starts hosts every 5 s."""
+"""Shorter intervals for Ray: by default it notices a lost host after a minute and starts hosts every 5 s. No worker
+is started before one is asked for."""
 FROM_OUTSIDE = ("curl ", "apt-get ", "/uv ")
 """Marks of commands that download something: the hosts have no network for that."""
 OUR_CODE = "export PYTHONPATH=$HOME/tune-jobs${PYTHONPATH:+:$PYTHONPATH}"
@@ -42,16 +44,25 @@ class Cluster:
     Args:
         hosts: All hosts by name: `laptop`, which is not part of the cluster, `head` and any others.
         cpus: The CPUs that each host declares to Ray, since all hosts share the processors of one machine.
+        head_cpus: The CPUs that the head declares, if it has another number.
         object_store: The bytes of a host's object store.
     """
 
-    def __init__(self, hosts: Mapping[str, Host], *, cpus: int = 2, object_store: int = 300_000_000) -> None:
+    def __init__(
+        self,
+        hosts: Mapping[str, Host],
+        *,
+        cpus: int,
+        head_cpus: int | None = None,
+        object_store: int = 300_000_000,
+    ) -> None:
         self.hosts = hosts
         self.laptop = hosts["laptop"]
         self.head = hosts["head"]
         self.workers = [host for host in hosts.values() if host not in {self.laptop, self.head}]
         self.address = f"{self.head.address}:6379"
-        self._room = f"--num-cpus={cpus} --object-store-memory={object_store}"
+        self._cpus = {"head": cpus if head_cpus is None else head_cpus, "worker": cpus}
+        self._object_store = object_store
         self._prepare_laptop()
 
     def up(self) -> None:
@@ -113,9 +124,9 @@ class Cluster:
             f"grep -qs PYTHONPATH ~/.bashrc || echo '{OUR_CODE}' >> ~/.bashrc",
         ]
         haste = " ".join(f"{name}={value}" for name, value in IN_HASTE.items())
-        for role in ("head", "worker"):
+        for role, cpus in self._cpus.items():
             key = f"{role}_start_ray_commands"
-            started = f"{haste} ray start {self._room}"
+            started = f"{haste} ray start --num-cpus={cpus} --object-store-memory={self._object_store}"
             file[key] = [line.replace("ray start", started) for line in file[key]]
         return file
 

@@ -1,6 +1,7 @@
 """A job whose trials last as long as a test needs, and facts about the hosts from its journal."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -20,7 +21,8 @@ from torch import nn
 SHARED = pathlib.Path("{SHARED}")
 
 class Paced(nn.Sequential):
-    "Waits in each epoch for as long as a file says; notes whether its training begins at the weights of `make`."
+    # Waits in each epoch for as long as a file says; notes whether its training begins at the weights of `make`. Waits
+    # then while there is another file.
 
     noted = False
 
@@ -32,6 +34,8 @@ class Paced(nn.Sequential):
                 with (SHARED / "beginnings").open("a") as file:
                     file.write(f"{{socket.gethostname()}} {{beginning}}\\n")
                 self.noted = True
+            while (SHARED / "held").exists():
+                time.sleep(0.05)
         return super().train(mode)
 
 def make(input_shape, outputs):
@@ -39,8 +43,9 @@ def make(input_shape, outputs):
     nn.init.zeros_(model[1].weight)
     return model
 """
-RATES = tuple(round(0.001 * 1.15**power, 6) for power in range(40))
-"""Learning rates. A higher rate is better at every epoch, so the best trial is promoted in any order of the trials."""
+RATES = tuple(round(0.001 * 1.15**power, 6) for power in range(32))
+"""Learning rates. A higher rate is better at every epoch, so the best trial is promoted in any order of the trials,
+even as the last of a rung: their number and that of each rung is even."""
 JOB = {
     "name": "story",
     "data": {"source": "digits"},
@@ -73,10 +78,19 @@ class Watch:
         written.write_text(str(seconds))
         written.rename(self._shared / "pace")
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold all trials in their first epoch during the block."""
+        held = self._shared / "held"
+        held.touch()
+        yield
+        held.unlink()
+
     @property
     def beginnings(self) -> list[str]:
         """Return `host fresh` or `host restored` for each start of a training."""
-        return (self._shared / "beginnings").read_text().splitlines()
+        noted = self._shared / "beginnings"
+        return noted.read_text().splitlines() if noted.exists() else []
 
     @property
     def path(self) -> Path:

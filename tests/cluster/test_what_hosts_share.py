@@ -1,24 +1,30 @@
-"""Data that reach the hosts of a cluster, and things that all hosts must share: storage and the token."""
+"""Data that reach the hosts of a cluster, things that all hosts must share (storage and the token), and the ports."""
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.cluster.cluster import DASHBOARD_PORT, Cluster
+from tests.cluster.cluster import DASHBOARD_PORT, Cluster, wait_until
 from tests.cluster.hosts import PRIVATE, SHARED, hosts
 from tests.cluster.jobs import CODE, Watch, host_of
+from tests.cluster.ports import Answers, ask_ports, is_loopback
 from tests.processes import PATIENCE
-from tune_jobs import open_run
+from tune_jobs import Run, open_run
 
 pytestmark = pytest.mark.slow
 
-MEGABYTES = int(os.environ.get("TUNE_JOBS_DATA_MB", "300"))
+MEGABYTES = int(os.environ.get("TUNE_JOBS_DATA_MB", "100"))
 """Megabytes of features. docs/cluster.md has the result for 1000."""
 FEATURES = 256
+CPUS = 2
+"""CPUs of a host but for the head, which takes no trials."""
+METRICS = "metrics"
+REFUSED = {"401", "UNAUTHENTICATED"}
 SHARES = {"train": 0.7, "validation": 0.2, "test": 0.1}
 DATA = """
 import numpy as np
@@ -33,7 +39,7 @@ def load(rows, features):
 @pytest.fixture(scope="module")
 def cluster(disks: Path) -> Iterator[Cluster]:
     with hosts(disks, ["laptop", "head", "worker1", "worker2"]) as made:
-        made_of = Cluster(made, object_store=2 * MEGABYTES * 10**6)
+        made_of = Cluster(made, cpus=CPUS, head_cpus=0, object_store=2 * MEGABYTES * 10**6)
         made_of.up()
         with made_of.tunnel():
             yield made_of
@@ -53,11 +59,11 @@ def write_job(cluster: Cluster, **changes: Any) -> None:
             "standardize": False,
         },
         "model": {"name": "my_model:make"},
-        "training": {"max_epochs": 3, "loss": "mse"},
+        "training": {"max_epochs": 1, "loss": "mse"},
         "search": {
             "space": {"lr": {"low": 1e-5, "high": 1e-3, "log": True}, "batch_size": 8192},
             "method": "random",
-            "trials": 16,
+            "trials": 8,
         },
         "scheduler": {"method": "none"},
         "storage": str(SHARED / "runs"),
@@ -66,27 +72,62 @@ def write_job(cluster: Cluster, **changes: Any) -> None:
     (folder / "job.yaml").write_text(yaml.safe_dump(job))
 
 
-def received(cluster: Cluster) -> Mapping[str, int]:
-    return {worker.name: worker.received() for worker in cluster.workers}
+@dataclass(frozen=True)
+class Observations:
+    """Observations of a run on data.
+
+    Attributes:
+        made: The finished run.
+        arrived: Megabytes that each host but the head received during the run.
+        ports: The head's ports with their addresses while all hosts were at work.
+        answers: The answers of these ports to the laptop.
+    """
+
+    made: Run
+    arrived: Mapping[str, float]
+    ports: Mapping[int, set[str]]
+    answers: Answers
 
 
-def test_data_reach_each_host_once_whatever_the_number_of_trials(cluster: Cluster, disks: Path) -> None:
-    Watch(disks / "shared").pace(
-        1
-    )  # long enough that the driver's host, which is ready first, does not run all trials
+@pytest.fixture(scope="module")
+def observed(cluster: Cluster, disks: Path) -> Observations:
+    watch = Watch(disks / "shared")
     write_job(cluster)
-    before = received(cluster)
-    run = cluster.laptop.run("tune-jobs", "submit", "work/job.yaml").split()[-1]
+    before = {worker.name: worker.received() for worker in cluster.workers}
+    with watch.held():
+        run = cluster.laptop.run("tune-jobs", "submit", "work/job.yaml").split()[-1]
+        at_work = CPUS * len(cluster.workers)
+        wait_until(lambda: len(watch.beginnings) == at_work, "a trial for each CPU")
+        ports, answers = ask_ports(cluster)
     cluster.laptop.run("tune-jobs", "logs", run, "--follow")
-    made = open_run(disks / "shared" / "runs" / run)
-    assert set(made.trials["status"]) == {"completed"}
+    arrived = {name: (cluster.hosts[name].received() - then) / 1e6 for name, then in before.items()}
+    return Observations(open_run(watch.path), arrived, ports, answers)
+
+
+def test_data_reach_each_host_once_whatever_the_number_of_trials(observed: Observations) -> None:
+    assert set(observed.made.trials["status"]) == {"completed"}
     sent = MEGABYTES * (SHARES["train"] + SHARES["validation"])
-    for worker, bytes_then in before.items():
-        trials = [trial for trial in made.record.trials.values() if host_of(trial.worker) == worker]
-        arrived = (cluster.hosts[worker].received() - bytes_then) / 1e6
+    for worker, arrived in observed.arrived.items():
+        trials = [trial for trial in observed.made.record.trials.values() if host_of(trial.worker) == worker]
         print(f"{worker}: {arrived:.0f} MB for {len(trials)} trials; the arrays have {sent:.0f} MB")
-        assert len(trials) > 1
+        assert len({trial.worker for trial in trials}) == CPUS
         assert sent < arrived < 1.25 * sent
+
+
+def test_the_dashboard_listens_on_loopback_alone(observed: Observations) -> None:
+    assert all(map(is_loopback, observed.ports[DASHBOARD_PORT]))
+
+
+def test_nothing_but_metrics_is_open(observed: Observations) -> None:
+    metrics = {port for port, said in observed.answers.items() if METRICS in said["none"]}
+    assert len(metrics) == 3  # of the dashboard, the autoscaler and the node's agent
+    for port, by_token in observed.answers.items():
+        if port in metrics:
+            continue
+        for token, said in by_token.items():
+            refused = REFUSED | {"403"} if token == "wrong" else REFUSED
+            assert said, f"{port}: no service was recognised"
+            assert set(said) <= refused, f"{port}, {token} token: {said}"
 
 
 def test_storage_of_one_host_alone_is_refused(cluster: Cluster) -> None:
