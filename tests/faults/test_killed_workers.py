@@ -5,16 +5,16 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.faults.injection import CHAOS, Tally
 from tests.faults.killing import count_lost, results_of
-from tests.tune_jobs.runs import events_of, job_in
-from tune_jobs import Run, open_run, resume, run
-from tune_jobs.driver.train_alone import train_one
+from tests.trainers.slope import slope_registered
+from tests.tune_jobs.runs import assert_curves_are_those_of_training_alone, events_of, job_in, line_in
+from tune_jobs import Job, open_run, resume, run
 from tune_jobs.errors import Interrupted
 from tune_jobs.record.events import (
     EpochsReported,
@@ -30,13 +30,27 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 KILLS = 50 if CHAOS else 4
 SIGNALS = {"killed (kill -9)": signal.SIGKILL, "segmentation fault": signal.SIGSEGV}
+LONG = {"search/trials": 6, "scheduler/grace_epochs": 8, "limits/retries_per_trial": 1000}
+"""A run that is long enough to kill its workers."""
+
+
+def training(folder: Path) -> Job:
+    """Return a job with PyTorch whose epochs take a moment."""
+    space = {"lr": {"low": 1e-4, "high": 0.3, "log": True}, "model.how": {"values": ["steady"]}}
+    changes = {"model/name": "user_code:make", "search/space": space, "training/max_epochs": 18}
+    return job_in(folder, {**LONG, **changes})
+
+
+def line(folder: Path) -> Job:
+    """Return such a job with the small kind."""
+    return line_in(folder, {**LONG, "slope": {"epochs": 18, "pause": 0.2}})
 
 
 @pytest.fixture(scope="module", autouse=True)
 def ray_running() -> Iterator[None]:
     from tune_jobs.tuning.ray_session import ray_connection
 
-    with ray_connection():
+    with slope_registered(), ray_connection():
         yield
 
 
@@ -83,38 +97,20 @@ class Killer:
                 self.killed += 1
 
 
-def curves_are_right(made: Run) -> bool:
-    """Check that every trial has the same losses as a training without Ray, epoch by epoch."""
-    for trial in made.record.trials.values():
-        quick = {**trial.configuration, "model.how": ""}  # the process only sleeps otherwise
-        alone = [result.metrics["val_loss"] for result in train_one(made.job, quick)][: len(trial.epochs)]
-        if [trial.epochs[epoch]["val_loss"] for epoch in sorted(trial.epochs)] != alone:
-            return False
-    return True
-
-
-@pytest.mark.parametrize("how", SIGNALS)
-def test_a_killed_worker_costs_time_and_nothing_else(how: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("how", "make_job"), list(zip(SIGNALS, (training, training if CHAOS else line), strict=True))
+)
+def test_a_killed_worker_costs_time_and_nothing_else(
+    how: str, make_job: Callable[[Path], Job], tmp_path: Path
+) -> None:
     tally = Tally(f"worker {how}")
     chance = random.Random(time.time_ns() if CHAOS else 3)
     wanted = KILLS // 2
     while tally.injected < wanted:
         folder = tmp_path / f"{tally.injected}"
         folder.mkdir()
-        space = {"lr": {"low": 1e-4, "high": 0.3, "log": True}, "model.how": {"values": ["steady"]}}
-        job = job_in(
-            folder,
-            {
-                "model/name": "user_code:make",
-                "search/space": space,
-                "search/trials": 6,
-                "training/max_epochs": 18,
-                "scheduler/grace_epochs": 8,
-                "limits/retries_per_trial": 1000,
-            },
-        )
         killer = Killer(min(10, wanted - tally.injected), SIGNALS[how], chance)
-        made = run(job, listeners=[killer])
+        made = run(make_job(folder), listeners=[killer])
         lost = count_lost(results_of(killer.received), made)
         losses = [event for event in events_of(made) if isinstance(event, WorkerLost)]
         tally.injected += killer.killed
@@ -123,7 +119,7 @@ def test_a_killed_worker_costs_time_and_nothing_else(how: str, tmp_path: Path) -
         assert lost == 0
         assert len(made.trials) == 6
         assert not made.record.with_status(Status.FAILED), made.trials[["status", "reason"]]
-        assert curves_are_right(made)
+        assert_curves_are_those_of_training_alone(made)
         assert len(losses) <= killer.killed
         tally.outcomes["went on from the last checkpoint"] += killer.killed
     tally.report()
@@ -131,17 +127,15 @@ def test_a_killed_worker_costs_time_and_nothing_else(how: str, tmp_path: Path) -
 
 def test_workers_that_die_with_an_interruption_are_no_fault_of_their_trials(tmp_path: Path) -> None:
     """A shutdown of the machine interrupts the driver and the workers together. It costs no retry."""
-    space = {"lr": {"values": [0.01, 0.02]}, "model.how": "steady"}
     changes = {
-        "model/name": "user_code:make",
-        "search/space": space,
+        "slope": {"epochs": 40, "pause": 0.2},
+        "search/space": {"rate": {"values": [0.01, 0.02]}},
         "search/method": "grid",
-        "scheduler/method": "none",
+        "scheduler": {"method": "none"},
         "limits/retries_per_trial": 0,
         "resources/max_concurrent": 2,
-        "training/max_epochs": 40,
     }
-    job = job_in(tmp_path, changes)
+    job = line_in(tmp_path, changes)
     driver = threading.main_thread().ident
     assert driver is not None
     ended: list[int] = []
@@ -158,4 +152,4 @@ def test_workers_that_die_with_an_interruption_are_no_fault_of_their_trials(tmp_
     assert set(open_run(path).trials["status"]) == {"interrupted"}
     made = resume(path)
     assert list(made.trials["status"]) == ["completed"] * 2
-    assert curves_are_right(made)
+    assert_curves_are_those_of_training_alone(made)

@@ -1,7 +1,6 @@
 """A machine of a cluster is lost in the middle of a run: its trials continue elsewhere, and none counts as failed."""
 
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +11,13 @@ from tests.declared_nodes import DeclaredNodes, declared_nodes
 from tests.faults.injection import CHAOS, Tally
 from tests.faults.killing import Results, count_lost, reported
 from tests.processes import PATIENCE, start
-from tests.tune_jobs.runs import events_of, job_in
+from tests.trainers.slope_command import COMMAND, with_repository
+from tests.tune_jobs.runs import assert_curves_are_those_of_training_alone, events_of, line_in
 from tune_jobs import open_run
-from tune_jobs.driver.train_alone import train_one
 from tune_jobs.record.events import EpochsReported, WorkerLost
 from tune_jobs.record.journal import read_journal
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600), pytest.mark.usefixtures("small_kind")]
 
 LOST = 5 if CHAOS else 1
 
@@ -41,10 +40,7 @@ def test_a_lost_machine_is_no_fault_of_its_trials(cluster: DeclaredNodes, tmp_pa
         losses = [event for event in events_of(made) if isinstance(event, WorkerLost)]
         assert losses
         assert all(loss.node_lost and "worker's machine" in loss.reason for loss in losses)
-        for trial_id, record in made.record.trials.items():
-            quick = {**record.configuration, "model.how": ""}  # the process only sleeps otherwise
-            alone = [result.metrics["val_loss"] for result in train_one(made.job, quick)]
-            assert alone == list(made.epochs[made.epochs["trial_id"] == trial_id]["val_loss"])
+        assert_curves_are_those_of_training_alone(made)
         assert count_lost(before, made) == 0
         tally.outcomes["went on elsewhere"] += 1
     tally.report()
@@ -56,23 +52,20 @@ def run_and_lose(cluster: DeclaredNodes, folder: Path) -> tuple[Path, Results]:
     Returns:
         The run's folder, and the results that were reported up to then.
     """
-    space = {"lr": {"values": [0.01, 0.02, 0.03]}, "model.how": "steady"}
-    job = job_in(
-        folder,
-        {
-            "model/name": "user_code:make",
-            "search/space": space,
-            "search/method": "grid",
-            "scheduler/method": "none",
-            "training/max_epochs": 20,
-            "limits/retries_per_trial": 0,
-            "resources/max_concurrent": None,
-        },
-    )
+    changes = {
+        "slope": {"epochs": 20, "pause": 0.2},
+        "search/space": {"rate": {"values": [0.01, 0.02, 0.03]}},
+        "search/method": "grid",
+        "scheduler": {"method": "none"},
+        "limits/retries_per_trial": 0,
+        "resources/max_concurrent": None,
+    }
+    job = line_in(folder, changes)
     (folder / "job.yaml").write_text(job.to_yaml())
-    command = [sys.executable, "-m", "tune_jobs", "run", "job.yaml", "--address", cluster.address]
+    command = [*COMMAND, "run", "job.yaml", "--address", cluster.address]
+    environment = with_repository(cluster.environment)
     raylet = cluster.add_node(num_cpus=1)
-    driver = start(command, cwd=folder, env=cluster.environment, stdout=subprocess.PIPE, text=True)
+    driver = start(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
     try:
         wait_for_epochs_below(raylet, folder / "runs")
         (made,) = (folder / "runs").iterdir()
