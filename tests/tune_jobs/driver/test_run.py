@@ -4,21 +4,26 @@ import json
 import pickle
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
+import pandas as pd
 import pytest
 
+from tests.trainers.slope import slope_registered
+from tests.tune_jobs.runs import copy_run, line_in
 from tune_jobs import Job, Run, open_run, run
 from tune_jobs.cli.main import main
 from tune_jobs.driver.preparation import prepare, trial_task
 from tune_jobs.driver.train_alone import train_one
 from tune_jobs.errors import HoldoutOpened, ResourceError, RunFailed
-from tune_jobs.record.events import Ending, TrialCreated, WorkerLost
+from tune_jobs.record.events import Ending, Status, TrialCreated, WorkerLost
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import read_journal
+from tune_jobs.record.run_record import TrialRecord
 from tune_jobs.tracking.optuna_study import study_storage
 
 pytestmark = pytest.mark.slow
@@ -31,41 +36,42 @@ def ray_running() -> Iterator[None]:
     """Start one Ray for all runs of this file: a run uses the Ray of its process."""
     from tune_jobs.tuning.ray_session import ray_connection
 
-    with ray_connection():
+    with slope_registered(), ray_connection():
         yield
 
 
 @pytest.fixture
 def make_job(tmp_path: Path) -> MakeJob:
-    def make(changes: Mapping[str, Any] | None = None, code: str = "") -> Job:
-        """Return a job on 60 rows with changes by path, and write `code` as the module `user_code` in its folder."""
-        sections: dict[str, Any] = {
-            "name": "small",
-            "data": {"source": "linear_gaussian", "arguments": {"n": 100, "sigma": 0.1}},
-            "model": {"name": "linear"},
-            "training": {"max_epochs": 9, "loss": "mse", "metrics": ["mae"]},
-            "search": {
-                "space": {
-                    "lr": {"low": 1e-3, "high": 0.5, "log": True},
-                    "batch_size": {"values": [8, "full"]},
-                    "optimizer": {"values": ["sgd", "adam"]},
-                    "momentum": {"low": 0.0, "high": 0.9, "when": {"optimizer": "sgd"}},
-                },
-                "trials": 6,
-            },
-            "resources": {"max_concurrent": 1},  # a second worker takes longer to start than all trials take
-            "storage": str(tmp_path / "runs"),
-        }
-        for path, value in (changes or {}).items():
-            *above, key = path.split("/")
-            below = sections
-            for part in above:
-                below = below.setdefault(part, {})
-            below[key] = value
-        (tmp_path / "user_code.py").write_text(textwrap.dedent(code))
-        return Job.from_mapping(sections, tmp_path)
+    return partial(job_in, tmp_path)
 
-    return make
+
+def job_in(folder: Path, changes: Mapping[str, Any] | None = None, code: str = "") -> Job:
+    """Return a job on 60 rows with changes by path, and write `code` as the module `user_code` in its folder."""
+    sections: dict[str, Any] = {
+        "name": "small",
+        "data": {"source": "linear_gaussian", "arguments": {"n": 100, "sigma": 0.1}},
+        "model": {"name": "linear"},
+        "training": {"max_epochs": 9, "loss": "mse", "metrics": ["mae"]},
+        "search": {
+            "space": {
+                "lr": {"low": 1e-3, "high": 0.5, "log": True},
+                "batch_size": {"values": [8, "full"]},
+                "optimizer": {"values": ["sgd", "adam"]},
+                "momentum": {"low": 0.0, "high": 0.9, "when": {"optimizer": "sgd"}},
+            },
+            "trials": 6,
+        },
+        "resources": {"max_concurrent": 1},  # a second worker takes longer to start than all trials take
+        "storage": str(folder / "runs"),
+    }
+    for path, value in (changes or {}).items():
+        *above, key = path.split("/")
+        below = sections
+        for part in above:
+            below = below.setdefault(part, {})
+        below[key] = value
+    (folder / "user_code.py").write_text(textwrap.dedent(code))
+    return Job.from_mapping(sections, folder)
 
 
 def only_search(**space: Any) -> dict[str, Any]:
@@ -76,9 +82,32 @@ def only_search(**space: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    folder = tmp_path_factory.mktemp("finished")
-    return run(MAKE(folder))
+def given_to_ray() -> list[bytes]:
+    """Return the pickled objects that the finished run has handed to Ray Tune."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, given_to_ray: list[bytes]) -> Run:
+    from tune_jobs.tuning import loop as tuning
+
+    share = tuning.share
+
+    def spy(*arguments: Any) -> Any:
+        given_to_ray.append(pickle.dumps(arguments))
+        return share(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuning, "share", spy)
+        return run(MAKE(tmp_path_factory.mktemp("finished")))
+
+
+@pytest.fixture
+def copied(finished: Run, tmp_path: Path) -> Run:
+    """Return a copy of the finished run that a test may change."""
+    copy = tmp_path / finished.path.name
+    copy_run(finished.path, copy)
+    return open_run(copy)
 
 
 def MAKE(folder: Path) -> Job:  # noqa: N802
@@ -101,6 +130,7 @@ def MAKE(folder: Path) -> Job:  # noqa: N802
                 "trials": 14,
                 "points": [{"lr": 0.05, "optimizer": "sgd"}],
             },
+            "resources": {"max_concurrent": 1},
             "storage": str(folder / "runs"),
         },
         folder,
@@ -211,23 +241,11 @@ def test_no_test_row_is_in_what_a_trial_receives(make_job: MakeJob) -> None:
     assert b"holdout" not in received
 
 
-def test_no_test_row_is_in_what_ray_is_given(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_test_row_is_in_what_ray_is_given(finished: Run, given_to_ray: list[bytes]) -> None:
     """The same check for the objects that a run hands to Ray Tune."""
-    from tune_jobs.tuning import loop as tuning
-
-    given: list[bytes] = []
-    share = tuning.share
-
-    def spy(*arguments: Any) -> Any:
-        given.append(pickle.dumps(arguments))
-        return share(*arguments)
-
-    monkeypatch.setattr(tuning, "share", spy)
-    job = make_job({"search/trials": 1})
-    run(job)
-    rows = prepare(job)
-    assert all(row.tobytes() in given[0] for row in rows.train.x)
-    assert not any(row.tobytes() in given[0] for row in rows.test.x)
+    rows = prepare(finished.job)
+    assert all(row.tobytes() in given_to_ray[0] for row in rows.train.x)
+    assert not any(row.tobytes() in given_to_ray[0] for row in rows.test.x)
 
 
 def test_the_sealed_rows_are_the_test_rows_and_no_other_file_holds_them(finished: Run) -> None:
@@ -244,27 +262,26 @@ def test_the_sealed_rows_are_the_test_rows_and_no_other_file_holds_them(finished
             assert not any(needle in content for needle in needles), path
 
 
-def test_the_holdout_is_opened_once_and_again_only_with_a_reason(make_job: MakeJob) -> None:
-    made = run(make_job({"search/trials": 2}))
-    first = made.test()
-    assert set(first) == {"test_loss", "test_mae"}
+def test_the_holdout_is_opened_once_and_again_only_with_a_reason(copied: Run) -> None:
+    first = copied.test()
+    assert set(first) == {"test_loss", "test_accuracy", "test_f1"}
     with pytest.raises(HoldoutOpened, match="were read before"):
-        open_run(made.path).test()
-    assert open_run(made.path).test(again=True, reason="a reviewer asked") == first
-    ledger = [json.loads(line) for line in (made.path / "holdout" / "ledger.jsonl").read_text().splitlines()]
+        open_run(copied.path).test()
+    assert open_run(copied.path).test(again=True, reason="a reviewer asked") == first
+    ledger = [
+        json.loads(line) for line in (copied.path / "holdout" / "ledger.jsonl").read_text().splitlines()
+    ]
     assert [entry["reason"] for entry in ledger if "reason" in entry] == [None, "a reviewer asked"]
 
 
-def test_the_test_loss_is_that_of_the_winner_on_the_test_rows(make_job: MakeJob) -> None:
+def test_the_test_loss_is_that_of_the_winner_on_the_test_rows(copied: Run) -> None:
     import torch
 
-    made = run(make_job({"search/trials": 2}))
-    rows = prepare(made.job).test
+    rows = prepare(copied.job).test
     with torch.inference_mode():
-        outputs = made.load_model()(torch.tensor(rows.x))
-    assert made.test()["test_loss"] == pytest.approx(
-        float(((outputs - torch.tensor(rows.y)) ** 2).mean()), rel=1e-5
-    )
+        outputs = copied.load_model()(torch.tensor(rows.x))
+    loss = torch.nn.functional.cross_entropy(outputs, torch.tensor(rows.y))
+    assert copied.test()["test_loss"] == pytest.approx(loss.item(), rel=1e-5)
 
 
 # Trials that fail
@@ -325,61 +342,64 @@ def failing(*how: str, **changes: Any) -> dict[str, Any]:
     }
 
 
-def test_a_failed_trial_is_one_row_with_its_reason_and_the_others_continue(make_job: MakeJob) -> None:
-    made = run(make_job(failing("raise", "memory", "shape", "nan", "fine"), FAILING))
-    trials = made.trials.set_index("config.model.how")
-    assert dict(trials["status"]) == {
-        "raise": "failed", "memory": "failed", "shape": "failed", "nan": "failed", "fine": "completed",
-    }  # fmt: skip
+FAULTS = ("raise", "memory", "shape", "nan", "late_nan", "exit", "die_once", "die", "fine")
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Return a run with a trial for each fault, at a learning rate at which a sound training succeeds."""
+    folder = tmp_path_factory.mktemp("faulty")
+    changes = failing(*FAULTS, **{"model/arguments": {"folder": str(folder)}, "limits/retries_per_trial": 1})
+    changes["search/trials"] = len(FAULTS)
+    return run(job_in(folder, changes, FAILING))
+
+
+def trial_of(made: Run, fault: str) -> TrialRecord:
+    (found,) = (one for one in made.record.trials.values() if one.configuration["model.how"] == fault)
+    return found
+
+
+def deaths_of(made: Run, fault: str) -> int:
+    """Return the number of workers that the trial has lost."""
+    events = read_journal(RunFolder(made.path).journal)
+    trial_id = trial_of(made, fault).trial_id
+    return sum(isinstance(event, WorkerLost) and event.trial_id == trial_id for event in events)
+
+
+def test_a_failed_trial_is_one_row_with_its_reason_and_the_others_continue(faulty: Run) -> None:
+    trials = faulty.trials.set_index("config.model.how")
+    sound = {"die_once": "completed", "fine": "completed"}
+    assert dict(trials["status"]) == {fault: sound.get(fault, "failed") for fault in FAULTS}
     assert "RuntimeError: the user's own fault" in trials["reason"]["raise"]
     assert "out of memory, in earnest" in trials["reason"]["memory"]
     assert "2" in trials["reason"]["shape"]
     assert "nan at epoch 1" in trials["reason"]["nan"]
-    assert made.winner.configuration["model.how"] == "fine"
-    assert len({record.worker for record in made.record.trials.values()} - {""}) <= 2, "workers were lost"
+    in_one_worker = ("raise", "memory", "shape", "nan", "late_nan", "exit")
+    assert len({trial_of(faulty, fault).worker for fault in in_one_worker} - {""}) <= 1, "workers were lost"
 
 
-def test_a_training_that_diverges_late_never_wins_though_its_first_epochs_were_good(
-    make_job: MakeJob,
-) -> None:
-    changes = failing("late_nan", "fine")
-    changes["search/space"]["lr"] = {"values": [0.3]}
-    made = run(make_job(changes, FAILING))
-    trials = made.trials.set_index("config.model.how")
-    assert dict(trials["status"]) == {"late_nan": "failed", "fine": "completed"}
-    assert trials["score"]["late_nan"] > 0, "it had finite epochs before"
-    assert made.winner.configuration["model.how"] == "fine"
+def test_a_training_that_diverges_late_never_wins_though_its_first_epochs_were_good(faulty: Run) -> None:
+    late = trial_of(faulty, "late_nan")
+    assert late.status is Status.FAILED
+    assert faulty.trials.set_index("config.model.how")["score"]["late_nan"] > 0, "it had finite epochs before"
+    assert faulty.winner.configuration["model.how"] in {"fine", "die_once"}
 
 
-def test_a_trial_that_calls_exit_is_a_failed_one(make_job: MakeJob) -> None:
-    made = run(make_job(failing("exit", "fine"), FAILING))
-    trials = made.trials.set_index("config.model.how")
-    assert dict(trials["status"]) == {"exit": "failed", "fine": "completed"}
-    assert "called sys.exit(0)" in trials["reason"]["exit"]
+def test_a_trial_that_calls_exit_is_a_failed_one(faulty: Run) -> None:
+    assert "called sys.exit(0)" in trial_of(faulty, "exit").reason
 
 
-def test_a_trial_whose_worker_was_killed_continues_from_the_last_checkpoint(
-    make_job: MakeJob, tmp_path: Path
-) -> None:
-    changes = failing("die_once", **{"model/arguments": {"folder": str(tmp_path)}})
-    made = run(make_job(changes, FAILING))
-    assert list(made.trials["status"]) == ["completed"]
-    assert list(made.epochs["epoch"]) == list(range(1, 10))
-    events = read_journal(RunFolder(made.path).journal)
-    assert sum(isinstance(event, WorkerLost) for event in events) == 1
-    straight = [
-        r.metrics["val_loss"]
-        for r in train_one(make_job(changes, FAILING), {"lr": 0.01, "model.how": "fine"})
-    ]
-    assert list(made.epochs["val_loss"]) == straight, "the curve of a killed and resumed trial differs"
+def test_a_trial_whose_worker_was_killed_continues_from_the_last_checkpoint(faulty: Run) -> None:
+    own = faulty.epochs[faulty.epochs["trial_id"] == trial_of(faulty, "die_once").trial_id]
+    assert list(own["epoch"]) == list(range(1, 10))
+    assert deaths_of(faulty, "die_once") == 1
+    straight = [r.metrics["val_loss"] for r in train_one(faulty.job, {"lr": 0.01, "model.how": "fine"})]
+    assert list(own["val_loss"]) == straight, "the curve of a killed and resumed trial differs"
 
 
-def test_a_worker_that_dies_every_time_fails_after_its_retries(make_job: MakeJob) -> None:
-    made = run(make_job(failing("die", "fine", **{"limits/retries_per_trial": 1}), FAILING))
-    trials = made.trials.set_index("config.model.how")
-    assert dict(trials["status"]) == {"die": "failed", "fine": "completed"}
-    assert "worker died" in trials["reason"]["die"]
-    assert sum(isinstance(e, WorkerLost) for e in read_journal(RunFolder(made.path).journal)) == 1
+def test_a_worker_that_dies_every_time_fails_after_its_retries(faulty: Run) -> None:
+    assert "worker died" in trial_of(faulty, "die").reason
+    assert deaths_of(faulty, "die") == 1
 
 
 def test_a_trial_that_hangs_loses_its_worker(make_job: MakeJob) -> None:
@@ -390,9 +410,9 @@ def test_a_trial_that_hangs_loses_its_worker(make_job: MakeJob) -> None:
     assert "no epoch for" in trials["reason"]["hang"]
 
 
-def test_a_run_without_a_success_fails_with_the_commonest_reason(make_job: MakeJob) -> None:
-    with pytest.raises(RunFailed, match="the user's own fault") as raised:
-        run(make_job(failing("raise", **{"search/trials": 1}), FAILING))
+def test_a_run_without_a_success_fails_with_the_commonest_reason(tmp_path: Path) -> None:
+    with pytest.raises(RunFailed, match="told to fail at epoch 1") as raised:
+        run(line_in(tmp_path, {"slope/fail_at": 1, "search/trials": 1}))
     failed = open_run(raised.value.path)
     assert failed.winner_id is None
     assert list(failed.trials["status"]) == ["failed"]
@@ -402,9 +422,9 @@ def test_a_run_without_a_success_fails_with_the_commonest_reason(make_job: MakeJ
 # Search, schedulers and limits
 
 
-def test_the_command_of_such_a_run_ends_with_1(make_job: MakeJob, capsys: pytest.CaptureFixture[str]) -> None:
-    job = make_job({"search/space": {"lr": 1e30}, "search/method": "grid", "search/trials": 1})
-    file = Path(job.storage).parent / "job.yaml"
+def test_the_command_of_such_a_run_ends_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    job = line_in(tmp_path, {"search/space": {"rate": 1e30}, "search/method": "grid", "search/trials": 1})
+    file = tmp_path / "job.yaml"
     file.write_text(job.to_yaml())
     assert main(["run", str(file)]) == 1
     captured = capsys.readouterr()
@@ -412,71 +432,50 @@ def test_the_command_of_such_a_run_ends_with_1(make_job: MakeJob, capsys: pytest
     assert captured.out.rstrip().splitlines()[-1].startswith("run: ")
 
 
-def test_grid_tries_every_configuration_once(make_job: MakeJob) -> None:
+def test_a_grid_tries_every_configuration_once_and_points_first(make_job: MakeJob) -> None:
+    """It tells 1 from true, and a value under a condition from none."""
     space = {
-        "lr": {"values": [0.01, 0.1]},
+        "batch_size": {"values": [8, 16]},
         "optimizer": {"values": ["sgd", "adam"]},
-        "momentum": {"values": [0.0, 0.5], "when": {"optimizer": "sgd"}},
+        "momentum": {"values": [0.25, 0.5], "when": {"optimizer": "sgd"}},
+        "nesterov": {"values": [True, False], "when": {"optimizer": "sgd"}},
     }
-    job = make_job({**only_search(**space), "search/trials": 100, "training/max_epochs": 2})
+    points = [
+        {"batch_size": 16, "optimizer": "sgd", "nesterov": False},
+        {"optimizer": "sgd", "nesterov": False},
+    ]
+    changes = {"search/points": points, "search/trials": 100, "training/max_epochs": 1}
+    job = make_job({**only_search(**space), **changes})
     made = run(job)
     tried = [dict(record.configuration) for record in made.record.trials.values()]
-    assert len(tried) == job.trials == 6
+    assert [(one["batch_size"], one["nesterov"]) for one in tried[:2]] == [(16, False), (8, False)]
+    assert len(tried) == job.trials == 10
     assert all(configuration in tried for configuration in job.search.space.grid())
 
 
-def test_a_grid_distinguishes_equal_looking_values_and_takes_points_first(make_job: MakeJob) -> None:
-    space = {"batch_size": {"values": [8, 16]}, "nesterov": {"values": [True, False]}, "momentum": 0.5}
-    points = [{"batch_size": 16, "nesterov": False}, {"nesterov": False}]
-    made = run(
-        make_job(
-            {**only_search(**space), "search/points": points, "search/trials": 9, "training/max_epochs": 1}
-        )
-    )
-    tried = [
-        (c.configuration["batch_size"], c.configuration["nesterov"]) for c in made.record.trials.values()
-    ]
-    assert tried[:2] == [(16, False), (8, False)]
-    assert sorted(tried) == [(8, False), (8, True), (16, False), (16, True)]
-
-
 @pytest.mark.parametrize("method", ["asha_stopping", "median", "none"])
-def test_schedulers(make_job: MakeJob, method: str) -> None:
-    changes = {"search/method": "random", "search/trials": 16, "search/space/lr/low": 1e-6}
-    made = run(make_job({"scheduler/method": method, **changes}))
+def test_schedulers(tmp_path: Path, method: str) -> None:
+    made = run(line_in(tmp_path, {"scheduler": {"method": method}, "search/trials": 16}))
     statuses = set(made.trials["status"])
     assert statuses == ({"completed"} if method == "none" else {"completed", "stopped_early"})
 
 
-def test_gp_proposes_configurations(make_job: MakeJob) -> None:
-    assert (
-        len(run(make_job({"search/method": "gp", "search/trials": 12, "training/max_epochs": 2})).trials)
-        == 12
-    )
+def test_the_same_seed_proposes_the_same_with_one_worker(tmp_path: Path) -> None:
+    def curves(**changes: Any) -> pd.DataFrame:
+        made = run(
+            line_in(tmp_path, {"search/method": "gp", "search/trials": 12, "slope/epochs": 3, **changes})
+        )
+        assert len(made.trials) == 12
+        return made.epochs.drop(columns="seconds")
+
+    first = curves(seed=5)
+    assert first.equals(curves(seed=5))
+    assert not first.equals(curves(seed=6))
 
 
-def test_the_same_seed_proposes_the_same_with_one_worker(make_job: MakeJob) -> None:
-    changes = {"seed": 5, "search/trials": 8}
-    first, second = run(make_job(changes)), run(make_job(changes))
-    columns = ["trial_id", "epoch", "train_loss", "val_loss", "mae", "lr"]
-    assert first.epochs[columns].equals(second.epochs[columns])
-    other = run(make_job({**changes, "seed": 6}))
-    assert not other.epochs[columns].equals(first.epochs[columns])
-
-
-def test_the_time_limit_ends_the_run_in_order(make_job: MakeJob) -> None:
-    code = """
-        import time
-        from torch import nn
-        class Slow(nn.Linear):
-            def train(self, mode=True):
-                time.sleep(0.2 * mode)
-                return super().train(mode)
-        def slow(input_shape, outputs):
-            return Slow(input_shape[0], outputs)
-    """
-    changes = {"model/name": "user_code:slow", "training/max_epochs": 100_000, "limits/minutes": 0.1}
-    made = run(make_job({**changes, "scheduler/method": "none"}, code))
+def test_the_time_limit_ends_the_run_in_order(tmp_path: Path) -> None:
+    changes = {"slope": {"pause": 0.2, "epochs": 100_000}, "limits/minutes": 0.1}
+    made = run(line_in(tmp_path, {**changes, "scheduler": {"method": "none"}}))
     assert made.ending is Ending.TIME_LIMIT
     assert set(made.trials["status"]) == {"stopped_early"}
     assert set(made.trials["reason"]) == {Ending.TIME_LIMIT.sentence}
