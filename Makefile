@@ -6,6 +6,9 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 
 FAULTS := $(CURDIR)/.faults.jsonl
 
+# Tests are compiled once, and not again in each process.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: install tune test test-fast test-random snapshots chaos lint bench clean
 
 tune: $(INSTALLED)  ## tune the example: digits with ASHA and Optuna
