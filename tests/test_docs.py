@@ -359,11 +359,26 @@ def test_functions_shown_as_one_s_own_work_in_a_run(tmp_path: Path, monkeypatch:
 
 
 @pytest.fixture(scope="module")
-def beside_a_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def ray_running() -> Iterator[None]:
+    """Start one Ray for all runs of this file: a run uses the Ray of its process."""
+    from tune_jobs.tuning.ray_session import ray_connection
+
+    with ray_connection():
+        yield
+
+
+@pytest.fixture(scope="module")
+def beside_a_run(ray_running: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a folder with a small version of the run and the files that the pages name."""
     folder = tmp_path_factory.mktemp("docs")
     (folder / "examples").mkdir()
-    small = [("training.max_epochs", 3), ("search.trials", 2), ("storage", str(folder / "runs"))]
+    small = [
+        ("training.max_epochs", 3),
+        ("search.trials", 2),
+        ("search.method", "random"),  # a model needs a process of its own
+        ("resources.max_concurrent", 1),
+        ("storage", str(folder / "runs")),
+    ]
     digits = apply_overrides(read_yaml(ROOT / "examples" / "digits.yaml"), small)
     (folder / "examples" / "digits.yaml").write_text(dump_yaml(digits))
     finished: Run = run(Job.from_file(ROOT / "examples" / "wine_csv.yaml", small))
