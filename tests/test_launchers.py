@@ -410,7 +410,10 @@ def test_slurm_script_runs_a_job_on_one_node(tmp_path: Path) -> None:
     for name, does in (("srun", 'exec "$@"'), ("scontrol", "echo 127.0.0.1")):
         (slurm / name).write_text(f"#!/bin/sh\n{does}\n")
         (slurm / name).chmod(0o755)
-    overrides = ["--search.trials", "2", "--training.max_epochs", "3", "--storage", str(tmp_path / "runs")]
+    overrides = [
+        *("--search.trials", "2", "--search.method", "random", "--training.max_epochs", "3"),
+        *("--resources.max_concurrent", "1", "--storage", str(tmp_path / "runs")),
+    ]
     call = shlex.join([str(SLURM), "examples/digits.yaml", *overrides])
     namespaces = ["unshare", "--fork", "--kill-child", "--pid", "--mount-proc", "--net"]
     done = subprocess.run(
