@@ -35,7 +35,7 @@ def tune_as_shipped(job: Job, workers: int) -> list[EpochReport]:
     """Tune on the Ray that is running.
 
     Args:
-        job: Its space, trials, training, grace epochs, reduction factor and seed are used. Its methods are ignored.
+        job: The job. Its space, trials, training, grace epochs, reduction factor and seed are used, not its methods.
         workers: The number of trials at a time.
 
     Returns:

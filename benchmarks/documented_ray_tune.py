@@ -134,7 +134,7 @@ def tune_digits(
     """Tune on a running Ray and return the totals of all trials.
 
     Args:
-        trials: How many configurations to try.
+        trials: The number of configurations to try.
         seed: The seed of the search and of each training.
         storage: Folder for Ray Tune's own records.
         reuse_actors: Whether a worker continues with the next trial. The pages named above do not set this.

@@ -42,7 +42,7 @@ def proportional_set_size(pids: Iterable[int]) -> int:
         pids: Process ids; those that have ended count as nothing.
 
     Raises:
-        PermissionError: If a process belongs to another user.
+        PermissionError: A process belongs to another user.
     """
     return sum(_rollup(pid).get("Pss", 0) for pid in pids)
 
@@ -56,7 +56,7 @@ def shared_memory(pids: Iterable[int]) -> int:
         pids: Process ids; those that have ended count as nothing.
 
     Raises:
-        PermissionError: If a process belongs to another user.
+        PermissionError: A process belongs to another user.
     """
     return sum(_rollup(pid).get("Pss_Shmem", 0) for pid in pids)
 
@@ -70,7 +70,7 @@ def private_set_size(pids: Iterable[int]) -> dict[int, int]:
         pids: Process ids; those that have ended are left out.
 
     Raises:
-        PermissionError: If a process belongs to another user.
+        PermissionError: A process belongs to another user.
     """
     sizes = {pid: _rollup(pid) for pid in pids}
     return {

@@ -16,9 +16,9 @@ class Overhead:
 
     wall: float
     before: float
-    """From the start of the process to the beginning of the first reported training."""
+    """Seconds from the start of the process to the beginning of the first reported training."""
     after: float
-    """From the end of the last trial to the exit of the process."""
+    """Seconds from the end of the last trial to the exit of the process."""
     training: float
     """All epochs of all trials, each with its validation."""
     trials: int

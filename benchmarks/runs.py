@@ -37,7 +37,7 @@ class FinishedRun:
     ended: float
     """When its process had ended, in seconds since the epoch."""
     events: Sequence[Event]
-    """Its journal."""
+    """The events of its journal."""
 
     @property
     def wall_seconds(self) -> float:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 OBJECT_STORE = 80_000_000
 """Bytes of each node's object store, which is almost empty."""
 SECONDS_TO_GATHER = 900.0
-"""Seconds that the first trial of a worker waits for the other workers at most."""
+"""Longest time, in seconds, that the first trial of a worker waits for the other workers."""
 
 
 class Gathering:
@@ -198,7 +198,7 @@ def grow(cluster: Cluster, load: Load) -> None:
     """Add nodes until there are as many as the load asks for.
 
     Raises:
-        ValueError: There are more already.
+        ValueError: There are more nodes already.
     """
     missing = load.nodes - len(cluster.worker_nodes)
     if missing < 0:

@@ -32,7 +32,7 @@ def ready_space(name: str) -> SearchSpace:
     """Return the space called `name` in the catalogue.
 
     Raises:
-        SearchSpaceError: There is none with that name.
+        SearchSpaceError: There is no space with that name.
     """
     if name not in READY_SPACES:
         hint = suggestion(name, READY_SPACES)

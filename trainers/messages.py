@@ -41,7 +41,7 @@ def problems_of(
     """Return what `error` found in `given`: a dotted key and a message for each place in it.
 
     Args:
-        error: What `model` raised on `given`.
+        error: The error that `model` raised on `given`.
         given: The raw value, as read from the file.
         model: The settings class. The closest keys are looked for in it.
         prefix: Dotted key of `given` in the job file, such as `training`.

@@ -48,7 +48,7 @@ def open_run(path: str | Path) -> "Run":
     """Open the run in the folder or at the `s3://bucket/prefix/run` that `path` names; it may be in progress.
 
     Raises:
-        RunFolderError: It is not a run folder.
+        RunFolderError: The path is not a run folder.
         DamagedRun: The journal or the job is damaged.
     """
     return Run(open_folder(path))
@@ -162,7 +162,7 @@ class Run:
 
         Args:
             again: Open it another time; this is recorded with `reason`.
-            reason: Why it is opened again.
+            reason: The reason for opening it again.
 
         Returns:
             `test_loss` and `test_<metric>` for each metric: means over the test rows.

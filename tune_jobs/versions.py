@@ -35,8 +35,8 @@ def differences(
         wanted: Versions by the names of Python and packages. All of these are compared.
         found: Versions of the other process.
         sides: Words for the places of the two processes.
-        python_numbers: How many numbers of Python's version count. Ray joins only processes that agree in all three; 2
-            are enough if the processes exchange only files and text.
+        python_numbers: How many leading numbers of Python's version count. Ray joins only processes that agree in all
+            three; 2 are enough if the processes exchange only files and text.
     """
 
     def counts(name: str, text: str | None) -> str | None:

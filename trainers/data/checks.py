@@ -25,7 +25,7 @@ def check_features(features: Features, names: tuple[str, ...], *, fill_nulls: bo
     """Refuse infinities, and nulls unless they are to be filled in; texts cannot be filled in.
 
     Raises:
-        DataError: There are such values. The message names the columns and counts the rows.
+        DataError: The rows have infinities or nulls. The message names the columns and counts the rows.
     """
     nulls: dict[str, int] = {}
     infinities: dict[str, int] = {}

@@ -12,7 +12,7 @@ from tune_jobs.trainers.data.rows import Rows
 from tune_jobs.trainers.errors import DeviceError
 
 _CACHED_ARRAYS = 8
-"""Arrays whose copies on an accelerator are kept at most."""
+"""Largest number of arrays whose copies on an accelerator are kept."""
 _CACHED_BYTES = 2 * 1024**3
 """Bytes of all kept copies together at most; the last copy is always kept."""
 

@@ -17,7 +17,7 @@ from tune_jobs.text import closest
 from tune_jobs.trainers.kinds import known_sections
 
 Command = Callable[[argparse.Namespace, list[str], Console], None]
-"""What a command does, from its options, the arguments that are left over, and where it prints."""
+"""A function that carries out a command, given its options, the arguments that are left over, and a console."""
 
 JOB = ("JOB", "job file; keys are overridden by `--section.key value`")
 RUN = ("RUN", "run folder, as `tune-jobs run` prints it")
@@ -59,8 +59,8 @@ class Commands:
         """Add one command, and return its parser, for its options.
 
         Args:
-            name: What a user types.
-            command: What it does.
+            name: The name that users type.
+            command: The function that carries it out.
             text: One sentence for the help.
             *positional: Name and explanation of each positional argument.
             overrides: Whether it takes overrides of the job file.

@@ -29,7 +29,7 @@ SECONDS_WITHOUT_A_LINE = 60.0
 """Seconds without a line after which plain output prints one although no trial has ended."""
 
 DRAWS_PER_SECOND = 4
-"""How often the live view is drawn, per second."""
+"""Number of times per second that the live view is drawn."""
 
 KINDS_OF_FAILURE = 10
 """Largest number of reasons for which plain output prints the first failure."""
@@ -87,7 +87,7 @@ class PlainView:
 
     Args:
         progress: The progress of the run; the view applies the events to it.
-        console: Where the lines are printed.
+        console: The console on which the lines are printed.
         beginning: The first line.
     """
 

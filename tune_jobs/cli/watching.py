@@ -190,7 +190,7 @@ def watch(folder: RunFolder, console: Console) -> Watched:
 
     Args:
         folder: Folder of the run.
-        console: Where it is shown.
+        console: The console on which the run is shown.
 
     Raises:
         DamagedRun: The journal or the job is damaged, or the run was killed before its first event.

@@ -29,7 +29,7 @@ class Node:
 
     node_id: str
     name: str
-    """Its host name or address as people read it; it is unique."""
+    """The host name or address, for people; it is unique."""
     resources: Bundle
     """All resources of the machine, whether they are in use or not."""
 

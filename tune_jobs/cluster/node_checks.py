@@ -58,7 +58,7 @@ def check_nodes(
 
     Args:
         nodes: The nodes.
-        question: What they are asked besides their versions.
+        question: The question that they answer, in addition to their versions.
         over: Returns whether to stop at once.
 
     Returns:

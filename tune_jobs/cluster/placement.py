@@ -18,7 +18,7 @@ class PlacementWatch:
         bundles: The bundles of one trial.
         free: Returns the resources that are free on each node now.
         tell: Called with the trial's id and the reason why it waits, in one line.
-        seconds: How long a trial may wait before it is reported; None for SECONDS_TO_PLACE.
+        seconds: Seconds that a trial may wait before it is reported; None means `SECONDS_TO_PLACE`.
         clock: Returns seconds.
     """
 

@@ -21,7 +21,7 @@ def require_token() -> None:
     """Check that there is a token if Ray asks for one; otherwise Ray's client would end the process.
 
     Raises:
-        AuthenticationError: There is none.
+        AuthenticationError: There is no token.
     """
     from ray._private.authentication import authentication_token_setup  # noqa: PLC0415 (see the module)
 
@@ -33,7 +33,7 @@ def cluster_metadata(address: str, seconds: float) -> bytes:
 
     Args:
         address: `HOST:PORT` of the head.
-        seconds: How long to wait for the answer.
+        seconds: Seconds to wait for the answer.
 
     Raises:
         AuthenticationError: The token is missing or wrong.

@@ -26,7 +26,7 @@ class StorageCheck:
     """One question to all nodes, which is sent to them."""
 
     place: Path | Location
-    """Where the checkpoints of a run go."""
+    """The place of the checkpoints of a run."""
     name: str
     """The name of the folder that the check uses there; it begins with a dot."""
 

@@ -60,7 +60,7 @@ def raise_unless_succeeded(finished: Run) -> Run:
     """Return `finished` if it has a winner.
 
     Raises:
-        Interrupted, RunFailed: It has none; they carry the path of the run.
+        Interrupted, RunFailed: It has none. The errors hold the path of the run.
     """
     if finished.ending in {Ending.INTERRUPTED, Ending.RAY}:
         why = "interrupted" if finished.ending is Ending.INTERRUPTED else finished.ending.sentence

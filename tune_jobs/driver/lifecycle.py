@@ -52,10 +52,10 @@ def run(
     """Train the trials that `job` asks for, select the winner, and leave a run folder.
 
     Args:
-        job: What to do.
+        job: The job to run.
         address: `HOST:PORT` of a Ray cluster; None starts Ray on this machine, or uses the one of this process.
-        listeners: Are called with every event of the run's journal, after it is written.
-        handover: What came with a job that was submitted to a cluster from another machine.
+        listeners: Called with every event of the run's journal, after it is written.
+        handover: The facts that came with a job that was submitted from another machine.
 
     Raises:
         JobError: A file or function that the job names is missing. This and the next two leave no folder behind.
@@ -95,10 +95,10 @@ def resume(
         path: The run folder.
         overrides: Pairs of a dotted name and its value, for keys that may change: `("search.trials", 100)`.
         address: See `run`.
-        listeners: Are called with every event of the run's journal from now on.
+        listeners: Called with every event of the run's journal from now on.
 
     Raises:
-        RunFolderError: It is no run folder, or the data have changed.
+        RunFolderError: The path is no run folder, or the data have changed.
         RunInUse: Another process writes to the run.
         DamagedRun: The journal, the job or the holdout is damaged.
         JobError: An override is wrong, or its key cannot change.
@@ -145,19 +145,19 @@ class _Start:
 
 @dataclass(frozen=True)
 class _Cluster:
-    """The cluster that a run uses, and what limits the run there."""
+    """The cluster that a run uses, and the limits of the run there."""
 
     view: "ClusterView"
     max_running: Capacity
     modules: Sequence[UserModule]
-    """Of the user, which all nodes have."""
+    """The user's modules, which all nodes have."""
     signals: Interrupts
 
     def check_storage(self, folder: RunFolder) -> None:
         """Check that all nodes share the folder of the run; this process has written there if it is the only one.
 
         Raises:
-            ResourceError: They do not.
+            ResourceError: Some nodes do not share it.
         """
         cluster = self.view()
         if len(cluster.nodes) > 1:

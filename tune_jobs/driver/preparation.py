@@ -1,4 +1,4 @@
-"""Prepare what trials need: the data, the run folder, and what all trials have in common."""
+"""Prepare what trials need: the data, the run folder, and the task that all trials share."""
 
 import os
 import secrets

@@ -59,7 +59,7 @@ def repair(path: str | Path, *, cut: bool = False) -> Repaired:
         cut: Drop the first damaged line of the journal and all lines after it; a copy of the file is kept.
 
     Raises:
-        RunFolderError: It is no run folder, or it cannot be written to.
+        RunFolderError: The path is no run folder, or it cannot be written to.
         RunInUse: Another process writes to the run.
         DamagedRun: The journal is damaged, and `cut` was not given or nothing would be left; or the job's file or
             the ledger of the holdout is damaged.

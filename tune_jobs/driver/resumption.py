@@ -37,7 +37,7 @@ def job_to_resume(folder: RunFolder, events: Sequence[Event], overrides: Sequenc
     """Return the job of the run with the overrides.
 
     Raises:
-        DamagedRun: Its file cannot be read, or is not what the run began with.
+        DamagedRun: The job file of the run cannot be read, or was changed since the run began.
         JobError: An override is wrong, or its key cannot change.
     """
     job = job_of(folder, events)
@@ -72,7 +72,7 @@ def check_data(folder: RunFolder, events: Sequence[Event], prepared: "PreparedDa
     """Check that rows, split and holdout are those that the run began with, if tune-jobs reads the data.
 
     Raises:
-        RunFolderError: They are not.
+        RunFolderError: They differ.
         DamagedRun: The sealed rows are missing or damaged.
     """
     if prepared is None:

@@ -44,7 +44,7 @@ def claim_opening(folder: RunFolder, trial_id: str, *, again: bool, reason: str 
         folder: The run folder.
         trial_id: The trial for which the rows are read.
         again: Claim another opening although the rows were read before.
-        reason: Why they are read again.
+        reason: The reason for reading them again.
 
     Returns:
         The number of the entry.

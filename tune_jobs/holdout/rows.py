@@ -76,7 +76,7 @@ def unseal(
         folder: The run folder.
         trial_id: The winner, for which the rows are read.
         again: Read the rows although they were read before.
-        reason: Why they are read again; required with `again`, and recorded.
+        reason: The reason for reading them again; required with `again`, and recorded.
 
     Returns:
         The rows, and the number of the ledger's entry.

@@ -35,7 +35,7 @@ def evaluate_on_holdout(
         evaluate: Measures the winner on encoded rows. Everything that can fail without the rows has succeeded
             by now: an error must not waste an opening.
         again: Open the holdout once more; this is recorded, with `reason`.
-        reason: Why it is opened once more.
+        reason: The reason for opening it once more.
 
     Returns:
         `test_<name>` for each number of the evaluation, such as `test_loss`.

@@ -51,7 +51,7 @@ def copy_modules(modules: Iterable[UserModule], folder: Path) -> None:
     """Copy the modules into `folder`, from where they can be imported.
 
     Raises:
-        JobError: They are too large for other machines.
+        JobError: The modules are too large for other machines.
     """
     files = [(path, path.relative_to(module.path.parent)) for module in modules for path in module.files]
     sizes = {path: path.stat().st_size for path, _ in files}

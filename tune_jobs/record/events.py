@@ -396,7 +396,7 @@ def event_from_mapping(mapping: Mapping[str, Any]) -> Event:
     """Return the event that `to_mapping` turned into this mapping.
 
     Raises:
-        KeyError, TypeError, ValueError, AttributeError: It is not an event of this version.
+        KeyError, TypeError, ValueError, AttributeError: The mapping is no event of this version.
     """
     if mapping.get("format", FORMAT) > FORMAT:
         raise ValueError(mapping["format"])

@@ -46,7 +46,7 @@ class RunFolder:
         The content may be large, so the disk is probed before and after.
 
         Args:
-            storage: Where the folder is made; it is made if it is missing.
+            storage: The folder in which the new one is made; it is made if it is missing.
             name: The name of the job.
             run: Name of the folder; None makes a new name.
 

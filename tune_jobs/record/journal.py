@@ -66,7 +66,7 @@ class Journal:
 
     def __init__(self, path: Path, *listeners: Listener) -> None:
         self.failure: StorageFailed | None = None
-        """Why the last event could not be written."""
+        """The reason why the last event could not be written; None if it was written."""
         self._listeners = list(listeners)
         self._path = path
         new = not path.exists()
@@ -323,7 +323,7 @@ class UnknownLine:
     """A line with a correct checksum whose content this version does not know."""
 
     content: Any
-    """Its JSON; None if it is not JSON."""
+    """The JSON of the line; None if it is not JSON."""
 
 
 def parse_line(line: bytes) -> Event | UnknownLine | None:

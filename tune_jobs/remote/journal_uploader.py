@@ -40,7 +40,7 @@ class JournalUploader:
             replace: Replace the store's journal if it is another one.
 
         Raises:
-            RunFolderError: It is another one, and `replace` is false: the run was continued elsewhere.
+            RunFolderError: The store's journal is another one, and `replace` is false: the run was continued elsewhere.
             LeaseLost: This process may not write to the run any more.
             StoreError: The store cannot be reached.
         """

@@ -124,7 +124,7 @@ class JobsServer:
         """Return the submission of that id.
 
         Raises:
-            SubmissionError: There is none; the message names some that exist.
+            SubmissionError: There is no submission of that name; the message names some that exist.
         """
         with self._explain_failures():
             try:
@@ -260,7 +260,7 @@ def parse_url(address: str) -> str:
     """Return `address` without a path.
 
     Raises:
-        ClusterError: It is no `http://HOST:PORT`.
+        ClusterError: The address is no `http://HOST:PORT`.
     """
     with suppress(ValueError):
         url = urlsplit(address)

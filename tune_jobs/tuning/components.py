@@ -41,7 +41,7 @@ class TuningPlan:
     max_running: int
     """The limit on running trials at the beginning of the run."""
     proposals: Literal["beside", "immediate", "one_ahead"] = "beside"
-    """Where a model makes its proposals: in a process beside the run, or in this one.
+    """The process in which a model makes its proposals: one beside the run, or this one.
 
     In this one it makes each when it is needed, or one trial ahead. Both are for simulated clocks.
     """

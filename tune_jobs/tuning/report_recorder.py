@@ -22,7 +22,7 @@ class ReportRecorder:
 
     def __init__(self, run: LiveRun) -> None:
         self.failure: TuneJobsError | None = None
-        """Why a worker could not write a checkpoint, or may not read one."""
+        """The reason why a worker could not write a checkpoint, or may not read one; None without one."""
         self._run = run
         self._folder = run.folder
         self._last: dict[str, Report] = {}

@@ -138,7 +138,7 @@ def train_data_parallel(config: Mapping[str, Any], *, task: TrialTask, rows: lis
 
     Args:
         config: Trial id and configuration.
-        task: What all trials have in common.
+        task: The task that all trials share.
         rows: Training and validation rows, which workers fetch.
 
     Raises:
@@ -164,7 +164,7 @@ class WorkerGroup:
     """The workers of a process, which train one trial after the other.
 
     Args:
-        task: What all trials have in common.
+        task: The task that all trials share.
         rows: Training and validation rows.
     """
 
@@ -266,7 +266,7 @@ class WorkerGroup:
         """Wait until all workers wait for a trial.
 
         Raises:
-            TimeoutError: They are not ready in time.
+            TimeoutError: The workers are not ready in time.
             RuntimeError: A worker has failed too late to be reported.
             RayActorError, OutOfMemoryError: A worker has died.
         """

@@ -112,7 +112,7 @@ def train(
 
     Args:
         trial: The trial.
-        task: What all trials have in common.
+        task: The task that all trials share.
         data: Training and validation rows; None if the training reads its own data.
         send: Takes a report; it returns when the trial may continue.
         worker: The place of this worker, which is the first one of the trial's.
