@@ -33,7 +33,7 @@ from tune_jobs.problem import Problem
 
 
 class Fault(Enum):
-    """What must be fixed after an error."""
+    """The part that must be fixed after an error."""
 
     USER = auto()
     """The job, the data or the call."""

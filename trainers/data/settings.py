@@ -13,7 +13,7 @@ SplitMethod = Literal["random", "stratified", "group", "time", "column"]
 
 
 class SplitSettings(Settings):
-    """How rows are divided into training, validation and test rows.
+    """The division of rows into training, validation and test rows.
 
     The shares of `train`, `validation` and `test` add up to 1.
     """
@@ -42,7 +42,7 @@ class SplitSettings(Settings):
 
 
 class DataSettings(Settings):
-    """Where rows come from, how they are divided, and how they are encoded."""
+    """The source of the rows, their division, and their encoding."""
 
     source: str
     """The name of a built-in source, a file (.parquet, .csv, .arrow, .npz), or `package.module:function`."""
@@ -51,7 +51,7 @@ class DataSettings(Settings):
     target: Annotated[str | Names | None, Field()] = None
     """Name or names of the target columns of a file. Other sources say themselves what the target is."""
     split: SplitSettings = SplitSettings()
-    """How the rows are divided."""
+    """The division of the rows."""
     standardize: bool = True
     """Scale numeric features to mean 0 and standard deviation 1. Both are computed from the training rows alone."""
     missing: Literal["error", "mean"] = "error"

@@ -18,7 +18,7 @@ CLASS_LOSSES = frozenset({"cross_entropy", "binary_cross_entropy"})
 
 @dataclass(frozen=True)
 class TargetEncoding:
-    """How a target becomes numbers for a loss."""
+    """The encoding of a target as numbers for a loss."""
 
     form: Form
     """classes: int64 [n]; binary: float32 [n, 1] of 0 and 1; values: float32 [n, k]."""

@@ -35,7 +35,7 @@ class ModelSettings(Settings):
 
 
 class ScheduleSettings(Settings):
-    """How the learning rate changes over the `max_epochs` of a training."""
+    """The change of the learning rate over the `max_epochs` of a training."""
 
     name: ScheduleName = "constant"
     """The schedule by its name."""
@@ -59,17 +59,17 @@ class TrainingSettings(Settings):
     loss: BuiltInLoss | Reference
     """The loss that is minimised: a built-in one, or `package.module:function`."""
     metrics: Annotated[tuple[BuiltInMetric | Reference, ...], Field(strict=False)] = ()
-    """What is measured on validation rows after each epoch, beside the loss."""
+    """Metrics that are measured on validation rows after each epoch, in addition to the loss."""
     schedule: ScheduleSettings = ScheduleSettings()
-    """How the learning rate changes."""
+    """The schedule of the learning rate."""
     early_stopping: EarlyStoppingSettings = EarlyStoppingSettings()
-    """When a training ends before `max_epochs`."""
+    """The conditions under which a training ends before `max_epochs`."""
     batching: Literal["shuffle", "replacement", "sequential"] = "shuffle"
-    """How each epoch's batches are drawn from the training rows."""
+    """The way in which each epoch's batches are drawn from the training rows."""
     clip_grad_norm: Positive | None = None
     """Gradients with a larger joint 2-norm are scaled down to this norm."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,2})?)$")] = "auto"
-    """Where a model is trained. PyTorch takes the number of a device modulo 256: cuda:256 would be cuda:0."""
+    """The device that trains a model. PyTorch takes the number of a device modulo 256: cuda:256 would be cuda:0."""
 
 
 class Hyperparameters(Settings):

@@ -55,7 +55,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class RungProgress:
-    """How many trials have come to a rung at which none pauses, and what became of them."""
+    """Numbers of the trials that reached a rung at which none pauses, continued there, and ended there."""
 
     epoch: int
     reached: int

@@ -32,7 +32,7 @@ SECONDS_OF_SILENCE = 60.0
 
 
 class Watched(Enum):
-    """How watching a run ended."""
+    """The way in which watching a run ended."""
 
     ENDED = auto()
     """The run has ended, and its results are written."""

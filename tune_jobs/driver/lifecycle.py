@@ -129,7 +129,7 @@ def resume(
 
 @dataclass(frozen=True)
 class _Start:
-    """How a run starts, or starts again."""
+    """The facts with which a run starts, or is resumed."""
 
     event: RunStarted | RunResumed
     rows: list["TrainingData"] = field(repr=False)

@@ -47,7 +47,9 @@ def job_to_resume(folder: RunFolder, events: Sequence[Event], overrides: Sequenc
     changed = Job.from_mapping(apply_overrides(job.to_mapping(), overrides), job.folder)
     created = number_created(events)
     if changed.trials < created:
-        problem = f"given {changed.search.trials}; valid: {created} or more, because the run already has so many trials"
+        problem = (
+            f"given {changed.search.trials}; valid: {created} or more, because the run has that many trials"
+        )
         raise JobError([Problem("search.trials", problem)], name=f"resume {folder.name}")
     return changed
 

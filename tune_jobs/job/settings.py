@@ -122,7 +122,7 @@ class LimitSettings(Settings):
     minutes_per_epoch: Positive | None = None
     """Minutes without a report after which a trial's worker is ended and counts as lost."""
     retries_per_trial: Annotated[int, Field(ge=0)] = 2
-    """How often a trial that lost its worker continues from its last checkpoint."""
+    """Number of times that a trial that lost its worker continues from its last checkpoint."""
 
 
 def _project(name: str) -> str:

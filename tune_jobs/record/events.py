@@ -71,7 +71,7 @@ class Status(StrEnum):
 
 
 class Ending(StrEnum):
-    """How a run ended, as codes that are stored and compared."""
+    """The ways in which a run ends: codes that are stored and compared."""
 
     ALL_TRIALS = "all_trials"
     TIME_LIMIT = "time_limit"
@@ -103,7 +103,7 @@ ENDING_SENTENCES = {
 
 
 class Cause(StrEnum):
-    """Why a trial ended, as codes that are stored and compared."""
+    """The causes of a trial's end: codes that are stored and compared."""
 
     MAX_EPOCHS = StopReason.MAX_EPOCHS.value
     PATIENCE = StopReason.PATIENCE.value

@@ -65,7 +65,7 @@ def request(job: Job, record: RunRecord) -> str:
     compared = (
         f"{_SCHEDULERS[job.scheduler.method]} after {list_text(job.rungs)} epochs"
         if job.rungs
-        else "every trial was to run its course"
+        else "every trial could run to its end"
     )
     superlative = "lowest" if record.score.mode == "min" else "highest"
     rows = record.started.rows.get("validation") if record.started else None

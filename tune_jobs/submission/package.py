@@ -36,7 +36,7 @@ class ToSubmit:
 
     @property
     def data_files(self) -> dict[str, str]:
-        """Return the files to be sent, by the keys that name them; those with absolute paths stay where they are."""
+        """Return the files to send, by the keys that name them; those with absolute paths stay where they are."""
         return {key: path for key, path in self.job.facts.files.items() if not Path(path).is_absolute()}
 
 

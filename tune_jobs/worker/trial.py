@@ -30,7 +30,7 @@ ALONE = WorkerRank()
 
 @dataclass(frozen=True, kw_only=True)
 class TrialTask:
-    """What all trials of a run have in common. It names no test row, and no file that holds one."""
+    """The task that all trials of a run share. It names no test row, and no file that holds one."""
 
     kind: TrainerKind
     score: ScoreSettings
