@@ -14,7 +14,9 @@
     │   ├── RunFailed        1    no trial succeeded
     │   ├── Interrupted    130    stopped by a signal, or because Ray died; all reports are saved
     │   └── StorageFailed  130    stopped because the run folder cannot be written to; all reports are saved
-    ├── LaterVersion         2    a later version of tune-jobs wrote to the run: names the version, if known
+    ├── OtherVersion              another version of tune-jobs wrote to the run: names the version, if known
+    │   ├── EarlierVersion   2    an earlier one, in a format that this version does not read
+    │   └── LaterVersion     2    a later one, in a format that this version does not know
     └── DamagedRun           1    a file of the run cannot be read: names the file and the place
 
 The packages below have their own trees, `tune_jobs.search_spaces.SearchSpaceError` and
@@ -164,10 +166,18 @@ class StorageFailed(UnfinishedRun):
     exit_code = 130
 
 
-class LaterVersion(TuneJobsError):
-    """The run's journal or a checkpoint is intact, but only a later version of tune-jobs understands it."""
+class OtherVersion(TuneJobsError):
+    """A file of the run is intact, but only another version of tune-jobs understands it."""
 
     exit_code = 2
+
+
+class EarlierVersion(OtherVersion):
+    """The version of tune-jobs that understands the file is an earlier one."""
+
+
+class LaterVersion(OtherVersion):
+    """The version of tune-jobs that understands the file is a later one."""
 
 
 class DamagedRun(TuneJobsError):

@@ -31,6 +31,8 @@ FACED = {
     "Interrupted": lambda: run_errors.Interrupted("the text", RUN),
     "StorageFailed": lambda: run_errors.StorageFailed("the text", RUN),
     "HoldoutOpened": lambda: run_errors.HoldoutOpened("the text"),
+    "OtherVersion": lambda: run_errors.OtherVersion("the text"),
+    "EarlierVersion": lambda: run_errors.EarlierVersion("the text"),
     "LaterVersion": lambda: run_errors.LaterVersion("the text"),
     "DamagedRun": lambda: run_errors.DamagedRun("the text"),
     "SearchSpaceError": lambda: SearchSpaceError([Problem("a", "given 1; valid: 2"), Problem("", "the whole")]),

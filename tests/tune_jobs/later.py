@@ -1,4 +1,4 @@
-"""Lines of a journal, and checkpoints, as a later version of tune-jobs might write them: sound, and unknown here."""
+"""Lines of a journal, and checkpoints, as other versions of tune-jobs write them: sound, and unknown here."""
 
 import json
 import zlib
@@ -8,6 +8,8 @@ from typing import Any
 
 from tune_jobs.record.events import FORMAT
 
+SAID_OF_EARLIER = "was written by an earlier version of tune-jobs"
+"""The message of each command about a journal of such a version."""
 SAID = "was written by a later version of tune-jobs"
 """The message of each command about such a journal."""
 
@@ -22,6 +24,21 @@ LATER: Mapping[str, Mapping[str, Any]] = {
         "type": "run_resumed", "time": 1.0, "trials": 3, "versions": {"tune-jobs": "9.1.0"}, "format": FORMAT + 1,
     },
 }  # fmt: skip
+EARLIER = b"""\
+beda38c3 {"type":"run_started","time":1000000.0,"name":"small","job_folder":"","trials":1,"rows":{"train":60},\
+"fingerprints":{"data":"d"},"versions":{"tune-jobs":"0.0.1"},"notices":[],"driver":"host:7"}
+e09f2874 {"type":"trial_created","time":1000001.0,"trial_id":"0000","number":0,"configuration":{"lr":0.1},\
+"filled_in":false}
+9406a906 {"type":"trial_started","time":1000002.0,"trial_id":"0000"}
+621397ee {"type":"epochs_reported","time":1000003.0,"trial_id":"0000",\
+"results":[{"epoch":1,"train_loss":0.5,"val_loss":0.5,"seconds":0.1}],"worker":"host:8"}
+ab06494b {"type":"trial_waits","time":1000003.0,"trial_id":"0000","epoch":1}
+5891bd0d {"type":"trial_ended","time":1000004.0,"trial_id":"0000","status":"completed",\
+"reason":"All epochs were trained.","details":"","resumable":false}
+af06853c {"type":"run_ended","time":1000005.0,"ending":"all trials have ended"}
+1157c5c9 {"type":"winner_selected","time":1000006.0,"winner":"0000"}
+"""
+"""A journal of commit 045826c, the last one whose journals name no format."""
 PLACES = ("last", "in the middle", "behind a damaged line", "unfinished")
 """The places of such a line in a journal."""
 

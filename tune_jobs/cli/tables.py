@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from tune_jobs.errors import LaterVersion, TuneJobsError
+from tune_jobs.errors import EarlierVersion, OtherVersion, TuneJobsError
 from tune_jobs.holdout.ledger import read_ledger
 from tune_jobs.job.rung_epochs import reach_text
 from tune_jobs.record.curve import numbers
@@ -231,8 +231,9 @@ def runs_display(folder: Path) -> tuple[Table, list[str]]:
                 number_text(best[0].best.score) if best else "",
                 _holdout_text(opened),
             )
-        except LaterVersion as error:
-            _add_row(table, path.name, "later version", "", "", "", "")
+        except OtherVersion as error:
+            which = "earlier version" if isinstance(error, EarlierVersion) else "later version"
+            _add_row(table, path.name, which, "", "", "", "")
             refused.append(str(error))
         except TuneJobsError:
             _add_row(table, path.name, "damaged", "", "", "", "")

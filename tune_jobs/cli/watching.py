@@ -17,7 +17,7 @@ from tune_jobs.errors import DamagedRun
 from tune_jobs.location import location_of
 from tune_jobs.record.events import Event, RunEnded, RunResumed, RunStarted, WinnerSelected, in_force
 from tune_jobs.record.folder import RunFolder
-from tune_jobs.record.journal import parse_content, read_journal, refuse_later_version
+from tune_jobs.record.journal import parse_content, read_journal, refuse_other_version
 from tune_jobs.record.reading import job_of
 from tune_jobs.remote.following import keep_up_to_date
 from tune_jobs.remote.working_copy import at_work
@@ -59,7 +59,7 @@ class JournalFollower:
         The last line is left until it is whole and sound: its writer may not have finished it, or have died.
 
         Raises:
-            LaterVersion: A later version of tune-jobs wrote a line.
+            OtherVersion: Another version of tune-jobs wrote a line.
             DamagedRun: A line that others follow is damaged; the next call reads it again.
         """
         with self._path.open("rb") as file:  # NFS shows new content to a file opened after it
@@ -68,7 +68,7 @@ class JournalFollower:
             file.seek(self._offset)
             content = parse_content(file.read())
         if content.unknown is not None:
-            refuse_later_version(self._path)  # names the line by its number in the whole file
+            refuse_other_version(self._path)  # names the line by its number in the whole file
         if content.damaged is not None and not content.events:  # the events in front of it come first
             raise DamagedRun(f"{self._path}: a line is damaged")
         self._offset += content.sound
@@ -96,7 +96,7 @@ class Watching:
         """Return the new events.
 
         Raises:
-            LaterVersion: A later version of tune-jobs writes to the journal.
+            OtherVersion: Another version of tune-jobs wrote to the journal.
             DamagedRun: The journal is damaged, and stays so.
             OSError: The journal cannot be read, and this stays so.
             Restarted: The journal became shorter; what was read before no longer holds.

@@ -39,7 +39,11 @@ from typing import Any, ClassVar
 from tune_jobs.trainers.interface import StopReason
 
 FORMAT = 1
-"""Version of the journal's format; it increases if an older tune-jobs would misread a journal."""
+"""Version of the format of a run: its journal, the ledger of its holdout, and the job file beside them.
+
+It increases if an older tune-jobs would misread one of them: so with a new event, a new field, a new code, and a new
+key of `job.yaml`. Journals of format 0 name no format.
+"""
 
 
 class Status(StrEnum):
@@ -389,7 +393,17 @@ class HoldoutEvaluated(Event):
 
 
 _EVENTS: dict[str, type[Event]] = {event.type: event for event in Event.__subclasses__()}
+_FIRST_EVENTS = frozenset({RunStarted.type, RunResumed.type})
+"""Types of the events that a driver writes first; they name its format."""
 _ENUMS: dict[str, type[StrEnum]] = {"status": Status, "cause": Cause, "ending": Ending}
+
+
+def format_of(mapping: Mapping[str, Any]) -> int:
+    """Return the format that the driver wrote which begins with this event: 0 if the event names none.
+
+    Events that do not begin a driver's work have the format of this version.
+    """
+    return int(mapping.get("format", 0)) if mapping.get("type") in _FIRST_EVENTS else FORMAT
 
 
 def event_from_mapping(mapping: Mapping[str, Any]) -> Event:
@@ -398,8 +412,8 @@ def event_from_mapping(mapping: Mapping[str, Any]) -> Event:
     Raises:
         KeyError, TypeError, ValueError, AttributeError: The mapping is no event of this version.
     """
-    if mapping.get("format", FORMAT) > FORMAT:
-        raise ValueError(mapping["format"])
+    if format_of(mapping) != FORMAT:
+        raise ValueError(format_of(mapping))
     values: dict[str, Any] = {
         key: _ENUMS[key](value) if key in _ENUMS else value for key, value in mapping.items()
     }

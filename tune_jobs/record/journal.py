@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Self
 from weakref import WeakSet
 
-from tune_jobs.errors import DamagedRun, LaterVersion, RunInUse, StorageFailed
+from tune_jobs.errors import DamagedRun, EarlierVersion, LaterVersion, OtherVersion, RunInUse, StorageFailed
 from tune_jobs.files import reason_of, sync_folder
-from tune_jobs.record.events import Event, RunResumed, RunStarted, event_from_mapping
+from tune_jobs.record.events import FORMAT, Event, RunResumed, RunStarted, event_from_mapping, format_of
 from tune_jobs.record.storage_failures import storage_error
 from tune_jobs.versions import versions_here
 
@@ -43,7 +43,9 @@ class Content:
     damaged: int | None
     """Number of the damaged line, from 1; None if only the last line of the file is unfinished or damaged."""
     unknown: int | None
-    """Number of the first line that a later version wrote, wherever it is; None without one."""
+    """Number of the first line that another version wrote, wherever it is; None without one."""
+    earlier: bool
+    """Whether that version is an earlier one: its format is lower. A later one otherwise."""
     writer: str
     """The version of tune-jobs that wrote it, if a line names one; otherwise empty."""
 
@@ -60,7 +62,7 @@ class Journal:
 
     Raises:
         RunInUse: Another process writes to the journal.
-        LaterVersion: A later version of tune-jobs wrote a line; the file stays as it is.
+        OtherVersion: Another version of tune-jobs wrote a line; the file stays as it is.
         DamagedRun: A line before the last one is damaged.
     """
 
@@ -220,7 +222,7 @@ def _in_use_error(path: Path) -> RunInUse:
 
 
 def _writer(path: Path) -> str:
-    with suppress(DamagedRun, LaterVersion):
+    with suppress(DamagedRun, OtherVersion):
         events = sound_content(path).events
         drivers = [event.driver for event in events if isinstance(event, RunStarted | RunResumed)]
         return f" ({drivers[-1]})" if drivers else ""
@@ -231,7 +233,7 @@ def read_journal(path: Path) -> list[Event]:
     """Return all events in order; a torn last line is left out.
 
     Raises:
-        LaterVersion: A later version of tune-jobs wrote a line.
+        OtherVersion: Another version of tune-jobs wrote a line.
         DamagedRun: A line before the last one is damaged; the message names it.
     """
     return list(sound_content(path).events)
@@ -251,7 +253,7 @@ def sound_content(path: Path) -> Content:
     """Return the content of the file at `path`; its last line may be unfinished or damaged, and no other.
 
     Raises:
-        LaterVersion: A later version of tune-jobs wrote a line, wherever it is and whatever else is damaged.
+        OtherVersion: Another version of tune-jobs wrote a line, wherever it is and whatever else is damaged.
         DamagedRun: A line before the last one is damaged; the message names it.
     """
     content = scan_journal(path)
@@ -271,25 +273,34 @@ def scan_journal(path: Path, shown_as: str = "") -> Content:
         shown_as: The run in a message, if that is not the folder of the journal.
 
     Raises:
-        LaterVersion: A later version of tune-jobs wrote a line, wherever it is and whatever else is damaged.
+        OtherVersion: Another version of tune-jobs wrote a line, wherever it is and whatever else is damaged.
     """
     content = parse_content(path.read_bytes())
     if content.unknown is not None:
-        here = _version_here()
-        raise LaterVersion(
-            f"{shown_as or path.parent.parent}: line {content.unknown} of its journal was written by a later version "
-            f"of tune-jobs{content.writer and f' {content.writer}'}, and this version ({here or 'unknown'}) does not "
-            "know what it says; nothing was changed. "
-            "Use the later version for this run: `pip install --upgrade tune-jobs`"
-        )
+        raise _other_version_error(content, shown_as or path.parent.parent)
     return content
 
 
-def refuse_later_version(path: Path) -> None:
+def _other_version_error(content: Content, run: str | Path) -> OtherVersion:
+    what = f"{run}: line {content.unknown} of its journal was written by"
+    writer = f"version of tune-jobs{content.writer and f' {content.writer}'}"
+    here = f"this version ({_version_here() or 'unknown'})"
+    if content.earlier:
+        return EarlierVersion(
+            f"{what} an earlier {writer}, before format {FORMAT}, and {here} reads no earlier format; nothing was "
+            "changed. Use the version that wrote it for this run; there is no conversion"
+        )
+    return LaterVersion(
+        f"{what} a later {writer}, and {here} does not know what it says; nothing was changed. "
+        "Use the later version for this run: `pip install --upgrade tune-jobs`"
+    )
+
+
+def refuse_other_version(path: Path) -> None:
     """Refuse a journal that this version cannot understand, for callers that use a run without its events.
 
     Raises:
-        LaterVersion: A later version of tune-jobs wrote a line.
+        OtherVersion: Another version of tune-jobs wrote a line.
     """
     scan_journal(path)
 
@@ -306,15 +317,16 @@ def parse_content(content: bytes) -> Content:
     sound = sum(len(line) + 1 for line in lines[: len(events)])
     first = len(events) + 1  # the number of the first line that is not sound
     torn = first > len(lines) or (first == len(lines) and not unfinished)
-    unknown = next((number for number, one in enumerate(parsed, 1) if isinstance(one, UnknownLine)), None)
+    unknown = {number: one for number, one in enumerate(parsed, 1) if isinstance(one, UnknownLine)}
     return Content(
         events=events,
         sound=sound,
         rest=len(content) - sound,
         lines=len(lines),
         damaged=None if torn else first,
-        unknown=unknown,
-        writer="" if unknown is None else _other_version(parsed),
+        unknown=min(unknown, default=None),
+        earlier=any(line.is_earlier for line in unknown.values()),
+        writer=_other_version(parsed) if unknown else "",
     )
 
 
@@ -324,6 +336,14 @@ class UnknownLine:
 
     content: Any
     """The JSON of the line; None if it is not JSON."""
+
+    @property
+    def is_earlier(self) -> bool:
+        """Return whether it begins the work of a driver that wrote an earlier format."""
+        try:
+            return isinstance(self.content, dict) and format_of(self.content) < FORMAT
+        except (ValueError, TypeError):
+            return False
 
 
 def parse_line(line: bytes) -> Event | UnknownLine | None:

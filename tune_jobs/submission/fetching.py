@@ -34,11 +34,11 @@ def fetch_seen(folder: RunFolder, output: Path) -> Path:
     """Copy a run that this machine can read into the folder `output`; return its path.
 
     Raises:
-        LaterVersion: A later version of tune-jobs wrote to the run.
+        OtherVersion: Another version of tune-jobs wrote to the run.
         RunFolderError: There is a folder of that name, or it cannot be written to.
         DamagedRun: The journal or the job is damaged.
     """
-    files = files_worth_sending(folder)  # reads the journal, so it refuses one of a later version
+    files = files_worth_sending(folder)  # reads the journal, so it refuses one of another version
     with _new_folder(output, folder.name) as target:
         for path in files:
             copy = target / path.relative_to(folder.path)
@@ -53,7 +53,7 @@ def fetch_through(server: JobsServer, run: str, output: Path) -> Path:
     """Copy the run folder that the cluster has at `run` into the folder `output`; return its path.
 
     Raises:
-        LaterVersion: A later version of tune-jobs wrote to the run; nothing of it stays here.
+        OtherVersion: Another version of tune-jobs wrote to the run; nothing of it stays here.
         RunFolderError: There is a folder of that name, or it cannot be written to.
         ClusterError: The run cannot be sent.
     """

@@ -1,11 +1,11 @@
-"""Every command refuses a run that a later version wrote to, and changes nothing."""
+"""Every command refuses a run that another version wrote to, and changes nothing."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.tune_jobs.later import LATER, SAID, write_later
+from tests.tune_jobs.later import EARLIER, LATER, SAID, SAID_OF_EARLIER, write_later
 from tune_jobs.cli.main import main
 from tune_jobs.record.folder import RunFolder
 
@@ -37,7 +37,28 @@ def test_a_command_refuses_it(
     assert contents(tmp_path) == before
 
 
-def test_list_shows_it_beside_the_other_runs_and_says_why_it_is_not_read(
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_refuses_a_journal_before_format_1(
+    command: str, run: RunFolder, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    run.journal.write_bytes(EARLIER)
+    before = contents(tmp_path)
+    code = main([str(run.path) if word == "RUN" else word for word in command.split()])
+    said = capsys.readouterr()
+    assert (code, said.out) == (2, "")
+    assert said.err.startswith(f"tune-jobs: {run.path}: line 1 of its journal {SAID_OF_EARLIER}")
+    assert contents(tmp_path) == before
+
+
+def test_list_shows_a_journal_before_format_1(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    run.journal.write_bytes(EARLIER)
+    assert main(["list", "runs"]) == 0
+    out = capsys.readouterr().out
+    assert "earlier version" in out
+    assert SAID_OF_EARLIER in " ".join(out.split())
+
+
+def test_list_shows__it_beside_the_other_runs_and_says_why_it_is_not_read(
     run: RunFolder, make_run: Callable[..., RunFolder], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     other = make_run([{"losses": [1.0]}])

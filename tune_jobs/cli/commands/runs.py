@@ -11,7 +11,7 @@ from tune_jobs.cli.summary import print_run
 from tune_jobs.cli.tables import runs_display, trial_display
 from tune_jobs.errors import RunFolderError
 from tune_jobs.location import Location, is_uri
-from tune_jobs.record.journal import refuse_later_version
+from tune_jobs.record.journal import refuse_other_version
 from tune_jobs.remote.working_copy import address_text, open_folder, pull_all
 from tune_jobs.report.writing import write_report
 from tune_jobs.results import open_run
@@ -100,7 +100,7 @@ def _dashboard(options: argparse.Namespace, rest: list[str], console: Console) -
     from tune_jobs.tracking.optuna_dashboard import HOST, PAGE, study_server  # noqa: PLC0415 (imports Optuna)
 
     folder = open_folder(options.run)
-    refuse_later_version(folder.journal)
+    refuse_other_version(folder.journal)
     with study_server(folder, options.port) as server:
         console.print(f"dashboard: http://{HOST}:{server.server_port}{PAGE}", markup=False)
         console.print("Ctrl-C ends it; the run is not touched", style="dim")
