@@ -17,7 +17,6 @@ from tune_jobs.job.file import apply_overrides, read_yaml
 from tune_jobs.job.job import Job
 from tune_jobs.job.user_modules import copy_modules, user_modules
 from tune_jobs.search_spaces import Problem
-from tune_jobs.trainers.data.files import SUFFIXES
 
 MOST_BYTES = 100 * 1024**2
 """Size in bytes of the largest package that Ray's Jobs server takes."""
@@ -114,10 +113,11 @@ def _storage(storage: str) -> list[Problem]:
 def _check_size(size: int, largest: Path, job: Job) -> None:
     if size <= MOST_BYTES:
         return
-    if largest.suffix.lower() in SUFFIXES:
+    key = next((key for key, path in job.facts.files.items() if Path(path).name == largest.name), None)
+    if key is not None:
         way = (
             f"put {largest.name} on storage that the cluster shares, and name it by its absolute path there: "
-            f"`--data.source /shared/{largest.name}`"
+            f"`--{key} /shared/{largest.name}`"
         )
     else:
         way = "send less, and put large files on storage that the cluster shares"

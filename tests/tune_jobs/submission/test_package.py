@@ -1,17 +1,20 @@
 """The files that are sent to a cluster, and the errors before anything is sent."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.trainers.slope import Slope, register_slope
 from tests.tune_jobs.conftest import changed
 from tune_jobs import Job
 from tune_jobs.errors import JobError
 from tune_jobs.job.file import dump_yaml
 from tune_jobs.submission import package
 from tune_jobs.submission.package import JOB_FILE, job_to_submit, make_package
+from tune_jobs.trainers import kinds
 
 ROWS = "x,y\n" + "".join(f"{i},{2 * i}\n" for i in range(40))
 SHARED = ("storage", "/shared/runs")
@@ -113,6 +116,31 @@ def test_data_that_are_too_large_are_refused_before_they_are_copied(
     ):
         sent(FILE)
     assert "rows.csv" not in files(tmp_path / "sent")
+
+
+def test_a_table_that_no_key_names_is_not_taken_for_the_data(
+    sent: Sent, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    monkeypatch.setattr(package, "MOST_BYTES", 5000)
+    (home / "extra" / "other.csv").write_text("1" * 6000)
+    with pytest.raises(JobError, match=r"other\.csv +0 MB would be sent.*send less"):
+        sent(FILE, include=["extra"])
+
+
+def test_the_key_of_a_large_file_is_that_of_the_kind(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kinds, "ENTRIES", dict(kinds.ENTRIES))
+    register_slope()
+    plain = Slope.facts
+    facts = staticmethod(lambda sections: replace(plain(sections), files={"slope.points": "rows.csv"}))
+    monkeypatch.setattr(Slope, "facts", facts)
+    monkeypatch.setattr(package, "MOST_BYTES", 100)
+    sections = {"name": "line", "slope": {}, "search": {"space": {"rate": 0.1}}}
+    (home / "job.yaml").write_text(dump_yaml(sections))
+    (tmp_path / "sent").mkdir()
+    with pytest.raises(JobError, match=r"`--slope\.points /shared/rows\.csv`"):
+        make_package(job_to_submit(home / "job.yaml", [SHARED]), tmp_path / "sent")
 
 
 def test_other_files_that_are_too_large_are_named(
