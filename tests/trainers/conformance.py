@@ -40,8 +40,9 @@ class Case:
     """A kind on small data, with what the tests need to know about it."""
 
     kind: TrainerKind
-    """A configuration that trains three epochs or more to the end."""
+    """The kind, with three epochs or more."""
     configuration: Configuration
+    """A configuration that trains all epochs."""
     other: Configuration
     """Another valid configuration, from whose state this one can continue if the kind `inherits`."""
     diverging: Configuration
@@ -52,7 +53,8 @@ class Case:
     early: Sequence[tuple[TrainerKind, Configuration, StopReason]] = ()
     """The kind with other settings, and a configuration that stops before the last epoch for this reason."""
     failing: tuple[TrainerKind, Configuration, str] | None = None
-    """The kind with other settings, a configuration that fails in an epoch, and a part of the message."""
+    """The kind with other settings, a configuration that fails in an epoch, and a part of the message; None if the
+    kind's own code cannot fail."""
     base: Path = field(default_factory=Path)
 
     def request(self, configuration: Configuration | None = None, **changes: Any) -> TrainingRequest:
@@ -76,6 +78,18 @@ def curve(results: Sequence[EpochResult]) -> list[str]:
         repr({name: value for name, value in result.to_mapping().items() if name != "seconds"})
         for result in results
     ]
+
+
+def assert_same(case: Case, results: Sequence[EpochResult], expected: Sequence[EpochResult]) -> None:
+    """Check that two trainings agree: in every bit if the kind is `exact`, in the epochs otherwise."""
+    if case.kind.capabilities.exact:
+        assert curve(results) == curve(expected)
+    assert [result.epoch for result in results] == [result.epoch for result in expected]
+
+
+def skip_unless_it_resumes(case: Case) -> None:
+    if not case.kind.capabilities.resumes:
+        pytest.skip("trainings of this kind have no state to continue from")
 
 
 def state_of(training: Training) -> bytes:
@@ -143,8 +157,7 @@ class KindConformance:
     def test_a_seed_gives_one_curve_and_another_seed_another(
         self, case: Case, data: TrainingData | None, straight: list[EpochResult]
     ) -> None:
-        if case.kind.capabilities.exact:
-            assert curve(self.train(case, data)[0]) == curve(straight)
+        assert_same(case, self.train(case, data)[0], straight)
         assert curve(self.train(case, data, seed=4)[0]) != curve(straight)
 
     def test_another_configuration_gives_another_curve(
@@ -169,6 +182,8 @@ class KindConformance:
         with case.kind.start(case.request(), data) as training:
             list(training.epochs())
             assert training.stop_reason is StopReason.MAX_EPOCHS
+            if not case.kind.capabilities.resumes:
+                return
             state = state_of(training)
         with case.kind.start(case.request(), data) as again:
             again.load(io.BytesIO(state))
@@ -182,6 +197,8 @@ class KindConformance:
                 results = list(training.epochs())
                 assert training.stop_reason is reason
                 assert 0 < len(results) < kind.max_epochs
+                if not kind.capabilities.resumes:
+                    continue
                 state = state_of(training)
             with kind.start(request, data) as again:
                 again.load(io.BytesIO(state))
@@ -202,7 +219,8 @@ class KindConformance:
         assert len(diverged) < case.kind.max_epochs
 
     def test_a_failure_has_a_reason(self, case: Case, data: TrainingData | None) -> None:
-        assert case.failing is not None
+        if case.failing is None:
+            pytest.skip("the case names no configuration that fails")
         kind, configuration, message = case.failing
         with nothing_left(), pytest.raises(Exception, match=message):
             self.train(case, data, kind, configuration=configuration)
@@ -224,12 +242,13 @@ class KindConformance:
             with case.kind.start(case.request(), data) as resumed:
                 resumed.load(io.BytesIO(state))
                 assert resumed.epoch == epoch
-                assert curve(list(resumed.epochs())) == curve(straight[epoch:])
+                assert_same(case, list(resumed.epochs()), straight[epoch:])
 
     def test_stopped_at_rungs_it_is_as_without_a_stop(
         self, case: Case, data: TrainingData | None, straight: list[EpochResult]
     ) -> None:
         """Each time the iterator is closed in the middle, and the training is left."""
+        skip_unless_it_resumes(case)
         results: list[EpochResult] = []
         state: bytes | None = None
         while len(results) < case.kind.max_epochs:
@@ -240,7 +259,7 @@ class KindConformance:
                 results.append(next(epochs))
                 state = state_of(training)
                 epochs.close()
-        assert curve(results) == curve(straight)
+        assert_same(case, results, straight)
 
     def test_what_is_trained_after_a_save_does_not_reach_the_state(
         self, case: Case, data: TrainingData | None
@@ -260,16 +279,17 @@ class KindConformance:
         file = io.BytesIO()
         with case.kind.start(case.request(), data) as training:
             saved = training.save(file)
-            assert curve(list(training.epochs())) == curve(straight)
+            assert_same(case, list(training.epochs()), straight)
         if saved:
             file.seek(0)
             with case.kind.start(case.request(), data) as loaded:
                 loaded.load(file)
                 assert loaded.epoch == 0
-                assert curve(list(loaded.epochs())) == curve(straight)
+                assert_same(case, list(loaded.epochs()), straight)
 
     @pytest.mark.parametrize("content", [b"", b"no state", b"[]", b"{}", b"null", b"PK\x05\x06" + bytes(18)])
     def test_a_foreign_file_is_refused(self, case: Case, data: TrainingData | None, content: bytes) -> None:
+        skip_unless_it_resumes(case)
         with (
             case.kind.start(case.request(), data) as training,
             pytest.raises(CheckpointError, match="checkpoint"),
@@ -279,6 +299,7 @@ class KindConformance:
     def test_the_state_of_another_configuration_is_refused_unless_it_is_inherited(
         self, case: Case, data: TrainingData | None
     ) -> None:
+        skip_unless_it_resumes(case)
         with case.kind.start(case.request(case.other), data) as donor:
             next(donor.epochs())
             state = state_of(donor)
@@ -315,24 +336,26 @@ class KindConformance:
         case: Case,
         prepared: PreparedData | None,
         data: TrainingData | None,
-        straight: list[EpochResult],
     ) -> None:
+        skip_unless_it_resumes(case)
         best: BestEpoch | None = None
-        for result in straight:
-            best = better(best, result.to_mapping(), case.score)
-        assert best is not None
         with case.kind.start(case.request(), data) as training:
-            list(training.epochs())
+            for result in training.epochs():
+                best = better(best, result.to_mapping(), case.score)
             state = state_of(training)
+        assert best is not None
         info = None if prepared is None else prepared.info
         if prepared is not None:
             evaluate = case.kind.evaluator(case.request(), io.BytesIO(state), info)
-            assert evaluate(prepared.validation).metrics[case.evaluated] == best.score
+            assert evaluate(prepared.validation).metrics[case.evaluated] == (
+                best.score if case.kind.capabilities.exact else pytest.approx(best.score)
+            )
         assert case.kind.load_model(case.request(), io.BytesIO(state), info) is not None
 
     def test_an_unusable_checkpoint_is_an_error_before_any_row_is_read(
         self, case: Case, prepared: PreparedData | None, data: TrainingData | None
     ) -> None:
+        skip_unless_it_resumes(case)
         with case.kind.start(case.request(case.other), data) as other:
             next(other.epochs())
             state = state_of(other)
