@@ -16,12 +16,19 @@ from importlib import import_module
 from typing import Any, Protocol, cast
 
 from tune_jobs.trainers.facts import KindFacts
-from tune_jobs.trainers.interface import TrainerKind
+from tune_jobs.trainers.interface import Capabilities, TrainerKind
+from tune_jobs.trainers.references import load_reference
 from tune_jobs.trainers.settings import Settings
 
 
 class KindClass(Protocol):
     """The class of a kind. It is called with its sections by their names, if all of them are valid."""
+
+    name: str
+    """The kind by name, as its `KindEntry` has it."""
+
+    capabilities: Capabilities
+    """Abilities of the kind's trainings. A job that asks for one that the kind lacks is refused."""
 
     sections: Mapping[str, type[Settings]]
     """Settings of the sections that belong to the kind, by name, in the order of a job file. A job may leave out a
@@ -75,6 +82,26 @@ def register(entry: KindEntry) -> None:
                 f"{', '.join(other.sections)} is registered; choose another name and other sections"
             )
     ENTRIES[entry.name] = entry
+
+
+def register_class(name: str, reference: str) -> None:
+    """Import and register a kind if this process does not know its name. The caller makes its module importable.
+
+    Args:
+        name: The kind by name.
+        reference: Place of the class, as `package.module:Class`.
+
+    Raises:
+        ReferenceNotFound: The class cannot be imported.
+        ValueError: It is the class of no kind of this name, or `register` refuses it.
+    """
+    if name in ENTRIES:
+        return
+    class_: Any = load_reference(reference)
+    sections = getattr(class_, "sections", None)
+    if getattr(class_, "name", None) != name or not isinstance(sections, Mapping):
+        raise ValueError(f"{reference}: is not the class of the kind {name!r}")
+    register(KindEntry(name, tuple(sections), reference))
 
 
 def known_kinds() -> tuple[KindEntry, ...]:

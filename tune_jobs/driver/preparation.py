@@ -24,6 +24,7 @@ from tune_jobs.remote.working_copy import checkpoints_of, storage_folder
 from tune_jobs.search_spaces import Problem
 from tune_jobs.submission.handover import Handover, keep_submitted
 from tune_jobs.trainers.errors import SettingsError
+from tune_jobs.trainers.kinds import kind_of
 from tune_jobs.versions import versions_here
 from tune_jobs.worker.trial import TrialTask
 
@@ -129,6 +130,7 @@ def data_fingerprints(prepared: "PreparedData | None") -> Mapping[str, str]:
 
 def run_started(job: Job, prepared: "PreparedData | None") -> RunStarted:
     """Return the first event of a run's journal."""
+    entry = kind_of(job.own_sections)
     return RunStarted(
         name=job.name,
         job_folder=str(job.folder),
@@ -142,6 +144,8 @@ def run_started(job: Job, prepared: "PreparedData | None") -> RunStarted:
         versions=versions_here(RECORDED),
         notices=(*(() if prepared is None else prepared.report.notices), *job.notices()),
         driver=this_process(),
+        kind=entry.name,
+        kind_class=entry.reference,
     )
 
 

@@ -207,6 +207,10 @@ class RunStarted(Event):
     notices: Sequence[str] = ()
     driver: str = ""
     """The process that writes the journal, as `host:pid`."""
+    kind: str = ""
+    """The kind of training by name."""
+    kind_class: str = ""
+    """Place of the kind's class, as `package.module:Class`."""
     format: int = FORMAT
 
 

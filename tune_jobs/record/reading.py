@@ -8,10 +8,13 @@ from tune_jobs.errors import DamagedRun, JobError, RunFolderError
 from tune_jobs.job.file import read_yaml
 from tune_jobs.job.fingerprint import job_fingerprint
 from tune_jobs.job.job import Job
+from tune_jobs.job.user_code import importable_from
 from tune_jobs.record.events import Event, HoldoutEvaluated, HoldoutUnsealed, RunStarted, in_force
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import read_journal
 from tune_jobs.record.run_record import RunRecord
+from tune_jobs.trainers.errors import ReferenceNotFound
+from tune_jobs.trainers.kinds import register_class
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ def read_run(folder: RunFolder) -> StoredRun:
     """Read the run in `folder`, whether it has ended or is in progress.
 
     Raises:
-        DamagedRun: The journal or the job is damaged; see `job_of`.
+        DamagedRun, RunFolderError: See `job_of`.
     """
     events = read_journal(folder.journal)
     job = job_of(folder, events)
@@ -62,14 +65,16 @@ def job_of(folder: RunFolder, events: Sequence[Event]) -> Job:
     Raises:
         DamagedRun: The journal or the job is damaged, the job was changed by hand, or the run was killed before
             its first event.
+        RunFolderError: The kind of training is unknown here and cannot be imported.
     """
     if not events or not isinstance(events[0], RunStarted):
         raise DamagedRun(
             f"{folder.journal}: does not begin with the start of a run. If checkpoints/ is empty, the run was killed "
             "before its first event, and nothing is lost: run its job again. Otherwise restore the journal from a copy"
         )
+    home = folder.submitted_home or Path(events[0].job_folder)
+    _register_kind(folder, events[0], home)
     try:
-        home = folder.submitted_home or Path(events[0].job_folder)
         job = Job.from_mapping(read_yaml(folder.job), home)
     except JobError as error:
         text = "; ".join(p.message for p in error.problems)
@@ -80,3 +85,27 @@ def job_of(folder: RunFolder, events: Sequence[Event]) -> Job:
             "that may change are changed with `tune-jobs resume RUN --key value`"
         )
     return job
+
+
+def _register_kind(folder: RunFolder, started: RunStarted, home: Path) -> None:
+    """Register the kind of a run's trainings if this process does not know it.
+
+    Args:
+        folder: Of the run.
+        started: The event that names the kind.
+        home: Folder of the job, in which the kind's module may be.
+
+    Raises:
+        RunFolderError: The kind cannot be imported.
+    """
+    if not started.kind:
+        return
+    try:
+        with importable_from(home):
+            register_class(started.kind, started.kind_class)
+    except (ReferenceNotFound, ValueError) as error:
+        raise RunFolderError(
+            f"{folder.path}: its trials are of the kind of training {started.kind!r}, which cannot be imported: "
+            f"{error}. Install its package, or call this in the folder of its module, or register it before the run is "
+            "opened"
+        ) from error

@@ -10,7 +10,7 @@ from tests.trainers.own_rows import register_own_rows
 from tune_jobs import Job, Run, open_run, resume, run
 from tune_jobs.cli.main import main
 from tune_jobs.cli.tables import plan_lines
-from tune_jobs.driver.preparation import prepare
+from tune_jobs.driver.preparation import prepare, run_started
 from tune_jobs.driver.repair import repair
 from tune_jobs.driver.train_alone import train_one
 from tune_jobs.errors import RunFolderError
@@ -52,6 +52,11 @@ def test_the_plan_says_who_reads_the_data() -> None:
         "data       a line through points of its own: the trainings read their own data; "
     )
     assert prepare(job) is None
+
+
+def test_the_journal_says_where_the_kind_is() -> None:
+    started = run_started(Job.from_mapping(SECTIONS), None)
+    assert (started.kind, started.kind_class) == ("own_rows", "tests.trainers.own_rows:OwnRows")
 
 
 def test_one_configuration_is_trained_alone() -> None:

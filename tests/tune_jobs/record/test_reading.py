@@ -1,16 +1,21 @@
 """A run is read back from its folder alone: its events, its job and its record."""
 
+import dataclasses
+import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from tune_jobs.errors import DamagedRun
+from tune_jobs.errors import DamagedRun, RunFolderError
+from tune_jobs.job.file import dump_yaml
 from tune_jobs.job.fingerprint import job_fingerprint
 from tune_jobs.record.events import Event, RunStarted
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import read_journal
 from tune_jobs.record.reading import job_of, read_run
+from tune_jobs.trainers import kinds
 
 MakeRun = Callable[..., RunFolder]
 
@@ -71,3 +76,54 @@ def test_a_damaged_job_is_named(made: RunFolder, tmp_path: Path) -> None:
     made.job.write_text("search: [")
     with pytest.raises(DamagedRun, match=rf"^{made.job}: .*; restore it from a copy$"):
         read_run(made)
+
+
+LINE = {
+    "name": "line",
+    "slope": {"epochs": 3},
+    "search": {"space": {"rate": {"low": 0.01, "high": 0.5}}, "trials": 2},
+    "selection": {"metric": "error"},
+}
+
+
+@pytest.fixture
+def of_a_kind(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Sequence[Event]]:
+    """Return a function that makes `folder` a run of the kind `slope`, which this process does not know."""
+    monkeypatch.setattr(kinds, "ENTRIES", dict(kinds.ENTRIES))
+    folder.job.write_text(dump_yaml(LINE))
+
+    def make(kind_class: str) -> Sequence[Event]:
+        (started,) = begun(folder, None)
+        return [dataclasses.replace(started, kind="slope", kind_class=kind_class)]  # type: ignore[call-arg]
+
+    return make
+
+
+def test_a_kind_that_is_unknown_here_is_imported_from_the_folder_of_its_job(
+    folder: RunFolder, of_a_kind: Callable[[str], Sequence[Event]]
+) -> None:
+    (folder.path.parent / "line_of_a_job.py").write_text("from tests.trainers.slope import Slope\n")
+    try:
+        job = job_of(folder, of_a_kind("line_of_a_job:Slope"))
+        assert (job.kind.name, job.max_epochs) == ("slope", 3)
+        assert kinds.ENTRIES["slope"].sections == ("slope",)
+    finally:
+        sys.modules.pop("line_of_a_job", None)
+
+
+@pytest.mark.parametrize(
+    ("kind_class", "reason"),
+    [
+        ("line_of_no_job:Slope", "line_of_no_job:Slope: there is no module 'line_of_no_job'"),
+        ("tests.trainers.slope:Slop", "module 'tests.trainers.slope' has no 'Slop'"),
+        ("tests.trainers.own_rows:OwnRows", "is not the class of the kind 'slope'"),
+        ("__main__", "is no reference"),
+    ],
+)
+def test_a_run_whose_kind_is_missing_is_not_damaged(
+    folder: RunFolder, of_a_kind: Callable[[str], Sequence[Event]], kind_class: str, reason: str
+) -> None:
+    with pytest.raises(RunFolderError, match=re.escape(reason)) as caught:
+        job_of(folder, of_a_kind(kind_class))
+    assert str(caught.value).startswith(f"{folder.path}: its trials are of the kind of training 'slope'")
+    assert "Install its package, or call this in the folder of its module, or register" in str(caught.value)
