@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from tune_jobs.trainers.interface import Capabilities
-
 Problems = Sequence[tuple[str, str]]
 """Problems: pairs of a dotted key, such as `training.loss`, and a message."""
 Configuration = Mapping[str, Any]
@@ -48,12 +46,11 @@ def _find_nothing(_: Any) -> Sequence[Any]:
 class KindFacts:
     """The facts about one job. Functions are pure; none of them imports a framework or the user's code."""
 
-    capabilities: Capabilities
-    """The capabilities of the kind. A job that asks for one that the kind lacks is refused."""
     title: str = ""
     """Model and data, for a sentence: `mlp on digits`."""
     labels: Mapping[str, str] = field(default_factory=dict)
-    """Model and data, for filters of a dashboard: `{"data": "digits", "model": "mlp"}`."""
+    """Model and data, for filters of a dashboard: `{"data": "digits", "model": "mlp"}`. A plan names the data by
+    `data`, or by the title."""
     max_epochs: int | None = None
     """Epochs of a full training; None if the section that sets them is invalid."""
     max_epochs_key: str = ""

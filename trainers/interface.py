@@ -134,7 +134,7 @@ class Capabilities:
     seals_test: bool
     """`prepare` returns rows. tune-jobs keeps the test rows; no training can read them."""
     data_parallel: bool
-    """Several workers can train one model together."""
+    """Several workers can train one model together. They are processes of one group of `torch.distributed`."""
     vectorises: bool
     """Several seeds or folds of one configuration can be trained at once in one model."""
     inherits: bool

@@ -95,7 +95,6 @@ class Slope:
     def facts(sections: Mapping[str, Any]) -> KindFacts:
         settings: SlopeSettings | None = sections.get("slope")
         return KindFacts(
-            capabilities=Slope.capabilities,
             title="a line through points",
             max_epochs=None if settings is None else settings.epochs,
             max_epochs_key="slope.epochs",

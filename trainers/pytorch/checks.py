@@ -14,7 +14,6 @@ from tune_jobs.text import did_you_mean
 from tune_jobs.trainers.data.files import SUFFIXES, is_file
 from tune_jobs.trainers.data.settings import BuiltInLoss, BuiltInSource, DataSettings
 from tune_jobs.trainers.facts import Configuration, KindFacts, Metric, Problems, Searched
-from tune_jobs.trainers.interface import Capabilities
 from tune_jobs.trainers.messages import not_plain, problems_of
 from tune_jobs.trainers.pytorch.metric_rules import check_metrics, metric_names
 from tune_jobs.trainers.pytorch.model_arguments import check_model_arguments, model_argument_names
@@ -28,9 +27,6 @@ from tune_jobs.trainers.pytorch.settings import (
 )
 from tune_jobs.trainers.settings import EarlyStoppingSettings, Settings, is_reference
 
-CAPABILITIES = Capabilities(
-    resumes=True, exact=True, seals_test=True, data_parallel=True, vectorises=False, inherits=True
-)
 BEST_VALUES = {"mse": 0.0, "mae": 0.0, "rmse": 0.0, "param_error": 0.0, "accuracy": 1.0, "f1": 1.0, "r2": 1.0}
 """The best possible value of each metric. If it is 0, low values are good; if it is 1, high values are good."""
 OPTIMIZERS_USING = {
@@ -89,7 +85,6 @@ def facts(sections: Mapping[str, Any]) -> KindFacts:
         known["title"] = f"{model.name} on {data.source.replace(chr(92), '/').rpartition('/')[2]}"
         known["labels"] = {"data": data.source, "model": model.name}
     return KindFacts(
-        capabilities=CAPABILITIES,
         default_metric=Metric(name=VALIDATION_LOSS.metric, direction=VALIDATION_LOSS.mode),
         reported_settings=("lr",),
         aliases=ALIASES,

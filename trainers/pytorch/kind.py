@@ -28,7 +28,9 @@ class PyTorchKind:
     """Trains a built-in model or the user's own `nn.Module` with the built-in epoch loop."""
 
     name: ClassVar[str] = "pytorch"
-    capabilities: ClassVar[Capabilities] = checks.CAPABILITIES
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        resumes=True, exact=True, seals_test=True, data_parallel=True, vectorises=False, inherits=True
+    )
     sections: ClassVar[Mapping[str, type[Settings]]] = MappingProxyType(
         {"data": DataSettings, "model": ModelSettings, "training": TrainingSettings}
     )

@@ -23,7 +23,7 @@ from tune_jobs.remote.store import Store, StoreError
 from tune_jobs.remote.working_copy import checkpoints_of, storage_folder
 from tune_jobs.search_spaces import Problem
 from tune_jobs.submission.handover import Handover, keep_submitted
-from tune_jobs.trainers.errors import SettingsError
+from tune_jobs.trainers.errors import SettingsError, TrainerError
 from tune_jobs.trainers.kinds import kind_of
 from tune_jobs.versions import versions_here
 from tune_jobs.worker.trial import TrialTask
@@ -43,16 +43,23 @@ def prepare(job: Job) -> "PreparedData | None":
 
     Raises:
         JobError: A file or function that the job names is missing.
-        TrainerError: The data cannot be used as the job asks.
+        TrainerError: The data cannot be used as the job asks, or the kind says of itself what is not so.
     """
     problems = check_surroundings(job.facts, job.tracking, job.folder)
     if problems:
         raise JobError(problems)
     try:
         with importable_from(job.folder):
-            return job.kind.prepare(job.folder)
+            prepared = job.kind.prepare(job.folder)
     except SettingsError as error:
         raise JobError([Problem(*pair) for pair in error.problems]) from error
+    if (prepared is not None) != job.seals_test:
+        raise TrainerError(
+            f"the kind of training {job.kind.name!r} contradicts itself: prepare returned "
+            f"{'no rows' if prepared is None else 'rows'}, and capabilities.seals_test is {job.seals_test}; mend one "
+            "of the two in its class"
+        )
+    return prepared
 
 
 def check_store(job: Job, *, submitted: bool = False) -> None:

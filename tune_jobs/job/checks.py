@@ -8,18 +8,25 @@ its facts.
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from tune_jobs.job.settings import ResourceSettings, SchedulerSettings, SearchSettings, TrackingSettings
+from tune_jobs.job.settings import (
+    ResourceSettings,
+    SchedulerMethod,
+    SchedulerSettings,
+    SearchSettings,
+    TrackingSettings,
+)
 from tune_jobs.job.user_code import file_with_reserved_name, importable_from
 from tune_jobs.location import Location, is_uri
 from tune_jobs.search_spaces import Choice, Problem, SearchSpace
 from tune_jobs.text import did_you_mean
 from tune_jobs.trainers.facts import KindFacts, Searched
 from tune_jobs.trainers.facts import Problems as Pairs
+from tune_jobs.trainers.interface import Capabilities
 from tune_jobs.trainers.kinds import known_sections
 from tune_jobs.trainers.messages import not_plain, problems_of, settings_class, unknown_key
 from tune_jobs.trainers.references import check_reference
@@ -75,17 +82,22 @@ def with_default_metric(selection: object, facts: KindFacts) -> object:
     return {"metric": default.name, "mode": default.direction or "min", **selection}
 
 
-def cross_check(sections: Mapping[str, Any], facts: KindFacts) -> list[Problem]:
+def cross_check(sections: Mapping[str, Any], facts: KindFacts, capabilities: Capabilities) -> list[Problem]:
     """Return all problems in and between valid sections, except those of the file system.
 
     Args:
         sections: The valid sections, including those of the kind of training.
         facts: Facts of the kind about its own sections.
+        capabilities: Of the kind.
     """
     problems = _problems(facts.problems)
     for check, needed in _CHECKS:
         if all(name in sections for name in needed):
             problems += check(facts, *(sections[name] for name in needed))
+    if "resources" in sections:
+        problems += _workers(facts, capabilities, sections["resources"])
+    if "scheduler" in sections:
+        problems += _pauses(capabilities, sections["scheduler"])
     return list(dict.fromkeys(problems))
 
 
@@ -214,9 +226,22 @@ def _grace(facts: KindFacts, scheduler: SchedulerSettings) -> list[Problem]:
     return [Problem("scheduler.grace_epochs", text)]
 
 
-def _workers(facts: KindFacts, resources: ResourceSettings) -> list[Problem]:
+def _pauses(capabilities: Capabilities, scheduler: SchedulerSettings) -> list[Problem]:
+    if capabilities.resumes or not scheduler.pauses_trials:
+        return []
+    others = [
+        method for method in get_args(SchedulerMethod) if not SchedulerSettings(method=method).pauses_trials
+    ]
+    text = (
+        f"given {scheduler.method!r}, which pauses trials, and trainings of this kind cannot continue; set it to "
+        f"{', '.join(others[:-1])} or {others[-1]}"
+    )
+    return [Problem("scheduler.method", text)]
+
+
+def _workers(facts: KindFacts, capabilities: Capabilities, resources: ResourceSettings) -> list[Problem]:
     workers = resources.workers_per_trial
-    if workers > 1 and not facts.capabilities.data_parallel:
+    if workers > 1 and not capabilities.data_parallel:
         text = (
             f"given {workers}; valid: 1, because several workers cannot train one model of this kind together"
         )
@@ -257,7 +282,6 @@ _CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
     (_points, ("search",)),
     (_grid, ("search",)),
     (_grace, ("scheduler",)),
-    (_workers, ("resources",)),
     (_storage, ("storage",)),
 )
 """Checks with the sections that each of them reads, in the order of their messages."""

@@ -196,7 +196,7 @@ def _check(sections: Mapping[str, Any], folder: Path | None = None) -> tuple[dic
     facts = kind.facts(own)
     selection = with_default_metric(sections.get("selection", {}), facts)
     valid, problems = check_sections(fields, {**sections, "selection": selection})
-    problems += cross_check(valid, facts)
+    problems += cross_check(valid, facts, kind.capabilities)
     if folder is not None:
         problems += check_surroundings(facts, valid.get("tracking"), folder)
     return valid, problems

@@ -1,12 +1,13 @@
 """A run whose trainings read their own data: the driver has no rows, so it seals and tests nothing."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.trainers.own_rows import register_own_rows
+from tests.trainers.own_rows import OwnRows, register_own_rows
 from tune_jobs import Job, Run, open_run, resume, run
 from tune_jobs.cli.main import main
 from tune_jobs.cli.tables import plan_lines
@@ -18,6 +19,7 @@ from tune_jobs.record.events import Ending
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.report.writing import write_report
 from tune_jobs.trainers import kinds
+from tune_jobs.trainers.errors import TrainerError
 
 SECTIONS: dict[str, Any] = {
     "name": "line",
@@ -57,6 +59,14 @@ def test_the_plan_says_who_reads_the_data() -> None:
 def test_the_journal_says_where_the_kind_is() -> None:
     started = run_started(Job.from_mapping(SECTIONS), None)
     assert (started.kind, started.kind_class) == ("own_rows", "tests.trainers.own_rows:OwnRows")
+
+
+def test_a_kind_that_contradicts_itself_is_refused_with_what_to_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OwnRows, "capabilities", replace(OwnRows.capabilities, seals_test=True))
+    with pytest.raises(
+        TrainerError, match=r"returned no rows, and capabilities\.seals_test is True; mend one"
+    ):
+        prepare(Job.from_mapping(SECTIONS))
 
 
 def test_one_configuration_is_trained_alone() -> None:

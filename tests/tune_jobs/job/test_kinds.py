@@ -70,9 +70,9 @@ def test_all_problems_are_listed_at_once_with_their_keys() -> None:
         "selection.metric: given 'val_loss'; valid: error",
         "search.space.rate: given -1.0; valid: a number above 0",
         "search.space.lr: unknown key; valid: decay, rate",
+        "storage: given ''; valid: the path of a folder, such as runs, or s3://bucket/prefix",
         "resources.workers_per_trial: given 2; valid: 1, because several workers cannot train one model of this kind "
         "together",
-        "storage: given ''; valid: the path of a folder, such as runs, or s3://bucket/prefix",
     ]
 
 
@@ -101,12 +101,12 @@ def test_a_job_that_names_no_metric_is_selected_by_the_default_of_its_kind(
 def test_the_default_metric_brings_its_direction_and_what_is_given_stays(
     default: Metric | None, given: object, expected: object
 ) -> None:
-    facts = KindFacts(capabilities=Slope.capabilities, default_metric=default)
+    facts = KindFacts(default_metric=default)
     assert with_default_metric(given, facts) == expected
 
 
 def test_a_kind_without_a_default_metric_asks_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Slope, "facts", staticmethod(lambda _: KindFacts(capabilities=Slope.capabilities)))
+    monkeypatch.setattr(Slope, "facts", staticmethod(lambda _: KindFacts()))
     given = {name: section for name, section in JOB.items() if name != "selection"}
     with pytest.raises(JobError) as caught:
         Job.from_mapping(given)
@@ -116,6 +116,15 @@ def test_a_kind_without_a_default_metric_asks_for_one(monkeypatch: pytest.Monkey
 def test_several_workers_a_trial_need_a_kind_that_divides_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Slope, "capabilities", replace(Slope.capabilities, data_parallel=True))
     assert Job.from_mapping(sections({"resources.workers_per_trial": 2})).kind.capabilities.data_parallel
+
+
+def test_a_scheduler_that_pauses_trials_needs_a_kind_that_resumes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Slope, "capabilities", replace(Slope.capabilities, resumes=False))
+    assert problems({}) == [
+        "scheduler.method: given 'asha', which pauses trials, and trainings of this kind cannot continue; set it to "
+        "asha_stopping, median or none"
+    ]
+    assert Job.from_mapping(sections({"scheduler.method": "none"})).rungs == ()
 
 
 def test_rungs_and_directions_are_checked_with_the_facts_of_the_kind() -> None:
