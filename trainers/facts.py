@@ -82,6 +82,9 @@ class KindFacts:
     """
     notices: Callable[[Mapping[str, Searched]], Sequence[str]] = _find_nothing
     """Takes a search space; returns sentences about entries that are valid but probably a mistake."""
+    packages: Sequence[str] = ()
+    """Names of the installed packages that curves depend on. Their versions are recorded with a run, and must be the
+    same on all machines of a run."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Common names of parameters in other tools, each with the parameter's name in a job of this kind."""
     template: str = ""

@@ -4,8 +4,9 @@ import platform
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 
-ALIKE = ("tune-jobs", "torch", "ray")
-"""Packages that must have the same version in all processes of a run, because results and messages depend on them."""
+ALIKE = ("tune-jobs", "ray")
+"""Packages that must have the same version in all processes of a run, because results and messages depend on them. The
+kind of training adds its own."""
 _NAMES = {"python": "Python", "ray": "Ray"}
 
 

@@ -39,5 +39,5 @@ def test_nothing_is_required_of_an_unknown_process() -> None:
 
 
 def test_this_process_has_all_versions_that_must_match() -> None:
-    assert versions_here().keys() == {"python", "tune-jobs", "torch", "ray"}
+    assert versions_here().keys() == {"python", "tune-jobs", "ray"}
     assert versions_here(["no such package"]).keys() == {"python"}

@@ -87,6 +87,7 @@ def facts(sections: Mapping[str, Any]) -> KindFacts:
     return KindFacts(
         default_metric=Metric(name=VALIDATION_LOSS.metric, direction=VALIDATION_LOSS.mode),
         reported_settings=("lr",),
+        packages=("torch",),
         aliases=ALIASES,
         template=TEMPLATE,
         references=[pair for section in given for pair in _references(section)],

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from tune_jobs.cluster.capacity import Node
 from tune_jobs.cluster.storage_check import StorageCheck
 from tune_jobs.errors import ResourceError
-from tune_jobs.versions import differences, versions_here
+from tune_jobs.versions import ALIKE, differences, versions_here
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +52,10 @@ class Answer:
 
 
 def check_nodes(
-    nodes: Sequence[Node], question: Question | None = None, over: Callable[[], bool] = _never
+    nodes: Sequence[Node],
+    question: Question | None = None,
+    over: Callable[[], bool] = _never,
+    packages: Sequence[str] = (),
 ) -> dict[str, str | None]:
     """Ask all nodes at the same time.
 
@@ -60,6 +63,7 @@ def check_nodes(
         nodes: The nodes.
         question: The question that they answer, in addition to their versions.
         over: Returns whether to stop at once.
+        packages: Names of packages whose versions are compared, beside those of `ALIKE`.
 
     Returns:
         The answer of each node to the question, by its name.
@@ -70,8 +74,8 @@ def check_nodes(
     """
     if not nodes:
         return {}
-    answers = _ask(nodes, question, over)
-    here = versions_here()
+    here = versions_here((*ALIKE, *packages))
+    answers = _ask(nodes, _Asked(tuple(here), question), over)
     refuse_unfit({node.name: problem_of(answer, here) for node, answer in zip(nodes, answers, strict=True)})
     return {
         node.name: answer.wrong
@@ -117,12 +121,21 @@ def problem_of(answer: Answer | str, here: Mapping[str, str]) -> str | None:
     return None
 
 
-def _answer(question: Question | None, node: str) -> Answer:
+@dataclass(frozen=True)
+class _Asked:
+    """The versions that a node is asked for, by package, and perhaps a question."""
+
+    packages: tuple[str, ...]
+    question: Question | None
+
+
+def _answer(asked: _Asked, node: str) -> Answer:
     """Answer the question, on the node."""
-    return Answer(versions_here(), None if question is None else question.answer(node))
+    question = asked.question
+    return Answer(versions_here(asked.packages), None if question is None else question.answer(node))
 
 
-def _ask(nodes: Sequence[Node], question: Question | None, over: Callable[[], bool]) -> list[Answer | str]:
+def _ask(nodes: Sequence[Node], what: _Asked, over: Callable[[], bool]) -> list[Answer | str]:
     import ray  # noqa: PLC0415 (see the module)
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: PLC0415 (see the module)
 
@@ -133,7 +146,7 @@ def _ask(nodes: Sequence[Node], question: Question | None, over: Callable[[], bo
             _raise_if_over(over)
             there = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
             how = task.options(num_cpus=0, max_retries=1, scheduling_strategy=there)
-            asked.append(how.remote(question, node.name))
+            asked.append(how.remote(what, node.name))
         answered = _wait_for_answers(asked, over)
     except BaseException:  # an interrupt does not wait for silent nodes
         _cancel(asked)

@@ -170,7 +170,7 @@ def _cluster(job: Job, address: str | None, signals: Interrupts) -> Iterator[_Cl
     from tune_jobs.tuning.ray_session import ray_connection  # noqa: PLC0415 (Ray is imported after the data are checked)
 
     modules = user_modules(job)
-    with ray_connection(address, modules) as view:
+    with ray_connection(address, modules, job.facts.packages) as view:
         yield _Cluster(view, Capacity(job.resources, view), modules, signals)
 
 

@@ -31,8 +31,8 @@ from tune_jobs.worker.trial import TrialTask
 if TYPE_CHECKING:
     from tune_jobs.trainers.data import PreparedData, TrainingData
 
-RECORDED = ("tune-jobs", "torch", "ray", "optuna", "numpy")
-"""Names of the packages whose versions are recorded with a run."""
+RECORDED = ("ray", "optuna", "numpy")
+"""Names of the packages whose versions are recorded with a run, beside tune-jobs and those of its kind of training."""
 
 
 def prepare(job: Job) -> "PreparedData | None":
@@ -148,12 +148,17 @@ def run_started(job: Job, prepared: "PreparedData | None") -> RunStarted:
             "space": job.search.space.fingerprint(),
             "job": job_fingerprint(job),
         },
-        versions=versions_here(RECORDED),
+        versions=recorded_versions(job),
         notices=(*(() if prepared is None else prepared.report.notices), *job.notices()),
         driver=this_process(),
         kind=entry.name,
         kind_class=entry.reference,
     )
+
+
+def recorded_versions(job: Job) -> dict[str, str]:
+    """Return the versions that are recorded with a run of the job, by package."""
+    return versions_here(("tune-jobs", *job.facts.packages, *RECORDED))
 
 
 def rows_for_trials(prepared: "PreparedData | None") -> "list[TrainingData]":

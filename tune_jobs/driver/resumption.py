@@ -1,9 +1,9 @@
 """Answer from the journal whether a run can be resumed, as which job, and whether anything is left to do."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tune_jobs.driver.preparation import RECORDED, data_fingerprints, this_process
+from tune_jobs.driver.preparation import data_fingerprints, recorded_versions, this_process
 from tune_jobs.errors import JobError, RunFolderError
 from tune_jobs.files import replacing
 from tune_jobs.holdout import rows as holdout
@@ -27,7 +27,6 @@ from tune_jobs.record.reading import job_of
 from tune_jobs.search_spaces import Problem
 from tune_jobs.submission.handover import keep_modules
 from tune_jobs.text import count_text
-from tune_jobs.versions import versions_here
 
 if TYPE_CHECKING:
     from tune_jobs.trainers.data import PreparedData
@@ -93,10 +92,11 @@ def check_data(folder: RunFolder, events: Sequence[Event], prepared: "PreparedDa
 
 def run_resumed(job: Job, journal: Journal) -> RunResumed:
     """Return the event that a resumed run begins with."""
+    versions = recorded_versions(job)
     return RunResumed(
         trials=job.trials,
-        versions=versions_here(RECORDED),
-        notices=(*_cut_notices(journal), *_version_notices(journal.past), *job.notices()),
+        versions=versions,
+        notices=(*_cut_notices(journal), *_version_notices(journal.past, versions), *job.notices()),
         driver=this_process(),
     )
 
@@ -119,11 +119,11 @@ def _cut_notices(journal: Journal) -> list[str]:
     ]
 
 
-def _version_notices(events: Sequence[Event]) -> list[str]:
+def _version_notices(events: Sequence[Event], versions: Mapping[str, str]) -> list[str]:
     before = [event.versions for event in events if isinstance(event, RunStarted | RunResumed)][-1]
     changed = [
         f"{name} {before[name]} is now {version}"
-        for name, version in versions_here(RECORDED).items()
+        for name, version in versions.items()
         if before.get(name, version) != version
     ]
     if not changed:

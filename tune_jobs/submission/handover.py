@@ -51,7 +51,7 @@ class Handover:
         Raises:
             ClusterError: The versions differ.
         """
-        if differing := differences(self.versions, versions_here(), _SIDES, python_numbers=2):
+        if differing := differences(self.versions, versions_here(self.versions), _SIDES, python_numbers=2):
             raise ClusterError(
                 f"the versions differ: {differing}; install the same on both sides, with the project's "
                 "constraints.txt, and submit the job again"

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from tune_jobs.trainers.data import TrainingData
 
 WORKER_START_SECONDS = 60.0
-"""Seconds before its first report in which a trial's worker may start and import torch."""
+"""Seconds before its first report in which a trial's worker may start and import what its kind of training needs."""
 MOST_PENDING = 100_000
 """The number of trials that Ray Tune lets wait for a worker: in effect, no limit."""
 
@@ -127,7 +127,7 @@ def _joining_nodes(job: Job, run: LiveRun, task: TrialTask, view: ClusterView) -
 
     def check(nodes: Sequence[Node], over: Callable[[], bool]) -> None:
         modules = ModulesArrived(tuple(module.path.stem for module in user_modules(job)), task.module_path)
-        refuse_unfit(check_nodes(nodes, modules, over))
+        refuse_unfit(check_nodes(nodes, modules, over, job.facts.packages))
         check_storage(nodes, task.checkpoints, over)
 
     return JoiningNodes(view.asked, view, check, lambda text: run.append(NoticeAdded(text=text)))

@@ -53,12 +53,15 @@ _TOKEN = secrets.token_hex(32)
 
 
 @contextmanager
-def ray_connection(address: str | None = None, modules: Sequence[UserModule] = ()) -> Iterator[ClusterView]:
+def ray_connection(
+    address: str | None = None, modules: Sequence[UserModule] = (), packages: Sequence[str] = ()
+) -> Iterator[ClusterView]:
     """Connect to Ray for the length of a run: to an instance on this machine, or to the cluster at `address`.
 
     A Ray that this process started before is used and left running. A new instance has no dashboard. It accepts only
     holders of a token that is made for this process and kept in memory. It listens on loopback only, unless the process
-    imported Ray before. The nodes of a cluster are sent the user's `modules`.
+    imported Ray before. The nodes of a cluster are sent the user's `modules`, and
+    must have the same versions of tune-jobs, Ray and the `packages`.
 
     Yields:
         A view of the cluster.
@@ -79,7 +82,7 @@ def ray_connection(address: str | None = None, modules: Sequence[UserModule] = (
             nodes = view().nodes
             if address is not None:
                 question = ModulesArrived(tuple(module.path.stem for module in modules))
-                refuse_unfit(check_nodes(nodes, question))
+                refuse_unfit(check_nodes(nodes, question, packages=packages))
             yield replace(view, asked=frozenset(node.node_id for node in nodes))
 
 

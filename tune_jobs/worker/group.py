@@ -103,7 +103,7 @@ def worker_loop(config: Mapping[str, Any]) -> None:
     from ray.train.torch import get_device  # noqa: PLC0415 (workers alone need it)
 
     mailbox, task = config["mailbox"], config["task"]
-    data: TrainingData = ray.get(config["rows"][0])
+    data: TrainingData | None = ray.get(config["rows"][0])
     device = get_device()
     rank = dist.get_rank()
     worker = WorkerRank(

@@ -11,7 +11,7 @@ from tests.trainers.own_rows import OwnRows, register_own_rows
 from tune_jobs import Job, Run, open_run, resume, run
 from tune_jobs.cli.main import main
 from tune_jobs.cli.tables import plan_lines
-from tune_jobs.driver.preparation import prepare, run_started
+from tune_jobs.driver.preparation import prepare, recorded_versions, run_started
 from tune_jobs.driver.repair import repair
 from tune_jobs.driver.train_alone import train_one
 from tune_jobs.errors import RunFolderError
@@ -67,6 +67,11 @@ def test_a_kind_that_contradicts_itself_is_refused_with_what_to_mend(monkeypatch
         TrainerError, match=r"returned no rows, and capabilities\.seals_test is True; mend one"
     ):
         prepare(Job.from_mapping(SECTIONS))
+
+
+def test_versions_are_recorded_of_no_framework_that_the_kind_does_not_name() -> None:
+    job = Job.from_mapping(SECTIONS)
+    assert list(recorded_versions(job)) == ["python", "tune-jobs", "ray", "optuna", "numpy"]
 
 
 def test_one_configuration_is_trained_alone() -> None:

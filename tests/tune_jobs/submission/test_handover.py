@@ -18,7 +18,7 @@ from tune_jobs.versions import versions_here
 def test_the_handover_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     assert Handover.from_environment() is None
-    given = Handover("small-1-abcd", versions_here())
+    given = Handover("small-1-abcd", versions_here(("tune-jobs", "torch")))
     for name, value in given.to_environment().items():
         monkeypatch.setenv(name, value)
     assert Handover.from_environment() == given

@@ -41,7 +41,7 @@ from tune_jobs.submission.progress import (
 )
 from tune_jobs.submission.sending import whole_run
 from tune_jobs.text import count_text
-from tune_jobs.versions import versions_here
+from tune_jobs.versions import ALIKE, versions_here
 
 if TYPE_CHECKING:
     from tune_jobs.submission.client import JobsServer
@@ -157,7 +157,7 @@ def _send(server: "JobsServer", job: Job, run: str, package: Path) -> None:
         f"tune_jobs run {JOB_FILE} --address auto",
         run,
         metadata={"run": f"{job.storage.rstrip('/')}/{run}", "name": job.name},
-        environment=Handover(run, versions_here()).to_environment(),
+        environment=Handover(run, versions_here((*ALIKE, *job.facts.packages))).to_environment(),
         package=package,
     )
 
