@@ -35,7 +35,6 @@ from benchmarks.regret import reachable
 from benchmarks.runs import ONE_THREAD
 from tests.simulation.curve_tables import Array, Table
 from tune_jobs.search_spaces import SearchSpace, parse_space
-from tune_jobs.trainers import Trainer
 from tune_jobs.trainers.data.prepare import PreparedData, prepare_data
 from tune_jobs.trainers.data.settings import BuiltInLoss, DataSettings, SplitSettings
 from tune_jobs.trainers.errors import Diverged
@@ -44,6 +43,7 @@ from tune_jobs.trainers.pytorch.losses import build_loss
 from tune_jobs.trainers.pytorch.plan import plan_training
 from tune_jobs.trainers.pytorch.settings import ModelSettings, TrainingSettings
 from tune_jobs.trainers.pytorch.tensors import to_tensors
+from tune_jobs.trainers.pytorch.trainer import Trainer
 from tune_jobs.trainers.settings import ScoreSettings
 
 CONFIGURATIONS = 600

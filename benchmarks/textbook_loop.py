@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.timing import ratio_table, side_by_side
-from tune_jobs.trainers import Trainer, TrainingPlan
 from tune_jobs.trainers.data import DataInfo, Encoding, Rows, TrainingData
 from tune_jobs.trainers.data.targets import TargetEncoding
+from tune_jobs.trainers.pytorch.plan import TrainingPlan
 from tune_jobs.trainers.pytorch.settings import Hyperparameters, ModelSettings, TrainingSettings
+from tune_jobs.trainers.pytorch.trainer import Trainer
 
 BATCH_SIZES = (8, 64)
 SECONDS = 2.0

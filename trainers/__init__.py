@@ -1,37 +1,33 @@
 """Kinds of training behind one interface, and the data that they train on; PyTorch is the first kind.
 
-Importing this package does not import torch; what needs it is loaded when it is first asked for.
+The names here are what a kind is made of. Importing this package imports no kind and no framework.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
-from tune_jobs.trainers.interface import EpochResult, Evaluation, StopReason
-from tune_jobs.trainers.pytorch.plan import TrainingPlan, plan_training
-
-if TYPE_CHECKING:
-    from tune_jobs.trainers.pytorch.best import best_evaluator, best_model
-    from tune_jobs.trainers.pytorch.trainer import Trainer
-
-_LAZY = {
-    "Trainer": "tune_jobs.trainers.pytorch.trainer",
-    "best_model": "tune_jobs.trainers.pytorch.best",
-    "best_evaluator": "tune_jobs.trainers.pytorch.best",
-}
+from tune_jobs.trainers.facts import KindFacts, Metric
+from tune_jobs.trainers.interface import (
+    Capabilities,
+    EpochResult,
+    Evaluation,
+    StopReason,
+    TrainerKind,
+    Training,
+    TrainingRequest,
+)
+from tune_jobs.trainers.kinds import KindClass, KindEntry, register
+from tune_jobs.trainers.settings import Settings
 
 __all__ = [
+    "Capabilities",
     "EpochResult",
     "Evaluation",
+    "KindClass",
+    "KindEntry",
+    "KindFacts",
+    "Metric",
+    "Settings",
     "StopReason",
-    "Trainer",
-    "TrainingPlan",
-    "best_evaluator",
-    "best_model",
-    "plan_training",
+    "TrainerKind",
+    "Training",
+    "TrainingRequest",
+    "register",
 ]
-
-
-def __getattr__(name: str) -> object:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LAZY[name]), name)

@@ -18,10 +18,10 @@ from benchmarks.real_curves import (
 from tests.simulation.curve_tables import Table, load_table
 from tests.simulation.made_up_tables import MakeTable
 from tune_jobs.search_spaces import Choice
-from tune_jobs.trainers import Trainer
 from tune_jobs.trainers.data.prepare import prepare_data
 from tune_jobs.trainers.pytorch.plan import plan_training
 from tune_jobs.trainers.pytorch.settings import TrainingSettings
+from tune_jobs.trainers.pytorch.trainer import Trainer
 from tune_jobs.trainers.settings import ScoreSettings
 
 

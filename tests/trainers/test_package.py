@@ -32,6 +32,11 @@ def test_the_torch_free_modules_import_neither_torch_nor_ray():
     assert run(code) == "set()\n"
 
 
+def test_the_package_imports_no_kind():
+    code = "import sys, tune_jobs.trainers; print([name for name in sys.modules if '.pytorch' in name])"
+    assert run(code) == "[]\n"
+
+
 @pytest.mark.slow
 def test_training_imports_neither_ray_nor_the_search():
     code = "import sys, tune_jobs.trainers.pytorch.trainer; print(*sys.modules)"
