@@ -7,6 +7,7 @@ Blocks of YAML with a `name` are whole jobs; others are merged into a small base
 import re
 import shlex
 import shutil
+import sys
 import tomllib
 from argparse import ArgumentParser, _SubParsersAction
 from collections.abc import Iterator, Mapping
@@ -22,16 +23,15 @@ from pydantic.fields import FieldInfo
 
 from tune_jobs import Job, Run, run
 from tune_jobs.cli.main import make_parser
-from tune_jobs.driver.train_alone import split_configuration
+from tune_jobs.driver.train_alone import split_configuration, train_one
 from tune_jobs.job.checks import check_configuration, check_surroundings
 from tune_jobs.job.file import apply_overrides, dump_yaml, parse_overrides, parse_yaml, read_yaml
 from tune_jobs.job.job import job_fields
 from tune_jobs.record.events import Status
 from tune_jobs.search_spaces import parsing
-from tune_jobs.trainers import interface
+from tune_jobs.trainers import interface, kinds
 from tune_jobs.trainers.data import SUFFIXES
 from tune_jobs.trainers.data.settings import BuiltInLoss, BuiltInSource
-from tune_jobs.trainers.kinds import known_kinds
 from tune_jobs.trainers.pytorch.model_arguments import CnnArguments, LinearArguments, MlpArguments
 from tune_jobs.trainers.pytorch.settings import (
     VALIDATION_LOSS,
@@ -115,12 +115,36 @@ def literals(annotation: Any) -> set[str]:
 def test_the_page_of_kinds_says_what_each_can_do() -> None:
     order = ("resumes", "exact", "seals_test", "data_parallel", "vectorises", "inherits")
     rows = tables(ROOT / "docs" / "trainers.md")["Kind"]
-    for entry in (entry for entry in known_kinds() if entry.reference.startswith("tune_jobs.")):
+    for entry in (entry for entry in kinds.known_kinds() if entry.reference.startswith("tune_jobs.")):
         (row,) = (row for row in rows if row["Kind"] == f"`{entry.name}`")
         kind, sections, *cells = row.values()
         assert sections == ", ".join(f"`{section}`" for section in entry.sections)
         able = cast("Any", entry.load()).capabilities
         assert cells == ["yes" if getattr(able, name) else "no" for name in order], kind
+
+
+def test_the_kind_on_the_page_of_kinds_has_all_parts_and_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "trainers.md").read_text()
+    kind, registration = re.findall(r"^<!-- kind -->\n```python\n(.*?)^```", page, flags=re.M | re.S)
+    (tmp_path / "walk.py").write_text(kind)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(kinds, "ENTRIES", dict(kinds.ENTRIES))
+    exec(registration, {})
+    try:
+        job = Job.from_mapping(
+            {"name": "walk", "walk": {"steps": 4}, "search": {"space": {"stride": {"values": [0.1, 0.5]}}}}
+        )
+        for protocol in (kinds.KindClass, interface.TrainerKind):
+            parts = {*vars(protocol), *protocol.__annotations__}
+            assert not {part for part in parts if not part.startswith("_") and not hasattr(job.kind, part)}
+        assert job.selection.metric == "distance"
+        distances = [result.metrics["distance"] for result in train_one(job, {"stride": 0.5})]
+        assert len(distances) == 4
+        assert distances[-1] < 1
+    finally:
+        sys.modules.pop("walk", None)
 
 
 def code(cell: str) -> str:
