@@ -42,6 +42,7 @@ FACED = {
     "ReferenceNotFound": lambda: trainer_errors.ReferenceNotFound("the text"),
     "ModelError": lambda: trainer_errors.ModelError("the text"),
     "DeviceError": lambda: trainer_errors.DeviceError("the text"),
+    "MetricMissing": lambda: trainer_errors.MetricMissing("the text"),
     "Diverged": lambda: trainer_errors.Diverged("the text"),
     "CheckpointError": lambda: trainer_errors.CheckpointError("the text"),
     "CheckpointMissing": lambda: trainer_errors.CheckpointMissing("the text"),
