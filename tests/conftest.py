@@ -58,6 +58,24 @@ def interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture(scope="module")
+def ray_running() -> Iterator[None]:
+    """Start one Ray for all runs of a file: a run uses the Ray of its process."""
+    from tune_jobs.tuning.ray_session import ray_connection
+
+    with ray_connection():
+        yield
+
+
+@pytest.fixture(scope="module")
+def slope_kind() -> Iterator[None]:
+    """Make the small kind of training known while the tests of a file run."""
+    from tests.trainers.slope import slope_registered
+
+    with slope_registered():
+        yield
+
+
 @pytest.fixture(autouse=True)
 def no_process_stays() -> Iterator[None]:
     yield

@@ -383,15 +383,6 @@ def test_functions_shown_as_one_s_own_work_in_a_run(tmp_path: Path, monkeypatch:
 
 
 @pytest.fixture(scope="module")
-def ray_running() -> Iterator[None]:
-    """Start one Ray for all runs of this file: a run uses the Ray of its process."""
-    from tune_jobs.tuning.ray_session import ray_connection
-
-    with ray_connection():
-        yield
-
-
-@pytest.fixture(scope="module")
 def beside_a_run(ray_running: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a folder with a small version of the run and the files that the pages name."""
     folder = tmp_path_factory.mktemp("docs")

@@ -108,15 +108,6 @@ def test_data_that_are_called_usable_are_run_on(ray_running: None, made: File, l
     TALLY.outcomes["ran" if called.code == 0 else "ran, and every trial failed"] += 1
 
 
-@pytest.fixture(scope="module")
-def ray_running() -> Iterator[None]:
-    """Start one Ray for all runs of this file: a run uses the Ray of its process."""
-    from tune_jobs.tuning.ray_session import ray_connection
-
-    with ray_connection():
-        yield
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".arrow"] if CHAOS else [".csv"])
 def test_ten_thousand_columns(suffix: str) -> None:

@@ -114,15 +114,6 @@ def test_a_bad_sweep_is_refused_with_one_message(text: bytes) -> None:
     TALLY.outcomes["worked" if imported.code == 0 else "refused with one message"] += 1
 
 
-@pytest.fixture(scope="module")
-def ray_running() -> Iterator[None]:
-    """Start one Ray for all runs of this file: a run uses the Ray of its process."""
-    from tune_jobs.tuning.ray_session import ray_connection
-
-    with ray_connection():
-        yield
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @examples(short=3, full=60)

@@ -3,14 +3,12 @@
 import random
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.faults.injection import CHAOS, Tally
 from tests.faults.killing import count_lost, reported, same_tables
-from tests.trainers.slope import slope_registered
 from tests.tune_jobs.runs import line_in
 from tune_jobs import Run, open_run, run
 from tune_jobs.cli.main import main
@@ -18,18 +16,14 @@ from tune_jobs.errors import DamagedRun
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import read_journal
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(3600),
+    pytest.mark.usefixtures("slope_kind", "ray_running"),
+]
 
 DAMAGED = 500 if CHAOS else 50
 RESUMED = 10 if CHAOS else 1
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_running() -> Iterator[None]:
-    from tune_jobs.tuning.ray_session import ray_connection
-
-    with slope_registered(), ray_connection():
-        yield
 
 
 @pytest.fixture(scope="module")

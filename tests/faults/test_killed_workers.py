@@ -5,14 +5,13 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.faults.injection import CHAOS, Tally
 from tests.faults.killing import count_lost, results_of
-from tests.trainers.slope import slope_registered
 from tests.tune_jobs.runs import assert_curves_are_those_of_training_alone, events_of, job_in, line_in
 from tune_jobs import Job, open_run, resume, run
 from tune_jobs.errors import Interrupted
@@ -26,7 +25,11 @@ from tune_jobs.record.events import (
     WorkerLost,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(3600),
+    pytest.mark.usefixtures("slope_kind", "ray_running"),
+]
 
 KILLS = 50 if CHAOS else 4
 SIGNALS = {"killed (kill -9)": signal.SIGKILL, "segmentation fault": signal.SIGSEGV}
@@ -44,14 +47,6 @@ def training(folder: Path) -> Job:
 def line(folder: Path) -> Job:
     """Return such a job with the small kind."""
     return line_in(folder, {**LONG, "slope": {"epochs": 18, "pause": 0.2}})
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_running() -> Iterator[None]:
-    from tune_jobs.tuning.ray_session import ray_connection
-
-    with slope_registered(), ray_connection():
-        yield
 
 
 class Killer:

@@ -15,7 +15,6 @@ from rich.console import Console
 
 from tests.faults.injection import CHAOS, Tally
 from tests.faults.killing import LOSSES
-from tests.trainers.slope import slope_registered
 from tests.tune_jobs.runs import assert_curves_are_those_of_training_alone, copy_run, line_in
 from tune_jobs import Job, Run, open_run, resume, run
 from tune_jobs.cli.main import main
@@ -37,7 +36,7 @@ from tune_jobs.record.events import (
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import read_journal
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("slope_kind", "ray_running")]
 
 FULL_DISKS = Tally("disk that fills up during a run")
 DAMAGED_CHECKPOINTS = Tally("checkpoints cut or with flipped bits, then resumed")
@@ -48,14 +47,6 @@ def report() -> Iterator[None]:
     yield
     FULL_DISKS.report()
     DAMAGED_CHECKPOINTS.report()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_running() -> Iterator[None]:
-    from tune_jobs.tuning.ray_session import ray_connection
-
-    with slope_registered(), ray_connection():
-        yield
 
 
 class Disk:

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,14 +13,6 @@ from tune_jobs.cluster.ray_internals import (
     free_resources_of_nodes,
     running_head,
 )
-
-
-@pytest.fixture(scope="module")
-def ray_running() -> Iterator[None]:
-    from tune_jobs.tuning.ray_session import ray_connection
-
-    with ray_connection():
-        yield
 
 
 def test_the_running_head_is_found_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None:

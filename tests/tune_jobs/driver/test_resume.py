@@ -2,7 +2,7 @@
 
 import shutil
 import signal
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ import optuna
 import pandas as pd
 import pytest
 
-from tests.trainers.slope import slope_registered
 from tests.tune_jobs.later import checkpoint_of_later_version, make_checkpoints_later
 from tests.tune_jobs.runs import (
     assert_curves_are_those_of_training_alone,
@@ -38,17 +37,9 @@ from tune_jobs.record.events import (
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.tracking.optuna_study import STUDY_NAME, study_storage
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("slope_kind", "ray_running")]
 
 MakeJob = Callable[..., Job]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_running() -> Iterator[None]:
-    from tune_jobs.tuning.ray_session import ray_connection
-
-    with slope_registered(), ray_connection():
-        yield
 
 
 @pytest.fixture

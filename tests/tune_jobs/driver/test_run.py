@@ -3,7 +3,7 @@
 import json
 import pickle
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ import optuna
 import pandas as pd
 import pytest
 
-from tests.trainers.slope import slope_registered
 from tests.tune_jobs.runs import copy_run, line_in
 from tune_jobs import Job, Run, open_run, run
 from tune_jobs.cli.main import main
@@ -26,18 +25,9 @@ from tune_jobs.record.journal import read_journal
 from tune_jobs.record.run_record import TrialRecord
 from tune_jobs.tracking.optuna_study import study_storage
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("slope_kind", "ray_running")]
 
 MakeJob = Callable[..., Job]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_running() -> Iterator[None]:
-    """Start one Ray for all runs of this file: a run uses the Ray of its process."""
-    from tune_jobs.tuning.ray_session import ray_connection
-
-    with slope_registered(), ray_connection():
-        yield
 
 
 @pytest.fixture

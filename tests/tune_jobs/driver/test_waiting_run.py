@@ -2,13 +2,12 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
 import pytest
 
-from tests.trainers.slope import slope_registered
 from tests.tune_jobs.runs import (
     assert_curves_are_those_of_training_alone,
     assert_tables_tell_every_decision,
@@ -36,17 +35,9 @@ from tune_jobs.record.folder import RunFolder
 from tune_jobs.scheduling.rungs import make_tables
 from tune_jobs.tracking.optuna_study import study_storage
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("slope_kind", "ray_running")]
 
 MakeJob = Callable[..., Job]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_running() -> Iterator[None]:
-    from tune_jobs.tuning.ray_session import ray_connection
-
-    with slope_registered(), ray_connection():
-        yield
 
 
 @pytest.fixture

@@ -75,14 +75,6 @@ class Controller(TuneController):
             self.add_trial(trial)
 
 
-@pytest.fixture(scope="module")
-def ray_running() -> Iterator[None]:
-    from tune_jobs.tuning.ray_session import ray_connection
-
-    with ray_connection():
-        yield
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_running")
 def test_a_trial_that_was_being_handed_over_can_be_chosen_again() -> None:

@@ -1,7 +1,6 @@
 """Resumed runs with Ray's own schedulers, and with a cut journal, under a real Ray: they end as undisturbed ones."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,9 @@ from tune_jobs.record.events import Cause, EpochsReported, TrialEnded, in_force
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.tuning.ray_schedulers import JournaledRule, ray_scheduler
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_running")]
 
 CHANGES: dict[str, Any] = {"search/trials": 9}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_running() -> Iterator[None]:
-    from tune_jobs.tuning.ray_session import ray_connection
-
-    with ray_connection():
-        yield
 
 
 def stopped_by_rule(made: Run) -> set[str]:

@@ -5,7 +5,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -164,14 +164,6 @@ def test_the_error_of_the_memory_monitor_is_one_of_an_actor_and_can_be_kept() ->
 
 
 # The fate of the trials
-
-
-@pytest.fixture(scope="module")
-def ray_running() -> Iterator[None]:
-    from tune_jobs.tuning.ray_session import ray_connection
-
-    with ray_connection():
-        yield
 
 
 @pytest.mark.slow

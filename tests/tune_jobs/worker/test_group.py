@@ -1,7 +1,6 @@
 """Trials that two workers train together, under a real Ray: the curves, failures and deaths."""
 
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +39,6 @@ CODE = """
         def forward(self, x):
             return self.inner(x)
 """
-
-
-@pytest.fixture(scope="module")
-def ray_running() -> Iterator[None]:
-    from tune_jobs.tuning.ray_session import ray_connection
-
-    with ray_connection():
-        yield
 
 
 def make_job(folder: Path, changes: dict[str, Any]) -> Job:
