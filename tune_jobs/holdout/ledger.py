@@ -6,10 +6,10 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, BinaryIO
 
-from tune_jobs.errors import DamagedRun, HoldoutOpened, RunFolderError
+from tune_jobs.errors import DamagedRun, HoldoutOpened, LaterVersion, RunFolderError
 from tune_jobs.files import reason_of
 from tune_jobs.location import location_of
 from tune_jobs.record.events import Event, HoldoutEvaluated, HoldoutUnsealed
@@ -33,6 +33,10 @@ class LedgerEntry:
     reason: str | None
     results: dict[str, float] | None = None
     """Loss and metrics on the test rows; None during the evaluation, and if it failed."""
+
+
+_FIELDS = frozenset(field.name for field in fields(LedgerEntry))
+"""The fields that this version knows in a line of the ledger."""
 
 
 def claim_opening(folder: RunFolder, trial_id: str, *, again: bool, reason: str | None) -> int:
@@ -89,6 +93,7 @@ def read_ledger(folder: RunFolder) -> list[LedgerEntry]:
     """Return all openings of the holdout, in order.
 
     Raises:
+        LaterVersion: A line has a field that this version does not know.
         DamagedRun: A line cannot be read.
     """
     path = folder.holdout / LEDGER
@@ -101,11 +106,19 @@ def read_ledger(folder: RunFolder) -> list[LedgerEntry]:
             number = values["number"]
             if "results" in values and number in entries:
                 values = {**asdict(entries[number]), **values}
-            entries[number] = LedgerEntry(**values)
+            unknown = values.keys() - _FIELDS
+            if not unknown:
+                entries[number] = LedgerEntry(**values)
         except (ValueError, KeyError, TypeError) as error:
             raise DamagedRun(
                 f"{path}: line {line_number} is damaged; the holdout counts as opened"
             ) from error
+        if unknown:
+            raise LaterVersion(
+                f"{path}: line {line_number} was written by a later version of tune-jobs, and this version does not "
+                f"know {', '.join(sorted(unknown))}; nothing was changed, and the holdout counts as opened. "
+                "Use the later version for this run: `pip install --upgrade tune-jobs`"
+            )
     return list(entries.values())
 
 

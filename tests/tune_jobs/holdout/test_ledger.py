@@ -95,7 +95,6 @@ def test_a_ledger_that_cannot_be_written_to_stays_as_it_was_and_nothing_is_read(
         b"{}",
         b'{"number": 1}',
         b'{"number": 1, "time": 1.0, "trial_id": "3"',
-        b'{"number": 1, "time": 1.0, "trial_id": "3", "reason": null, "mood": "good"}',
         b'{"number": [1], "results": {}}',
         b"\xff\xfe",
         b"",

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tune_jobs.errors import HoldoutOpened, RunFolderError, RunInUse
-from tune_jobs.holdout.ledger import read_ledger
+from tune_jobs.errors import DamagedRun, HoldoutOpened, LaterVersion, RunFolderError, RunInUse
+from tune_jobs.holdout.ledger import LEDGER, read_ledger
 from tune_jobs.holdout.rows import seal
 from tune_jobs.holdout.testing import evaluate_on_holdout
 from tune_jobs.record.events import HoldoutEvaluated, HoldoutUnsealed, RunResumed, TrialCreated
@@ -49,6 +49,23 @@ def test_a_second_opening_needs_a_reason_even_if_another_process_opened_first(ru
         evaluate_on_holdout(run, "0000", evaluate)
     assert evaluate_on_holdout(run, "0000", evaluate, again=True, reason="a reviewer asked") == RESULTS
     assert [entry.reason for entry in read_ledger(run.folder)] == [None, "a reviewer asked"]
+
+
+def test_a_ledger_of_a_later_version_is_refused_and_is_not_damaged(run: StoredRun) -> None:
+    evaluate_on_holdout(run, "0000", evaluate)
+    ledger = run.folder.holdout / LEDGER
+    later = (
+        ledger.read_bytes() + b'{"number": 2, "time": 1.0, "trial_id": "0000", "reason": "r", "fold": 3}\n'
+    )
+    ledger.write_bytes(later)
+    with pytest.raises(
+        LaterVersion, match=r"line 3 was written by a later version of tune-jobs.* know fold;"
+    ):
+        evaluate_on_holdout(read_run(run.folder), "0000", evaluate, again=True, reason="a reviewer asked")
+    assert ledger.read_bytes() == later
+    ledger.write_bytes(later.replace(b"}", b"", 1))
+    with pytest.raises(DamagedRun, match="line 1 is damaged"):
+        read_ledger(run.folder)
 
 
 def test_a_run_that_was_continued_since_it_was_read_is_not_opened(run: StoredRun) -> None:
