@@ -9,7 +9,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from tune_jobs.job.job import Job
 from tune_jobs.job.settings import SchedulerSettings, SearchSettings
-from tune_jobs.record.events import Event, TrialCreated
+from tune_jobs.record.events import Event
 from tune_jobs.record.live import LiveRun
 from tune_jobs.scheduling.journaled_tables import JournaledTables
 from tune_jobs.scheduling.rungs import RungTables, make_tables
@@ -87,18 +87,13 @@ def open_components(
     journaled = JournaledTables(run, make_tables(plan.scheduler, plan.rungs, plan.score))
     reports = ReportRecorder(run)
     with make_proposals(plan, run.past) as proposals:
-        run.follow(proposals.apply)
-        created = [event for event in run.past if isinstance(event, TrialCreated)]
-        searcher = JournaledSearcher(proposals, journaled, control, plan.trials, created)
+        searcher = JournaledSearcher(run, proposals, journaled, control, plan.trials)
         scheduler: TrialScheduler
         if plan.scheduler.pauses_trials:
             scheduler = PromotionScheduler(journaled, reports, control, searcher)
         else:
-            rule = JournaledRule.replay(
-                ray_scheduler(plan.scheduler, plan.max_epochs), plan.rungs, plan.score, run.past
-            )
-            run.follow(rule.apply)
-            scheduler = JournaledScheduler(rule, reports, journaled.tables)
+            rule = JournaledRule(ray_scheduler(plan.scheduler, plan.max_epochs), plan.rungs, plan.score)
+            scheduler = JournaledScheduler(run, rule, reports, journaled.tables)
         yield Components(scheduler, searcher, reports, journaled.tables, control)
 
 

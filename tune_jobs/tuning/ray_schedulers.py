@@ -16,6 +16,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 from tune_jobs.job.settings import SchedulerSettings
 from tune_jobs.record.curve import EpochRow, TrialCurve
 from tune_jobs.record.events import EpochsReported, Event, Status, TrialCreated, TrialEnded
+from tune_jobs.record.live import LiveRun
 from tune_jobs.scheduling.rungs import RungTables
 from tune_jobs.trainers.settings import ScoreSettings
 from tune_jobs.tuning.ray_patches import mend_handover, stop_ended, trial_id_of
@@ -103,13 +104,19 @@ class JournaledScheduler(FIFOScheduler):
     """Stops the trials that a rule stops; the others run in the order of their creation.
 
     Args:
-        rule: The rule, which follows the journal.
+        run: The run whose journal the rule follows from now on.
+        rule: A new rule. The events of the run's past are applied to it here.
         reports: The recorder that writes a report to the journal, and so to the rule, before the decision on it.
         tables: The tables that know which trials have ended; those get no further worker.
     """
 
-    def __init__(self, rule: JournaledRule, reports: ReportRecorder, tables: RungTables) -> None:
+    def __init__(
+        self, run: LiveRun, rule: JournaledRule, reports: ReportRecorder, tables: RungTables
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Ray is typed in parts
+        for event in run.past:
+            rule.apply(event)
+        run.follow(rule.apply)
         self._rule = rule
         self._reports = reports
         self._tables = tables

@@ -5,12 +5,13 @@ Tune passes to it: the proposals follow the journal, which has them.
 """
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ray.tune.search import Searcher
 
 from tune_jobs.record.events import TrialCreated
+from tune_jobs.record.live import LiveRun
 from tune_jobs.scheduling.journaled_tables import JournaledTables
 from tune_jobs.search.proposals import Proposals
 from tune_jobs.tuning.control import RunControl
@@ -21,20 +22,20 @@ class JournaledSearcher(Searcher):
     """Creates trials: asks for a configuration, writes it to the journal, and passes it to Ray Tune.
 
     Args:
-        proposals: The source of the configurations.
+        run: The run whose journal the proposals follow from now on. Its trials that have not ended come first.
+        proposals: The source of the configurations, to which the events of the run's past were applied.
         tables: The tables of the run's rungs, to which each new trial is added.
         control: The limit on running trials, and the time limit, after which no trial is created.
         trials: The largest number of trials to create.
-        created: Trials that were created before. Those that have not ended are handed out first.
     """
 
     def __init__(
         self,
+        run: LiveRun,
         proposals: Proposals,
         tables: JournaledTables,
         control: RunControl,
         trials: int,
-        created: Sequence[TrialCreated] = (),
     ) -> None:
         super().__init__(metric=SCORE, mode="min")
         self._proposals = proposals
@@ -42,6 +43,8 @@ class JournaledSearcher(Searcher):
         self._tables = tables.tables
         self._control = control
         self._trials = trials
+        created = [event for event in run.past if isinstance(event, TrialCreated)]
+        run.follow(proposals.apply)
         self._created = len(created)
         self._none_left = False
         self._waiting = deque(trial for trial in created if trial.trial_id in self._tables.waiting)

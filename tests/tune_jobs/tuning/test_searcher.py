@@ -44,14 +44,13 @@ class Run:
         run = LiveRun.on(folder, self.journal, LOSS, past)
         proposals = Immediate(search(space), history_of(parse_space(space)), past)
         rungs_of_run = JournaledTables(run, RungTables(rungs, 3, LOSS))
-        run.follow(proposals.apply)
         self.append = run.append
         self.searcher = JournaledSearcher(
+            run,
             proposals,
             rungs_of_run,
             RunControl(max_running=lambda: max_running, out_of_time=lambda: self.out_of_time),
             trials,
-            [event for event in past if isinstance(event, TrialCreated)],
         )
 
     def ask(self) -> Any:
