@@ -43,7 +43,8 @@ def storage_error(what: str | Path, reason: str, run: Path) -> StorageFailed:
 def storage_failures(run: Path, *writers: Writer) -> Iterator[None]:
     """Turn every error that a full or read-only disk causes inside the block into `StorageFailed`.
 
-    Ray Tune turns the errors of its callbacks into text. The errors that the writers keep therefore come first.
+    Ray Tune turns the errors of its callbacks into text. The errors that the writers keep therefore come first, as they
+    are. Some are of another kind, such as `LaterVersion` for a checkpoint that a worker does not understand.
 
     Args:
         run: The run folder.

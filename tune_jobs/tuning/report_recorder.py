@@ -59,7 +59,7 @@ class ReportRecorder:
             self.failure = storage_error(self._folder.checkpoints / name, reason, self._folder.path)
             raise self.failure
         if report.refused:
-            self.failure = LaterVersion(report.refused)
+            self.failure = LaterVersion(f"{self._folder.address}: {report.refused}")
             raise self.failure
         return report
 

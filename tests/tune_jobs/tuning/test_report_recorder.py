@@ -86,8 +86,10 @@ def test_damage_is_written_before_the_epochs_that_follow_from_it(
     )
 
 
-def test_a_checkpoint_of_a_later_version_stops_the_run(log: ReportRecorder, events: list[Event]) -> None:
-    with pytest.raises(LaterVersion, match="use it") as caught:
+def test_a_checkpoint_of_a_later_version_stops_the_run_and_the_error_names_it(
+    log: ReportRecorder, events: list[Event], folder: RunFolder
+) -> None:
+    with pytest.raises(LaterVersion, match=f"^{folder.path}: use it$") as caught:
         log.write("0000", result_of(Report(epoch=0, results=(), score=None, refused="use it")))
     assert log.failure is caught.value
     assert events == []
