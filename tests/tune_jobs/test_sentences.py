@@ -1,6 +1,7 @@
 """Sentences are for people: new wording changes no decision of a run that is read, repaired or resumed."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,15 +56,8 @@ def story(ending: Ending) -> Iterator[Event]:
         yield TrialCreated(time=1.0, trial_id=trial_id, number=number, configuration={"lr": 0.1})
         yield TrialStarted(time=1.0, trial_id=trial_id)
         yield EpochsReported(time=2.0, trial_id=trial_id, results=results, worker="a:1")
-        said = cause.of_training or cause in CAUSE_SENTENCES
-        yield TrialEnded(
-            time=100.0,
-            trial_id=trial_id,
-            status=cause.status,
-            cause=cause,
-            reason=cause.sentence.format(epoch=2, factor=3) if said else ending.sentence,
-            resumable=cause.resumable,
-        )
+        reason = ending.sentence if cause is Cause.RUN_ENDED else cause.sentence.format(epoch=2, factor=3)
+        yield replace(TrialEnded.by(trial_id, cause, reason), time=100.0)
     yield RunEnded(time=100.0, ending=ending)
 
 

@@ -25,15 +25,7 @@ def ending_by(error: BaseException) -> Ending:
 def conclude(run: LiveRun, ending: Ending) -> None:
     """End the open trials, select the winner and write the tables, however the run has ended."""
     for trial in run.record.with_status(Status.PENDING, Status.RUNNING, Status.WAITING):
-        run.journal.append(
-            TrialEnded(
-                trial_id=trial.trial_id,
-                status=Cause.RUN_ENDED.status,
-                cause=Cause.RUN_ENDED,
-                reason=ending.sentence,
-                resumable=True,
-            )
-        )
+        run.journal.append(TrialEnded.by(trial.trial_id, Cause.RUN_ENDED, ending.sentence))
     run.journal.append(RunEnded(ending=ending))
     _select(run.record, run.folder, run.journal)
 

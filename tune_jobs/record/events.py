@@ -34,7 +34,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from tune_jobs.trainers.interface import StopReason
 
@@ -148,7 +148,7 @@ class Cause(StrEnum):
     @property
     def of_training(self) -> bool:
         """Return whether the training ended by itself, as it would under any scheduler."""
-        return self in {Cause.MAX_EPOCHS, Cause.PATIENCE, Cause.THRESHOLD, Cause.USER}
+        return self.value in set(StopReason)
 
     @property
     def cut_off(self) -> bool:
@@ -162,7 +162,7 @@ class Cause(StrEnum):
 
     @property
     def sentence(self) -> str:
-        """Return the sentence that people read, with fields for `str.format`; failures have their own messages."""
+        """Return the sentence that people read, with fields for `str.format`; a failure also has a message."""
         return StopReason(self.value).sentence if self.of_training else CAUSE_SENTENCES[self]
 
 
@@ -170,10 +170,16 @@ CAUSE_SENTENCES = {
     Cause.STOPPED_BY_SCHEDULER: "stopped by the scheduler at epoch {epoch}",
     Cause.NOT_PROMOTED: "waited at epoch {epoch}: not among the best 1/{factor} of its rung",
     Cause.TIME_LIMIT: ENDING_SENTENCES[Ending.TIME_LIMIT],
+    Cause.RUN_ENDED: "the run ended in the middle of the trial",
+    Cause.DIVERGED: "the training diverged",
+    Cause.OUT_OF_MEMORY: "the training ran out of memory",
+    Cause.TRAINING_FAILED: "the training failed",
     Cause.NO_FINITE_SCORE: "no epoch had a finite score",
     Cause.NO_REPORT: "ended before its first report",
+    Cause.WORKER_LOST: "lost more workers than `limits.retries_per_trial` allows",
+    Cause.MACHINES_LOST: "lost too many machines in a row",
 }
-"""Sentences of the causes that are not failures; `StopReason.sentence` has those of trainings."""
+"""Sentences of the causes that no training reports by itself; `StopReason.sentence` has the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -343,6 +349,18 @@ class TrialEnded(Event):
     """Traceback of a failure."""
     resumable: bool = False
     """It ended because the run did; a resumed run continues it."""
+
+    @classmethod
+    def by(cls, trial_id: str, cause: Cause, reason: str, details: str = "") -> Self:
+        """Return the end of a trial by `cause`, from which its status follows and whether it can be resumed."""
+        return cls(
+            trial_id=trial_id,
+            status=cause.status,
+            cause=cause,
+            reason=reason,
+            details=details,
+            resumable=cause.resumable,
+        )
 
     @property
     def revocable(self) -> bool:

@@ -82,16 +82,7 @@ class JournalCallback(ProgressCallback):
         cause, reason, details = self._ending_of_waiting(trial) or trial_ending(
             Report.of_result(trial.last_result)
         )
-        self._run.append(
-            TrialEnded(
-                trial_id=trial_id_of(trial),
-                status=cause.status,
-                cause=cause,
-                reason=reason,
-                details=details,
-                resumable=cause.resumable,
-            )
-        )
+        self._run.append(TrialEnded.by(trial_id_of(trial), cause, reason, details))
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Write that the trial's worker died, or that the trial fails over it."""
@@ -123,9 +114,7 @@ class JournalCallback(ProgressCallback):
         return self._run.record.trials[trial_id_of(trial)].status.ended
 
     def _fail(self, trial: Trial, cause: Cause, reason: str) -> None:
-        self._run.append(
-            TrialEnded(trial_id=trial_id_of(trial), status=cause.status, cause=cause, reason=reason)
-        )
+        self._run.append(TrialEnded.by(trial_id_of(trial), cause, reason))
 
     def _ending_of_waiting(self, trial: Trial) -> tuple[Cause, str, str] | None:
         """Return what `trial_ending` returns, for a trial that waited at a rung; None for all others.

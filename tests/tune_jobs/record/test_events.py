@@ -6,7 +6,6 @@ import json
 import pytest
 
 from tune_jobs.record.events import (
-    CAUSE_SENTENCES,
     FORMAT,
     Cause,
     Ending,
@@ -88,8 +87,7 @@ def test_every_ending_has_a_sentence_that_users_read() -> None:
 
 
 def test_all_sentences_are_written_alike_since_they_are_read_within_a_line() -> None:
-    causes = [cause for cause in Cause if cause.of_training or cause in CAUSE_SENTENCES]
-    for sentence in [code.sentence for code in (*StopReason, *causes, *Ending)]:
+    for sentence in [code.sentence for code in (*StopReason, *Cause, *Ending)]:
         assert sentence[0].islower(), sentence
         assert not sentence.endswith("."), sentence
 
@@ -98,6 +96,15 @@ def test_every_reason_of_a_training_to_stop_is_the_cause_of_a_trial_to_end() -> 
     causes = {Cause(reason.value) for reason in StopReason}
     assert causes == {cause for cause in Cause if cause.of_training}
     assert all(cause.sentence == StopReason(cause.value).sentence for cause in causes)
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_the_end_of_a_trial_follows_from_its_cause(cause: Cause) -> None:
+    event = TrialEnded.by("0003", cause, "why", "a traceback")
+    assert (event.trial_id, event.cause, event.reason, event.details) == ("0003", cause, "why", "a traceback")
+    assert (event.status, event.resumable, event.revocable) == (
+        cause.status, cause.resumable, cause.resumable,
+    )  # fmt: skip
 
 
 def test_the_cause_of_an_end_decides_the_status_and_whether_the_trial_may_continue() -> None:
