@@ -3,7 +3,8 @@
     TuneJobsError
     ├── JobError             2    the job file, or the call, is wrong: lists every problem
     ├── RunFolderError       2    not a run folder, or one in the wrong state for the call
-    │   └── RunInUse         2    another process is at work on it
+    │   ├── RunInUse         2    another process is at work on it
+    │   └── UnknownKind      2    the class that trained it cannot be imported: says where it was
     ├── ResourceError        2    the machine or cluster lacks what the job asks for
     ├── ClusterError         2    a cluster does not answer, refuses access, or has other versions
     ├── SubmissionError      2    no submission of that name, or one in the wrong state for the call
@@ -92,6 +93,10 @@ class RunFolderError(TuneJobsError):
     """A path is not a run folder, or the run is not in the state that the call needs."""
 
     exit_code = 2
+
+
+class UnknownKind(RunFolderError):
+    """The run is intact, but the class of its kind of training cannot be imported."""
 
 
 class RunInUse(RunFolderError):

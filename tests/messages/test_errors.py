@@ -21,6 +21,7 @@ FACED = {
     ),
     "RunFolderError": lambda: run_errors.RunFolderError("the text"),
     "RunInUse": lambda: run_errors.RunInUse("the text"),
+    "UnknownKind": lambda: run_errors.UnknownKind("the text"),
     "ResourceError": lambda: run_errors.ResourceError("the text"),
     "ClusterError": lambda: run_errors.ClusterError("the text"),
     "SubmissionError": lambda: run_errors.SubmissionError("the text"),

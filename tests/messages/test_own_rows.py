@@ -10,7 +10,7 @@ from tests.messages.conftest import Say
 from tests.messages.snapshots import check
 from tests.messages.test_report import words
 from tests.messages.trained import trained_run
-from tests.trainers.own_rows import register_own_rows
+from tests.trainers import own_rows
 from tune_jobs import open_run
 from tune_jobs.errors import TuneJobsError
 from tune_jobs.record.folder import RunFolder
@@ -32,7 +32,7 @@ selection: {metric: error}
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kinds, "ENTRIES", dict(kinds.ENTRIES))
-    register_own_rows()
+    own_rows.register_own_rows()
 
 
 class Unfinished:
@@ -40,7 +40,7 @@ class Unfinished:
     stop_reason = None
 
 
-def test_trainings_that_read_their_own_data(place: Path, say: Say) -> None:
+def test_trainings_that_read_their_own_data(place: Path, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     made = trained_run(runs.job_in(place, JOB), {"rate": 0.05})
     folder = RunFolder(Path(shutil.move(made.path, place / "runs" / "trained")))
     said = {
@@ -59,4 +59,8 @@ def test_trainings_that_read_their_own_data(place: Path, say: Say) -> None:
     with pytest.raises(RuntimeError) as unfinished:
         check_ended(Unfinished())
     said["a training that ends without a reason"] = str(unfinished.value)
+    kinds.ENTRIES.pop("own_rows")
+    monkeypatch.delattr(own_rows, "OwnRows")
+    said["show, without the class of the kind"] = say("show runs/trained")
+    said["list, without the class of the kind"] = say("list runs")
     check("own_rows", said, {place: "FOLDER"}, numbers=False)

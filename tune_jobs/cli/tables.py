@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from tune_jobs.errors import EarlierVersion, OtherVersion, TuneJobsError
+from tune_jobs.errors import EarlierVersion, OtherVersion, TuneJobsError, UnknownKind
 from tune_jobs.holdout.ledger import read_ledger
 from tune_jobs.job.rung_epochs import reach_text
 from tune_jobs.record.curve import numbers
@@ -208,7 +208,7 @@ def _holdout_text(opened: Run) -> str:
 
 
 def runs_display(folder: Path) -> tuple[Table, list[str]]:
-    """Return a table of the runs in `folder`, the newest last, and why this version cannot read some of them."""
+    """Return a table of the runs in `folder`, the newest last, and why some of them cannot be read here."""
     runs = sorted(
         (path for path in folder.iterdir() if RunFolder(path).is_run), key=lambda p: p.stat().st_mtime
     )
@@ -234,6 +234,9 @@ def runs_display(folder: Path) -> tuple[Table, list[str]]:
         except OtherVersion as error:
             which = "earlier version" if isinstance(error, EarlierVersion) else "later version"
             _add_row(table, path.name, which, "", "", "", "")
+            refused.append(str(error))
+        except UnknownKind as error:
+            _add_row(table, path.name, "unknown kind", "", "", "", "")
             refused.append(str(error))
         except TuneJobsError:
             _add_row(table, path.name, "damaged", "", "", "", "")

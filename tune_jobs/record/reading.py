@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tune_jobs.errors import DamagedRun, JobError, RunFolderError
+from tune_jobs.errors import DamagedRun, JobError, RunFolderError, UnknownKind
 from tune_jobs.job.file import read_yaml
 from tune_jobs.job.fingerprint import job_fingerprint
 from tune_jobs.job.job import Job
@@ -52,7 +52,7 @@ def read_run(folder: RunFolder) -> StoredRun:
     """Read the run in `folder`, whether it has ended or is in progress.
 
     Raises:
-        DamagedRun, RunFolderError: See `job_of`.
+        DamagedRun, UnknownKind: See `job_of`.
     """
     events = read_journal(folder.journal)
     job = job_of(folder, events)
@@ -65,7 +65,7 @@ def job_of(folder: RunFolder, events: Sequence[Event]) -> Job:
     Raises:
         DamagedRun: The journal or the job is damaged, the job was changed by hand, or the run was killed before
             its first event.
-        RunFolderError: The kind of training is unknown here and cannot be imported.
+        UnknownKind: The kind of training is unknown here and cannot be imported.
     """
     if not events or not isinstance(events[0], RunStarted):
         raise DamagedRun(
@@ -96,7 +96,7 @@ def _register_kind(folder: RunFolder, started: RunStarted, home: Path) -> None:
         home: Folder of the job, in which the kind's module may be.
 
     Raises:
-        RunFolderError: The kind cannot be imported.
+        UnknownKind: The kind cannot be imported.
     """
     if not started.kind:
         return
@@ -104,8 +104,8 @@ def _register_kind(folder: RunFolder, started: RunStarted, home: Path) -> None:
         with importable_from(home):
             register_class(started.kind, started.kind_class)
     except (ReferenceNotFound, ValueError) as error:
-        raise RunFolderError(
-            f"{folder.path}: its trials are of the kind of training {started.kind!r}, which cannot be imported: "
-            f"{error}. Install its package, or call this in the folder of its module, or register it before the run is "
-            "opened"
+        raise UnknownKind(
+            f"{folder.path}: its trials are of the kind of training {started.kind!r}, which cannot be imported "
+            f"({error}); install its package, or call this in the folder of its module, or register it before the run "
+            "is opened"
         ) from error

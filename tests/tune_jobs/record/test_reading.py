@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tune_jobs.errors import DamagedRun, RunFolderError
+from tune_jobs.errors import DamagedRun, UnknownKind
 from tune_jobs.job.file import dump_yaml
 from tune_jobs.job.fingerprint import job_fingerprint
 from tune_jobs.record.events import Event, RunStarted
@@ -123,7 +123,7 @@ def test_a_kind_that_is_unknown_here_is_imported_from_the_folder_of_its_job(
 def test_a_run_whose_kind_is_missing_is_not_damaged(
     folder: RunFolder, of_a_kind: Callable[[str], Sequence[Event]], kind_class: str, reason: str
 ) -> None:
-    with pytest.raises(RunFolderError, match=re.escape(reason)) as caught:
+    with pytest.raises(UnknownKind, match=re.escape(reason)) as caught:
         job_of(folder, of_a_kind(kind_class))
     assert str(caught.value).startswith(f"{folder.path}: its trials are of the kind of training 'slope'")
-    assert "Install its package, or call this in the folder of its module, or register" in str(caught.value)
+    assert "install its package, or call this in the folder of its module, or register" in str(caught.value)
