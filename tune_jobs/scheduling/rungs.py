@@ -111,7 +111,7 @@ class _Trial:
     """The rung at which it waits, or is about to; None between rungs."""
 
 
-class RungTables:
+class RungEntries:
     """The tables of all rungs, and the rung of each trial; `apply` takes the run's events one by one.
 
     What counts at a rung:
@@ -124,13 +124,11 @@ class RungTables:
 
     Args:
         epochs: Epochs of the rungs, ascending; with none, no trial waits.
-        factor: One in this many trials is promoted.
         score: The selection metric and its direction.
     """
 
-    def __init__(self, epochs: Sequence[int], factor: int, score: ScoreSettings) -> None:
+    def __init__(self, epochs: Sequence[int], score: ScoreSettings) -> None:
         self.epochs = tuple(epochs)
-        self.factor = factor
         self.open: set[str] = set()
         """Ids of the trials that have a worker, or get the next free one."""
         self.waiting: dict[str, int] = {}
@@ -138,16 +136,6 @@ class RungTables:
         self._score = score
         self._rungs = {epoch: _Rung(epoch) for epoch in epochs}
         self._trials: dict[str, _Trial] = {}
-
-    @classmethod
-    def replay(
-        cls, events: Iterable[Event], epochs: Sequence[int], factor: int, score: ScoreSettings
-    ) -> Self:
-        """Return the tables that follow from `events`."""
-        tables = cls(epochs, factor, score)
-        for event in events:
-            tables.apply(event)
-        return tables
 
     def apply(self, event: Event) -> None:
         """Apply one of the events in force (`events.in_force`)."""
@@ -177,43 +165,6 @@ class RungTables:
         for rung in self._rungs.values():
             if rung.epoch >= self._trials[trial_id].curve.last_epoch:
                 self._compare(trial_id, rung)
-
-    def decide(self, trial_id: str, epoch: int, *, out_of_time: bool = False) -> Decision:
-        """Return what happens to a trial that reports `epoch` as a rung; its report has been applied.
-
-        Args:
-            trial_id: The trial.
-            epoch: The epoch of its report.
-            out_of_time: Whether the time limit of the run has passed; then no trial is promoted any more.
-        """
-        rung = self._trials[trial_id].rung
-        if rung is None or rung.epoch != epoch:
-            return Decision.CONTINUE
-        if not math.isfinite(rung.entries[trial_id].score):
-            return Decision.STOP
-        is_next = self.next_promotion() == Promotion(trial_id, epoch)
-        return Decision.PROMOTE if is_next and not out_of_time else Decision.PAUSE
-
-    def next_promotion(self) -> Promotion | None:
-        """Return the trial that the next free worker gets, from the highest rung down; None if all must wait."""
-        for rung in reversed(self._rungs.values()):
-            trial_id = best_to_promote(rung.entries, rung.advanced, rung.at_rung, self.factor)
-            if trial_id is not None:
-                return Promotion(trial_id, rung.epoch)
-        return None
-
-    def choose_promotion(self, max_running: int, *, out_of_time: bool = False) -> Promotion | None:
-        """Return the paused trial that is promoted now, or None.
-
-        Args:
-            max_running: The limit on the trials that take a worker; no trial is promoted beyond it.
-            out_of_time: See `decide`.
-        """
-        return self.next_promotion() if len(self.open) < max_running and not out_of_time else None
-
-    def may_start(self, max_running: int) -> bool:
-        """Return whether a new trial can start; promotions come first."""
-        return len(self.open) < max_running and self.next_promotion() is None
 
     def promotions_are_over(self, *, exhausted: bool) -> bool:
         """Return whether no paused trial will be promoted any more, if `choose_promotion` has returned None.
@@ -267,6 +218,67 @@ class RungTables:
     def _compare(self, trial_id: str, rung: _Rung) -> None:
         trial = self._trials[trial_id]
         rung.entries.setdefault(trial_id, Entry(trial.curve.rung_score, trial.number))
+
+
+class RungTables(RungEntries):
+    """The tables of all rungs, with the rule of promotion.
+
+    Args:
+        epochs: Epochs of the rungs, ascending; without any, no trial waits.
+        factor: One trial in so many is promoted.
+        score: The selection metric and its direction.
+    """
+
+    def __init__(self, epochs: Sequence[int], factor: int, score: ScoreSettings) -> None:
+        super().__init__(epochs, score)
+        self.factor = factor
+
+    @classmethod
+    def replay(
+        cls, events: Iterable[Event], epochs: Sequence[int], factor: int, score: ScoreSettings
+    ) -> Self:
+        """Return the tables that follow from `events`."""
+        tables = cls(epochs, factor, score)
+        for event in events:
+            tables.apply(event)
+        return tables
+
+    def decide(self, trial_id: str, epoch: int, *, out_of_time: bool = False) -> Decision:
+        """Return what happens to a trial that reports `epoch` as a rung; its report has been applied.
+
+        Args:
+            trial_id: The trial.
+            epoch: The epoch of its report.
+            out_of_time: Whether the time limit of the run has passed; then no trial is promoted any more.
+        """
+        rung = self._trials[trial_id].rung
+        if rung is None or rung.epoch != epoch:
+            return Decision.CONTINUE
+        if not math.isfinite(rung.entries[trial_id].score):
+            return Decision.STOP
+        is_next = self.next_promotion() == Promotion(trial_id, epoch)
+        return Decision.PROMOTE if is_next and not out_of_time else Decision.PAUSE
+
+    def next_promotion(self) -> Promotion | None:
+        """Return the trial that the next free worker gets, from the highest rung down; None if all must wait."""
+        for rung in reversed(self._rungs.values()):
+            trial_id = best_to_promote(rung.entries, rung.advanced, rung.at_rung, self.factor)
+            if trial_id is not None:
+                return Promotion(trial_id, rung.epoch)
+        return None
+
+    def choose_promotion(self, max_running: int, *, out_of_time: bool = False) -> Promotion | None:
+        """Return the paused trial that is promoted now, or None.
+
+        Args:
+            max_running: The limit on the trials that take a worker; no trial is promoted beyond it.
+            out_of_time: See `decide`.
+        """
+        return self.next_promotion() if len(self.open) < max_running and not out_of_time else None
+
+    def may_start(self, max_running: int) -> bool:
+        """Return whether a new trial can start; promotions come first."""
+        return len(self.open) < max_running and self.next_promotion() is None
 
 
 def make_tables(settings: SchedulerSettings, rungs: Sequence[int], score: ScoreSettings) -> RungTables:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from tune_jobs.record.events import EpochsReported, Event, TrialCreated, TrialEnded
-from tune_jobs.scheduling.rungs import RungTables
+from tune_jobs.scheduling.rungs import RungEntries
 from tune_jobs.search_spaces import SearchSpace
 from tune_jobs.trainers.settings import ScoreSettings
 
@@ -71,7 +71,7 @@ class SearchHistory:
         self._space = space
         self._configurations: dict[str, Configuration] = {}
         self._epochs = (*rungs, max_epochs)
-        self._tables = RungTables(self._epochs, 2, score)  # only its entries are used here
+        self._rungs = RungEntries(self._epochs, score)
 
     @classmethod
     def replay(
@@ -90,7 +90,7 @@ class SearchHistory:
 
     def apply(self, event: Event) -> None:
         """Apply one event."""
-        self._tables.apply(event)
+        self._rungs.apply(event)
         match event:
             case TrialCreated():
                 self._configurations[event.trial_id] = event.configuration
@@ -101,7 +101,7 @@ class SearchHistory:
                     return
             case TrialEnded():
                 if event.cause.of_training:
-                    self._tables.enter_beyond(event.trial_id)
+                    self._rungs.enter_beyond(event.trial_id)
             case _:
                 return
         self.version += 1
@@ -111,9 +111,9 @@ class SearchHistory:
         return Observations(
             configurations=dict(self._configurations),
             scores={
-                epoch: {trial_id: entry.score for trial_id, entry in self._tables.entries(epoch).items()}
+                epoch: {trial_id: entry.score for trial_id, entry in self._rungs.entries(epoch).items()}
                 for epoch in self._epochs
             },
-            running=frozenset(self._tables.open),
+            running=frozenset(self._rungs.open),
             tried=frozenset(self.tried),
         )
