@@ -1,7 +1,12 @@
-"""The progress of a trial, computed from the rows of its epochs: the one place for this rule."""
+"""The progress of a trial, computed from the rows of its epochs: the one place for its two rules.
+
+Both rules are about an epoch that is reported again, by a worker that continued a trial after another one was lost:
+- The first report counts (`TrialCurve`): for decisions during the run, which cannot be taken back.
+- The last report counts (`LatestEpochs`): for tables and selection, because the checkpoints belong to it.
+"""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 from tune_jobs.trainers.interface import DIVERGED
@@ -59,6 +64,33 @@ class TrialCurve:
         """Return the trial's entry at a rung: its best cost so far; infinite if it diverged or has none."""
         cost = self.best_cost
         return math.inf if cost is None or self.diverged else cost
+
+
+class LatestEpochs:
+    """The last report of each epoch of a trial, and the curve of these reports.
+
+    Args:
+        score: The selection metric and its direction.
+    """
+
+    def __init__(self, score: ScoreSettings) -> None:
+        self.rows: dict[int, EpochRow] = {}
+        """The last row of each epoch, by number."""
+        self.curve = TrialCurve(score)
+        """The curve of these rows."""
+        self._score = score
+
+    def add(self, rows: Sequence[EpochRow]) -> bool:
+        """Add the epochs of a report, and return whether one of them is new."""
+        new = any(int(row["epoch"]) not in self.rows for row in rows)
+        repeats = any(int(row["epoch"]) <= self.curve.last_epoch for row in rows)
+        self.rows |= {int(row["epoch"]): row for row in rows}
+        if repeats:  # they may differ on another machine
+            self.curve = TrialCurve.of((self.rows[epoch] for epoch in sorted(self.rows)), self._score)
+        else:
+            for row in rows:
+                self.curve.add(row)
+        return new
 
 
 def numbers(row: EpochRow) -> dict[str, Any]:

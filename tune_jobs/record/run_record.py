@@ -1,11 +1,11 @@
 """The state of a run: the events of its journal, folded into one record per trial."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tune_jobs.record.curve import EpochRow, TrialCurve
+from tune_jobs.record.curve import EpochRow, LatestEpochs, TrialCurve
 from tune_jobs.record.events import (
     Cause,
     CheckpointDamaged,
@@ -39,8 +39,8 @@ class TrialRecord:
     number: int
     configuration: Mapping[str, Any]
     created: float
-    curve: TrialCurve
-    """Progress of the trial."""
+    latest: LatestEpochs
+    """The last report of each epoch."""
     status: Status = Status.PENDING
     cause: Cause | None = None
     """The cause of its end, as a code; None before."""
@@ -58,8 +58,6 @@ class TrialRecord:
     checkpoint_epoch: int = 0
     damaged: list[CheckpointDamaged] = field(default_factory=list)
     """Checkpoints that could not be read when the trial was continued."""
-    epochs: dict[int, Mapping[str, Any]] = field(default_factory=dict)
-    """Results by epoch number; a repeated epoch replaces the first one."""
 
     def apply(self, event: Event) -> None:
         """Apply one event of the trial; `RunRecord` adds its epochs."""
@@ -82,6 +80,16 @@ class TrialRecord:
             case TrialEnded():
                 self.status, self.ended = event.status, event.time
                 self.cause, self.reason, self.details = event.cause, event.reason, event.details
+
+    @property
+    def epochs(self) -> Mapping[int, EpochRow]:
+        """Return the results by epoch number; a repeated epoch replaces the first one."""
+        return self.latest.rows
+
+    @property
+    def curve(self) -> TrialCurve:
+        """Return the progress of the trial."""
+        return self.latest.curve
 
     @property
     def cut_off(self) -> bool:
@@ -141,11 +149,12 @@ class RunRecord:
                 self.unsealed = True
             case TrialCreated():
                 self.trials[event.trial_id] = TrialRecord(
-                    event.trial_id, event.number, event.configuration, event.time, TrialCurve(self.score)
+                    event.trial_id, event.number, event.configuration, event.time, LatestEpochs(self.score)
                 )
             case EpochsReported():
                 self.trials[event.trial_id].worker = event.worker
-                self._add_epochs(self.trials[event.trial_id], event.results)
+                if self.trials[event.trial_id].latest.add(event.results):
+                    self.trials[event.trial_id].machines_lost = 0
             case TrialStarted():
                 self.test_seen = self.test_seen or self.unsealed
                 self.trials[event.trial_id].apply(event)
@@ -177,14 +186,3 @@ class RunRecord:
             self.started = event
         for trial in self.with_status(Status.RUNNING):  # its worker ended with the driver
             trial.status = Status.PENDING
-
-    def _add_epochs(self, trial: TrialRecord, rows: Sequence[EpochRow]) -> None:
-        if any(int(row["epoch"]) not in trial.epochs for row in rows):
-            trial.machines_lost = 0
-        repeats = any(int(row["epoch"]) <= trial.curve.last_epoch for row in rows)
-        trial.epochs |= {int(row["epoch"]): row for row in rows}
-        if repeats:  # repeats replace the first results, and may differ on another machine
-            trial.curve = TrialCurve.of((trial.epochs[epoch] for epoch in sorted(trial.epochs)), self.score)
-            return
-        for row in rows:
-            trial.curve.add(row)
