@@ -9,6 +9,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+COMPLAINT = "tune-jobs: "
+"""Start of the message that a failed command ends with; a reader of its log finds the message by it."""
+WINNER = "winner: "
+"""Start of the line with the winner of a run; a reader of a log finds the line by it."""
+
 
 def number_text(value: object) -> str:
     """Return a number with four significant digits, and lists and text as a job file writes them."""

@@ -18,7 +18,7 @@ from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.run_record import RunRecord, TrialRecord, failures
 from tune_jobs.results import Run, open_run
 from tune_jobs.selection.rule import rank
-from tune_jobs.text import configuration_text, count_text, number_text, train_command
+from tune_jobs.text import WINNER, configuration_text, count_text, number_text, train_command
 
 if TYPE_CHECKING:
     from tune_jobs.job.job import Job
@@ -110,11 +110,11 @@ def outcome_lines(opened: Run) -> list[str]:
     lines = [f"{count_text(ended, 'trial')} ended{in_middle}; {ending_text(opened)}"]
     if record.ending and opened.winner_id is None:
         why = "no trial had ended before the run stopped" if record.ending.cut_off else "no trial succeeded"
-        lines.append(f"winner: none, because {why}")
+        lines.append(f"{WINNER}none, because {why}")
     elif record.ending:
         winner = opened.winner
         lines.append(
-            f"winner: trial {winner.trial_id}, {record.score.metric} {number_text(winner.score)} at epoch "
+            f"{WINNER}trial {winner.trial_id}, {record.score.metric} {number_text(winner.score)} at epoch "
             f"{winner.epoch}: {configuration_text(winner.configuration)}"
         )
     openings = read_ledger(RunFolder(opened.path))

@@ -24,10 +24,10 @@ from tune_jobs.record.events import (
 class Close(StrEnum):
     """The way in which a stretch of training ended."""
 
-    WAITS = "waits at a rung"
+    PAUSED = "paused"
     ENDED = "ended"
-    LOST = "lost its worker"
-    CUT_OFF = "cut off with the run"
+    LOST = "lost"
+    CUT_OFF = "cut_off"
     RUNNING = "running"
 
 
@@ -123,7 +123,7 @@ class _Reading:
             case EpochsReported():
                 self._report(event, time)
             case TrialPaused():
-                self._close(event.trial_id, time, Close.WAITS)
+                self._close(event.trial_id, time, Close.PAUSED)
                 self.waiting.add(event.trial_id)
             case TrialPromoted() if event.trial_id in self.waiting:
                 self.promotions.append(PausedPromotion(trial_id=event.trial_id, epoch=event.epoch, time=time))

@@ -78,7 +78,7 @@ def caption(given: Timeline) -> str:
     available = given.at_work * len(given.lanes)
     busy = sum(stretch.end - stretch.start for stretch in given.stretches)
     share = f"busy {busy / available:.0%} of " if available > 0 else ""
-    pauses = sum(stretch.close is Close.WAITS for stretch in given.stretches)
+    pauses = sum(stretch.close is Close.PAUSED for stretch in given.stretches)
     parts = [
         f"{count_text(len(given.lanes), 'worker')}, {share}{_length(given.at_work)} from the first epoch on",
         *([f"{count_text(pauses, 'pause')} at a rung"] if pauses else []),
@@ -106,7 +106,7 @@ def _group(stretch: Stretch, record: RunRecord, winner: str | None) -> tuple[str
         case Close.ENDED:
             status = record.trials[stretch.trial_id].status
             return status.text, COLOURS[status]
-        case Close.WAITS:
+        case Close.PAUSED:
             return "then waits", COLOURS[Status.WAITING]
         case Close.LOST:
             return "worker lost", _LOST

@@ -3,27 +3,29 @@
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import Any, Protocol
 
 from tune_jobs.errors import Interrupted, JobError, RunFailed
-from tune_jobs.text import duration_text
-
-COMPLAINT = "tune-jobs: "
-"""Start of the message that a failed command ends with."""
+from tune_jobs.text import COMPLAINT, WINNER, duration_text
 
 
-class SubmissionState(Enum):
-    """State of a submission; the value is what people read."""
+class SubmissionState(StrEnum):
+    """State of a submission, as a code that is compared."""
 
-    WAITING = "waiting to be started"
+    WAITING = "waiting"
     RUNNING = "running"
     DONE = "done"
     REFUSED = "refused"
     FAILED = "failed"
-    INTERRUPTED = "interrupted, and can be resumed"
-    STOPPED = "stopped, and can be resumed"
-    LOST = "lost with its process, and can be resumed"
+    INTERRUPTED = "interrupted"
+    STOPPED = "stopped"
+    LOST = "lost"
+
+    @property
+    def text(self) -> str:
+        """Return the text that people read."""
+        return _STATE_TEXTS[self]
 
     @property
     def over(self) -> bool:
@@ -32,6 +34,19 @@ class SubmissionState(Enum):
     @property
     def resumable(self) -> bool:
         return self in {SubmissionState.INTERRUPTED, SubmissionState.STOPPED, SubmissionState.LOST}
+
+
+_STATE_TEXTS = {
+    SubmissionState.WAITING: "waiting to be started",
+    SubmissionState.RUNNING: "running",
+    SubmissionState.DONE: "done",
+    SubmissionState.REFUSED: "refused",
+    SubmissionState.FAILED: "failed",
+    SubmissionState.INTERRUPTED: "interrupted, and can be resumed",
+    SubmissionState.STOPPED: "stopped, and can be resumed",
+    SubmissionState.LOST: "lost with its process, and can be resumed",
+}
+"""The text of each `SubmissionState`."""
 
 
 class Details(Protocol):
@@ -159,7 +174,7 @@ def _begun(submission: Submission) -> float:
 def table_lines(submissions: Sequence[Submission]) -> list[str]:
     """Return the lines of `tune-jobs status`, headings first. No line is broken, whatever its width."""
     rows = [("submission", "state", "for", "run")]
-    rows += [(one.id, one.state.value, one.age(), one.run) for one in submissions]
+    rows += [(one.id, one.state.text, one.age(), one.run) for one in submissions]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
@@ -171,7 +186,7 @@ def status_lines(
 ) -> list[str]:
     """Return the lines of `tune-jobs status ID`; `later` has resumed the same run."""
     since = f"for {submission.age()}" if not submission.over else f"after {submission.age()}"
-    lines = [f"submission: {submission.id}", f"state: {submission.state.value} ({since})"]
+    lines = [f"submission: {submission.id}", f"state: {submission.state.text} ({since})"]
     if submission.over and submission.state is not SubmissionState.DONE:
         resume = f"tune-jobs resume {submission.run}"  # the command on the cluster; here it needs --address
         reason = complaint_in(log).replace(f"`{resume}`", f"`{resume} --address {address}`")
@@ -179,9 +194,9 @@ def status_lines(
     elif not submission.over and (last := last_line(log)):
         lines.append(f"last: {last}")
     if submission.state is SubmissionState.DONE:
-        lines += [line for line in log.splitlines() if line.startswith("winner: ")][-1:]
+        lines += [line for line in log.splitlines() if line.startswith(WINNER)][-1:]
     if later is not None:
-        lines.append(f"later: {later.id}: {later.state.value}")
+        lines.append(f"later: {later.id}: {later.state.text}")
     commands = next_commands(later or submission, address)
     return [*lines, f"run: {submission.run}", f"next: {'; or '.join(commands)}"]
 

@@ -21,6 +21,7 @@ from tune_jobs.record.folder import RunFolder
 from tune_jobs.remote.working_copy import HOLDS_ROWS, complete, open_folder
 from tune_jobs.results import open_run
 from tune_jobs.selection.rule import rank
+from tune_jobs.text import COMPLAINT
 
 MOST_BYTES = 64 * 1024**2
 """Largest size in bytes, compressed: a larger run would be slow through a log."""
@@ -98,7 +99,7 @@ def main(run: str) -> int:
         for line in send(run):
             print(line)  # noqa: T201 (what the program is for)
     except (TuneJobsError, OSError) as error:
-        print(f"tune-jobs: {error}")  # noqa: T201
+        print(f"{COMPLAINT}{error}")  # noqa: T201
         return error.exit_code if isinstance(error, TuneJobsError) else 1
     return 0
 

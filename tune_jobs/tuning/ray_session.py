@@ -18,6 +18,7 @@ from tune_jobs.cluster.view import ClusterView, groups_at, is_head
 from tune_jobs.errors import ResourceError
 from tune_jobs.job.user_modules import ModulesArrived, UserModule, copy_modules
 from tune_jobs.signals import end_at_once, restore_handlers
+from tune_jobs.text import COMPLAINT
 from tune_jobs.tuning.ray_cleanup import end_with_this_process
 
 RAY = "2.60"
@@ -131,7 +132,7 @@ def _watch_servers(over: threading.Event, dead: Callable[[], str | None]) -> Non
         server = dead()
         if server is not None and not over.wait(SECONDS_TO_END):
             print(  # noqa: T201 (the error stream of a command)
-                f"tune-jobs: Ray's process {server} died (this happens if a signal reaches the whole process group), "
+                f"{COMPLAINT}Ray's process {server} died (this happens if a signal reaches the whole process group), "
                 "so the run cannot continue. Everything reported so far is saved; continue with `tune-jobs resume RUN`",
                 file=sys.stderr,
                 flush=True,

@@ -96,7 +96,7 @@ def test_pauses_and_promotions_after_a_pause_are_distinguished() -> None:
         )
     )  # fmt: skip
     assert [(s.start, s.end, s.close) for s in found.stretches] == [
-        (0.0, 4.0, Close.WAITS),
+        (0.0, 4.0, Close.PAUSED),
         (11.0, 12.0, Close.ENDED),
     ]
     assert [(p.epoch, p.time) for p in found.promotions] == [(3, 10.0)]

@@ -94,7 +94,7 @@ def test_the_status_of_a_submission_that_is_over_says_why_and_names_the_next_ste
     state: SubmissionState, log: str, expected: list[str]
 ) -> None:
     lines = status_lines(replace(RUNNING, state=state, ended=1090.0), log, ADDRESS)
-    assert lines[1] == f"state: {state.value} (after 1 min 30 s)"
+    assert lines[1] == f"state: {state.text} (after 1 min 30 s)"
     assert [lines[2], lines[-1]] == expected
 
 

@@ -208,9 +208,7 @@ def _stop(options: argparse.Namespace, rest: list[str], console: Console) -> Non
         console.print(f"{later.id} has gone on with the run of {submission.id}", markup=False)
         submission = later
     if submission.over:
-        raise SubmissionError(
-            f"{submission.id}: is over ({submission.state.value}); there is nothing to stop"
-        )
+        raise SubmissionError(f"{submission.id}: is over ({submission.state.text}); there is nothing to stop")
     server.stop(submission.id)
     deadline = time.monotonic() + SECONDS_TO_STOP
     while not (submission := server.submission(submission.id)).over:
@@ -237,7 +235,7 @@ def resume_on_cluster(run: str, address: str, rest: Sequence[str], console: Cons
     for one in submissions:
         if one.run == place and not one.over:
             shows = f"tune-jobs logs {one.id} --follow --address {server.address}"
-            raise SubmissionError(f"{one.id}: is {one.state.value}; `{shows}` shows it")
+            raise SubmissionError(f"{one.id}: is {one.state.text}; `{shows}` shows it")
     known = {one.id for one in submissions}
     number = next(n for n in range(2, len(known) + 3) if f"{name}-r{n}" not in known)
     words = " ".join(map(shlex.quote, rest))
@@ -304,7 +302,7 @@ def _raise_ending(server: "JobsServer", submission: Submission) -> None:
     if submission.state is SubmissionState.DONE:
         return
     raise SubmissionEnded(
-        f"{submission.id}: {submission.state.value}: {complaint_in(server.log(submission.id))}",
+        f"{submission.id}: {submission.state.text}: {complaint_in(server.log(submission.id))}",
         exit_code_of(submission),
     )
 
@@ -345,7 +343,7 @@ def _print_later(later: Submission | None, server: "JobsServer") -> None:
     if later is not None:
         shows = f"tune-jobs logs {later.id} --follow --address {server.address}"
         Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(
-            f"{later.id} has gone on with the run ({later.state.value}): {shows}", markup=False
+            f"{later.id} has gone on with the run ({later.state.text}): {shows}", markup=False
         )
 
 
