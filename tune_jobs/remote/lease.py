@@ -44,7 +44,7 @@ class LeaseLost(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Owner:
+class Holder:
     """A process, with the facts that show on its own machine whether it still exists."""
 
     host: str
@@ -85,7 +85,7 @@ class Lease:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._owner = Owner.here()
+        self._owner = Holder.here()
         self._name = f"{FOLDER}/{self._owner.token}.json"
         self._renewed = -STALE_SECONDS
         self._lost = False
@@ -176,7 +176,7 @@ class Lease:
 
 def holders(
     store: Store, *, clear: bool = False, but: str = "", now_by: str | None = None
-) -> list[tuple[Owner, float]]:
+) -> list[tuple[Holder, float]]:
     """List the processes that hold or want the lease, and the seconds since each last renewed it.
 
     Args:
@@ -204,7 +204,7 @@ def holders(
     return sorted(found, key=lambda pair: (not pair[0].held, pair[1]))
 
 
-def in_use_error(store: Store, holder: tuple[Owner, float]) -> RunInUse:
+def in_use_error(store: Store, holder: tuple[Holder, float]) -> RunInUse:
     """Return the error for a process that finds the lease taken."""
     owner, age = holder
     return RunInUse(
@@ -214,9 +214,9 @@ def in_use_error(store: Store, holder: tuple[Owner, float]) -> RunInUse:
     )
 
 
-def _owner(name: str, content: bytes) -> Owner:
+def _owner(name: str, content: bytes) -> Holder:
     """Return the owner that an object names. If it cannot be read, as from a later version, only its token is known."""
-    unknown = Owner(host="", pid=0, held=True, token=Path(name).stem)
+    unknown = Holder(host="", pid=0, held=True, token=Path(name).stem)
     try:
         values: Mapping[str, Any] = json.loads(content)
         known = {key: values[key] for key in asdict(unknown) if key in values}

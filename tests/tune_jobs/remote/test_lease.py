@@ -16,28 +16,28 @@ from tests.tune_jobs.remote.object_stores import Proxy
 from tune_jobs.errors import RunInUse
 from tune_jobs.location import Location
 from tune_jobs.remote import lease
-from tune_jobs.remote.lease import FOLDER, Lease, LeaseLost, Owner, holders
+from tune_jobs.remote.lease import FOLDER, Holder, Lease, LeaseLost, holders
 from tune_jobs.remote.store import Store, StoreError
 
 
-def held_by(store: Store, owner: Owner) -> str:
+def held_by(store: Store, owner: Holder) -> str:
     name = f"{FOLDER}/{owner.token}.json"
     store.put(name, json.dumps(asdict(owner)).encode())
     return name
 
 
-def elsewhere(**changes: object) -> Owner:
-    return dataclasses.replace(Owner.here(), host="far", held=True, **changes)
+def elsewhere(**changes: object) -> Holder:
+    return dataclasses.replace(Holder.here(), host="far", held=True, **changes)
 
 
 def test_a_lease_is_taken_and_given_back(s3: Location) -> None:
     store = Store(s3)
     first, second = Lease(store), Lease(store)
     first.acquire()
-    assert [str(owner) for owner, _ in holders(store)] == [str(Owner.here())]
+    assert [str(owner) for owner, _ in holders(store)] == [str(Holder.here())]
     with pytest.raises(RunInUse, match="another process is at work on this run") as caught:
         second.acquire()
-    assert str(Owner.here()) in str(caught.value)
+    assert str(Holder.here()) in str(caught.value)
     assert "free 90 s after" in str(caught.value)
     first.release()
     second.acquire()
@@ -72,7 +72,7 @@ def test_a_dead_process_of_this_machine_is_known_to_be_dead(s3: Location) -> Non
 
 
 def test_a_later_process_with_the_same_number_is_another_one() -> None:
-    here = dataclasses.replace(Owner.here(), pid=os.getppid(), started=lease._start_time(os.getppid()))
+    here = dataclasses.replace(Holder.here(), pid=os.getppid(), started=lease._start_time(os.getppid()))
     assert not here.is_dead
     assert dataclasses.replace(here, started="1").is_dead
     assert not elsewhere().is_dead

@@ -202,7 +202,7 @@ def test_a_run_that_another_one_took_over_stops(
         with Journal(copy.journal) as journal, mirrored(copy, journal):
             journals.append(journal)
             journal.follow(heard.append)
-            other = dataclasses.replace(lease.Owner.here(), host="far", held=True, token="~")
+            other = dataclasses.replace(lease.Holder.here(), host="far", held=True, token="~")
             store.put(f"{lease.FOLDER}/~.json", json.dumps(dataclasses.asdict(other)).encode())
             for number in range(1, 1000):
                 time.sleep(0.05)
