@@ -20,7 +20,7 @@ from tests.simulation.curve_tables import Table
 from tests.simulation.replay import Contestant, Curve, Results
 from tune_jobs.job.rung_epochs import rung_epochs
 from tune_jobs.job.settings import LimitSettings, SchedulerSettings, SearchSettings
-from tune_jobs.record.events import Cause
+from tune_jobs.record.codes import Cause
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal, Listener
 from tune_jobs.record.live import LiveRun

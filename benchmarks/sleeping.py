@@ -20,7 +20,13 @@ from tune_jobs.cluster.capacity import Capacity
 from tune_jobs.driver.followers import following
 from tune_jobs.driver.preparation import make_folder, prepare, run_started, trial_task
 from tune_jobs.job.job import Job
-from tune_jobs.record.events import Cause, EpochsReported, Event, TrialEnded, TrialStarted
+from tune_jobs.record.codes import Cause
+from tune_jobs.record.events import (
+    EpochsReported,
+    Event,
+    TrialEnded,
+    TrialStarted,
+)
 from tune_jobs.record.journal import Journal
 from tune_jobs.record.live import LiveRun
 from tune_jobs.trainers.settings import ScoreSettings

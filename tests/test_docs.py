@@ -27,7 +27,7 @@ from tune_jobs.driver.train_alone import split_configuration, train_one
 from tune_jobs.job.checks import check_configuration, check_surroundings
 from tune_jobs.job.file import apply_overrides, dump_yaml, parse_overrides, parse_yaml, read_yaml
 from tune_jobs.job.job import job_fields
-from tune_jobs.record.events import Status
+from tune_jobs.record.codes import Status
 from tune_jobs.search_spaces import parsing
 from tune_jobs.trainers import interface, kinds
 from tune_jobs.trainers.data import SUFFIXES

@@ -12,8 +12,8 @@ from tune_jobs.checkpoints.opening import checkpoint_files, read_best
 from tune_jobs.errors import DamagedRun, RunFolderError
 from tune_jobs.holdout.testing import evaluate_on_holdout
 from tune_jobs.job.user_code import importable_from
+from tune_jobs.record.codes import Ending
 from tune_jobs.record.data_info import read_info
-from tune_jobs.record.events import Ending
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import read_journal
 from tune_jobs.record.reading import read_run

@@ -8,12 +8,11 @@ from benchmarks.contestants import ROWS, as_a_run, as_documented, tune_jobs
 from tests.simulation.curve_tables import Table
 from tests.simulation.made_up_tables import MakeTable
 from tests.simulation.replay import Step, replay
+from tune_jobs.record.codes import Cause, Status
 from tune_jobs.record.events import (
-    Cause,
     CheckpointWritten,
     EpochsReported,
     Event,
-    Status,
     TrialCreated,
     TrialEnded,
 )

@@ -1,7 +1,12 @@
 import pytest
 
 from benchmarks.overhead import measure_overhead, overhead_table
-from tune_jobs.record.events import Cause, EpochsReported, Event, Status, TrialEnded
+from tune_jobs.record.codes import Cause, Status
+from tune_jobs.record.events import (
+    EpochsReported,
+    Event,
+    TrialEnded,
+)
 
 
 def epochs(time: float, *seconds: float) -> EpochsReported:

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 
 from benchmarks.shared_rows import FEATURES, Usage, count_copies, training_workers, usage_table, write_rows
-from tune_jobs.record.events import Cause, EpochsReported, Status, TrialEnded
+from tune_jobs.record.codes import Cause, Status
+from tune_jobs.record.events import (
+    EpochsReported,
+    TrialEnded,
+)
 
 
 def usage(rows: int, proportional: int, shared: int, workers: int) -> Usage:

@@ -8,7 +8,12 @@ import yaml
 
 from tests.cluster.hosts import SHARED
 from tune_jobs import Job
-from tune_jobs.record.events import EpochsReported, Event, Status, WorkerLost
+from tune_jobs.record.codes import Status
+from tune_jobs.record.events import (
+    EpochsReported,
+    Event,
+    WorkerLost,
+)
 from tune_jobs.record.journal import read_journal
 from tune_jobs.record.run_record import RunRecord
 from tune_jobs.trainers.settings import ScoreSettings

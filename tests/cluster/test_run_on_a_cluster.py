@@ -20,7 +20,11 @@ from tests.cluster.jobs import (
 )
 from tune_jobs import Job, Run, open_run
 from tune_jobs.driver.train_alone import train_one
-from tune_jobs.record.events import Event, Status, WorkerLost
+from tune_jobs.record.codes import Status
+from tune_jobs.record.events import (
+    Event,
+    WorkerLost,
+)
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,7 @@ from tests.faults.killing import (
     same_tables,
 )
 from tune_jobs import open_run
-from tune_jobs.record.events import Ending
+from tune_jobs.record.codes import Ending
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import read_journal
 

@@ -20,7 +20,7 @@ from tests.faults.killing import (
 )
 from tests.processes import wait_until
 from tune_jobs import open_run
-from tune_jobs.record.events import Ending
+from tune_jobs.record.codes import Ending
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import read_journal
 

@@ -15,11 +15,11 @@ from tests.faults.killing import count_lost, results_of
 from tests.tune_jobs.runs import assert_curves_are_those_of_training_alone, events_of, job_in, line_in
 from tune_jobs import Job, open_run, resume, run
 from tune_jobs.errors import Interrupted
+from tune_jobs.record.codes import Status
 from tune_jobs.record.events import (
     EpochsReported,
     Event,
     RunEnded,
-    Status,
     TrialEnded,
     TrialPaused,
     WorkerLost,

@@ -22,14 +22,13 @@ from tune_jobs.cli.summary import print_tuned
 from tune_jobs.errors import RunFolderError, StorageFailed
 from tune_jobs.holdout.ledger import read_ledger
 from tune_jobs.job.file import dump_yaml
+from tune_jobs.record.codes import Ending, Status
 from tune_jobs.record.events import (
     CheckpointDamaged,
     CheckpointWritten,
-    Ending,
     EpochsReported,
     Event,
     RunEnded,
-    Status,
     TrialCreated,
     TrialPaused,
 )

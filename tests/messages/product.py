@@ -10,17 +10,16 @@ from tune_jobs.cli.panel import Panel
 from tune_jobs.cli.progress import RunProgress
 from tune_jobs.cli.views import LiveView, PlainView
 from tune_jobs.holdout.ledger import LEDGER
+from tune_jobs.record.codes import Ending, Status
 from tune_jobs.record.events import (
     CheckpointDamaged,
     CheckpointWritten,
-    Ending,
     EpochsReported,
     Event,
     NoticeAdded,
     RunEnded,
     RunResumed,
     RunStarted,
-    Status,
     TrialCreated,
     TrialEnded,
     TrialPaused,

@@ -8,7 +8,7 @@ from tests.messages.snapshots import check
 from tests.tune_jobs.conftest import make_run
 from tests.tune_jobs.later import EARLIER, LATER, write_later
 from tune_jobs.holdout.ledger import LEDGER
-from tune_jobs.record.events import Cause, Ending
+from tune_jobs.record.codes import Cause, Ending
 from tune_jobs.record.folder import RunFolder
 
 __all__ = ["make_run"]

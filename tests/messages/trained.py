@@ -7,13 +7,11 @@ from typing import Any
 from tests.tune_jobs.in_process_training import train_trial_without_ray
 from tune_jobs import Job
 from tune_jobs.driver.preparation import make_folder, prepare, run_started, trial_task
+from tune_jobs.record.codes import Cause, Ending, Status
 from tune_jobs.record.events import (
-    Cause,
     CheckpointWritten,
-    Ending,
     EpochsReported,
     RunEnded,
-    Status,
     TrialCreated,
     TrialEnded,
     WinnerSelected,

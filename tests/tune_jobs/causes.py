@@ -1,6 +1,6 @@
 """A likely cause for each final state of a trial, for tests in which the cause itself does not matter."""
 
-from tune_jobs.record.events import Cause, Status
+from tune_jobs.record.codes import Cause, Status
 
 CAUSE_OF = {
     Status.COMPLETED: Cause.MAX_EPOCHS,

@@ -14,14 +14,13 @@ from tune_jobs.errors import JobError
 from tune_jobs.files import replacing
 from tune_jobs.job.file import dump_yaml
 from tune_jobs.job.job import Job
+from tune_jobs.record.codes import Ending, Status
 from tune_jobs.record.events import (
     CheckpointWritten,
-    Ending,
     EpochsReported,
     Event,
     RunEnded,
     RunStarted,
-    Status,
     TrialCreated,
     TrialEnded,
     TrialStarted,

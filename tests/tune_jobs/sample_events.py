@@ -6,11 +6,11 @@ from tests.tune_jobs.causes import CAUSE_OF
 from tests.tune_jobs.rows import with_divergence
 from tune_jobs.cli.progress import RunProgress
 from tune_jobs.job.job import Job
+from tune_jobs.record.codes import Status
 from tune_jobs.record.events import (
     EpochsReported,
     Event,
     RunStarted,
-    Status,
     TrialCreated,
     TrialEnded,
     TrialStarted,

@@ -19,15 +19,13 @@ from tune_jobs.errors import DamagedRun, RunFolderError
 from tune_jobs.holdout.ledger import read_ledger
 from tune_jobs.job.file import dump_yaml, read_yaml
 from tune_jobs.job.job import Job
+from tune_jobs.record.codes import Cause, Ending, Status
 from tune_jobs.record.events import (
-    Cause,
     CheckpointWritten,
-    Ending,
     EpochsReported,
     HoldoutEvaluated,
     HoldoutUnsealed,
     RunResumed,
-    Status,
     TrialCreated,
     TrialEnded,
 )

@@ -9,11 +9,8 @@ import pytest
 
 from tune_jobs.driver.resumption import is_over
 from tune_jobs.job.job import Job
+from tune_jobs.record.codes import CAUSE_SENTENCES, ENDING_SENTENCES, Cause, Ending
 from tune_jobs.record.events import (
-    CAUSE_SENTENCES,
-    ENDING_SENTENCES,
-    Cause,
-    Ending,
     EpochsReported,
     Event,
     RunEnded,

@@ -15,7 +15,7 @@ from tests.processes import PATIENCE, running, start
 from tests.trainers.slope import slope_registered
 from tests.trainers.slope_command import COMMAND, with_repository
 from tune_jobs import open_run
-from tune_jobs.record.events import Ending
+from tune_jobs.record.codes import Ending
 from tune_jobs.signals import Interrupts, interrupts, restore_handlers
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)

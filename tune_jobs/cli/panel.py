@@ -8,7 +8,7 @@ from rich.text import Text
 
 from tune_jobs.cli.progress import RunProgress
 from tune_jobs.cli.sparkline import BLOCKS, sparkline
-from tune_jobs.record.events import Status
+from tune_jobs.record.codes import Status
 from tune_jobs.text import configuration_text, duration_text, number_text, one_line
 
 COLOURS = {

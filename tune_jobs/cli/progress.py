@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from tune_jobs.job.job import Job
+from tune_jobs.record.codes import Status
 from tune_jobs.record.events import (
     EpochsReported,
     Event,
     RunResumed,
     RunStarted,
-    Status,
     TrialEnded,
     TrialStarted,
     TrialUnplaceable,

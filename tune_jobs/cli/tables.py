@@ -12,8 +12,8 @@ from rich.text import Text
 from tune_jobs.errors import EarlierVersion, OtherVersion, TuneJobsError, UnknownKind
 from tune_jobs.holdout.ledger import read_ledger
 from tune_jobs.job.rung_epochs import reach_text
+from tune_jobs.record.codes import Ending, Status
 from tune_jobs.record.curve import numbers
-from tune_jobs.record.events import Ending, Status
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.run_record import RunRecord, TrialRecord, failures
 from tune_jobs.results import Run, open_run

@@ -4,7 +4,13 @@ from tune_jobs.checkpoints.retention import sync_checkpoints
 from tune_jobs.driver.followers import tracked_run
 from tune_jobs.errors import Interrupted, RunFailed, StorageFailed
 from tune_jobs.job.job import Job
-from tune_jobs.record.events import Cause, Ending, RunEnded, Status, TrialEnded, WinnerSelected, in_force
+from tune_jobs.record.codes import Cause, Ending, Status
+from tune_jobs.record.events import (
+    RunEnded,
+    TrialEnded,
+    WinnerSelected,
+    in_force,
+)
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal
 from tune_jobs.record.live import LiveRun

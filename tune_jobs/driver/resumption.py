@@ -11,8 +11,8 @@ from tune_jobs.job.file import apply_overrides
 from tune_jobs.job.fingerprint import check_changeable
 from tune_jobs.job.job import Job
 from tune_jobs.job.user_modules import UserModule
+from tune_jobs.record.codes import Ending
 from tune_jobs.record.events import (
-    Ending,
     Event,
     RunEnded,
     RunResumed,

@@ -5,19 +5,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tune_jobs.record.codes import Cause, Ending, Status
 from tune_jobs.record.curve import EpochRow, LatestEpochs, TrialCurve
 from tune_jobs.record.events import (
-    Cause,
     CheckpointDamaged,
     CheckpointWritten,
-    Ending,
     EpochsReported,
     Event,
     HoldoutUnsealed,
     RunEnded,
     RunResumed,
     RunStarted,
-    Status,
     TrialCreated,
     TrialEnded,
     TrialPaused,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from tune_jobs.record.events import Status
+from tune_jobs.record.codes import Status
 from tune_jobs.record.run_record import RunRecord, TrialRecord
 from tune_jobs.report.scales import FEWEST_TO_CLIP, axis_title, round_off, score_scale, thin_out
 from tune_jobs.report.style import COLOURS, FADED, WINNER, apply_style

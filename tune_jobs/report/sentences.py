@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tune_jobs.holdout.ledger import LedgerEntry
 from tune_jobs.job.job import Job
-from tune_jobs.record.events import Ending, Status
+from tune_jobs.record.codes import Ending, Status
 from tune_jobs.record.run_record import RunRecord
 from tune_jobs.selection.rule import Candidate
 from tune_jobs.text import count_text, duration_text, list_text, number_text, time_text

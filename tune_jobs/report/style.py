@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import plotly.graph_objects as go
 
-from tune_jobs.record.events import Status
+from tune_jobs.record.codes import Status
 
 COLOURS: Final[Mapping[Status, str]] = {
     Status.COMPLETED: "#2a9d6f",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from tune_jobs.record.events import Status
+from tune_jobs.record.codes import Status
 from tune_jobs.record.run_record import RunRecord
 from tune_jobs.report.scales import round_off
 from tune_jobs.report.style import COLOURS, WINNER, apply_style

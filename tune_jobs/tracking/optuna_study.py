@@ -19,12 +19,12 @@ from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
 from tune_jobs.files import replacing
+from tune_jobs.record.codes import Status
 from tune_jobs.record.curve import EpochRow, TrialCurve
 from tune_jobs.record.events import (
     EpochsReported,
     Event,
     RunResumed,
-    Status,
     TrialCreated,
     TrialEnded,
     TrialPaused,

@@ -6,7 +6,12 @@ from typing import Any
 from ray.tune.experiment import Trial
 
 from tune_jobs.job.settings import LimitSettings
-from tune_jobs.record.events import Cause, TrialEnded, TrialStarted, WorkerLost
+from tune_jobs.record.codes import Cause
+from tune_jobs.record.events import (
+    TrialEnded,
+    TrialStarted,
+    WorkerLost,
+)
 from tune_jobs.record.live import LiveRun
 from tune_jobs.scheduling.rungs import RungTables
 from tune_jobs.tuning.components import Components

@@ -16,7 +16,11 @@ from tune_jobs.cluster.view import ClusterView, free_resources
 from tune_jobs.job.job import Job
 from tune_jobs.job.settings import ResourceSettings
 from tune_jobs.job.user_modules import ModulesArrived, user_modules
-from tune_jobs.record.events import Ending, NoticeAdded, TrialUnplaceable
+from tune_jobs.record.codes import Ending
+from tune_jobs.record.events import (
+    NoticeAdded,
+    TrialUnplaceable,
+)
 from tune_jobs.record.live import LiveRun
 from tune_jobs.record.storage_failures import storage_failures
 from tune_jobs.tuning.callback import JournalCallback, RunIsOver, find_unplaced

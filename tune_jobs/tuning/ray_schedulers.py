@@ -14,8 +14,14 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from tune_jobs.job.settings import SchedulerSettings
+from tune_jobs.record.codes import Status
 from tune_jobs.record.curve import EpochRow, TrialCurve
-from tune_jobs.record.events import EpochsReported, Event, Status, TrialCreated, TrialEnded
+from tune_jobs.record.events import (
+    EpochsReported,
+    Event,
+    TrialCreated,
+    TrialEnded,
+)
 from tune_jobs.record.live import LiveRun
 from tune_jobs.scheduling.rungs import RungTables
 from tune_jobs.trainers.settings import ScoreSettings

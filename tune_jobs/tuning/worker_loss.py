@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayTaskError
 
-from tune_jobs.record.events import Cause
+from tune_jobs.record.codes import Cause
 
 MOST_MACHINES_LOST = 5
 """The number of machines that a trial may lose in a row without a new epoch; more are hardly chance."""

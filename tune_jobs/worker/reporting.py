@@ -9,8 +9,8 @@ from typing import Any, Self
 
 from tune_jobs.checkpoints.trial_checkpoints import CheckpointStorageFailed, Restored
 from tune_jobs.errors import LaterVersion
+from tune_jobs.record.codes import Cause, Status
 from tune_jobs.record.curve import EpochRow, TrialCurve
-from tune_jobs.record.events import Cause, Status
 from tune_jobs.trainers.errors import Diverged, TrainerError
 from tune_jobs.trainers.settings import ScoreSettings
 

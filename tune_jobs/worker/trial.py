@@ -16,7 +16,7 @@ from tune_jobs.checkpoints.trial_checkpoints import Owner
 from tune_jobs.job.settings import ResourceSettings
 from tune_jobs.job.user_code import import_from
 from tune_jobs.location import Location
-from tune_jobs.record.events import Cause
+from tune_jobs.record.codes import Cause
 from tune_jobs.trainers.interface import TrainerKind, Training, TrainingRequest, WorkerRank
 from tune_jobs.trainers.settings import ScoreSettings
 from tune_jobs.worker.reporting import Reporter

@@ -8,7 +8,7 @@ from tune_jobs.checkpoints.retention import (
     prune_checkpoints,
     sync_checkpoints,
 )
-from tune_jobs.record.events import Cause, Status
+from tune_jobs.record.codes import Cause, Status
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.run_record import RunRecord
 

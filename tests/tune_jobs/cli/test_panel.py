@@ -21,7 +21,12 @@ from tests.tune_jobs.sample_events import (
 from tune_jobs.cli.panel import Panel, shows_blocks
 from tune_jobs.cli.progress import RunProgress
 from tune_jobs.job.job import Job
-from tune_jobs.record.events import Cause, Event, Status, TrialEnded, WorkerLost
+from tune_jobs.record.codes import Cause, Status
+from tune_jobs.record.events import (
+    Event,
+    TrialEnded,
+    WorkerLost,
+)
 
 MakeSections = Callable[..., dict[str, Any]]
 WIDTHS = (30, 60, 80, 200)

@@ -19,15 +19,13 @@ from tests.tune_jobs.sample_events import (
 )
 from tune_jobs.cli.progress import Best, Failure, RungProgress, RunProgress
 from tune_jobs.job.job import Job
+from tune_jobs.record.codes import Cause, Ending, Status
 from tune_jobs.record.events import (
-    Cause,
-    Ending,
     EpochsReported,
     Event,
     HoldoutUnsealed,
     RunEnded,
     RunResumed,
-    Status,
     TrialEnded,
     TrialPaused,
     TrialPromoted,

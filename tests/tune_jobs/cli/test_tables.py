@@ -24,7 +24,10 @@ from tune_jobs.driver.preparation import prepare
 from tune_jobs.holdout.ledger import LEDGER, record_results
 from tune_jobs.job.file import parse_overrides
 from tune_jobs.job.job import Job
-from tune_jobs.record.events import CheckpointDamaged, Ending, Status
+from tune_jobs.record.codes import Ending, Status
+from tune_jobs.record.events import (
+    CheckpointDamaged,
+)
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal
 from tune_jobs.record.run_record import RunRecord

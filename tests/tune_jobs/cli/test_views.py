@@ -24,7 +24,12 @@ from tune_jobs.cli import views
 from tune_jobs.cli.progress import RunProgress
 from tune_jobs.cli.views import LiveView, PlainView, make_view
 from tune_jobs.job.job import Job
-from tune_jobs.record.events import Cause, Ending, RunEnded, Status, TrialEnded, TrialPaused
+from tune_jobs.record.codes import Cause, Ending, Status
+from tune_jobs.record.events import (
+    RunEnded,
+    TrialEnded,
+    TrialPaused,
+)
 
 BEGINNING = "small: 6 trials; about to begin"
 

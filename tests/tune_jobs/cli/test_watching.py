@@ -20,12 +20,11 @@ from tests.processes import PATIENCE, running, wait_until
 from tune_jobs.cli import watching
 from tune_jobs.cli.main import main
 from tune_jobs.cli.watching import JournalFollower, Restarted, Watched, Watching, watch
+from tune_jobs.record.codes import Ending, Status
 from tune_jobs.record.events import (
-    Ending,
     RunEnded,
     RunResumed,
     RunStarted,
-    Status,
 )
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal, read_journal

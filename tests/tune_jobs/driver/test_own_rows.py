@@ -15,7 +15,7 @@ from tune_jobs.driver.preparation import prepare, recorded_versions, run_started
 from tune_jobs.driver.repair import repair
 from tune_jobs.driver.train_alone import train_one
 from tune_jobs.errors import RunFolderError
-from tune_jobs.record.events import Ending
+from tune_jobs.record.codes import Ending
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.report.writing import write_report
 from tune_jobs.trainers import kinds

@@ -28,8 +28,8 @@ from tune_jobs.driver.conclusion import conclude
 from tune_jobs.driver.repair import STAGING, continued_text, repair
 from tune_jobs.errors import DamagedRun, RunInUse
 from tune_jobs.holdout.ledger import LEDGER
+from tune_jobs.record.codes import Ending
 from tune_jobs.record.events import (
-    Ending,
     HoldoutEvaluated,
     HoldoutUnsealed,
     RunEnded,

@@ -23,8 +23,8 @@ from tune_jobs import Job, Run, open_run, resume, run
 from tune_jobs.errors import DamagedRun, Interrupted, JobError, LaterVersion, RunFolderError, RunInUse
 from tune_jobs.holdout import rows as holdout
 from tune_jobs.holdout.ledger import read_ledger
+from tune_jobs.record.codes import Ending
 from tune_jobs.record.events import (
-    Ending,
     EpochsReported,
     Event,
     RunEnded,

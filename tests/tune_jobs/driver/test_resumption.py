@@ -12,7 +12,14 @@ from tune_jobs.driver.resumption import is_over, job_to_resume, run_resumed
 from tune_jobs.errors import JobError
 from tune_jobs.job.fingerprint import CHANGEABLE
 from tune_jobs.job.job import Job
-from tune_jobs.record.events import Ending, Event, RunEnded, RunResumed, RunStarted, TrialCreated
+from tune_jobs.record.codes import Ending
+from tune_jobs.record.events import (
+    Event,
+    RunEnded,
+    RunResumed,
+    RunStarted,
+    TrialCreated,
+)
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal
 

@@ -19,7 +19,11 @@ from tune_jobs.cli.main import main
 from tune_jobs.driver.preparation import prepare, trial_task
 from tune_jobs.driver.train_alone import train_one
 from tune_jobs.errors import HoldoutOpened, ResourceError, RunFailed
-from tune_jobs.record.events import Ending, Status, TrialCreated, WorkerLost
+from tune_jobs.record.codes import Ending, Status
+from tune_jobs.record.events import (
+    TrialCreated,
+    WorkerLost,
+)
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import read_journal
 from tune_jobs.record.run_record import TrialRecord

@@ -15,7 +15,11 @@ from tune_jobs.driver.preparation import prepare
 from tune_jobs.driver.train_alone import train_one
 from tune_jobs.errors import HoldoutOpened
 from tune_jobs.job.file import apply_overrides
-from tune_jobs.record.events import Ending, Event, TrialPromoted
+from tune_jobs.record.codes import Ending
+from tune_jobs.record.events import (
+    Event,
+    TrialPromoted,
+)
 from tune_jobs.report.writing import write_report
 from tune_jobs.trainers import kinds
 

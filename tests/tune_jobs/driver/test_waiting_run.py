@@ -18,9 +18,8 @@ from tests.tune_jobs.runs import (
 )
 from tune_jobs import Job, Run, open_run, run
 from tune_jobs.errors import Interrupted
+from tune_jobs.record.codes import Cause, Ending
 from tune_jobs.record.events import (
-    Cause,
-    Ending,
     EpochsReported,
     Event,
     RunResumed,

@@ -5,17 +5,15 @@ import json
 
 import pytest
 
+from tune_jobs.record.codes import Cause, Ending, Status
 from tune_jobs.record.events import (
     FORMAT,
-    Cause,
-    Ending,
     Event,
     HoldoutEvaluated,
     HoldoutUnsealed,
     RunEnded,
     RunResumed,
     RunStarted,
-    Status,
     TrialEnded,
     TrialStarted,
     WinnerSelected,

@@ -18,11 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tune_jobs.errors import DamagedRun, LaterVersion, RunInUse, StorageFailed
+from tune_jobs.record.codes import Cause, Ending, Status
 from tune_jobs.record.events import (
-    Cause,
     CheckpointDamaged,
     CheckpointWritten,
-    Ending,
     EpochsReported,
     Event,
     HoldoutEvaluated,
@@ -31,7 +30,6 @@ from tune_jobs.record.events import (
     RunEnded,
     RunResumed,
     RunStarted,
-    Status,
     TrialCreated,
     TrialEnded,
     TrialPaused,

@@ -5,16 +5,14 @@ from typing import Any
 
 import pytest
 
+from tune_jobs.record.codes import Cause, Ending, Status
 from tune_jobs.record.events import (
-    Cause,
     CheckpointDamaged,
     CheckpointWritten,
-    Ending,
     EpochsReported,
     Event,
     HoldoutUnsealed,
     RunEnded,
-    Status,
     TrialCreated,
     TrialEnded,
     TrialPaused,

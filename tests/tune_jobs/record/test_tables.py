@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tune_jobs.record.events import Status
+from tune_jobs.record.codes import Status
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.run_record import RunRecord
 from tune_jobs.record.tables import epochs_table, trials_table, write_tables

@@ -14,7 +14,7 @@ from tests.tune_jobs.remote.object_stores import CREDENTIALS, Proxy, environment
 from tune_jobs import open_run
 from tune_jobs.cli.main import main
 from tune_jobs.location import Location
-from tune_jobs.record.events import Status
+from tune_jobs.record.codes import Status
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal
 from tune_jobs.remote.mirror import mirrored

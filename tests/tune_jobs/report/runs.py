@@ -5,7 +5,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from tune_jobs.record.events import Status
+from tune_jobs.record.codes import Status
 
 HOSTILE = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
 """Text that must be shown and never run as code."""

@@ -10,7 +10,7 @@ import pytest
 
 from tests.tune_jobs.report.runs import trials
 from tune_jobs.job.job import Job
-from tune_jobs.record.events import Status
+from tune_jobs.record.codes import Status
 from tune_jobs.record.run_record import RunRecord
 from tune_jobs.report.contours import CELLS, contour_figures
 from tune_jobs.report.importance import FEWEST_TRIALS, importances

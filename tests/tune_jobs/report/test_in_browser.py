@@ -11,7 +11,7 @@ import pytest
 
 from tests.processes import PATIENCE
 from tests.tune_jobs.report.runs import HOSTILE, trials
-from tune_jobs.record.events import Ending, Status
+from tune_jobs.record.codes import Ending, Status
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.report.writing import write_report
 

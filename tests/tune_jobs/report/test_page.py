@@ -13,7 +13,11 @@ from tests.tune_jobs.report.runs import HOSTILE, trials
 from tune_jobs.cli.main import main
 from tune_jobs.errors import RunFolderError
 from tune_jobs.holdout.ledger import LEDGER
-from tune_jobs.record.events import Ending, RunResumed, Status, TrialStarted
+from tune_jobs.record.codes import Ending, Status
+from tune_jobs.record.events import (
+    RunResumed,
+    TrialStarted,
+)
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal
 from tune_jobs.report.writing import write_report

@@ -9,14 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tune_jobs.causes import CAUSE_OF
+from tune_jobs.record.codes import Ending, Status
 from tune_jobs.record.events import (
-    Ending,
     EpochsReported,
     Event,
     RunEnded,
     RunResumed,
     RunStarted,
-    Status,
     TrialCreated,
     TrialEnded,
     TrialPaused,

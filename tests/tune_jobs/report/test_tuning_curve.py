@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tests.tune_jobs.report.runs import trials
-from tune_jobs.record.events import Cause, EpochsReported, Status, TrialCreated, TrialEnded
+from tune_jobs.record.codes import Cause, Status
+from tune_jobs.record.events import (
+    EpochsReported,
+    TrialCreated,
+    TrialEnded,
+)
 from tune_jobs.record.run_record import RunRecord
 from tune_jobs.report.tuning_curve import MOST_SIMULATED, TuningCurve, caption, curve_figure, tuning_curve
 from tune_jobs.trainers.settings import ScoreSettings

@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 from tests.tune_jobs.causes import CAUSE_OF
 from tests.tune_jobs.rows import with_divergence
 from tune_jobs.job.settings import SchedulerSettings
+from tune_jobs.record.codes import Cause, Status
 from tune_jobs.record.events import (
-    Cause,
     EpochsReported,
     Event,
     RunResumed,
-    Status,
     TrialCreated,
     TrialEnded,
     TrialPaused,

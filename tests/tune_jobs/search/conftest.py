@@ -10,7 +10,13 @@ from threadpoolctl import threadpool_limits
 from tests.tune_jobs.causes import CAUSE_OF
 from tests.tune_jobs.rows import with_divergence
 from tune_jobs.job.settings import SearchSettings
-from tune_jobs.record.events import Cause, EpochsReported, Event, Status, TrialCreated, TrialEnded
+from tune_jobs.record.codes import Cause, Status
+from tune_jobs.record.events import (
+    EpochsReported,
+    Event,
+    TrialCreated,
+    TrialEnded,
+)
 from tune_jobs.search.history import Configuration, Observations, SearchHistory
 from tune_jobs.search.methods import Method, make_method
 from tune_jobs.search_spaces import SearchSpace

@@ -7,12 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tune_jobs.search.conftest import created, ended, history_of, reported
+from tune_jobs.record.codes import Cause, Status
 from tune_jobs.record.events import (
-    Cause,
     EpochsReported,
     Event,
     RunEnded,
-    Status,
     TrialPaused,
     TrialPromoted,
     TrialStarted,

@@ -22,7 +22,10 @@ from tests.tune_jobs.search.conftest import (
     reported,
     search,
 )
-from tune_jobs.record.events import Event, Status
+from tune_jobs.record.codes import Status
+from tune_jobs.record.events import (
+    Event,
+)
 from tune_jobs.search.history import Configuration, Observations
 from tune_jobs.search.methods import MOST_FITTED, WARM_UP, Method, grid_in_order, trials_to_fit
 from tune_jobs.search_spaces import parse_space

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tune_jobs.errors import DamagedRun, RunFolderError
-from tune_jobs.record.events import Ending, Status
+from tune_jobs.record.codes import Ending, Status
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.run_record import RunRecord
 from tune_jobs.results import open_run

@@ -13,7 +13,7 @@ from tune_jobs.cli.main import main as command_line
 from tune_jobs.errors import ClusterError, RunFolderError, SubmissionError
 from tune_jobs.holdout import rows as holdout
 from tune_jobs.holdout.ledger import read_ledger
-from tune_jobs.record.events import Ending, Status
+from tune_jobs.record.codes import Ending, Status
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.submission.fetching import fetch_seen, unpack
 from tune_jobs.submission.sending import main, send

@@ -14,7 +14,7 @@ from tests.processes import PATIENCE
 from tests.tune_jobs.remote.object_stores import BUCKET, CREDENTIALS, s3_server
 from tests.tune_jobs.submission.laptop import put_job
 from tune_jobs import open_run
-from tune_jobs.record.events import Ending
+from tune_jobs.record.codes import Ending
 
 pytestmark = pytest.mark.slow
 

@@ -7,17 +7,15 @@ from pathlib import Path
 
 from tests.tune_jobs.rows import with_divergence
 from tune_jobs import Job
+from tune_jobs.record.codes import Cause, Ending, Status
 from tune_jobs.record.curve import numbers
 from tune_jobs.record.events import (
-    Cause,
     CheckpointWritten,
-    Ending,
     EpochsReported,
     Event,
     RunEnded,
     RunResumed,
     RunStarted,
-    Status,
     TrialCreated,
     TrialEnded,
     TrialStarted,

@@ -15,8 +15,13 @@ from pathlib import Path
 
 from tests.tune_jobs.tracking.conftest import interrupted, run_events
 from tune_jobs.job.job import Job
+from tune_jobs.record.codes import Status
 from tune_jobs.record.curve import numbers
-from tune_jobs.record.events import Event, RunResumed, Status, in_force
+from tune_jobs.record.events import (
+    Event,
+    RunResumed,
+    in_force,
+)
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal, read_journal
 from tune_jobs.record.run_record import RunRecord

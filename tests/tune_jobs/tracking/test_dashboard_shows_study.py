@@ -9,7 +9,13 @@ import pytest
 from optuna_dashboard import wsgi
 
 from tests.tune_jobs.search.conftest import MAX_EPOCHS, RUNGS, SPACES, created, ended, reported
-from tune_jobs.record.events import Event, Status, TrialPaused, TrialPromoted, TrialStarted
+from tune_jobs.record.codes import Status
+from tune_jobs.record.events import (
+    Event,
+    TrialPaused,
+    TrialPromoted,
+    TrialStarted,
+)
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.search_spaces import parse_space
 from tune_jobs.tracking.optuna_study import STUDY_NAME, StudyMirror, study_storage

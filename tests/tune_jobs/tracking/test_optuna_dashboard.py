@@ -18,7 +18,14 @@ import pytest
 from tests.processes import PATIENCE, running
 from tune_jobs.cli.main import main
 from tune_jobs.errors import ResourceError
-from tune_jobs.record.events import Event, RunResumed, Status, TrialPaused, TrialStarted, in_force
+from tune_jobs.record.codes import Status
+from tune_jobs.record.events import (
+    Event,
+    RunResumed,
+    TrialPaused,
+    TrialStarted,
+    in_force,
+)
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import read_journal
 from tune_jobs.results import open_run

@@ -27,14 +27,12 @@ from tests.tune_jobs.search.conftest import (
     reported,
     search,
 )
+from tune_jobs.record.codes import Cause, Ending, Status
 from tune_jobs.record.events import (
-    Cause,
-    Ending,
     EpochsReported,
     Event,
     RunEnded,
     RunResumed,
-    Status,
     TrialEnded,
     TrialPaused,
     TrialPromoted,

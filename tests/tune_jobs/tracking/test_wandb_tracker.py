@@ -15,7 +15,13 @@ from tests.tune_jobs.tracking.conftest import CONFIGURATIONS, make_folder, make_
 from tests.tune_jobs.tracking.wandb_reading import ReadRun, read_runs
 from tests.tune_jobs.tracking.wandb_server import WandbServer, wandb_server
 from tests.tune_jobs.tracking.wandb_session import wandb_environment
-from tune_jobs.record.events import Cause, Event, HoldoutEvaluated, HoldoutUnsealed, in_force
+from tune_jobs.record.codes import Cause
+from tune_jobs.record.events import (
+    Event,
+    HoldoutEvaluated,
+    HoldoutUnsealed,
+    in_force,
+)
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal, read_journal
 
@@ -230,11 +236,10 @@ def test_the_test_is_a_separate_run_that_exists_once_the_holdout_was_opened(
 
 def test_a_run_that_is_extended_has_the_same_summary_run_with_its_new_outcome(tmp_path: Path) -> None:
     from tests.tune_jobs.tracking.conftest import reported
+    from tune_jobs.record.codes import Ending, Status
     from tune_jobs.record.events import (
-        Ending,
         RunEnded,
         RunResumed,
-        Status,
         TrialCreated,
         TrialEnded,
         TrialStarted,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tune_jobs.record.events import Cause
+from tune_jobs.record.codes import Cause
 from tune_jobs.tuning.callback import trial_ending
 from tune_jobs.worker.reporting import Report
 

@@ -20,10 +20,10 @@ from tests.simulation.replay import Contestant, replay
 from tests.tune_jobs.search import conftest as search
 from tune_jobs.job.rung_epochs import rung_epochs
 from tune_jobs.job.settings import LimitSettings, SchedulerSettings, SearchSettings
+from tune_jobs.record.codes import Status
 from tune_jobs.record.events import (
     EpochsReported,
     Event,
-    Status,
     TrialCreated,
     TrialEnded,
     TrialPaused,

@@ -9,11 +9,10 @@ import pytest
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
+from tune_jobs.record.codes import Cause, Status
 from tune_jobs.record.events import (
-    Cause,
     EpochsReported,
     Event,
-    Status,
     TrialCreated,
     TrialEnded,
     TrialPaused,

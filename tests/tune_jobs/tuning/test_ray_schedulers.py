@@ -19,13 +19,11 @@ from tests.tune_jobs.search import conftest as search
 from tests.tune_jobs.search.conftest import created, ended, reported
 from tests.tune_jobs.tuning.test_components import plan_of
 from tune_jobs.job.settings import LimitSettings, SchedulerSettings
+from tune_jobs.record.codes import Cause, Ending, Status
 from tune_jobs.record.events import (
-    Cause,
-    Ending,
     EpochsReported,
     Event,
     RunEnded,
-    Status,
     TrialEnded,
     TrialStarted,
     WorkerLost,

@@ -11,7 +11,12 @@ from tests.tune_jobs.runs import events_of, job_in
 from tune_jobs import Run, resume, run
 from tune_jobs.driver.repair import repair
 from tune_jobs.errors import DamagedRun
-from tune_jobs.record.events import Cause, EpochsReported, TrialEnded, in_force
+from tune_jobs.record.codes import Cause
+from tune_jobs.record.events import (
+    EpochsReported,
+    TrialEnded,
+    in_force,
+)
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.tuning.ray_schedulers import JournaledRule, ray_scheduler
 

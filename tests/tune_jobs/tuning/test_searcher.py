@@ -8,7 +8,14 @@ import pytest
 from ray.tune.search import Searcher
 
 from tests.tune_jobs.search.conftest import LOSS, RUNGS, Space, history_of, reported, search
-from tune_jobs.record.events import Cause, Event, Status, TrialCreated, TrialEnded, TrialPaused, TrialPromoted
+from tune_jobs.record.codes import Cause, Status
+from tune_jobs.record.events import (
+    Event,
+    TrialCreated,
+    TrialEnded,
+    TrialPaused,
+    TrialPromoted,
+)
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal
 from tune_jobs.record.live import LiveRun

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tune_jobs.errors import LaterVersion
-from tune_jobs.record.events import Cause
+from tune_jobs.record.codes import Cause
 from tune_jobs.trainers.errors import Diverged
 from tune_jobs.trainers.interface import StopReason
 from tune_jobs.trainers.settings import ScoreSettings

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import pytest
 
 from tests.trainers.slope import Slope, SlopeSettings
-from tune_jobs.record.events import Cause
+from tune_jobs.record.codes import Cause
 from tune_jobs.trainers.errors import Diverged
 from tune_jobs.trainers.interface import EpochResult, StopReason, TrainingRequest
 from tune_jobs.trainers.settings import ScoreSettings

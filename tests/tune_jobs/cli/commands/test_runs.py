@@ -13,12 +13,10 @@ from tune_jobs.driver.conclusion import conclude
 from tune_jobs.driver.preparation import make_folder, prepare, run_started, trial_task
 from tune_jobs.holdout.ledger import read_ledger
 from tune_jobs.job.job import Job
+from tune_jobs.record.codes import Cause, Ending, Status
 from tune_jobs.record.events import (
-    Cause,
     CheckpointWritten,
-    Ending,
     EpochsReported,
-    Status,
     TrialCreated,
     TrialEnded,
     TrialStarted,
