@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tune_jobs
-from tune_jobs.record.curve import TrialCurve, numbers
+from tune_jobs.record.curve import LatestEpochs, TrialCurve, numbers
 from tune_jobs.trainers.interface import DIVERGED, EpochResult
 from tune_jobs.trainers.scores import BestEpoch
 from tune_jobs.trainers.settings import Mode, ScoreSettings
@@ -147,3 +147,17 @@ def test_no_other_module_of_tune_jobs_compares_epochs() -> None:
         if isinstance(node, ast.ImportFrom) and any(alias.name == "better" for alias in node.names)
     }
     assert users - {"trainers/pytorch/trainer.py"} == {"record/curve.py"}
+
+
+def test_of_a_repeated_epoch_the_first_report_decides_and_the_last_report_is_shown() -> None:
+    score = ScoreSettings(metric="accuracy", mode="max")
+    reports = [[row(1, 0.5), row(2, 0.9)], [row(2, 0.1)], [row(3, 0.2)]]
+    first, latest = TrialCurve(score), LatestEpochs(score)
+    new = [latest.add(report) for report in reports]
+    for report in reports:
+        for one in report:
+            first.add(one)
+    assert new == [True, False, True]
+    assert first.best == BestEpoch(score=0.9, epoch=2)
+    assert latest.curve.best == BestEpoch(score=0.5, epoch=1)
+    assert {epoch: one["accuracy"] for epoch, one in latest.rows.items()} == {1: 0.5, 2: 0.1, 3: 0.2}
