@@ -1,6 +1,5 @@
 """The pairs of scheduler and searcher that the replay benchmark compares: a new row is a new entry of `ROWS`."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -18,19 +17,16 @@ from ray.tune.search.optuna import OptunaSearch
 
 from tests.simulation.curve_tables import Table
 from tests.simulation.replay import Contestant, Curve, Results
+from tests.simulation.reporting import as_a_run
 from tune_jobs.job.rung_epochs import rung_epochs
 from tune_jobs.job.settings import LimitSettings, SchedulerSettings, SearchSettings
-from tune_jobs.record.codes import Cause
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal, Listener
 from tune_jobs.record.live import LiveRun
 from tune_jobs.search_spaces import Float, SearchSpace
-from tune_jobs.trainers.errors import Diverged
-from tune_jobs.trainers.interface import EpochResult
 from tune_jobs.trainers.settings import ScoreSettings
 from tune_jobs.tuning.callback import JournalCallback
 from tune_jobs.tuning.components import TuningPlan, open_components
-from tune_jobs.worker.reporting import Reporter
 
 REDUCTION_FACTOR = 3
 """ASHA's reduction factor in all rows that set no other, those of Ray Tune included."""
@@ -170,26 +166,6 @@ def as_documented(config: Mapping[str, Any], curve: Curve) -> Results:
     del config
     for _, loss in curve:
         yield {"loss": loss, "done": False}
-
-
-def as_a_run(config: Mapping[str, Any], curve: Curve, *, max_epochs: int, rungs: tuple[int, ...]) -> Results:
-    """Report as `tune_jobs.worker.trial.train_trial` does with epochs longer than `SECONDS_BETWEEN_REPORTS`."""
-    sent: list[dict[str, Any]] = []
-    reporter = Reporter(ScoreSettings(metric="val_loss"), sent.append)
-    for epoch, (train_loss, val_loss) in enumerate(curve, start=1):
-        losses = {"train_loss": train_loss, "val_loss": val_loss, "lr": 0.0}
-        diverged = not (math.isfinite(train_loss) and math.isfinite(val_loss))
-        result = EpochResult(epoch=epoch, metrics=losses, seconds=1.0, diverged=diverged)
-        reporter.add([result.to_mapping()])
-        if not math.isfinite(val_loss):
-            reporter.fail(Diverged(f"the validation loss of epoch {epoch} is {val_loss}"))
-        elif epoch == max_epochs:
-            reporter.end(Cause.MAX_EPOCHS)
-        else:
-            if epoch in rungs:
-                reporter.checkpoint = f"{config['trial_id']}/{epoch}"
-            reporter.send(rung=epoch in rungs)
-        yield sent.pop()
 
 
 def _floats(space: SearchSpace) -> dict[str, Float]:

@@ -4,10 +4,11 @@ from functools import partial
 
 import pytest
 
-from benchmarks.contestants import ROWS, as_a_run, as_documented, tune_jobs
+from benchmarks.contestants import ROWS, as_documented, tune_jobs
 from tests.simulation.curve_tables import Table
 from tests.simulation.made_up_tables import MakeTable
 from tests.simulation.replay import Step, replay
+from tests.simulation.reporting import as_a_run
 from tune_jobs.record.codes import Cause, Status
 from tune_jobs.record.events import (
     CheckpointWritten,

@@ -12,11 +12,11 @@ import optuna
 import pytest
 from optuna.storages import InMemoryStorage
 
-from benchmarks.contestants import as_a_run
 from tests.simulation import made_up_tables as curves
 from tests.simulation.curve_tables import Table
 from tests.simulation.made_up_tables import MakeTable
 from tests.simulation.replay import Contestant, replay
+from tests.simulation.reporting import as_a_run
 from tests.tune_jobs.search import conftest as search
 from tune_jobs.job.rung_epochs import rung_epochs
 from tune_jobs.job.settings import LimitSettings, SchedulerSettings, SearchSettings

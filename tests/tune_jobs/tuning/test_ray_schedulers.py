@@ -10,11 +10,11 @@ import pytest
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
-from benchmarks.contestants import as_a_run
 from tests.simulation import made_up_tables as curves
 from tests.simulation.curve_tables import Table
 from tests.simulation.made_up_tables import MakeTable
 from tests.simulation.replay import Contestant, replay
+from tests.simulation.reporting import as_a_run
 from tests.tune_jobs.search import conftest as search
 from tests.tune_jobs.search.conftest import created, ended, reported
 from tests.tune_jobs.tuning.test_components import plan_of
