@@ -7,7 +7,7 @@ kind registers it before it creates a job:
 
     register(KindEntry("walk", ("walk",), "my_package.walk:Walk"))
 
-Workers find its module if it is installed, or beside the job file, or in the current folder.
+Workers find its module wherever the driver found it, if they see that folder.
 """
 
 from collections.abc import Collection, Mapping

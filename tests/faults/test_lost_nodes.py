@@ -47,13 +47,15 @@ def test_a_lost_machine_is_no_fault_of_its_trials(cluster: DeclaredNodes, tmp_pa
 
 
 def run_and_lose(cluster: DeclaredNodes, folder: Path) -> tuple[Path, Results]:
-    """Run a job on two nodes, and remove one as soon as a worker on it has reported.
+    """Run a job on two nodes, and remove one as soon as a worker on it has reported; until then no trial ends.
 
     Returns:
         The run's folder, and the results that were reported up to then.
     """
+    held = folder / "held"
+    held.touch()
     changes = {
-        "slope": {"epochs": 20, "pause": 0.2},
+        "slope": {"epochs": 8, "pause": 0.3, "hold": str(held)},
         "search/space": {"rate": {"values": [0.01, 0.02, 0.03]}},
         "search/method": "grid",
         "scheduler": {"method": "none"},
@@ -71,6 +73,7 @@ def run_and_lose(cluster: DeclaredNodes, folder: Path) -> tuple[Path, Results]:
         (made,) = (folder / "runs").iterdir()
         before = reported(made)
         cluster.remove_node()
+        held.unlink()
         output, _ = driver.communicate(timeout=PATIENCE)
     finally:
         driver.kill()

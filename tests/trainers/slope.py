@@ -63,6 +63,8 @@ class SlopeSettings(Settings):
     """A training stops after an epoch that moves the line by less than this."""
     pause: NonNegative = 0.0
     """Seconds that an epoch sleeps."""
+    hold: str | None = None
+    """Path of a file: while it exists, no training begins its last epoch."""
     fail_at: Count | None = None
     """Epoch in which every training fails."""
 
@@ -83,7 +85,7 @@ class Slope:
         resumes=True, exact=True, seals_test=True, data_parallel=False, vectorises=False, inherits=True
     )
     sections: ClassVar[Mapping[str, type[Settings]]] = MappingProxyType({"slope": SlopeSettings})
-    changeable: ClassVar[tuple[str, ...]] = ("slope.pause", "slope.fail_at")
+    changeable: ClassVar[tuple[str, ...]] = ("slope.pause", "slope.hold", "slope.fail_at")
 
     slope: SlopeSettings
 
@@ -202,6 +204,8 @@ class SlopeTraining:
         if epoch == self._settings.fail_at:
             raise RuntimeError(f"told to fail at epoch {epoch}")
         time.sleep(self._settings.pause)
+        while epoch == self._request.max_epochs and Path(self._settings.hold or "").is_file():
+            time.sleep(0.05)
         before = self._line
         for x, y in self._random.sample(self._train, len(self._train)):
             self._step(x, y)

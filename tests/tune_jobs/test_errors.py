@@ -24,6 +24,7 @@ EXIT_CODES = {
     "JobError": 2,
     "RunFolderError": 2,
     "RunInUse": 2,
+    "UnknownKind": 2,
     "ResourceError": 2,
     "ClusterError": 2,
     "SubmissionError": 2,

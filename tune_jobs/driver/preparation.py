@@ -173,6 +173,7 @@ def trial_task(job: Job, folder: RunFolder, spent: float = 0.0) -> TrialTask:
     job also holds its data file. The seconds that the run has `spent` before a resume count against its time limit.
     """
     minutes = job.limits.minutes
+    own_modules = module_path(job.folder, type(job.kind).__module__)
     return TrialTask(
         kind=job.kind,
         score=job.selection,
@@ -180,7 +181,7 @@ def trial_task(job: Job, folder: RunFolder, spent: float = 0.0) -> TrialTask:
         rungs=job.rungs,
         threads=threads_of(job),
         checkpoints=checkpoints_of(folder),
-        module_path=(str(folder.modules),) if job.folder == folder.submitted else module_path(job.folder),
+        module_path=(str(folder.modules),) if job.folder == folder.submitted else own_modules,
         deadline=None if minutes is None else time.time() + 60 * minutes - spent,
         resources=job.resources,
     )

@@ -88,9 +88,27 @@ def _normal(package: str) -> str:
     return re.sub(r"[-_.]+", "-", package).lower()
 
 
-def module_path(folder: Path) -> tuple[str, ...]:
-    """Return the folders in which a job's own modules are looked for: its folder, then the current one."""
-    return tuple(dict.fromkeys((str(folder), str(Path.cwd()))))
+def module_path(folder: Path, loaded: str | None = None) -> tuple[str, ...]:
+    """Return the folders in which a job's own modules are looked for.
+
+    Args:
+        folder: The folder of the job. The current folder comes after it.
+        loaded: Name of a module of the user that this process has imported, maybe from a third folder.
+    """
+    folders = [str(folder), str(Path.cwd())]
+    if loaded is not None and not is_reserved(loaded.partition(".")[0], folders):
+        folders += _folder_of(loaded)
+    return tuple(dict.fromkeys(folders))
+
+
+def _folder_of(name: str) -> list[str]:
+    """Return the folder from which a module was imported; none if it is installed, or the program itself."""
+    file = getattr(sys.modules.get(name), "__file__", None)
+    if name == "__main__" or file is None:
+        return []
+    path = Path(file).resolve()
+    folder = path.parents[name.count(".") + (path.name == "__init__.py")]
+    return [] if {"site-packages", "dist-packages"} & set(folder.parts) else [str(folder)]
 
 
 @contextmanager

@@ -44,7 +44,8 @@ class UserModule:
 
 def user_modules(job: Job) -> list[UserModule]:
     """Return the modules that the job names, and modules beside them that these import; no installed packages."""
-    return _find_with_imports(_module_names(job), [Path(folder) for folder in module_path(job.folder)])
+    folders = module_path(job.folder, type(job.kind).__module__)
+    return _find_with_imports(_module_names(job), [Path(folder) for folder in folders])
 
 
 def copy_modules(modules: Iterable[UserModule], folder: Path) -> None:

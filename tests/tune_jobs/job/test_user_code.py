@@ -100,3 +100,16 @@ def test_the_jobs_folder_comes_before_the_current_one(
     monkeypatch.chdir(tmp_path)
     assert module_path(tmp_path / "job") == (str(tmp_path / "job"), str(tmp_path))
     assert module_path(tmp_path) == (str(tmp_path),)
+
+
+def test_a_module_from_a_third_folder_is_looked_for_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    third = write(tmp_path, {"mine_from_a_third/__init__.py": "", "mine_from_a_third/kind.py": ""})
+    monkeypatch.syspath_prepend(str(third))
+    importlib.import_module("mine_from_a_third.kind")
+    job, here = tmp_path / "job", str(Path.cwd())
+    for name in ("mine_from_a_third", "mine_from_a_third.kind"):
+        assert module_path(job, name) == (str(job), here, str(third))
+    for name in ("__main__", "pytest", "torch", "tune_jobs.trainers", "never_imported"):
+        assert module_path(job, name) == (str(job), here)
