@@ -17,8 +17,8 @@ tune: $(INSTALLED)  ## tune the example: digits with ASHA and Optuna
 install: $(INSTALLED)  ## .venv with the pinned dependencies
 
 # Most slow tests wait: for a process to start, for an outage to end, for a lost machine to be noticed.
-test: $(INSTALLED_DEV)  ## the whole suite, three files at a time
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 20
+test: $(INSTALLED_DEV)  ## the whole suite, four files at a time
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations 20
 
 snapshots: $(INSTALLED_DEV)  ## record the user-facing messages again, after you change their words
 	UPDATE_SNAPSHOTS=1 $(BIN)/python -m pytest -q tests/messages
@@ -29,7 +29,7 @@ test-fast: $(INSTALLED_DEV)  ## the tests that take less than a minute together
 # All workers of a call need the same seed; pytest prints it, and SEED=7 repeats an order.
 test-random: SEED ?= $(shell date +%s)
 test-random: $(INSTALLED_DEV)  ## the whole suite in random order
-	$(BIN)/python -m pytest -n 3 --dist loadfile --random-order --random-order-seed=$(SEED)
+	$(BIN)/python -m pytest -n 4 --dist loadfile --random-order --random-order-seed=$(SEED)
 
 chaos: $(INSTALLED_DEV)  ## inject all faults; takes more than an hour, and prints a table of the results
 	rm -f $(FAULTS)
