@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.faults.injection import CHAOS, Tally
+from tests.tune_jobs.runs import change
 from tune_jobs import Job, Run, run
 from tune_jobs.record.events import Event
 from tune_jobs.record.folder import RunFolder
@@ -339,12 +340,7 @@ def make_job(folder: Path, space: Mapping[str, Any], **changes: Any) -> Job:
         "resources": {"max_concurrent": 1},
         "storage": str(folder / "runs"),
     }
-    for path, value in changes.items():
-        *above, key = path.split("/")
-        below = sections
-        for part in above:
-            below = below.setdefault(part, {})
-        below[key] = value
+    change(sections, changes)
     (folder / "bad_code.py").write_text(CODE)
     return Job.from_mapping(sections, folder)
 

@@ -10,6 +10,7 @@ import pytest
 from tests.tune_jobs.causes import CAUSE_OF
 from tests.tune_jobs.in_process_training import MakeTrainer, trainer_factory
 from tests.tune_jobs.rows import with_divergence
+from tests.tune_jobs.runs import change
 from tune_jobs.errors import JobError
 from tune_jobs.files import replacing
 from tune_jobs.job.file import dump_yaml
@@ -139,15 +140,7 @@ def folder(tmp_path: Path) -> RunFolder:
 def changed(changes: Mapping[str, Any] | None = None) -> Sections:
     """Return the sections of the small job with `changes`, such as `{"data/split/seed": 1}`. `...` leaves a key out."""
     sections = copy.deepcopy(SECTIONS)
-    for path, value in (changes or {}).items():
-        *above, key = path.split("/")
-        below = sections
-        for part in above:
-            below = below.setdefault(part, {})
-        if value is ...:
-            del below[key]
-        else:
-            below[key] = value
+    change(sections, changes or {})
     return sections
 
 

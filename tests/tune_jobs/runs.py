@@ -72,7 +72,7 @@ def job_in(folder: Path, changes: Mapping[str, Any]) -> Job:
         "resources": {"max_concurrent": 1},
         "storage": str(folder / "runs"),
     }
-    _change(sections, changes)
+    change(sections, changes)
     (folder / "user_code.py").write_text(textwrap.dedent(CODE))
     return Job.from_mapping(sections, folder)
 
@@ -98,17 +98,21 @@ def line_in(folder: Path, changes: Mapping[str, Any]) -> Job:
         "resources": {"max_concurrent": 1},
         "storage": str(folder / "runs"),
     }
-    _change(sections, changes)
+    change(sections, changes)
     return Job.from_mapping(sections, folder)
 
 
-def _change(sections: dict[str, Any], changes: Mapping[str, Any]) -> None:
+def change(sections: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    """Change the sections of a job by path, such as `{"data/split/seed": 1}`; `...` leaves a key out."""
     for path, value in changes.items():
         *above, key = path.split("/")
         below = sections
         for part in above:
             below = below.setdefault(part, {})
-        below[key] = value
+        if value is ...:
+            del below[key]
+        else:
+            below[key] = value
 
 
 def copy_run(made: Path, copy: Path) -> None:

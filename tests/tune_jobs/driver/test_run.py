@@ -13,7 +13,7 @@ import optuna
 import pandas as pd
 import pytest
 
-from tests.tune_jobs.runs import copy_run, line_in
+from tests.tune_jobs.runs import change, copy_run, line_in
 from tune_jobs import Job, Run, open_run, run
 from tune_jobs.cli.main import main
 from tune_jobs.driver.preparation import prepare, trial_task
@@ -58,12 +58,7 @@ def job_in(folder: Path, changes: Mapping[str, Any] | None = None, code: str = "
         "resources": {"max_concurrent": 1},  # a second worker takes longer to start than all trials take
         "storage": str(folder / "runs"),
     }
-    for path, value in (changes or {}).items():
-        *above, key = path.split("/")
-        below = sections
-        for part in above:
-            below = below.setdefault(part, {})
-        below[key] = value
+    change(sections, changes or {})
     (folder / "user_code.py").write_text(textwrap.dedent(code))
     return Job.from_mapping(sections, folder)
 

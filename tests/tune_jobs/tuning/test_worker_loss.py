@@ -14,6 +14,7 @@ import pytest
 from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError, RayActorError
 
 from tests.processes import PATIENCE
+from tests.tune_jobs.runs import change
 from tune_jobs import Job, Run, run
 from tune_jobs.driver.train_alone import train_one
 from tune_jobs.job.file import dump_yaml
@@ -76,12 +77,7 @@ def sections_in(folder: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
         "search": {"space": {"lr": 0.01}, "method": "grid"},
         "storage": str(folder / "runs"),
     }
-    for path, value in changes.items():
-        *above, key = path.split("/")
-        below = sections
-        for part in above:
-            below = below.setdefault(part, {})
-        below[key] = value
+    change(sections, changes)
     (folder / "user_code.py").write_text(textwrap.dedent(CODE))
     return sections
 
