@@ -50,3 +50,9 @@ class LiveRun:
     def follow(self, listener: Listener) -> None:
         """Call `listener` with every event from now on; `record` knows of the event by then."""
         self.journal.follow(listener)
+
+    def follow_from_start(self, listener: Listener) -> None:
+        """Call `listener` with every event of the past, and with every event from now on."""
+        for event in self.past:
+            listener(event)
+        self.follow(listener)

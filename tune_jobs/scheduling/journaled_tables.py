@@ -15,10 +15,8 @@ class JournaledTables:
 
     def __init__(self, run: LiveRun, tables: RungTables) -> None:
         self.tables = tables
-        for event in run.past:
-            tables.apply(event)
         self._run = run
-        run.follow(tables.apply)
+        run.follow_from_start(tables.apply)
 
     def create(self, trial: TrialCreated) -> None:
         """Add a new trial, which takes a worker as soon as one is free."""

@@ -120,9 +120,7 @@ class JournaledScheduler(FIFOScheduler):
         self, run: LiveRun, rule: JournaledRule, reports: ReportRecorder, tables: RungTables
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Ray is typed in parts
-        for event in run.past:
-            rule.apply(event)
-        run.follow(rule.apply)
+        run.follow_from_start(rule.apply)
         self._rule = rule
         self._reports = reports
         self._tables = tables
