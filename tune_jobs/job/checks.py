@@ -7,6 +7,7 @@ its facts.
 
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -88,16 +89,17 @@ def cross_check(sections: Mapping[str, Any], facts: KindFacts, capabilities: Cap
     Args:
         sections: The valid sections, including those of the kind of training.
         facts: Facts of the kind about its own sections.
-        capabilities: Of the kind.
+        capabilities: Abilities of the kind.
     """
     problems = _problems(facts.problems)
-    for check, needed in _CHECKS:
-        if all(name in sections for name in needed):
-            problems += check(facts, *(sections[name] for name in needed))
-    if "resources" in sections:
-        problems += _workers(facts, capabilities, sections["resources"])
-    if "scheduler" in sections:
-        problems += _pauses(capabilities, sections["scheduler"])
+    checks: tuple[tuple[Check, str], ...] = (
+        *_CHECKS,
+        (partial(_workers, capabilities), "resources"),
+        (partial(_pauses, capabilities), "scheduler"),
+    )
+    for check, name in checks:
+        if name in sections:
+            problems += check(facts, sections[name])
     return list(dict.fromkeys(problems))
 
 
@@ -226,7 +228,7 @@ def _grace(facts: KindFacts, scheduler: SchedulerSettings) -> list[Problem]:
     return [Problem("scheduler.grace_epochs", text)]
 
 
-def _pauses(capabilities: Capabilities, scheduler: SchedulerSettings) -> list[Problem]:
+def _pauses(capabilities: Capabilities, _: KindFacts, scheduler: SchedulerSettings) -> list[Problem]:
     if capabilities.resumes or not scheduler.pauses_trials:
         return []
     others = [
@@ -239,7 +241,7 @@ def _pauses(capabilities: Capabilities, scheduler: SchedulerSettings) -> list[Pr
     return [Problem("scheduler.method", text)]
 
 
-def _workers(facts: KindFacts, capabilities: Capabilities, resources: ResourceSettings) -> list[Problem]:
+def _workers(capabilities: Capabilities, facts: KindFacts, resources: ResourceSettings) -> list[Problem]:
     workers = resources.workers_per_trial
     if workers > 1 and not capabilities.data_parallel:
         text = (
@@ -276,12 +278,12 @@ def _reference(path: str, text: str) -> list[Problem]:
 
 
 Check = Callable[..., Sequence[Problem]]
-_CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
-    (_selection, ("selection",)),
-    (_space, ("search",)),
-    (_points, ("search",)),
-    (_grid, ("search",)),
-    (_grace, ("scheduler",)),
-    (_storage, ("storage",)),
+_CHECKS: tuple[tuple[Check, str], ...] = (
+    (_selection, "selection"),
+    (_space, "search"),
+    (_points, "search"),
+    (_grid, "search"),
+    (_grace, "scheduler"),
+    (_storage, "storage"),
 )
-"""Checks with the sections that each of them reads, in the order of their messages."""
+"""Checks, each with the section that it reads, in the order of their messages."""
