@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.tune_jobs.in_process_training import train_trial_without_ray
 from tune_jobs import Job
-from tune_jobs.driver.preparation import make_folder, prepare, run_started, trial_task
+from tune_jobs.driver.preparation import make_folder, prepare, rows_for_trials, run_started, trial_task
 from tune_jobs.record.codes import Cause, Ending, Status
 from tune_jobs.record.events import (
     CheckpointWritten,
@@ -31,7 +31,7 @@ def trained_run(job: Job, configuration: Mapping[str, Any] = CONFIGURATION) -> R
         journal.append(run_started(job, prepared))
         journal.append(TrialCreated(trial_id="0000", number=0, configuration=configuration))
         task, trial = trial_task(job, folder), Assignment("0000", configuration)
-        data = None if prepared is None else prepared.for_trials()
+        data = rows_for_trials(prepared)
         results, file = train_trial_without_ray(task, folder.checkpoints, trial, data, every=True)
         journal.append(EpochsReported(trial_id="0000", results=results, worker="here:1"))
         journal.append(CheckpointWritten(trial_id="0000", epoch=len(results), file=f"checkpoints/{file}"))

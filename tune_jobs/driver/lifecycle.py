@@ -72,7 +72,7 @@ def run(
             signals.defer()
             folder = make_folder(job, prepared, cluster.check_storage, handover)
             job = job_of_submission(job, folder) if handover else job
-            start = _Start(run_started(job, prepared), rows_for_trials(prepared))
+            start = _Start(run_started(job, prepared), [rows_for_trials(prepared)])
             del prepared
             with storage_failures(folder.path), opened_run(folder) as opened:
                 _tune(job, opened, start, cluster, listeners)
@@ -121,7 +121,7 @@ def resume(
                     signals.defer()
                     keep_job(job, folder, cluster.modules)
                     append_openings(opened.journal, folder)
-                    start = _Start(run_resumed(job, opened.journal), rows_for_trials(prepared))
+                    start = _Start(run_resumed(job, opened.journal), [rows_for_trials(prepared)])
                     del prepared
                     _tune(job, opened, start, cluster, listeners)
     return raise_unless_succeeded(open_run(folder.path))
@@ -132,7 +132,7 @@ class _Start:
     """The facts with which a run starts, or is resumed."""
 
     event: RunStarted | RunResumed
-    rows: list["TrainingData"] = field(repr=False)
+    rows: list["TrainingData | None"] = field(repr=False)
     """The training and validation rows, one object that is held here alone; `take_rows` removes it."""
 
     def take_rows(self) -> "TrainingData | None":
@@ -140,7 +140,7 @@ class _Start:
 
         None if the trainings read their own data.
         """
-        return self.rows.pop() if self.rows else None
+        return self.rows.pop()
 
 
 @dataclass(frozen=True)

@@ -161,9 +161,9 @@ def recorded_versions(job: Job) -> dict[str, str]:
     return versions_here(("tune-jobs", *job.facts.packages, *RECORDED))
 
 
-def rows_for_trials(prepared: "PreparedData | None") -> "list[TrainingData]":
-    """Return the training and validation rows in a list; an empty one if the trainings read their own data."""
-    return [] if prepared is None else [prepared.for_trials()]
+def rows_for_trials(prepared: "PreparedData | None") -> "TrainingData | None":
+    """Return the training and validation rows; None if the trainings read their own data."""
+    return None if prepared is None else prepared.for_trials()
 
 
 def trial_task(job: Job, folder: RunFolder, spent: float = 0.0) -> TrialTask:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tune_jobs.driver.preparation import prepare, threads_of
+from tune_jobs.driver.preparation import prepare, rows_for_trials, threads_of
 from tune_jobs.errors import JobError, TrainingFailed
 from tune_jobs.job.checks import check_configuration
 from tune_jobs.job.job import Job
@@ -55,9 +55,7 @@ def train_one(job: Job, configuration: Mapping[str, Any]) -> Iterator[EpochResul
     if problems:
         raise JobError(problems, name="the configuration")
     with importable_from(job.folder):
-        prepared = prepare(job)
-        data = None if prepared is None else prepared.for_trials()
-        del prepared
+        data = rows_for_trials(prepare(job))
         request = TrainingRequest(
             configuration=configuration,
             seed=job.seed,
