@@ -366,7 +366,8 @@ def parse_line(line: bytes) -> Event | UnknownLine | None:
 
 def _other_version(parsed: Sequence[Event | UnknownLine | None]) -> str:
     """Return the last version of tune-jobs that a line names, other than this one; empty without one."""
-    others = [version for one in parsed if (version := _version_in(one)) not in {"", _version_here()}]
+    not_others = {"", _version_here()}
+    others = [version for one in parsed if (version := _version_in(one)) not in not_others]
     return others[-1] if others else ""
 
 
