@@ -36,11 +36,11 @@ def add_commands(commands: Commands) -> None:
     tune = commands.add(
         "run", _run, "Tune: search, select a winner, leave a run folder.", JOB, overrides=True
     )
-    go_on = commands.add(
+    continuing = commands.add(
         "resume", _resume, "Continue a run that was interrupted, or extend it: `--search.trials 100`.", RUN,
         overrides=True,
     )  # fmt: skip
-    for parser in (tune, go_on):
+    for parser in (tune, continuing):
         parser.add_argument(
             "--address", metavar="HOST:PORT", help="head of a running Ray cluster; `auto`: this machine's"
         )
@@ -53,7 +53,7 @@ def add_commands(commands: Commands) -> None:
 def _run(options: argparse.Namespace, rest: list[str], console: Console) -> None:
     refuse_jobs_address(options.address)
     handover = Handover.from_environment()
-    make_announcer = [] if handover is None else [handover.make_announcer(console)]
+    announcers = [] if handover is None else [handover.make_announcer(console)]
     if handover is not None:
         handover.check_versions()
     job = Job.from_file(options.job, parse_overrides(rest))
@@ -61,9 +61,7 @@ def _run(options: argparse.Namespace, rest: list[str], console: Console) -> None
 
     def tune() -> Path:
         with make_view(RunProgress(job, asked_at=time.time()), console, beginning) as view:
-            return run(
-                job, address=options.address, listeners=[view, *make_announcer], handover=handover
-            ).path
+            return run(job, address=options.address, listeners=[view, *announcers], handover=handover).path
 
     print_tuned(tune, console)
 
@@ -79,7 +77,7 @@ def _resume(options: argparse.Namespace, rest: list[str], console: Console) -> N
         resume_on_cluster(options.run, address, rest, console)
         return
     handover = Handover.from_environment()
-    make_announcer = [] if handover is None else [handover.make_announcer(console)]
+    announcers = [] if handover is None else [handover.make_announcer(console)]
     overrides = parse_overrides(rest)
     folder = open_folder(options.run)
     refuse_copy(folder)
@@ -97,9 +95,7 @@ def _resume(options: argparse.Namespace, rest: list[str], console: Console) -> N
         made = len(progress.record.trials)
         beginning = f"{job.name}: {job.trials} trials, of which {made} were made before; {_preparing(options.address)}"
         with make_view(progress, console, beginning) as view:
-            return resume(
-                folder.path, overrides, address=options.address, listeners=[view, *make_announcer]
-            ).path
+            return resume(folder.path, overrides, address=options.address, listeners=[view, *announcers]).path
 
     print_tuned(tune, console)
 
