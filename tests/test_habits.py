@@ -1,13 +1,13 @@
 """Rules for all tests: none may depend on the machine's speed, on other tests, or on the user who starts it."""
 
 import ast
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent
-TREES = {path: ast.parse(path.read_text()) for path in sorted(ROOT.rglob("*.py"))}
 HELPERS = {ROOT / "processes.py"}
 OWN_ENDS = {
     "cluster/hosts.py", "declared_nodes.py", "head_node.py", "benchmarks/test_memory.py",
@@ -16,8 +16,14 @@ OWN_ENDS = {
 """Files that end their processes themselves: these outlive a test, or are ended in a certain way."""
 
 
+@functools.cache
+def trees() -> dict[Path, ast.Module]:
+    """Return the syntax trees of all tests. Parsing takes a second, which collecting the tests does not pay."""
+    return {path: ast.parse(path.read_text()) for path in sorted(ROOT.rglob("*.py"))}
+
+
 def calls() -> Iterator[tuple[Path, ast.Call]]:
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         yield from ((path, node) for node in ast.walk(tree) if isinstance(node, ast.Call))
 
 
@@ -57,7 +63,7 @@ def test_all_waiting_has_the_same_limit() -> None:
 def test_deadlines_have_the_same_limit() -> None:
     found = {
         f"{path.relative_to(ROOT)}:{node.lineno}"
-        for path, tree in TREES.items()
+        for path, tree in trees().items()
         for node in ast.walk(tree)
         if isinstance(node, ast.BinOp)
         and ast.unparse(node.left) == "time.monotonic()"

@@ -4,6 +4,7 @@ Every import counts: at the top of a module, in a function, or for types alone.
 """
 
 import ast
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
@@ -52,7 +53,10 @@ def modules_below(package: Path) -> dict[str, ast.Module]:
     return found
 
 
-MODULES = modules_below(PACKAGE)
+@functools.cache
+def modules() -> dict[str, ast.Module]:
+    """Return the modules of `tune_jobs`. Parsing takes a second, which collecting the tests does not pay."""
+    return modules_below(PACKAGE)
 
 
 def imported(name: str, tree: ast.Module) -> Iterator[tuple[str, int]]:
@@ -65,7 +69,7 @@ def imported(name: str, tree: ast.Module) -> Iterator[tuple[str, int]]:
             assert node.module is not None
             for alias in node.names:
                 whole = f"{node.module}.{alias.name}"
-                yield (whole if whole in MODULES else node.module), node.lineno
+                yield (whole if whole in modules() else node.module), node.lineno
 
 
 def room_of(module: str) -> str | None:
@@ -74,12 +78,15 @@ def room_of(module: str) -> str | None:
     return rest.partition(".")[0] or None if package == "tune_jobs" else None
 
 
-ARROWS = [
-    (name, target, line)
-    for name, tree in MODULES.items()
-    if name != "tune_jobs"  # `tune_jobs/__init__.py` imports public names when they are first used
-    for target, line in imported(name, tree)
-]
+@functools.cache
+def arrows() -> list[tuple[str, str, int]]:
+    """Return every import as the module that imports, what it imports, and the line."""
+    return [
+        (name, target, line)
+        for name, tree in modules().items()
+        if name != "tune_jobs"  # `tune_jobs/__init__.py` imports public names when they are first used
+        for target, line in imported(name, tree)
+    ]
 
 
 def may_import(room: str, other: str) -> bool:
@@ -93,27 +100,27 @@ def within(module: str, places: tuple[str, ...]) -> bool:
 
 
 def test_every_package_has_a_place_in_the_directions() -> None:
-    rooms = {room for name in MODULES if (room := room_of(name)) is not None}
+    rooms = {room for name in modules() if (room := room_of(name)) is not None}
     assert rooms == HEIGHTS.keys()
 
 
 def test_imports_run_down() -> None:
     against = [
         f"{name}:{line} imports {target}"
-        for name, target, line in ARROWS
+        for name, target, line in arrows()
         if (room := room_of(name)) and (other := room_of(target)) and not may_import(room, other)
     ]
     assert against == []
 
 
 def test_no_module_imports_the_public_names_from_within() -> None:
-    assert [f"{name}:{line}" for name, target, line in ARROWS if target == "tune_jobs"] == []
+    assert [f"{name}:{line}" for name, target, line in arrows() if target == "tune_jobs"] == []
 
 
 def test_imports_make_no_circle() -> None:
-    graph: dict[str, set[str]] = {name: set() for name in MODULES}
-    for name, target, _ in ARROWS:
-        if target in MODULES and target != name and not name.startswith(f"{target}."):
+    graph: dict[str, set[str]] = {name: set() for name in modules()}
+    for name, target, _ in arrows():
+        if target in modules() and target != name and not name.startswith(f"{target}."):
             graph[name].add(target)
     try:
         TopologicalSorter(graph).prepare()
@@ -127,7 +134,7 @@ def test_imports_make_no_circle() -> None:
 def test_heavy_libraries_are_imported_in_their_packages_alone(library: str, places: tuple[str, ...]) -> None:
     elsewhere = [
         f"{name}:{line} imports {target}"
-        for name, target, line in ARROWS
+        for name, target, line in arrows()
         if target.partition(".")[0] == library and not within(name, places)
     ]
     assert elsewhere == []
@@ -147,7 +154,7 @@ def test_every_import_in_a_function_has_its_reason() -> None:
 
 def test_no_module_is_known_by_the_name_of_its_folder_at_the_top() -> None:
     top = {"trainers", "search_spaces"}
-    assert [f"{name}:{line}" for name, target, line in ARROWS if target.partition(".")[0] in top] == []
+    assert [f"{name}:{line}" for name, target, line in arrows() if target.partition(".")[0] in top] == []
 
 
 @pytest.mark.parametrize(
