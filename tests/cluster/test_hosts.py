@@ -48,6 +48,7 @@ def test_they_reach_each_other_over_ssh_and_no_other_machine(pair: Mapping[str, 
     assert pair["two"].address not in ours
 
 
+@pytest.mark.slow
 def test_one_that_is_cut_off_receives_nothing(pair: Mapping[str, Host]) -> None:
     two = ["ssh", "-i", "key", "-o", "ConnectTimeout=2", "two", "true"]
     pair["two"].cut()

@@ -92,6 +92,7 @@ def test_a_bad_job_is_refused_with_one_message_before_anything_is_made(
     TALLY.outcomes["worked" if trained and trained.code == 0 else "refused with one message"] += 1
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(3600)
 @examples(short=60, full=500)
 @given(text=sweep_texts)

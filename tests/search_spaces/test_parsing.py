@@ -144,6 +144,7 @@ def test_a_space_that_is_no_mapping_is_refused() -> None:
     assert problems([1]) == ["[1] is a list; a mapping of names to entries is needed"]
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(st.sampled_from(["a", "b"]) | st.integers(), ANYTHING, max_size=3))
 def test_anything_is_either_parsed_or_refused_with_problems(mapping: dict) -> None:

@@ -62,6 +62,7 @@ def test_an_invalid_job_ends_with_2_before_anything_heavy_is_imported_and_leaves
     assert [path.name for path in tmp_path.iterdir()] == ["job.yaml"]
 
 
+@pytest.mark.slow
 def test_showing_a_run_imports_neither_torch_nor_ray(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     code, modules = loaded("from tune_jobs.cli.main import main; code = main(['list'])", tmp_path)

@@ -223,6 +223,7 @@ def test_problems_of_every_stage_are_reported(tmp_path):
             prepare(tmp_path, save(tmp_path, features, target), loss, **options)
 
 
+@pytest.mark.slow
 def test_large_float32_arrays_are_held_about_twice_and_never_as_float64(tmp_path):
     x = np.random.default_rng(0).standard_normal((200_000, 100), dtype=np.float32)
     name, size = save(tmp_path, x, np.arange(200_000) % 2), x.nbytes

@@ -93,6 +93,7 @@ def test_a_damaged_one_is_skipped_reported_and_set_aside(
     assert remote(s3).restore(make_trainer()).damaged == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["slow", "down"])
 def test_saving_waits_until_an_outage_is_over(
     proxy: Proxy, s3: Location, make_trainer: MakeTrainer, mode: str
@@ -117,6 +118,7 @@ def test_saving_waits_until_an_outage_is_over(
     assert len(waited) >= 2
 
 
+@pytest.mark.slow
 def test_a_long_outage_is_a_failure_of_the_store_and_not_of_the_training(
     proxy: Proxy, s3: Location, make_trainer: MakeTrainer
 ) -> None:

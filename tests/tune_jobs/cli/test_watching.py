@@ -266,6 +266,7 @@ def step(tmp_path: Path) -> Path:
     return tmp_path / "step"
 
 
+@pytest.mark.slow
 def test_a_run_is_watched_to_its_end(interrupted: RunFolder, step: Path, tmp_path: Path) -> None:
     before = files(interrupted)
     with driving(interrupted, step), watcher(interrupted, tmp_path / "out") as process:
@@ -368,6 +369,7 @@ def test_a_damaged_journal_is_one_message(make_run: MakeRun, tmp_path: Path) -> 
     assert errors.count(b"\n") == 1
 
 
+@pytest.mark.slow
 def test_a_damaged_journal_of_a_killed_run_is_the_message_and_not_that_it_was_killed(
     make_run: MakeRun, tmp_path: Path
 ) -> None:

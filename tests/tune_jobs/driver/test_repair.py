@@ -287,6 +287,7 @@ def test_a_torn_last_line_is_dropped_with_a_notice(folder: RunFolder) -> None:
     assert not any("dropped" in line for line in repair(folder.path).lines)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_a_journal_that_was_cut_off_anywhere_is_a_run_up_to_there(
@@ -307,6 +308,7 @@ def test_a_journal_that_was_cut_off_anywhere_is_a_run_up_to_there(
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(st.data())
 def test_a_flipped_bit_is_found_and_costs_the_later_lines_at_most(

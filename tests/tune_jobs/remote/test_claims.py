@@ -50,6 +50,7 @@ def test_of_many_at_once_at_most_one_gets_the_claim(s3: Location) -> None:
     assert len(store.objects(FOLDER)) == len(claimed)
 
 
+@pytest.mark.slow
 def test_a_store_that_cannot_be_asked_grants_nothing(proxy: Proxy, s3: Location) -> None:
     proxy.mode = "down"
     with pytest.raises(StoreError):

@@ -193,6 +193,7 @@ def test_a_lease_of_a_later_version_is_believed_until_it_is_silent_for_long(
     assert [one.name for one in store.objects()] == [taken._name]
 
 
+@pytest.mark.slow
 def test_a_driver_that_could_not_give_it_back_may_take_it_again(proxy: Proxy, s3: Location) -> None:
     """The same process may take the lease again once the store answers."""
     first = Lease(Store(s3))

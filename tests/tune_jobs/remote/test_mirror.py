@@ -81,6 +81,7 @@ def test_events_and_calls_do_not_wait_for_a_file_that_takes_its_time(
     assert store.get("wandb/large") == b"1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["put", "upload"])
 def test_an_unexpected_error_of_either_thread_ends_the_run(
     copy: RunFolder, monkeypatch: pytest.MonkeyPatch, what: str
@@ -105,6 +106,7 @@ def test_an_unexpected_error_of_either_thread_ends_the_run(
         write_events()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "reason"),
     [("down", "(it cannot be reached at .*|it has not answered yet)"), ("silent", "it has not answered yet")],
@@ -154,6 +156,7 @@ def test_a_short_outage_is_not_reported(
     assert caplog.messages == []
 
 
+@pytest.mark.slow
 def test_at_the_end_the_store_has_all_or_it_is_said(
     copy: RunFolder, s3: Location, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, machine: Machine
 ) -> None:

@@ -94,6 +94,7 @@ def test_list_shows_all_runs_of_a_place(
         assert call("list", "s3://no-such-bucket/x")[0] == 2
 
 
+@pytest.mark.slow
 def test_report_repair_and_fetch(
     call: Call, run: Location, tmp_path: Path, machine: Machine, make_run: Callable[..., RunFolder]
 ) -> None:
@@ -171,6 +172,7 @@ def test_a_killed_run_and_one_in_progress(
         )
 
 
+@pytest.mark.slow
 def test_a_store_that_cannot_be_reached_is_one_message(
     call: Call, run: Location, proxy: Proxy, machine: Machine
 ) -> None:

@@ -116,6 +116,7 @@ def test_a_missing_bucket(place: Location, ask: str) -> None:
     assert str(caught.value.filename).startswith(f"{place.scheme}://no-such-bucket/x")
 
 
+@pytest.mark.slow
 def test_a_missing_server(place: Location) -> None:
     nowhere = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "STORAGE_EMULATOR_HOST": "http://127.0.0.1:9"}
     with environment(nowhere), pytest.raises(StoreError) as caught:
@@ -123,6 +124,7 @@ def test_a_missing_server(place: Location) -> None:
     assert caught.value.strerror == "it cannot be reached at http://127.0.0.1:9"
 
 
+@pytest.mark.slow
 def test_throttling_is_named_and_requests_are_repeated(proxy: Proxy, s3: Location) -> None:
     store = Store(s3)
     store.put("x", b"1")

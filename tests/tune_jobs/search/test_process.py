@@ -91,6 +91,7 @@ def test_a_killed_process_is_replaced(asked: Asked, caplog: pytest.LogCaptureFix
     assert not caplog.records
 
 
+@pytest.mark.slow
 def test_after_a_second_death_the_rest_is_random_with_one_warning(
     asked: Asked, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -106,6 +107,7 @@ def test_after_a_second_death_the_rest_is_random_with_one_warning(
     ]
 
 
+@pytest.mark.slow
 def test_after_a_failure_of_the_model_the_rest_is_random_and_the_log_says_why(
     asked: Asked, caplog: pytest.LogCaptureFixture
 ) -> None:

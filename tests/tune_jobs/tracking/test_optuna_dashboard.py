@@ -139,6 +139,7 @@ class Pages:
         return [trial["state"] for trial in json.loads(text)["trials"]]
 
 
+@pytest.mark.slow
 def test_a_run_in_progress_is_shown_while_it_grows(run_folder: RunFolder) -> None:
     mirror, pages = mirror_of(run_folder), Pages(run_folder)
     assert pages.states()[5] == "Waiting"

@@ -258,6 +258,7 @@ def test_no_more_trials_are_open_than_there_are_workers(
     assert not tables.waiting
 
 
+@pytest.mark.slow
 def test_a_model_finds_better_configurations_than_random_search_in_the_same_number_of_steps(
     make_table: MakeTable, tmp_path: Any
 ) -> None:
