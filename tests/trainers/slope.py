@@ -9,14 +9,16 @@ no framework, and its section and its metrics have their own names.
 
 import json
 import math
+import os
 import random
+import signal
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO, ClassVar, Self
+from typing import Any, BinaryIO, ClassVar, Literal, Self
 
 from pydantic import ValidationError
 
@@ -67,6 +69,8 @@ class SlopeSettings(Settings):
     """Path of a file: while it exists, no training begins its last epoch."""
     fail_at: Count | None = None
     """Epoch in which every training fails."""
+    folder: str = "."
+    """Path of the folder with the marks of what happens once, see `how`."""
 
 
 class SlopeConfiguration(Settings):
@@ -74,6 +78,10 @@ class SlopeConfiguration(Settings):
 
     rate: Positive = 0.01
     decay: NonNegative = 0.0
+    bad: NonNegative = 0.0
+    """How far from the points the line begins."""
+    how: Literal["", "raise", "crash", "crash_once", "crash_later", "hang_once", "held"] = ""
+    """What happens to the training when an epoch begins, see `_suffer`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +93,7 @@ class Slope:
         resumes=True, exact=True, seals_test=True, data_parallel=False, vectorises=False, inherits=True
     )
     sections: ClassVar[Mapping[str, type[Settings]]] = MappingProxyType({"slope": SlopeSettings})
-    changeable: ClassVar[tuple[str, ...]] = ("slope.pause", "slope.hold", "slope.fail_at")
+    changeable: ClassVar[tuple[str, ...]] = ("slope.pause", "slope.hold", "slope.fail_at", "slope.folder")
 
     slope: SlopeSettings
 
@@ -147,7 +155,7 @@ class SlopeTraining:
         self._train, self._validation = train, validation
         self._parameters = SlopeConfiguration.model_validate(dict(request.configuration))
         self._random = random.Random(request.seed)
-        self._line = (self._random.gauss(), self._random.gauss())
+        self._line = (self._random.gauss(), self._random.gauss() + self._parameters.bad)
         self._moved = math.inf
         self._last: EpochResult | None = None
         self._best: BestEpoch | None = None
@@ -203,6 +211,7 @@ class SlopeTraining:
         epoch = self.epoch + 1
         if epoch == self._settings.fail_at:
             raise RuntimeError(f"told to fail at epoch {epoch}")
+        _suffer(self._parameters.how, Path(self._settings.folder), epoch)
         time.sleep(self._settings.pause)
         while epoch == self._request.max_epochs and Path(self._settings.hold or "").is_file():
             time.sleep(0.05)
@@ -231,6 +240,22 @@ class SlopeTraining:
         off = weight * x + bias - y
         rate, decay = self._parameters.rate, self._parameters.decay
         self._line = (weight - rate * (off * x + decay * weight), bias - rate * off)
+
+
+def _suffer(how: str, folder: Path, epoch: int) -> None:
+    """Let happen what a configuration asks for when an epoch begins. What happens once leaves a mark in the folder."""
+    if how == "raise":
+        raise RuntimeError("the user's own fault")
+    mark = folder / how
+    again = mark.exists()
+    if how == "crash" or (not again and (how == "crash_once" or (how == "crash_later" and epoch == 3))):
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if how == "hang_once" and not again:
+        mark.touch()
+        time.sleep(1000)
+    while how == "held" and not (folder / "go").exists():
+        time.sleep(0.05)
 
 
 Points = Sequence[tuple[float, float]]

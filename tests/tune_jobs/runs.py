@@ -1,7 +1,6 @@
 """Small jobs for whole runs under a real Ray, and checks of every run that they make."""
 
 import shutil
-import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,40 +12,6 @@ from tune_jobs.record.events import Event, TrialPaused, TrialPromoted
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import read_journal
 from tune_jobs.scheduling.rungs import Decision, Promotion, RungTables, make_tables
-
-CODE = """
-    import os, pathlib, signal, time
-    import torch
-    from torch import nn
-
-    def make(input_shape, outputs, how="", bad=0.0, folder="."):
-        inner = nn.Linear(input_shape[0], outputs)
-        with torch.no_grad():
-            inner.weight.fill_(0.0)
-            inner.bias.fill_(bad)
-        return Model(inner, how, pathlib.Path(folder))
-
-    class Model(nn.Module):
-        def __init__(self, inner, how, folder):
-            super().__init__()
-            self.inner, self.how, self.folder = inner, how, folder
-
-        def train(self, mode=True):
-            once = self.folder / "died"
-            if mode and self.how == "die_once" and not once.exists():
-                once.touch()
-                os.kill(os.getpid(), signal.SIGKILL)
-            while self.how == "held" and not (self.folder / "go").exists():
-                time.sleep(0.05)
-            if mode and self.how == "steady":
-                time.sleep(0.2)
-            if mode and self.how == "raise":
-                raise RuntimeError("the user's own fault")
-            return super().train(mode)
-
-        def forward(self, x):
-            return self.inner(x)
-"""
 
 
 def job_in(folder: Path, changes: Mapping[str, Any]) -> Job:
@@ -73,7 +38,6 @@ def job_in(folder: Path, changes: Mapping[str, Any]) -> Job:
         "storage": str(folder / "runs"),
     }
     change(sections, changes)
-    (folder / "user_code.py").write_text(textwrap.dedent(CODE))
     return Job.from_mapping(sections, folder)
 
 
@@ -127,21 +91,15 @@ def copy_run(made: Path, copy: Path) -> None:
             return
 
 
-def own_model(*trials: tuple[str, float], **changes: Any) -> dict[str, Any]:
-    """Return a search of one trial for each (how, bad), in this order. A higher `bad` is worse."""
+def lines(*trials: tuple[str, float], **changes: Any) -> dict[str, Any]:
+    """Return changes to `line_in`: a trial for each (how, bad), in this order. A higher `bad` is a worse score."""
     space = {
-        "lr": 1e-6,
-        "model.how": {"values": sorted({how for how, _ in trials})},
-        "model.bad": {"values": sorted({bad for _, bad in trials})},
+        "rate": 1e-6,
+        "how": {"values": sorted({how for how, _ in trials})},
+        "bad": {"values": sorted({bad for _, bad in trials})},
     }
-    points = [{"model.how": how, "model.bad": bad} for how, bad in trials]
-    return {
-        "model/name": "user_code:make",
-        "search/space": space,
-        "search/points": points,
-        "search/trials": len(trials),
-        **changes,
-    }
+    points = [{"how": how, "bad": bad} for how, bad in trials]
+    return {"search/space": space, "search/points": points, "search/trials": len(trials), **changes}
 
 
 def events_of(made: Run) -> list[Event]:
@@ -155,7 +113,7 @@ def assert_curves_are_those_of_training_alone(made: Run) -> None:
         job = Job.from_mapping(apply_overrides(job.to_mapping(), [("slope.pause", 0.0)]), made.path)
     for trial_id, record in made.record.trials.items():
         own = made.epochs[made.epochs["trial_id"] == trial_id]
-        quick = {key: "" if key == "model.how" else value for key, value in record.configuration.items()}
+        quick = {key: "" if key == "how" else value for key, value in record.configuration.items()}
         alone = [result.to_mapping() for result, _ in zip(train_one(job, quick), own.index, strict=False)]
         for name in own.columns.difference(["trial_id", "epoch", "seconds"]):
             assert [row[name] for row in alone] == list(own[name]), (trial_id, name)

@@ -14,7 +14,7 @@ from tests.tune_jobs.runs import (
     events_of,
     job_in,
     line_in,
-    own_model,
+    lines,
 )
 from tune_jobs import Job, Run, open_run, run
 from tune_jobs.errors import Interrupted
@@ -50,8 +50,8 @@ def make_line(tmp_path: Path) -> MakeJob:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return run(job_in(tmp_path_factory.mktemp("finished"), {"resources/max_concurrent": 2}))
+def finished(tmp_path_factory: pytest.TempPathFactory, slope_kind: None) -> Run:
+    return run(line_in(tmp_path_factory.mktemp("finished"), {"resources/max_concurrent": 2}))
 
 
 # The files of a run
@@ -150,10 +150,10 @@ def test_a_trial_may_stop_itself_after_it_was_promoted(make_job: MakeJob) -> Non
 
 
 def test_a_waiting_trial_continues_in_another_worker_if_its_own_was_killed(
-    make_job: MakeJob, tmp_path: Path
+    make_line: MakeJob, tmp_path: Path
 ) -> None:
-    trials = own_model(("", 10.0), ("die_once", 20.0), ("", 30.0))
-    made = run(make_job({**trials, "model/arguments": {"folder": str(tmp_path)}}))
+    trials = lines(("", 10.0), ("crash_once", 20.0), ("", 30.0))
+    made = run(make_line({**trials, "slope/folder": str(tmp_path)}))
     assert list(made.trials["epochs"]) == [3, 1, 1]
     workers = [
         event.worker
@@ -166,7 +166,7 @@ def test_a_waiting_trial_continues_in_another_worker_if_its_own_was_killed(
     assert_tables_tell_every_decision(made)
 
 
-def test_a_killed_idle_worker_delays_nothing(make_job: MakeJob, tmp_path: Path) -> None:
+def test_a_killed_idle_worker_delays_nothing(make_line: MakeJob, tmp_path: Path) -> None:
     """The next trial for this worker finds it dead."""
     waits: list[str] = []
     workers: dict[str, int] = {}
@@ -180,9 +180,9 @@ def test_a_killed_idle_worker_delays_nothing(make_job: MakeJob, tmp_path: Path) 
                 os.kill(workers[event.trial_id], signal.SIGKILL)
                 (tmp_path / "go").touch()
 
-    trials = own_model(("held", 30.0), ("", 10.0), ("", 20.0))
-    changes = {"resources/max_concurrent": 2, "model/arguments": {"folder": str(tmp_path)}}
-    made = run(make_job({**trials, **changes}), listeners=[kill_idle])
+    trials = lines(("held", 30.0), ("", 10.0), ("", 20.0))
+    changes = {"resources/max_concurrent": 2, "slope/folder": str(tmp_path)}
+    made = run(make_line({**trials, **changes}), listeners=[kill_idle])
     assert waits[:2] == ["0001", "0002"]
     assert list(made.trials["epochs"]) == [1, 3, 1]
     assert_curves_are_those_of_training_alone(made)
@@ -210,8 +210,8 @@ def test_an_interruption_leaves_waiting_trials_as_they_are(make_line: MakeJob) -
     assert {path.name for path in (made.path / "checkpoints").iterdir()} >= set(waits)
 
 
-def test_failed_trials_do_not_count_at_rungs(make_job: MakeJob) -> None:
-    made = run(make_job(own_model(("raise", 10.0), ("", 20.0), ("", 30.0), ("raise", 40.0))))
+def test_failed_trials_do_not_count_at_rungs(make_line: MakeJob) -> None:
+    made = run(make_line(lines(("raise", 10.0), ("", 20.0), ("", 30.0), ("raise", 40.0))))
     assert list(made.trials["status"]) == ["failed", "stopped_early", "stopped_early", "failed"]
     assert set(made.trials["epochs"][1:3]) == {1}, "two were compared, and none of two is promoted"
 

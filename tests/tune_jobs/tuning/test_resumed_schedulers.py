@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.tune_jobs.driver.test_resume import Copies, assert_the_same
-from tests.tune_jobs.runs import events_of, job_in
+from tests.tune_jobs.runs import events_of, line_in
 from tune_jobs import Run, resume, run
 from tune_jobs.driver.repair import repair
 from tune_jobs.errors import DamagedRun
@@ -20,7 +20,7 @@ from tune_jobs.record.events import (
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.tuning.ray_schedulers import JournaledRule, ray_scheduler
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_running")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("slope_kind", "ray_running")]
 
 CHANGES: dict[str, Any] = {"search/trials": 9}
 
@@ -39,7 +39,7 @@ def test_a_killed_run_ends_as_it_would_have_with_the_schedulers_of_ray(
 ) -> None:
     copies = Copies(tmp_path, lambda count, _: count in {17, 39})
     changes = {**CHANGES, "scheduler/method": method, "search/trials": trials}
-    expected = run(job_in(tmp_path, changes), listeners=[copies])
+    expected = run(line_in(tmp_path, changes), listeners=[copies])
     stopped = {event.trial_id for event in events_of(expected) if _is_stop(event)}
     assert stopped == stopped_by_rule(expected) != set()
     assert len(copies.paths) == 2
@@ -64,7 +64,7 @@ def test_a_trial_that_was_to_be_stopped_when_the_driver_was_killed_trains_no_fur
             shutil.copytree(made, target, ignore=shutil.ignore_patterns(".*", "*.lock"))
             doomed.append(target)
 
-    job = job_in(tmp_path, {**CHANGES, "search/trials": 8, "scheduler/method": "asha_stopping"})
+    job = line_in(tmp_path, {**CHANGES, "search/trials": 8, "scheduler/method": "asha_stopping"})
     expected = run(job, listeners=[copy])
     stops = {event.trial_id for event in events_of(expected) if _is_stop(event)}
     last = next(
@@ -74,7 +74,7 @@ def test_a_trial_that_was_to_be_stopped_when_the_driver_was_killed_trains_no_fur
 
 
 def test_a_journal_that_was_cut_is_trained_on_to_the_same_end(tmp_path: Path) -> None:
-    expected = run(job_in(tmp_path, CHANGES))
+    expected = run(line_in(tmp_path, CHANGES))
     path, place = tmp_path / "damaged", len(events_of(expected)) // 2
     shutil.copytree(expected.path, path)
     journal = RunFolder(path).journal

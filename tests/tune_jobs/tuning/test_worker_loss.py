@@ -3,9 +3,7 @@
 import os
 import pickle
 import subprocess
-import sys
-import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,8 @@ import pytest
 from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError, RayActorError
 
 from tests.processes import PATIENCE
-from tests.tune_jobs.runs import change
+from tests.trainers.slope_command import COMMAND, with_repository
+from tests.tune_jobs.runs import line_in, lines
 from tune_jobs import Job, Run, run
 from tune_jobs.driver.train_alone import train_one
 from tune_jobs.job.file import dump_yaml
@@ -26,36 +25,6 @@ from tune_jobs.tuning.worker_loss import WorkerLoss, failure_after, loss_by
 
 MakeJob = Callable[..., Job]
 
-CODE = """
-import os, pathlib, signal, time
-from torch import nn
-
-def make(input_shape, outputs, how="", folder="."):
-    return Model(nn.Linear(input_shape[0], outputs), how, pathlib.Path(folder))
-
-class Model(nn.Module):
-    def __init__(self, inner, how, folder):
-        super().__init__()
-        self.inner, self.how, self.folder, self.trained = inner, how, folder, 0
-
-    def train(self, mode=True):
-        if mode:
-            self.trained += 1
-            if self.how == "crash":
-                os.kill(os.getpid(), signal.SIGSEGV)
-            if self.how == "crash_once" and self.trained == 3 and not (self.folder / "crashed").exists():
-                (self.folder / "crashed").touch()
-                os.kill(os.getpid(), signal.SIGSEGV)
-            if self.how == "hang_once" and not (self.folder / "hung").exists():
-                (self.folder / "hung").touch()
-                time.sleep(1000)
-            if self.how == "steady":
-                time.sleep(0.2)
-        return super().train(mode)
-
-    def forward(self, x):
-        return self.inner(x)
-"""
 NODE_DIED = """The actor died unexpectedly before finishing this task.
 \tpid: 5815
 The actor died because its node has died. Node Id: 73819f6f
@@ -66,27 +35,11 @@ MEMORY = """1 worker(s) were killed due to the node running low on memory. Memor
 was 3.31GB used / 23.54GB limit (0.140784)"""
 
 
-def sections_in(folder: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a job on 60 rows whose trials differ in `how`, with changes by path."""
-    sections: dict[str, Any] = {
-        "name": "small",
-        "data": {"source": "linear_gaussian", "arguments": {"n": 100, "sigma": 0.1}},
-        "model": {"name": "user_code:make", "arguments": {"folder": str(folder)}},
-        "training": {"max_epochs": 6, "loss": "mse"},
-        "scheduler": {"grace_epochs": 2, "reduction_factor": 2},
-        "search": {"space": {"lr": 0.01}, "method": "grid"},
-        "storage": str(folder / "runs"),
-    }
-    change(sections, changes)
-    (folder / "user_code.py").write_text(textwrap.dedent(CODE))
-    return sections
-
-
 @pytest.fixture
 def make_job(tmp_path: Path) -> MakeJob:
     def make(*hows: str, **changes: Any) -> Job:
-        space = {"lr": 0.01, "model.how": {"values": list(hows)}}
-        return Job.from_mapping(sections_in(tmp_path, {"search/space": space, **changes}), tmp_path)
+        rungs = {"scheduler/grace_epochs": 2, "scheduler/reduction_factor": 2, "slope/folder": str(tmp_path)}
+        return line_in(tmp_path, {**lines(*((how, 0.0) for how in hows)), **rungs, **changes})
 
     return make
 
@@ -163,18 +116,18 @@ def test_the_error_of_the_memory_monitor_is_one_of_an_actor_and_can_be_kept() ->
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("ray_running")
+@pytest.mark.usefixtures("slope_kind", "ray_running")
 class TestUnderRay:
     def test_a_crash_costs_what_came_after_the_last_checkpoint(self, make_job: MakeJob) -> None:
         made = run(
-            make_job("crash_once", **{"limits/retries_per_trial": 1, "scheduler/method": "asha_stopping"})
+            make_job("crash_later", **{"limits/retries_per_trial": 1, "scheduler/method": "asha_stopping"})
         )
         assert list(made.trials["status"]) == ["completed"]
         (loss,) = losses_of(made)
         assert not loss.node_lost
         assert "it crashed, was killed" in loss.reason
         alone = train_one(made.job, made.winner.configuration)
-        assert [result.metrics["val_loss"] for result in alone] == list(made.epochs["val_loss"])
+        assert [result.metrics["error"] for result in alone] == list(made.epochs["error"])
 
     @pytest.mark.parametrize("method", ["asha", "median"])
     def test_a_trial_that_crashes_always_fails_and_frees_its_slot(
@@ -182,7 +135,7 @@ class TestUnderRay:
     ) -> None:
         changes = {"limits/retries_per_trial": 1, "resources/max_concurrent": 1, "scheduler/method": method}
         made = run(make_job("crash", "", **changes))
-        trials = made.trials.set_index("config.model.how")
+        trials = made.trials.set_index("config.how")
         assert dict(trials["status"] == "failed") == {"crash": True, "": False}
         assert trials["reason"]["crash"].startswith("the worker died: it crashed")
         assert trials["reason"]["crash"].endswith(
@@ -208,22 +161,19 @@ class TestUnderRay:
         }
 
 
-# In separate processes: the Ray of this process has enough memory and a single node
-
-
-def command_line(folder: Path, changes: Mapping[str, Any]) -> list[str]:
-    (folder / "job.yaml").write_text(dump_yaml(sections_in(folder, changes)))
-    return [sys.executable, "-m", "tune_jobs", "run", "job.yaml"]
+# In a separate process: the Ray of this process has enough memory
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("slope_kind")
 def test_a_worker_that_the_memory_monitor_ends_is_a_worker_lost(tmp_path: Path) -> None:
-    changes = {"search/space": {"lr": 0.01, "model.how": "steady"}, "limits/retries_per_trial": 1}
+    changes = {**lines(("held", 0.0)), "slope/folder": str(tmp_path), "limits/retries_per_trial": 1}
+    (tmp_path / "job.yaml").write_text(dump_yaml(line_in(tmp_path, changes).to_mapping()))
     environment = {"RAY_memory_usage_threshold": "0.001", "RAY_memory_monitor_refresh_ms": "100"}
     ran = subprocess.run(
-        command_line(tmp_path, changes),
+        [*COMMAND, "run", "job.yaml"],
         cwd=tmp_path,
-        env={**os.environ, **environment},
+        env=with_repository({**os.environ, **environment}),
         capture_output=True,
         text=True,
         timeout=PATIENCE,
