@@ -87,7 +87,7 @@ def test_bad_data_are_refused_with_one_message_before_anything_is_made(
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@examples(short=3, full=40)
+@examples(short=2, full=40)
 @given(made=nearly_usable(), loss=st.sampled_from(LOSSES))
 def test_data_that_are_called_usable_are_run_on(ray_running: None, made: File, loss: str) -> None:
     data = {"source": f"rows{made[0]}", "target": None if made[0] == ".npz" else "y", "missing": "mean"}

@@ -61,7 +61,7 @@ def short_training(folder: Path, arguments: Sequence[str]) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@examples(short=60, full=500)
+@examples(short=30, full=500)
 @given(text=job_texts, arguments=overrides)
 def test_a_bad_job_is_refused_with_one_message_before_anything_is_made(
     text: bytes, arguments: list[str]
@@ -117,7 +117,7 @@ def test_a_bad_sweep_is_refused_with_one_message(text: bytes) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@examples(short=3, full=60)
+@examples(short=2, full=60)
 @given(text=nearly_valid_jobs)
 def test_a_job_that_is_called_valid_runs(ray_running: None, text: bytes) -> None:
     """A job that passes `validate` runs, or its trials fail."""

@@ -13,32 +13,27 @@ import pytest
 
 from tests.declared_nodes import DeclaredNodes, declared_nodes
 from tests.processes import PATIENCE, start, wait_until
-from tests.tune_jobs.runs import events_of, job_in
+from tests.trainers.slope_command import with_repository
+from tests.tune_jobs.runs import events_of, line_in
 from tune_jobs import Run, open_run
 from tune_jobs.record.events import TrialStarted
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("slope_kind")]
 
 SEEING = """
-    import json, os, pathlib, time
+    import json, os, pathlib
     import ray
-    from torch import nn
+    from tests.trainers.slope import Slope
 
-    def make(input_shape, outputs, folder="."):
-        seen = {"pid": os.getpid(), "sees": os.environ.get("CUDA_VISIBLE_DEVICES"), "given": ray.get_gpu_ids()}
-        seen["node"] = ray.get_runtime_context().get_node_id()
-        with open(pathlib.Path(folder) / "seen.jsonl", "a") as file:
-            file.write(json.dumps(seen) + "\\n")
-        model = Slow(input_shape[0], outputs)
-        model.held = pathlib.Path(folder) / "held"
-        return model
-
-    class Slow(nn.Linear):
-        def train(self, mode=True):
-            while mode and self.held.exists():
-                time.sleep(0.05)
-            return super().train(mode)
+    class Seeing(Slope):
+        def start(self, request, data):
+            seen = {"pid": os.getpid(), "sees": os.environ.get("CUDA_VISIBLE_DEVICES"), "given": ray.get_gpu_ids()}
+            seen["node"] = ray.get_runtime_context().get_node_id()
+            with open(pathlib.Path(self.slope.folder) / "seen.jsonl", "a") as file:
+                file.write(json.dumps(seen) + "\\n")
+            return super().start(request, data)
 """
+"""A module beside the job: the small kind, which also notes the devices that each training sees."""
 
 
 @pytest.fixture(scope="module")
@@ -52,23 +47,22 @@ TUNE = """
 import sys
 from tune_jobs.cluster import placement
 placement.SECONDS_TO_PLACE = 3.0
+from tune_jobs.trainers.kinds import KindEntry, register
+register(KindEntry("slope", ("slope",), "seeing:Seeing"))
 from tune_jobs.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
-"""A `tune-jobs` program that names a trial without a place earlier."""
+"""A `tune-jobs` program with this kind that names a trial without a place earlier."""
 
 
 def tuning(cluster: DeclaredNodes, folder: Path, **changes: object) -> subprocess.Popen[str]:
     """Run a job on the cluster whose model records the devices that it sees."""
-    job = job_in(
+    job = line_in(
         folder,
         {
-            "model/name": "seeing:make",
-            "model/arguments": {"folder": str(folder)},
+            "slope": {"folder": str(folder), "hold": str(folder / "held"), "epochs": 2},
             "search/trials": 3,
             "scheduler/method": "none",
-            "training/max_epochs": 2,
-            "training/device": "cpu",
             "resources/max_concurrent": None,
             "resources/cpus_per_trial": 0.1,
             **changes,
@@ -80,7 +74,7 @@ def tuning(cluster: DeclaredNodes, folder: Path, **changes: object) -> subproces
     return start(
         command,
         cwd=folder,
-        env=cluster.environment,
+        env=with_repository(cluster.environment),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -99,7 +93,7 @@ def seen_in(folder: Path) -> list[dict[str, object]]:
 
 
 def held_in(folder: Path) -> Path:
-    """Hold trials in their first epoch until the returned file is removed."""
+    """Hold trials before their last epoch until the returned file is removed."""
     held = folder / "held"
     held.touch()
     return held
