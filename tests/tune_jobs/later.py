@@ -2,11 +2,12 @@
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tune_jobs.record.events import FORMAT
+from tune_jobs.record.lines import START, Place, encode_line
 
 SAID_OF_EARLIER = "was written by an earlier version of tune-jobs"
 """The message of each command about a journal of such a version."""
@@ -43,25 +44,26 @@ PLACES = ("last", "in the middle", "behind a damaged line", "unfinished")
 """The places of such a line in a journal."""
 
 
-def line_of(content: Mapping[str, Any]) -> bytes:
-    """Return a sound line of a journal."""
+def line_of(content: Mapping[str, Any], before: Sequence[bytes]) -> bytes:
+    """Return a sound line of a journal that follows `before`."""
     text = json.dumps(content, separators=(",", ":")).encode()
-    return b"%08x %s\n" % (zlib.crc32(text), text)
+    place = Place(len(before), before[-1].partition(b" ")[0]) if before else START
+    return encode_line(text, place)[0]
 
 
 def write_later(journal: Path, content: Mapping[str, Any], place: str = "last") -> int:
     """Add a line to the journal and return its number, from 1."""
     lines = journal.read_bytes().splitlines(keepends=True)
-    line = line_of(content)
     match place:
         case "last":
-            number, lines = len(lines) + 1, [*lines, line]
+            number, lines = len(lines) + 1, [*lines, line_of(content, lines)]
         case "in the middle":
-            number, lines = 4, [*lines[:3], line, *lines[3:]]
+            number, lines = 4, [*lines[:3], line_of(content, lines[:3]), *lines[3:]]
         case "behind a damaged line":
+            line = line_of(content, lines[:4])
             number, lines = 5, [*lines[:3], lines[3][:-2] + b"?\n", line, *lines[4:]]
         case "unfinished":
-            number, lines = len(lines) + 1, [*lines, line[:-1]]
+            number, lines = len(lines) + 1, [*lines, line_of(content, lines)[:-1]]
     journal.write_bytes(b"".join(lines))
     return number
 

@@ -17,7 +17,8 @@ from tune_jobs.errors import DamagedRun
 from tune_jobs.location import location_of
 from tune_jobs.record.events import Event, RunEnded, RunResumed, RunStarted, WinnerSelected, in_force
 from tune_jobs.record.folder import RunFolder
-from tune_jobs.record.journal import parse_content, read_journal, refuse_other_version
+from tune_jobs.record.journal import read_journal, refuse_other_version
+from tune_jobs.record.lines import START, parse_content
 from tune_jobs.record.reading import job_of
 from tune_jobs.remote.following import keep_up_to_date
 from tune_jobs.remote.working_copy import at_work
@@ -51,7 +52,7 @@ class JournalFollower:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._offset = 0
+        self._offset, self._place = 0, START
 
     def read(self) -> list[Event] | None:
         """Return the events since the last call; None if the file became shorter and must be read from its start.
@@ -66,12 +67,12 @@ class JournalFollower:
             if file.seek(0, 2) < self._offset:
                 return None
             file.seek(self._offset)
-            content = parse_content(file.read())
+            content = parse_content(file.read(), self._place)
         if content.unknown is not None:
             refuse_other_version(self._path)  # names the line by its number in the whole file
         if content.damaged is not None and not content.events:  # the events in front of it come first
             raise DamagedRun(f"{self._path}: a line is damaged")
-        self._offset += content.sound
+        self._offset, self._place = self._offset + content.sound, content.end
         return list(content.events)
 
 

@@ -34,7 +34,9 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar, Self
+from functools import cache
+from types import UnionType
+from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
 from tune_jobs.record.codes import Cause, Ending, Status
 
@@ -303,7 +305,55 @@ def event_from_mapping(mapping: Mapping[str, Any]) -> Event:
     values: dict[str, Any] = {
         key: _ENUMS[key](value) if key in _ENUMS else value for key, value in mapping.items()
     }
-    return _EVENTS[values.pop("type")](**values)
+    kind = _EVENTS[values.pop("type")]
+    event = kind(**values)
+    for name, annotation in _field_types(kind).items():
+        if not _fits(getattr(event, name), annotation):
+            raise ValueError(name)
+    if not 0 <= event.time < _END_OF_TIME:
+        raise ValueError("time")
+    if isinstance(event, EpochsReported) and not all(map(_is_row, event.results)):
+        raise ValueError("results")
+    return event
+
+
+_END_OF_TIME = 253_402_300_800
+"""Unix time of the first second of the year 10,000: no later one can be shown as a date."""
+
+
+@cache
+def _field_types(kind: type[Event]) -> Mapping[str, Any]:
+    return {name: found for name, found in get_type_hints(kind).items() if get_origin(found) is not ClassVar}
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    """Return whether a value from JSON is of the type of its field.
+
+    Pydantic would refuse text with half a surrogate pair, which the message of an error may hold.
+    """
+    if annotation is Any:
+        return True
+    below = get_args(annotation)
+    if isinstance(annotation, UnionType):
+        return any(_fits(value, one) for one in below)
+    if get_origin(annotation) is Mapping:
+        return isinstance(value, Mapping) and all(_fits(one, below[1]) for one in value.values())
+    if get_origin(annotation) is Sequence:
+        return isinstance(value, list | tuple) and all(_fits(one, below[0]) for one in value)
+    if annotation is float:
+        return isinstance(value, float) or _is_whole(value)
+    return _is_whole(value) if annotation is int else isinstance(value, annotation)
+
+
+def _is_whole(value: Any) -> bool:
+    """Return whether the value is a whole number that a column of a table can hold."""
+    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+
+
+def _is_row(row: Mapping[str, Any]) -> bool:
+    """Return whether the row of an epoch has its number, its seconds, and numbers alone."""
+    numbers = all(isinstance(value, float | bool) or _is_whole(value) for value in row.values())
+    return numbers and _is_whole(row["epoch"]) and row["epoch"] > 0 and "seconds" in row
 
 
 def in_force(events: Iterable[Event]) -> list[Event]:

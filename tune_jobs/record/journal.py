@@ -1,53 +1,28 @@
 """The run's journal: an append-only file of events, one checked line each, written by the driver alone.
 
-A line is the CRC-32 of the event's JSON in eight hexadecimal digits, a space, and the JSON. Tables, selection and
-progress of a run are built from the journal.
+Tables, selection and progress of a run are built from the journal. `lines` has the format of its lines.
 """
 
 import fcntl
 import json
 import os
 import time
-import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 from weakref import WeakSet
 
 from tune_jobs.errors import DamagedRun, EarlierVersion, LaterVersion, OtherVersion, RunInUse, StorageFailed
 from tune_jobs.files import reason_of, sync_folder
-from tune_jobs.record.events import FORMAT, Event, RunResumed, RunStarted, event_from_mapping, format_of
+from tune_jobs.record.events import FORMAT, Event, RunResumed, RunStarted
+from tune_jobs.record.lines import Content, encode_line, parse_content, version_here
 from tune_jobs.record.storage_failures import storage_error
-from tune_jobs.versions import versions_here
 
 Listener = Callable[[Event], None]
 
 SECONDS_FOR_THE_LOCK = 1.0
 """Seconds to wait for the lock: a reader that checks for a run in progress holds it for a moment."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Content:
-    """Content of a journal's file, up to the first line that is not sound."""
-
-    events: Sequence[Event]
-    """One for each sound line at the start of the file."""
-    sound: int
-    """Bytes of these lines."""
-    rest: int
-    """Bytes after them."""
-    lines: int
-    """Lines of the file that end with a line break, sound or not."""
-    damaged: int | None
-    """Number of the damaged line, from 1; None if only the last line of the file is unfinished or damaged."""
-    unknown: int | None
-    """Number of the first line that another version wrote, wherever it is; None without one."""
-    earlier: bool
-    """Whether that version is an earlier one: its format is lower. A later one otherwise."""
-    writer: str
-    """The version of tune-jobs that wrote it, if a line names one; otherwise empty."""
 
 
 class Journal:
@@ -86,6 +61,7 @@ class Journal:
         self._past = tuple(content.events)
         self.cut = content.rest
         """Bytes that were cut off the end of the file."""
+        self._place = content.end
         self._size = content.sound
         self._torn = False
         _OPEN.add(self)
@@ -103,7 +79,9 @@ class Journal:
                 then.
         """
         text = json.dumps(event.to_mapping(), separators=(",", ":"), default=_plain).encode()
-        self._write(b"%08x %s\n" % (zlib.crc32(text), text))
+        line, after = encode_line(text, self._place)
+        self._write(line)
+        self._place = after
         failure: StorageFailed | None = None
         for listener in self._listeners:
             try:
@@ -259,8 +237,8 @@ def sound_content(path: Path) -> Content:
     content = scan_journal(path)
     if content.damaged is not None:
         raise DamagedRun(
-            f"{path}: line {content.damaged} of {content.lines} is damaged; restore the file from a copy, or keep the "
-            f"{len(content.events)} events in front of it with `tune-jobs repair {path.parent.parent} --cut`"
+            f"{path}: line {content.damaged} of {content.lines} {content.damage}; restore the file from a copy, or "
+            f"keep the {len(content.events)} events in front of it with `tune-jobs repair {path.parent.parent} --cut`"
         )
     return content
 
@@ -284,7 +262,7 @@ def scan_journal(path: Path, shown_as: str = "") -> Content:
 def _other_version_error(content: Content, run: str | Path) -> OtherVersion:
     what = f"{run}: line {content.unknown} of its journal was written by"
     writer = f"version of tune-jobs{content.writer and f' {content.writer}'}"
-    here = f"this version ({_version_here() or 'unknown'})"
+    here = f"this version ({version_here() or 'unknown'})"
     if content.earlier:
         return EarlierVersion(
             f"{what} an earlier {writer}, before format {FORMAT}, and {here} reads no earlier format; nothing was "
@@ -303,84 +281,6 @@ def refuse_other_version(path: Path) -> None:
         OtherVersion: Another version of tune-jobs wrote a line.
     """
     scan_journal(path)
-
-
-def parse_content(content: bytes) -> Content:
-    """Parse lines of a journal: the one place that tells sound lines from others."""
-    *lines, unfinished = content.split(b"\n")
-    parsed = [parse_line(line) for line in (*lines, unfinished)]
-    events: list[Event] = []
-    for event in parsed[:-1]:
-        if not isinstance(event, Event):
-            break
-        events.append(event)
-    sound = sum(len(line) + 1 for line in lines[: len(events)])
-    first = len(events) + 1  # the number of the first line that is not sound
-    torn = first > len(lines) or (first == len(lines) and not unfinished)
-    unknown = {number: one for number, one in enumerate(parsed, 1) if isinstance(one, UnknownLine)}
-    return Content(
-        events=events,
-        sound=sound,
-        rest=len(content) - sound,
-        lines=len(lines),
-        damaged=None if torn else first,
-        unknown=min(unknown, default=None),
-        earlier=any(line.is_earlier for line in unknown.values()),
-        writer=_other_version(parsed) if unknown else "",
-    )
-
-
-@dataclass(frozen=True)
-class UnknownLine:
-    """A line with a correct checksum whose content this version does not know."""
-
-    content: Any
-    """The JSON of the line; None if it is not JSON."""
-
-    @property
-    def is_earlier(self) -> bool:
-        """Return whether it begins the work of a driver that wrote an earlier format."""
-        try:
-            return isinstance(self.content, dict) and format_of(self.content) < FORMAT
-        except (ValueError, TypeError):
-            return False
-
-
-def parse_line(line: bytes) -> Event | UnknownLine | None:
-    """Parse a line of the journal, given without its line break.
-
-    Returns:
-        The event; an `UnknownLine` if the checksum is correct but this version does not know the content; None if
-        the line is damaged.
-    """
-    checksum, _, text = line.partition(b" ")
-    if checksum != b"%08x" % zlib.crc32(text):
-        return None
-    content: Any = None
-    try:
-        content = json.loads(text)
-        return event_from_mapping(content)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return UnknownLine(content)
-
-
-def _other_version(parsed: Sequence[Event | UnknownLine | None]) -> str:
-    """Return the last version of tune-jobs that a line names, other than this one; empty without one."""
-    not_others = {"", _version_here()}
-    others = [version for one in parsed if (version := _version_in(one)) not in not_others]
-    return others[-1] if others else ""
-
-
-def _version_here() -> str:
-    return versions_here(["tune-jobs"]).get("tune-jobs", "")
-
-
-def _version_in(parsed: Event | UnknownLine | None) -> str:
-    """Return the version of tune-jobs that a line names; the first event of a driver does."""
-    content = parsed.content if isinstance(parsed, UnknownLine) else vars(parsed) if parsed else {}
-    versions = content.get("versions") if isinstance(content, dict) else None
-    version = versions.get("tune-jobs") if isinstance(versions, dict) else None
-    return version if isinstance(version, str) else ""
 
 
 def _plain(value: Any) -> Any:

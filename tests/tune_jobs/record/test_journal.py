@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -38,8 +39,10 @@ from tune_jobs.record.events import (
     TrialUnplaceable,
     WinnerSelected,
     WorkerLost,
+    event_from_mapping,
 )
-from tune_jobs.record.journal import Journal, in_use, parse_content, read_journal
+from tune_jobs.record.journal import Journal, in_use, read_journal
+from tune_jobs.record.lines import START, encode_line, parse_content
 
 MakeEvents = Callable[..., list[Event]]
 
@@ -51,15 +54,21 @@ VALUES = st.recursive(
 )
 MAPPINGS = st.dictionaries(st.text(), VALUES, max_size=3)
 TEXT = st.text(st.characters())  # half surrogate pairs too: an error's text may hold anything
-TIMES = st.floats(allow_nan=False)
+TIMES = st.floats(0.0, 250e9)
+WHOLE = st.integers(-(2**63), 2**63 - 1)
+ROWS = st.builds(
+    lambda row, epoch: {**row, "epoch": epoch, "seconds": 0.5},
+    st.dictionaries(st.text(), WHOLE | st.floats(), max_size=3),
+    st.integers(1, 10**9),
+)
 EVENTS: dict[type[Event], st.SearchStrategy[Event]] = {
     RunStarted: st.builds(
         RunStarted,
         time=TIMES,
         name=TEXT,
         job_folder=TEXT,
-        trials=st.integers(),
-        rows=st.dictionaries(st.text(), st.integers(), max_size=3),
+        trials=WHOLE,
+        rows=st.dictionaries(st.text(), WHOLE, max_size=3),
         fingerprints=st.dictionaries(st.text(), st.text(), max_size=3),
         versions=st.dictionaries(st.text(), st.text(), max_size=3),
         notices=st.lists(TEXT, max_size=3).map(tuple),
@@ -67,28 +76,24 @@ EVENTS: dict[type[Event], st.SearchStrategy[Event]] = {
     RunResumed: st.builds(
         RunResumed,
         time=TIMES,
-        trials=st.integers(),
+        trials=WHOLE,
         versions=st.dictionaries(st.text(), st.text(), max_size=3),
         notices=st.lists(TEXT, max_size=3).map(tuple),
         driver=TEXT,
     ),
-    TrialCreated: st.builds(
-        TrialCreated, time=TIMES, trial_id=TEXT, number=st.integers(), configuration=MAPPINGS
-    ),
+    TrialCreated: st.builds(TrialCreated, time=TIMES, trial_id=TEXT, number=WHOLE, configuration=MAPPINGS),
     TrialStarted: st.builds(TrialStarted, time=TIMES, trial_id=TEXT),
     EpochsReported: st.builds(
         EpochsReported,
         time=TIMES,
         trial_id=TEXT,
-        results=st.lists(st.dictionaries(st.text(), NUMBERS, max_size=3), max_size=3).map(tuple),
+        results=st.lists(ROWS, max_size=3).map(tuple),
         worker=TEXT,
     ),
-    CheckpointWritten: st.builds(
-        CheckpointWritten, time=TIMES, trial_id=TEXT, epoch=st.integers(), file=TEXT
-    ),
+    CheckpointWritten: st.builds(CheckpointWritten, time=TIMES, trial_id=TEXT, epoch=WHOLE, file=TEXT),
     CheckpointDamaged: st.builds(CheckpointDamaged, time=TIMES, trial_id=TEXT, file=TEXT, reason=TEXT),
-    TrialPaused: st.builds(TrialPaused, time=TIMES, trial_id=TEXT, epoch=st.integers()),
-    TrialPromoted: st.builds(TrialPromoted, time=TIMES, trial_id=TEXT, epoch=st.integers()),
+    TrialPaused: st.builds(TrialPaused, time=TIMES, trial_id=TEXT, epoch=WHOLE),
+    TrialPromoted: st.builds(TrialPromoted, time=TIMES, trial_id=TEXT, epoch=WHOLE),
     WorkerLost: st.builds(WorkerLost, time=TIMES, trial_id=TEXT, reason=TEXT),
     TrialUnplaceable: st.builds(TrialUnplaceable, time=TIMES, trial_id=TEXT, reason=TEXT),
     NoticeAdded: st.builds(NoticeAdded, time=TIMES, text=TEXT),
@@ -107,9 +112,9 @@ EVENTS: dict[type[Event], st.SearchStrategy[Event]] = {
     HoldoutEvaluated: st.builds(
         HoldoutEvaluated,
         time=TIMES,
-        number=st.integers(1),
+        number=st.integers(1, 2**31),
         trial_id=TEXT,
-        results=st.dictionaries(st.text(), NUMBERS, max_size=3),
+        results=st.dictionaries(st.text(), WHOLE | st.floats(), max_size=3),
         reason=st.none() | TEXT,
     ),
 }
@@ -139,6 +144,12 @@ def test_no_kind_of_event_is_left_out_here() -> None:
 @given(st.lists(st.one_of(*EVENTS.values()), max_size=3))
 def test_any_event_comes_back_in_order(tmp_path_factory: pytest.TempPathFactory, events: list[Event]) -> None:
     path = tmp_path_factory.mktemp("journal") / "events.jsonl"
+    named = {getattr(event, "trial_id", getattr(event, "winner", None)) for event in events} - {None}
+    events = [event for event in events if not isinstance(event, TrialCreated)]
+    created = [
+        TrialCreated(trial_id=name, number=number, configuration={}) for number, name in enumerate(named)
+    ]
+    events = [*created, *events]
     assert write(path, events) == read(path)
     assert [type(event) for event in read_journal(path)] == [type(event) for event in events]
 
@@ -146,10 +157,133 @@ def test_any_event_comes_back_in_order(tmp_path_factory: pytest.TempPathFactory,
 def test_numbers_that_are_not_finite_survive(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     result = {"epoch": 1, "val_loss": math.nan, "train_loss": math.inf, "lr": -math.inf, "seconds": 1e-320}
-    write(path, [EpochsReported(trial_id="1", results=[result], worker="node:1")])
-    (event,) = read_journal(path)
+    created = TrialCreated(trial_id="1", number=0, configuration={})
+    write(path, [created, EpochsReported(trial_id="1", results=[result], worker="node:1")])
+    _, event = read_journal(path)
     assert isinstance(event, EpochsReported)
     assert repr(event.results) == repr([result])
+
+
+CREATED = TrialCreated(time=5.0, trial_id="0000", number=0, configuration={})
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {**CREATED.to_mapping(), "number": "0"},
+        {**CREATED.to_mapping(), "number": True},
+        {**CREATED.to_mapping(), "number": 10**40},
+        {**CREATED.to_mapping(), "configuration": [["lr", 0.1]]},
+        {**CREATED.to_mapping(), "time": 1e300},
+        {**CREATED.to_mapping(), "time": math.nan},
+        {**CREATED.to_mapping(), "time": -1.0},
+        {**CREATED.to_mapping(), "time": "now"},
+        {**CREATED.to_mapping(), "trial_id": 0},
+        {**CREATED.to_mapping(), "trial_id": ["0000"]},
+        *(
+            {**EpochsReported(trial_id="0000", results=[row], worker="").to_mapping()}
+            for row in (
+                {"seconds": 1.0}, {"epoch": 1}, {"epoch": 0, "seconds": 1.0}, {"epoch": 1.5, "seconds": 1.0},
+                {"epoch": 1, "seconds": "1"}, {"epoch": 1, "seconds": 1.0, "val_loss": [1.0]},
+                {"epoch": 1, "seconds": 1.0, "val_loss": None}, {"epoch": 1, "seconds": 10**30},
+            )
+        ),
+        {"type": ["run_ended"], "time": 5.0},
+        {"type": "run_ended", "time": 5.0, "ending": 3},
+    ],
+)  # fmt: skip
+def test_wrong_types_under_a_right_checksum_are_one_message(tmp_path: Path, event: dict[str, Any]) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError, AttributeError)):
+        event_from_mapping(event)
+    line, _ = encode_line(json.dumps(event).encode(), START)
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(line)
+    with pytest.raises(LaterVersion, match="line 1 of its journal was written by a later version"):
+        read_journal(path)
+
+
+@pytest.mark.parametrize("text", [b"[" * 100_000, b'{"a":' * 100_000, b'{"type":' + b"[" * 100_000])
+def test_json_of_any_depth_is_one_message(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(encode_line(text, START)[0])
+    with pytest.raises(LaterVersion, match="line 1 of its journal"):
+        read_journal(path)
+
+
+# Lines that were lost, doubled or moved
+
+
+Change = Callable[[list[bytes]], list[bytes]]
+MOVED: dict[str, tuple[Change, str]] = {
+    "lost": (lambda lines: [*lines[:2], *lines[3:]], "line 3 of 7 was written as line 4"),
+    "first lost": (lambda lines: lines[1:], "line 1 of 7 was written as line 2"),
+    "doubled": (lambda lines: [*lines[:3], *lines[2:]], "line 4 of 9 was written as line 3"),
+    "last doubled": (lambda lines: [*lines, lines[-1]], "line 9 of 9 was written as line 8"),
+    "last but one lost": (lambda lines: [*lines[:-2], lines[-1]], "line 7 of 7 was written as line 8"),
+    "swapped": (lambda lines: [*lines[:2], lines[3], lines[2], *lines[4:]], "line 3 of 8 was written as line 4"),
+    "reversed": (lambda lines: lines[::-1], "line 1 of 8 was written as line 8"),
+    "joined": (lambda lines: [*lines, *lines], "line 9 of 16 was written as line 1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", MOVED)
+def test_lines_that_were_lost_doubled_or_moved_are_noticed(
+    tmp_path: Path, make_events: MakeEvents, how: str
+) -> None:
+    path = tmp_path / "events.jsonl"
+    write(path, make_events([{"losses": [0.5]}, {"losses": [0.5]}])[:8])
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 8
+    change, words = MOVED[how]
+    changed = b"".join(change(lines))
+    path.write_bytes(changed)
+    with pytest.raises(DamagedRun, match=re.escape(words)):
+        read_journal(path)
+    with pytest.raises(DamagedRun, match=re.escape(words)):
+        Journal(path)
+    assert path.read_bytes() == changed
+
+
+def test_a_line_of_another_journal_is_noticed(tmp_path: Path, make_events: MakeEvents) -> None:
+    path, other = tmp_path / "events.jsonl", tmp_path / "other.jsonl"
+    write(path, make_events([{"losses": [0.5]}]))
+    write(other, make_events([{"losses": [0.25]}]))
+    lines, others = (file.read_bytes().splitlines(keepends=True) for file in (path, other))
+    place = next(number for number, pair in enumerate(zip(lines, others, strict=True)) if pair[0] != pair[1])
+    path.write_bytes(b"".join([*lines[: place + 1], *others[place + 1 :]]))
+    with pytest.raises(DamagedRun, match=f"line {place + 2} of .* does not follow from the line before it"):
+        read_journal(path)
+
+
+@pytest.mark.parametrize(
+    ("events", "words"),
+    [
+        ([TrialStarted(trial_id="0001")], "line 2 of 2 names trial 0001, which no line before it created"),
+        ([WinnerSelected(winner="0001")], "line 2 of 2 names trial 0001, which no line before it created"),
+        ([CREATED], "line 2 of 2 creates trial 0000 again"),
+    ],
+)
+def test_trials_are_created_once_before_they_are_named(
+    tmp_path: Path, events: list[Event], words: str
+) -> None:
+    path = tmp_path / "events.jsonl"
+    write(path, [CREATED, *events])
+    with pytest.raises(DamagedRun, match=words):
+        read_journal(path)
+
+
+def test_a_part_is_parsed_like_the_whole(tmp_path: Path, make_events: MakeEvents) -> None:
+    """`tune-jobs watch` reads what was added since it last read."""
+    path = tmp_path / "events.jsonl"
+    write(path, make_events([{"losses": [0.5]}]))
+    content = path.read_bytes()
+    whole = parse_content(content)
+    for length in range(0, len(content), 50):
+        first = parse_content(content[:length])
+        second = parse_content(content[first.sound :], first.end)
+        assert [*first.events, *second.events] == list(whole.events)
+        assert second.end == whole.end
+        assert second.damaged is None
 
 
 def test_numbers_of_numpy_become_python_s_own(tmp_path: Path) -> None:
@@ -169,11 +303,11 @@ def test_numbers_of_numpy_become_python_s_own(tmp_path: Path) -> None:
     assert event.configuration == {"a": 3, "b": 0.5, "c": True}
 
 
-def test_a_line_is_a_checksum_and_json(tmp_path: Path) -> None:
+def test_a_line_is_a_checksum_its_number_the_checksum_before_it_and_json(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     write(path, [TrialStarted(time=1.5, trial_id="0007")])
-    text = b'{"type":"trial_started","time":1.5,"trial_id":"0007"}'
-    assert path.read_bytes() == b"%08x %s\n" % (zlib.crc32(text), text)
+    rest = b'1 00000000 {"type":"trial_started","time":1.5,"trial_id":"0007"}'
+    assert path.read_bytes() == b"%08x %s\n" % (zlib.crc32(rest), rest)
 
 
 def test_an_event_is_on_disk_before_any_listener_receives_it(tmp_path: Path) -> None:
@@ -186,7 +320,7 @@ def test_an_event_is_on_disk_before_any_listener_receives_it(tmp_path: Path) -> 
     def failing(event: Event) -> None:
         raise RuntimeError("out of order")
 
-    first, second = TrialStarted(trial_id="1"), TrialStarted(trial_id="2")
+    first, second = NoticeAdded(text="1"), NoticeAdded(text="2")
     with Journal(path, listener, failing) as journal:
         for event in (first, second):
             with pytest.raises(RuntimeError, match="out of order"):
@@ -202,7 +336,7 @@ def test_a_new_listener_receives_later_events_after_older_listeners(tmp_path: Pa
     def listener(name: str) -> Callable[[Event], None]:
         return lambda event: received.append((name, event, len(read_journal(path))))
 
-    first, second, third = (TrialStarted(trial_id=str(number)) for number in range(3))
+    first, second, third = (NoticeAdded(text=str(number)) for number in range(3))
     with Journal(path, listener("given")) as journal:
         journal.append(first)
         journal.follow(listener("later"))
@@ -220,7 +354,7 @@ def test_all_listeners_receive_the_event_at_which_one_of_them_stops_the_run(tmp_
     """Otherwise the run would look unfinished when it is concluded, and would be ended again."""
     path = tmp_path / "events.jsonl"
     received: list[Event] = []
-    event = TrialStarted(trial_id="0")
+    event = NoticeAdded(text="0")
 
     def stops(why: str) -> Callable[[Event], None]:
         def listener(_: Event) -> None:
@@ -239,7 +373,7 @@ def test_all_listeners_receive_the_event_at_which_one_of_them_stops_the_run(tmp_
 def test_an_event_that_a_listener_appends_follows_the_event_that_it_received(tmp_path: Path) -> None:
     """So the decision of a scheduler follows the report that caused it."""
     path = tmp_path / "events.jsonl"
-    report, decision = TrialStarted(trial_id="0"), TrialPaused(trial_id="0", epoch=1)
+    report, decision = NoticeAdded(text="a report"), NoticeAdded(text="a decision")
     with Journal(path) as journal:
         journal.follow(lambda event: journal.append(decision) if event is report else None)
         journal.append(report)
@@ -320,7 +454,7 @@ def test_any_changed_byte_is_noticed(tmp_path: Path, make_events: MakeEvents, po
 def test_a_sound_checksum_over_no_event_is_no_damage(tmp_path: Path, text: bytes) -> None:
     """The writer wrote it on purpose: a later version may store anything."""
     path = tmp_path / "events.jsonl"
-    line = b"%08x %s\n" % (zlib.crc32(text), text)
+    line, _ = encode_line(text, START)
     for content in (line, line * 2, line[:-1]):
         path.write_bytes(content)
         with pytest.raises(LaterVersion, match="line 1 of its journal was written by a later version"):
@@ -384,10 +518,10 @@ def test_a_killed_writer_does_not_block_the_next(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     code = f"""
 import os, pathlib, signal
-from tune_jobs.record.events import TrialStarted
+from tune_jobs.record.events import NoticeAdded
 from tune_jobs.record.journal import Journal
 journal = Journal(pathlib.Path({str(path)!r}))
-journal.append(TrialStarted(trial_id="0000"))
+journal.append(NoticeAdded(text="one"))
 os.kill(os.getpid(), signal.SIGKILL)
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
@@ -422,17 +556,17 @@ def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     received: list[Event] = []
     with Journal(path, received.append) as journal:
-        journal.append(TrialStarted(trial_id="0000"))
+        journal.append(NoticeAdded(text="0000"))
         before = path.read_bytes()
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, hard))
         try:
             with pytest.raises(StorageFailed, match=r"cannot be written to \(File too large\)") as caught:
-                journal.append(TrialStarted(trial_id="0001"))
+                journal.append(NoticeAdded(text="0001"))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert journal.failure is caught.value
         assert path.read_bytes() == before
         assert len(received) == 1, "listeners receive only events that are on disk"
-        journal.append(TrialStarted(trial_id="0002"))
-    assert [event.trial_id for event in read_journal(path)] == ["0000", "0002"]  # type: ignore[attr-defined]
+        journal.append(NoticeAdded(text="0002"))
+    assert [event.text for event in read_journal(path)] == ["0000", "0002"]  # type: ignore[attr-defined]

@@ -140,7 +140,8 @@ def test_a_run_of_a_later_version_is_refused_and_stays_in_the_store_as_it_is(
 ) -> None:
     store = Store(run)
     (segment,) = segments(store)
-    store.put(segment.name, store.get(segment.name) + line_of(LATER["an unknown event"]))
+    content = store.get(segment.name)
+    store.put(segment.name, content + line_of(LATER["an unknown event"], content.splitlines(keepends=True)))
     before = {one.name: store.get(one.name) for one in store.objects()}
     name, *options = command.split()
     with machine("second"):
