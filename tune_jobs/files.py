@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -34,9 +35,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a file that replaces `path` at the end of the block. Readers see the old or the new file, never a part.
 
     Only one process at a time writes a file of a run. Temporary files of other processes were therefore left by
-    killed ones, and are removed.
+    killed ones, and are removed: those with the name of this file and a process number, and no others.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    leftovers = re.compile(rf"\.{re.escape(path.name)}\.\d+\.tmp")
     try:
         with temporary.open("wb") as file:
             yield file
@@ -50,8 +52,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise
     finally:
         with suppress(OSError):  # on a disk that became read-only, this error would hide the first one
-            for leftover in path.parent.glob(f".{path.name}.*.tmp"):
-                leftover.unlink(missing_ok=True)
+            for leftover in path.parent.iterdir():
+                if leftovers.fullmatch(leftover.name):
+                    leftover.unlink(missing_ok=True)
 
 
 def sync_folder(path: Path) -> None:

@@ -134,3 +134,13 @@ def test_errors_of_the_system_are_distinguished_from_mistakes_of_a_program(
     error: OSError, expected: bool
 ) -> None:
     assert is_of_machine(error) is expected
+
+
+@pytest.mark.parametrize("name", ["*", "[a-z]*", "report.html", "**", "?"])
+def test_files_of_others_stay_whatever_the_name_of_the_file_is(tmp_path: Path, name: str) -> None:
+    others = {".other.123.tmp", ".report.html.backup.tmp", ".report.html.tmp", ".b.7.tmp", ".[a-z]*.x.tmp"}
+    for other in others:
+        (tmp_path / other).write_text("of somebody else")
+    with replacing(tmp_path / name) as file:
+        file.write(b"new")
+    assert {path.name for path in tmp_path.iterdir()} == {*others, name}
