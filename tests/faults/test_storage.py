@@ -1,6 +1,7 @@
 """Full or read-only disks and damaged checkpoints, under a real Ray: no reported epoch is lost."""
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -337,9 +338,43 @@ def test_a_run_folder_that_is_gone_stops_the_run(tmp_path: Path) -> None:
     """The run exists in memory alone by then, and its folder is not created again."""
     storage = tmp_path / "runs"
     gone = after(CheckpointWritten, 3, lambda: shutil.rmtree(storage, ignore_errors=True))
-    with pytest.raises(StorageFailed, match=r"\.pt: cannot be written to \(No such file or directory, on "):
+    with pytest.raises(StorageFailed, match="was removed while the run was at work") as caught:
         run(line_in(tmp_path, {}), listeners=[gone])
-    assert not list(storage.rglob("*.pt"))
+    assert not storage.exists()
+    (kept,) = re.findall(r"recorded before is in (\S+)\. Restore", str(caught.value))
+    assert b'"type":"trial_created"' in Path(kept).read_bytes()
+    Path(kept).unlink()
+
+
+def test_a_journal_that_an_editor_saves_stops_the_run_which_continues_once_it_is_put_back(
+    tmp_path: Path,
+) -> None:
+    def save() -> None:
+        (journal,) = (tmp_path / "runs").glob("*/journal/events.jsonl")
+        journal.with_name("new").write_bytes(journal.read_bytes())
+        journal.with_name("new").replace(journal)
+
+    with pytest.raises(StorageFailed, match="was replaced by another file while") as caught:
+        run(line_in(tmp_path, {"search/trials": 3}), listeners=[after(CheckpointWritten, 2, save)])
+    (kept,) = re.findall(r"recorded before is in (\S+)\. Put", str(caught.value))
+    (path,) = (tmp_path / "runs").iterdir()
+    Path(kept).replace(RunFolder(path).journal)
+    assert resume(path).ending is Ending.ALL_TRIALS
+
+
+def test_a_run_folder_that_is_renamed_stops_the_run_and_the_message_names_its_new_place(
+    tmp_path: Path,
+) -> None:
+    moved = tmp_path / "moved"
+
+    def rename() -> None:
+        (path,) = (tmp_path / "runs").iterdir()
+        path.rename(moved)
+
+    with pytest.raises(StorageFailed, match=f"was moved to {moved} while .*`tune-jobs resume {moved}`"):
+        run(line_in(tmp_path, {"search/trials": 3}), listeners=[after(CheckpointWritten, 2, rename)])
+    assert list((tmp_path / "runs").iterdir()) == []
+    assert resume(moved).ending is Ending.ALL_TRIALS
 
 
 # Damaged checkpoints

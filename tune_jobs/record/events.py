@@ -34,7 +34,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from functools import cache
 from types import UnionType
 from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
@@ -281,6 +280,11 @@ class HoldoutEvaluated(Event):
 
 
 _EVENTS: dict[str, type[Event]] = {event.type: event for event in Event.__subclasses__()}
+_FIELDS: dict[type[Event], Mapping[str, Any]] = {
+    kind: {name: type_ for name, type_ in get_type_hints(kind).items() if get_origin(type_) is not ClassVar}
+    for kind in _EVENTS.values()
+}
+"""The type of each field of each event."""
 _FIRST_EVENTS = frozenset({RunStarted.type, RunResumed.type})
 """Types of the events that a driver writes first; they name its format."""
 _ENUMS: dict[str, type[StrEnum]] = {"status": Status, "cause": Cause, "ending": Ending}
@@ -307,7 +311,7 @@ def event_from_mapping(mapping: Mapping[str, Any]) -> Event:
     }
     kind = _EVENTS[values.pop("type")]
     event = kind(**values)
-    for name, annotation in _field_types(kind).items():
+    for name, annotation in _FIELDS[kind].items():
         if not _fits(getattr(event, name), annotation):
             raise ValueError(name)
     if not 0 <= event.time < _END_OF_TIME:
@@ -319,11 +323,6 @@ def event_from_mapping(mapping: Mapping[str, Any]) -> Event:
 
 _END_OF_TIME = 253_402_300_800
 """Unix time of the first second of the year 10,000: no later one can be shown as a date."""
-
-
-@cache
-def _field_types(kind: type[Event]) -> Mapping[str, Any]:
-    return {name: found for name, found in get_type_hints(kind).items() if get_origin(found) is not ClassVar}
 
 
 def _fits(value: Any, annotation: Any) -> bool:

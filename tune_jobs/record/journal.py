@@ -16,6 +16,7 @@ from weakref import WeakSet
 from tune_jobs.errors import DamagedRun, EarlierVersion, LaterVersion, OtherVersion, RunInUse, StorageFailed
 from tune_jobs.files import reason_of, sync_folder
 from tune_jobs.record.events import FORMAT, Event, RunResumed, RunStarted
+from tune_jobs.record.foreign_changes import foreign_change
 from tune_jobs.record.lines import Content, encode_line, parse_content, version_here
 from tune_jobs.record.storage_failures import storage_error
 
@@ -64,6 +65,7 @@ class Journal:
         self._place = content.end
         self._size = content.sound
         self._torn = False
+        self._changed: StorageFailed | None = None
         _OPEN.add(self)
 
     def follow(self, listener: Listener) -> None:
@@ -74,9 +76,10 @@ class Journal:
         """Force `event` to disk, then call the listeners.
 
         Raises:
-            StorageFailed: The disk is full or cannot be written to; the file then ends with the event before. Or a
-                listener asks the run to stop for the same kind of reason; every listener has received the event by
-                then.
+            StorageFailed: The disk is full or cannot be written to; the file then ends with the event before. Or
+                another program has replaced or changed the file; what was written is kept, and the message says
+                where. Or a listener asks the run to stop for the same kind of reason; every listener has received the
+                event by then.
         """
         text = json.dumps(event.to_mapping(), separators=(",", ":"), default=_plain).encode()
         line, after = encode_line(text, self._place)
@@ -129,6 +132,7 @@ class Journal:
         self.close()
 
     def _write(self, line: bytes) -> None:
+        self._refuse_foreign_changes()
         try:
             if self._torn:
                 self._cut()
@@ -144,6 +148,14 @@ class Journal:
             self.failure = storage_error(self._path, reason_of(error, run), run)
             raise self.failure from error
         self._size += len(line)
+
+    def _refuse_foreign_changes(self) -> None:
+        """Stop, once and for all, if another program has replaced or changed the file."""
+        if self._changed is None and not self._torn:
+            self._changed = foreign_change(self._file, self._path, self._size)
+        if self._changed is not None:
+            self.failure = self._changed
+            raise self._changed
 
     def _cut(self) -> None:
         os.truncate(self._file, self._size)

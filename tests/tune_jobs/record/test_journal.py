@@ -5,6 +5,7 @@ import math
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -570,3 +571,88 @@ def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
         assert len(received) == 1, "listeners receive only events that are on disk"
         journal.append(NoticeAdded(text="0002"))
     assert [event.text for event in read_journal(path)] == ["0000", "0002"]  # type: ignore[attr-defined]
+
+
+# Other programs
+
+
+def replaced_by(content: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    """Return what an editor does that saves: it puts a new file in the place of the old one."""
+
+    def save(path: Path) -> None:
+        new = path.with_name("new")
+        new.write_bytes(content(path.read_bytes()))
+        new.replace(path)
+
+    return save
+
+
+def appended(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"more\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (replaced_by(lambda content: content), "was replaced by another file"),
+        (replaced_by(lambda content: content[:-9]), "was replaced by another file"),
+        (Path.unlink, "was removed"),
+        (lambda path: shutil.rmtree(path.parent), "was removed"),
+        (lambda path: shutil.rmtree(path.parents[1]), "was removed"),
+        (appended, "was written to by another program"),
+    ],
+)
+def test_a_journal_that_another_program_changes_stops_the_run_and_is_kept(
+    tmp_path: Path, change: Callable[[Path], None], what: str
+) -> None:
+    path = tmp_path / "runs" / "run" / "journal" / "events.jsonl"
+    path.parent.mkdir(parents=True)
+    with Journal(path) as journal:
+        journal.append(NoticeAdded(text="before"))
+        written = path.read_bytes()
+        change(path)
+        left = sorted(tmp_path.rglob("*.jsonl"))
+        messages = set()
+        for _ in range(2):
+            with pytest.raises(StorageFailed, match=f"{what} while the run was at work") as caught:
+                journal.append(NoticeAdded(text="after"))
+            assert journal.failure is caught.value
+            messages.add(str(caught.value))
+    (message,) = messages
+    assert f"`tune-jobs resume {path.parents[1]}`" in message
+    (kept,) = re.findall(r"recorded before is in (\S+)\. (?:Put|Restore)", message)
+    assert Path(kept).read_bytes() == written
+    assert sorted(tmp_path.rglob("*.jsonl")) == left, "nothing was put in its place"
+
+
+def test_a_journal_that_is_shortened_stops_the_run(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    with Journal(path) as journal:
+        journal.append(NoticeAdded(text="before"))
+        os.truncate(path, 3)
+        with pytest.raises(StorageFailed, match=r"was shortened by another program .* from a copy"):
+            journal.append(NoticeAdded(text="after"))
+
+
+def test_the_message_of_a_run_that_was_moved_names_its_new_place(tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "run" / "journal" / "events.jsonl"
+    path.parent.mkdir(parents=True)
+    moved = tmp_path / "elsewhere"
+    with Journal(path) as journal:
+        journal.append(NoticeAdded(text="before"))
+        written = path.read_bytes()
+        path.parents[1].rename(moved)
+        with pytest.raises(StorageFailed, match=f"was moved to {moved} while .* `tune-jobs resume {moved}`"):
+            journal.append(NoticeAdded(text="after"))
+    assert (moved / "journal" / "events.jsonl").read_bytes() == written
+    assert not path.parents[1].exists()
+
+
+def test_a_copy_by_a_hard_link_is_no_change(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    with Journal(path) as journal:
+        journal.append(NoticeAdded(text="before"))
+        os.link(path, tmp_path / "backup")
+        journal.append(NoticeAdded(text="after"))
+    assert len(read_journal(path)) == 2
