@@ -12,7 +12,7 @@ import pytest
 
 from tests.faults.injection import CHAOS, Tally
 from tests.faults.killing import count_lost, results_of
-from tests.tune_jobs.runs import assert_curves_are_those_of_training_alone, events_of, job_in, line_in
+from tests.tune_jobs.runs import assert_curves_are_those_of_training_alone, events_of, line_in, steady_in
 from tune_jobs import Job, open_run, resume, run
 from tune_jobs.errors import Interrupted
 from tune_jobs.record.codes import Status
@@ -39,9 +39,8 @@ LONG = {"search/trials": 6, "scheduler/grace_epochs": 8, "limits/retries_per_tri
 
 def training(folder: Path) -> Job:
     """Return a job with PyTorch whose epochs take a moment."""
-    space = {"lr": {"low": 1e-4, "high": 0.3, "log": True}, "model.how": {"values": ["steady"]}}
-    changes = {"model/name": "user_code:make", "search/space": space, "training/max_epochs": 18}
-    return job_in(folder, {**LONG, **changes})
+    space = {"lr": {"low": 1e-4, "high": 0.3, "log": True}}
+    return steady_in(folder, {**LONG, "search/space": space, "training/max_epochs": 18})
 
 
 def line(folder: Path) -> Job:

@@ -39,7 +39,7 @@ SEEING = """
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[DeclaredNodes]:
     """Yield a cluster with one node that has two GPUs."""
-    with declared_nodes(num_cpus=1, num_gpus=2) as made:
+    with declared_nodes(with_repository({}), num_cpus=1, num_gpus=2) as made:
         yield made
 
 

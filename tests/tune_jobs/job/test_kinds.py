@@ -66,10 +66,10 @@ def test_all_problems_are_listed_at_once_with_their_keys() -> None:
         }
     ) == [
         "slope.rows: given 0; valid: a number of at least 1",
-        "slope.speeding: unknown key; valid: epochs, fail_at, hold, pause, rows, settled",
+        "slope.speeding: unknown key; valid: epochs, fail_at, folder, hold, pause, rows, settled",
         "selection.metric: given 'val_loss'; valid: error",
         "search.space.rate: given -1.0; valid: a number above 0",
-        "search.space.lr: unknown key; valid: decay, rate",
+        "search.space.lr: unknown key; valid: bad, decay, how, rate",
         "storage: given ''; valid: the path of a folder, such as runs, or s3://bucket/prefix",
         "resources.workers_per_trial: given 2; valid: 1, because several workers cannot train one model of this kind "
         "together",

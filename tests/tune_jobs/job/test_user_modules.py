@@ -10,7 +10,7 @@ import pytest
 
 from tests.declared_nodes import declared_nodes
 from tests.processes import PATIENCE
-from tests.tune_jobs.runs import job_in
+from tests.tune_jobs.runs import job_in, steady_in
 from tune_jobs.errors import JobError
 from tune_jobs.job import user_modules as under_test
 from tune_jobs.job.user_modules import copy_modules, user_modules
@@ -89,7 +89,7 @@ def test_too_large_a_package_is_refused_with_its_largest_file(
 @pytest.mark.slow
 def test_a_machine_that_hides_what_it_is_sent_is_refused_before_a_trial_fails_there(tmp_path: Path) -> None:
     """A start-up file sets PYTHONPATH. Ray's workers read it after Ray has set the path of the modules."""
-    job = job_in(tmp_path, {"model/name": "user_code:make"})
+    job = steady_in(tmp_path, {})
     (tmp_path / "job.yaml").write_text(job.to_yaml())
     hiding = tmp_path / "site" / "sitecustomize.py"
     hiding.parent.mkdir()

@@ -19,7 +19,7 @@ from tests.processes import PATIENCE
 from tests.trainers.slope import slope_registered
 from tests.trainers.slope_command import COMMAND, with_repository
 from tests.tune_jobs.remote.object_stores import CREDENTIALS, Proxy, environment
-from tests.tune_jobs.runs import job_in, line_in
+from tests.tune_jobs.runs import line_in, steady_in
 from tune_jobs import Job, Run, open_run, resume, run
 from tune_jobs.errors import HoldoutOpened, RunFolderError, RunInUse, StorageFailed
 from tune_jobs.location import Location
@@ -71,8 +71,6 @@ def on_another_machine(tmp_path: Path, name: str = "there") -> Any:
 
 
 STEADY: dict[str, Any] = {
-    "model/name": "user_code:make",
-    "model/arguments": {"how": "steady"},
     "training/max_epochs": 4,
     "scheduler": {"method": "none"},
     "search/trials": 6,
@@ -88,7 +86,7 @@ STEADY_LINE: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return run(job_in(tmp_path_factory.mktemp("undisturbed"), STEADY))
+    return run(steady_in(tmp_path_factory.mktemp("undisturbed"), STEADY))
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +163,7 @@ def test_a_run_is_kept_in_the_store_and_read_from_another_machine(s3: Location, 
 def test_another_machine_continues_the_run_of_a_killed_driver(
     s3: Location, tmp_path: Path, undisturbed: Run
 ) -> None:
-    job = job_in(tmp_path, {**STEADY, "storage": str(s3)})
+    job = steady_in(tmp_path, {**STEADY, "storage": str(s3)})
     with driver(job, tmp_path) as process:
         place = kept(s3, process, lambda content: ended_trials(content) >= 2)
         with on_another_machine(tmp_path):
