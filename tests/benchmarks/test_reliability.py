@@ -25,7 +25,7 @@ def test_the_time_to_the_first_new_epoch_ends_with_its_beginning() -> None:
 
 
 def test_each_append_is_timed_and_written(tmp_path: Path) -> None:
-    seconds = time_appends(repeat(EVENTS, 7), tmp_path / "events.jsonl")
+    seconds = time_appends(repeat([EVENTS[1]], 7), tmp_path / "events.jsonl")
     assert len(seconds) == len(read_journal(tmp_path / "events.jsonl")) == 7
     assert all(each > 0 for each in seconds)
 

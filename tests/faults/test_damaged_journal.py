@@ -53,8 +53,8 @@ def test_no_damage_to_a_journal_is_taken_for_other_events(undisturbed: Run, tmp_
             assert int(named[1]) == line
             tally.outcomes["the line was named"] += 1
         else:
-            whole = bytes(damaged).count(b"\n")
-            assert len(read) in {whole, whole - 1}
+            assert not damaged.endswith(b"\n") or b"\0" in damaged or len(damaged) == place
+            assert len(read) == bytes(damaged).count(b"\n") - (b"\0" in damaged)
             assert [event.to_mapping() for event in read] == [
                 event.to_mapping() for event in events[: len(read)]
             ]
@@ -82,7 +82,7 @@ def test_a_damaged_run_is_resumed_to_the_same_tables(
         else:
             content[place] ^= 1 << chance.randrange(8)
             journal.write_bytes(content)
-            if content.index(b"\n", place - 1) + 1 < len(content):
+            if content.endswith(b"\n") and b"\0" not in content:
                 assert main(["resume", str(made)]) == 1
                 assert "--cut" in capsys.readouterr().err
                 assert main(["repair", str(made), "--cut"]) == 0

@@ -61,6 +61,7 @@ INTERNAL = {
     "ChecksCancelled": "ends a thread",
     "RunIsOver": "ends the loop of Ray Tune",
     "WorkerOutOfMemory": "becomes the reason of a trial",
+    "WrongEvent": "the journal's line is damaged, with the same text",
 }
 """Classes that never reach the command line, and what becomes of them."""
 

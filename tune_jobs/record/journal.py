@@ -240,7 +240,7 @@ def in_use(path: Path) -> bool:
 
 
 def sound_content(path: Path) -> Content:
-    """Return the content of the file at `path`; its last line may be unfinished or damaged, and no other.
+    """Return the content of the file at `path`; its last line may be unfinished, and no other.
 
     Raises:
         OtherVersion: Another version of tune-jobs wrote a line, wherever it is and whatever else is damaged.

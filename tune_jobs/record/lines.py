@@ -9,13 +9,26 @@ the first line), and the event as JSON. So a lost, doubled or moved line is noti
 journals. A CRC-32 finds accidents; it does not keep out someone who forges a line.
 """
 
+import gc
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from json.scanner import make_scanner
+from typing import Any, NamedTuple
 
-from tune_jobs.record.events import FORMAT, Event, TrialCreated, WinnerSelected, event_from_mapping, format_of
+from tune_jobs.record.event_values import count_texts
+from tune_jobs.record.events import (
+    FORMAT,
+    EpochsReported,
+    Event,
+    TrialCreated,
+    WinnerSelected,
+    WrongEvent,
+    event_from_mapping,
+    format_of,
+)
 from tune_jobs.versions import versions_here
 
 
@@ -50,7 +63,7 @@ class Content:
     lines: int
     """Lines of the file that end with a line break, sound or not."""
     damaged: int | None
-    """Number of the damaged line, from 1; None if only the last line of the file is unfinished or damaged."""
+    """Number of the damaged line, from 1; None if no more than the end of the file was not written to its end."""
     damage: str
     """What is wrong with the damaged line; empty without one."""
     unknown: int | None
@@ -82,14 +95,21 @@ class UnknownLine:
 
 
 @dataclass(frozen=True)
-class Line:
+class WrongLine:
+    """The content of a line with a correct checksum that no driver wrote."""
+
+    why: str
+    """What is wrong with it, as the end of "line 17 …"."""
+
+
+class Line(NamedTuple):
     """A line with a correct checksum."""
 
     number: int
     checksum: bytes
     before: bytes
     """The checksum of the line before it, as this line has it."""
-    content: Event | UnknownLine
+    content: Event | UnknownLine | WrongLine
 
 
 def encode_line(event: bytes, place: Place) -> tuple[bytes, Place]:
@@ -104,21 +124,64 @@ def encode_line(event: bytes, place: Place) -> tuple[bytes, Place]:
 
 def parse_line(line: bytes) -> Line | None:
     """Parse a line of a journal, given without its line break; None if the line is damaged."""
-    checksum, _, rest = line.partition(b" ")
-    if checksum != b"%08x" % zlib.crc32(rest):
+    rest = line[9:]
+    if line[:9] != b"%08x " % zlib.crc32(rest):
         return None
-    number, _, chained = rest.partition(b" ")
-    before, _, text = chained.partition(b" ")
-    if not number.isdigit() or len(number) > len(str(2**63)):
-        return Line(0, checksum, b"", UnknownLine(_json_of(rest), chained=not rest.startswith(b"{")))
-    content = _json_of(text)
+    number, *chained = rest.split(b" ", 2)
+    if len(chained) < 2 or not number.isdigit() or len(number) > len(str(2**63)):
+        unknown = UnknownLine(_json_or_none(rest), chained=not rest.startswith(b"{"))
+        return Line(0, line[:8], b"", unknown)
+    return Line(int(number), line[:8], chained[0], _event_of(chained[1]))
+
+
+def _event_of(text: bytes) -> Event | UnknownLine | WrongLine:
+    content: Any = None
     try:
-        return Line(int(number), checksum, before, event_from_mapping(content))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return Line(int(number), checksum, before, UnknownLine(content))
+        decoded = text.decode()
+        content, end = _parse(decoded, 0)
+        if end != len(decoded):
+            return UnknownLine(_json_or_none(text))
+        event = event_from_mapping(content)
+        return event if _has_each_key_once(text, content, event) else WrongLine("has a key twice")
+    except WrongEvent as error:
+        return WrongLine(str(error))
+    except RecursionError:
+        return WrongLine("has values that are nested too deep")
+    except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
+        return UnknownLine(content)
 
 
-def _json_of(text: bytes) -> Any:
+_parse: Callable[[str, int], tuple[Any, int]] = make_scanner(json.JSONDecoder())  # type: ignore[arg-type]  # as json does
+"""`json.loads` without its search for spaces around the value and its guess of the encoding."""
+
+
+def _has_each_key_once(text: bytes, content: Mapping[str, Any], event: Event) -> bool:
+    """Return whether no object in the text has a key twice. To count quotes is faster, and enough for most lines."""
+    rows = event.results if type(event) is EpochsReported else None
+    # Values of such an event are the type, the trial, the worker, and numbers.
+    texts = count_texts(content) if rows is None else len(content) + 3 + sum(map(len, rows))
+    if text.count(b'"') == 2 * texts:
+        return True
+    try:
+        json.loads(text, object_pairs_hook=_without_doubles)
+    except WrongEvent:
+        return False
+    return True
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object of JSON with these pairs.
+
+    Raises:
+        WrongEvent: It has a key twice.
+    """
+    mapping = dict(pairs)
+    if len(mapping) != len(pairs):
+        raise WrongEvent
+    return mapping
+
+
+def _json_or_none(text: bytes) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -133,32 +196,33 @@ def parse_content(content: bytes, place: Place = START) -> Content:
         place: The place of the first of them in the journal.
     """
     *lines, unfinished = content.split(b"\n")
-    parsed = [parse_line(line) for line in (*lines, unfinished)]
+    with uncollected():
+        parsed = [parse_line(line) for line in (*lines, unfinished)]
     events: list[Event] = []
-    begin, trials, damage = place, set(place.trials), ""
+    number, checksum, trials, damage = place.number, place.checksum, set(place.trials), ""
     for line in parsed[:-1]:
-        damage = _damage(line, place, trials)
-        if damage or line is None or isinstance(line.content, UnknownLine):
+        damage = _damage(line, number, checksum, trials)
+        if damage or line is None or not isinstance(line.content, Event):
             break
         if isinstance(line.content, TrialCreated):
             trials.add(line.content.trial_id)
         events.append(line.content)
-        place = Place(line.number, line.checksum)
+        number, checksum = line.number, line.checksum
     sound = sum(len(line) + 1 for line in lines[: len(events)])
     first = len(events) + 1  # the first line that is not sound
-    torn = first > len(lines) or (first == len(lines) and not unfinished and parsed[first - 1] is None)
+    torn = first > len(lines) or (first == len(lines) and not unfinished and _is_unwritten(lines[-1]))
     unknown = {
         number: line.content
-        for number, line in enumerate(parsed, begin.number + 1)
+        for number, line in enumerate(parsed, place.number + 1)
         if line is not None and isinstance(line.content, UnknownLine)
     }
     return Content(
         events=events,
         sound=sound,
-        end=Place(place.number, place.checksum, frozenset(trials)),
+        end=Place(number, checksum, frozenset(trials)),
         rest=len(content) - sound,
-        lines=begin.number + len(lines),
-        damaged=None if torn else begin.number + first,
+        lines=place.number + len(lines),
+        damaged=None if torn else place.number + first,
         damage="" if torn else damage,
         unknown=min(unknown, default=None),
         earlier=any(line.is_earlier for line in unknown.values()),
@@ -166,20 +230,47 @@ def parse_content(content: bytes, place: Place = START) -> Content:
     )
 
 
-def _damage(line: Line | None, place: Place, trials: set[str]) -> str:
-    """Return what is wrong with the line after `place`, as the end of "line 17 …"; empty if it is sound."""
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Let Python not look for garbage while a block makes many objects, all of which stay."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _is_unwritten(line: bytes) -> bool:
+    """Return whether a power cut left the line: a part of the file that was not written before it reads as zeros."""
+    return b"\0" in line or not line
+
+
+def _damage(line: Line | None, number: int, checksum: bytes, trials: set[str]) -> str:
+    """Return what is wrong with the line after the one with this number and checksum; empty if it is sound.
+
+    The text is the end of "line 17 …".
+    """
     if line is None:
         return "is damaged"
-    if isinstance(line.content, UnknownLine):
+    content = line.content
+    if isinstance(content, UnknownLine):
         return ""
-    if line.number != place.number + 1:
+    if line.number != number + 1:
         return f"was written as line {line.number}: lines were lost, doubled or moved, or two journals were joined"
-    if line.before != place.checksum:
+    if line.before != checksum:
         return "does not follow from the line before it: that line was replaced, or two journals were joined"
-    trial = getattr(line.content, "winner" if isinstance(line.content, WinnerSelected) else "trial_id", None)
-    if isinstance(line.content, TrialCreated):
+    return content.why if isinstance(content, WrongLine) else _damage_of_trial(content, trials)
+
+
+def _damage_of_trial(event: Event, trials: set[str]) -> str:
+    trial = vars(event).get("winner" if type(event) is WinnerSelected else "trial_id")
+    if type(event) is TrialCreated:
         return f"creates trial {trial} again" if trial in trials else ""
-    return f"names trial {trial}, which no line before it created" if trial not in {None, *trials} else ""
+    if trial is None or trial in trials:
+        return ""
+    return f"names trial {trial}, which no line before it created"
 
 
 def _other_version(parsed: Sequence[Line | None]) -> str:

@@ -12,8 +12,9 @@ from tune_jobs.job.user_code import importable_from
 from tune_jobs.record.events import Event, HoldoutEvaluated, HoldoutUnsealed, RunStarted, in_force
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import read_journal
+from tune_jobs.record.lines import uncollected
 from tune_jobs.record.run_record import RunRecord
-from tune_jobs.trainers.errors import ReferenceNotFound
+from tune_jobs.trainers.errors import MetricMissing, ReferenceNotFound
 from tune_jobs.trainers.kinds import register_class
 
 
@@ -54,9 +55,25 @@ def read_run(folder: RunFolder) -> StoredRun:
     Raises:
         DamagedRun, UnknownKind: See `job_of`.
     """
-    events = read_journal(folder.journal)
-    job = job_of(folder, events)
-    return StoredRun(folder, events, job, RunRecord.replay(in_force(events), job.selection))
+    with uncollected():
+        events = read_journal(folder.journal)
+        job = job_of(folder, events)
+        return StoredRun(folder, events, job, _record_of(folder, events, job))
+
+
+def _record_of(folder: RunFolder, events: Sequence[Event], job: Job) -> RunRecord:
+    """Return the record of the events in force.
+
+    Raises:
+        DamagedRun: An epoch lacks the metric that the job selects by, so another job wrote the journal.
+    """
+    try:
+        return RunRecord.replay(in_force(events), job.selection)
+    except MetricMissing as error:
+        raise DamagedRun(
+            f"{folder.journal}: an epoch has no {job.selection.metric!r}, by which {folder.job.name} selects the "
+            "winner, so the two files are not of the same run; restore them from a copy"
+        ) from error
 
 
 def job_of(folder: RunFolder, events: Sequence[Event]) -> Job:

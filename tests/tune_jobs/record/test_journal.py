@@ -40,6 +40,7 @@ from tune_jobs.record.events import (
     TrialUnplaceable,
     WinnerSelected,
     WorkerLost,
+    WrongEvent,
     event_from_mapping,
 )
 from tune_jobs.record.journal import Journal, in_use, read_journal
@@ -57,6 +58,9 @@ MAPPINGS = st.dictionaries(st.text(), VALUES, max_size=3)
 TEXT = st.text(st.characters())  # half surrogate pairs too: an error's text may hold anything
 TIMES = st.floats(0.0, 250e9)
 WHOLE = st.integers(-(2**63), 2**63 - 1)
+COUNTS = st.integers(0, 2**63 - 1)
+IDS = st.integers(0, 99_999).map("{:04d}".format) | st.from_regex(r"[0-9A-Za-z_-]{1,64}", fullmatch=True)
+FILES = st.lists(IDS, min_size=1, max_size=3).map("/".join)
 ROWS = st.builds(
     lambda row, epoch: {**row, "epoch": epoch, "seconds": 0.5},
     st.dictionaries(st.text(), WHOLE | st.floats(), max_size=3),
@@ -68,7 +72,7 @@ EVENTS: dict[type[Event], st.SearchStrategy[Event]] = {
         time=TIMES,
         name=TEXT,
         job_folder=TEXT,
-        trials=WHOLE,
+        trials=COUNTS,
         rows=st.dictionaries(st.text(), WHOLE, max_size=3),
         fingerprints=st.dictionaries(st.text(), st.text(), max_size=3),
         versions=st.dictionaries(st.text(), st.text(), max_size=3),
@@ -77,44 +81,44 @@ EVENTS: dict[type[Event], st.SearchStrategy[Event]] = {
     RunResumed: st.builds(
         RunResumed,
         time=TIMES,
-        trials=WHOLE,
+        trials=COUNTS,
         versions=st.dictionaries(st.text(), st.text(), max_size=3),
         notices=st.lists(TEXT, max_size=3).map(tuple),
         driver=TEXT,
     ),
-    TrialCreated: st.builds(TrialCreated, time=TIMES, trial_id=TEXT, number=WHOLE, configuration=MAPPINGS),
-    TrialStarted: st.builds(TrialStarted, time=TIMES, trial_id=TEXT),
+    TrialCreated: st.builds(TrialCreated, time=TIMES, trial_id=IDS, number=COUNTS, configuration=MAPPINGS),
+    TrialStarted: st.builds(TrialStarted, time=TIMES, trial_id=IDS),
     EpochsReported: st.builds(
         EpochsReported,
         time=TIMES,
-        trial_id=TEXT,
+        trial_id=IDS,
         results=st.lists(ROWS, max_size=3).map(tuple),
         worker=TEXT,
     ),
-    CheckpointWritten: st.builds(CheckpointWritten, time=TIMES, trial_id=TEXT, epoch=WHOLE, file=TEXT),
-    CheckpointDamaged: st.builds(CheckpointDamaged, time=TIMES, trial_id=TEXT, file=TEXT, reason=TEXT),
-    TrialPaused: st.builds(TrialPaused, time=TIMES, trial_id=TEXT, epoch=WHOLE),
-    TrialPromoted: st.builds(TrialPromoted, time=TIMES, trial_id=TEXT, epoch=WHOLE),
-    WorkerLost: st.builds(WorkerLost, time=TIMES, trial_id=TEXT, reason=TEXT),
-    TrialUnplaceable: st.builds(TrialUnplaceable, time=TIMES, trial_id=TEXT, reason=TEXT),
+    CheckpointWritten: st.builds(CheckpointWritten, time=TIMES, trial_id=IDS, epoch=COUNTS, file=FILES),
+    CheckpointDamaged: st.builds(CheckpointDamaged, time=TIMES, trial_id=IDS, file=FILES, reason=TEXT),
+    TrialPaused: st.builds(TrialPaused, time=TIMES, trial_id=IDS, epoch=COUNTS),
+    TrialPromoted: st.builds(TrialPromoted, time=TIMES, trial_id=IDS, epoch=COUNTS),
+    WorkerLost: st.builds(WorkerLost, time=TIMES, trial_id=IDS, reason=TEXT),
+    TrialUnplaceable: st.builds(TrialUnplaceable, time=TIMES, trial_id=IDS, reason=TEXT),
     NoticeAdded: st.builds(NoticeAdded, time=TIMES, text=TEXT),
     TrialEnded: st.builds(
         TrialEnded,
         time=TIMES,
-        trial_id=TEXT,
+        trial_id=IDS,
         status=st.sampled_from(Status),
         cause=st.sampled_from(Cause),
         reason=TEXT,
         details=TEXT,
     ),
     RunEnded: st.builds(RunEnded, time=TIMES, ending=st.sampled_from(Ending)),
-    WinnerSelected: st.builds(WinnerSelected, time=TIMES, winner=st.none() | TEXT),
-    HoldoutUnsealed: st.builds(HoldoutUnsealed, time=TIMES, trial_id=TEXT, reason=st.none() | TEXT),
+    WinnerSelected: st.builds(WinnerSelected, time=TIMES, winner=st.none() | IDS),
+    HoldoutUnsealed: st.builds(HoldoutUnsealed, time=TIMES, trial_id=IDS, reason=st.none() | TEXT),
     HoldoutEvaluated: st.builds(
         HoldoutEvaluated,
         time=TIMES,
         number=st.integers(1, 2**31),
-        trial_id=TEXT,
+        trial_id=IDS,
         results=st.dictionaries(st.text(), WHOLE | st.floats(), max_size=3),
         reason=st.none() | TEXT,
     ),
@@ -165,6 +169,10 @@ def test_numbers_that_are_not_finite_survive(tmp_path: Path) -> None:
     assert repr(event.results) == repr([result])
 
 
+def nested(levels: int) -> list[Any]:
+    return [nested(levels - 1)] if levels else []
+
+
 CREATED = TrialCreated(time=5.0, trial_id="0000", number=0, configuration={})
 
 
@@ -189,17 +197,27 @@ CREATED = TrialCreated(time=5.0, trial_id="0000", number=0, configuration={})
                 {"epoch": 1, "seconds": 1.0, "val_loss": None}, {"epoch": 1, "seconds": 10**30},
             )
         ),
-        {"type": ["run_ended"], "time": 5.0},
         {"type": "run_ended", "time": 5.0, "ending": 3},
+        {"type": "run_ended", "time": 5.0},
+        *({**CREATED.to_mapping(), "trial_id": name} for name in ("", ".", "..", "../0000", "/etc", "0" * 65, "0\n")),
+        {**CREATED.to_mapping(), "number": -1},
+        {**CREATED.to_mapping(), "configuration": {"a": nested(60)}},
+        {"type": "winner_selected", "time": 5.0, "winner": "../0000"},
+        *(
+            {**CheckpointWritten(trial_id="0000", epoch=1, file="").to_mapping(), "file": file}
+            for file in ("", "/etc/passwd", "../other/epoch-000001.pt", "checkpoints/../../x", "a//b")
+        ),
     ],
 )  # fmt: skip
-def test_wrong_types_under_a_right_checksum_are_one_message(tmp_path: Path, event: dict[str, Any]) -> None:
-    with pytest.raises((KeyError, TypeError, ValueError, AttributeError)):
+def test_values_that_no_driver_writes_are_damage_under_a_right_checksum_too(
+    tmp_path: Path, event: dict[str, Any]
+) -> None:
+    text = json.dumps(event).encode()
+    with pytest.raises(WrongEvent):
         event_from_mapping(event)
-    line, _ = encode_line(json.dumps(event).encode(), START)
     path = tmp_path / "events.jsonl"
-    path.write_bytes(line)
-    with pytest.raises(LaterVersion, match="line 1 of its journal was written by a later version"):
+    path.write_bytes(encode_line(text, START)[0])
+    with pytest.raises(DamagedRun, match=r"line 1 of 1 (has a value of `[a-z_]+` that|lacks a value)"):
         read_journal(path)
 
 
@@ -207,7 +225,25 @@ def test_wrong_types_under_a_right_checksum_are_one_message(tmp_path: Path, even
 def test_json_of_any_depth_is_one_message(tmp_path: Path, text: bytes) -> None:
     path = tmp_path / "events.jsonl"
     path.write_bytes(encode_line(text, START)[0])
-    with pytest.raises(LaterVersion, match="line 1 of its journal"):
+    with pytest.raises(DamagedRun, match="line 1 of 1 has values that are nested too deep"):
+        read_journal(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"trial_id":"0000"', b'"trial_id":"0000","trial_id":"0000"'),
+        (b'"configuration":{}', b'"configuration":{"lr":1,"lr":2}'),
+        (b'"configuration":{}', b'"configuration":{"lr":[{"a":1, "a" : 1}]}'),
+    ],
+)
+def test_a_key_that_is_there_twice_is_damage(tmp_path: Path, old: bytes, new: bytes) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(encode_line(json.dumps(CREATED.to_mapping(), separators=(",", ":")).encode(), START)[0])
+    assert read_journal(path) == [CREATED]
+    text = path.read_bytes().split(b" ", 3)[3].rstrip(b"\n").replace(old, new)
+    path.write_bytes(encode_line(text, START)[0])
+    with pytest.raises(DamagedRun, match="line 1 of 1 has a key twice"):
         read_journal(path)
 
 
@@ -400,13 +436,30 @@ def test_an_empty_journal_has_no_events(tmp_path: Path) -> None:
     assert read_journal(path) == []
 
 
-@pytest.mark.parametrize("tail", [b"\0" * 40, b"\0" * 40 + b"\n", b"12345678 {}\n", b"\xff\xfe\n", b"\n"])
-def test_a_damaged_end_is_left_out(tmp_path: Path, make_events: MakeEvents, tail: bytes) -> None:
+@pytest.mark.parametrize(
+    "tail", [b"\0" * 40, b"\0" * 40 + b"\n", b"0123 9 \0\0\0}\n", b"12345678 {}", b"\xff", b"\n"]
+)
+def test_an_end_that_was_not_written_to_its_end_is_left_out(
+    tmp_path: Path, make_events: MakeEvents, tail: bytes
+) -> None:
     path = tmp_path / "events.jsonl"
     written = write(path, make_events([{"losses": [0.5]}]))
     with path.open("ab") as file:
         file.write(tail)
     assert read(path) == written
+
+
+@pytest.mark.parametrize("tail", [b"12345678 {}\n", b"\xff\xfe\n"])
+def test_a_whole_last_line_that_is_damaged_is_noticed(
+    tmp_path: Path, make_events: MakeEvents, tail: bytes
+) -> None:
+    """It was written to its end, so it may be an opening of the holdout that listeners had received."""
+    path = tmp_path / "events.jsonl"
+    write(path, make_events([{"losses": [0.5]}]))
+    with path.open("ab") as file:
+        file.write(tail)
+    with pytest.raises(DamagedRun, match="line 8 of 8 is damaged"):
+        read_journal(path)
 
 
 @pytest.mark.parametrize("cut", [1, 2, 30])

@@ -14,6 +14,7 @@ from tune_jobs.job.fingerprint import job_fingerprint
 from tune_jobs.record.events import Event, RunStarted
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import read_journal
+from tune_jobs.record.lines import START, encode_line
 from tune_jobs.record.reading import job_of, read_run
 from tune_jobs.trainers import kinds
 
@@ -127,3 +128,14 @@ def test_a_run_whose_kind_is_missing_is_not_damaged(
         job_of(folder, of_a_kind(kind_class))
     assert str(caught.value).startswith(f"{folder.path}: its trials are of the kind of training 'slope'")
     assert "install its package, or call this in the folder of its module, or register" in str(caught.value)
+
+
+def test_a_journal_without_the_metric_of_the_job_is_damage(made: RunFolder) -> None:
+    lines, place = [], START
+    for line in made.journal.read_bytes().splitlines():
+        text = line.split(b" ", 3)[3].replace(b'"val_loss"', b'"loss"')
+        encoded, place = encode_line(text, place)
+        lines.append(encoded)
+    made.journal.write_bytes(b"".join(lines))
+    with pytest.raises(DamagedRun, match=r"an epoch has no 'val_loss', by which job.yaml selects the winner"):
+        read_run(made)
