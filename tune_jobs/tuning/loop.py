@@ -28,6 +28,7 @@ from tune_jobs.tuning.components import Components, TuningPlan, open_components
 from tune_jobs.tuning.control import RunControl
 from tune_jobs.tuning.ray_patches import (
     dead_server,
+    keep_environment_out_of_files,
     memory_kills_end_actors,
     remember_trainables,
     trial_id_of,
@@ -122,7 +123,7 @@ def _mend_ray_tune() -> Iterator[None]:
     would start one after the other, or only as many as there was room for at the beginning.
     """
     pending = environment({"TUNE_MAX_PENDING_TRIALS_PG": str(MOST_PENDING)})
-    with pending, memory_kills_end_actors(), remember_trainables():
+    with pending, memory_kills_end_actors(), keep_environment_out_of_files(), remember_trainables():
         yield
 
 

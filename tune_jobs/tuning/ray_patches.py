@@ -12,7 +12,9 @@ from typing import Any
 from ray import cloudpickle
 from ray._private import serialization, worker
 from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.train.constants import RAY_CHDIR_TO_TRIAL_DIR
 from ray.tune import registry as ray_registry
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
@@ -92,6 +94,21 @@ def memory_kills_end_actors() -> Iterator[None]:
         yield
     finally:
         raised_by_ray["OutOfMemoryError"] = OutOfMemoryError
+
+
+@contextmanager
+def keep_environment_out_of_files() -> Iterator[None]:
+    """Keep Ray Tune from passing variables of the driver's environment, such as `AWS_SECRET_ACCESS_KEY`, to workers.
+
+    It would put them into the runtime environment of each trial, which Ray writes to its logs in clear text. The
+    workers of an own Ray inherit them. The nodes of a cluster have credentials of their own.
+    """
+    propagated = class_cache.ENV_VARS_TO_PROPAGATE
+    class_cache.ENV_VARS_TO_PROPAGATE = propagated & {RAY_CHDIR_TO_TRIAL_DIR}
+    try:
+        yield
+    finally:
+        class_cache.ENV_VARS_TO_PROPAGATE = propagated
 
 
 @contextmanager

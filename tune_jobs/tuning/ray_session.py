@@ -3,6 +3,7 @@
 import logging
 import os
 import secrets
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,10 +17,11 @@ from tune_jobs.cluster.node_checks import check_nodes, refuse_unfit
 from tune_jobs.cluster.reachability import check_address
 from tune_jobs.cluster.view import ClusterView, groups_at, is_head
 from tune_jobs.errors import ResourceError
+from tune_jobs.files import probe_writable, reason_of
 from tune_jobs.job.user_modules import ModulesArrived, UserModule, copy_modules
 from tune_jobs.signals import end_at_once, restore_handlers
 from tune_jobs.text import COMPLAINT
-from tune_jobs.tuning.ray_cleanup import end_with_this_process
+from tune_jobs.tuning.ray_cleanup import Watch, end_with_this_process
 
 RAY = "2.60"
 """The only version known to have the private parts that runs rest on; `pyproject.toml` has it too."""
@@ -45,8 +47,13 @@ SECONDS_BETWEEN_SERVER_CHECKS = 0.5
 """Seconds between two checks that Ray's servers are alive."""
 SECONDS_TO_END = 5.0
 """Seconds in which a run whose Ray has died may end in order."""
-_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""Keeps Ray on 127.0.0.1, despite the name; Ray reads it when it is first imported."""
+_OWN = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # listen on 127.0.0.1, despite the name; read on the first import
+    "RAY_agent_register_timeout_ms": "300000",  # on a busy machine, Ray's processes give up on each other too early
+    "RAY_raylet_start_wait_time_s": "300",
+    "RAY_worker_register_timeout_seconds": "300",
+}
+"""Variables for a Ray that this process starts."""
 _AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
 """Variables with which a user gives the token of a cluster."""
 _TOKEN = secrets.token_hex(32)
@@ -69,9 +76,9 @@ def ray_connection(
 
     Raises:
         ResourceError: No Ray answers at `address`, it refuses this process, or its nodes have other versions; or the
-            installed Ray is not the one that runs rest on.
+            installed Ray is not the one that runs rest on; or Ray cannot be started on this machine.
     """
-    with environment({**_ENVIRONMENT, **(_LOOPBACK if address is None else {})}), _quiet("ray"):
+    with environment({**_ENVIRONMENT, **(_OWN if address is None else {})}), _quiet("ray"):
         import ray  # noqa: PLC0415 (it reads the variables that were set)
 
         _check_version(ray.__version__)
@@ -101,16 +108,16 @@ def _run_ray(address: str | None, modules: Sequence[UserModule]) -> Iterator[Non
 
     from tune_jobs.tuning.ray_patches import dead_server  # noqa: PLC0415 (imports Ray)
 
-    with nullcontext() if address else end_with_this_process(_temporary_folder()):
+    with nullcontext(Watch()) if address else end_with_this_process(temporary := _own_folder()) as watch:
         try:
             with restore_handlers():
                 if address is None:
-                    _start()
+                    with watch.starting():
+                        _start(temporary)
                 else:
                     _join(address, modules)
         except BaseException:
-            with suppress(Exception):  # it is half made
-                ray.shutdown()
+            _shut_down()  # it is half made
             raise
         over = threading.Event()
         threading.Thread(
@@ -140,13 +147,39 @@ def _watch_servers(over: threading.Event, dead: Callable[[], str | None]) -> Non
             end_at_once()
 
 
-def _temporary_folder() -> Path:
-    """Return the folder in which Ray by default keeps the files of its instances."""
+def _own_folder() -> Path:
+    """Return the folder for the files of own Rays, in one that only this user can enter.
+
+    Logs hold the output of trials, and Ray opens its own folder to all users. The path is short: it leads to sockets,
+    whose paths have 107 characters at most.
+
+    Raises:
+        ResourceError: The folder cannot be made, or belongs to another user.
+    """
     named = os.environ.get("RAY_TMPDIR", os.environ.get("TMPDIR") if sys.platform == "linux" else None)
-    return Path(named or "/tmp", "ray").absolute()  # noqa: S108 (Ray makes its own folders in it)
+    folder = Path(named or "/tmp", f"ray-{os.getuid()}").absolute()  # noqa: S108 (its owner is checked)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        made = folder.lstat()
+        if not stat.S_ISDIR(made.st_mode) or made.st_uid != os.getuid():
+            raise ResourceError(f"{folder}: is not a folder of this user's; remove it, or set RAY_TMPDIR")
+        folder.chmod(0o700)
+        (folder / "r").mkdir(exist_ok=True)
+        probe_writable(folder / "r")
+    except OSError as error:
+        raise ResourceError(
+            f"{folder}: Ray's files cannot be kept there ({reason_of(error, folder.parent)}); set RAY_TMPDIR to a "
+            "folder that can be written to"
+        ) from error
+    return folder / "r"
 
 
-def _start() -> None:
+def _start(folder: Path) -> None:
+    """Start Ray with its files in `folder`; try once more, with other ports, if it fails.
+
+    Raises:
+        ResourceError: It failed twice.
+    """
     # Ray turns token authentication on by itself; it would keep its own token in a file that all can read.
     os.environ.setdefault("RAY_AUTH_TOKEN", _TOKEN)
     from ray.job_config import JobConfig  # noqa: PLC0415 (see `ray_connection`)
@@ -154,7 +187,32 @@ def _start() -> None:
     # Ray would put the current folder in front of what its workers import from: a file `torch.py` there would take
     # the place of PyTorch. It leaves that to the clients of a job server, and takes this one for such.
     job_config = JobConfig(_client_job=True)
-    _init(address="local", include_dashboard=False, _temp_dir=str(_temporary_folder()), job_config=job_config)
+    how = {"include_dashboard": False, "_temp_dir": str(folder), "job_config": job_config}
+    for last in (False, True):
+        try:
+            _init(address="local", **how)
+        except Exception as error:
+            if last:
+                raise ResourceError(_failure_text(error, folder)) from error
+            _shut_down()
+        else:
+            return
+
+
+def _failure_text(error: Exception, folder: Path) -> str:
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return (
+        f"Ray could not be started on this machine, tried twice ({reason}). Its logs are in "
+        f"{folder / 'session_latest' / 'logs'}. Check the free memory, the free disk space in {folder}, the "
+        "shared memory (`df /dev/shm`), and the limit of open files (`ulimit -n`, at least 1024); then try again"
+    )
+
+
+def _shut_down() -> None:
+    import ray  # noqa: PLC0415 (it reads the variables of `environment`)
+
+    with suppress(Exception):
+        ray.shutdown()
 
 
 def _join(address: str, modules: Sequence[UserModule]) -> None:

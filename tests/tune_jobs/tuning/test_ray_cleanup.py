@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import PATIENCE, running
+from tests.processes import PATIENCE, running, start
+from tune_jobs.tuning import ray_cleanup
 from tune_jobs.tuning.ray_cleanup import end_with_this_process, sessions, writers
 
 pytestmark = pytest.mark.skipif(
@@ -115,3 +116,103 @@ def watch_of(temporary: Path) -> int:
                 if str(temporary).encode() in (process / "cmdline").read_bytes().split(b"\0"):
                     return int(process.name)
     raise AssertionError("no process watches")
+
+
+# While Ray starts
+
+
+STARTING = """
+import ctypes, os, pathlib, signal, sys, time
+from tune_jobs.tuning import ray_cleanup
+
+def hold_the_interpreter():
+    # in native code that lets no Python code run, as Ray may do
+    library, mutex = ctypes.PyDLL(None), ctypes.create_string_buffer(64)
+    library.pthread_mutex_lock(mutex)
+    library.pthread_mutex_lock(mutex)
+
+def interrupted(number, frame):
+    if how != "stuck":  # a signal may come in the moment before
+        raise KeyboardInterrupt
+
+how, temporary = sys.argv[1:]
+signal.signal(signal.SIGINT, interrupted)
+signal.signal(signal.SIGTERM, interrupted)
+try:
+    with ray_cleanup.end_with_this_process(pathlib.Path(temporary)) as watch:
+        if how == "dies":
+            with watch.starting():
+                print("starting", flush=True)
+                os._exit(1)
+        with watch.starting():
+            if how == "stuck":
+                print("starting", flush=True)
+                hold_the_interpreter()
+            if how == "waits":
+                print("starting", flush=True)
+                time.sleep(1000)
+        print("ready", flush=True)
+        if how == "ready":
+            time.sleep(1000)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+"""A driver that starts what it takes for Ray."""
+
+
+def started_driver(how: str, folder: Path) -> "subprocess.Popen[str]":
+    return start(
+        [sys.executable, "-c", STARTING, how, str(folder)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_ends_a_driver_whose_ray_lets_no_python_code_run(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    driver = started_driver("stuck", tmp_path)
+    assert driver.stdout is not None
+    assert driver.stdout.readline() == "starting\n"
+    driver.send_signal(number)
+    _, said = driver.communicate(timeout=PATIENCE)
+    assert driver.returncode == -signal.SIGKILL
+    assert said == "tune-jobs: interrupted while Ray started; nothing was changed\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("how", "line"), [("waits", "starting\n"), ("ready", "ready\n")])
+def test_a_driver_that_can_end_in_order_does_so(
+    tmp_path: Path, number: signal.Signals, how: str, line: str
+) -> None:
+    driver = started_driver(how, tmp_path)
+    assert driver.stdout is not None
+    assert driver.stdout.readline() == line
+    driver.send_signal(number)
+    _, said = driver.communicate(timeout=PATIENCE)
+    assert (driver.returncode, said) == (130, "")
+
+
+def test_a_start_that_never_comes_has_a_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ray_cleanup, "SECONDS_TO_START", 0.1)
+    driver = started_driver("stuck", tmp_path)
+    ours, theirs = os.pipe()
+    os.write(theirs, b"s")
+    assert ray_cleanup.wait_for_end(ours, driver.pid) is False
+    driver.communicate(timeout=PATIENCE)
+    assert driver.returncode == -signal.SIGKILL
+    assert capfd.readouterr().err == "tune-jobs: Ray did not start within 0 s; nothing was changed\n"
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_a_driver_that_ray_ends_while_it_starts_is_explained(tmp_path: Path) -> None:
+    driver = started_driver("dies", tmp_path)
+    _, said = driver.communicate(timeout=PATIENCE)
+    assert driver.returncode == 1
+    assert said.startswith(
+        "tune-jobs: Ray ended this process while it started: the machine is too busy, or lacks"
+    )
+    assert said.count("\n") == 1
