@@ -87,6 +87,9 @@ class KindFacts:
     same on all machines of a run."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Common names of parameters in other tools, each with the parameter's name in a job of this kind."""
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+    """Names of settings and parameters in other tools, without - _ . and in lower case, each with its dotted key in a
+    job of this kind."""
     template: str = ""
     """The kind's sections as lines of a job file, with placeholders for what the user must fill in."""
 

@@ -1,7 +1,9 @@
 """Messages about wrong settings, in the words of the job file: dotted key, what was given, what is valid."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -36,7 +38,11 @@ _PATTERNS = {
 
 
 def problems_of(
-    error: ValidationError, given: object, model: type[BaseModel] | None, prefix: str = ""
+    error: ValidationError,
+    given: object,
+    model: type[BaseModel] | None,
+    prefix: str = "",
+    elsewhere: Mapping[str, str] = MappingProxyType({}),
 ) -> list[tuple[str, str]]:
     """Return what `error` found in `given`: a dotted key and a message for each place in it.
 
@@ -45,6 +51,7 @@ def problems_of(
         given: The raw value, as read from the file.
         model: The settings class. The closest keys are looked for in it.
         prefix: Dotted key of `given` in the job file, such as `training`.
+        elsewhere: See `unknown_key`.
     """
     grouped: dict[str, list[ErrorDetails]] = {}
     for details in error.errors(include_url=False):
@@ -56,7 +63,7 @@ def problems_of(
         if errors[0]["type"] == "search_space":
             problems += [(f"{prefix}.{path}.{p.path}", p.message) for p in errors[0]["ctx"]["problems"]]
         else:
-            problems.append(_problem(path, errors, model, prefix))
+            problems.append(_problem(path, errors, model, prefix, elsewhere))
     return problems
 
 
@@ -80,9 +87,21 @@ def not_plain(path: str, value: object) -> list[tuple[str, str]]:
     return [(path, f"given {value!r}; valid: {valid}")]
 
 
-def unknown_key(key: str, valid: Sequence[str]) -> str:
-    """Return the message about a key that does not exist: it names the closest one, or all if none is close."""
-    return "unknown key" + (did_you_mean(key, valid) or f"; valid: {', '.join(sorted(valid))}")
+def unknown_key(
+    key: str, valid: Sequence[str], elsewhere: Mapping[str, str] = MappingProxyType({}), what: str = "key"
+) -> str:
+    """Return the message about a key that does not exist: it names the right or the closest one, or else all.
+
+    Args:
+        key: The key that was given.
+        valid: The keys that exist at this place.
+        elsewhere: Names that are common in the field, each with its dotted key in a job.
+        what: The noun for the key.
+    """
+    meant = elsewhere.get(re.sub(r"[-_. ]", "", key).lower())
+    if meant is not None:
+        return f"unknown {what}; did you mean {meant}?"
+    return f"unknown {what}" + (did_you_mean(key, valid) or f"; valid: {', '.join(sorted(valid))}")
 
 
 def _path(details: ErrorDetails, given: object) -> str:
@@ -103,14 +122,18 @@ def _path(details: ErrorDetails, given: object) -> str:
 
 
 def _problem(
-    path: str, errors: Sequence[ErrorDetails], model: type[BaseModel] | None, prefix: str
+    path: str,
+    errors: Sequence[ErrorDetails],
+    model: type[BaseModel] | None,
+    prefix: str,
+    elsewhere: Mapping[str, str],
 ) -> tuple[str, str]:
     first = errors[0]
     dotted = ".".join(part for part in (prefix, path) if part)
     if first["type"] == "missing":
         return (dotted, "missing; this key is required")
     if first["type"] == "extra_forbidden":
-        return (dotted, unknown_key(str(first["loc"][-1]), _keys_at(model, first["loc"][:-1])))
+        return (dotted, unknown_key(str(first["loc"][-1]), _keys_at(model, first["loc"][:-1]), elsewhere))
     if first["type"] == "value_error":
         return (dotted, str(first["ctx"]["error"]))
     *others, valid = dict.fromkeys(_valid(details) for details in errors)

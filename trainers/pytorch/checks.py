@@ -14,7 +14,7 @@ from tune_jobs.text import did_you_mean
 from tune_jobs.trainers.data.files import SUFFIXES, is_file
 from tune_jobs.trainers.data.settings import BuiltInLoss, BuiltInSource, DataSettings
 from tune_jobs.trainers.facts import Configuration, KindFacts, Metric, Problems, Searched
-from tune_jobs.trainers.messages import not_plain, problems_of
+from tune_jobs.trainers.messages import not_plain, problems_of, unknown_key
 from tune_jobs.trainers.pytorch.metric_rules import check_metrics, metric_names
 from tune_jobs.trainers.pytorch.model_arguments import check_model_arguments, model_argument_names
 from tune_jobs.trainers.pytorch.plan import FIXED_TRAINING_KEYS, TrainingPlan, plan_training
@@ -51,6 +51,39 @@ ALIASES = {
     "epsilon": "eps",
 }
 """Common names of hyperparameters in other tools, with their names in a job."""
+ELSEWHERE = {
+    **dict.fromkeys(
+        (
+            "epochs",
+            "epoch",
+            "maxepochs",
+            "numepochs",
+            "nepochs",
+            "numtrainepochs",
+            "maxt",
+            "niter",
+            "iterations",
+        ),
+        "training.max_epochs",
+    ),
+    **dict.fromkeys(
+        ("patience", "earlystoppingpatience", "earlystopping"), "training.early_stopping.patience"
+    ),
+    **dict.fromkeys(("lrscheduler", "lrschedule", "schedule"), "training.schedule"),
+    **dict.fromkeys(("lossfn", "lossfunction", "criterion", "loss"), "training.loss"),
+    **dict.fromkeys(("hidden", "hiddensize", "hiddensizes", "layers", "units"), "model.hidden"),
+    **dict.fromkeys(("dataset", "datasource", "traindata", "csv"), "data.source"),
+    **dict.fromkeys(("label", "labels", "target", "ycolumn"), "data.target"),
+    **dict.fromkeys(("batch", "bs", "batchsize", "minibatchsize"), "search.space.batch_size"),
+    **dict.fromkeys(("lr", "learningrate"), "search.space.lr"),
+    "metrics": "training.metrics",
+    "device": "training.device",
+    "optimizer": "search.space.optimizer",
+    "weightdecay": "search.space.weight_decay",
+    "momentum": "search.space.momentum",
+    "dropout": "model.dropout",
+}
+"""Names of settings and parameters in other tools, without - _ . and in lower case, with their keys in a job."""
 TEMPLATE = """\
 data: {source: FILE_OR_NAME, target: COLUMN}
 model: {name: mlp}
@@ -89,6 +122,7 @@ def facts(sections: Mapping[str, Any]) -> KindFacts:
         reported_settings=("lr",),
         packages=("torch",),
         aliases=ALIASES,
+        elsewhere=ELSEWHERE,
         template=TEMPLATE,
         references=[pair for section in given for pair in _references(section)],
         problems=[problem for section in given for problem in _problems(section)],
@@ -219,8 +253,8 @@ def _check_name(name: str, model: ModelSettings) -> str | None:
     valid = parameter_names(model)
     if name in valid:
         return None
-    hint = did_you_mean(name, valid) or f"; valid: {', '.join(valid)}"
-    return f"unknown parameter{hint}"
+    meant = {key: place.removeprefix("search.space.") for key, place in ELSEWHERE.items()}
+    return unknown_key(name, valid, meant, "parameter")
 
 
 def _check_value(name: str, value: Any, model: ModelSettings, training: TrainingSettings) -> Problems:

@@ -9,6 +9,7 @@ import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, get_args
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -34,22 +35,51 @@ from tune_jobs.trainers.references import check_reference
 from tune_jobs.trainers.settings import ScoreSettings
 
 _STRICT = ConfigDict(strict=True)
+_ELSEWHERE: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("trials", "ntrials", "numtrials", "numsamples", "maxtrials", "runcap", "count"), "search.trials"
+    ),
+    **dict.fromkeys(("method", "sampler", "searchalg", "algorithm"), "search.method"),
+    **dict.fromkeys(("parameters", "params", "paramspace", "searchspace", "space", "config"), "search.space"),
+    **dict.fromkeys(("metric", "monitor", "objective", "scoring"), "selection.metric"),
+    **dict.fromkeys(("mode", "direction", "goal"), "selection.mode"),
+    **dict.fromkeys(("graceperiod", "miniter"), "scheduler.grace_epochs"),
+    **dict.fromkeys(("reductionfactor", "eta"), "scheduler.reduction_factor"),
+    **dict.fromkeys(("pruner", "earlyterminate"), "scheduler.method"),
+    **dict.fromkeys(("timeout", "timebudgets", "timebudget", "maxtime", "timelimit"), "limits.minutes"),
+    **dict.fromkeys(("maxfailures", "retries"), "limits.retries_per_trial"),
+    **dict.fromkeys(("gpu", "gpus", "numgpus"), "resources.gpus_per_trial"),
+    **dict.fromkeys(("cpu", "cpus", "numcpus"), "resources.cpus_per_trial"),
+    **dict.fromkeys(
+        ("njobs", "maxconcurrenttrials", "maxconcurrent", "parallelism"), "resources.max_concurrent"
+    ),
+    **dict.fromkeys(("wandb", "project", "entity"), "tracking.wandb"),
+    **dict.fromkeys(("tensorboard", "logdir"), "tracking.tensorboard"),
+    **dict.fromkeys(("output", "outputdir", "storagepath", "savedir"), "storage"),
+    **dict.fromkeys(("randomseed", "randomstate", "seed"), "seed"),
+    **dict.fromkeys(("points", "pointstoevaluate", "enqueuetrial"), "search.points"),
+}
+"""Names of settings in other tools, without - _ . and in lower case, with their keys in a job."""
 
 
 def check_sections(
-    fields: Mapping[str, FieldInfo], given: Mapping[str, Any]
+    fields: Mapping[str, FieldInfo],
+    given: Mapping[str, Any],
+    elsewhere: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[dict[str, Any], list[Problem]]:
     """Check each section by itself.
 
     Args:
         fields: All sections that the job may have.
         given: The sections as they were read.
+        elsewhere: Names of settings in other tools that belong to the kind of training, see `KindFacts`.
 
     Returns:
         The sections that are valid, parsed, defaults included; and the problems of the others.
     """
     valid: dict[str, Any] = {}
-    problems = [Problem(key, _unknown(key, list(fields))) for key in given if key not in fields]
+    meant = {**_ELSEWHERE, **elsewhere}
+    problems = [Problem(key, _unknown(key, list(fields), meant)) for key in given if key not in fields]
     for name, field in fields.items():
         if name not in given:
             if field.is_required():
@@ -64,13 +94,14 @@ def check_sections(
         try:
             valid[name] = adapter.validate_python(given[name])
         except ValidationError as error:
-            problems += _problems(problems_of(error, given[name], settings_class(annotation), name))
+            found = problems_of(error, given[name], settings_class(annotation), name, meant)
+            problems += _problems(found)
     return valid, problems
 
 
-def _unknown(key: str, valid: Sequence[str]) -> str:
+def _unknown(key: str, valid: Sequence[str], elsewhere: Mapping[str, str]) -> str:
     if key not in known_sections():
-        return unknown_key(key, valid)
+        return unknown_key(key, valid, elsewhere)
     own = ", ".join(name for name in valid if name in known_sections())
     return f"does not go with {own}; a job has sections of one kind of training: remove this one, or those"
 
@@ -136,6 +167,17 @@ def notices(space: SearchSpace, facts: KindFacts) -> list[str]:
         for name, parameter in space.parameters.items()
     }
     return list(facts.notices(searched))
+
+
+def grid_notices(search: SearchSettings) -> list[str]:
+    """Return a notice if the trials of a grid search do not try all of its configurations."""
+    size = search.space.grid_size()
+    if search.method != "grid" or size is None or size <= search.trials:
+        return []
+    return [
+        f"the grid has {size:,} configurations, and search.trials is {search.trials:,}: {size - search.trials:,} are "
+        f"left out; set search.trials to {size} to try them all"
+    ]
 
 
 def _trackers(tracking: TrackingSettings) -> list[Problem]:

@@ -20,6 +20,7 @@ from tune_jobs.job.checks import (
     check_sections,
     check_surroundings,
     cross_check,
+    grid_notices,
     notices,
     with_default_metric,
 )
@@ -123,7 +124,7 @@ class Job(Settings):
     def notices(self) -> list[str]:
         """Return sentences about settings that are valid but probably a mistake."""
         unreached = reach_notices(self.scheduler, self.rungs, self.max_epochs, self.trials)
-        return [*notices(self.search.space, self.facts), *unreached]
+        return [*notices(self.search.space, self.facts), *grid_notices(self.search), *unreached]
 
     @classmethod
     def from_mapping(cls, sections: Mapping[str, Any], folder: Path | None = None) -> Self:
@@ -195,7 +196,7 @@ def _check(sections: Mapping[str, Any], folder: Path | None = None) -> tuple[dic
     )
     facts = kind.facts(own)
     selection = with_default_metric(sections.get("selection", {}), facts)
-    valid, problems = check_sections(fields, {**sections, "selection": selection})
+    valid, problems = check_sections(fields, {**sections, "selection": selection}, facts.elsewhere)
     problems += cross_check(valid, facts, kind.capabilities)
     if folder is not None:
         problems += check_surroundings(facts, valid.get("tracking"), folder)
