@@ -87,21 +87,28 @@ def not_plain(path: str, value: object) -> list[tuple[str, str]]:
     return [(path, f"given {value!r}; valid: {valid}")]
 
 
-def unknown_key(
-    key: str, valid: Sequence[str], elsewhere: Mapping[str, str] = MappingProxyType({}), what: str = "key"
-) -> str:
+def unknown_key(key: str, valid: Sequence[str], elsewhere: Mapping[str, str] = MappingProxyType({})) -> str:
     """Return the message about a key that does not exist: it names the right or the closest one, or else all.
 
     Args:
         key: The key that was given.
         valid: The keys that exist at this place.
-        elsewhere: Names that are common in the field, each with its dotted key in a job.
-        what: The noun for the key.
+        elsewhere: See `place_of`.
     """
-    meant = elsewhere.get(re.sub(r"[-_. ]", "", key).lower())
-    if meant is not None:
-        return f"unknown {what}; did you mean {meant}?"
-    return f"unknown {what}" + (did_you_mean(key, valid) or f"; valid: {', '.join(sorted(valid))}")
+    return "unknown key" + (
+        place_of(key, elsewhere) or did_you_mean(key, valid) or f"; valid: {', '.join(sorted(valid))}"
+    )
+
+
+def place_of(key: str, elsewhere: Mapping[str, str]) -> str:
+    """Return a clause that ends a message, `; did you mean training.max_epochs?`; empty if the key is unknown there.
+
+    Args:
+        key: The key that was given.
+        elsewhere: Names that are common in the field, without - _ . and in lower case, with their keys in a job.
+    """
+    place = elsewhere.get(re.sub(r"[-_. ]", "", key).lower())
+    return "" if place is None else f"; did you mean {place!r}?"
 
 
 def _path(details: ErrorDetails, given: object) -> str:

@@ -14,7 +14,7 @@ from tune_jobs.text import did_you_mean
 from tune_jobs.trainers.data.files import SUFFIXES, is_file
 from tune_jobs.trainers.data.settings import BuiltInLoss, BuiltInSource, DataSettings
 from tune_jobs.trainers.facts import Configuration, KindFacts, Metric, Problems, Searched
-from tune_jobs.trainers.messages import not_plain, problems_of, unknown_key
+from tune_jobs.trainers.messages import not_plain, place_of, problems_of
 from tune_jobs.trainers.pytorch.metric_rules import check_metrics, metric_names
 from tune_jobs.trainers.pytorch.model_arguments import check_model_arguments, model_argument_names
 from tune_jobs.trainers.pytorch.plan import FIXED_TRAINING_KEYS, TrainingPlan, plan_training
@@ -253,8 +253,10 @@ def _check_name(name: str, model: ModelSettings) -> str | None:
     valid = parameter_names(model)
     if name in valid:
         return None
-    meant = {key: place.removeprefix("search.space.") for key, place in ELSEWHERE.items()}
-    return unknown_key(name, valid, meant, "parameter")
+    places = {key: place.removeprefix("search.space.") for key, place in ELSEWHERE.items()}
+    meant = {key: place for key, place in places.items() if not place.startswith("model.") or place in valid}
+    hint = place_of(name, meant) or did_you_mean(name, valid) or f"; valid: {', '.join(valid)}"
+    return f"unknown parameter{hint}"
 
 
 def _check_value(name: str, value: Any, model: ModelSettings, training: TrainingSettings) -> Problems:

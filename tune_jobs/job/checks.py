@@ -1,20 +1,17 @@
 """Checks in and between the sections of a job.
 
-Every check is a pure function from valid sections to problems. It runs if all sections that it reads are valid, so
-one bad section does not hide problems between the others. Checks that only the kind of training can make come from
-its facts.
+Every check is a pure function from a section to problems. It runs if all keys that it reads are valid, so one bad key
+does not hide other problems. Checks that only the kind of training can make come from its facts.
 """
 
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Any, get_args
+from typing import Any, get_args
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
-from pydantic.fields import FieldInfo
-
+from tune_jobs.job.sections import CheckedSections
 from tune_jobs.job.settings import (
     ResourceSettings,
     SchedulerMethod,
@@ -29,81 +26,9 @@ from tune_jobs.text import did_you_mean
 from tune_jobs.trainers.facts import KindFacts, Searched
 from tune_jobs.trainers.facts import Problems as Pairs
 from tune_jobs.trainers.interface import Capabilities
-from tune_jobs.trainers.kinds import known_sections
-from tune_jobs.trainers.messages import not_plain, problems_of, settings_class, unknown_key
+from tune_jobs.trainers.messages import not_plain
 from tune_jobs.trainers.references import check_reference
 from tune_jobs.trainers.settings import ScoreSettings
-
-_STRICT = ConfigDict(strict=True)
-_ELSEWHERE: Mapping[str, str] = {
-    **dict.fromkeys(
-        ("trials", "ntrials", "numtrials", "numsamples", "maxtrials", "runcap", "count"), "search.trials"
-    ),
-    **dict.fromkeys(("method", "sampler", "searchalg", "algorithm"), "search.method"),
-    **dict.fromkeys(("parameters", "params", "paramspace", "searchspace", "space", "config"), "search.space"),
-    **dict.fromkeys(("metric", "monitor", "objective", "scoring"), "selection.metric"),
-    **dict.fromkeys(("mode", "direction", "goal"), "selection.mode"),
-    **dict.fromkeys(("graceperiod", "miniter"), "scheduler.grace_epochs"),
-    **dict.fromkeys(("reductionfactor", "eta"), "scheduler.reduction_factor"),
-    **dict.fromkeys(("pruner", "earlyterminate"), "scheduler.method"),
-    **dict.fromkeys(("timeout", "timebudgets", "timebudget", "maxtime", "timelimit"), "limits.minutes"),
-    **dict.fromkeys(("maxfailures", "retries"), "limits.retries_per_trial"),
-    **dict.fromkeys(("gpu", "gpus", "numgpus"), "resources.gpus_per_trial"),
-    **dict.fromkeys(("cpu", "cpus", "numcpus"), "resources.cpus_per_trial"),
-    **dict.fromkeys(
-        ("njobs", "maxconcurrenttrials", "maxconcurrent", "parallelism"), "resources.max_concurrent"
-    ),
-    **dict.fromkeys(("wandb", "project", "entity"), "tracking.wandb"),
-    **dict.fromkeys(("tensorboard", "logdir"), "tracking.tensorboard"),
-    **dict.fromkeys(("output", "outputdir", "storagepath", "savedir"), "storage"),
-    **dict.fromkeys(("randomseed", "randomstate", "seed"), "seed"),
-    **dict.fromkeys(("points", "pointstoevaluate", "enqueuetrial"), "search.points"),
-}
-"""Names of settings in other tools, without - _ . and in lower case, with their keys in a job."""
-
-
-def check_sections(
-    fields: Mapping[str, FieldInfo],
-    given: Mapping[str, Any],
-    elsewhere: Mapping[str, str] = MappingProxyType({}),
-) -> tuple[dict[str, Any], list[Problem]]:
-    """Check each section by itself.
-
-    Args:
-        fields: All sections that the job may have.
-        given: The sections as they were read.
-        elsewhere: Names of settings in other tools that belong to the kind of training, see `KindFacts`.
-
-    Returns:
-        The sections that are valid, parsed, defaults included; and the problems of the others.
-    """
-    valid: dict[str, Any] = {}
-    meant = {**_ELSEWHERE, **elsewhere}
-    problems = [Problem(key, _unknown(key, list(fields), meant)) for key in given if key not in fields]
-    for name, field in fields.items():
-        if name not in given:
-            if field.is_required():
-                problems.append(Problem(name, "missing; this section is required"))
-            else:
-                valid[name] = field.get_default()
-            continue
-        annotation: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
-        adapter: TypeAdapter[Any] = TypeAdapter(
-            annotation, config=None if settings_class(annotation) else _STRICT
-        )
-        try:
-            valid[name] = adapter.validate_python(given[name])
-        except ValidationError as error:
-            found = problems_of(error, given[name], settings_class(annotation), name, meant)
-            problems += _problems(found)
-    return valid, problems
-
-
-def _unknown(key: str, valid: Sequence[str], elsewhere: Mapping[str, str]) -> str:
-    if key not in known_sections():
-        return unknown_key(key, valid, elsewhere)
-    own = ", ".join(name for name in valid if name in known_sections())
-    return f"does not go with {own}; a job has sections of one kind of training: remove this one, or those"
 
 
 def with_default_metric(selection: object, facts: KindFacts) -> object:
@@ -114,24 +39,36 @@ def with_default_metric(selection: object, facts: KindFacts) -> object:
     return {"metric": default.name, "mode": default.direction or "min", **selection}
 
 
-def cross_check(sections: Mapping[str, Any], facts: KindFacts, capabilities: Capabilities) -> list[Problem]:
-    """Return all problems in and between valid sections, except those of the file system.
+def cross_check(
+    sections: CheckedSections, whole: KindFacts, part: KindFacts, capabilities: Capabilities
+) -> list[Problem]:
+    """Return all problems in and between sections, except those of the file system.
 
     Args:
-        sections: The valid sections, including those of the kind of training.
-        facts: Facts of the kind about its own sections.
+        sections: The sections, including those of the kind of training.
+        whole: Facts of the kind about its own valid sections.
+        part: Facts of the kind about what is valid of its own sections.
         capabilities: Abilities of the kind.
     """
-    problems = _problems(facts.problems)
-    checks: tuple[tuple[Check, str], ...] = (
+    problems = _problems(whole.problems) + [
+        problem for problem in _problems(part.problems) if not _is_about(problem, sections.wrong)
+    ]
+    checks = (
         *_CHECKS,
-        (partial(_workers, capabilities), "resources"),
-        (partial(_pauses, capabilities), "scheduler"),
+        Check(partial(_workers, capabilities), "resources", frozenset({"workers_per_trial"})),
+        Check(partial(_pauses, capabilities), "scheduler", frozenset({"method"})),
     )
-    for check, name in checks:
-        if name in sections:
-            problems += check(facts, sections[name])
+    for check in checks:
+        section = sections.reading(check.section, check.keys)
+        if section is not None:
+            problems += check.find(part if check.of_parts else whole, section)
     return list(dict.fromkeys(problems))
+
+
+def _is_about(problem: Problem, wrong: Mapping[str, frozenset[str]]) -> bool:
+    """Return whether a problem is about a key whose value is wrong anyway."""
+    section, _, key = problem.path.partition(".")
+    return key.partition(".")[0] in wrong.get(section, frozenset())
 
 
 def check_surroundings(facts: KindFacts, tracking: TrackingSettings | None, folder: Path) -> list[Problem]:
@@ -235,10 +172,10 @@ def _points(_: KindFacts, search: SearchSettings) -> list[Problem]:
         for index, point in enumerate(search.points)
         for problem in search.space.problems(point)
         if problem.path in point
-    ] + _too_many_points(search)
+    ]
 
 
-def _too_many_points(search: SearchSettings) -> list[Problem]:
+def _too_many_points(_: KindFacts, search: SearchSettings) -> list[Problem]:
     points = len(search.points)
     if points <= search.trials:
         return []
@@ -319,13 +256,25 @@ def _reference(path: str, text: str) -> list[Problem]:
     return [Problem(path, message) for message in check_reference(text)]
 
 
-Check = Callable[..., Sequence[Problem]]
-_CHECKS: tuple[tuple[Check, str], ...] = (
-    (_selection, "selection"),
-    (_space, "search"),
-    (_points, "search"),
-    (_grid, "search"),
-    (_grace, "scheduler"),
-    (_storage, "storage"),
+@dataclass(frozen=True)
+class Check:
+    """A check of one section."""
+
+    find: Callable[[KindFacts, Any], Sequence[Problem]]
+    section: str
+    keys: frozenset[str]
+    """The keys of the section that it reads; it does not run if one of them has a wrong value."""
+    of_parts: bool = False
+    """Whether it may use facts about a kind's sections that have wrong values."""
+
+
+_CHECKS = (
+    Check(_selection, "selection", frozenset({"metric", "mode"})),
+    Check(_space, "search", frozenset(), of_parts=True),
+    Check(_points, "search", frozenset({"points", "space"})),
+    Check(_too_many_points, "search", frozenset({"points", "trials"})),
+    Check(_grid, "search", frozenset({"method"})),
+    Check(_grace, "scheduler", frozenset({"method", "grace_epochs"})),
+    Check(_storage, "storage", frozenset()),
 )
-"""Checks, each with the section that it reads, in the order of their messages."""
+"""Checks, in the order of their messages."""

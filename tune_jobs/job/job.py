@@ -17,7 +17,6 @@ from pydantic.fields import FieldInfo
 
 from tune_jobs.errors import JobError
 from tune_jobs.job.checks import (
-    check_sections,
     check_surroundings,
     cross_check,
     grid_notices,
@@ -26,6 +25,7 @@ from tune_jobs.job.checks import (
 )
 from tune_jobs.job.file import apply_overrides, dump_yaml, read_yaml
 from tune_jobs.job.rung_epochs import reach_notices, rung_epochs
+from tune_jobs.job.sections import check_sections
 from tune_jobs.job.settings import (
     LimitSettings,
     ResourceSettings,
@@ -190,14 +190,15 @@ def _field(settings: type[Settings]) -> FieldInfo:
 def _check(sections: Mapping[str, Any], folder: Path | None = None) -> tuple[dict[str, Any], list[Problem]]:
     """Return the valid sections, and all problems; file and module problems only if a folder is given."""
     kind, fields = kind_of(sections).load(), job_fields(sections)
-    own, _ = check_sections(
+    own = check_sections(
         {name: fields[name] for name in kind.sections},
         {name: sections[name] for name in kind.sections if name in sections},
     )
-    facts = kind.facts(own)
-    selection = with_default_metric(sections.get("selection", {}), facts)
-    valid, problems = check_sections(fields, {**sections, "selection": selection}, facts.elsewhere)
-    problems += cross_check(valid, facts, kind.capabilities)
+    whole, part = kind.facts(own.valid), kind.facts(own.partial)
+    selection = with_default_metric(sections.get("selection", {}), whole)
+    checked = check_sections(fields, {**sections, "selection": selection}, whole.elsewhere)
+    problems = [*checked.problems, *cross_check(checked, whole, part, kind.capabilities)]
     if folder is not None:
-        problems += check_surroundings(facts, valid.get("tracking"), folder)
-    return valid, problems
+        tracking = checked.reading("tracking", frozenset())
+        problems += check_surroundings(part, tracking, folder)
+    return checked.valid, problems

@@ -1,6 +1,7 @@
 """Messages about wrong values of a job, in the words of a job file: one for each place."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -8,7 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field
 
-from tune_jobs.job.checks import check_sections
+from tune_jobs import Job
+from tune_jobs.errors import JobError
+from tune_jobs.job.file import dump_yaml
+from tune_jobs.job.sections import check_sections
 from tune_jobs.trainers.messages import unknown_key
 from tune_jobs.trainers.settings import Settings
 
@@ -168,16 +172,31 @@ class Outer(Settings):
 
 
 def test_valid_sections_come_back_parsed_with_defaults_beside_the_problems_of_others() -> None:
-    valid, found = check_sections(Outer.model_fields, {"inner": {"depth": 4}, "count": -1})
-    assert valid == {"inner": Inner(depth=4)}
-    assert list(map(str, found)) == ["count: given -1; valid: a number of at least 0"]
-    valid, found = check_sections(Outer.model_fields, {"inner": {"depth": 9, "kind": "dep"}, "count": 0})
-    assert valid == {"count": 0}
-    assert list(map(str, found)) == [
+    checked = check_sections(Outer.model_fields, {"inner": {"depth": 4}, "count": -1})
+    assert checked.valid == {"inner": Inner(depth=4)}
+    assert list(map(str, checked.problems)) == ["count: given -1; valid: a number of at least 0"]
+    checked = check_sections(Outer.model_fields, {"inner": {"depth": 9, "kind": "dep"}, "count": 0})
+    assert checked.valid == {"count": 0}
+    assert list(map(str, checked.problems)) == [
         "inner.depth: given 9; valid: a number below 9",
         "inner.kind: given 'dep'; valid: flat or deep; did you mean 'deep'?",
     ]
-    assert check_sections(Outer.model_fields, {"count": 3}) == ({"inner": Inner(), "count": 3}, [])
+    checked = check_sections(Outer.model_fields, {"count": 3})
+    assert (checked.valid, checked.problems) == ({"inner": Inner(), "count": 3}, [])
+
+
+def test_a_section_with_wrong_keys_is_parsed_without_them_for_checks_that_do_not_read_them() -> None:
+    checked = check_sections(Outer.model_fields, {"inner": {"depth": 9, "kind": "deep", "x": 1}, "count": 0})
+    assert checked.partial["inner"] == Inner(kind="deep")
+    assert checked.reading("inner", frozenset({"kind"})) == Inner(kind="deep")
+    assert checked.reading("inner", frozenset({"depth"})) is None
+    assert "inner" not in checked.valid
+
+
+def test_a_section_with_an_unknown_key_alone_is_valid_without_it() -> None:
+    checked = check_sections(Outer.model_fields, {"inner": {"depth": 4, "x": 1}, "count": 0})
+    assert checked.valid == {"inner": Inner(depth=4), "count": 0}
+    assert [problem.path for problem in checked.problems] == ["inner.x"]
 
 
 @settings(max_examples=50, deadline=None)
@@ -187,8 +206,82 @@ def test_valid_sections_come_back_parsed_with_defaults_beside_the_problems_of_ot
     )
 )
 def test_a_problem_has_a_path_and_one_line(sections: dict[str, Any]) -> None:
-    valid, found = check_sections(Outer.model_fields, sections)
-    assert bool(found) == (valid.keys() != Outer.model_fields.keys() or "x" in sections)
-    for problem in found:
+    checked = check_sections(Outer.model_fields, sections)
+    assert bool(checked.problems) == (checked.valid.keys() != Outer.model_fields.keys() or "x" in sections)
+    for problem in checked.problems:
         assert problem.path
         assert "\n" not in problem.message
+
+
+WRONG: dict[str, Any] = {
+    "name": "demo",
+    "data": {"source": "digitz", "split": {"train": 0.9, "validation": 0.3, "test": 0.2}},
+    "model": {"name": "linear", "argumentz": {}},
+    "training": {"max_epochs": 2, "loss": "cross_entropy", "patience": 3},
+    "search": {
+        "space": {"epochs": {"values": [1, 2]}, "lr": {"low": 2, "high": 1}, "momentum": 7},
+        "num_samples": 2, "method": "rondom",
+    },
+    "tracking": {"wandb": 3, "trackers": ["nowhere:Tracker"]},
+}  # fmt: skip
+
+
+def test_all_that_can_be_known_without_reading_data_is_said_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text(dump_yaml(WRONG))
+    with pytest.raises(JobError) as caught:
+        Job.from_file(file)
+    assert {problem.path for problem in caught.value.problems} == {
+        "data.source", "data.split", "model.argumentz", "training.patience", "search.space.epochs",
+        "search.space.lr.low", "search.space.momentum", "search.num_samples", "search.method",
+        "tracking.wandb", "tracking.trackers",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "meant"),
+    [
+        ({"epochs": 3}, "epochs", "training.max_epochs"),
+        ({"lr": 3}, "lr", "search.space.lr"),
+        ({"n_trials": 3}, "n_trials", "search.trials"),
+        ({"search": {"num_samples": 3}}, "search.num_samples", "search.trials"),
+        ({"search": {"space": {"epochs": [1, 2]}}}, "search.space.epochs", "training.max_epochs"),
+        ({"search": {"space": {"n_epochs": 3}}}, "search.space.n_epochs", "training.max_epochs"),
+        ({"search": {"space": {"learning_rate": 0.1}}}, "search.space.learning_rate", "lr"),
+        ({"search": {"space": {"Batch-Size": 8}}}, "search.space.Batch-Size", "batch_size"),
+        ({"search": {"space": {"patience": 8}}}, "search.space.patience", "training.early_stopping.patience"),
+        ({"scheduler": {"grace_period": 8}}, "scheduler.grace_period", "scheduler.grace_epochs"),
+        ({"resources": {"gpus": 1}}, "resources.gpus", "resources.gpus_per_trial"),
+        ({"training": {"lr": 1}}, "training.lr", "search.space.lr"),
+        ({"wandb": {"project": "p"}}, "wandb", "tracking.wandb"),
+    ],
+)
+def test_names_of_other_tools_are_answered_with_the_key_of_a_job(
+    changes: dict[str, Any], path: str, meant: str
+) -> None:
+    sound: dict[str, Any] = {
+        "name": "demo", "data": {"source": "digits"}, "model": {"name": "linear"},
+        "training": {"max_epochs": 2, "loss": "cross_entropy"}, "search": {"space": {"lr": 0.1}},
+    }  # fmt: skip
+    sections = {**sound, **{key: {**sound.get(key, {}), **value} if isinstance(value, dict) else value
+                            for key, value in changes.items()}}  # fmt: skip
+    with pytest.raises(JobError) as caught:
+        Job.from_mapping(sections)
+    (message,) = [problem.message for problem in caught.value.problems if problem.path == path]
+    assert message.endswith(f"; did you mean {meant!r}?")
+
+
+@pytest.mark.parametrize(("trials", "left_out"), [(48, 16), (63, 1), (64, None), (100, None)])
+def test_a_grid_that_is_not_tried_in_full_is_a_notice(trials: int, left_out: int | None) -> None:
+    eight = {"values": list(range(1, 9))}
+    job = Job.from_mapping(
+        {
+            "name": "demo", "data": {"source": "digits"}, "model": {"name": "linear"},
+            "training": {"max_epochs": 2, "loss": "cross_entropy"},
+            "search": {"space": {"lr": eight, "eps": eight}, "method": "grid", "trials": trials},
+        }
+    )  # fmt: skip
+    said = [notice for notice in job.notices() if "left out" in notice]
+    assert len(said) == (left_out is not None)
+    assert all(notice.startswith("the grid has 64 configurations") for notice in said)
+    assert all(f": {left_out} " in notice and "search.trials to 64" in notice for notice in said)
