@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import gzip
 import hashlib
 import io
 import secrets
@@ -10,6 +11,7 @@ import shutil
 import tarfile
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -60,8 +62,7 @@ def fetch_through(server: JobsServer, run: str, output: Path) -> Path:
     name = run.rstrip("/").rpartition("/")[2]
     with _new_folder(output, name) as target:
         content = unpack(_run_sender(server, run), run)
-        with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
-            archive.extractall(target, filter="data")
+        _extract(content, run, target)
         scan_journal(RunFolder(target).journal, shown_as=run)
         mark_copy(RunFolder(target), run)
     return output / name
@@ -85,6 +86,30 @@ def unpack(log: str, run: str) -> bytes:
         f"{run}: did not arrive whole; try again, or copy the folder from a machine of the cluster, as with "
         f"`rsync -a --exclude {ROWS} --exclude submitted HEAD:{run} .`"
     )
+
+
+def _extract(content: bytes, run: str, target: Path) -> None:
+    """Extract an archive of regular files into the folder `target`.
+
+    Raises:
+        ClusterError: It cannot be read, lacks a journal, or has links, devices, or paths out of the folder.
+        OSError: The folder cannot be written to.
+    """
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
+            for member in archive:
+                if not (member.isreg() or member.isdir()):
+                    raise tarfile.ExtractError(f"{member.name!r} is no regular file")
+                if member.name.startswith("/") or ".." in member.name.split("/"):
+                    raise tarfile.ExtractError(f"{member.name!r} leads out of the folder")
+                archive.extract(member, target, filter="data")
+    except (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile, ValueError) as error:
+        raise ClusterError(
+            f"{run}: the cluster sent no archive of a run ({' '.join(str(error).split())}), so nothing was kept. Copy "
+            "the folder from a machine that you trust"
+        ) from error
+    if not RunFolder(target).is_run:
+        raise ClusterError(f"{run}: the cluster sent an archive without a journal, so nothing was kept")
 
 
 def _run_sender(server: JobsServer, run: str) -> str:

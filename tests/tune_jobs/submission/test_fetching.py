@@ -1,9 +1,14 @@
 """A run folder that is sent as text arrives unchanged, without the checkpoints of losers, or not at all."""
 
+import base64
+import gzip
+import hashlib
 import tarfile
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +20,11 @@ from tune_jobs.holdout import rows as holdout
 from tune_jobs.holdout.ledger import read_ledger
 from tune_jobs.record.codes import Ending, Status
 from tune_jobs.record.folder import RunFolder
-from tune_jobs.submission.fetching import fetch_seen, unpack
-from tune_jobs.submission.sending import main, send
+from tune_jobs.submission import fetching
+from tune_jobs.submission.client import JobsServer
+from tune_jobs.submission.fetching import fetch_seen, fetch_through, unpack
+from tune_jobs.submission.progress import SubmissionState
+from tune_jobs.submission.sending import BEGIN, END, main, send
 from tune_jobs.trainers.data import Rows
 
 TRIALS = [{"losses": [3.0]}, {"losses": [1.0]}, {"losses": [2.0]}, {"status": Status.FAILED}]
@@ -139,3 +147,73 @@ def test_a_run_that_is_too_large_for_a_log_is_to_be_copied(run: RunFolder) -> No
 def test_the_program_says_why_it_sends_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(str(tmp_path)) == 2
     assert capsys.readouterr().out.startswith(f"tune-jobs: {tmp_path}: not a run folder")
+
+
+def member(name: str, **values: Any) -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    for key, value in values.items():
+        setattr(made, key, value)
+    return made
+
+
+STRANGE = {
+    "an absolute path": member("/etc/tune-jobs"),
+    "a path out of the folder": member("checkpoints/../../outside"),
+    "an absolute link": member("job.yaml", type=tarfile.SYMTYPE, linkname="/etc/passwd"),
+    "a link out of the folder": member("job.yaml", type=tarfile.SYMTYPE, linkname="../outside"),
+    "a link within the folder": member("report.html", type=tarfile.SYMTYPE, linkname="job.yaml"),
+    "a hard link": member("job.yaml", type=tarfile.LNKTYPE, linkname="/etc/passwd"),
+    "a device": member("job.yaml", type=tarfile.CHRTYPE, devmajor=1, devminor=3),
+    "a pipe": member("job.yaml", type=tarfile.FIFOTYPE),
+    "no journal": member("job.yaml"),
+}
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "SECONDS_TO_BE_NOTICED", 0.0)
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("how", STRANGE)
+def test_an_archive_with_links_or_paths_out_of_the_folder_is_refused(tmp_path: Path, how: str) -> None:
+    packed = BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        archive.addfile(STRANGE[how])
+
+    with pytest.raises(
+        ClusterError, match=r"^/shared/run: the cluster sent (no|an) archive .*so nothing was kept"
+    ):
+        fetch_through(Sending(packed.getvalue()), "/shared/run", tmp_path / "got")
+    assert files(tmp_path) == {}
+    assert not list((tmp_path / "got").iterdir())
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize(
+    "content", [b"", b"no archive", gzip.compress(b"no archive"), gzip.compress(b"x" * 999)[:20]]
+)
+def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(ClusterError, match=r"^/shared/run: the cluster sent no archive of a run"):
+        fetch_through(Sending(content), "/shared/run", tmp_path / "got")
+    assert not list((tmp_path / "got").iterdir())
+
+
+class Sending(JobsServer):
+    """A server whose sender prints this archive."""
+
+    def __init__(self, archive: bytes) -> None:
+        lines = [base64.b64encode(archive).decode(), END]
+        self._log = "\n".join([f"{BEGIN}{len(archive)} {hashlib.sha256(archive).hexdigest()}", *lines])
+
+    def submit(self, *_: Any, **__: Any) -> str:
+        return "fetch"
+
+    def submission(self, submission_id: str) -> Any:
+        return SimpleNamespace(over=True, state=SubmissionState.DONE)
+
+    def log(self, submission_id: str) -> str:
+        return self._log
+
+    def forget(self, submission_id: str) -> None:
+        pass
