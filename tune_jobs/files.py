@@ -1,13 +1,14 @@
 """Write files in one step, force them to the disk, and say why a disk refuses them."""
 
 import errno
+import json
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 PROBE_BYTES = 1_000_000
 """Bytes that a probe of a disk writes: about the size of a small run."""
@@ -55,6 +56,18 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             for leftover in path.parent.iterdir():
                 if leftovers.fullmatch(leftover.name):
                     leftover.unlink(missing_ok=True)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return the value of JSON from a file, which may be damaged.
+
+    Raises:
+        ValueError: It is no JSON, or it is nested too deep.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
 
 
 def sync_folder(path: Path) -> None:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from tune_jobs.errors import LaterVersion
+from tune_jobs.files import parse_json
 from tune_jobs.trainers.errors import CheckpointError, CheckpointMissing
 
 _FIRST_LINE = b"tune-jobs checkpoint 1\n"
@@ -151,8 +152,8 @@ def read_checkpoint(file: BinaryIO, name: str | Path) -> Checkpoint:
         )
     try:
         file.seek(len(_FIRST_LINE))
-        header = json.loads(file.readline())
-        epochs = [json.loads(file.readline()) for _ in range(header["epochs"])]
+        header = parse_json(file.readline())
+        epochs = [parse_json(file.readline()) for _ in range(header["epochs"])]
         state = io.BufferedReader(_Part(file, file.tell(), end), _CHUNK_BYTES)
         return Checkpoint(header["kind"], header["configuration"], epochs, cast("BinaryIO", state))
     except (OSError, ValueError, KeyError, TypeError) as error:

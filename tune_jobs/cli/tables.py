@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from tune_jobs.errors import EarlierVersion, OtherVersion, TuneJobsError, UnknownKind
+from tune_jobs.errors import EarlierVersion, ExpectedError, OtherVersion, UnknownKind
 from tune_jobs.holdout.ledger import read_ledger
 from tune_jobs.job.rung_epochs import reach_text
 from tune_jobs.record.codes import Ending, Status
@@ -238,6 +238,6 @@ def runs_display(folder: Path) -> tuple[Table, list[str]]:
         except UnknownKind as error:
             _add_row(table, path.name, "unknown kind", "", "", "", "")
             refused.append(str(error))
-        except TuneJobsError:
+        except (ExpectedError, OSError):
             _add_row(table, path.name, "damaged", "", "", "", "")
     return table, refused

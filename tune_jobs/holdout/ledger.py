@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, BinaryIO
 
 from tune_jobs.errors import DamagedRun, HoldoutOpened, LaterVersion, RunFolderError
-from tune_jobs.files import reason_of
+from tune_jobs.files import parse_json, reason_of
 from tune_jobs.location import location_of
-from tune_jobs.record.events import Event, HoldoutEvaluated, HoldoutUnsealed
+from tune_jobs.record.events import Event, HoldoutEvaluated, HoldoutUnsealed, refuse_wrong_values
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal
 from tune_jobs.remote import claims
@@ -102,13 +102,14 @@ def read_ledger(folder: RunFolder) -> list[LedgerEntry]:
     entries: dict[int, LedgerEntry] = {}
     for line_number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), start=1):
         try:
-            values = json.loads(line)
+            values = parse_json(line)
             number = values["number"]
             if "results" in values and number in entries:
                 values = {**asdict(entries[number]), **values}
             unknown = values.keys() - _FIELDS
             if not unknown:
                 entries[number] = LedgerEntry(**values)
+                refuse_wrong_values(*_events_of(entries[number]))
         except (ValueError, KeyError, TypeError) as error:
             raise DamagedRun(
                 f"{path}: line {line_number} is damaged; the holdout counts as opened"
@@ -131,17 +132,25 @@ def append_openings(journal: Journal, folder: RunFolder) -> list[Event]:
     evaluated = {event.number for event in journal.past if isinstance(event, HoldoutEvaluated)}
     missing: list[Event] = []
     for entry in read_ledger(folder):
+        opening, *results = _events_of(entry)
         if entry.number > known:
-            missing.append(HoldoutUnsealed(time=entry.time, trial_id=entry.trial_id, reason=entry.reason))
-        if entry.results is not None and entry.number not in evaluated:
-            missing.append(
-                HoldoutEvaluated(
-                    time=entry.time, number=entry.number, trial_id=entry.trial_id, results=entry.results,
-                    reason=entry.reason,
-                )
-            )  # fmt: skip
+            missing.append(opening)
+        if entry.number not in evaluated:
+            missing += results
     journal.append_to_past(missing)
     return missing
+
+
+def _events_of(entry: LedgerEntry) -> list[Event]:
+    """Return the events of an opening: it, and its results if they are known."""
+    when, trial_id, reason = entry.time, entry.trial_id, entry.reason
+    events: list[Event] = [HoldoutUnsealed(time=when, trial_id=trial_id, reason=reason)]
+    if (results := entry.results) is not None:
+        number = entry.number
+        events.append(
+            HoldoutEvaluated(time=when, number=number, trial_id=trial_id, results=results, reason=reason)
+        )
+    return events
 
 
 def _claim_in_store(folder: RunFolder, entry: Mapping[str, Any]) -> None:

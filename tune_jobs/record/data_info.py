@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tune_jobs.errors import DamagedRun
-from tune_jobs.files import replacing
+from tune_jobs.files import parse_json, replacing
 
 if TYPE_CHECKING:
     from tune_jobs.trainers.data import DataInfo
@@ -34,7 +34,7 @@ def read_info(path: Path) -> "DataInfo":
     from tune_jobs.trainers.data import DataInfo  # noqa: PLC0415 (imports pyarrow)
 
     try:
-        return DataInfo.from_mapping(_remove_checksum(json.loads(path.read_bytes())))
+        return DataInfo.from_mapping(_remove_checksum(parse_json(path.read_bytes())))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise DamagedRun(

@@ -331,6 +331,18 @@ def event_from_mapping(mapping: Mapping[str, Any]) -> Event:
     return event
 
 
+def refuse_wrong_values(*events: Event) -> None:
+    """Refuse events that no reader would accept.
+
+    Raises:
+        WrongEvent: A value is of another type than that of its field, or out of range.
+    """
+    for event in events:
+        for name, check in _CHECKS[type(event)].items():
+            if not check(vars(event)[name]):
+                raise WrongEvent(f"has a value of `{name}` that no driver writes")
+
+
 class WrongEvent(ValueError):
     """A line is an event of this version, but no driver wrote it. The text is the end of "line 17 …"."""
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tune_jobs.files import parse_json
 from tune_jobs.remote.store import Store, StoreError
 
 FOLDER = "holdout/claims"
@@ -99,6 +100,6 @@ def _entry(store: Store, name: str) -> bytes | None:
 
 def _number(line: bytes) -> int | None:
     try:
-        return int(json.loads(line)["number"])
+        return int(parse_json(line)["number"])
     except (ValueError, KeyError, TypeError):
         return None

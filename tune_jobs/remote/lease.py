@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tune_jobs.errors import RunInUse
+from tune_jobs.files import parse_json
 from tune_jobs.location import Location
 from tune_jobs.remote.clock import steady, store_time
 from tune_jobs.remote.store import Store, StoreError, call_with_retries
@@ -218,7 +219,7 @@ def _owner(name: str, content: bytes) -> Holder:
     """Return the owner that an object names. If it cannot be read, as from a later version, only its token is known."""
     unknown = Holder(host="", pid=0, held=True, token=Path(name).stem)
     try:
-        values: Mapping[str, Any] = json.loads(content)
+        values: Mapping[str, Any] = parse_json(content)
         known = {key: values[key] for key in asdict(unknown) if key in values}
     except (ValueError, TypeError):
         return unknown

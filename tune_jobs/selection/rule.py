@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tune_jobs.errors import DamagedRun, RunFolderError
-from tune_jobs.files import replacing
+from tune_jobs.files import parse_json, replacing
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.run_record import RunRecord, TrialRecord
 from tune_jobs.trainers.scores import BestEpoch
@@ -86,7 +86,7 @@ def read_selection(record: RunRecord, folder: RunFolder) -> dict[str, Any] | Non
     expected = None if winner is None else winner_mapping(winner)
     reason = "it contradicts the journal"
     try:
-        if json.loads(folder.selection.read_bytes())["winner"] == expected:
+        if parse_json(folder.selection.read_bytes())["winner"] == expected:
             return expected
     except OSError as error:
         reason = error.strerror or str(error)

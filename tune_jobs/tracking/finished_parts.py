@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from tune_jobs.files import parse_json
+
 FILE = "closed.jsonl"
 """Name of the file of the list, in the folder of the dashboard's files."""
 
@@ -42,7 +44,7 @@ def _read(path: Path) -> list[tuple[str, float]]:
     pairs = []
     for line in path.read_text("utf-8", errors="replace").splitlines() if path.exists() else ():
         try:
-            part, time = json.loads(line)
+            part, time = parse_json(line)
         except (ValueError, TypeError):
             continue
         pairs.append((part, time))

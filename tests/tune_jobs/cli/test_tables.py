@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from tune_jobs.cli import tables
 from tune_jobs.cli.tables import (
     failures_display,
     outcome_lines,
@@ -31,7 +32,7 @@ from tune_jobs.record.events import (
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal
 from tune_jobs.record.run_record import RunRecord
-from tune_jobs.results import open_run
+from tune_jobs.results import Run, open_run
 
 MakeRecord = Callable[..., RunRecord]
 MakeRun = Callable[..., RunFolder]
@@ -228,3 +229,33 @@ def test_a_plan_says_what_would_run(make_sections: Callable[..., dict[str, Any]]
 def test_a_plan_without_rungs_says_so(make_sections: Callable[..., dict[str, Any]]) -> None:
     job = Job.from_mapping(make_sections({"scheduler": {"method": "none"}}))
     assert "scheduler  none: every trial runs its course" in plan_lines(job, prepare(job))
+
+
+def test_a_run_that_cannot_be_read_for_any_reason_is_listed_beside_the_others(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound, unreadable, deep, other = (make_run([{"losses": [0.5]}]) for _ in range(4))
+    deep.selection.write_text("[" * 100_000)
+    (deep.holdout / LEDGER).write_text("[" * 100_000)
+    other.journal.write_bytes(other.journal.read_bytes().replace(b"val_loss", b"val_lost"))
+    monkeypatch.setattr(tables, "open_run", refusing(unreadable.path))
+    table, refused = runs_display(tmp_path / "runs")
+    rows = {line.split()[0]: line.split()[1] for line in shown(table)[1:]}
+    assert rows == {
+        sound.name: "done",
+        unreadable.name: "damaged",
+        deep.name: "damaged",
+        other.name: "damaged",
+    }
+    assert refused == []
+
+
+def refusing(path: Path) -> Callable[[Path], Run]:
+    """Return `open_run` as it is for a user who may not read the journal at `path`; root may read all."""
+
+    def opened(run: Path) -> Run:
+        if run == path:
+            raise PermissionError(13, "Permission denied", str(run))
+        return open_run(run)
+
+    return opened
