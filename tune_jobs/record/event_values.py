@@ -18,6 +18,7 @@ _DEEPEST = 50
 _TRIAL_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 """Names of trials, which are names of folders too."""
 _NUMBERS = frozenset({int, float, bool})
+_LISTS = frozenset({list, tuple})
 _SMALLEST, _LARGEST = -(2**63), 2**63 - 1
 """Bounds of the whole numbers that a column of a table can hold."""
 
@@ -46,7 +47,7 @@ def _by_type(annotation: Any) -> Check:
         return lambda value: type(value) is dict and all(map(of_value, value.values()))
     if get_origin(annotation) is Sequence:
         of_item = _by_type(get_args(annotation)[0])
-        return lambda value: type(value) is list and all(map(of_item, value))
+        return lambda value: type(value) in _LISTS and all(map(of_item, value))
     numbers: Mapping[Any, Check] = {float: _is_number, int: _is_whole}
     return numbers.get(annotation) or (lambda value: type(value) is annotation)
 
@@ -93,12 +94,12 @@ def _depth_is_below(levels: int, value: Any) -> bool:
 
 def _is_results(value: Any) -> bool:
     """Return whether the value is a list of rows of epochs, or the mapping of an evaluation."""
-    if type(value) is list:
-        return {dict}.issuperset(map(type, value)) and _are_rows(value)
+    if type(value) in _LISTS:
+        return {dict}.issuperset(map(type, value)) and are_rows(value)
     return type(value) is dict and all(map(_is_number, value.values()))
 
 
-def _are_rows(rows: Sequence[dict[str, Any]]) -> bool:
+def are_rows(rows: Sequence[dict[str, Any]]) -> bool:
     """Return whether each row has its epoch, its seconds, and numbers alone."""
     try:
         epochs, _ = [row["epoch"] for row in rows], [row["seconds"] for row in rows]

@@ -15,7 +15,15 @@ from weakref import WeakSet
 
 from tune_jobs.errors import DamagedRun, EarlierVersion, LaterVersion, OtherVersion, RunInUse, StorageFailed
 from tune_jobs.files import reason_of, sync_folder
-from tune_jobs.record.events import FORMAT, Event, RunResumed, RunStarted
+from tune_jobs.record.events import (
+    FORMAT,
+    Event,
+    RunResumed,
+    RunStarted,
+    WrongEvent,
+    event_from_mapping,
+    refuse_wrong_values,
+)
 from tune_jobs.record.foreign_changes import foreign_change
 from tune_jobs.record.lines import Content, encode_line, parse_content, version_here
 from tune_jobs.record.storage_failures import storage_error
@@ -76,12 +84,13 @@ class Journal:
         """Force `event` to disk, then call the listeners.
 
         Raises:
+            TypeError, WrongEvent: No reader would accept the event; it is not written.
             StorageFailed: The disk is full or cannot be written to; the file then ends with the event before. Or
                 another program has replaced or changed the file; what was written is kept, and the message says
                 where. Or a listener asks the run to stop for the same kind of reason; every listener has received the
                 event by then.
         """
-        text = json.dumps(event.to_mapping(), separators=(",", ":"), default=_plain).encode()
+        text = _json_of(event)
         line, after = encode_line(text, self._place)
         self._write(line)
         self._place = after
@@ -293,6 +302,20 @@ def refuse_other_version(path: Path) -> None:
         OtherVersion: Another version of tune-jobs wrote a line.
     """
     scan_journal(path)
+
+
+def _json_of(event: Event) -> bytes:
+    """Return the JSON of an event.
+
+    Raises:
+        TypeError, WrongEvent: No reader would accept it.
+    """
+    text = json.dumps(event.to_mapping(), separators=(",", ":"), default=_plain).encode()
+    try:
+        refuse_wrong_values(event)
+    except WrongEvent:  # but a tuple, or a number of numpy, is read as a list or a number
+        event_from_mapping(json.loads(text))
+    return text
 
 
 def _plain(value: Any) -> Any:

@@ -11,6 +11,7 @@ from tune_jobs.checkpoints.trial_checkpoints import CheckpointStorageFailed, Res
 from tune_jobs.errors import LaterVersion
 from tune_jobs.record.codes import Cause, Status
 from tune_jobs.record.curve import EpochRow, TrialCurve
+from tune_jobs.record.event_values import are_rows
 from tune_jobs.trainers.errors import Diverged, TrainerError
 from tune_jobs.trainers.settings import ScoreSettings
 
@@ -80,6 +81,23 @@ class Report:
         return result.get(_REPORT) if result else None
 
 
+def numbers_of(row: EpochRow) -> EpochRow:
+    """Return the row of an epoch with numbers of Python alone.
+
+    Raises:
+        TrainerError: A value is no number, or a whole number that a table cannot hold.
+    """
+    plain = {name: value.item() if hasattr(value, "item") else value for name, value in row.items()}
+    if not are_rows([plain]):
+        name = next(name for name in row if not are_rows([{"epoch": 1, "seconds": 0.0, name: plain[name]}]))
+        given = " ".join(repr(row[name]).split())
+        raise TrainerError(
+            f"epoch {row['epoch']}: given {given[:80]} for {name!r}; valid: a number, which is NaN if there is none, "
+            "and below 2^63 if it is whole"
+        )
+    return plain
+
+
 class Reporter:
     """Collects the epochs of a trial and sends them as reports.
 
@@ -108,8 +126,9 @@ class Reporter:
 
         Raises:
             MetricMissing: An epoch has no value of the selection metric; it is not reported.
+            TrainerError: An epoch has a value that is no number; it is not reported.
         """
-        for result in results:
+        for result in map(numbers_of, results):
             self._curve.add(result)
             self._results.append(result)
 

@@ -340,6 +340,27 @@ def test_numbers_of_numpy_become_python_s_own(tmp_path: Path) -> None:
     assert event.configuration == {"a": 3, "b": 0.5, "c": True}
 
 
+@pytest.mark.parametrize(
+    "event",
+    [
+        TrialCreated(time=-1.0, trial_id="0001", number=1, configuration={}),
+        TrialCreated(trial_id="../x", number=1, configuration={}),
+        TrialCreated(trial_id="0001", number=1, configuration={"a": nested(60)}),
+        EpochsReported(trial_id="0000", results=[{"epoch": 1, "seconds": 1.0, "auc": None}], worker="node:1"),
+        EpochsReported(trial_id="0000", results=[{"epoch": 1, "seconds": 10**30}], worker="node:1"),
+        HoldoutUnsealed(time=1e300, trial_id="0000"),
+    ],
+)
+def test_no_event_is_written_that_no_reader_would_accept(tmp_path: Path, event: Event) -> None:
+    path = tmp_path / "events.jsonl"
+    with Journal(path) as journal:
+        journal.append(CREATED)
+        with pytest.raises(WrongEvent, match=r"has a value of `[a-z_]+` that no driver writes"):
+            journal.append(event)
+        journal.append(NoticeAdded(time=6.0, text="after"))
+    assert read_journal(path) == [CREATED, NoticeAdded(time=6.0, text="after")]
+
+
 def test_a_line_is_a_checksum_its_number_the_checksum_before_it_and_json(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     write(path, [TrialStarted(time=1.5, trial_id="0007")])

@@ -26,7 +26,7 @@ def created(number: int) -> TrialCreated:
 
 
 def reported(number: int, loss: float) -> EpochsReported:
-    result = {"epoch": 1, "train_loss": 1.0, "val_loss": loss}
+    result = {"epoch": 1, "train_loss": 1.0, "val_loss": loss, "seconds": 0.5}
     return EpochsReported(trial_id=f"{number:04d}", results=[result], worker="node:1")
 
 

@@ -84,7 +84,7 @@ def created(number: int, configuration: Configuration) -> TrialCreated:
 
 def reported(number: int, *losses: float, first: int = 1) -> EpochsReported:
     results = [
-        with_divergence({"epoch": epoch, "train_loss": 1.0, "val_loss": loss})
+        with_divergence({"epoch": epoch, "train_loss": 1.0, "val_loss": loss, "seconds": 0.5})
         for epoch, loss in enumerate(losses, start=first)
     ]
     return EpochsReported(trial_id=f"{number:04d}", results=results, worker="node:1")

@@ -150,7 +150,9 @@ def test_epochs_that_are_done_again_are_no_new_steps() -> None:
 
 
 def test_a_metric_that_is_to_be_high_is_kept_as_it_is() -> None:
-    results = [{"epoch": epoch, "val_loss": 1.0, "accuracy": 0.1 * epoch} for epoch in (1, 2, 3)]
+    results = [
+        {"epoch": epoch, "val_loss": 1.0, "accuracy": 0.1 * epoch, "seconds": 0.5} for epoch in (1, 2, 3)
+    ]
     events = (
         created(0, {"x": 0.5}),
         EpochsReported(trial_id="0000", results=results, worker="node:1"),

@@ -330,7 +330,7 @@ def test_a_run_whose_time_is_out_creates_and_promotes_no_more(
         for number in range(3):
             given: Any = components.searcher.suggest("")
             journal.append(TrialStarted(trial_id=given["trial_id"]))
-            result = {"epoch": 1, "train_loss": 1.0, "val_loss": 1.0 + number}
+            result = {"epoch": 1, "train_loss": 1.0, "val_loss": 1.0 + number, "seconds": 0.5}
             journal.append(EpochsReported(trial_id=given["trial_id"], results=[result], worker="node:1"))
             journal.append(TrialPaused(trial_id=given["trial_id"], epoch=1))
         assert components.tables.choose_promotion(4) == Promotion("0000", 1)

@@ -211,7 +211,7 @@ def test_a_trial_without_a_finite_score_is_stopped(folder: RunFolder) -> None:
     run = Run(folder, ScoreSettings(metric="r2", mode="max"))
     trial = run.create()
     run.start(trial)
-    results = [{"epoch": 1, "train_loss": 1.0, "val_loss": 1.0, "r2": float("nan")}]
+    results = [{"epoch": 1, "train_loss": 1.0, "val_loss": 1.0, "seconds": 0.5, "r2": float("nan")}]
     report = Report(epoch=1, results=results, score=None, rung=True)
     result = {**report.to_result(), "hostname": "n", "pid": 1}
     with run.journal:

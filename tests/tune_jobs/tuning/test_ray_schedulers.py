@@ -220,7 +220,13 @@ def test_high_may_be_better(method: str) -> None:
         events: list[Event] = []
         for number in range(8):
             results = [
-                {"epoch": epoch, "train_loss": 1.0, "val_loss": 1.0, "accuracy": sign * (number * 5 % 8)}
+                {
+                    "epoch": epoch,
+                    "train_loss": 1.0,
+                    "val_loss": 1.0,
+                    "seconds": 0.5,
+                    "accuracy": sign * (number * 5 % 8),
+                }
                 for epoch in (1, 2, 3)
             ]
             events += [created(number, {"x": 0.1}), replace(reported(number), results=results)]

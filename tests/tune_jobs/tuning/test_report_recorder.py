@@ -30,7 +30,7 @@ def log(events: list[Event], folder: RunFolder) -> Iterator[ReportRecorder]:
 
 
 def epochs(first: int, last: int) -> tuple[dict[str, Any], ...]:
-    return tuple({"epoch": epoch, "val_loss": 1 / epoch} for epoch in range(first, last + 1))
+    return tuple({"epoch": epoch, "val_loss": 1 / epoch, "seconds": 0.5} for epoch in range(first, last + 1))
 
 
 def result_of(report: Report) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def test_an_epoch_that_came_out_differently_is_written_again(
     log: ReportRecorder, events: list[Event]
 ) -> None:
     log.write("0000", result_of(Report(epoch=2, results=epochs(1, 2), score=0.5)))
-    other = {"epoch": 2, "val_loss": 9.0}
+    other = {"epoch": 2, "val_loss": 9.0, "seconds": 0.5}
     log.write("0000", result_of(Report(epoch=2, results=(epochs(1, 1)[0], other), score=0.5)))
     assert isinstance(events[1], EpochsReported)
     assert list(events[1].results) == [other]

@@ -4,6 +4,7 @@ import math
 import pickle
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tune_jobs.errors import LaterVersion
@@ -69,6 +70,32 @@ def test_an_epoch_without_the_selection_metric_fails_the_trial_with_what_is_meas
         "selection.metric: given 'auc', but the training measures lr, train_loss, val_loss; name one of these, or let "
         "the training report 'auc' in every epoch"
     )
+
+
+@pytest.mark.parametrize("value", [None, "0.5", [0.5], {"a": 1}, 10**30, 1j])
+def test_a_metric_that_is_no_number_fails_the_trial(
+    reporter: Reporter, sent: list[dict[str, Any]], value: Any
+) -> None:
+    """The journal could not be read with it."""
+    with reporter.failures():
+        reporter.add([epoch(1, 0.5)])
+        reporter.add([epoch(2, 0.5, auc=value)])
+    (report,) = reports(sent)
+    assert report.cause is Cause.TRAINING_FAILED
+    assert [row["epoch"] for row in report.results] == [1]
+    assert report.reason == (
+        f"epoch 2: given {value!r} for 'auc'; valid: a number, which is NaN if there is none, and below 2^63 if it is "
+        "whole"
+    )
+
+
+def test_numbers_of_other_libraries_become_python_s(reporter: Reporter, sent: list[dict[str, Any]]) -> None:
+    reporter.add([epoch(1, np.float32(0.5), auc=np.int64(3), good=np.bool_(True))])  # type: ignore[arg-type]
+    reporter.send()
+    ((row,),) = [report.results for report in reports(sent)]
+    assert [(name, type(row[name])) for name in ("val_loss", "auc", "good")] == [
+        ("val_loss", float), ("auc", int), ("good", bool),
+    ]  # fmt: skip
 
 
 def test_the_score_is_turned_so_that_lower_is_better(sent: list[dict[str, Any]]) -> None:
