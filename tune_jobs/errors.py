@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from tune_jobs.problem import Problem
+from tune_jobs.text import without_long_lines
 
 
 class Fault(Enum):
@@ -86,7 +87,7 @@ class JobError(TuneJobsError):
         width = min(max((len(problem.path) for problem in self.problems), default=0), 36)
         lines = [f"{self.name}: {count} problem{'' if count == 1 else 's'}"]
         lines += [f"  {problem.path:<{width}}  {problem.message}" for problem in self.problems]
-        return "\n".join(lines)
+        return without_long_lines("\n".join(lines))
 
 
 class RunFolderError(TuneJobsError):

@@ -92,6 +92,22 @@ def readable(text: str) -> str:
     )
 
 
+LONGEST_LINE = 2000
+"""Characters of a line of a message; a longer one holds a long value, of which the middle is left out."""
+
+
+def without_long_lines(text: str) -> str:
+    """Return `text` with the middle of each very long line left out, which the line says."""
+    return "\n".join(map(_shortened, text.split("\n")))
+
+
+def _shortened(line: str) -> str:
+    if len(line) <= LONGEST_LINE:
+        return line
+    begin, end = LONGEST_LINE * 3 // 4, LONGEST_LINE // 4
+    return f"{line[:begin]} … ({len(line) - begin - end:,} characters left out) … {line[-end:]}"
+
+
 def one_line(value: object) -> str:
     """Return `value` as one line of `readable` text."""
     return readable(" ".join(str(value).split()))

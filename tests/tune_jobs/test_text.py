@@ -22,6 +22,7 @@ from tune_jobs.text import (
     readable,
     time_text,
     train_command,
+    without_long_lines,
 )
 
 
@@ -126,3 +127,13 @@ def test_nothing_is_suggested_if_nothing_is_close() -> None:
 def test_a_number_is_shown_within_a_thousandth(value: Any) -> None:
     read = json.loads(number_text(value))
     assert read == pytest.approx(value, rel=1e-3) if isinstance(value, float) else read == value
+
+
+def test_the_middle_of_a_very_long_line_is_left_out() -> None:
+    assert without_long_lines("short\nlines") == "short\nlines"
+    first, second = without_long_lines(f"given {'x' * 100_000}!\nnext").split("\n")
+    assert second == "next"
+    assert first.startswith("given xxx")
+    assert first.endswith("x!")
+    assert "(98,007 characters left out)" in first
+    assert len(first) < 2100

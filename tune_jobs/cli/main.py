@@ -17,7 +17,7 @@ from tune_jobs.cli.parser import Command, CommandParser, Commands, refuse_leftov
 from tune_jobs.errors import EXIT_CODES, ExpectedError, Fault, exit_code_for
 from tune_jobs.files import is_of_machine
 from tune_jobs.remote.working_copy import address_text
-from tune_jobs.text import COMPLAINT, readable
+from tune_jobs.text import COMPLAINT, readable, without_long_lines
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,5 +64,5 @@ def _complain(message: str, exit_code: int, *, debug: bool) -> int:
     """Print the message of the error that is being handled, after its traceback if `debug`; return the exit code."""
     if debug:
         traceback.print_exc()
-    print(f"{COMPLAINT}{readable(address_text(message))}", file=sys.stderr)  # noqa: T201 (the error stream of a command)
+    print(f"{COMPLAINT}{without_long_lines(readable(address_text(message)))}", file=sys.stderr)  # noqa: T201 (the error stream of a command)
     return exit_code

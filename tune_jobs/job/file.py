@@ -90,11 +90,34 @@ def parse_yaml(text: str) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", YAMLWarning)  # an anchor may be redefined, and 1e-3 has no dot
+            if "*" in text:
+                _refuse_growth(YAML(typ="safe", pure=True).compose(text))
             return _plain(reader.load(text))
     except RecursionError:
         raise YAMLError("nested too deeply, or an alias that contains itself") from None
     except (ValueError, KeyError) as error:  # for a value that contradicts its form or tag
         raise YAMLError(f"a value cannot be read ({error})") from error
+
+
+MOST_VALUES = 200_000
+"""Values of a YAML text with aliases, each counted as often as it is named: a few lines can name billions."""
+MOST_BITS = 14_000
+"""Bits of a whole number, some 4,200 digits: Python refuses to print a little more."""
+
+
+def _refuse_growth(root: Any) -> None:
+    """Raise `YAMLError` if aliases make the value too large, before it is made."""
+    sizes: dict[int, int] = {}
+
+    def size(node: Any) -> int:
+        if id(node) not in sizes:
+            below = node.value if isinstance(node.value, list) else ()
+            children = [child for one in below for child in (one if isinstance(one, tuple) else (one,))]
+            sizes[id(node)] = 1 + sum(map(size, children))
+        return sizes[id(node)]
+
+    if root is not None and size(root) > MOST_VALUES:
+        raise YAMLError(f"its aliases stand for more than {MOST_VALUES:,} values; write the values once")
 
 
 def dump_yaml(sections: Mapping[str, Any]) -> str:
@@ -192,6 +215,8 @@ def _plain(value: Any) -> Any:
         return [_plain(below) for below in value]
     if isinstance(value, str):
         value.encode()  # a lone surrogate can be escaped in YAML, but it is not text
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
+        raise ValueError(f"a whole number of about {value.bit_length() * 0.30103:,.0f} digits")
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 

@@ -300,3 +300,49 @@ def test_an_override_cannot_lead_through_a_value() -> None:
         "  model.name          model is 'mlp', not a section that can hold 'name'\n"
         "  search.points.0.lr  points is [{}], not a section that can hold 'lr'"
     )
+
+
+# Texts that stand for much
+
+
+def bomb(levels: int, width: int = 9) -> str:
+    """Return a short text whose aliases stand for `width ** levels` values."""
+    lists = (
+        f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * width)}]" for level in range(1, levels + 1)
+    )
+    return "\n".join(["a0: &a0 x", *lists])
+
+
+MERGED = "a: &a {x: 1}\n" + "\n".join(
+    f"b{n}: &b{n} {{<<: [{', '.join([f'*b{n - 1}' if n else '*a'] * 9)}]}}" for n in range(9)
+)
+
+
+@pytest.mark.parametrize("text", [bomb(9), bomb(60), bomb(30, 2), MERGED])
+def test_aliases_that_stand_for_millions_of_values_are_refused_before_they_are_made(
+    tmp_path: Path, text: str
+) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text(text)
+    with pytest.raises(
+        JobError, match="its aliases stand for more than 200,000 values; write the values once"
+    ):
+        read_yaml(file)
+
+
+def test_an_alias_is_read() -> None:
+    assert parse_yaml("a: &a {x: [1, 2]}\nb: *a\nc: {<<: *a, y: 3}") == {
+        "a": {"x": [1, 2]}, "b": {"x": [1, 2]}, "c": {"x": [1, 2], "y": 3},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text", ["0x" + "f" * 5000, "0o" + "7" * 6000, "0b" + "1" * 20_000, "9" * 5000, "1_000" * 2000]
+)
+def test_whole_numbers_of_thousands_of_digits_are_one_message_in_any_form(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text(f"seed: {text}\n")
+    with pytest.raises(JobError, match="not valid YAML: a value cannot be read"):
+        read_yaml(file)
+    ((name, value),) = parse_overrides(["--seed", text])
+    assert (name, value) == ("seed", text), "on the command line it stays text, which no setting takes"
