@@ -11,13 +11,18 @@ from tests.messages.conftest import Say
 from tests.messages.snapshots import check
 from tests.tune_jobs.conftest import make_run
 from tests.tune_jobs.later import EARLIER, LATER, write_later
-from tune_jobs.errors import StorageFailed
+from tests.tune_jobs.submission.test_fetching import STRANGE, Sending, packed
+from tune_jobs.errors import ClusterError, StorageFailed
 from tune_jobs.holdout.ledger import LEDGER
 from tune_jobs.record.codes import Cause, Ending
 from tune_jobs.record.events import NoticeAdded
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal
 from tune_jobs.record.lines import Place, encode_line
+from tune_jobs.submission import fetching
+from tune_jobs.submission.fetching import fetch_through
+from tune_jobs.trainers.errors import TrainerError
+from tune_jobs.worker.reporting import numbers_of
 
 __all__ = ["make_run"]
 
@@ -104,6 +109,27 @@ def test_another_program_changed_it_while_the_run_was_at_work(tmp_path: Path) ->
                 journal.append(NoticeAdded(text="after"))
         said[name] = re.sub(r"kept-\d{8}T\d{6}Z", "kept-TIME", str(caught.value))
     check("changed_journals", said, {tmp_path: "/work"})
+
+
+def test_a_fetched_archive_is_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "SECONDS_TO_BE_NOTICED", 0.0)
+    said = {}
+    for name, strange in {**STRANGE, "no archive": None}.items():
+        with pytest.raises(ClusterError) as caught:
+            fetch_through(
+                Sending(b"no archive" if strange is None else packed(strange)), "/shared/run", tmp_path
+            )
+        said[name] = str(caught.value)
+    check("fetched_archives", said, {})
+
+
+def test_a_metric_is_no_number() -> None:
+    said = {}
+    for value in (None, "low", 10**30, "x" * 200):
+        with pytest.raises(TrainerError) as caught:
+            numbers_of({"epoch": 3, "val_loss": 0.5, "auc": value, "seconds": 1.0})
+        said[repr(value)[:20]] = str(caught.value)
+    check("wrong_metrics", said, {})
 
 
 def test_the_sentences_of_ends() -> None:

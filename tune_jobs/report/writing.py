@@ -34,7 +34,7 @@ def write_report(path: str | Path, output: Path | None = None) -> Path:
         raise RunFolderError(
             f"{target}: not a file, so it cannot be replaced; give another one with `--output FILE`"
         )
-    content = render(page).encode()
+    content = render(page).encode("utf-8", "backslashreplace")  # a path may have no UTF-8 form
     try:
         with suppress(FileNotFoundError):
             _write(target, content)

@@ -70,7 +70,7 @@ def send(run: str, most: int = MOST_BYTES) -> Iterator[str]:
     """
     folder = whole_run(run)
     with tempfile.TemporaryFile() as file:
-        with tarfile.open(fileobj=file, mode="w:gz") as archive:
+        with tarfile.open(fileobj=file, mode="w:gz", dereference=True) as archive:  # links are refused
             for path in files_worth_sending(folder):
                 with suppress(FileNotFoundError):  # a run in progress removes files
                     archive.add(path, path.relative_to(folder.path).as_posix(), recursive=False)

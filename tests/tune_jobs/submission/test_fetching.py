@@ -128,6 +128,19 @@ def test_the_printed_text_holds_the_run(run: RunFolder) -> None:
     assert content == worth(run)
 
 
+@pytest.mark.usefixtures("at_once")
+def test_what_links_lead_to_is_sent_in_their_place(run: RunFolder, tmp_path: Path) -> None:
+    """W&B makes links to the files of its latest run."""
+    run.wandb.mkdir()
+    (run.wandb / "debug.log").symlink_to(run.job)
+    (run.wandb / "same.log").hardlink_to(run.job)
+    lines = list(send(str(run.path)))
+    archive = base64.b64decode("".join(lines[1:-1]))
+    there = fetch_through(Sending(archive), str(run.path), tmp_path / "got")
+    assert files(there) == worth(run) | {"holdout/original": f"{run.path}\n".encode()}
+    assert not any(path.is_symlink() for path in there.rglob("*"))
+
+
 def test_an_incomplete_transfer_is_refused(run: RunFolder) -> None:
     lines = list(send(str(run.path)))
     assert len(lines) == 3
@@ -169,6 +182,14 @@ STRANGE = {
 }
 
 
+def packed(strange: tarfile.TarInfo) -> bytes:
+    """Return an archive of this one member."""
+    content = BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as archive:
+        archive.addfile(strange)
+    return content.getvalue()
+
+
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetching, "SECONDS_TO_BE_NOTICED", 0.0)
@@ -177,14 +198,10 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("how", STRANGE)
 def test_an_archive_with_links_or_paths_out_of_the_folder_is_refused(tmp_path: Path, how: str) -> None:
-    packed = BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        archive.addfile(STRANGE[how])
-
     with pytest.raises(
         ClusterError, match=r"^/shared/run: the cluster sent (no|an) archive .*so nothing was kept"
     ):
-        fetch_through(Sending(packed.getvalue()), "/shared/run", tmp_path / "got")
+        fetch_through(Sending(packed(STRANGE[how])), "/shared/run", tmp_path / "got")
     assert files(tmp_path) == {}
     assert not list((tmp_path / "got").iterdir())
 
