@@ -70,6 +70,16 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("it is nested too deep") from None
 
 
+def exists(path: Path) -> bool:
+    """Return whether there is a file or folder at `path`; a name that is too long for the system has none."""
+    try:
+        return path.exists()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return False
+
+
 def sync_folder(path: Path) -> None:
     """Force the folder's list of files to the disk."""
     folder = os.open(path, os.O_RDONLY)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from tune_jobs.errors import RunFolderError
-from tune_jobs.files import probe_writable, reason_of
+from tune_jobs.files import exists, probe_writable, reason_of
 from tune_jobs.location import location_of
 
 CHECKPOINT_SUFFIX = ".pt"
@@ -55,8 +55,15 @@ class RunFolder:
                 becomes this error too.
         """
         storage = storage.resolve()
+        try:
+            str(storage).encode()
+        except UnicodeEncodeError as error:
+            raise RunFolderError(
+                f"storage: {storage} has a name that is not in UTF-8, which Ray cannot write to; give another folder, "
+                "with `--storage FOLDER`"
+            ) from error
         folder = cls(storage / (run or new_run_name(name)))
-        if folder.path.exists():
+        if exists(folder.path):
             raise RunFolderError(f"{folder.path}: exists already; `tune-jobs resume RUN` continues a run")
         made: list[Path] = []
         try:
@@ -90,11 +97,11 @@ class RunFolder:
             RunFolderError: There is no folder, or it is not that of a run.
         """
         folder = cls(Path(path).resolve())
-        if folder.path.is_file():
+        if exists(folder.path) and folder.path.is_file():
             raise RunFolderError(
                 f"{path}: a file, not a run folder; `tune-jobs list` shows the runs of a folder"
             )
-        if not folder.path.is_dir():
+        if not exists(folder.path) or not folder.path.is_dir():
             submission = (
                 f", and `tune-jobs status {path}` where the folder of a submission is"
                 if _RUN.fullmatch(str(path))

@@ -4,7 +4,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tune_jobs.errors import RunFolderError
-from tune_jobs.files import reason_of, replacing
+from tune_jobs.files import exists, reason_of, replacing
 from tune_jobs.record.reading import read_run
 from tune_jobs.remote.working_copy import at_work, open_folder
 
@@ -30,7 +30,7 @@ def write_report(path: str | Path, output: Path | None = None) -> Path:
     stored = read_run(folder)
     page = make_page(folder, stored.job, stored.record, stored.events, in_progress=in_progress)
     target = folder.report if output is None else output
-    if target.exists() and not target.is_file():
+    if exists(target) and not target.is_file():
         raise RunFolderError(
             f"{target}: not a file, so it cannot be replaced; give another one with `--output FILE`"
         )

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tune_jobs.errors import ClusterError, RunFolderError, SubmissionError
+from tune_jobs.files import exists
 from tune_jobs.holdout.rows import ROWS, mark_copy
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import scan_journal
@@ -147,7 +148,7 @@ def _end(server: JobsServer, submission_id: str) -> None:
 def _new_folder(output: Path, name: str) -> Iterator[Path]:
     """Make an empty folder that becomes `output/name` at the end. If the block fails, nothing of it stays."""
     target = output / name
-    if target.exists():
+    if exists(target):
         raise RunFolderError(f"{target}: exists already; give another folder with `--output FOLDER`")
     made: Path | None = None
     try:

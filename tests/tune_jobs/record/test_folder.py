@@ -1,6 +1,7 @@
 """The run folder: its paths, and how one is made and opened."""
 
 import errno
+import os
 import re
 import resource
 from dataclasses import fields
@@ -103,6 +104,36 @@ def test_only_a_folder_with_a_journal_is_a_run(tmp_path: Path, folder: RunFolder
     )
     folder.journal.touch()
     assert RunFolder.open(folder.path) == folder
+
+
+UNUSUAL = ("a[1] *?", "a\nb", " a ", "~", "%s {0} $(id)", "é\u202e", "a\x1b[31m", "m" * 200)
+"""Names of folders that a shell, a pattern, a format or a terminal would take for something else."""
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_a_storage_may_have_any_name(tmp_path: Path, name: str) -> None:
+    other = tmp_path / "a1 x"
+    other.mkdir()
+    made = RunFolder.create(tmp_path / name, "small")
+    assert made.path.parent == tmp_path / name
+    made.journal.touch()
+    assert RunFolder.open(made.path) == made
+    assert list(other.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("n" * 300, r"cannot write to .* \(File name too long\)"),
+        (os.fsdecode(b"\xff"), "is not in UTF-8, which Ray"),
+    ],
+)
+def test_a_storage_whose_name_cannot_be_used_is_refused(tmp_path: Path, name: str, reason: str) -> None:
+    with pytest.raises(RunFolderError, match=f"^storage: .*{reason}.*`--storage FOLDER`"):
+        RunFolder.create(tmp_path / name, "small")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(RunFolderError, match="no such folder"):
+        RunFolder.open(tmp_path / name)
 
 
 def test_a_relative_path_and_a_link_lead_to_the_same_folder(

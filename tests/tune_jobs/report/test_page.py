@@ -48,6 +48,19 @@ def test_the_report_is_written_to_the_run_folder_or_to_the_given_path(
     assert sorted(path.name for path in folder.path.iterdir()) == before
 
 
+@pytest.mark.parametrize("name", ["[a-z]*", os.fsdecode(b"\xff"), "a\nb", "%s {0}"])
+def test_a_run_and_a_report_may_have_any_name(make_run: MakeRun, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    make_run([{"losses": [0.5]}]).path.rename(folder)
+    assert (
+        write_report(folder, tmp_path / f"{name}.html")
+        .read_text(encoding="utf-8")
+        .startswith("<!doctype html>")
+    )
+    with pytest.raises(RunFolderError, match=r"cannot be written \(File name too long"):
+        write_report(folder, tmp_path / ("n" * 300))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3, 1000])
 def test_it_is_one_file_below_six_megabytes_that_loads_nothing(make_run: MakeRun, count: int) -> None:

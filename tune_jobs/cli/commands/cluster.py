@@ -21,6 +21,7 @@ from tune_jobs.errors import (
     SubmissionEnded,
     SubmissionError,
 )
+from tune_jobs.files import exists
 from tune_jobs.job.file import parse_overrides
 from tune_jobs.job.fingerprint import check_changeable
 from tune_jobs.job.job import Job
@@ -106,7 +107,7 @@ def refuse_jobs_address(address: str | None) -> None:
 
 def address_to_resume(run: str, address: str | None) -> str | None:
     """Return `address` if given; else that of the environment if `run` is no run of this machine; else None."""
-    if address is not None or is_uri(run) or os.sep in run or Path(run).exists():
+    if address is not None or is_uri(run) or os.sep in run or exists(Path(run)):
         return address
     return os.environ.get(ADDRESS_VARIABLE)
 

@@ -10,6 +10,7 @@ from tune_jobs.cli.parser import RUN, Commands, count, port
 from tune_jobs.cli.summary import print_run
 from tune_jobs.cli.tables import runs_display, trial_display
 from tune_jobs.errors import RunFolderError
+from tune_jobs.files import exists
 from tune_jobs.location import Location, is_uri
 from tune_jobs.record.journal import refuse_other_version
 from tune_jobs.remote.working_copy import address_text, open_folder, pull_all
@@ -60,7 +61,7 @@ def _show(options: argparse.Namespace, rest: list[str], console: Console) -> Non
 def _list(options: argparse.Namespace, rest: list[str], console: Console) -> None:
     place = options.folder
     folder = _copies(place) if is_uri(place) else Path(place)
-    if not folder.is_dir():
+    if not exists(folder) or not folder.is_dir():
         raise RunFolderError(
             f"{folder}: no such folder; runs are kept in the folder that `storage:` of a job names"
         )
