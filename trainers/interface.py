@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 DIVERGED = "diverged"
 """Key of `EpochResult.to_mapping` that is present, and true, only if the training diverged in that epoch."""
-RESERVED_COLUMNS = frozenset({"epoch", "seconds", DIVERGED})
-"""Keys of `EpochResult.to_mapping` that are not metrics. No metric can have one of these names."""
+RESERVED_COLUMNS = frozenset({"trial_id", "epoch", "seconds", DIVERGED})
+"""Names that no metric can have: columns of the table of epochs, and the other keys of `EpochResult.to_mapping`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +45,12 @@ class EpochResult:
     diverged: bool = False
     """The training cannot continue, because its numbers are no longer finite. It is never derived from the
     names of metrics."""
+
+    def __post_init__(self) -> None:
+        if taken := RESERVED_COLUMNS & self.metrics.keys():
+            raise ValueError(
+                f"a metric is called {min(taken)!r}; that is a column of every table of epochs: give it another name"
+            )
 
     def to_mapping(self) -> dict[str, Any]:
         """Return a flat row: epoch, the metrics in order, seconds, and `diverged` only if it is true."""

@@ -8,6 +8,7 @@ import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from importlib.abc import InspectLoader
 from importlib.machinery import ModuleSpec, PathFinder
 from typing import Any
@@ -32,7 +33,8 @@ def load_reference(text: str) -> Callable[..., Any]:
     module_name, name = text.split(":")
     _forget_namesake(module_name.partition(".")[0])
     try:
-        module = importlib.import_module(module_name)
+        with paths_kept():
+            module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # the user's code may do anything
         absent = error.name if isinstance(error, ModuleNotFoundError) else None
         if absent and f"{module_name}.".startswith(f"{absent}."):
@@ -49,6 +51,19 @@ def load_reference(text: str) -> Callable[..., Any]:
         kind = type(found).__name__
         raise ReferenceNotFound(f"{text}: {name!r} is of type {kind}; name a function or a class")
     return found  # type: ignore[no-any-return]  # a module's attribute has no type
+
+
+@contextmanager
+def paths_kept() -> Iterator[None]:
+    """Keep all places that Python imports from, if code of the user removes some of them inside the block.
+
+    Places that it adds stay. Without this, later imports of this program, and of Python itself, would fail.
+    """
+    before = list(sys.path)
+    try:
+        yield
+    finally:
+        sys.path.extend(path for path in before if path not in sys.path)
 
 
 def _forget_namesake(root: str) -> None:

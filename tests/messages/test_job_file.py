@@ -15,6 +15,13 @@ FILES = {
     "a bracket that is not closed": "data: {source: digits\n",
     "an unknown character": "data: @nothing\n",
     "an alias that contains itself": "a: &a [*a]\n",
+    "aliases that stand for millions of values": "\n".join(
+        [
+            "a: &a [x, x]",
+            *(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True)),
+        ]
+    ),
+    "a number of thousands of digits": f"seed: 0x{'f' * 5000}\n",
     "a tag that does not fit": "a: !!int words\n",
     "nothing but a name": "name: small\n",
     "no required keys": "data: {}\nmodel: {}\ntraining: {}\nsearch: {}\n",
@@ -79,6 +86,7 @@ OVERRIDES = {
     "points outside of the space": (
         "--search.points '[{lr: 9, optimizer: lbfgs, momentum: 0.5}, {optimizer: adam, momentum: 0.5}, {x: 1}]'"
     ),
+    "a value of a thousand words": f"--{'x' * 3000} 3",
     "a grid without an end": "--search.method grid",
     "a device of one machine": "--training.device cuda:1 --resources.workers_per_trial 2",
     "parameters that cannot be searched": (
@@ -97,6 +105,9 @@ NOTICES = {
     "parameters that do nothing": (
         "--search.space '{optimizer: {values: [adam, sgd]}, momentum: {low: 0.0, high: 0.9}, beta1: 0.5, "
         "max_iter: {values: [4, 5]}}'"
+    ),
+    "a grid that is not tried in full": (
+        "--search.method grid --search.trials 3 --search.space '{lr: {values: [0.1, 0.2, 0.3, 0.4, 0.5]}}'"
     ),
     "stopping at rungs": "--scheduler.method asha_stopping --selection.metric mae",
     "the median rule": "--scheduler.method median --search.method random",

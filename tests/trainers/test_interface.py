@@ -36,3 +36,9 @@ def test_every_stop_reason_is_a_code_with_a_sentence(reason):
     assert reason.sentence == STOP_SENTENCES[reason]
     assert reason.sentence[0].islower()
     assert not reason.sentence.endswith(".")
+
+
+@pytest.mark.parametrize("name", ["trial_id", "epoch", "seconds", "diverged"])
+def test_no_metric_has_the_name_of_a_column(name: str) -> None:
+    with pytest.raises(ValueError, match=f"a metric is called '{name}'; .* give it another name"):
+        EpochResult(epoch=1, metrics={"loss": 0.5, name: 1.0}, seconds=0.1)

@@ -4,7 +4,7 @@ from collections import Counter
 
 from tune_jobs.text import did_you_mean
 from tune_jobs.trainers.data.settings import BuiltInLoss
-from tune_jobs.trainers.interface import DIVERGED
+from tune_jobs.trainers.interface import RESERVED_COLUMNS
 from tune_jobs.trainers.pytorch.settings import BuiltInMetric, TrainingSettings
 from tune_jobs.trainers.settings import ScoreSettings, is_reference
 
@@ -32,7 +32,7 @@ def metric_names(training: TrainingSettings) -> tuple[str, ...]:
     """
     metrics = tuple(dict.fromkeys(training.metrics))
     short = {metric: metric.rpartition(":")[2] for metric in metrics}
-    taken = Counter([*RESULT_COLUMNS, DIVERGED, *short.values()])
+    taken = Counter([*{*RESULT_COLUMNS, *RESERVED_COLUMNS}, *short.values()])
     return tuple(
         short[metric] if taken[short[metric]] == 1 or not is_reference(metric) else metric
         for metric in metrics

@@ -13,7 +13,7 @@ from tune_jobs.holdout import rows as holdout
 from tune_jobs.job.checks import check_surroundings
 from tune_jobs.job.fingerprint import job_fingerprint
 from tune_jobs.job.job import Job
-from tune_jobs.job.user_code import importable_from, module_path
+from tune_jobs.job.user_code import importable_from, module_path, process_kept
 from tune_jobs.job.user_modules import user_modules
 from tune_jobs.location import Location, is_uri
 from tune_jobs.record.data_info import write_info
@@ -49,7 +49,7 @@ def prepare(job: Job) -> "PreparedData | None":
     if problems:
         raise JobError(problems)
     try:
-        with importable_from(job.folder):
+        with importable_from(job.folder), process_kept():
             prepared = job.kind.prepare(job.folder)
     except SettingsError as error:
         raise JobError([Problem(*pair) for pair in error.problems]) from error

@@ -216,7 +216,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str):
         value.encode()  # a lone surrogate can be escaped in YAML, but it is not text
     if isinstance(value, int) and value.bit_length() > MOST_BITS:
-        raise ValueError(f"a whole number of about {value.bit_length() * 0.30103:,.0f} digits")
+        digits = f"{value.bit_length() * 0.30103:,.0f}"
+        raise ValueError(f"a whole number of about {digits} digits; valid: at most 4,200")
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 

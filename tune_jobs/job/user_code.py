@@ -5,8 +5,10 @@ whatever is installed. A few names are reserved: those of Python's standard libr
 packages that tune-jobs is built on. A file `torch.py` beside a job is never imported in place of PyTorch.
 """
 
+import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -14,6 +16,9 @@ from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, packages_distributions
 from pathlib import Path
 from types import ModuleType
+
+from tune_jobs.signals import restore_handlers
+from tune_jobs.trainers.references import paths_kept
 
 _REQUIREMENT = re.compile(r"[A-Za-z0-9._-]+")
 """The name at the start of a requirement such as `ray[default,tune]>=2.60`."""
@@ -118,8 +123,24 @@ def importable_from(folder: Path) -> Iterator[None]:
     sys.meta_path.insert(0, finder)
     try:
         yield
-    finally:
-        sys.meta_path.remove(finder)
+    finally:  # the user's modules may have changed the list
+        sys.meta_path[:] = [other for other in sys.meta_path if other is not finder]
+
+
+@contextmanager
+def process_kept() -> Iterator[None]:
+    """Undo what the user's code inside the block does to the process that the rest of this program would trip over.
+
+    These are the current folder, the handlers of signals, the filters of warnings, the arguments of the command, and
+    removed places of imports.
+    """
+    folder, arguments = Path.cwd(), list(sys.argv)
+    with warnings.catch_warnings(), restore_handlers(), paths_kept():
+        try:
+            yield
+        finally:
+            os.chdir(folder)
+            sys.argv[:] = arguments
 
 
 class _ProcessFinder(UserModuleFinder):

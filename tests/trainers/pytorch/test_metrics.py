@@ -14,6 +14,7 @@ from tune_jobs.trainers.data.encoding import Number
 from tune_jobs.trainers.data.settings import DataSettings
 from tune_jobs.trainers.errors import ModelError
 from tune_jobs.trainers.pytorch import metrics
+from tune_jobs.trainers.pytorch.metric_rules import metric_names
 from tune_jobs.trainers.pytorch.metrics import build_metrics, measure
 from tune_jobs.trainers.pytorch.settings import TrainingSettings
 from tune_jobs.trainers.pytorch.trainer import Trainer
@@ -162,3 +163,9 @@ def test_wrong_metric_values_are_shown_in_short(tmp_path, monkeypatch, make_info
         measure(built, torch.zeros(2, 1), torch.zeros(2, 1))
     assert str(raised.value).endswith("; it must return a number")
     assert len(str(raised.value)) < 200
+
+
+@pytest.mark.parametrize("name", ["trial_id", "epoch", "seconds", "diverged", "lr", "val_loss", "train_loss"])
+def test_a_metric_with_the_name_of_a_column_is_known_by_its_whole_reference(name: str) -> None:
+    training = TrainingSettings(max_epochs=1, loss="mse", metrics=(f"my_code:{name}", "my_code:mine"))
+    assert metric_names(training) == (f"my_code:{name}", "mine")

@@ -1,12 +1,21 @@
 """The place of a job's own modules, and the names that they cannot have."""
 
 import importlib
+import signal
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 
-from tune_jobs.job.user_code import UserModuleFinder, import_from, importable_from, is_reserved, module_path
+from tune_jobs.job.user_code import (
+    UserModuleFinder,
+    import_from,
+    importable_from,
+    is_reserved,
+    module_path,
+    process_kept,
+)
 from tune_jobs.trainers.references import load_reference
 
 
@@ -113,3 +122,35 @@ def test_a_module_from_a_third_folder_is_looked_for_there(
         assert module_path(job, name) == (str(job), here, str(third))
     for name in ("__main__", "pytest", "torch", "tune_jobs.trainers", "never_imported"):
         assert module_path(job, name) == (str(job), here)
+
+
+WILD = """
+import os, signal, sys, warnings
+
+def spoil():
+    sys.path[:] = ["/nowhere"]
+    sys.argv[:] = []
+    os.chdir("/")
+    warnings.simplefilter("error")
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+spoil()
+"""
+
+
+def test_a_module_that_spoils_the_process_spoils_nothing_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may also put a new list in the place of the finders, which the end of the block must not stumble over."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    (tmp_path / "wild_module.py").write_text(WILD)
+    before = (list(sys.argv), Path.cwd(), signal.getsignal(signal.SIGTERM), list(warnings.filters))
+    paths, finders = list(sys.path), list(sys.meta_path)
+    with importable_from(tmp_path), process_kept():
+        load_reference("wild_module:spoil")()
+        sys.meta_path = list(finders)
+    assert (list(sys.argv), Path.cwd(), signal.getsignal(signal.SIGTERM), list(warnings.filters)) == before
+    assert set(sys.path) == {*paths, "/nowhere"}, "what it added stays"
+    assert sys.meta_path == finders
