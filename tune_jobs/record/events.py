@@ -32,7 +32,7 @@ it for people; no decision depends on a sentence.
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, ClassVar, Self, get_origin, get_type_hints
 
@@ -60,8 +60,9 @@ class Event:
         return False
 
     def to_mapping(self) -> dict[str, Any]:
-        """Return the event as plain values; `event_from_mapping` reads them back."""
-        return {"type": self.type, **asdict(self)}
+        """Return the values of the event, which are its own and no copies; `event_from_mapping` reads them back."""
+        values = vars(self)
+        return {"type": self.type, **{name: values[name] for name in _CHECKS[type(self)]}}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 from weakref import WeakSet
@@ -24,8 +25,8 @@ from tune_jobs.record.events import (
     event_from_mapping,
     refuse_wrong_values,
 )
-from tune_jobs.record.foreign_changes import foreign_change
-from tune_jobs.record.lines import Content, encode_line, parse_content, version_here
+from tune_jobs.record.foreign_changes import Written, foreign_change
+from tune_jobs.record.lines import START, Content, encode_line, parse_content, version_here
 from tune_jobs.record.storage_failures import storage_error
 
 Listener = Callable[[Event], None]
@@ -71,7 +72,7 @@ class Journal:
         self.cut = content.rest
         """Bytes that were cut off the end of the file."""
         self._place = content.end
-        self._size = content.sound
+        self._written = Written(content.sound, partial(_lines_of, content.events))
         self._torn = False
         self._changed: StorageFailed | None = None
         _OPEN.add(self)
@@ -126,7 +127,19 @@ class Journal:
     @property
     def size(self) -> int:
         """Return the number of bytes on disk, all of complete lines."""
-        return self._size
+        return self._written.size
+
+    def refuse_foreign_changes(self) -> None:
+        """Stop, once and for all, if another program has replaced or changed the file.
+
+        Raises:
+            StorageFailed: See `append`.
+        """
+        if self._changed is None and not self._torn:
+            self._changed = foreign_change(self._file, self._path, self._written)
+        if self._changed is not None:
+            self.failure = self._changed
+            raise self._changed
 
     def close(self) -> None:
         """Close the file and release the lock."""
@@ -141,7 +154,7 @@ class Journal:
         self.close()
 
     def _write(self, line: bytes) -> None:
-        self._refuse_foreign_changes()
+        self.refuse_foreign_changes()
         try:
             if self._torn:
                 self._cut()
@@ -156,18 +169,10 @@ class Journal:
             run = self._path.parent.parent
             self.failure = storage_error(self._path, reason_of(error, run), run)
             raise self.failure from error
-        self._size += len(line)
-
-    def _refuse_foreign_changes(self) -> None:
-        """Stop, once and for all, if another program has replaced or changed the file."""
-        if self._changed is None and not self._torn:
-            self._changed = foreign_change(self._file, self._path, self._size)
-        if self._changed is not None:
-            self.failure = self._changed
-            raise self._changed
+        self._written.add(line)
 
     def _cut(self) -> None:
-        os.truncate(self._file, self._size)
+        os.truncate(self._file, self._written.size)
         self._torn = False
 
 
@@ -302,6 +307,15 @@ def refuse_other_version(path: Path) -> None:
         OtherVersion: Another version of tune-jobs wrote a line.
     """
     scan_journal(path)
+
+
+def _lines_of(events: Sequence[Event]) -> bytes:
+    """Return the lines of a journal with these events."""
+    lines, place = [], START
+    for event in events:
+        line, place = encode_line(_json_of(event), place)
+        lines.append(line)
+    return b"".join(lines)
 
 
 def _json_of(event: Event) -> bytes:

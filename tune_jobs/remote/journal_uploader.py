@@ -57,6 +57,7 @@ class JournalUploader:
 
         Raises:
             LeaseLost: This process may not write to the run any more.
+            StorageFailed: Another program has changed the file of the journal.
             StoreError: The store does not take them; the call waits for the next time.
         """
         with self._waiting:
@@ -75,10 +76,11 @@ class JournalUploader:
         """Send all events so far.
 
         Raises:
-            LeaseLost, StoreError: See `send`.
+            LeaseLost, StorageFailed, StoreError: See `send`.
         """
         with self._sending:
             if self._journal.size > self._writer.sent:
+                self._journal.refuse_foreign_changes()  # the store would get the lines of another file
                 with self._outage.observe():
                     self._ensure_lease()
                     self._writer.send(self._journal.size)

@@ -197,6 +197,8 @@ class Mirror:
 
     def _failure_of(self, error: Exception) -> StorageFailed:
         """Return the failure that an error other than an outage means for the run."""
+        if isinstance(error, StorageFailed):
+            return error
         if isinstance(error, LeaseLost):
             return StorageFailed(
                 f"{self._place}: another process has taken over this run, because this process was silent for "

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.tune_jobs.remote.copies import created
-from tune_jobs.errors import RunFolderError
+from tune_jobs.errors import RunFolderError, StorageFailed
 from tune_jobs.location import Location
 from tune_jobs.record.journal import Journal
 from tune_jobs.remote.journal_uploader import JournalUploader
@@ -110,3 +110,15 @@ def test_a_journal_that_was_continued_elsewhere_is_replaced_on_request_alone(
         assert read_from(store) == journal.path.read_bytes()
         sending.begin(replace=True)
         assert read_from(store) == other.path.read_bytes()
+
+
+def test_lines_of_another_file_never_reach_the_store(journal: Journal, store: Store) -> None:
+    sending = uploader(journal, store)
+    sending.send()
+    sent = read_from(store)
+    journal.append(created(2))
+    journal.path.with_name("new").write_bytes(b"x" * 10_000)
+    journal.path.with_name("new").replace(journal.path)
+    with pytest.raises(StorageFailed, match="was replaced by another file"):
+        sending.send()
+    assert read_from(store) == sent
