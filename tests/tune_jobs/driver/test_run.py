@@ -459,7 +459,12 @@ def test_the_same_seed_proposes_the_same_with_one_worker(tmp_path: Path) -> None
 
     first = curves(seed=5)
     assert first.equals(curves(seed=5))
-    assert not first.equals(curves(seed=6))
+
+
+def test_another_seed_proposes_others(tmp_path: Path) -> None:
+    lines = [line_in(tmp_path, {"slope/epochs": 1, "search/trials": 2, "seed": seed}) for seed in (5, 6)]
+    first, second = (run(job).trials["config.rate"] for job in lines)
+    assert not first.equals(second)
 
 
 def test_the_time_limit_ends_the_run_in_order(tmp_path: Path) -> None:

@@ -90,6 +90,7 @@ class TestUnderRay:
             "model/name": "together:make",
             "model/arguments": {"folder": str(tmp_path)},
             "scheduler/method": "none",
+            "training/max_epochs": 5,
             "search/space": {
                 "lr": 0.05,
                 "model.how": {"values": hows},
@@ -108,4 +109,4 @@ class TestUnderRay:
         assert "it crashed, was killed" in losses[0].reason
         assert not losses[0].node_lost
         assert curve_of(made, "0000") == curve_of(made, "0003"), "bit for bit, though in other workers"
-        assert [epoch for epoch, *_ in curve_of(made, "0000")] == list(range(1, 10))
+        assert [epoch for epoch, *_ in curve_of(made, "0000")] == [1, 2, 3, 4, 5]
