@@ -122,7 +122,7 @@ def run_ours(load: Load, folder: Path) -> Diary:
 
     folder_of_run = make_folder(job, prepared)
     with ray_connection() as view, Journal(folder_of_run.journal) as journal:
-        begins = run_started(job, prepared)
+        begins = run_started(job, prepared, folder_of_run)
         run = LiveRun.begin(folder_of_run, journal, begins, job.selection)
         trainable = tune.with_parameters(
             sleep_for_us, load=load, gathering=_gathering(folder, load), score=job.selection

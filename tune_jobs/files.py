@@ -1,12 +1,14 @@
 """Write files in one step, force them to the disk, and say why a disk refuses them."""
 
 import errno
+import hashlib
 import json
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -78,6 +80,13 @@ def exists(path: Path) -> bool:
         if error.errno != errno.ENAMETOOLONG:
             raise
         return False
+
+
+def sha256_of(file: BufferedReader) -> str:
+    """Return the SHA-256 of all bytes of a file, in hex digits; the file is read from its start again afterwards."""
+    digest = hashlib.file_digest(file, "sha256").hexdigest()
+    file.seek(0)
+    return digest
 
 
 def sync_folder(path: Path) -> None:

@@ -108,7 +108,8 @@ class Run:
             raise RunFolderError(
                 f"{self.path}: the run has no encoding of rows, because its trainings read their own data"
             )
-        return read_info(self._folder.data_info)
+        started = self.record.started
+        return read_info(self._folder.data_info, started.fingerprints.get("encoding") if started else None)
 
     @property
     def winner_id(self) -> str | None:

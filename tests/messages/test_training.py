@@ -123,6 +123,10 @@ def test_tests_of_the_winner(place: Path, say: Say) -> None:
     said["with damaged rows"] = say("test runs/damaged-rows")
     other = next(path for path in copied("other-rows").holdout.iterdir() if path.suffix == ".npz")
     np.savez(other, x=np.ones((2, 2)), y=np.ones(2))
+    said["with the rows of another run"] = say("test runs/other-rows")
+    encoding = copied("other-encoding").data_info
+    encoding.write_text(encoding.read_text() + "\n")
+    said["with another encoding"] = say("test runs/other-encoding")
     changed = copied("changed-job")
     changed.job.write_text(changed.job.read_text().replace("seed: 0", "seed: 1", 1))
     said["with another job"] = say("show runs/changed-job")

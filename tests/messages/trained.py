@@ -28,7 +28,7 @@ def trained_run(job: Job, configuration: Mapping[str, Any] = CONFIGURATION) -> R
     prepared = prepare(job)
     folder = make_folder(job, prepared)
     with Journal(folder.journal) as journal:
-        journal.append(run_started(job, prepared))
+        journal.append(run_started(job, prepared, folder))
         journal.append(TrialCreated(trial_id="0000", number=0, configuration=configuration))
         task, trial = trial_task(job, folder), Assignment("0000", configuration)
         data = rows_for_trials(prepared)

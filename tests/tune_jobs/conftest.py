@@ -1,6 +1,7 @@
 """A small valid job, broken on request, and run folders made through the real journal, without Ray."""
 
 import copy
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.tune_jobs.causes import CAUSE_OF
+from tests.tune_jobs.holdout.lines import seal
 from tests.tune_jobs.in_process_training import MakeTrainer, trainer_factory
 from tests.tune_jobs.rows import with_divergence
 from tests.tune_jobs.runs import change
@@ -32,6 +34,7 @@ from tune_jobs.record.journal import Journal
 from tune_jobs.record.run_record import RunRecord
 from tune_jobs.record.tables import write_tables
 from tune_jobs.selection.rule import select_winner, write_selection
+from tune_jobs.trainers.data import Rows
 from tune_jobs.trainers.settings import ScoreSettings
 
 Sections = dict[str, Any]
@@ -106,14 +109,19 @@ def make_run(tmp_path: Path) -> Callable[..., RunFolder]:
         *,
         ending: Ending | None = Ending.ALL_TRIALS,
         changes: Mapping[str, Any] | None = None,
+        rows: Rows | None = None,
     ) -> RunFolder:
         job = Job.from_mapping(changed(changes), tmp_path)
         folder = RunFolder.create(tmp_path / "runs", job.name)
         with replacing(folder.job) as file:
             file.write(job.to_yaml().encode())
+        events = events_of(trials, ending=ending)
+        if rows is not None:
+            fingerprints = seal(folder, rows).fingerprints
+            events[0] = dataclasses.replace(events[0], fingerprints=fingerprints)  # type: ignore[call-arg]
         record = RunRecord(job.selection)
         with Journal(folder.journal, record.apply) as journal:
-            for event in events_of(trials, ending=ending):
+            for event in events:
                 journal.append(event)
             if ending is not None:
                 winner = select_winner(record)

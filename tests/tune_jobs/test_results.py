@@ -48,7 +48,7 @@ def trained(make_sections: Callable[..., dict[str, Any]], tmp_path_factory: pyte
     folder = make_folder(job, prepared)
     record, task = RunRecord(job.selection), trial_task(job, folder)
     with Journal(folder.journal, record.apply) as journal:
-        journal.append(run_started(job, prepared))
+        journal.append(run_started(job, prepared, folder))
         configuration = {"lr": 0.2, "batch_size": 8}
         journal.append(TrialCreated(trial_id="0000", number=0, configuration=configuration))
         trial = Assignment("0000", configuration)

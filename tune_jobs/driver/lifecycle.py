@@ -72,7 +72,7 @@ def run(
             signals.defer()
             folder = make_folder(job, prepared, cluster.check_storage, handover)
             job = job_of_submission(job, folder) if handover else job
-            start = _Start(run_started(job, prepared), [rows_for_trials(prepared)])
+            start = _Start(run_started(job, prepared, folder), [rows_for_trials(prepared)])
             del prepared
             with storage_failures(folder.path), opened_run(folder) as opened:
                 _tune(job, opened, start, cluster, listeners)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from tune_jobs.errors import JobError, RunFolderError
-from tune_jobs.files import replacing
+from tune_jobs.files import replacing, sha256_of
 from tune_jobs.holdout import rows as holdout
 from tune_jobs.job.checks import check_surroundings
 from tune_jobs.job.fingerprint import job_fingerprint
@@ -135,8 +135,8 @@ def data_fingerprints(prepared: "PreparedData | None") -> Mapping[str, str]:
     return {"data": prepared.report.fingerprint, "split": prepared.report.split_fingerprint}
 
 
-def run_started(job: Job, prepared: "PreparedData | None") -> RunStarted:
-    """Return the first event of a run's journal."""
+def run_started(job: Job, prepared: "PreparedData | None", folder: RunFolder) -> RunStarted:
+    """Return the first event of a run's journal, with the fingerprints of the files in its new folder."""
     entry = kind_of(job.own_sections)
     return RunStarted(
         name=job.name,
@@ -145,6 +145,7 @@ def run_started(job: Job, prepared: "PreparedData | None") -> RunStarted:
         rows={} if prepared is None else prepared.report.rows,
         fingerprints={
             **data_fingerprints(prepared),
+            **(_file_fingerprints(folder) if prepared else {}),
             "space": job.search.space.fingerprint(),
             "job": job_fingerprint(job),
         },
@@ -154,6 +155,12 @@ def run_started(job: Job, prepared: "PreparedData | None") -> RunStarted:
         kind=entry.name,
         kind_class=entry.reference,
     )
+
+
+def _file_fingerprints(folder: RunFolder) -> Mapping[str, str]:
+    """Return the SHA-256 of the encoding and of the sealed rows, on which later decisions rest."""
+    with folder.data_info.open("rb") as encoding, holdout.rows_path(folder).open("rb") as rows:
+        return {"encoding": sha256_of(encoding), holdout.SEALED: sha256_of(rows)}
 
 
 def recorded_versions(job: Job) -> dict[str, str]:

@@ -87,7 +87,7 @@ def check_data(folder: RunFolder, events: Sequence[Event], prepared: "PreparedDa
                 f"{started.fingerprints[name][:12]}), so new trials could not be compared with the earlier ones; "
                 "restore the original data, or start a new run"
             )
-    holdout.check_sealed(folder, prepared.test)
+    holdout.check_sealed(folder, prepared.test, started)
 
 
 def run_resumed(job: Job, journal: Journal) -> RunResumed:

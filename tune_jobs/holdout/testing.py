@@ -51,7 +51,7 @@ def evaluate_on_holdout(
     with _keep_results(run.folder), opened_run(run.folder) as opened:
         journal = opened.journal
         run.refuse_if_continued(journal.past)
-        rows, number = unseal(run.folder, trial_id, again=again, reason=reason)
+        rows, number = unseal(run.folder, journal, trial_id, again=again, reason=reason)
         unsealed = HoldoutUnsealed(trial_id=trial_id, reason=reason)
         journal.append(unsealed)
         results = {f"test_{name}": value for name, value in evaluate(rows).metrics.items()}

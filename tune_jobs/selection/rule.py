@@ -59,8 +59,13 @@ def winner_mapping(winner: Candidate) -> dict[str, Any]:
 
 def write_selection(record: RunRecord, winner: Candidate | None, folder: RunFolder) -> None:
     """Write the rule, its outcome and all that it rests on to `selection.json`."""
+    with replacing(folder.selection) as file:
+        file.write(json.dumps(_selection(record, winner), indent=2).encode())
+
+
+def _selection(record: RunRecord, winner: Candidate | None) -> dict[str, Any]:
     started = record.started
-    selection = {
+    return {
         "rule": {"metric": record.score.metric, "mode": record.score.mode, "text": RULE},
         "ending": record.ending,
         "trials": Counter(trial.status for trial in record.trials.values()),
@@ -69,12 +74,10 @@ def write_selection(record: RunRecord, winner: Candidate | None, folder: RunFold
         "fingerprints": started.fingerprints if started else {},
         "versions": started.versions if started else {},
     }
-    with replacing(folder.selection) as file:
-        file.write(json.dumps(selection, indent=2).encode())
 
 
 def read_selection(record: RunRecord, folder: RunFolder) -> dict[str, Any] | None:
-    """Read the winner from `selection.json`; None if no trial succeeded.
+    """Return the winner, with which all of `selection.json` must agree; None if no trial succeeded.
 
     Raises:
         RunFolderError: The run has not ended.
@@ -83,11 +86,10 @@ def read_selection(record: RunRecord, folder: RunFolder) -> dict[str, Any] | Non
     if record.ended is None:
         raise RunFolderError(f"{folder.path}: the run has not ended, so nothing is selected yet")
     winner = select_winner(record)
-    expected = None if winner is None else winner_mapping(winner)
     reason = "it contradicts the journal"
     try:
-        if parse_json(folder.selection.read_bytes())["winner"] == expected:
-            return expected
+        if _sorted(parse_json(folder.selection.read_bytes())) == _sorted(_selection(record, winner)):
+            return None if winner is None else winner_mapping(winner)
     except OSError as error:
         reason = error.strerror or str(error)
     except (ValueError, KeyError, TypeError) as error:
@@ -96,3 +98,8 @@ def read_selection(record: RunRecord, folder: RunFolder) -> dict[str, Any] | Non
         f"{folder.selection}: cannot be read ({reason}); `tune-jobs repair {folder.path}` rebuilds it from the "
         "journal"
     )
+
+
+def _sorted(selection: Any) -> str:
+    """Return a selection as text, in which values that are not numbers equal themselves."""
+    return json.dumps(selection, sort_keys=True)

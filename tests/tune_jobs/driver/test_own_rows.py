@@ -57,7 +57,7 @@ def test_the_plan_says_who_reads_the_data() -> None:
 
 
 def test_the_journal_says_where_the_kind_is() -> None:
-    started = run_started(Job.from_mapping(SECTIONS), None)
+    started = run_started(Job.from_mapping(SECTIONS), None, RunFolder(Path()))
     assert (started.kind, started.kind_class) == ("own_rows", "tests.trainers.own_rows:OwnRows")
 
 

@@ -10,6 +10,7 @@ import optuna
 import pandas as pd
 import pytest
 
+from tests.tune_jobs.holdout.lines import unseal
 from tests.tune_jobs.later import checkpoint_of_later_version, make_checkpoints_later
 from tests.tune_jobs.runs import (
     assert_curves_are_those_of_training_alone,
@@ -21,7 +22,6 @@ from tests.tune_jobs.runs import (
 )
 from tune_jobs import Job, Run, open_run, resume, run
 from tune_jobs.errors import DamagedRun, Interrupted, JobError, LaterVersion, RunFolderError, RunInUse
-from tune_jobs.holdout import rows as holdout
 from tune_jobs.holdout.ledger import read_ledger
 from tune_jobs.record.codes import Ending
 from tune_jobs.record.events import (
@@ -330,7 +330,7 @@ def test_a_holdout_that_was_changed_is_refused(killed: Killed, tmp_path: Path) -
     content = sealed.read_bytes()
     sealed.chmod(0o600)
     sealed.write_bytes(content[:-30])
-    with pytest.raises(DamagedRun, match="the test rows cannot be read"):
+    with pytest.raises(DamagedRun, match="not the test rows that were sealed"):
         resume(path)
     sealed.write_bytes(content)
     resume(path)
@@ -383,7 +383,7 @@ def test_trials_after_an_unsealing_mark_the_run(short: Run) -> None:
 
 def test_an_opening_that_is_missing_in_the_journal_counts(short: Run) -> None:
     """The process died between the ledger's entry and the journal's."""
-    holdout.unseal(RunFolder(short.path), short.winner.trial_id)
+    unseal(RunFolder(short.path), short.winner.trial_id)
     assert resume(short.path, [("search.trials", 3)]).record.test_seen
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tune_jobs.holdout.rows import seal
+from tests.tune_jobs.holdout.lines import begin
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.trainers.data import Rows
 
@@ -16,5 +16,4 @@ def rows() -> Rows:
 
 @pytest.fixture
 def sealed(folder: RunFolder, rows: Rows) -> RunFolder:
-    seal(folder, rows)
-    return folder
+    return begin(folder, rows)

@@ -1,7 +1,34 @@
-"""The lines of a ledger on disk."""
+"""Runs with sealed rows: their first event, their openings, and the lines of their ledger on disk."""
 
+from tune_jobs.files import sha256_of
+from tune_jobs.holdout import rows as holdout
 from tune_jobs.holdout.ledger import LEDGER
+from tune_jobs.record.events import RunStarted
 from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import Journal
+from tune_jobs.trainers.data import Rows
+
+
+def seal(folder: RunFolder, rows: Rows) -> RunStarted:
+    """Seal the rows, and return the first event of the run."""
+    holdout.seal(folder, rows)
+    with holdout.rows_path(folder).open("rb") as file:
+        fingerprints = {holdout.SEALED: sha256_of(file)}
+    return RunStarted(name="small", job_folder="", trials=1, rows={}, fingerprints=fingerprints, versions={})
+
+
+def begin(folder: RunFolder, rows: Rows) -> RunFolder:
+    """Seal the rows and begin the journal."""
+    with Journal(folder.journal) as journal:
+        journal.append(seal(folder, rows))
+    return folder
+
+
+def unseal(
+    folder: RunFolder, trial_id: str, *, again: bool = False, reason: str | None = None
+) -> tuple[Rows, int]:
+    with Journal(folder.journal) as journal:
+        return holdout.unseal(folder, journal, trial_id, again=again, reason=reason)
 
 
 def ledger_lines(folder: RunFolder) -> list[str]:

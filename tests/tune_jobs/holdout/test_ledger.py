@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 from tests.processes import PATIENCE, start
-from tests.tune_jobs.holdout.lines import ledger_lines
+from tests.tune_jobs.holdout.lines import begin, ledger_lines, unseal
 from tune_jobs.errors import DamagedRun, HoldoutOpened, RunFolderError
 from tune_jobs.holdout.ledger import LEDGER, LedgerEntry, read_ledger, record_results
-from tune_jobs.holdout.rows import seal, unseal
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.trainers.data import Rows
 
@@ -132,9 +131,9 @@ def test_the_line_of_the_damage_is_named(sealed: RunFolder) -> None:
 CLAIM = """
 import pathlib, sys, time
 import numpy, tune_jobs.trainers.data
-from tune_jobs.errors import HoldoutOpened
+from tune_jobs.errors import HoldoutOpened, RunInUse
 from tune_jobs.record.folder import RunFolder
-from tune_jobs.holdout.rows import unseal
+from tests.tune_jobs.holdout.lines import unseal
 
 folders = [RunFolder(pathlib.Path(path)) for path in sys.argv[3:]]
 (pathlib.Path(sys.argv[1]) / sys.argv[2]).touch()
@@ -144,7 +143,7 @@ for folder in folders:
     try:
         unseal(folder, sys.argv[2])
         print("won")
-    except HoldoutOpened:
+    except (HoldoutOpened, RunInUse):
         print("lost")
 """
 
@@ -153,7 +152,7 @@ for folder in folders:
 def test_of_several_processes_at_once_exactly_one_opens_the_holdout(tmp_path: Path, rows: Rows) -> None:
     folders = [RunFolder.create(tmp_path / "runs", f"run{number}") for number in range(10)]
     for folder in folders:
-        seal(folder, rows)
+        begin(folder, rows)
     names = ["a", "b"]
     arguments = [str(folder.path) for folder in folders]
     processes = [

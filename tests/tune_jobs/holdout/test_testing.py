@@ -7,7 +7,6 @@ import pytest
 
 from tune_jobs.errors import DamagedRun, HoldoutOpened, LaterVersion, RunFolderError, RunInUse
 from tune_jobs.holdout.ledger import LEDGER, read_ledger
-from tune_jobs.holdout.rows import seal
 from tune_jobs.holdout.testing import evaluate_on_holdout
 from tune_jobs.record.events import HoldoutEvaluated, HoldoutUnsealed, RunResumed, TrialCreated
 from tune_jobs.record.folder import RunFolder
@@ -21,9 +20,7 @@ MakeRun = Callable[..., RunFolder]
 
 @pytest.fixture
 def run(make_run: MakeRun, rows: Rows) -> StoredRun:
-    folder = make_run([{"losses": [0.5]}])
-    seal(folder, rows)
-    return read_run(folder)
+    return read_run(make_run([{"losses": [0.5]}], rows=rows))
 
 
 def evaluate(rows: Rows) -> Evaluation:

@@ -1,5 +1,7 @@
 """The encoding of rows is read back unchanged, or refused."""
 
+import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -26,13 +28,28 @@ def path(tmp_path: Path, info: DataInfo) -> Path:
     return tmp_path / "data.json"
 
 
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def test_it_comes_back_as_it_was(path: Path, info: DataInfo) -> None:
-    assert read_info(path).to_mapping() == info.to_mapping()
+    assert read_info(path, sha256(path)).to_mapping() == info.to_mapping()
 
 
-def test_a_file_of_the_first_version_has_no_checksum(path: Path, info: DataInfo) -> None:
+def test_a_missing_checksum_is_damage(path: Path, info: DataInfo) -> None:
     path.write_text(json.dumps(info.to_mapping()))
-    assert read_info(path).to_mapping() == info.to_mapping()
+    with pytest.raises(DamagedRun, match="it does not match its checksum"):
+        read_info(path, sha256(path))
+
+
+def test_the_encoding_of_another_run_is_damage_although_its_checksum_matches(
+    path: Path, info: DataInfo
+) -> None:
+    begun = sha256(path)
+    write_info(dataclasses.replace(info, outputs=7), path)
+    for expected in (begun, None):
+        with pytest.raises(DamagedRun, match="it is not the file with which the run began"):
+            read_info(path, expected)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"{}", b"\xff", None])
@@ -42,7 +59,7 @@ def test_damage_is_one_error_that_says_what_to_do(path: Path, content: bytes | N
     else:
         path.write_bytes(content)
     with pytest.raises(DamagedRun) as caught:
-        read_info(path)
+        read_info(path, "")
     assert str(caught.value).startswith(f"{path}: cannot be read (")
     assert str(caught.value).endswith(
         "); restore it from a copy, or from another run on the same data and the same split"
@@ -55,12 +72,12 @@ def test_a_flipped_bit_or_a_missing_end_is_noticed_or_does_not_matter(
     path: Path, info: DataInfo, place: float, bit: int, cut: bool
 ) -> None:
     write_info(info, path)
-    content = bytearray(path.read_bytes())
+    begun, content = sha256(path), bytearray(path.read_bytes())
     position = int(place * len(content))
     content[position] ^= 1 << bit
     path.write_bytes(content[:position] if cut else content)
     try:
-        found = read_info(path)
+        found = read_info(path, begun)
     except DamagedRun:
         return
     assert found.to_mapping() == info.to_mapping()

@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.tune_jobs.conftest import events_of
+from tests.tune_jobs.holdout.lines import unseal
 from tune_jobs import open_run
 from tune_jobs.cli.main import main as command_line
 from tune_jobs.errors import ClusterError, RunFolderError, SubmissionError
 from tune_jobs.holdout import rows as holdout
 from tune_jobs.holdout.ledger import read_ledger
 from tune_jobs.record.codes import Ending, Status
+from tune_jobs.record.events import RunStarted
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.submission import fetching
 from tune_jobs.submission.client import JobsServer
@@ -81,11 +84,13 @@ def test_the_test_rows_stay_with_the_run_and_a_copy_says_so(run: RunFolder, tmp_
     assert (run.holdout / "rows.npz").is_file()
     there = RunFolder(fetch_seen(run, tmp_path / "got"))
     assert not (there.holdout / "rows.npz").exists()
+    (started,) = events_of([], ending=None)
+    assert isinstance(started, RunStarted)
     words = f"this is a copy without the test rows, .* with its path: {run.path}"
     with pytest.raises(RunFolderError, match=words):
-        holdout.unseal(there, BEST)
+        unseal(there, BEST)
     with pytest.raises(RunFolderError, match=words):
-        holdout.check_sealed(there, Rows(np.zeros((1, 1)), np.zeros(1)))
+        holdout.check_sealed(there, Rows(np.zeros((1, 1)), np.zeros(1)), started)
     assert read_ledger(there) == []
 
 

@@ -164,7 +164,7 @@ def trained_run(make_sections: Callable[..., dict[str, Any]], tmp_path: Path) ->
     folder = make_folder(job, prepared)
     record, task = RunRecord(job.selection), trial_task(job, folder)
     with Journal(folder.journal, record.apply) as journal:
-        journal.append(run_started(job, prepared))
+        journal.append(run_started(job, prepared, folder))
         for number, lr in enumerate([0.01, 0.1]):
             trial_id = f"{number:04d}"
             journal.append(TrialCreated(trial_id=trial_id, number=number, configuration={"lr": lr}))
