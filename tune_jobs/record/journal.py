@@ -6,6 +6,7 @@ Tables, selection and progress of a run are built from the journal. `lines` has 
 import fcntl
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -74,6 +75,8 @@ class Journal:
         self._place = content.end
         self._written = Written(content.sound, partial(_lines_of, content.events))
         self._torn = False
+        self._writing = threading.RLock()
+        """Held while a line is written, and while the file is compared with what was written."""
         self._changed: StorageFailed | None = None
         _OPEN.add(self)
 
@@ -135,11 +138,12 @@ class Journal:
         Raises:
             StorageFailed: See `append`.
         """
-        if self._changed is None and not self._torn:
-            self._changed = foreign_change(self._file, self._path, self._written)
-        if self._changed is not None:
-            self.failure = self._changed
-            raise self._changed
+        with self._writing:  # a line that is only half written is no change
+            if self._changed is None and not self._torn:
+                self._changed = foreign_change(self._file, self._path, self._written)
+            if self._changed is not None:
+                self.failure = self._changed
+                raise self._changed
 
     def close(self) -> None:
         """Close the file and release the lock."""
@@ -154,22 +158,23 @@ class Journal:
         self.close()
 
     def _write(self, line: bytes) -> None:
-        self.refuse_foreign_changes()
-        try:
-            if self._torn:
-                self._cut()
-            rest = memoryview(line)
-            while rest:
-                rest = rest[os.write(self._file, rest) :]
-            os.fdatasync(self._file)
-        except OSError as error:
-            self._torn = True
-            with suppress(OSError):  # the next write tries again: a line must not follow a torn one
-                self._cut()
-            run = self._path.parent.parent
-            self.failure = storage_error(self._path, reason_of(error, run), run)
-            raise self.failure from error
-        self._written.add(line)
+        with self._writing:
+            self.refuse_foreign_changes()
+            try:
+                if self._torn:
+                    self._cut()
+                rest = memoryview(line)
+                while rest:
+                    rest = rest[os.write(self._file, rest) :]
+                os.fdatasync(self._file)
+            except OSError as error:
+                self._torn = True
+                with suppress(OSError):  # the next write tries again: a line must not follow a torn one
+                    self._cut()
+                run = self._path.parent.parent
+                self.failure = storage_error(self._path, reason_of(error, run), run)
+                raise self.failure from error
+            self._written.add(line)
 
     def _cut(self) -> None:
         os.truncate(self._file, self._written.size)

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -723,6 +724,32 @@ def test_the_message_of_a_run_that_was_moved_names_its_new_place(tmp_path: Path)
             journal.append(NoticeAdded(text="after"))
     assert (moved / "journal" / "events.jsonl").read_bytes() == written
     assert not path.parents[1].exists()
+
+
+def test_a_line_that_is_being_written_is_no_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that uploads the journal compares the file while the driver writes to it."""
+    asked, errors = threading.Event(), list[BaseException]()
+    force = os.fdatasync
+
+    def compare() -> None:
+        asked.set()
+        try:
+            journal.refuse_foreign_changes()
+        except StorageFailed as error:
+            errors.append(error)
+
+    def force_while_another_thread_compares(file: int) -> None:
+        thread.start()
+        asked.wait()
+        thread.join(0.2)  # it would have found the new line by then
+        force(file)
+
+    with Journal(tmp_path / "events.jsonl") as journal:
+        thread = threading.Thread(target=compare)
+        monkeypatch.setattr(os, "fdatasync", force_while_another_thread_compares)
+        journal.append(NoticeAdded(text="one"))
+        thread.join()
+    assert errors == []
 
 
 def test_a_copy_by_a_hard_link_is_no_change(tmp_path: Path) -> None:
