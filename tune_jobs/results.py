@@ -1,6 +1,6 @@
 """A stored run: its tables, its winner, and the one evaluation on its test rows."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from tune_jobs.checkpoints.opening import checkpoint_files, read_best
 from tune_jobs.errors import DamagedRun, RunFolderError
+from tune_jobs.holdout.ledger import LedgerEntry, read_openings
 from tune_jobs.holdout.testing import evaluate_on_holdout
 from tune_jobs.job.user_code import importable_from
 from tune_jobs.record.codes import Ending
@@ -110,6 +111,15 @@ class Run:
             )
         started = self.record.started
         return read_info(self._folder.data_info, started.fingerprints.get("encoding") if started else None)
+
+    @property
+    def openings(self) -> Sequence[LedgerEntry]:
+        """Return all openings of the holdout, with their results.
+
+        Raises:
+            DamagedRun: The ledger is damaged, or contradicts the journal.
+        """
+        return read_openings(self._folder, self._stored.events)
 
     @property
     def winner_id(self) -> str | None:

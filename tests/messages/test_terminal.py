@@ -154,4 +154,11 @@ def test_openings_of_the_holdout(place: Path, say: Say) -> None:
     with ledger.open("a") as file:
         file.write("half a li")
     said["a damaged ledger"] = say("show runs/opened")
+    said["a damaged ledger, repaired"] = say("repair runs/opened")
+    ledger.write_text(ledger.read_text().replace("0.125", "0.12"))
+    said["a changed number"] = say("show runs/opened")
+    said["a changed number, listed"] = say("list")
+    said["a changed number, in a report"] = say("report runs/opened")
+    ledger.unlink()
+    said["no ledger"] = say("show runs/opened")
     check("openings", said, {place: "FOLDER"})

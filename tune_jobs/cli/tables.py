@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from tune_jobs.errors import EarlierVersion, ExpectedError, OtherVersion, UnknownKind
-from tune_jobs.holdout.ledger import read_ledger
 from tune_jobs.job.rung_epochs import reach_text
 from tune_jobs.record.codes import Ending, Status
 from tune_jobs.record.curve import numbers
@@ -117,7 +116,7 @@ def outcome_lines(opened: Run) -> list[str]:
             f"{WINNER}trial {winner.trial_id}, {record.score.metric} {number_text(winner.score)} at epoch "
             f"{winner.epoch}: {configuration_text(winner.configuration)}"
         )
-    openings = read_ledger(RunFolder(opened.path))
+    openings = opened.openings
     for opening in openings:
         results = ", ".join(f"{name} {number_text(value)}" for name, value in (opening.results or {}).items())
         why = f" ({opening.reason})" if opening.reason else ""
@@ -204,7 +203,7 @@ def _ended(opened: Run) -> str:
 def _holdout_text(opened: Run) -> str:
     if not opened.job.seals_test:
         return "none"
-    return "opened" if read_ledger(RunFolder(opened.path)) else "sealed"
+    return "opened" if opened.openings else "sealed"
 
 
 def runs_display(folder: Path) -> tuple[Table, list[str]]:

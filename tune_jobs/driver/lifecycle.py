@@ -21,7 +21,7 @@ from tune_jobs.driver.preparation import (
 from tune_jobs.driver.resumption import check_data, is_over, job_to_resume, keep_job, run_resumed
 from tune_jobs.errors import StorageFailed
 from tune_jobs.files import probe_writable
-from tune_jobs.holdout.ledger import append_openings
+from tune_jobs.holdout.ledger import keep_openings
 from tune_jobs.job.job import Job
 from tune_jobs.job.user_code import importable_from
 from tune_jobs.job.user_modules import UserModule, user_modules
@@ -111,7 +111,7 @@ def resume(
         job = job_to_resume(folder, opened.journal.past, overrides)
         with importable_from(job.folder):
             if is_over(job, opened.journal.past):
-                append_openings(opened.journal, folder)
+                keep_openings(opened.journal, folder)
                 conclude_again(job, folder, opened.journal)
             else:
                 prepared = prepare(job)
@@ -120,7 +120,7 @@ def resume(
                     cluster.check_storage(folder)
                     signals.defer()
                     keep_job(job, folder, cluster.modules)
-                    append_openings(opened.journal, folder)
+                    keep_openings(opened.journal, folder)
                     start = _Start(run_resumed(job, opened.journal), [rows_for_trials(prepared)])
                     del prepared
                     _tune(job, opened, start, cluster, listeners)

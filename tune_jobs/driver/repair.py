@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tune_jobs.errors import DamagedRun, ResourceError, RunFolderError
 from tune_jobs.files import reason_of, replacing
-from tune_jobs.holdout.ledger import append_openings
+from tune_jobs.holdout.ledger import LEDGER, append_openings, openings_in, read_openings, write_ledger
 from tune_jobs.job.job import Job
 from tune_jobs.job.settings import TrackingSettings
 from tune_jobs.record.events import Event, HoldoutUnsealed, TrialCreated, in_force
@@ -72,10 +72,13 @@ def repair(path: str | Path, *, cut: bool = False) -> Repaired:
             journal = opened.journal
             try:
                 job = job_of(folder, journal.past)
+                aside = _set_ledger_aside(folder, journal)
                 openings = append_openings(journal, folder)
             except DamagedRun as error:
                 raise DamagedRun("; ".join([str(error), *lines])) from error
             lines += _about_journal(journal, openings)
+            if write_ledger(folder, openings_in(journal.past)) and not openings:
+                lines.append(f"ledger of the holdout: made again from the journal{aside}")
             lines += _rebuild(folder, job, in_force(journal.past))
     return Repaired(folder.path, tuple(lines))
 
@@ -134,6 +137,24 @@ def _set_aside(folder: RunFolder, known: Collection[str], suffix: str) -> int:
     for path in strangers:
         path.rename(path.with_name(path.name + suffix))
     return len(strangers)
+
+
+def _set_ledger_aside(folder: RunFolder, journal: Journal) -> str:
+    """Rename a ledger that is damaged or contradicts the journal; return where it is, to be added to a sentence.
+
+    Raises:
+        DamagedRun: The journal has no opening, so the ledger may be the only record of one.
+    """
+    try:
+        read_openings(folder, journal.past)
+    except DamagedRun:
+        if not openings_in(journal.past):
+            raise
+        path = folder.holdout / LEDGER
+        kept = _unused(path.with_name(f"{LEDGER}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"))
+        path.rename(kept)
+        return f"; the damaged one is in {folder.relative(kept)}"
+    return ""
 
 
 def _unused(path: Path) -> Path:

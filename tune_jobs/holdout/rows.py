@@ -1,6 +1,6 @@
 """The sealed test rows of a run.
 
-They are written before the first trial starts. Only `unseal` reads them. It claims an entry of the ledger first:
+They are written before the first trial starts. Only `unseal` reads them. It claims an opening in the journal first:
 whatever happens afterwards, the record says that the rows were read.
 """
 
@@ -84,7 +84,7 @@ def refuse_copy(folder: RunFolder) -> None:
 def unseal(
     folder: RunFolder, journal: Journal, trial_id: str, *, again: bool = False, reason: str | None = None
 ) -> tuple["Rows", int]:
-    """Claim the next entry of the ledger, then read the test rows.
+    """Claim the next opening, then read the test rows.
 
     Args:
         folder: The run folder.
@@ -94,7 +94,7 @@ def unseal(
         reason: The reason for reading them again; required with `again`, and recorded.
 
     Returns:
-        The rows, and the number of the ledger's entry.
+        The rows, and the number of the opening.
 
     Raises:
         HoldoutOpened: The rows were read before, and `again` was not given.
@@ -112,7 +112,7 @@ def unseal(
         )
     started = next((event for event in journal.past if isinstance(event, RunStarted)), None)
     with _open_sealed(folder, started) as file:
-        number = claim_opening(folder, trial_id, again=again, reason=reason)
+        number = claim_opening(folder, journal, trial_id, again=again, reason=reason)
         return _read_rows(file), number
 
 

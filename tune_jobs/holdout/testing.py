@@ -1,15 +1,14 @@
 """Evaluate the winner of a run on its sealed test rows, and record the result in all places that show it."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tune_jobs.errors import RunFolderError, StorageFailed
 from tune_jobs.files import probe_writable, reason_of
-from tune_jobs.holdout.ledger import read_ledger, record_results
+from tune_jobs.holdout.ledger import openings_in, write_ledger
 from tune_jobs.holdout.rows import unseal
-from tune_jobs.record.events import Event, HoldoutEvaluated, HoldoutUnsealed, in_force
+from tune_jobs.record.events import HoldoutEvaluated, in_force
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal
 from tune_jobs.record.reading import StoredRun
@@ -48,43 +47,39 @@ def evaluate_on_holdout(
         DamagedRun: The rows cannot be read.
     """
     _check_writable(run.folder)
-    with _keep_results(run.folder), opened_run(run.folder) as opened:
-        journal = opened.journal
-        run.refuse_if_continued(journal.past)
-        rows, number = unseal(run.folder, journal, trial_id, again=again, reason=reason)
-        unsealed = HoldoutUnsealed(trial_id=trial_id, reason=reason)
-        journal.append(unsealed)
-        results = {f"test_{name}": value for name, value in evaluate(rows).metrics.items()}
-        record_results(run.folder, number, results)
-        evaluated = HoldoutEvaluated(number=number, trial_id=trial_id, results=results, reason=reason)
-        _append_result(journal, run, [*journal.past, unsealed], evaluated)
-    return results
-
-
-def _append_result(
-    journal: Journal, run: StoredRun, past: Sequence[Event], evaluated: HoldoutEvaluated
-) -> None:
-    """Add the result, which the ledger holds already, to the journal and the trackers."""
-    tracked = TrackedRun(run.job, run.folder.path, in_force(past))
-    with (
-        feed_trackers(journal, tracked, lost="the result of the test is not tracked"),
-        suppress(StorageFailed),  # a resumption or a repair adds it from the ledger
-    ):
-        journal.append(evaluated)
-
-
-@contextmanager
-def _keep_results(folder: RunFolder) -> Iterator[None]:
-    """Add the results to the error if the object store does not take them in the end."""
-    known = len(read_ledger(folder))
+    results: dict[str, float] = {}
     try:
-        yield
-    except StorageFailed as error:
-        new = read_ledger(folder)[known:]
-        results = next((entry.results for entry in new if entry.results), None)
+        with opened_run(run.folder) as opened:
+            run.refuse_if_continued(opened.journal.past)
+            rows, number = unseal(run.folder, opened.journal, trial_id, again=again, reason=reason)
+            results = {f"test_{name}": value for name, value in evaluate(rows).metrics.items()}
+            evaluated = HoldoutEvaluated(number=number, trial_id=trial_id, results=results, reason=reason)
+            _record_results(opened.journal, run, evaluated)
+    except StorageFailed as error:  # maybe only the object store does not take them in the end
         raise RunFolderError(
             f"{error}. The results: {json.dumps(results)}" if results else str(error)
         ) from error
+    return results
+
+
+def _record_results(journal: Journal, run: StoredRun, evaluated: HoldoutEvaluated) -> None:
+    """Record the results in the journal, the trackers and the ledger.
+
+    Raises:
+        StorageFailed: Neither the journal nor the ledger can be written to.
+    """
+    failure: StorageFailed | None = None
+    tracked = TrackedRun(run.job, run.folder.path, in_force(journal.past))
+    with feed_trackers(journal, tracked, lost="the result of the test is not tracked"):
+        try:
+            journal.append(evaluated)
+        except StorageFailed as error:
+            failure = error
+    try:  # a resumption or a repair adds to the journal what the ledger alone has
+        write_ledger(run.folder, openings_in([*journal.past, evaluated]))
+    except OSError:
+        if failure is not None:
+            raise failure from None
 
 
 def _check_writable(folder: RunFolder) -> None:

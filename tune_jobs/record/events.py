@@ -264,11 +264,13 @@ class HoldoutUnsealed(Event):
     type = "holdout_unsealed"
     trial_id: str
     reason: str | None = None
+    from_ledger: bool = False
+    """The ledger alone had it, because the end of the journal was cut, or another machine claimed it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HoldoutEvaluated(Event):
-    """The winner was evaluated on the test rows; `number` is the number of the ledger's entry, from 1.
+    """The winner was evaluated on the test rows; `number` is the number of the opening, from 1.
 
     `results` holds `test_loss` and `test_<metric>`, means over the test rows; `reason` says why they were read.
     """
@@ -278,6 +280,8 @@ class HoldoutEvaluated(Event):
     trial_id: str
     results: Mapping[str, float]
     reason: str | None = None
+    from_ledger: bool = False
+    """The ledger alone had it."""
 
 
 _EVENTS: dict[str, type[Event]] = {event.type: event for event in Event.__subclasses__()}

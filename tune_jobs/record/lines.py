@@ -23,6 +23,8 @@ from tune_jobs.record.events import (
     FORMAT,
     EpochsReported,
     Event,
+    HoldoutEvaluated,
+    HoldoutUnsealed,
     TrialCreated,
     WinnerSelected,
     WrongEvent,
@@ -270,6 +272,8 @@ def _damage_of_trial(event: Event, trials: set[str]) -> str:
         return f"creates trial {trial} again" if trial in trials else ""
     if trial is None or trial in trials:
         return ""
+    if isinstance(event, HoldoutUnsealed | HoldoutEvaluated) and event.from_ledger:
+        return ""  # a cut took its trial away, but an opening stays
     return f"names trial {trial}, which no line before it created"
 
 

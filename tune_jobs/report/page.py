@@ -15,7 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from tune_jobs.holdout.ledger import read_ledger
+from tune_jobs.holdout.ledger import read_openings
 from tune_jobs.job.job import Job
 from tune_jobs.record.events import Event, seconds_spent
 from tune_jobs.record.folder import RunFolder
@@ -109,7 +109,7 @@ def make_page(
     over = winner is not None and record.ending is not None and not record.ending.cut_off
     shown = best.trial.trial_id if best else None
     now = time.time() if in_progress else None
-    openings = sentences.openings(read_ledger(folder))
+    openings = sentences.openings(read_openings(folder, events))
     return Page(
         name=folder.name,
         job=job.name,

@@ -22,7 +22,7 @@ from tune_jobs.cli.tables import (
     trials_display,
 )
 from tune_jobs.driver.preparation import prepare
-from tune_jobs.holdout.ledger import LEDGER, record_results
+from tune_jobs.holdout.ledger import LEDGER
 from tune_jobs.job.file import parse_overrides
 from tune_jobs.job.job import Job
 from tune_jobs.record.codes import Ending, Status
@@ -119,8 +119,8 @@ def test_every_look_at_the_holdout_is_shown_with_its_reason(make_run: MakeRun) -
     (folder.holdout / LEDGER).write_text(
         '{"number": 1, "time": 1.0, "trial_id": "0000", "reason": null}\n'
         '{"number": 2, "time": 2.0, "trial_id": "0000", "reason": "a bug"}\n'
+        '{"number": 2, "results": {"test_loss": 0.123456, "test_r2": 0.5}}\n'
     )
-    record_results(folder, 2, {"test_loss": 0.123456, "test_r2": 0.5})
     assert outcome_lines(open_run(folder.path))[2:] == [
         "holdout: opened for trial 0000: no result was recorded",
         "holdout: opened for trial 0000 (a bug): test_loss 0.1235, test_r2 0.5",

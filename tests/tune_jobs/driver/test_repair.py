@@ -400,17 +400,54 @@ def test_openings_of_the_holdout_and_their_results_are_known_again_from_its_ledg
     (folder.holdout / LEDGER).write_text(json.dumps(entry) + "\n")
     lines = repair(folder.path).lines
     assert lines[0] == "journal: 1 opening of the holdout added from its ledger"
-    assert read_journal(folder.journal)[-1] == HoldoutUnsealed(time=5.0, trial_id="0000")
+    assert read_journal(folder.journal)[-1] == HoldoutUnsealed(time=5.0, trial_id="0000", from_ledger=True)
     results = {"test_loss": 0.25}
     with (folder.holdout / LEDGER).open("a") as file:
         file.write(json.dumps({"number": 1, "results": results}) + "\n")
     lines = repair(folder.path).lines
     assert lines[0] == "journal: 1 result of the holdout added from its ledger"
-    evaluated = HoldoutEvaluated(time=5.0, number=1, trial_id="0000", results=results)
+    evaluated = HoldoutEvaluated(time=5.0, number=1, trial_id="0000", results=results, from_ledger=True)
     assert read_journal(folder.journal)[-1] == evaluated
     before = folder.journal.read_bytes()
     repair(folder.path)
     assert folder.journal.read_bytes() == before
+
+
+def test_an_opening_stays_although_a_cut_takes_its_trial_away(folder: RunFolder) -> None:
+    entry = {"number": 1, "time": 5.0, "trial_id": "0007", "reason": None}
+    (folder.holdout / LEDGER).write_text(json.dumps(entry) + "\n")
+    damage_line(folder, len(read_journal(folder.journal)) - 2)
+    assert "journal: 1 opening of the holdout added from its ledger" in repair(folder.path, cut=True).lines
+    assert [opening.trial_id for opening in open_run(folder.path).openings] == ["0007"]
+
+
+@pytest.mark.parametrize("how", ["deleted", "emptied", "cut", "changed", "noise"])
+def test_the_ledger_is_made_again_from_the_journal(how: str, folder: RunFolder) -> None:
+    ledger = folder.holdout / LEDGER
+    with Journal(folder.journal) as journal:
+        journal.append(HoldoutUnsealed(time=5.0, trial_id="0000"))
+        journal.append(HoldoutEvaluated(number=1, trial_id="0000", results={"test_loss": 0.25}))
+    lines = repair(folder.path).lines
+    assert lines[1] == "ledger of the holdout: made again from the journal"
+    content = ledger.read_bytes()
+    spoilt = {
+        "emptied": b"",
+        "cut": content[:90],
+        "changed": content.replace(b"0.25", b"0.20"),
+        "noise": b"x",
+    }
+    ledger.unlink() if how == "deleted" else ledger.write_bytes(spoilt[how])
+    if how in {"changed", "noise"}:
+        with pytest.raises(DamagedRun, match="makes the ledger again from the journal"):
+            _ = open_run(folder.path).openings
+    else:
+        assert [entry.results for entry in open_run(folder.path).openings] == [{"test_loss": 0.25}]
+    lines = repair(folder.path).lines
+    assert lines[1].startswith("ledger of the holdout: made again from the journal")
+    assert ledger.read_bytes() == content
+    kept = [path.read_bytes() for path in folder.holdout.glob(f"{LEDGER}.damaged-*")]
+    assert kept == ([spoilt[how]] if how in {"changed", "noise"} else [])
+    assert "ledger" not in repair(folder.path).lines[1]
 
 
 # Damage that cannot be repaired
