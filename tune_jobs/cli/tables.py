@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -206,17 +206,25 @@ def _holdout_text(opened: Run) -> str:
     return "opened" if opened.openings else "sealed"
 
 
-def runs_display(folder: Path) -> tuple[Table, list[str]]:
-    """Return a table of the runs in `folder`, the newest last, and why some of them cannot be read here."""
+def runs_display(folder: Path, damaged: Collection[str] = ()) -> tuple[Table, list[str]]:
+    """Return a table of the runs in `folder`, the newest last, and why some of them cannot be read here.
+
+    Args:
+        folder: The folder of the runs.
+        damaged: Names of runs that are damaged where they are kept; the folder may have an old copy or none.
+    """
     runs = sorted(
-        (path for path in folder.iterdir() if RunFolder(path).is_run), key=lambda p: p.stat().st_mtime
+        (path for path in folder.iterdir() if RunFolder(path).is_run and path.name not in damaged),
+        key=lambda p: p.stat().st_mtime,
     )
-    longest = max((len(path.name) for path in runs), default=3)
+    longest = max((len(name) for name in (*damaged, *(path.name for path in runs))), default=3)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("run", overflow="fold", width=max(min(longest, 36), len("run")))
     for heading in ("ended", "trials", "metric", "best", "holdout"):
         table.add_column(heading, no_wrap=True, justify="right" if heading in {"trials", "best"} else "left")
     refused: list[str] = []
+    for name in damaged:
+        _add_row(table, name, "damaged", "", "", "", "")
     for path in runs:
         try:
             opened = open_run(path)

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tune_jobs.errors import RunFolderError
+from tune_jobs.errors import DamagedRun, RunFolderError
 from tune_jobs.location import PLACE_FILE, Location, is_uri, location_of
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import in_use
@@ -130,20 +130,23 @@ def complete(folder: RunFolder, *, without: tuple[str, ...] = ()) -> None:
         pull(place, without=without)
 
 
-def pull_all(place: Location) -> Path:
-    """Copy all runs at `place`; return the folder of the copies.
+def pull_all(place: Location) -> tuple[Path, list[str]]:
+    """Copy all runs at `place`; return the folder of the copies, and the names of runs whose journal is not whole.
 
     Raises:
         RunFolderError: The store cannot be reached.
     """
-    home = copies_folder(place)
+    home, damaged = copies_folder(place), []
     try:
         for name in Store(place).folders():
             if segments.segments(Store(place / name)):
-                pull(place / name)
+                try:
+                    pull(place / name)
+                except DamagedRun:
+                    damaged.append(name)
     except StoreError as error:
         raise RunFolderError(f"{place}: cannot be read ({error.strerror})") from error
-    return home
+    return home, damaged
 
 
 def at_work(folder: RunFolder) -> bool:

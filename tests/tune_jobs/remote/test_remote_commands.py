@@ -18,7 +18,7 @@ from tune_jobs.record.codes import Status
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal
 from tune_jobs.remote.mirror import mirrored
-from tune_jobs.remote.segments import read_from, segments
+from tune_jobs.remote.segments import read_from, segment_name, segments
 from tune_jobs.remote.store import Store
 from tune_jobs.remote.working_copy import open_folder
 
@@ -115,6 +115,67 @@ def test_report_repair_and_fetch(
         code, output, _ = call("repair", run)
         assert (code, output[0]) == (0, f"journal: {events} events, all intact")
     assert store.get("trials.parquet")
+
+
+def test_a_run_that_lacks_an_object_is_damaged_in_the_list_and_the_others_are_as_usual(
+    call: Call, run: Location, unfinished: Location, s3: Location, machine: Machine
+) -> None:
+    store = Store(run)
+    (segment,) = segments(store)
+    content = store.get(segment.name)
+    end = content.index(b"\n") + 1
+    store.put(segment_name(1, end), content[end:])
+    store.delete(segment.name)
+    for name in ("first", "second"):  # with an old copy, and without
+        with machine(name):
+            code, output, _ = call("list", s3)
+            rows = {line.split()[0]: line.split()[1] for line in output[1:]}
+            assert (code, rows) == (0, {run.name: "damaged", unfinished.name: "killed"})
+            code, _, errors = call("show", run)
+            assert code == 1
+            assert f"lacks its bytes 0 to {end - 1}" in errors
+
+
+Change = Callable[[bytes, bytes], list[tuple[int, int, bytes]]]
+SEGMENTS: dict[str, Change] = {
+    "of another run": lambda own, other: [(1, 0, own[: middle(own)]), (1, middle(own), other[middle(own) :])],
+    "joined": lambda own, other: [(1, 0, own), (2, len(own), other)],
+    "joined to itself": lambda own, other: [(1, 0, own), (2, len(own), own)],
+    "doubled": lambda own, other: [(1, 0, own[: middle(own)]), (1, middle(own), own[: middle(own)])],
+    "swapped": lambda own, other: [
+        (1, 0, own[middle(own) :]), (1, len(own) - middle(own), own[: middle(own)]),
+    ],
+    "of a later term that lacks lines": lambda own, other: [(1, 0, own), (2, middle(own), own[middle(own) + 200 :])],
+}  # fmt: skip
+"""Segments of a journal, as term, first byte and content."""
+
+
+def middle(content: bytes) -> int:
+    """Return the end of a line in the middle."""
+    return content.index(b"\n", len(content) // 2) + 1
+
+
+@pytest.mark.parametrize("how", SEGMENTS)
+def test_the_chain_of_lines_holds_across_the_objects_of_a_journal(
+    call: Call, run: Location, unfinished: Location, s3: Location, machine: Machine, how: str
+) -> None:
+    store = Store(run)
+    own, other = read_from(store), read_from(Store(unfinished))
+    for segment in segments(store):
+        store.delete(segment.name)
+    for term, start, content in SEGMENTS[how](own, other):
+        store.put(segment_name(term, start), content)
+    with machine("second"):
+        for command in ("show", "report", "repair", "test", "resume"):
+            code, _, errors = call(command, run)
+            assert code == 1, command
+            assert re.search(rf"{run}/journal/events.jsonl: line \d+ of \d+ ", errors), command
+        rows = {line.split()[0]: line.split()[1] for line in call("list", s3)[1][1:]}
+        assert rows == {run.name: "damaged", unfinished.name: "killed"}
+        assert call("repair", run, "--cut")[0] == (0 if how != "swapped" else 1)
+        if how != "swapped":  # then no line can be kept
+            assert own.startswith(read_from(store))
+            assert call("show", run)[0] == 0
 
 
 def test_a_damaged_journal_is_cut_in_the_store_too(call: Call, run: Location, machine: Machine) -> None:

@@ -191,7 +191,8 @@ def test_all_runs_of_a_place(
     other = keep(make_run([{"losses": [1.0]}]), s3)
     Store(s3 / "no-run").put("x", b"1")
     with machine("second"):
-        home = pull_all(s3)
+        home, damaged = pull_all(s3)
+        assert damaged == []
         assert sorted(p.name for p in home.iterdir() if RunFolder(p).is_run) == sorted(
             [copy.name, other.name]
         )

@@ -60,12 +60,12 @@ def _show(options: argparse.Namespace, rest: list[str], console: Console) -> Non
 
 def _list(options: argparse.Namespace, rest: list[str], console: Console) -> None:
     place = options.folder
-    folder = _copies(place) if is_uri(place) else Path(place)
+    folder, damaged = _copies(place) if is_uri(place) else (Path(place), [])
     if not exists(folder) or not folder.is_dir():
         raise RunFolderError(
             f"{folder}: no such folder; runs are kept in the folder that `storage:` of a job names"
         )
-    runs, refused = runs_display(folder)
+    runs, refused = runs_display(folder, damaged)
     if runs.row_count:
         console.print(runs)
     else:
@@ -74,8 +74,8 @@ def _list(options: argparse.Namespace, rest: list[str], console: Console) -> Non
         console.print(address_text(reason), style="red", markup=False)
 
 
-def _copies(uri: str) -> Path:
-    """Copy all runs at a place in an object store to this machine; return the folder of the copies."""
+def _copies(uri: str) -> tuple[Path, list[str]]:
+    """Copy all runs at a place in an object store to this machine; see `pull_all`."""
     try:
         return pull_all(Location.parse(uri))
     except ValueError as error:
