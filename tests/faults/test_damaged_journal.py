@@ -94,3 +94,100 @@ def test_a_damaged_run_is_resumed_to_the_same_tables(
         tally.outcomes["ended bit for bit as an undisturbed run"] += 1
         shutil.rmtree(made)
     tally.report()
+
+
+# Lines that are lost, doubled, moved or joined
+
+
+def other_lines(chance: random.Random, lines: list[bytes], other: list[bytes]) -> tuple[str, list[bytes]]:
+    """Return the name of a change of lines, and the lines after it; `other` is the journal of another run."""
+    first, second = sorted(chance.sample(range(len(lines)), 2))
+    before, between, after = lines[:first], lines[first + 1 : second], lines[second + 1 :]
+    changes = {
+        "lost": [*before, *lines[first + 1 :]],
+        "doubled": [*before, lines[first], *lines[first:]],
+        "swapped": [*before, lines[second], *between, lines[first], *after],
+        "moved": [*before, *between, lines[second], lines[first], *after],
+        "joined in the middle": [*lines[: first + 1], *other[first + 1 :]],
+        "joined": [*lines, *other],
+        "joined to itself": [*lines[:second], *lines[first:]],
+        "several lost": [*before, *lines[second:]],
+    }
+    how = chance.choice(list(changes))
+    return how, changes[how]
+
+
+@pytest.fixture(scope="module")
+def another(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Return another run of the same job."""
+    return run(line_in(tmp_path_factory.mktemp("another"), {"search/trials": 14}))
+
+
+def lines_of(made: Run) -> list[bytes]:
+    return RunFolder(made.path).journal.read_bytes().splitlines(keepends=True)
+
+
+def test_no_line_is_lost_doubled_moved_or_joined_in_silence(
+    undisturbed: Run, another: Run, tmp_path: Path
+) -> None:
+    tally = Tally("lines of a journal lost, doubled, moved or joined, then read")
+    chance = random.Random(None if CHAOS else 8)
+    lines, other, path = lines_of(undisturbed), lines_of(another), tmp_path / "events.jsonl"
+    sound = [event.to_mapping() for event in read_journal(RunFolder(undisturbed.path).journal)]
+    for _ in range(DAMAGED):
+        how, changed = other_lines(chance, lines, other)
+        path.write_bytes(b"".join(changed))
+        same = next((n for n, pair in enumerate(zip(lines, changed, strict=False)) if pair[0] != pair[1]), -1)
+        tally.injected += 1
+        if changed == lines[: len(changed)]:  # as after a kill: its events happen again
+            assert [event.to_mapping() for event in read_journal(path)] == sound[: len(changed)]
+            tally.outcomes["the end was lost, as by a kill"] += 1
+            continue
+        with pytest.raises(DamagedRun) as caught:
+            read_journal(path)
+        named = re.search(r"line (\d+) of", str(caught.value))
+        assert named is not None, how
+        assert int(named[1]) == (same if same >= 0 else len(lines)) + 1, how
+        tally.outcomes[f"{how}: the line was named"] += 1
+    tally.report()
+
+
+COMMANDS = ("show", "list", "report", "resume", "repair", "test", "repair --cut", "show")
+"""Commands in an order in which each but the last two meets the damage."""
+
+
+def test_every_command_notices_a_changed_line(
+    undisturbed: Run, another: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tally = Tally("a journal with changed lines or bytes, then each command")
+    chance = random.Random(None if CHAOS else 9)
+    lines, other = lines_of(undisturbed), lines_of(another)
+    for number in range(60 if CHAOS else 4):
+        how, changed = other_lines(chance, lines, other)
+        if number % 2:
+            how, content = "a byte", bytearray(b"".join(lines))
+            content[chance.randrange(len(lines[0]), len(content) - 1)] ^= 1 << chance.randrange(1, 8)
+            changed = bytes(content).splitlines(keepends=True)
+        if changed == lines[: len(changed)] or changed[0] != lines[0]:
+            continue
+        tally.injected += 1
+        made = tmp_path / f"{number}" / "run"
+        shutil.copytree(undisturbed.path, made)
+        RunFolder(made).journal.write_bytes(b"".join(changed))
+        before = {path: path.read_bytes() for path in made.rglob("*") if path.is_file()}
+        for command in COMMANDS[:-2]:
+            place = made.parent if command == "list" else made
+            assert main([command, str(place)]) == (0 if command == "list" else 1), (how, command)
+            said = capsys.readouterr()
+            assert ("damaged" in said.out) if command == "list" else (f"{made}/journal/" in said.err), (
+                how,
+                command,
+            )
+            assert {path: path.read_bytes() for path in made.rglob("*") if path.is_file()} == before
+        for command in COMMANDS[-2:]:
+            name, *options = command.split()
+            assert main([name, str(made), *options]) == 0, (how, command, capsys.readouterr().err)
+        assert lines_of(open_run(made)) == lines[: len(lines_of(open_run(made)))]
+        tally.outcomes[how] += 1
+        shutil.rmtree(made.parent)
+    tally.report()
