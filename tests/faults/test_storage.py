@@ -346,16 +346,27 @@ def test_a_run_folder_that_is_gone_stops_the_run(tmp_path: Path) -> None:
     Path(kept).unlink()
 
 
-def test_a_journal_that_an_editor_saves_stops_the_run_which_continues_once_it_is_put_back(
-    tmp_path: Path,
-) -> None:
-    def save() -> None:
-        (journal,) = (tmp_path / "runs").glob("*/journal/events.jsonl")
-        journal.with_name("new").write_bytes(journal.read_bytes())
-        journal.with_name("new").replace(journal)
+def save(journal: Path) -> None:
+    journal.with_name("new").write_bytes(journal.read_bytes())
+    journal.with_name("new").replace(journal)
 
-    with pytest.raises(StorageFailed, match="was replaced by another file while") as caught:
-        run(line_in(tmp_path, {"search/trials": 3}), listeners=[after(CheckpointWritten, 2, save)])
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (save, "was replaced by another file"),
+        (lambda path: os.truncate(path, 99), "was shortened by another"),
+    ],
+)
+def test_a_journal_that_an_editor_saves_stops_the_run_which_continues_once_it_is_put_back(
+    tmp_path: Path, change: Callable[[Path], None], what: str
+) -> None:
+    def change_it() -> None:
+        (journal,) = (tmp_path / "runs").glob("*/journal/events.jsonl")
+        change(journal)
+
+    with pytest.raises(StorageFailed, match=what) as caught:
+        run(line_in(tmp_path, {"search/trials": 3}), listeners=[after(CheckpointWritten, 2, change_it)])
     (kept,) = re.findall(r"recorded before is in (\S+)\. Put", str(caught.value))
     (path,) = (tmp_path / "runs").iterdir()
     Path(kept).replace(RunFolder(path).journal)
