@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM during a run: the first signal ends the run in order, the second one at once."""
+"""SIGINT, SIGTERM and SIGHUP during a run: the first signal ends the run in order, the second one at once."""
 
 import os
 import signal
@@ -11,7 +11,8 @@ from types import FrameType
 
 from tune_jobs.errors import Interrupted
 
-_ENDING = (signal.SIGINT, signal.SIGTERM)
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a run. SIGHUP says that the terminal is gone; `nohup` has it ignored, and then it stays so."""
 _RESTORED = (*_ENDING, signal.SIGUSR1)
 """Signals whose handlers are restored. Ray replaces that of SIGTERM, Ray Tune that of SIGUSR1."""
 _SHOW_CURSOR = b"\x1b[?25h\n"
@@ -51,15 +52,24 @@ class Interrupts:
 
 @contextmanager
 def interrupts() -> Iterator[Interrupts]:
-    """Handle SIGINT and SIGTERM inside the block, then restore all handlers; do nothing outside the main thread."""
+    """Handle the signals that end a run inside the block, then restore all handlers.
+
+    Do nothing outside the main thread.
+    """
     asked = Interrupts()
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
     with restore_handlers(), _second_signal(end_at_once):
         for number in _ENDING:
-            signal.signal(number, asked.handle)
+            if number is not signal.SIGHUP or not is_ignored(number):
+                signal.signal(number, asked.handle)
         yield asked
+
+
+def is_ignored(number: signal.Signals) -> bool:
+    """Return whether this process was started with the signal ignored."""
+    return signal.getsignal(number) is signal.SIG_IGN
 
 
 @contextmanager

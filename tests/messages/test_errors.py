@@ -59,6 +59,7 @@ INTERNAL = {
     "SettingsError": "becomes JobError",
     "StoreError": "an OSError; shown with `storage_failures.txt`",
     "ChecksCancelled": "ends a thread",
+    "OutputGoneError": "ends a command that only shows something",
     "RunIsOver": "ends the loop of Ray Tune",
     "WorkerOutOfMemory": "becomes the reason of a trial",
     "WrongEvent": "the journal's line is damaged, with the same text",

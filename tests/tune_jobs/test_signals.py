@@ -18,15 +18,26 @@ from tune_jobs import open_run
 from tune_jobs.record.codes import Ending
 from tune_jobs.signals import Interrupts, interrupts, restore_handlers
 
-NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 # The handlers
 
 
-def test_a_signal_raises_until_a_result_must_be_kept() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_raises_until_a_result_must_be_kept(number: signal.Signals) -> None:
     with interrupts() as asked, pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(number)
     assert asked.requested
+
+
+def test_a_run_that_was_started_with_nohup_outlives_its_terminal() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interrupts() as asked:
+            signal.raise_signal(signal.SIGHUP)
+            assert not asked.requested
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_deferred_signal_is_asked_for() -> None:

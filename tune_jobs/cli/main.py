@@ -4,16 +4,15 @@
 everything that can be checked without them.
 """
 
+import argparse
 import sys
 import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
-from io import TextIOWrapper
-
-from rich.console import Console
 
 from tune_jobs.cli.commands import cluster, jobs, runs, sweeps, tuning
 from tune_jobs.cli.parser import Command, CommandParser, Commands, refuse_leftovers
+from tune_jobs.cli.screen import OutputGoneError, make_console, safe_streams
 from tune_jobs.errors import EXIT_CODES, ExpectedError, Fault, exit_code_for
 from tune_jobs.files import is_of_machine
 from tune_jobs.remote.working_copy import address_text
@@ -22,13 +21,14 @@ from tune_jobs.text import COMPLAINT, readable, without_long_lines
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code (0 done, 1 failed, 2 wrong input, 3 holdout opened, 130 interrupted)."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(
-            stream, TextIOWrapper
-        ):  # a letter that the output's encoding lacks is written as an escape
-            stream.reconfigure(errors="backslashreplace")
-    options, rest = make_parser().parse_known_args(arguments)
-    console = Console(highlight=False, soft_wrap=True, emoji=False)
+    with safe_streams():
+        options, rest = make_parser().parse_known_args(arguments)
+    with safe_streams(must_arrive=options.only_shows):
+        return _run_command(options, rest)
+
+
+def _run_command(options: argparse.Namespace, rest: list[str]) -> int:
+    console = make_console()
     command: Command = options.command
     try:
         refuse_leftovers(options.parser, rest, overrides=options.overrides)
@@ -37,8 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(str(error), exit_code_for(error), debug=options.debug)
     except KeyboardInterrupt:
         return _complain("interrupted", 130, debug=options.debug)
-    except BrokenPipeError:
-        sys.stderr.close()
+    except OutputGoneError:
         return 0
     except OSError as error:
         if not is_of_machine(error):

@@ -9,6 +9,7 @@ from rich.live import Live
 
 from tune_jobs.cli.panel import Panel
 from tune_jobs.cli.progress import RunProgress
+from tune_jobs.cli.screen import Escaped
 from tune_jobs.record.events import (
     EpochsReported,
     Event,
@@ -56,10 +57,10 @@ class LiveView:
 
     def __init__(self, progress: RunProgress, console: Console) -> None:
         self._progress = progress
-        panel = Panel(progress)
+        escaped = Escaped(Panel(progress))
         self._live = Live(
             console=console,
-            get_renderable=lambda: panel,
+            get_renderable=lambda: escaped,
             refresh_per_second=DRAWS_PER_SECOND,
         )
 

@@ -70,3 +70,13 @@ def test_a_damaged_journal_is_one_message(
     assert rows[sound.name] != ["damaged"]
     assert call(tmp_path, "repair", str(run.path), "--cut").code == 0
     assert call(tmp_path, "show", str(run.path)).code == 0
+
+
+def test_repair_of_a_journal_whose_trials_do_not_fit_the_job_is_one_message(
+    make_run: Callable[..., RunFolder], tmp_path: Path
+) -> None:
+    for configuration in ({"lr": 0.1, "model.depth": 3}, {"lr": 0.1, "optimizer": "lion"}):
+        run = make_run([{"losses": [1.0], "configuration": configuration}])
+        refused = call(tmp_path, "repair", str(run.path))
+        assert_refused(refused, codes=(1,))
+        assert "a trial in the journal does not fit the search space of the job" in refused.errors

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeGuard
 from rich.console import Console
 
 from tune_jobs.cli.parser import JOB, Commands
+from tune_jobs.cli.screen import make_console
 from tune_jobs.driver.preparation import prepare
 from tune_jobs.errors import (
     ClusterError,
@@ -71,9 +72,13 @@ def add_commands(commands: Commands) -> None:
         "--include", action="append", default=[], metavar="PATH",
         help="send this file or folder too, from beside the job file; may be given several times",
     )  # fmt: skip
-    status = commands.add("status", _status, "How a submission stands; without ID, all of them.")
+    status = commands.add(
+        "status", _status, "How a submission stands; without ID, all of them.", only_shows=True
+    )
     status.add_argument("id", nargs="?", metavar="ID", help=submission[1])
-    logs = commands.add("logs", _logs, "What the run on the cluster has printed.", submission)
+    logs = commands.add(
+        "logs", _logs, "What the run on the cluster has printed.", submission, only_shows=True
+    )
     logs.add_argument(
         "--follow", action="store_true", help="follow the run to its end, and exit with its exit code"
     )
@@ -343,7 +348,7 @@ def _print_later(later: Submission | None, server: "JobsServer") -> None:
     """Say on the error stream that a later submission has resumed the run: the log may go into a file."""
     if later is not None:
         shows = f"tune-jobs logs {later.id} --follow --address {server.address}"
-        Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(
+        make_console(stderr=True).print(
             f"{later.id} has gone on with the run ({later.state.text}): {shows}", markup=False
         )
 

@@ -46,7 +46,7 @@ def add_commands(commands: Commands) -> None:
         )
     commands.add(
         "watch", _watch, "Show a run in progress, from another terminal or machine; Ctrl-C leaves the run alone.",
-        RUN,
+        RUN, only_shows=True,
     )  # fmt: skip
 
 
