@@ -28,13 +28,16 @@ def metric_names(training: TrainingSettings) -> tuple[str, ...]:
     """Return the names of the metrics' columns, in the order of `training.metrics`, all different.
 
     A built-in metric keeps its name. A `package.module:function` has the name of the function. If that name is taken
-    by another metric or by a column of every epoch, the whole reference is the name.
+    by another metric or by a column of every epoch, the whole reference is the name. So it is if the name begins with
+    an underscore: W&B keeps such names, such as `_step`, for itself.
     """
     metrics = tuple(dict.fromkeys(training.metrics))
     short = {metric: metric.rpartition(":")[2] for metric in metrics}
     taken = Counter([*{*RESULT_COLUMNS, *RESERVED_COLUMNS}, *short.values()])
     return tuple(
-        short[metric] if taken[short[metric]] == 1 or not is_reference(metric) else metric
+        metric
+        if is_reference(metric) and (taken[short[metric]] > 1 or short[metric].startswith("_"))
+        else short[metric]
         for metric in metrics
     )
 

@@ -165,7 +165,10 @@ def test_wrong_metric_values_are_shown_in_short(tmp_path, monkeypatch, make_info
     assert len(str(raised.value)) < 200
 
 
-@pytest.mark.parametrize("name", ["trial_id", "epoch", "seconds", "diverged", "lr", "val_loss", "train_loss"])
-def test_a_metric_with_the_name_of_a_column_is_known_by_its_whole_reference(name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    ["trial_id", "epoch", "seconds", "diverged", "lr", "val_loss", "train_loss", "_step", "_timestamp"],
+)
+def test_a_metric_whose_name_is_taken_is_known_by_its_whole_reference(name: str) -> None:
     training = TrainingSettings(max_epochs=1, loss="mse", metrics=(f"my_code:{name}", "my_code:mine"))
     assert metric_names(training) == (f"my_code:{name}", "mine")
