@@ -213,7 +213,14 @@ def test_an_archive_with_links_or_paths_out_of_the_folder_is_refused(tmp_path: P
 
 @pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize(
-    "content", [b"", b"no archive", gzip.compress(b"no archive"), gzip.compress(b"x" * 999)[:20]]
+    "content",
+    [b"", b"no archive", gzip.compress(b"no archive"), gzip.compress(b"x" * 999)[:20]],
+    ids=[
+        "nothing",
+        "text",
+        "compressed text",
+        "cut",
+    ],  # compressed bytes hold the time, and ids may not differ
 )
 def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(ClusterError, match=r"^/shared/run: the cluster sent no archive of a run"):
