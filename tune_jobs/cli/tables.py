@@ -88,8 +88,25 @@ def trial_display(opened: Run, trial_id: str) -> list[str | Table]:
     where = f"cd {shlex.quote(str(opened.job.folder))} && "
     return [
         *parts,
+        *_output_lines(RunFolder(opened.path), trial_id),
         f"again, alone: {where}{train_command(RunFolder(opened.path).job, trial.configuration)}",
     ]
+
+
+LINES_OF_OUTPUT = 20
+"""Lines of a trial's output that `show --trial` prints."""
+
+
+def _output_lines(folder: RunFolder, trial_id: str) -> list[str]:
+    """Return the last lines that a trial's code has printed, below the path of the whole output."""
+    path = folder.output / f"{trial_id}.log"
+    try:
+        lines = path.read_text("utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    last = lines[-LINES_OF_OUTPUT:]
+    which = f"the last {len(last)} of {len(lines)} lines" if len(lines) > len(last) else "all"
+    return [f"output ({folder.relative(path)}, {which}):", *(f"  {line}" for line in last)]
 
 
 def failures_display(record: RunRecord) -> list[str]:

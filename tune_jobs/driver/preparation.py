@@ -15,7 +15,7 @@ from tune_jobs.job.fingerprint import job_fingerprint
 from tune_jobs.job.job import Job
 from tune_jobs.job.user_code import importable_from, module_path, process_kept
 from tune_jobs.job.user_modules import user_modules
-from tune_jobs.location import Location, is_uri
+from tune_jobs.location import Location, is_uri, location_of
 from tune_jobs.record.data_info import write_info
 from tune_jobs.record.events import RunStarted
 from tune_jobs.record.folder import RunFolder
@@ -176,8 +176,9 @@ def rows_for_trials(prepared: "PreparedData | None") -> "TrainingData | None":
 def trial_task(job: Job, folder: RunFolder, spent: float = 0.0) -> TrialTask:
     """Return what all trials of the job have in common.
 
-    It names only the checkpoints of the run folder, and the modules if the job was submitted: the folder of a submitted
-    job also holds its data file. The seconds that the run has `spent` before a resume count against its time limit.
+    Of the run folder it names only the checkpoints, the output, and the modules if the job was submitted: the folder of
+    a submitted job also holds its data file. The seconds that the run has `spent` before a resume count against its
+    time limit.
     """
     minutes = job.limits.minutes
     own_modules = module_path(job.folder, type(job.kind).__module__)
@@ -188,6 +189,7 @@ def trial_task(job: Job, folder: RunFolder, spent: float = 0.0) -> TrialTask:
         rungs=job.rungs,
         threads=threads_of(job),
         checkpoints=checkpoints_of(folder),
+        output=folder.output if location_of(folder.path) is None else None,
         module_path=(str(folder.modules),) if job.folder == folder.submitted else own_modules,
         deadline=None if minutes is None else time.time() + 60 * minutes - spent,
         resources=job.resources,

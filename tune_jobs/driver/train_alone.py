@@ -1,10 +1,13 @@
 """Train one configuration in this process without Ray, for debugging and for other programs."""
 
+import threading
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tune_jobs.driver.preparation import prepare, rows_for_trials, threads_of
 from tune_jobs.errors import JobError, TrainingFailed
@@ -13,9 +16,14 @@ from tune_jobs.job.job import Job
 from tune_jobs.job.user_code import importable_from
 from tune_jobs.search_spaces import Problem
 from tune_jobs.trainers.errors import TrainerError
-from tune_jobs.trainers.interface import EpochResult, Training, TrainingRequest
+from tune_jobs.trainers.interface import EpochResult, TrainingRequest
 from tune_jobs.trainers.kinds import known_kinds
 from tune_jobs.worker.reporting import failure_reason
+
+if TYPE_CHECKING:
+    from tune_jobs.trainers.data import TrainingData
+
+Result = TypeVar("Result")
 
 
 def split_configuration(pairs: Iterable[tuple[str, Any]]) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
@@ -63,14 +71,49 @@ def train_one(job: Job, configuration: Mapping[str, Any]) -> Iterator[EpochResul
             score=job.selection,
             threads=threads_of(job),
         )
-        with _explain_failures():
-            training = job.kind.start(request, data)
-        return _yield_epochs(training)
+        results = _in_a_thread(partial(_start, job, request, data))
+        next(results)
+        return cast("Iterator[EpochResult]", results)
 
 
-def _yield_epochs(training: Training) -> Iterator[EpochResult]:
-    with _explain_failures(), training:
+def _start(job: Job, request: TrainingRequest, data: "TrainingData | None") -> Iterator[EpochResult | None]:
+    """Start a training; yield None once the model is built, and then the results of its epochs."""
+    with _explain_failures(), job.kind.start(request, data) as training:
+        yield None
         yield from training.epochs()
+
+
+def _in_a_thread(start: Callable[[], Iterator[Result]]) -> Iterator[Result]:
+    """Yield what `start` yields from a thread, each value when it is asked for.
+
+    The trials of a run are trained in a thread of their process, too. So the user's code meets the same conditions,
+    such as that no handler of a signal can be set there.
+    """
+    asks: SimpleQueue[bool] = SimpleQueue()
+    answers: SimpleQueue[tuple[Result | None, BaseException | None, bool]] = SimpleQueue()
+
+    def work() -> None:
+        try:
+            results = start()
+            while asks.get():
+                answers.put((next(results), None, True))
+        except StopIteration:
+            answers.put((None, None, False))
+        except BaseException as error:
+            answers.put((None, error, False))
+
+    threading.Thread(target=work, name="training", daemon=True).start()
+    try:
+        while True:
+            asks.put(True)
+            result, error, is_one = answers.get()
+            if error is not None:
+                raise error
+            if not is_one:
+                return
+            yield cast("Result", result)
+    finally:
+        asks.put(False)
 
 
 @contextmanager

@@ -158,6 +158,10 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def output(self) -> Path:
+        return self.path / "output"
+
+    @property
     def study(self) -> Path:
         return self.path / "study.log"
 

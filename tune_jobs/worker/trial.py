@@ -19,6 +19,7 @@ from tune_jobs.location import Location
 from tune_jobs.record.codes import Cause
 from tune_jobs.trainers.interface import TrainerKind, Training, TrainingRequest, WorkerRank
 from tune_jobs.trainers.settings import ScoreSettings
+from tune_jobs.worker.output import kept_output
 from tune_jobs.worker.reporting import Reporter
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class TrialTask:
     threads: int
     """CPU threads of each worker."""
     checkpoints: Path | Location
+    output: Path | None = None
+    """Folder for the output of each trial; None if the run is in an object store."""
     module_path: tuple[str, ...] = ()
     """Folders of the user's own modules, which are searched before all others."""
     deadline: float | None = None
@@ -118,12 +121,17 @@ def train(
         worker: The place of this worker, which is the first one of the trial's.
     """
     reporter = Reporter(task.score, send)
-    with reporter.failures(), start_training(trial, task, data, worker) as training:
+    with (
+        kept_output(task.output, trial.trial_id) as shorten_output,
+        reporter.failures(),
+        start_training(trial, task, data, worker) as training,
+    ):
         checkpoints = open_checkpoints(task.checkpoints, trial.owner(task), reporter.keep_alive)
         reporter.add_restored(checkpoints.restore(training), task.rungs)
         for result in training.epochs():
             reporter.add([result.to_mapping()])
             checkpoints.add(result)
+            shorten_output()
             if result.diverged:
                 continue  # the training raises `Diverged` when it is asked for more
             if training.stop_reason or task.out_of_time:

@@ -281,6 +281,7 @@ FAILING = """
     from torch import nn
 
     def broken(input_shape, outputs, how, folder="."):
+        print("a model that is to", how)
         if how == "raise":
             raise RuntimeError("the user's own fault")
         if how == "memory":
@@ -365,6 +366,17 @@ def test_a_failed_trial_is_one_row_with_its_reason_and_the_others_continue(fault
     assert "nan at epoch 1" in trials["reason"]["nan"]
     in_one_worker = ("raise", "memory", "shape", "nan", "late_nan", "exit")
     assert len({trial_of(faulty, fault).worker for fault in in_one_worker} - {""}) <= 1, "workers were lost"
+
+
+def test_what_each_trial_prints_is_kept_and_shown(faulty: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also if it fails, if its worker is killed, and if another worker continues it."""
+    for fault in FAULTS:
+        printed = (faulty.path / "output" / f"{trial_of(faulty, fault).trial_id}.log").read_text()
+        assert set(printed.splitlines()) == {f"a model that is to {fault}"}
+    assert main(["show", str(faulty.path), "--trial", trial_of(faulty, "raise").trial_id]) == 0
+    shown = capsys.readouterr().out
+    assert f"output (output/{trial_of(faulty, 'raise').trial_id}.log, all):" in shown
+    assert "  a model that is to raise" in shown
 
 
 def test_a_training_that_diverges_late_never_wins_though_its_first_epochs_were_good(faulty: Run) -> None:
