@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 import pyarrow as pa
 
 from tune_jobs.checkpoints.opening import checkpoint_files, read_best
+from tune_jobs.checkpoints.trial_checkpoints import Owner
 from tune_jobs.errors import DamagedRun, RunFolderError
 from tune_jobs.holdout.ledger import LedgerEntry, read_openings
 from tune_jobs.holdout.testing import evaluate_on_holdout
@@ -211,12 +212,23 @@ class Run:
         kind, request, info = self.job.kind, self.request(), self.info
         return self._read_winner(lambda state: kind.evaluator(request, state, info))
 
+    def _owner(self, winner: Winner) -> Owner:
+        started = self.record.started
+        return Owner(
+            trial_id=winner.trial_id,
+            configuration=winner.configuration,
+            kind=self.job.kind.name,
+            run=started.run_id if started else "",
+        )
+
     def _read_winner(self, read: Callable[[BinaryIO], T]) -> T:
         """Return the result of `read` on the winner's saved state, from any sound checkpoint."""
         winner = self.winner
         files = checkpoint_files(self._folder, winner.trial_id, winner.configuration)
         try:
-            return read_best([winner.checkpoint, *files], winner.epoch, self.job.selection, read)
+            return read_best(
+                [winner.checkpoint, *files], self._owner(winner), winner.epoch, self.job.selection, read
+            )
         except CheckpointError as error:
             raise DamagedRun(
                 f"{self.path}: the winner's weights cannot be loaded ({error}). Restore a checkpoint from a "

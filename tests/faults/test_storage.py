@@ -39,7 +39,7 @@ from tune_jobs.record.journal import read_journal
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("slope_kind", "ray_running")]
 
 FULL_DISKS = Tally("disk that fills up during a run")
-DAMAGED_CHECKPOINTS = Tally("checkpoints cut or with flipped bits, then resumed")
+DAMAGED_CHECKPOINTS = Tally("checkpoints cut, with flipped bits or of another trial, then resumed")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -405,9 +405,16 @@ def empty(file: Path, draw: Random) -> None:
     file.write_bytes(b"")
 
 
+def replace_by_another(file: Path, draw: Random) -> None:
+    """Put a checkpoint of another trial there, as if the two were swapped."""
+    others = [one for one in file.parents[1].glob("*/*.pt") if one.parent != file.parent]
+    shutil.copyfile(draw.choice(sorted(others)), file)
+
+
 @pytest.mark.parametrize("seed", range(10 if CHAOS else 1))
 @pytest.mark.parametrize(
-    ("how", "number"), [(cut, 1), (flip, 2), *([(empty, 1), (flip, 1), (cut, 2)] if CHAOS else [])]
+    ("how", "number"),
+    [(replace_by_another, 2), (cut, 1), (flip, 2), *([(empty, 1), (flip, 1), (cut, 2)] if CHAOS else [])],
 )
 def test_a_run_continues_from_the_checkpoint_before_a_damaged_one_and_says_so(
     tmp_path: Path, folder: Path, undisturbed: Run, how: Callable[[Path, Random], None], number: int, seed: int,

@@ -28,9 +28,10 @@ def trained_run(job: Job, configuration: Mapping[str, Any] = CONFIGURATION) -> R
     prepared = prepare(job)
     folder = make_folder(job, prepared)
     with Journal(folder.journal) as journal:
-        journal.append(run_started(job, prepared, folder))
+        started = run_started(job, prepared, folder)
+        journal.append(started)
         journal.append(TrialCreated(trial_id="0000", number=0, configuration=configuration))
-        task, trial = trial_task(job, folder), Assignment("0000", configuration)
+        task, trial = trial_task(job, folder, run_id=started.run_id), Assignment("0000", configuration)
         data = rows_for_trials(prepared)
         results, file = train_trial_without_ray(task, folder.checkpoints, trial, data, every=True)
         journal.append(EpochsReported(trial_id="0000", results=results, worker="here:1"))

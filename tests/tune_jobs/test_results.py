@@ -46,9 +46,10 @@ def trained(make_sections: Callable[..., dict[str, Any]], tmp_path_factory: pyte
     job = Job.from_mapping(make_sections(changes), root)
     prepared = prepare(job)
     folder = make_folder(job, prepared)
-    record, task = RunRecord(job.selection), trial_task(job, folder)
+    record, started = RunRecord(job.selection), run_started(job, prepared, folder)
+    task = trial_task(job, folder, run_id=started.run_id)
     with Journal(folder.journal, record.apply) as journal:
-        journal.append(run_started(job, prepared, folder))
+        journal.append(started)
         configuration = {"lr": 0.2, "batch_size": 8}
         journal.append(TrialCreated(trial_id="0000", number=0, configuration=configuration))
         trial = Assignment("0000", configuration)
@@ -122,8 +123,7 @@ def test_a_checkpoint_of_before_the_scoring_epoch_is_not_taken(folder: RunFolder
         lines = [epoch_line(row) for row in checkpoint.epochs if row["epoch"] < scoring]
         write_checkpoint(
             file,
-            checkpoint.kind,
-            checkpoint.configuration,
+            checkpoint.origin,
             lines,
             lambda file: bool(file.write(checkpoint.state.read())),
         )

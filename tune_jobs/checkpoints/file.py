@@ -1,7 +1,7 @@
 """The file of one checkpoint: a header that all kinds of training share, and a state that only its kind can read.
 
     tune-jobs checkpoint 1
-    {"kind": …, "configuration": …, "epochs": N}
+    {"run": …, "trial": …, "kind": …, "configuration": …, "epochs": N}
     N lines, one an epoch: {"epoch": 1, …}
     the state, as `Training.save` wrote it
     checksum 0123abcd
@@ -28,7 +28,10 @@ from tune_jobs.errors import LaterVersion
 from tune_jobs.files import parse_json
 from tune_jobs.trainers.errors import CheckpointError, CheckpointMissing
 
+ORIGIN = ("run", "trial", "kind", "configuration")
+"""Keys of the header that say what the checkpoint belongs to."""
 _FIRST_LINE = b"tune-jobs checkpoint 1\n"
+_TITLES = {"run": "run", "trial": "trial", "kind": "kind of training", "configuration": "configuration"}
 _ANY_FIRST_LINE = re.compile(rb"tune-jobs checkpoint \d+\n")
 _CHECKSUM = b"\nchecksum %08x\n"
 _CHECKSUM_LINE = re.compile(rb"\nchecksum ([0-9a-f]{8})\n")
@@ -55,9 +58,8 @@ class DamagedCheckpoint(CheckpointError):
 class Checkpoint:
     """A checkpoint that was opened."""
 
-    kind: str
-    """Name of the kind of training that wrote the state."""
-    configuration: Mapping[str, Any]
+    origin: Mapping[str, Any]
+    """The `run`, `trial`, `kind` of training and `configuration` that it belongs to."""
     epochs: Sequence[Mapping[str, Any]]
     """Rows of all epochs that the training had reported, as `EpochResult.to_mapping` makes them."""
     state: BinaryIO
@@ -69,16 +71,23 @@ def epoch_line(row: Mapping[str, Any]) -> bytes:
     return json.dumps(row, separators=(",", ":"), default=_plain).encode() + b"\n"
 
 
-def plain_configuration(configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration in the form in which it is read back from a header."""
-    read: dict[str, Any] = json.loads(json.dumps(configuration, default=_plain))
-    return read
+def check_origin(checkpoint: Checkpoint, origin: Mapping[str, Any], name: str | Path) -> None:
+    """Check that a checkpoint belongs to the training with this origin.
+
+    Raises:
+        DamagedCheckpoint: It belongs to another run, trial, kind of training or configuration.
+    """
+    own = json.loads(json.dumps(origin, default=_plain))
+    for key in ORIGIN:
+        if json.dumps(checkpoint.origin[key], sort_keys=True) != json.dumps(own[key], sort_keys=True):
+            raise DamagedCheckpoint(
+                name, f"it belongs to another {_TITLES[key]}: {checkpoint.origin[key]}, and not {own[key]}"
+            )
 
 
 def write_checkpoint(
     file: BinaryIO,
-    kind: str,
-    configuration: Mapping[str, Any],
+    origin: Mapping[str, Any],
     epoch_lines: Sequence[bytes],
     save: Callable[[BinaryIO], bool],
 ) -> bool:
@@ -86,8 +95,7 @@ def write_checkpoint(
 
     Args:
         file: The file, which is written from front to back.
-        kind: The name of the kind of training.
-        configuration: The configuration of the training.
+        origin: The `run`, `trial`, `kind` of training and `configuration` that it belongs to.
         epoch_lines: The `epoch_line` of every epoch that the training has reported.
         save: `Training.save`.
 
@@ -98,7 +106,7 @@ def write_checkpoint(
         OSError: The file could not be written.
     """
     summed = _SummedFile(file)
-    header = {"kind": kind, "configuration": configuration, "epochs": len(epoch_lines)}
+    header = {**origin, "epochs": len(epoch_lines)}
     summed.write(_FIRST_LINE + epoch_line(header) + b"".join(epoch_lines))
     try:
         has_state = save(cast("BinaryIO", summed))
@@ -155,7 +163,8 @@ def read_checkpoint(file: BinaryIO, name: str | Path) -> Checkpoint:
         header = parse_json(file.readline())
         epochs = [parse_json(file.readline()) for _ in range(header["epochs"])]
         state = io.BufferedReader(_Part(file, file.tell(), end), _CHUNK_BYTES)
-        return Checkpoint(header["kind"], header["configuration"], epochs, cast("BinaryIO", state))
+        origin = {name: header[name] for name in ORIGIN}
+        return Checkpoint(origin, epochs, cast("BinaryIO", state))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _as_damaged(name, error) from error
 

@@ -1,10 +1,11 @@
 """Open the checkpoints of a trial, in a folder or an object store."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from tune_jobs.checkpoints.file import open_checkpoint
+from tune_jobs.checkpoints.file import check_origin, open_checkpoint
 from tune_jobs.checkpoints.local import LocalFiles, checkpoint_paths
 from tune_jobs.checkpoints.remote import RemoteFiles
 from tune_jobs.checkpoints.trial_checkpoints import Checkpoints, Owner
@@ -31,8 +32,7 @@ def open_checkpoints(
         waiting: Called repeatedly while an object store fails and is tried again.
     """
     if isinstance(place, Path):
-        alone = Owner(trial_id=owner.trial_id, configuration=owner.configuration, kind=owner.kind)
-        return Checkpoints(LocalFiles(place, owner.trial_id), alone)
+        return Checkpoints(LocalFiles(place, owner.trial_id), replace(owner, driver=None))
     return Checkpoints(RemoteFiles(place, owner.trial_id, waiting), owner)
 
 
@@ -70,11 +70,14 @@ def fetch_checkpoints(
     return [folder / name for name in names]
 
 
-def read_best(files: Iterable[Path], epoch: int, score: ScoreSettings, read: Callable[[BinaryIO], T]) -> T:
+def read_best(
+    files: Iterable[Path], owner: Owner, epoch: int, score: ScoreSettings, read: Callable[[BinaryIO], T]
+) -> T:
     """Call `read` with the state of the first checkpoint that has the best epoch of its trial; return the result.
 
     Args:
         files: The checkpoints of the trial.
+        owner: The trial. Checkpoints of another one are left out.
         epoch: The best epoch of the trial. It must be the best one of the checkpoint too.
         score: The score by which it is the best.
         read: Takes the state, as `Training.save` wrote it.
@@ -87,6 +90,7 @@ def read_best(files: Iterable[Path], epoch: int, score: ScoreSettings, read: Cal
     for path in dict.fromkeys(files):
         try:
             with open_checkpoint(path) as checkpoint:
+                check_origin(checkpoint, owner.origin, path)
                 best = TrialCurve.of(checkpoint.epochs, score).best
                 if best is not None and best.epoch == epoch:
                     return read(checkpoint.state)

@@ -19,17 +19,15 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from tune_jobs.checkpoints.file import (
-    Checkpoint,
     DamagedCheckpoint,
+    check_origin,
     epoch_line,
-    plain_configuration,
     read_checkpoint,
     write_checkpoint,
 )
 from tune_jobs.files import reason_of
 from tune_jobs.record.folder import CHECKPOINT_SUFFIX
 from tune_jobs.remote.store import StoreError
-from tune_jobs.trainers.errors import CheckpointError
 from tune_jobs.trainers.interface import EpochResult, Training
 
 KEEP_PER_TRIAL = 2
@@ -108,6 +106,19 @@ class Owner:
     driver: str | None = None
     """Letters and digits that name the driver of this worker; None if no other driver writes to the same place."""
 
+    run: str = ""
+    """The id of the run."""
+
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """Return what the header of each checkpoint says that it belongs to."""
+        return {
+            "run": self.run,
+            "trial": self.trial_id,
+            "kind": self.kind,
+            "configuration": self.configuration,
+        }
+
     @property
     def key(self) -> str:
         """Return eight hex digits of the configuration, which are the same after it was read back from the journal."""
@@ -182,8 +193,7 @@ class Checkpoints:
         owner = self._owner
         fill = partial(
             write_checkpoint,
-            kind=owner.kind,
-            configuration=owner.configuration,
+            origin=owner.origin,
             epoch_lines=self._epoch_lines,
             save=training.save,
         )
@@ -201,10 +211,11 @@ class Checkpoints:
     def restore(self, training: Training) -> Restored:
         """Bring a training to the latest sound checkpoint. If there is none, leave it at its start.
 
-        Damaged checkpoints are renamed, and unfinished files of killed workers are removed.
+        Damaged checkpoints, and those of another run or trial, are renamed. Unfinished files of killed workers are
+        removed.
 
         Raises:
-            CheckpointError: The checkpoint is of another training.
+            CheckpointError: The state is of another training.
             CheckpointStorageFailed: The object store failed for longer than an outage may last.
             LaterVersion: A later version of tune-jobs wrote the checkpoint; it stays as it is.
         """
@@ -224,7 +235,7 @@ class Checkpoints:
                     except FileNotFoundError:  # it was pruned since it was listed
                         continue
                     checkpoint = read_checkpoint(file, self._path(name))
-                    self._check_owner(checkpoint)
+                    check_origin(checkpoint, self._owner.origin, self._path(name))
                     training.load(checkpoint.state)
             except DamagedCheckpoint as error:  # an earlier one may be sound
                 damaged.append((self._path(name), error.reason))
@@ -235,19 +246,6 @@ class Checkpoints:
             self._last_epoch = checkpoint.epochs[-1]["epoch"] if checkpoint.epochs else 0
             return Restored(checkpoint.epochs, tuple(damaged), self._path(name))
         return Restored(damaged=tuple(damaged))
-
-    def _check_owner(self, checkpoint: Checkpoint) -> None:
-        if checkpoint.kind != self._owner.kind:
-            raise CheckpointError(
-                f"the checkpoint is of a training by {checkpoint.kind!r}, and this one is by {self._owner.kind!r}; "
-                "start again from the first epoch"
-            )
-        own = plain_configuration(self._owner.configuration)
-        if checkpoint.configuration != own:
-            raise CheckpointError(
-                f"the checkpoint is of another configuration: {checkpoint.configuration}, and this one is {own}; "
-                "start again from the first epoch"
-            )
 
     def _prune(self) -> None:
         """Remove this driver's checkpoints of the trial except the last `KEEP_PER_TRIAL`."""

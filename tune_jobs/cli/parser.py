@@ -55,9 +55,8 @@ class Commands:
         text: str,
         *positional: tuple[str, str],
         overrides: bool = False,
-        only_shows: bool = False,
     ) -> CommandParser:
-        """Add one command, and return its parser, for its options.
+        """Add one command, and return its parser, for its options and for the default of `only_shows`.
 
         Args:
             name: The name that users type.
@@ -65,7 +64,6 @@ class Commands:
             text: One sentence for the help.
             *positional: Name and explanation of each positional argument.
             overrides: Whether it takes overrides of the job file.
-            only_shows: Whether it has nothing left to do if nobody takes its output.
         """
         added = self._parsers.add_parser(name, help=text, description=text)
         for argument, explanation in positional:
@@ -73,7 +71,7 @@ class Commands:
         added.add_argument(
             "--debug", action="store_true", help="show the traceback of an error, for a report of it"
         )
-        added.set_defaults(command=command, parser=added, overrides=overrides, only_shows=only_shows)
+        added.set_defaults(command=command, parser=added, overrides=overrides, only_shows=False)
         return added
 
 

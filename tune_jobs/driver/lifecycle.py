@@ -186,7 +186,9 @@ def _tune(
         try:
             for text in notices_on(cluster.view(), checkpoints_of(run.folder)):
                 run.append(NoticeAdded(text=text))
-            task = trial_task(job, run.folder, seconds_spent(run.journal.past))
+            started = run.record.started
+            spent = seconds_spent(run.journal.past)
+            task = trial_task(job, run.folder, spent, started.run_id if started else "")
             control = RunControl(
                 max_running=cluster.max_running,
                 interrupted=lambda: cluster.signals.requested,

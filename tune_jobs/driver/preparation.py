@@ -154,6 +154,7 @@ def run_started(job: Job, prepared: "PreparedData | None", folder: RunFolder) ->
         driver=this_process(),
         kind=entry.name,
         kind_class=entry.reference,
+        run_id=secrets.token_hex(8),
     )
 
 
@@ -173,7 +174,7 @@ def rows_for_trials(prepared: "PreparedData | None") -> "TrainingData | None":
     return None if prepared is None else prepared.for_trials()
 
 
-def trial_task(job: Job, folder: RunFolder, spent: float = 0.0) -> TrialTask:
+def trial_task(job: Job, folder: RunFolder, spent: float = 0.0, run_id: str = "") -> TrialTask:
     """Return what all trials of the job have in common.
 
     Of the run folder it names only the checkpoints, the output, and the modules if the job was submitted: the folder of
@@ -190,6 +191,7 @@ def trial_task(job: Job, folder: RunFolder, spent: float = 0.0) -> TrialTask:
         threads=threads_of(job),
         checkpoints=checkpoints_of(folder),
         output=folder.output if location_of(folder.path) is None else None,
+        run=run_id,
         module_path=(str(folder.modules),) if job.folder == folder.submitted else own_modules,
         deadline=None if minutes is None else time.time() + 60 * minutes - spent,
         resources=job.resources,

@@ -83,6 +83,8 @@ class RunStarted(Event):
     """The kind of training by name."""
     kind_class: str = ""
     """Place of the kind's class, as `package.module:Class`."""
+    run_id: str = ""
+    """Random letters and digits that the run's checkpoints have in their headers."""
     format: int = FORMAT
 
 
@@ -146,7 +148,7 @@ class CheckpointWritten(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointDamaged(Event):
-    """A checkpoint could not be read; the trial continued from the one before it, or from the start."""
+    """A checkpoint was damaged or of another trial; the trial continued from the one before it, or from the start."""
 
     type = "checkpoint_damaged"
     trial_id: str

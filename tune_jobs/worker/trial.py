@@ -44,6 +44,8 @@ class TrialTask:
     """Folder for the output of each trial; None if the run is in an object store."""
     module_path: tuple[str, ...] = ()
     """Folders of the user's own modules, which are searched before all others."""
+    run: str = ""
+    """The id of the run, which its checkpoints have."""
     deadline: float | None = None
     """Unix time after which no further epoch begins."""
     resources: ResourceSettings = field(default_factory=ResourceSettings)
@@ -92,6 +94,7 @@ class Assignment:
             configuration=self.configuration,
             kind=task.kind.name,
             driver=task.driver,
+            run=task.run,
         )
 
 

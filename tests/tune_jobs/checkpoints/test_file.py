@@ -26,18 +26,22 @@ FILE_FUZZ = settings(
 )
 
 
+def origin(kind: str, configuration: dict[str, Any]) -> dict[str, Any]:
+    return {"run": "r", "trial": "0000", "kind": kind, "configuration": configuration}
+
+
 def write(path: Path, state: bytes = STATE, epochs: Sequence[dict[str, Any]] = EPOCHS) -> None:
     def save(file: BinaryIO) -> bool:
         file.write(state)
         return True
 
     with path.open("wb") as file:
-        assert write_checkpoint(file, "walk", {"lr": 0.1}, [epoch_line(row) for row in epochs], save)
+        assert write_checkpoint(file, origin("walk", {"lr": 0.1}), [epoch_line(row) for row in epochs], save)
 
 
 def read(path: Path) -> tuple[Any, ...]:
     with open_checkpoint(path) as found:
-        return found.kind, found.configuration, list(found.epochs), found.state.read()
+        return found.origin["kind"], found.origin["configuration"], list(found.epochs), found.state.read()
 
 
 @pytest.fixture
@@ -56,7 +60,7 @@ def test_the_header_is_text_that_people_can_read(path: Path) -> None:
     write(path, b"state", EPOCHS[:1])
     first, header, epoch, state, checksum, _ = path.read_text().split("\n")
     assert first == "tune-jobs checkpoint 1"
-    assert header == '{"kind":"walk","configuration":{"lr":0.1},"epochs":1}'
+    assert header == '{"run":"r","trial":"0000","kind":"walk","configuration":{"lr":0.1},"epochs":1}'
     assert epoch == '{"epoch":1,"val_loss":0.30000000000000004,"seconds":1.0}'
     assert (state, checksum[:9]) == ("state", "checksum ")
 
@@ -83,7 +87,7 @@ def test_a_state_of_torch_is_written_and_read_in_place(path: Path) -> None:
         return True
 
     with path.open("wb") as file:
-        write_checkpoint(file, "pytorch", {}, [], save)
+        write_checkpoint(file, origin("pytorch", {}), [], save)
     with open_checkpoint(path) as found:
         loaded = torch.load(found.state, weights_only=True)
     assert torch.equal(loaded["w"], tensors["w"])
@@ -93,12 +97,12 @@ def test_numbers_of_numpy_in_a_configuration_are_plain_in_the_file(path: Path) -
     import numpy as np
 
     with path.open("wb") as file:
-        write_checkpoint(file, "walk", {"lr": np.float64(0.1), "n": np.int64(3)}, [], lambda _: True)
+        write_checkpoint(file, origin("walk", {"lr": np.float64(0.1), "n": np.int64(3)}), [], lambda _: True)
     assert read(path)[1] == {"lr": 0.1, "n": 3}
 
 
 def test_a_training_without_a_state_says_so() -> None:
-    assert not write_checkpoint(io.BytesIO(), "walk", {}, [], lambda _: False)
+    assert not write_checkpoint(io.BytesIO(), origin("walk", {}), [], lambda _: False)
 
 
 def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
@@ -171,7 +175,7 @@ def test_an_error_of_the_disk_is_shown_before_the_error_that_a_framework_makes_o
         return True
 
     with pytest.raises(OSError, match="No space left on device"):
-        write_checkpoint(Full(), "pytorch", {}, [], save)
+        write_checkpoint(Full(), origin("pytorch", {}), [], save)
 
 
 def test_a_header_of_a_thousand_epochs_is_small(path: Path) -> None:

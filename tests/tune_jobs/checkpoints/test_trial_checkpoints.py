@@ -1,5 +1,6 @@
 """Checkpoints of a run: few on disk, the latest sound one found again, with a real trainer on small data."""
 
+import dataclasses
 import resource
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,7 +39,7 @@ def test_a_file_is_named_by_trial_and_epoch_relative_to_the_root(
     files = train(make_trainer(), checkpoints_in(tmp_path, "0007"), 3)
     assert files == [f"0007/epoch-00000{epoch}.pt" for epoch in (1, 2, 3)]
     with open_checkpoint(tmp_path / files[-1]) as checkpoint:
-        assert (checkpoint.kind, checkpoint.configuration) == ("pytorch", {})
+        assert (checkpoint.origin["kind"], checkpoint.origin["configuration"]) == ("pytorch", {})
         assert [row["epoch"] for row in checkpoint.epochs] == [1, 2, 3]
 
 
@@ -211,21 +212,49 @@ def test_a_checkpoint_that_vanished_since_it_was_listed_is_no_damage(
     assert resumed.epoch == 2
 
 
-def test_a_checkpoint_of_another_configuration_is_an_error_and_not_a_silent_new_start(
-    tmp_path: Path, make_trainer: MakeTrainer
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        ({"trial_id": "0001"}, "it belongs to another trial: 0000, and not 0001"),
+        ({"run": "r2"}, "it belongs to another run: r1, and not r2"),
+        ({"kind": "walk"}, "it belongs to another kind of training: pytorch, and not walk"),
+        (
+            {"configuration": {"lr": 0.02}},
+            r"it belongs to another configuration: {'lr': 0.01}, and not {'lr': 0.02}",
+        ),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_damage_and_the_older_own_one_is_taken(
+    tmp_path: Path, make_trainer: MakeTrainer, other: Mapping[str, Any], reason: str
 ) -> None:
+    def checkpoints(root: Path, owner: Owner) -> Checkpoints:
+        return Checkpoints(LocalFiles(root, owner.trial_id), owner)
+
+    owner = Owner(trial_id="0000", configuration={"lr": 0.01}, kind="pytorch", run="r1")
+    mine = dataclasses.replace(owner, **other)
+    lr = mine.configuration["lr"]
+    for root, each, epochs in ((tmp_path / "a", owner, 3), (tmp_path / "b", mine, 2)):
+        root.mkdir()
+        train(make_trainer(lr=each.configuration["lr"]), checkpoints(root, each), epochs)
+    folder = tmp_path / "b" / mine.trial_id
+    (tmp_path / "a" / "0000" / "epoch-000003.pt").rename(folder / "epoch-000003.pt")
+    resumed = make_trainer(lr=lr)
+    restored = checkpoints(tmp_path / "b", mine).restore(resumed)
+    assert restored.damaged == ((f"{mine.trial_id}/epoch-000003.pt", reason),)
+    assert resumed.epoch == 2
+    assert (folder / f"epoch-000003.pt{DAMAGED_SUFFIX}").is_file()
+    for path in checkpoint_paths(tmp_path / "b", mine.trial_id):
+        path.unlink()
+    (folder / f"epoch-000003.pt{DAMAGED_SUFFIX}").rename(folder / "epoch-000003.pt")
+    resumed = make_trainer(lr=lr)
+    assert checkpoints(tmp_path / "b", mine).restore(resumed).file is None
+    assert resumed.epoch == 0
+
+
+def test_a_state_of_another_plan_is_an_error(tmp_path: Path, make_trainer: MakeTrainer) -> None:
     train(make_trainer(lr=0.01), checkpoints_in(tmp_path, lr=0.01), 2)
-    with pytest.raises(
-        CheckpointError, match=r"of another configuration: \{'lr': 0.01\}, and this one is \{'lr': 0.02\}"
-    ):
-        checkpoints_in(tmp_path, lr=0.02).restore(make_trainer(lr=0.02))
     with pytest.raises(CheckpointError, match="of another plan"):
         checkpoints_in(tmp_path, lr=0.01).restore(make_trainer(lr=0.02))
-    other = Checkpoints(
-        LocalFiles(tmp_path, "0000"), Owner(trial_id="0000", configuration={"lr": 0.01}, kind="walk")
-    )
-    with pytest.raises(CheckpointError, match="of a training by 'pytorch', and this one is by 'walk'"):
-        other.restore(make_trainer(lr=0.01))
 
 
 def test_leftovers_of_a_killed_worker_are_no_checkpoint(tmp_path: Path, make_trainer: MakeTrainer) -> None:

@@ -162,9 +162,10 @@ def trained_run(make_sections: Callable[..., dict[str, Any]], tmp_path: Path) ->
     job = Job.from_mapping(make_sections(changes), tmp_path)
     prepared = prepare(job)
     folder = make_folder(job, prepared)
-    record, task = RunRecord(job.selection), trial_task(job, folder)
+    record, started = RunRecord(job.selection), run_started(job, prepared, folder)
+    task = trial_task(job, folder, run_id=started.run_id)
     with Journal(folder.journal, record.apply) as journal:
-        journal.append(run_started(job, prepared, folder))
+        journal.append(started)
         for number, lr in enumerate([0.01, 0.1]):
             trial_id = f"{number:04d}"
             journal.append(TrialCreated(trial_id=trial_id, number=number, configuration={"lr": lr}))
