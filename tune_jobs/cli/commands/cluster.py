@@ -72,13 +72,11 @@ def add_commands(commands: Commands) -> None:
         "--include", action="append", default=[], metavar="PATH",
         help="send this file or folder too, from beside the job file; may be given several times",
     )  # fmt: skip
-    status = commands.add(
-        "status", _status, "How a submission stands; without ID, all of them.", only_shows=True
-    )
+    status = commands.add("status", _status, "How a submission stands; without ID, all of them.")
+    status.set_defaults(only_shows=True)
     status.add_argument("id", nargs="?", metavar="ID", help=submission[1])
-    logs = commands.add(
-        "logs", _logs, "What the run on the cluster has printed.", submission, only_shows=True
-    )
+    logs = commands.add("logs", _logs, "What the run on the cluster has printed.", submission)
+    logs.set_defaults(only_shows=True)
     logs.add_argument(
         "--follow", action="store_true", help="follow the run to its end, and exit with its exit code"
     )

@@ -20,14 +20,16 @@ from tune_jobs.results import open_run
 
 def add_commands(commands: Commands) -> None:
     """Add the commands to the command line."""
-    show = commands.add("show", _show, "Show the trials of a run.", RUN, only_shows=True)
+    show = commands.add("show", _show, "Show the trials of a run.", RUN)
+    show.set_defaults(only_shows=True)
     show.add_argument(
         "--trial", metavar="ID", help="one trial: its epochs, how it ended, how to train it again"
     )
     show.add_argument(
         "--most", type=count, default=20, metavar="N", help="trials to show, best first (default 20)"
     )
-    listing = commands.add("list", _list, "List the runs of a folder.", only_shows=True)
+    listing = commands.add("list", _list, "List the runs of a folder.")
+    listing.set_defaults(only_shows=True)
     listing.add_argument("folder", nargs="?", default="runs", metavar="FOLDER", help="(default runs)")
     test = commands.add("test", _test, "Open the holdout, once, for the winner.", RUN)
     test.add_argument("--again", action="store_true", help="look once more; needs --reason, and is recorded")

@@ -44,10 +44,11 @@ def add_commands(commands: Commands) -> None:
         parser.add_argument(
             "--address", metavar="HOST:PORT", help="head of a running Ray cluster; `auto`: this machine's"
         )
-    commands.add(
+    watching = commands.add(
         "watch", _watch, "Show a run in progress, from another terminal or machine; Ctrl-C leaves the run alone.",
-        RUN, only_shows=True,
+        RUN,
     )  # fmt: skip
+    watching.set_defaults(only_shows=True)
 
 
 def _run(options: argparse.Namespace, rest: list[str], console: Console) -> None:
