@@ -30,9 +30,9 @@ def ending_by(error: BaseException) -> Ending:
 
 def conclude(run: LiveRun, ending: Ending) -> None:
     """End the open trials, select the winner and write the tables, however the run has ended."""
-    for trial in run.record.with_status(Status.PENDING, Status.RUNNING, Status.WAITING):
-        run.journal.append(TrialEnded.by(trial.trial_id, Cause.RUN_ENDED, ending.sentence))
-    run.journal.append(RunEnded(ending=ending))
+    open_ = run.record.with_status(Status.PENDING, Status.RUNNING, Status.WAITING)
+    ends = [TrialEnded.by(trial.trial_id, Cause.RUN_ENDED, ending.sentence) for trial in open_]
+    run.journal.append(*ends, RunEnded(ending=ending))
     _select(run.record, run.folder, run.journal)
 
 

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 from weakref import WeakSet
@@ -27,7 +26,7 @@ from tune_jobs.record.events import (
     refuse_wrong_values,
 )
 from tune_jobs.record.foreign_changes import Written, foreign_change
-from tune_jobs.record.lines import START, Content, encode_line, parse_content, version_here
+from tune_jobs.record.lines import START, Content, Place, encode_line, parse_content, version_here
 from tune_jobs.record.storage_failures import storage_error
 
 Listener = Callable[[Event], None]
@@ -73,7 +72,7 @@ class Journal:
         self.cut = content.rest
         """Bytes that were cut off the end of the file."""
         self._place = content.end
-        self._written = Written(content.sound, partial(_lines_of, content.events))
+        self._written = Written(content.sound, lambda: _lines_of(content.events, START)[0])
         self._torn = False
         self._writing = threading.RLock()
         """Held while a line is written, and while the file is compared with what was written."""
@@ -84,26 +83,28 @@ class Journal:
         """Call `listener` with every event from now on, after all earlier listeners."""
         self._listeners.append(listener)
 
-    def append(self, event: Event) -> None:
-        """Force `event` to disk, then call the listeners.
+    def append(self, *events: Event) -> None:
+        """Force `events` to disk in one write, then call the listeners with each of them.
 
         Raises:
-            TypeError, WrongEvent: No reader would accept the event; it is not written.
-            StorageFailed: The disk is full or cannot be written to; the file then ends with the event before. Or
+            TypeError, WrongEvent: No reader would accept an event; none is written.
+            StorageFailed: The disk is full or cannot be written to; the file then ends with the events before. Or
                 another program has replaced or changed the file; what was written is kept, and the message says
                 where. Or a listener asks the run to stop for the same kind of reason; every listener has received the
                 event by then.
         """
-        text = _json_of(event)
-        line, after = encode_line(text, self._place)
-        self._write(line)
+        lines, after = _lines_of(events, self._place)
+        if not lines:
+            return
+        self._write(lines)
         self._place = after
         failure: StorageFailed | None = None
-        for listener in self._listeners:
-            try:
-                listener(event)
-            except StorageFailed as error:
-                failure = self.failure = failure or error
+        for event in events:
+            for listener in self._listeners:
+                try:
+                    listener(event)
+                except StorageFailed as error:
+                    failure = self.failure = failure or error
         if failure is not None:
             raise failure
 
@@ -113,8 +114,7 @@ class Journal:
         Raises:
             StorageFailed: See `append`.
         """
-        for event in events:
-            self.append(event)
+        self.append(*events)
         self._past = (*self._past, *events)
 
     @property
@@ -157,13 +157,13 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _write(self, line: bytes) -> None:
+    def _write(self, lines: bytes) -> None:
         with self._writing:
             self.refuse_foreign_changes()
             try:
                 if self._torn:
                     self._cut()
-                rest = memoryview(line)
+                rest = memoryview(lines)
                 while rest:
                     rest = rest[os.write(self._file, rest) :]
                 os.fdatasync(self._file)
@@ -174,7 +174,7 @@ class Journal:
                 run = self._path.parent.parent
                 self.failure = storage_error(self._path, reason_of(error, run), run)
                 raise self.failure from error
-            self._written.add(line)
+            self._written.add(lines)
 
     def _cut(self) -> None:
         os.truncate(self._file, self._written.size)
@@ -314,13 +314,13 @@ def refuse_other_version(path: Path) -> None:
     scan_journal(path)
 
 
-def _lines_of(events: Sequence[Event]) -> bytes:
-    """Return the lines of a journal with these events."""
-    lines, place = [], START
+def _lines_of(events: Sequence[Event], place: Place) -> tuple[bytes, Place]:
+    """Return the lines for events of a journal, the first of which is at `place`, and the place after them."""
+    lines = []
     for event in events:
         line, place = encode_line(_json_of(event), place)
         lines.append(line)
-    return b"".join(lines)
+    return b"".join(lines), place
 
 
 def _json_of(event: Event) -> bytes:

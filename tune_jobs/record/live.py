@@ -39,13 +39,13 @@ class LiveRun:
         journal.follow(record.apply)
         return cls(folder, journal, record, past)
 
-    def append(self, event: Event) -> None:
-        """Write `event` to the journal; the record and all followers have received it when this returns.
+    def append(self, *events: Event) -> None:
+        """Write `events` to the journal; the record and all followers have received them when this returns.
 
         Raises:
             StorageFailed: See `Journal.append`.
         """
-        self.journal.append(event)
+        self.journal.append(*events)
 
     def follow(self, listener: Listener) -> None:
         """Call `listener` with every event from now on; `record` knows of the event by then."""

@@ -759,3 +759,24 @@ def test_a_copy_by_a_hard_link_is_no_change(tmp_path: Path) -> None:
         os.link(path, tmp_path / "backup")
         journal.append(NoticeAdded(text="after"))
     assert len(read_journal(path)) == 2
+
+
+def test_several_events_are_one_write_and_each_reaches_the_listeners(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received: list[Event] = []
+    events = [NoticeAdded(text=f"{number}") for number in range(3)]
+    writes: list[bytes] = []
+    write = os.write
+    with Journal(tmp_path / "j", received.append) as journal:
+        monkeypatch.setattr(
+            os, "write", lambda file, lines: writes.append(bytes(lines)) or write(file, lines)
+        )
+        journal.append(*events)
+        journal.append()
+        monkeypatch.undo()
+        wrong = NoticeAdded(text=3)  # type: ignore[arg-type]
+        with pytest.raises(WrongEvent):
+            journal.append(events[0], wrong)
+    assert [one.count(b"\n") for one in writes] == [3]
+    assert received == read_journal(tmp_path / "j") == events
