@@ -2,8 +2,9 @@
 
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from tune_jobs.checkpoints.local import checkpoint_paths
@@ -12,7 +13,7 @@ from tune_jobs.location import Location
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.run_record import RunRecord
 from tune_jobs.remote.store import Store
-from tune_jobs.selection.rule import rank
+from tune_jobs.selection.rule import Candidate, rank
 
 KEEP_BEST_TRIALS = 5
 """Number of the best ended trials whose checkpoints are kept."""
@@ -31,6 +32,50 @@ def find_unneeded(record: RunRecord) -> set[str]:
     }
 
 
+class Retention:
+    """Deletes the checkpoints of trials with their ends: each end costs the same, however many trials there are.
+
+    Args:
+        record: The record of the run, which knows of an end before `end` is called.
+        place: The folder of all checkpoints.
+    """
+
+    def __init__(self, record: RunRecord, place: Path | Location) -> None:
+        self._record = record
+        self._place = place
+        self._best = rank(record)[:KEEP_BEST_TRIALS]
+        self._unneeded = sorted(find_unneeded(record))
+        self._deleted = 0
+        """The number of trials at the start of the list whose checkpoints were deleted."""
+
+    def end(self, trial_id: str) -> Callable[[], None]:
+        """Note that a trial has ended, and return the call that deletes the checkpoints not needed from then on.
+
+        If that call raises StoreError, a later one deletes what is left.
+        """
+        trial, best = self._record.trials[trial_id], self._record.best(trial_id)
+        out = trial
+        if trial.status.selectable and best is not None:
+            self._best.append(Candidate(trial, best))
+            self._best.sort(key=lambda one: (self._record.score.cost(one.best.score), one.trial.number))
+            if len(self._best) <= KEEP_BEST_TRIALS:
+                return partial(self._delete, len(self._unneeded))
+            out = self._best.pop().trial
+        if not out.cut_off:
+            self._unneeded.append(out.trial_id)
+        return partial(self._delete, len(self._unneeded))
+
+    def end_run(self) -> Callable[[], None]:
+        """Return the call that deletes what workers have written after the ends of their trials."""
+        return partial(prune_checkpoints, self._place, find_unneeded(self._record))
+
+    def _delete(self, end: int) -> None:
+        names = self._unneeded[self._deleted : end]
+        if names:
+            prune_checkpoints(self._place, names)
+            self._deleted = end
+
+
 def prune_checkpoints(place: Path | Location, trial_ids: Collection[str]) -> None:
     """Delete the checkpoints of the given trials.
 
@@ -38,14 +83,13 @@ def prune_checkpoints(place: Path | Location, trial_ids: Collection[str]) -> Non
         StoreError: The object store failed. Another call deletes what is left.
     """
     if isinstance(place, Path):
-        for path in place.glob("*"):  # only a few folders exist, but `trial_ids` may be thousands
-            if path.name in trial_ids:
-                shutil.rmtree(path, ignore_errors=True)
+        for trial_id in trial_ids:
+            shutil.rmtree(place / trial_id, ignore_errors=True)
         return
     store = Store(place)
-    for name in store.folders():
-        if name in trial_ids:
-            store.delete_all(name)
+    few = trial_ids if len(trial_ids) == 1 else set(trial_ids).intersection(store.folders())
+    for name in few:
+        store.delete_all(name)
 
 
 def sync_checkpoints(folder: RunFolder, record: RunRecord) -> None:

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
-from tune_jobs.checkpoints.retention import find_unneeded, prune_checkpoints
+from tune_jobs.checkpoints.retention import Retention
 from tune_jobs.job.job import Job
-from tune_jobs.record.events import Event, TrialEnded
+from tune_jobs.record.events import Event, RunEnded, TrialEnded
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Listener
 from tune_jobs.record.live import LiveRun
@@ -44,11 +44,12 @@ def pruning(run: LiveRun, after_upload: AfterUpload) -> Listener:
 
     Otherwise a run that is resumed from the object store could look for a deleted checkpoint.
     """
-    place = checkpoints_of(run.folder)
+    retention = Retention(run.record, checkpoints_of(run.folder))
 
     def prune(event: Event) -> None:
         if isinstance(event, TrialEnded):
-            done = find_unneeded(run.record)
-            after_upload(lambda: prune_checkpoints(place, done))
+            after_upload(retention.end(event.trial_id))
+        elif isinstance(event, RunEnded):
+            after_upload(retention.end_run())
 
     return prune

@@ -1,9 +1,14 @@
 """The checkpoints that a run keeps."""
 
 from collections.abc import Callable
+from random import Random
 
+import pytest
+
+from tune_jobs.checkpoints import retention as retention_module
 from tune_jobs.checkpoints.retention import (
     KEEP_BEST_TRIALS,
+    Retention,
     find_unneeded,
     prune_checkpoints,
     sync_checkpoints,
@@ -45,3 +50,30 @@ def test_existing_checkpoints_of_the_best_are_forced_to_the_disk(
     (folder.checkpoints / "0000" / "epoch-000001.pt").write_bytes(b"weights")
     (folder.checkpoints / "0000" / "epoch-000002.pt").symlink_to(folder.path / "gone")
     sync_checkpoints(folder, record)
+
+
+def test_each_end_deletes_what_a_look_at_all_trials_would_delete(
+    folder: RunFolder, make_record: Callable[..., RunRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = Random(0)
+    kinds = [{}, {}, {}, {"status": Status.FAILED}, {"status": Status.INTERRUPTED, "cause": Cause.RUN_ENDED}]
+    trials = [{"losses": [order.random()], **order.choice(kinds)} for _ in range(40)]
+    record = make_record(trials)
+    ended, record.trials = list(record.trials.values()), {}
+    retention = Retention(record, folder.checkpoints)
+    asked: list[int] = []
+    prune = retention_module.prune_checkpoints
+    monkeypatch.setattr(
+        retention_module, "prune_checkpoints", lambda place, ids: asked.append(len(ids)) or prune(place, ids)
+    )
+    for trial in ended:
+        record.trials[trial.trial_id] = trial
+        (folder.checkpoints / trial.trial_id).mkdir()
+        retention.end(trial.trial_id)()
+        left = {path.name for path in folder.checkpoints.iterdir()}
+        assert left == record.trials.keys() - find_unneeded(record)
+    assert set(asked) == {1}, "an end looks at one trial, not at all"
+    late = folder.checkpoints / min(find_unneeded(record))
+    late.mkdir()
+    retention.end_run()()
+    assert not late.exists()
