@@ -1,4 +1,4 @@
-"""Decide promotions by ASHA's rule: `RungTables` has a table of scores for each rung, and `best_to_promote` the rule.
+"""Decide promotions by ASHA's rule: `RungTables` has a table of scores for each rung, and `Rung` the rule.
 
 A trial that reaches a rung waits there until it is among the best 1/factor of the trials that have reached it:
 asynchronous successive halving as published (Li et al. 2020, "A System for Massively Parallel Hyperparameter
@@ -11,7 +11,9 @@ Everything here follows from the events of the journal, so a scheduler is rebuil
 
 import heapq
 import math
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from bisect import insort
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from typing import Self
@@ -72,42 +74,60 @@ class RungSummary:
     promoted: int
 
 
-def best_to_promote(
-    entries: Mapping[str, Entry], advanced: Collection[str], candidates: Container[str], factor: int
-) -> str | None:
-    """Return the trial of a rung that is promoted next, or None.
-
-    Args:
-        entries: All trials that were compared at the rung, including those that have ended since.
-        advanced: The trials in `entries` that have advanced beyond the rung.
-        candidates: The trials in `entries` that are at the rung and can be promoted.
-        factor: One in this many trials is promoted.
-    """
-    places = len(entries) // factor
-    if len(advanced) >= places:
-        return None
-    for trial_id in heapq.nsmallest(places, entries, key=lambda trial_id: entries[trial_id].order):
-        if trial_id in candidates and trial_id not in advanced and math.isfinite(entries[trial_id].score):
-            return trial_id
-    return None
-
-
 @dataclass
-class _Rung:
+class Rung:
+    """The table of a rung. The next promotion is known without a look at all trials."""
+
     epoch: int
     entries: dict[str, Entry] = field(default_factory=dict)
+    """All trials that were compared at the rung, including those that have ended since."""
     at_rung: set[str] = field(default_factory=set)
     """Trials whose last report is of this rung and that were not promoted: they wait, or are about to."""
     promoted: set[str] = field(default_factory=set)
     advanced: set[str] = field(default_factory=set)
     """The promoted trials, and those that reported an epoch beyond the rung before they were paused there."""
+    _orders: list[tuple[float, int]] = field(default_factory=list)
+    """The orders of all entries, ascending."""
+    _candidates: list[tuple[tuple[float, int], str]] = field(default_factory=list)
+    """A heap of the trials that came to the rung with a finite score. Those that have left it are removed late."""
+
+    def compare(self, trial_id: str, entry: Entry) -> None:
+        """Enter a trial, unless it was entered before."""
+        if trial_id not in self.entries:
+            self.entries[trial_id] = entry
+            insort(self._orders, entry.order)
+
+    def arrive(self, trial_id: str) -> None:
+        """Note that a trial that was entered is at the rung now."""
+        self.at_rung.add(trial_id)
+        entry = self.entries[trial_id]
+        if math.isfinite(entry.score):
+            heapq.heappush(self._candidates, (entry.order, trial_id))
+
+    def next_promoted(self, factor: int) -> str | None:
+        """Return the trial that is promoted next, or None.
+
+        It is the best of those that are at the rung and have not advanced, if it is among the best 1/`factor` of all.
+
+        Args:
+            factor: One in this many trials is promoted.
+        """
+        places = len(self.entries) // factor
+        if len(self.advanced) >= places:
+            return None
+        while self._candidates:
+            order, trial_id = self._candidates[0]
+            if trial_id in self.at_rung and trial_id not in self.advanced:
+                return trial_id if order <= self._orders[places - 1] else None
+            heapq.heappop(self._candidates)
+        return None
 
 
 @dataclass
 class _Trial:
     number: int
     curve: TrialCurve
-    rung: _Rung | None = None
+    rung: Rung | None = None
     """The rung at which it waits, or is about to; None between rungs."""
 
 
@@ -134,7 +154,7 @@ class RungEntries:
         self.waiting: dict[str, int] = {}
         """Ids of the trials that wait, with the epochs of their rungs."""
         self._score = score
-        self._rungs = {epoch: _Rung(epoch) for epoch in epochs}
+        self._rungs = {epoch: Rung(epoch) for epoch in epochs}
         self._trials: dict[str, _Trial] = {}
 
     def apply(self, event: Event) -> None:
@@ -166,14 +186,6 @@ class RungEntries:
             if rung.epoch >= self._trials[trial_id].curve.last_epoch:
                 self._compare(trial_id, rung)
 
-    def promotions_are_over(self, *, exhausted: bool) -> bool:
-        """Return whether no paused trial will be promoted any more, if `choose_promotion` has returned None.
-
-        Args:
-            exhausted: Whether no trial will be created any more.
-        """
-        return exhausted and not self.open
-
     def has_ended(self, trial_id: str) -> bool:
         """Return whether a trial that was created needs no worker any more."""
         return trial_id not in self.open and trial_id not in self.waiting
@@ -184,9 +196,9 @@ class RungEntries:
 
     def summary(self) -> list[RungSummary]:
         """Return the numbers of trials at each rung."""
-        waiting = list(self.waiting.values())
+        waiting = Counter(self.waiting.values())
         return [
-            RungSummary(rung.epoch, len(rung.entries), waiting.count(rung.epoch), len(rung.promoted))
+            RungSummary(rung.epoch, len(rung.entries), waiting[rung.epoch], len(rung.promoted))
             for rung in self._rungs.values()
         ]
 
@@ -199,14 +211,14 @@ class RungEntries:
         self._leave(trial_id)
         for rung in self._rungs.values():
             if rung.epoch < epoch:
-                rung.entries.setdefault(trial_id, Entry(before, trial.number))
+                rung.compare(trial_id, Entry(before, trial.number))
                 rung.advanced.add(trial_id)
         ahead = next((rung for rung in self._rungs.values() if rung.epoch >= epoch), None)
         if ahead is not None and trial.curve.diverged:
             self._compare(trial_id, ahead)
         elif ahead is not None and ahead.epoch == epoch:
             self._compare(trial_id, ahead)
-            ahead.at_rung.add(trial_id)
+            ahead.arrive(trial_id)
             trial.rung = ahead
 
     def _leave(self, trial_id: str) -> None:
@@ -215,9 +227,9 @@ class RungEntries:
             trial.rung.at_rung.discard(trial_id)
             trial.rung = None
 
-    def _compare(self, trial_id: str, rung: _Rung) -> None:
+    def _compare(self, trial_id: str, rung: Rung) -> None:
         trial = self._trials[trial_id]
-        rung.entries.setdefault(trial_id, Entry(trial.curve.rung_score, trial.number))
+        rung.compare(trial_id, Entry(trial.curve.rung_score, trial.number))
 
 
 class RungTables(RungEntries):
@@ -262,7 +274,7 @@ class RungTables(RungEntries):
     def next_promotion(self) -> Promotion | None:
         """Return the trial that the next free worker gets, from the highest rung down; None if all must wait."""
         for rung in reversed(self._rungs.values()):
-            trial_id = best_to_promote(rung.entries, rung.advanced, rung.at_rung, self.factor)
+            trial_id = rung.next_promoted(self.factor)
             if trial_id is not None:
                 return Promotion(trial_id, rung.epoch)
         return None
@@ -275,6 +287,15 @@ class RungTables(RungEntries):
             out_of_time: See `decide`.
         """
         return self.next_promotion() if len(self.open) < max_running and not out_of_time else None
+
+    def promotions_are_over(self, *, exhausted: bool, out_of_time: bool = False) -> bool:
+        """Return whether no trial that waits will be promoted any more.
+
+        Args:
+            exhausted: Whether no trial will be created any more.
+            out_of_time: See `decide`.
+        """
+        return exhausted and not self.open and (out_of_time or self.next_promotion() is None)
 
     def may_start(self, max_running: int) -> bool:
         """Return whether a new trial can start; promotions come first."""

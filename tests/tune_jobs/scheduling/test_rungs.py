@@ -29,8 +29,8 @@ from tune_jobs.scheduling.rungs import (
     Decision,
     Entry,
     Promotion,
+    Rung,
     RungTables,
-    best_to_promote,
     make_tables,
 )
 from tune_jobs.trainers.settings import ScoreSettings
@@ -47,8 +47,13 @@ def promoted_next(
     scores: Iterable[float], advanced: Iterable[str] = (), without: str = "", **how: int
 ) -> Any:
     """Trials `a`, `b`, … with these scores, created in this order; all are candidates but those in `without`."""
-    entries = {chr(97 + number): Entry(score, number) for number, score in enumerate(scores)}
-    return best_to_promote(entries, set(advanced), entries.keys() - set(without), how.get("factor", 3))
+    rung = Rung(1)
+    for number, score in enumerate(scores):
+        rung.compare(chr(97 + number), Entry(score, number))
+        rung.arrive(chr(97 + number))
+    rung.at_rung -= set(without)
+    rung.advanced |= set(advanced)
+    return rung.next_promoted(how.get("factor", 3))
 
 
 @pytest.mark.parametrize(
