@@ -1,6 +1,6 @@
 """The observations of a search: a run's trials, and their scores at the epochs at which trials are compared."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -24,7 +24,7 @@ class Observations:
     """Scores by epoch, ascending, of the trials compared there: lower is better, infinite if the trial diverged."""
     running: frozenset[str]
     """Ids of the trials that have a worker, or wait for one."""
-    tried: frozenset[Key]
+    tried: Set[Key]
     """Keys of all configurations."""
 
     def with_proposal(self, configuration: Configuration, key: Key) -> "Observations":
@@ -105,6 +105,14 @@ class SearchHistory:
             case _:
                 return
         self.version += 1
+
+    @property
+    def keys_alone(self) -> Observations:
+        """Return observations that hold the keys of all configurations, kept up to date, and nothing else.
+
+        For methods without a model: to copy everything for each proposal takes ever longer.
+        """
+        return Observations(configurations={}, scores={}, running=frozenset(), tried=self.tried)
 
     def snapshot(self) -> Observations:
         """Return the current observations; later events do not change them."""

@@ -39,12 +39,26 @@ class Immediate:
     """Proposals that are made when they are taken, from all observations at that moment.
 
     For methods without a model, for a simulated clock, and if the same events must lead to the same proposals.
+
+    Args:
+        method: Makes the proposals.
+        history: The run's history, still empty.
+        events: Events of the run's journal so far.
+        with_model: Whether the method reads scores. Otherwise the work of a proposal does not grow with the run.
     """
 
-    def __init__(self, method: Method, history: SearchHistory, events: Iterable[Event] = ()) -> None:
+    def __init__(
+        self,
+        method: Method,
+        history: SearchHistory,
+        events: Iterable[Event] = (),
+        *,
+        with_model: bool = True,
+    ) -> None:
         self.filled_in: Collection[int] = ()
         self._method = method
         self._history = history
+        self._with_model = with_model
         for event in events:
             history.apply(event)
 
@@ -52,7 +66,9 @@ class Immediate:
         self._history.apply(event)
 
     def take(self, number: int) -> Configuration | None:
-        return self._method.propose(self._history.snapshot(), number)
+        if self._with_model:
+            return self._method.propose(self._history.snapshot(), number)
+        return self._method.propose(self._history.keys_alone, number)
 
     def close(self) -> None:
         return
@@ -171,7 +187,7 @@ class Ahead:
                 raise self._error
             proposal = self._pop_ready()
             if proposal is None:
-                proposal = self._method.fill_in(self._history.snapshot(), number)
+                proposal = self._method.fill_in(self._history.keys_alone, number)
                 self.filled_in.add(number)
             if proposal is not None:
                 self._number = number + 1

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.tune_jobs.search.conftest import SPACES, Space, created, history_of, reported, search, what_follows
-from tune_jobs.search.history import Configuration, Observations
+from tune_jobs.search.history import Configuration, Observations, SearchHistory
 from tune_jobs.search.methods import Method
 from tune_jobs.search.proposals import Ahead, Immediate, OneAhead, Proposals
 from tune_jobs.search_spaces import SearchSpace, parse_space
@@ -415,3 +415,11 @@ def test_closing_waits_for_the_proposal_in_progress() -> None:
     held.release()
     closer.join(PATIENCE)
     assert search_threads() == []
+
+
+def test_a_method_without_a_model_copies_no_observations(monkeypatch: pytest.MonkeyPatch) -> None:
+    history = history_of(parse_space(SPACE))
+    proposals = Immediate(search(SPACE), history, with_model=False)
+    expected = search(SPACE).propose(history.snapshot(), 3)
+    monkeypatch.delattr(SearchHistory, "snapshot")
+    assert proposals.take(3) == expected
