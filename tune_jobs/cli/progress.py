@@ -145,6 +145,8 @@ class RunProgress:
         job = self._job
         self._tables = make_tables(job.scheduler, job.rungs, job.selection)
         self._rung_epochs = () if job.scheduler.pauses_trials else job.rungs
+        self._last_epochs: Counter[int] = Counter()
+        self._ended_at: Counter[int] = Counter()
         self._counts: Counter[Status] = Counter()
         self._best: Best | None = None
         self._failures: list[Failure] | None = []
@@ -156,11 +158,14 @@ class RunProgress:
         trial_id: str | None = getattr(event, "trial_id", None)
         before = self.record.trials.get(trial_id) if trial_id else None
         status, epochs = (before.status, len(before.epochs)) if before else (None, 0)
+        if before is not None:
+            self._count_at_rungs(before, -1)
         self.record.apply(event)
         if trial_id is None:
             self._counts = Counter(trial.status for trial in self.record.trials.values())
             return
         trial = self.record.trials[trial_id]
+        self._count_at_rungs(trial, 1)
         if status is not trial.status:
             self._counts[trial.status] += 1
             if status is not None:
@@ -179,11 +184,16 @@ class RunProgress:
             self.unplaced.pop(trial_id, None)
 
     def _compare(self, trial: TrialRecord) -> None:
-        if self._best is not None and self._best.trial is trial:  # a repeated epoch may be worse
+        best = self.record.best(trial.trial_id)
+        again = self._best is not None and self._best.trial is trial
+        if again and (
+            best is None or self._order(trial, best) > self._order_of_best()
+        ):  # a repeated epoch is worse
             self._best = None
             candidates: Iterable[TrialRecord] = self.record.trials.values()
         else:
             candidates = (trial,)
+            self._best = None if again else self._best
         for candidate in candidates:
             best = self.record.best(candidate.trial_id)
             if best is not None and (
@@ -240,13 +250,15 @@ class RunProgress:
         return [self._rung_progress(epoch) for epoch in self._rung_epochs]
 
     def _rung_progress(self, epoch: int) -> RungProgress:
-        trials = self.record.trials.values()
-        return RungProgress(
-            epoch,
-            reached=sum(trial.curve.last_epoch >= epoch for trial in trials),
-            advanced=sum(trial.curve.last_epoch > epoch for trial in trials),
-            ended=sum(trial.curve.last_epoch == epoch and trial.status.ended for trial in trials),
-        )
+        advanced = sum(count for last, count in self._last_epochs.items() if last > epoch)
+        reached = advanced + self._last_epochs[epoch]
+        return RungProgress(epoch, reached=reached, advanced=advanced, ended=self._ended_at[epoch])
+
+    def _count_at_rungs(self, trial: TrialRecord, times: int) -> None:
+        """Count the last epoch of a trial, and its end there."""
+        self._last_epochs[trial.curve.last_epoch] += times
+        if trial.status.ended:
+            self._ended_at[trial.curve.last_epoch] += times
 
     @property
     def failures(self) -> Sequence[Failure]:
