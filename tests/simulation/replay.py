@@ -105,6 +105,7 @@ class _Controller:
         self._trials: list[Trial] = []
         self._pending: dict[Trial, None] = {}  # in the order in which they became pending
         self._learning: dict[Trial, _Learning] = {}
+        self._begun: dict[str, _Learning] = {}
         self._workers = [self._random.uniform(0, clock.start) for _ in range(clock.workers)]
         """The time at which each idle worker is ready. The order of workers that are ready already does not matter."""
         self._now = 0.0
@@ -173,13 +174,20 @@ class _Controller:
             trial = self._proposals.next_trial()
             if trial is None:
                 break
-            index = self._unused.take(self._contestant.configuration(trial.config))
-            results = self._contestant.train(trial.config, self._table.curve(index))
-            self._learning[trial] = _Learning(index, results)
+            self._learning[trial] = self._take_curve(trial)
             self._trials.append(trial)
             self._pending[trial] = None
             self._scheduler.on_trial_add(self, trial)
         return len(self._trials) > before
+
+    def _take_curve(self, trial: Trial) -> "_Learning":
+        """Return the position of a new trial on its curve, or of one that the searcher has given again."""
+        name = _name(trial)
+        if name not in self._begun:
+            index = self._unused.take(self._contestant.configuration(trial.config))
+            results = self._contestant.train(trial.config, self._table.curve(index))
+            self._begun[name] = _Learning(index, results)
+        return self._begun[name]
 
     def _start_trials(self) -> bool:
         """Start the scheduler's choices, then the other trials in their order, and return whether any was started."""
@@ -277,17 +285,24 @@ class _Proposals(SearchGenerator):
     def __init__(self, searcher: Searcher, trials: int) -> None:
         super().__init__(searcher)
         self._total_samples = trials
+        self._ids = itertools.count()
 
     def next_trial(self) -> Trial | None:
-        """Return a new trial, or None if the searcher has none now."""
-        trial_id = f"{self._counter:05d}"
+        """Return a trial that is new or was paused before, or None if the searcher has none now."""
+        trial_id = f"{next(self._ids):05d}"
         config: Any = self.searcher.suggest(trial_id)
         if config == Searcher.FINISHED:
             self._finished = True
         if config is None or self._finished:
             return None
-        self._counter += 1
-        return Trial("replay", config=config, trial_id=trial_id, stub=True)
+        trial = Trial("replay", config=config, trial_id=trial_id, stub=True)
+        self._counter += "trial_id" not in config  # a searcher with ids of its own knows its end
+        return trial
+
+
+def _name(trial: Trial) -> str:
+    """Return the searcher's own id of a trial, if it has one: such a trial continues if it is given again."""
+    return str(trial.config.get("trial_id", trial.trial_id))
 
 
 def _ended(trial: Trial) -> bool:

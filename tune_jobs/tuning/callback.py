@@ -82,11 +82,9 @@ class JournalCallback(ProgressCallback):
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Write the end of a trial that ended by itself or was stopped by the scheduler."""
         self._silent.leave(trial)
-        if self._has_ended(trial):  # it had lost its last worker
+        if trial_id_of(trial) not in self._tables.open:  # it waits at a rung, or had lost its last worker
             return
-        cause, reason, details = self._ending_of_waiting(trial) or trial_ending(
-            Report.of_result(trial.last_result)
-        )
+        cause, reason, details = trial_ending(Report.of_result(trial.last_result))
         self._run.append(TrialEnded.by(trial_id_of(trial), cause, reason, details))
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -120,19 +118,6 @@ class JournalCallback(ProgressCallback):
 
     def _fail(self, trial: Trial, cause: Cause, reason: str) -> None:
         self._run.append(TrialEnded.by(trial_id_of(trial), cause, reason))
-
-    def _ending_of_waiting(self, trial: Trial) -> tuple[Cause, str, str] | None:
-        """Return what `trial_ending` returns, for a trial that waited at a rung; None for all others.
-
-        A trial that waited has a score. It may have reported it to an earlier driver.
-        """
-        epoch = self._tables.waiting.get(trial_id_of(trial))
-        if epoch is None:
-            return None
-        if self._control.out_of_time():
-            return Cause.TIME_LIMIT, Cause.TIME_LIMIT.sentence, ""
-        sentence = Cause.NOT_PROMOTED.sentence.format(epoch=epoch, factor=self._tables.factor)
-        return Cause.NOT_PROMOTED, sentence, ""
 
     def _loss_of(self, trial: Trial) -> WorkerLoss:
         return self._silent.take_loss(trial) or loss_by(last_error_of(trial))

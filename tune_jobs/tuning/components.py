@@ -90,7 +90,7 @@ def open_components(
         searcher = JournaledSearcher(run, proposals, journaled, control, plan.trials)
         scheduler: TrialScheduler
         if plan.scheduler.pauses_trials:
-            scheduler = PromotionScheduler(journaled, reports, control, searcher)
+            scheduler = PromotionScheduler(journaled, reports, control)
         else:
             rule = JournaledRule(ray_scheduler(plan.scheduler, plan.max_epochs), plan.rungs, plan.score)
             scheduler = JournaledScheduler(run, rule, reports, journaled.tables)
@@ -104,7 +104,8 @@ def make_proposals(plan: TuningPlan, events: Iterable[Event] = ()) -> Iterator[P
     arguments = (plan.search, plan.scheduler.reduction_factor, plan.seed)
     with ExitStack() as open_:
         if plan.proposals == "immediate" or not plan.search.is_model_based:
-            yield Immediate(make_method(*arguments), history, events)
+            with_model = plan.search.is_model_based
+            yield Immediate(make_method(*arguments), history, events, with_model=with_model)
         elif plan.proposals == "one_ahead":
             yield open_.enter_context(closing(OneAhead(make_method(*arguments), history, events)))
         else:

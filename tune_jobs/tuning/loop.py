@@ -27,6 +27,7 @@ from tune_jobs.tuning.callback import JournalCallback, RunIsOver, find_unplaced
 from tune_jobs.tuning.components import Components, TuningPlan, open_components
 from tune_jobs.tuning.control import RunControl
 from tune_jobs.tuning.ray_patches import (
+    ask_without_waiting,
     dead_server,
     keep_environment_out_of_files,
     memory_kills_end_actors,
@@ -44,6 +45,15 @@ WORKER_START_SECONDS = 60.0
 """Seconds before its first report in which a trial's worker may start and import what its kind of training needs."""
 MOST_PENDING = 100_000
 """The number of trials that Ray Tune lets wait for a worker: in effect, no limit."""
+_SETTINGS = {
+    "TUNE_MAX_PENDING_TRIALS_PG": str(MOST_PENDING),
+    # The journal is the state. Ray Tune would write and copy its own again and again.
+    "TUNE_GLOBAL_CHECKPOINT_S": "inf",
+    # Our own watch reports trials without a place. Ray Tune's fails if it has no trial at all.
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "inf",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S_AUTOSCALER": "inf",
+}
+"""Ray Tune's settings, as variables of the environment."""
 
 
 @dataclass(frozen=True)
@@ -122,8 +132,13 @@ def _mend_ray_tune() -> Iterator[None]:
     Workers are started at once while there is room, of which the searcher knows the present limit. Ray Tune itself
     would start one after the other, or only as many as there was room for at the beginning.
     """
-    pending = environment({"TUNE_MAX_PENDING_TRIALS_PG": str(MOST_PENDING)})
-    with pending, memory_kills_end_actors(), keep_environment_out_of_files(), remember_trainables():
+    with (
+        environment(_SETTINGS),
+        memory_kills_end_actors(),
+        keep_environment_out_of_files(),
+        remember_trainables(),
+        ask_without_waiting(),
+    ):
         yield
 
 

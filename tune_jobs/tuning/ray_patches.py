@@ -4,8 +4,11 @@ Each has one test in `tests/tune_jobs/tuning/test_ray_patches.py` that fails if 
 Workers and clusters rest on others: see `worker.train_group` and `cluster.ray_internals`.
 """
 
+import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +18,21 @@ from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.train.constants import RAY_CHDIR_TO_TRIAL_DIR
 from ray.tune import registry as ray_registry
 from ray.tune.execution import class_cache
+from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
 _SERVERS = ("gcs_server", "raylet")
 """Names of the processes of Ray that a run cannot continue without."""
+
+
+_SETS_OF_TRIALS = ("_live_trials", "_stopped_trials", "_failed_trials", "_trials_to_cache")
+"""Attributes of Ray Tune's controller that keep trials which have ended."""
+_SECONDS_BETWEEN_QUESTIONS = 0.1
+"""Seconds between two steps of Ray Tune if it has no trial: without any worker, it would take no pause."""
+
+
+_ENDED = frozenset({Trial.TERMINATED, Trial.ERROR})
 
 
 class ProgressCallback(TrialProgressCallback):
@@ -67,11 +80,35 @@ def mend_handover(tune_controller: Any, trial: Trial) -> None:
         tune_controller._set_trial_status(trial, Trial.PAUSED)
 
 
-def stop_ended(tune_controller: Any, ended: Callable[[str], bool]) -> None:
-    """Stop the trials that Ray Tune would retry although they have lost their last worker."""
-    for trial in tune_controller.get_trials():
+def forget_ended(tune_controller: Any, ended: Callable[[str], bool]) -> None:
+    """Take the trials out of Ray Tune's hands that need no worker any more, with all that it keeps of them.
+
+    Ray Tune goes through all of its trials several times a step. It would also retry trials that have lost their last
+    worker, so those are stopped first.
+    """
+    trials: list[Trial] = tune_controller.get_trials()
+    for trial in trials:
         if trial.status in {Trial.PENDING, Trial.PAUSED} and ended(trial_id_of(trial)):
             tune_controller.stop_trial(trial)
+    gone = [trial for trial in trials if trial.status in _ENDED]
+    if not gone:
+        return
+    trials[:] = [trial for trial in trials if trial.status not in _ENDED]
+    # Schedulers get a wrapper, which would warn about each of these.
+    controller = getattr(tune_controller, "_tune_controller", tune_controller)
+    for trial in gone:
+        for name in _SETS_OF_TRIALS:
+            getattr(controller, name, set()).discard(trial)
+        getattr(controller, "_trial_metadata", {}).pop(trial.trial_id, None)
+        if trial.storage is not None and trial.storage.trial_dir_name:
+            shutil.rmtree(trial.storage.trial_driver_staging_path, ignore_errors=True)
+
+
+def first_to_run(tune_controller: Any) -> Trial | None:
+    """Return the trial that the next free worker gets: one that `mend_handover` made available, else the first new."""
+    trials: list[Trial] = tune_controller.get_trials()
+    mended = next((trial for trial in trials if trial.status == Trial.PAUSED), None)
+    return mended or next((trial for trial in trials if trial.status == Trial.PENDING), None)
 
 
 class WorkerOutOfMemory(OutOfMemoryError, RayActorError):
@@ -109,6 +146,29 @@ def keep_environment_out_of_files() -> Iterator[None]:
         yield
     finally:
         class_cache.ENV_VARS_TO_PROPAGATE = propagated
+
+
+@contextmanager
+def ask_without_waiting() -> Iterator[None]:
+    """Keep Ray Tune's steps going while it has no trial.
+
+    Ray Tune knows no trial while all trials wait at a rung. It would then ask for the next one for up to ten minutes,
+    and notice no signal and no new machine in that time.
+    """
+    ask = TuneController._update_trial_queue
+
+    @wraps(ask)
+    def ask_once(self: TuneController, blocking: bool = False, timeout: int = 600) -> bool:
+        found: bool = ask(self, blocking=False, timeout=timeout)
+        if blocking and not found:
+            time.sleep(_SECONDS_BETWEEN_QUESTIONS)
+        return found
+
+    TuneController._update_trial_queue = ask_once  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        TuneController._update_trial_queue = ask  # type: ignore[method-assign]
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from tune_jobs.record.events import (
 from tune_jobs.record.live import LiveRun
 from tune_jobs.scheduling.rungs import RungTables
 from tune_jobs.trainers.settings import ScoreSettings
-from tune_jobs.tuning.ray_patches import mend_handover, stop_ended, trial_id_of
+from tune_jobs.tuning.ray_patches import first_to_run, forget_ended, mend_handover, trial_id_of
 from tune_jobs.tuning.report_recorder import ReportRecorder
 from tune_jobs.worker.reporting import SCORE, TIME
 
@@ -127,8 +127,8 @@ class JournaledScheduler(FIFOScheduler):
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """Return the first trial that is new or has lost its worker."""
-        stop_ended(tune_controller, self._tables.has_ended)
-        return super().choose_trial_to_run(tune_controller)
+        forget_ended(tune_controller, self._tables.has_ended)
+        return first_to_run(tune_controller)
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Recover a trial whose worker died while it was handed over."""

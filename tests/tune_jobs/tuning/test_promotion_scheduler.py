@@ -9,12 +9,11 @@ import pytest
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
-from tune_jobs.record.codes import Cause, Status
+from tune_jobs.record.codes import Status
 from tune_jobs.record.events import (
     EpochsReported,
     Event,
     TrialCreated,
-    TrialEnded,
     TrialPaused,
     TrialPromoted,
     TrialStarted,
@@ -31,7 +30,7 @@ from tune_jobs.tuning.report_recorder import ReportRecorder
 from tune_jobs.worker.reporting import Report
 
 LOSS = ScoreSettings(metric="val_loss")
-CONTINUE, NOOP, STOP = TrialScheduler.CONTINUE, TrialScheduler.NOOP, TrialScheduler.STOP
+CONTINUE, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
 
 
 @dataclass(eq=False)
@@ -40,6 +39,8 @@ class FakeTrial:
 
     config: dict[str, Any]
     status: str = Trial.PENDING
+    storage: None = None
+    trial_id: str = "of Ray"
 
 
 class Run:
@@ -51,14 +52,13 @@ class Run:
         live = LiveRun.on(folder, self.journal, score)
         self.record = live.record
         self.append = live.append
-        self.exhausted = self.out_of_time = False
+        self.out_of_time = False
         self.trials: list[Any] = []
         self._resetting_trials: set[Any] = set()
         self.scheduler = PromotionScheduler(
             JournaledTables(live, RungTables((1, 3), 3, score)),
             ReportRecorder(live),
             RunControl(max_running=lambda: 2, out_of_time=lambda: self.out_of_time),
-            self,
         )
 
     # The interface of a controller.
@@ -66,20 +66,8 @@ class Run:
     def get_trials(self) -> list[Any]:
         return self.trials
 
-    def pause_trial(self, trial: Any, should_checkpoint: bool = True) -> None:
-        assert not should_checkpoint, "the trainable has written its own"
-        trial.status = Trial.PAUSED
-
     def stop_trial(self, trial: Any) -> None:
         trial.status = Trial.TERMINATED
-        self.append(
-            TrialEnded(
-                trial_id=trial.config["trial_id"],
-                status=Status.STOPPED_EARLY,
-                cause=Cause.NOT_PROMOTED,
-                reason="waited",
-            )
-        )
 
     def _set_trial_status(self, trial: Any, status: str) -> None:
         trial.status = status
@@ -87,7 +75,7 @@ class Run:
     # Events of the run.
 
     def create(self) -> Any:
-        number = len(self.trials)
+        number = len(self.record.trials)
         self.trials.append(FakeTrial({"trial_id": f"{number:04d}"}))
         self.append(TrialCreated(trial_id=f"{number:04d}", number=number, configuration={}))
         return self.trials[-1]
@@ -107,7 +95,8 @@ class Run:
     def report_first_rung(self, loss: float) -> Any:
         trial = self.create()
         self.start(trial)
-        self.report(trial, loss)
+        if self.report(trial, loss) == STOP:
+            self.stop_trial(trial)
         return trial
 
     def choose(self) -> Any:
@@ -138,13 +127,13 @@ def test_reports_between_rungs_are_written_and_the_trial_continues(run: Run) -> 
     assert len(run.kinds(EpochsReported)) == 2
 
 
-def test_trials_are_paused_and_the_best_of_three_is_promoted(run: Run) -> None:
+def test_a_trial_that_pauses_ends_for_ray_tune_and_is_forgotten_there(run: Run) -> None:
     a, b = run.report_first_rung(0.2), run.report_first_rung(0.3)
-    assert (a.status, b.status) == (Trial.PAUSED, Trial.PAUSED)
-    assert run.choose() is None
-    run.report_first_rung(0.4)
-    assert run.choose() is a
-    assert run.kinds(TrialPromoted) == [("trial_promoted", "0000")]
+    assert run.kinds(TrialPaused) == [("trial_paused", "0000"), ("trial_paused", "0001")]
+    assert (a.status, b.status) == (Trial.TERMINATED, Trial.TERMINATED)
+    new = run.create()
+    assert run.choose() is new
+    assert run.trials == [new]
 
 
 def test_a_trial_among_the_best_continues_without_a_pause(run: Run) -> None:
@@ -158,53 +147,13 @@ def test_a_trial_among_the_best_continues_without_a_pause(run: Run) -> None:
     assert len(run.kinds(TrialPromoted)) == 1
 
 
-def test_choosing_twice_promotes_once(run: Run) -> None:
-    a, *_ = run.report_first_rung(0.2), run.report_first_rung(0.3), run.report_first_rung(0.4)
-    assert run.choose() is a
-    assert run.choose() is a
-    assert len(run.kinds(TrialPromoted)) == 1
-
-
-def test_nothing_is_promoted_while_all_workers_are_taken(run: Run) -> None:
-    busy = [run.create(), run.create()]
-    a, *_ = run.report_first_rung(0.2), run.report_first_rung(0.3), run.report_first_rung(0.4)
-    assert run.choose() is busy[0], "a trial that is pending"
-    run.start(busy[0])
-    run.start(busy[1])
-    assert run.choose() is None
-    run.report(busy[0], 0.9)
-    assert run.choose() is a
-
-
-def test_waiting_ends_when_nothing_is_left_to_start_or_to_promote(run: Run) -> None:
-    a, *others = run.report_first_rung(0.2), run.report_first_rung(0.3), run.report_first_rung(0.4)
-    run.exhausted = True
-    assert run.choose() is a
-    run.start(a)
-    assert run.choose() is None
-    assert all(trial.status == Trial.PAUSED for trial in others), "`a` may yet fill a rung"
-    assert run.report(a, 0.2, 0.2, first=2) == NOOP
-    assert run.choose() is None
-    assert {trial.status for trial in run.trials} == {Trial.TERMINATED}
-    assert len(run.kinds(TrialEnded)) == 3
-
-
-def test_trials_wait_for_those_that_are_still_to_come(run: Run) -> None:
-    run.report_first_rung(0.2)
-    assert run.choose() is None
-    assert run.kinds(TrialEnded) == []
-
-
-def test_after_the_deadline_nothing_is_promoted_and_waiting_ends(run: Run) -> None:
+def test_after_the_deadline_nothing_is_promoted(run: Run) -> None:
     run.report_first_rung(0.3)
     run.report_first_rung(0.4)
-    best = run.create()
-    run.start(best)
-    run.out_of_time = run.exhausted = True
-    assert run.report(best, 0.2) == NOOP
-    assert run.choose() is None
+    run.out_of_time = True
+    run.report_first_rung(0.2)
     assert run.kinds(TrialPromoted) == []
-    assert len(run.kinds(TrialEnded)) == 3
+    assert run.record.trials["0002"].status is Status.WAITING
 
 
 def test_a_trial_without_a_finite_score_is_stopped(folder: RunFolder) -> None:
@@ -220,18 +169,14 @@ def test_a_trial_without_a_finite_score_is_stopped(folder: RunFolder) -> None:
 
 
 def test_a_trial_whose_new_worker_is_dead_is_chosen_again(run: Run) -> None:
-    run.report_first_rung(0.2)
-    run.report_first_rung(0.3)
-    run.report_first_rung(0.4)
-    promoted = run.choose()
-    promoted.status = Trial.PENDING
-    handed_over = run._resetting_trials = {promoted}
-    run.scheduler.on_trial_add(run, promoted)
-    assert promoted.status == Trial.PAUSED
-    assert promoted not in handed_over
-    assert run.choose() is promoted
-    run.scheduler.on_trial_add(run, run.create())
-    assert run.trials[-1].status == Trial.PENDING
+    first, handed = run.create(), run.create()
+    handed_over = run._resetting_trials = {handed}
+    run.scheduler.on_trial_add(run, handed)
+    assert handed.status == Trial.PAUSED
+    assert handed not in handed_over
+    assert run.choose() is handed
+    run.start(handed)
+    assert run.choose() is first
 
 
 def test_the_summary_of_the_rungs(run: Run) -> None:
@@ -242,12 +187,12 @@ def test_the_summary_of_the_rungs(run: Run) -> None:
 
 
 def test_another_scheduler_on_replayed_events_continues_in_the_same_way(run: Run, tmp_path: Path) -> None:
-    for loss in (0.2, 0.3, 0.4):
-        run.report_first_rung(loss)
+    run.report_first_rung(0.3)
+    run.report_first_rung(0.4)
     again = Run(RunFolder.create(tmp_path / "again", "small"))
     with again.journal:
         for event in run.events:
             again.append(event)
-        again.trials = run.trials
-        assert again.choose() is run.choose()
-    assert again.kinds(TrialPromoted) == run.kinds(TrialPromoted)
+        for one in (run, again):
+            one.report_first_rung(0.2)
+    assert again.kinds(TrialPromoted) == run.kinds(TrialPromoted) == [("trial_promoted", "0002")]

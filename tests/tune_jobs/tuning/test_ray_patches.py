@@ -15,18 +15,22 @@ from ray.tune import registry as ray_registry
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.registry import TRAINABLE_CLASS, _global_registry
+from ray.tune.search import Searcher
+from ray.tune.search.search_generator import SearchGenerator
 
 import tune_jobs
 from tests.processes import start
 from tune_jobs.tuning.ray_patches import (
     WorkerOutOfMemory,
     actor_of,
+    ask_without_waiting,
     dead_server,
+    first_to_run,
+    forget_ended,
     last_error_of,
     memory_kills_end_actors,
     mend_handover,
     remember_trainables,
-    stop_ended,
     trial_id_of,
 )
 
@@ -90,11 +94,37 @@ def test_a_trial_that_was_being_handed_over_can_be_chosen_again() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_running")
-def test_trials_that_have_ended_are_retried_no_more() -> None:
+def test_trials_that_have_ended_are_retried_no_more_and_forgotten() -> None:
     ended, open_ = trial_of("0000"), trial_of("0001")
     controller = Controller(ended, open_)
-    stop_ended(controller, lambda trial_id: trial_id == "0000")
+    controller._get_trial_checkpoints()
+    forget_ended(controller._wrapped(), lambda trial_id: trial_id == "0000")
     assert [trial.status for trial in (ended, open_)] == [Trial.TERMINATED, Trial.PENDING]
+    assert controller.get_trials() == [open_]
+    assert controller.get_live_trials() == {open_}
+    assert controller._trial_metadata.keys() == {open_.trial_id}
+    holders = [name for name, value in vars(controller).items() if isinstance(value, set) and ended in value]
+    assert holders == []
+    assert first_to_run(controller) is open_
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_running")
+def test_ray_tune_continues_with_its_step_while_it_has_no_trial() -> None:
+    class NoTrialYet(SearchGenerator):
+        asked = 0
+
+        def is_finished(self) -> bool:
+            return False
+
+        def next_trial(self) -> None:
+            self.asked += 1
+
+    controller = Controller()
+    controller._search_alg = searcher = NoTrialYet(Searcher())
+    with ask_without_waiting():
+        controller._maybe_update_trial_queue()
+    assert searcher.asked == 1
 
 
 # Processes

@@ -1,5 +1,6 @@
 """The searcher of Ray Tune, without Ray Tune's loop: when it gives a trial, and when it says that it has finished."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -45,6 +46,7 @@ class Run:
     ) -> None:
         self.events: list[Event] = []
         self.out_of_time = False
+        self.max_running = max_running
         folder = RunFolder.create(self.place, "run")
         self.journal = Journal(folder.journal, self.events.append)
         self.opened.append(self)
@@ -56,7 +58,7 @@ class Run:
             run,
             proposals,
             rungs_of_run,
-            RunControl(max_running=lambda: max_running, out_of_time=lambda: self.out_of_time),
+            RunControl(max_running=lambda: self.max_running, out_of_time=lambda: self.out_of_time),
             trials,
         )
 
@@ -67,6 +69,9 @@ class Run:
     def wait(self, number: int, loss: float) -> None:
         self.append(reported(number, loss))
         self.append(TrialPaused(trial_id=f"{number:04d}", epoch=1))
+
+    def ends(self) -> list[TrialEnded]:
+        return [event for event in self.events if isinstance(event, TrialEnded)]
 
     def end(self, number: int) -> None:
         self.append(
@@ -108,25 +113,75 @@ def test_a_promotion_that_is_due_comes_before_a_new_trial() -> None:
     for number, loss in enumerate((0.5, 0.4, 0.6)):
         assert run.ask() == f"{number:04d}"
         run.wait(number, loss)
-    assert run.ask() is None
-    run.append(TrialPromoted(trial_id="0001", epoch=1))
+    given = run.searcher.suggest("Ray's own id")
+    promoted = run.events[-1]
+    _, created, _ = (event for event in run.events if isinstance(event, TrialCreated))
+    assert isinstance(promoted, TrialPromoted)
+    assert (promoted.trial_id, promoted.epoch) == ("0001", 1)
+    assert given == {"trial_id": "0001", "configuration": created.configuration}
     assert run.ask() is None, "the promoted trial has the worker"
     run.end(1)
     assert run.ask() == "0003"
+
+
+def test_waiting_ends_in_one_pass_when_nothing_is_left_to_start_or_to_promote(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = Run(trials=4, max_running=2)
+    assert [run.ask(), run.ask()] == ["0000", "0001"]
+    run.wait(1, 0.3)
+    run.wait(0, 0.2)
+    assert run.ends() == []
+    assert [run.ask(), run.ask()] == ["0002", "0003"]
+    run.wait(2, 0.4)
+    assert run.ask() == "0000", "the best of three"
+    run.wait(3, 0.5)
+    assert run.ask() is None, "0000 may yet fill a rung"
+    run.end(0)
+    writes = []
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda file, lines: writes.append(file) or write(file, lines))
+    assert run.ask() == Searcher.FINISHED
+    assert len(writes) == 1
+    assert [(end.trial_id, end.cause) for end in run.ends()[1:]] == [
+        (f"{number:04d}", Cause.NOT_PROMOTED) for number in (1, 2, 3)
+    ]
+    assert run.ends()[1].reason == "waited at epoch 1: not among the best 1/3 of its rung"
+
+
+def test_trials_wait_while_there_is_no_room_for_a_promotion() -> None:
+    run = Run(trials=3, max_running=3)
+    for number in range(3):
+        assert run.ask() == f"{number:04d}"
+        run.wait(number, 0.5)
+    run.max_running = 0
+    assert run.ask() is None
+    assert run.ends() == []
+    run.max_running = 1
+    assert run.ask() == "0000"
+
+
+def test_after_the_deadline_nothing_is_promoted_and_waiting_ends() -> None:
+    run = Run(max_running=1)
+    for number in range(3):
+        assert run.ask() == f"{number:04d}"
+        run.wait(number, 0.5)
+    run.out_of_time = True
+    assert run.ask() == Searcher.FINISHED
+    assert [end.cause for end in run.ends()] == 3 * [Cause.TIME_LIMIT]
+    assert not any(isinstance(event, TrialPromoted) for event in run.events)
 
 
 def test_it_has_finished_when_all_trials_were_created_and_none_waits_or_runs() -> None:
     run = Run(trials=2)
     assert [run.ask(), run.ask()] == ["0000", "0001"]
     assert run.searcher.exhausted
-    assert run.ask() is None, "Ray Tune learns of the end last"
     run.wait(0, 0.5)
+    assert run.ask() is None, "Ray Tune learns of the end last"
     run.end(1)
     assert run.searcher.has_open_trials
-    assert run.ask() is None
-    run.end(0)
-    assert not run.searcher.has_open_trials
     assert run.ask() == Searcher.FINISHED
+    assert not run.searcher.has_open_trials
     assert sum(isinstance(event, TrialCreated) for event in run.events) == 2
 
 
@@ -196,14 +251,16 @@ def test_a_trial_that_was_in_progress_has_its_own_configuration() -> None:
     assert given == {"trial_id": "0000", "configuration": created.configuration}
 
 
-def test_trials_that_waited_are_handed_out_at_once_since_they_take_no_worker() -> None:
+def test_trials_that_waited_are_not_handed_out_before_they_are_promoted() -> None:
     before = Run(max_running=1)
     for number in range(2):
         assert before.ask() == f"{number:04d}"
         before.wait(number, 0.5)
     assert before.ask() == "0002"
     after = Run(max_running=1, past=before.events)
-    assert [after.ask(), after.ask(), after.ask(), after.ask()] == ["0000", "0001", "0002", None]
+    assert [after.ask(), after.ask()] == ["0002", None]
+    after.wait(2, 0.6)
+    assert after.ask() == "0000"
 
 
 def test_no_more_trials_are_in_progress_at_a_time_than_there_is_room_for_now() -> None:
