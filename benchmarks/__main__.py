@@ -16,6 +16,7 @@ MEASUREMENTS = {
     "reliability": "benchmarks.reliability",
     "tracking": "benchmarks.tracking",
     "scaling": "benchmarks.scaling",
+    "many_trials": "benchmarks.many_trials",
 }
 REPEATS = {
     "whole_run": 1,
@@ -26,6 +27,7 @@ REPEATS = {
     "reliability": 3,
     "tracking": 2,
     "scaling": 1,
+    "many_trials": 1,
 }
 
 
