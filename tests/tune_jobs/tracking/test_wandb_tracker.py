@@ -12,6 +12,7 @@ import pytest
 
 from tests.processes import PATIENCE
 from tests.tune_jobs.tracking.conftest import CONFIGURATIONS, make_folder, make_job, run_events, trial_records
+from tests.tune_jobs.tracking.follow_run import write_events
 from tests.tune_jobs.tracking.wandb_reading import ReadRun, read_runs
 from tests.tune_jobs.tracking.wandb_server import WandbServer, wandb_server
 from tests.tune_jobs.tracking.wandb_session import wandb_environment
@@ -41,14 +42,14 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from tests.tune_jobs.tracking.follow_run import write_report
+from tests.tune_jobs.tracking.follow_run import read_events, write_report
 from tune_jobs import Job
 from tune_jobs.record.events import in_force
-from tune_jobs.record.journal import Journal, read_journal
+from tune_jobs.record.journal import Journal
 from tune_jobs.tracking import Guest, TrackedRun
 from tune_jobs.tracking.wandb_tracker import WandbTracker
 
-job, path, events = Job.from_file(sys.argv[1]), Path(sys.argv[2]), read_journal(Path(sys.argv[3]))
+job, path, events = Job.from_file(sys.argv[1]), Path(sys.argv[2]), read_events(Path(sys.argv[3]))
 with ExitStack() as stack, Journal(path / "journal" / "events.jsonl") as journal:
     past = in_force([*journal.past, *events[:1]]) if journal.past else []
     writers = {"written": partial(write_report, path), "failing": lambda: 1 / 0, "none": None}
@@ -75,10 +76,7 @@ def follow(
     root: Path, folder: RunFolder, events: list[Event], *, report: str = "written", url: str = ""
 ) -> Tracked:
     coming = root / "coming.jsonl"
-    coming.unlink(missing_ok=True)
-    with Journal(coming) as journal:
-        for event in events:
-            journal.append(event)
+    write_events(coming, events)
     (root / "job.yaml").write_text(JOB.to_yaml())
     process = subprocess.run(
         [sys.executable, "-c", TRACK, root / "job.yaml", folder.path, coming, report],

@@ -20,12 +20,13 @@ from tests.tune_jobs.tracking.conftest import (
     run_events,
     trial_records,
 )
+from tests.tune_jobs.tracking.follow_run import write_events
 from tests.tune_jobs.tracking.wandb_reading import read_runs
 from tests.tune_jobs.tracking.wandb_server import UploadedRun, WandbServer, wandb_server
 from tests.tune_jobs.tracking.wandb_session import KEY, wandb_environment
 from tune_jobs.record.events import Event, HoldoutEvaluated, HoldoutUnsealed
 from tune_jobs.record.folder import RunFolder
-from tune_jobs.record.journal import Journal, read_journal
+from tune_jobs.record.journal import read_journal
 from tune_jobs.tracking.wandb_files import files_to_upload, upload_line
 
 pytestmark = pytest.mark.slow
@@ -82,10 +83,7 @@ class Following:
     def begin(self, events: list[Event]) -> "subprocess.Popen[str]":
         """Follow `events` up to their middle."""
         coming = self._path / "coming.jsonl"
-        coming.unlink(missing_ok=True)
-        with Journal(coming) as journal:
-            for event in events:
-                journal.append(event)
+        write_events(coming, events)
         command = [
             "-m",
             "tests.tune_jobs.tracking.follow_run",
