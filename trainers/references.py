@@ -17,6 +17,7 @@ from zipimport import zipimporter
 from tune_jobs.text import did_you_mean
 from tune_jobs.trainers.errors import ReferenceNotFound
 from tune_jobs.trainers.settings import REFERENCE
+from tune_jobs.trainers.user_imports import isolated_import, own_arguments
 
 
 def load_reference(text: str) -> Callable[..., Any]:
@@ -33,8 +34,9 @@ def load_reference(text: str) -> Callable[..., Any]:
     module_name, name = text.split(":")
     _forget_namesake(module_name.partition(".")[0])
     try:
-        with paths_kept():
-            module = importlib.import_module(module_name)
+        if (module := sys.modules.get(module_name)) is None:
+            with paths_kept(), isolated_import(_file_of(module_name)):
+                module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # the user's code may do anything
         absent = error.name if isinstance(error, ModuleNotFoundError) else None
         if absent and f"{module_name}.".startswith(f"{absent}."):
@@ -51,6 +53,13 @@ def load_reference(text: str) -> Callable[..., Any]:
         kind = type(found).__name__
         raise ReferenceNotFound(f"{text}: {name!r} is of type {kind}; name a function or a class")
     return found  # type: ignore[no-any-return]  # a module's attribute has no type
+
+
+@contextmanager
+def calling(text: str) -> Iterator[None]:
+    """Let `sys.argv` be that of a program without arguments while the function of a loaded reference runs."""
+    with own_arguments(getattr(sys.modules.get(text.partition(":")[0]), "__file__", None)):
+        yield
 
 
 @contextmanager
@@ -126,6 +135,18 @@ def _find_top(name: str) -> ModuleSpec | None:
     return next(
         (spec for find in finders if find is not None and (spec := find(name, None)) is not None), None
     )
+
+
+def _file_of(module_name: str) -> str | None:
+    """Return the file of a module, found without importing its packages; None if it has none."""
+    search: list[str] | None = None
+    spec: ModuleSpec | None = None
+    for segment in module_name.split("."):
+        spec = _find(segment, search)
+        if spec is None:
+            return None
+        search = None if spec.submodule_search_locations is None else list(spec.submodule_search_locations)
+    return None if spec is None else spec.origin
 
 
 def _missing_module(text: str, passed: list[str], segment: str, search: list[str] | None) -> str:

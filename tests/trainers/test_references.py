@@ -1,9 +1,12 @@
+import random
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from tune_jobs.trainers.errors import ReferenceNotFound
 from tune_jobs.trainers.references import check_reference, load_reference
@@ -192,3 +195,36 @@ def test_a_module_of_the_same_name_in_another_folder_is_another_module(tmp_path,
         with monkeypatch.context() as path:
             path.syspath_prepend(tmp_path / folder)
             assert load_reference("namesake_code:where")() == folder
+
+
+DRAWING = """
+import random, sys
+import numpy as np
+import torch
+
+DRAWN = (random.random(), float(np.random.rand()), float(torch.rand(1)))
+ARGUMENTS = list(sys.argv)
+sys.argv[:] = ["spoilt"]
+def load(): ...
+"""
+
+
+def test_an_import_draws_the_same_numbers_every_time_and_leaves_the_generators_alone(folder: Path) -> None:
+    write(folder, "ref_drawing.py", DRAWING)
+    drawn, after = [], []
+    for seed in (1, 2):
+        sys.modules.pop("ref_drawing", None)
+        torch.manual_seed(seed), np.random.seed(seed), random.seed(seed)
+        before = torch.get_rng_state(), list(sys.argv)
+        load_reference("ref_drawing:load")
+        drawn.append(sys.modules["ref_drawing"].DRAWN)
+        after.append(bool((torch.get_rng_state() == before[0]).all()) and sys.argv == before[1])
+    assert drawn[0] == drawn[1]
+    assert after == [True, True]
+
+
+def test_a_module_that_parses_arguments_finds_none(folder: Path) -> None:
+    write(folder, "ref_package/__init__.py", "")
+    write(folder, "ref_package/drawing.py", DRAWING)
+    load_reference("ref_package.drawing:load")
+    assert [str(folder / "ref_package" / "drawing.py")] == sys.modules["ref_package.drawing"].ARGUMENTS

@@ -16,7 +16,7 @@ from tune_jobs.trainers.data.raw import Array, Column, RawData, as_column, as_nu
 from tune_jobs.trainers.data.settings import BuiltInSource, DataSettings
 from tune_jobs.trainers.data.tables import check_names, feature_columns, is_index
 from tune_jobs.trainers.errors import DataError
-from tune_jobs.trainers.references import load_reference
+from tune_jobs.trainers.references import calling, load_reference
 from tune_jobs.trainers.settings import REFERENCE
 
 LARGEST_SIGMA = 1e30
@@ -104,7 +104,8 @@ def _call(source: str, settings: DataSettings) -> RawData:
     except ValueError:  # compiled functions may have no signature
         pass
     try:
-        given = function(**settings.arguments)
+        with calling(source):
+            given = function(**settings.arguments)
     except (Exception, SystemExit) as error:  # the user's code may do anything
         raise DataError(f"data.source: {source} failed: {type(error).__name__}: {error}") from error
     if isinstance(given, tuple) and len(given) == 2:

@@ -18,7 +18,7 @@ from tune_jobs.trainers.pytorch.model_arguments import (
     parse_model_arguments,
 )
 from tune_jobs.trainers.pytorch.settings import ModelSettings
-from tune_jobs.trainers.references import load_reference
+from tune_jobs.trainers.references import calling, load_reference
 
 _ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -133,7 +133,8 @@ def _from_function(settings: ModelSettings, input_shape: tuple[int, ...], output
             f"signature is {inspect.signature(function)}"
         ) from error
     try:
-        model = function(**arguments)
+        with calling(settings.name):
+            model = function(**arguments)
     except (Exception, SystemExit) as error:  # the user's code may do anything
         raise ModelError(
             f"model {settings.name} could not be built with {arguments}: {type(error).__name__}: {error}"

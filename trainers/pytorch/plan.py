@@ -14,7 +14,7 @@ from tune_jobs.trainers.pytorch.settings import (
     ModelSettings,
     TrainingSettings,
 )
-from tune_jobs.trainers.settings import ScoreSettings, Settings
+from tune_jobs.trainers.settings import ScoreSettings, Settings, is_reference
 
 FIXED_TRAINING_KEYS = frozenset({"max_epochs", "loss", "metrics", "device"})
 """Training keys that a configuration may not set, because trials could no longer be compared."""
@@ -28,6 +28,12 @@ class TrainingPlan(Settings):
     hyperparameters: Hyperparameters = Hyperparameters()
     score: ScoreSettings = VALIDATION_LOSS
     seed: int = 0
+
+    @property
+    def references(self) -> list[str]:
+        """Return the references to the user's code."""
+        names = (self.model.name, self.training.loss, *self.training.metrics)
+        return [name for name in names if is_reference(name)]
 
 
 def plan_training(

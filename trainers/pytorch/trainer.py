@@ -39,8 +39,8 @@ from tune_jobs.trainers.pytorch.state import (
     write_state,
 )
 from tune_jobs.trainers.pytorch.tensors import to_tensors
+from tune_jobs.trainers.references import load_reference
 from tune_jobs.trainers.scores import BestEpoch, better
-from tune_jobs.trainers.settings import is_reference
 
 
 class Trainer:
@@ -79,6 +79,8 @@ class Trainer:
         threads: int | None = None,
         data_parallel: DataParallel = SINGLE_PROCESS,
     ) -> None:
+        for name in plan.references:  # their imports may set threads, and may draw
+            load_reference(name)
         if threads is not None and threads != torch.get_num_threads():
             torch.set_num_threads(threads)
         if problems := check_metrics(plan.training, plan.score):
@@ -110,9 +112,7 @@ class Trainer:
             mode=plan.score.mode,
         )
         self._data_shape = data_shape(data)
-        self._user_code = any(
-            is_reference(name) for name in (plan.model.name, training.loss, *training.metrics)
-        )
+        self._user_code = bool(plan.references)
         self._progress = Progress()
         self._last: EpochResult | None = None
         self.best: BestEpoch | None = None

@@ -12,20 +12,21 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, packages_distributions
 from pathlib import Path
 from types import ModuleType
 
 from tune_jobs.signals import restore_handlers
 from tune_jobs.trainers.references import paths_kept
+from tune_jobs.trainers.user_imports import isolated_import
 
 _REQUIREMENT = re.compile(r"[A-Za-z0-9._-]+")
 """The name at the start of a requirement such as `ray[default,tune]>=2.60`."""
 
 
 class UserModuleFinder:
-    """Finds top-level modules in the folders of a job, before anything that is installed.
+    """Finds top-level modules in the folders of a job, before anything that is installed, and the modules below them.
 
     Args:
         folders: Folders of the job's own modules, in the order of the search.
@@ -38,10 +39,32 @@ class UserModuleFinder:
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Return the job's own module of this name, or None if there is none or the name is reserved."""
-        if path is not None or name in sys.stdlib_module_names:
+        if path is not None:
+            own = isinstance(getattr(_spec_of(name.partition(".")[0]), "loader", None), _IsolatedLoader)
+            return _isolated(PathFinder.find_spec(name, path)) if own else None
+        if name in sys.stdlib_module_names:
             return None
         spec = PathFinder.find_spec(name, self.folders)
-        return None if spec is None or is_reserved(name, self.folders) else spec
+        return None if spec is None or is_reserved(name, self.folders) else _isolated(spec)
+
+
+class _IsolatedLoader(SourceFileLoader):
+    """Runs a module so that it draws the same random numbers in every process, and finds no arguments."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        with isolated_import(self.path):
+            super().exec_module(module)
+
+
+def _spec_of(name: str) -> ModuleSpec | None:
+    return getattr(sys.modules.get(name), "__spec__", None)
+
+
+def _isolated(spec: ModuleSpec | None) -> ModuleSpec | None:
+    """Return the description of a module whose code will run isolated, if it has source code."""
+    if spec is not None and type(spec.loader) is SourceFileLoader:
+        spec.loader = _IsolatedLoader(spec.loader.name, spec.loader.path)
+    return spec
 
 
 def is_reserved(name: str, folders: Sequence[str] = ()) -> bool:

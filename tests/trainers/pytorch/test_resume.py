@@ -113,6 +113,41 @@ def test_the_caller_may_draw_random_numbers_between_epochs(make_data, make_plan,
     assert curve(loud) == quiet
 
 
+LAVISH = """
+import random
+import numpy as np
+import torch
+from torch import nn
+
+OFFSET = torch.randn(4) + random.random() + float(np.random.normal())
+torch.set_num_threads(2)
+
+class Shifted(nn.Module):
+    def __init__(self, outputs):
+        super().__init__()
+        self.linear = nn.Linear(4, outputs)
+    def forward(self, x):
+        return self.linear(x + OFFSET)
+"""
+
+
+def test_a_module_that_draws_when_it_is_imported_changes_nothing_in_a_process_that_has_imported_it(
+    make_data, make_plan, tmp_path, monkeypatch
+):
+    """Its constants are those of every process, and so is the first epoch after it."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "lavish_module.py").write_text(LAVISH)
+    plan, data = make_plan(model="lavish_module:Shifted"), make_data()
+    first = Trainer(plan, data, threads=1)
+    assert torch.get_num_threads() == 1
+    curves = [curve(first.epochs()), curve(Trainer(plan, data, threads=1).epochs())]
+    torch.manual_seed(5), np.random.seed(5), random.seed(5)  # another process, which has drawn before
+    sys.modules.pop("lavish_module")
+    resumed, _ = train_in_two(plan, data, 2, tmp_path / "c.pt")
+    sys.modules.pop("lavish_module")
+    assert [*curves, curve(resumed)] == [curves[0]] * 3
+
+
 def test_two_trainings_in_turns_are_as_each_alone(make_data, make_plan):
     data, plans = make_data(), [make_plan(seed=1), make_plan(seed=2)]
     alone = [curve(Trainer(plan, data, threads=1).epochs()) for plan in plans]

@@ -1,6 +1,7 @@
 """The place of a job's own modules, and the names that they cannot have."""
 
 import importlib
+import random
 import signal
 import sys
 import warnings
@@ -154,3 +155,24 @@ def test_a_module_that_spoils_the_process_spoils_nothing_of_ours(
     assert (list(sys.argv), Path.cwd(), signal.getsignal(signal.SIGTERM), list(warnings.filters)) == before
     assert set(sys.path) == {*paths, "/nowhere"}, "what it added stays"
     assert sys.meta_path == finders
+
+
+def test_modules_draw_the_same_numbers_in_whatever_order_and_place_they_are_imported(
+    tmp_path: Path, finders_restored: None
+) -> None:
+    """A helper that a function imports late is one of them."""
+    draw = "import random\nDRAWN = random.random()\n"
+    files = {"drawers/__init__.py": "", "drawers/late.py": draw, "drawer_alone.py": draw}
+    write(tmp_path, {**files, "drawer_of_both.py": "import drawer_alone\n" + draw})
+    drawn = []
+    with importable_from(tmp_path):
+        for order in (["drawer_alone", "drawer_of_both", "drawers.late"], ["drawers.late", "drawer_of_both"]):
+            for name in (*files, "drawers", "drawers.late", "drawer_alone", "drawer_of_both"):
+                sys.modules.pop(name, None)
+            random.seed(len(drawn))
+            state = random.getstate()
+            for name in order:
+                importlib.import_module(name)
+            assert random.getstate() == state
+            drawn.append([sys.modules[n].DRAWN for n in ("drawer_alone", "drawer_of_both", "drawers.late")])
+    assert drawn[0] == drawn[1]
