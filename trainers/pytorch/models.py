@@ -29,7 +29,7 @@ _ACTIVATIONS: dict[Activation, type[nn.Module]] = {
 
 
 def build_model(settings: ModelSettings, info: DataInfo) -> nn.Module:
-    """Return a new model with random weights, on the CPU, from [n, *input_shape] to [n, outputs].
+    """Return a new model with random weights, from [n, *input_shape] to [n, outputs]; built-in ones are on the CPU.
 
     - `linear`, `mlp`, `cnn`: see `tune_jobs.trainers.pytorch.model_arguments`.
     - `package.module:function`: called with the arguments and, if its signature names them and the arguments
@@ -40,7 +40,7 @@ def build_model(settings: ModelSettings, info: DataInfo) -> nn.Module:
         info: The facts about the data that the model is for.
 
     Raises:
-        ModelError: The arguments are wrong, or the model is no `torch.nn.Module`, fails, or returns another shape.
+        ModelError: The arguments are wrong, or the function fails or returns no `torch.nn.Module`.
         ReferenceNotFound: The function cannot be loaded.
     """
     outputs = info.outputs
@@ -56,7 +56,6 @@ def build_model(settings: ModelSettings, info: DataInfo) -> nn.Module:
                 ) from error
         case _:
             model = _from_function(settings, info.input_shape, outputs)
-    _check_outputs(model, settings.name, info.input_shape, outputs)
     return model
 
 
@@ -153,29 +152,48 @@ def _select_accepted(function: Callable[..., object], given: dict[str, Any]) -> 
     return {name: value for name, value in given.items() if name in takes}
 
 
-def _check_outputs(model: nn.Module, name: str, input_shape: tuple[int, ...], outputs: int) -> None:
+def try_model(model: nn.Module, name: str, rows: Tensor, info: DataInfo) -> None:
+    """Check the outputs of a model on two rows. The model and the random generators are left as they were.
+
+    Args:
+        model: The model, on any device.
+        name: The model's name in the job.
+        rows: The training rows, of which the first two are tried; one row is tried twice.
+        info: The facts about the data.
+
+    Raises:
+        ModelError: The model fails, or returns another shape than [2, outputs].
+    """
     first = next(model.parameters(), None)
     device = torch.device("cpu") if first is None else first.device
     training, state = model.training, random_state.capture(device, user_code=True)
-    x = torch.zeros(2, *input_shape, device=device)
+    x = rows[[0, min(1, len(rows) - 1)]].to(device)
+    shape = list(x.shape)
     try:
         with torch.no_grad():
             got = model.eval()(x)
     except (Exception, SystemExit) as error:  # the user's code may do anything
         raise ModelError(
-            f"model {name} fails on two rows, an input of shape {[2, *input_shape]}: "
-            f"{type(error).__name__}: {error}"
+            f"model {name} fails on the first two training rows, an input of shape {shape}: "
+            f"{type(error).__name__}: {error}{_hint(error, info)}"
         ) from error
     finally:
         model.train(training)
         random_state.restore(state, device)
     if not isinstance(got, Tensor):
         raise ModelError(
-            f"model {name} returned a {type(got).__name__}; it must return a tensor [n, {outputs}]"
+            f"model {name} returned a {type(got).__name__}; it must return a tensor [n, {info.outputs}]"
         )
-    if got.shape != (2, outputs):
+    if got.shape != (2, info.outputs):
         raise ModelError(
-            f"model {name} turned an input of shape {[2, *input_shape]} into an output of shape "
-            f"{list(got.shape)}; the data and the loss need {[2, outputs]}: a row of {outputs} number(s) "
+            f"model {name} turned an input of shape {shape} into an output of shape "
+            f"{list(got.shape)}; the data and the loss need {[2, info.outputs]}: a row of {info.outputs} number(s) "
             "for each row"
         )
+
+
+def _hint(error: BaseException, info: DataInfo) -> str:
+    """Return what to do if the model looks up the rows as indices, and they are not those of the data."""
+    if not isinstance(error, IndexError) or not info.encoding.standardize:
+        return ""
+    return "; the rows are standardised: if they are indices, such as tokens, set data.standardize: false"

@@ -23,7 +23,7 @@ from tune_jobs.trainers.pytorch.lbfgs import LBFGS
 from tune_jobs.trainers.pytorch.losses import build_loss, check_targets
 from tune_jobs.trainers.pytorch.metric_rules import check_metrics
 from tune_jobs.trainers.pytorch.metrics import build_metrics
-from tune_jobs.trainers.pytorch.models import build_model
+from tune_jobs.trainers.pytorch.models import build_model, try_model
 from tune_jobs.trainers.pytorch.optimizers import build_optimizer, inherited_state
 from tune_jobs.trainers.pytorch.plan import TrainingPlan
 from tune_jobs.trainers.pytorch.schedules import Schedule
@@ -92,7 +92,9 @@ class Trainer:
         self.device = data_parallel.choose_device(training.device)
         self._train_rows = to_tensors(data.train, self.device)
         self._validation_rows = to_tensors(data.validation, self.device)
-        self.model = build_model(plan.model, data.info).to(self.device)
+        self.model = build_model(plan.model, data.info)
+        try_model(self.model, plan.model.name, self._train_rows.x, data.info)
+        self.model = self.model.to(self.device)
         for rows in (self._train_rows, self._validation_rows):
             check_targets(training.loss, rows.y, data.info.outputs)
         self._loss = build_loss(training.loss)

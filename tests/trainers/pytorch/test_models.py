@@ -1,5 +1,7 @@
 import random
 import re
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,12 +9,16 @@ import torch
 from torch import nn
 
 from tune_jobs.trainers.errors import ModelError
-from tune_jobs.trainers.pytorch.models import build_model, linear_weights
+from tune_jobs.trainers.pytorch.models import build_model, linear_weights, try_model
 from tune_jobs.trainers.pytorch.settings import ModelSettings
 
 
 def build(info, name, **arguments):
-    return build_model(ModelSettings(name=name, arguments=arguments), info)
+    model = build_model(ModelSettings(name=name, arguments=arguments), info)
+    try_model(
+        model, name, torch.randn(5, *info.input_shape, generator=torch.Generator().manual_seed(0)), info
+    )
+    return model
 
 
 def layers(model):
@@ -120,7 +126,7 @@ def test_arguments_go_before_what_is_known_of_the_data(make_info, user_code):
         (
             "failing",
             {},
-            "model user_code:failing fails on two rows, an input of shape [2, 4]: RuntimeError: ",
+            "model user_code:failing fails on the first two training rows, an input of shape [2, 4]: RuntimeError: ",
         ),
         (
             "flat",
@@ -151,6 +157,60 @@ def test_trying_a_model_out_draws_no_random_numbers_and_leaves_it_as_it_is(make_
     assert not model.training
     model = build(make_info("classification", (4,)), "mlp", batch_norm=True)
     assert int(model[1].num_batches_tracked) == 0
+
+
+SEQUENCES = """
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+class Packing(nn.Module):
+    def __init__(self, outputs):
+        super().__init__()
+        self.recurrent, self.linear = nn.GRU(1, 3, batch_first=True), nn.Linear(3, outputs)
+    def forward(self, x):
+        lengths = (x != 0).sum(1).cpu()
+        packed = pack_padded_sequence(x.unsqueeze(-1), lengths, batch_first=True, enforce_sorted=False)
+        return self.linear(self.recurrent(packed)[1][-1])
+
+class Words(nn.Module):
+    def __init__(self, outputs):
+        super().__init__()
+        self.embedding, self.linear = nn.Embedding(4, 2), nn.Linear(2, outputs)
+    def forward(self, x):
+        return self.linear(self.embedding(x.long()).mean(1))
+"""
+
+
+@pytest.fixture
+def sequences(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "sequence_models.py").write_text(SEQUENCES)
+    yield "sequence_models"
+    sys.modules.pop("sequence_models", None)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_a_model_is_tried_on_the_first_training_rows(make_info, sequences, rows):
+    """On a row of zeros, a model that packs sequences would fail."""
+    info = make_info("regression", (4,))
+    model = build_model(ModelSettings(name=f"{sequences}:Packing"), info)
+    padded = torch.tensor([[1.0, 2, 0, 0], [3, 0, 0, 0], [0, 0, 0, 0]])[:rows]
+    before = padded.clone()
+    try_model(model, "m", padded, info)
+    assert torch.equal(padded, before)
+
+
+def test_tokens_that_were_standardised_are_pointed_at(make_info, sequences):
+    info, rows = make_info("regression", (4,)), torch.tensor([[-1.5, 0, 1, 2]])
+    model = build_model(ModelSettings(name=f"{sequences}:Words"), info)
+    try_model(model, "m", rows.abs(), info)
+    info = replace(info, encoding=replace(info.encoding, standardize=False))
+    with pytest.raises(ModelError, match=r"IndexError: index out of range in self$"):
+        try_model(model, "m", rows, info)
+    info = replace(info, encoding=replace(info.encoding, standardize=True))
+    with pytest.raises(ModelError, match=r"such as tokens, set data\.standardize: false$"):
+        try_model(model, "m", rows, info)
 
 
 def test_linear_weights_are_those_of_linear_models_alone(make_info):
