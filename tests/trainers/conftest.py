@@ -50,6 +50,16 @@ class Restless(Noisy):
         np.random.normal(), random.random(), torch.rand(1)
         return self.linear(x)
 
+class Caching(nn.Module):
+    '''Keeps what it computes in its first call, in which nothing is trained, for all others.'''
+    def __init__(self, input_shape, outputs):
+        super().__init__()
+        self.scale, self.linear = None, nn.Linear(input_shape[0], outputs)
+    def forward(self, x):
+        if self.scale is None or not self.training:
+            self.scale = torch.full((1,), 0.5)
+        return self.linear(x) * self.scale
+
 class Squeezed(nn.Module):
     '''Loses a dimension for a batch of one row.'''
     def __init__(self, input_shape):

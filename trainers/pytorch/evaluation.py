@@ -49,7 +49,7 @@ def evaluate(
     data_parallel.broadcast_buffers(model)
     model.eval()
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             outputs = [model(x.clone()) for x in torch.split(rows.x[start : start + count], size)]
             own = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
             joined = data_parallel.gather_outputs(own, len(rows.x))

@@ -92,9 +92,8 @@ class Trainer:
         self.device = data_parallel.choose_device(training.device)
         self._train_rows = to_tensors(data.train, self.device)
         self._validation_rows = to_tensors(data.validation, self.device)
-        self.model = build_model(plan.model, data.info)
+        self.model = build_model(plan.model, data.info).to(self.device)
         try_model(self.model, plan.model.name, self._train_rows.x, data.info)
-        self.model = self.model.to(self.device)
         for rows in (self._train_rows, self._validation_rows):
             check_targets(training.loss, rows.y, data.info.outputs)
         self._loss = build_loss(training.loss)

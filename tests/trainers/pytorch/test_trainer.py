@@ -148,6 +148,14 @@ def test_a_model_made_in_evaluation_mode_is_trained_in_training_mode(make_plan, 
     assert trainer.model.modes == [True, True, True, False]
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "lbfgs"])
+def test_a_model_may_train_on_a_tensor_that_it_kept_from_an_evaluation(
+    make_plan, make_data, user_code, optimizer
+):
+    plan = make_plan(model=f"{user_code}:Caching", optimizer=optimizer)
+    assert len(list(Trainer(plan, make_data(), threads=1).epochs())) == 4
+
+
 def test_best_weights_give_the_best_score_again(make_plan, make_data):
     plan, data = (
         make_plan("cross_entropy", metrics=["accuracy"], lr=0.3, optimizer="adam"),
