@@ -7,7 +7,7 @@ import os
 import pkgutil
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.abc import InspectLoader
 from importlib.machinery import ModuleSpec, PathFinder
@@ -17,7 +17,7 @@ from zipimport import zipimporter
 from tune_jobs.text import did_you_mean
 from tune_jobs.trainers.errors import ReferenceNotFound
 from tune_jobs.trainers.settings import REFERENCE
-from tune_jobs.trainers.user_imports import isolated_import, own_arguments
+from tune_jobs.trainers.user_imports import as_program, isolated_import
 
 
 def load_reference(text: str) -> Callable[..., Any]:
@@ -32,12 +32,14 @@ def load_reference(text: str) -> Callable[..., Any]:
     if problem := _form_problem(text):
         raise ReferenceNotFound(problem)
     module_name, name = text.split(":")
-    _forget_namesake(module_name.partition(".")[0])
+    root, loaded = module_name.partition(".")[0], set(sys.modules)
+    _forget_namesake(root)
     try:
         if (module := sys.modules.get(module_name)) is None:
             with paths_kept(), isolated_import(_file_of(module_name)):
                 module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # the user's code may do anything
+        _forget(root, kept=loaded)
         absent = error.name if isinstance(error, ModuleNotFoundError) else None
         if absent and f"{module_name}.".startswith(f"{absent}."):
             reason = "; ".join(check_reference(text)) or f"{text}: there is no module {absent!r}"
@@ -58,7 +60,7 @@ def load_reference(text: str) -> Callable[..., Any]:
 @contextmanager
 def calling(text: str) -> Iterator[None]:
     """Let `sys.argv` be that of a program without arguments while the function of a loaded reference runs."""
-    with own_arguments(getattr(sys.modules.get(text.partition(":")[0]), "__file__", None)):
+    with as_program(getattr(sys.modules.get(text.partition(":")[0]), "__file__", None)):
         yield
 
 
@@ -86,8 +88,14 @@ def _forget_namesake(root: str) -> None:
         or os.path.realpath(loaded) == os.path.realpath(spec.origin)
     ):
         return
+    _forget(root)
+
+
+def _forget(root: str, kept: Collection[str] = ()) -> None:
+    """Forget a loaded top-level module and all below it, except the modules `kept`."""
     for name in [name for name in sys.modules if name == root or name.startswith(f"{root}.")]:
-        del sys.modules[name]
+        if name not in kept:
+            del sys.modules[name]
 
 
 def check_reference(text: str) -> list[str]:

@@ -24,21 +24,41 @@ def isolated_import(file: str | None) -> Iterator[None]:
         file: The file of the module; None if it has none.
     """
     with ExitStack() as stack:
-        stack.enter_context(own_arguments(file))
+        stack.enter_context(as_program(file))
         for keep in (_python_numbers, _numpy_numbers, _torch_numbers):
             stack.enter_context(keep())
         yield
 
 
 @contextmanager
-def own_arguments(file: str | None) -> Iterator[None]:
-    """Let `sys.argv` be that of a program without arguments, this file, inside the block."""
-    before = sys.argv
+def as_program(file: str | None) -> Iterator[None]:
+    """Let the code inside the block find the arguments of a program without arguments, this file, in `sys.argv`.
+
+    Raises:
+        RuntimeError: The block changed PyTorch's default type of numbers, which is restored. It would hold for all
+            models that this process trains after the change, and for no model of a process that never ran the block.
+    """
+    before, precision = sys.argv, _precision()
     sys.argv = [file or ""]
     try:
         yield
     finally:
-        sys.argv = before
+        sys.argv, changed = before, _precision()
+        if changed != precision:
+            torch = sys.modules["torch"]
+            torch.set_default_dtype(getattr(torch, precision))
+    if changed != precision:
+        raise RuntimeError(
+            f"{file or 'the code'} changes PyTorch's default type from {precision} to {changed}, and a process trains "
+            "other models too; remove this line, and convert the model: `return model.double()`"
+        )
+
+
+def _precision() -> str:
+    """Return the name of PyTorch's default type of numbers."""
+    torch: Any = sys.modules.get("torch")
+    known = hasattr(torch, "get_default_dtype")
+    return str(torch.get_default_dtype()).removeprefix("torch.") if known else "float32"
 
 
 @contextmanager

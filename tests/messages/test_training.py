@@ -44,6 +44,8 @@ OWN = """
             self.weight, self.call = nn.Parameter(torch.ones(1)), call
         def forward(self, x): return self.call(x * self.weight)
 
+    def doubles(input_shape, outputs): torch.set_default_dtype(torch.float64)
+
     def text_loss(outputs, targets): return "words"
     def vector_loss(outputs, targets): return (outputs - targets) ** 2
     def whole_loss(outputs, targets): return torch.tensor(1)
@@ -64,6 +66,7 @@ CASES = {
     "no tensor": "--model.name messages_models:listed --model.arguments {}",
     "leaves": "--model.name messages_models:leaves --model.arguments {}",
     "raises in an epoch": "--model.name messages_models:stops --model.arguments {}",
+    "the type of the process": "--model.name messages_models:doubles --model.arguments {}",
     "a model for images": "--model.name cnn --model.arguments {}",
     "a model that is too large": "--model.arguments.hidden [1000000000000000]",
     "a loss of text": "--training.loss messages_models:text_loss",

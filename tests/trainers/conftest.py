@@ -69,6 +69,13 @@ class Squeezed(nn.Module):
         out = self.linear(x)
         return out if len(x) > 1 else out.squeeze(0)
 
+def double(input_shape, outputs):
+    return nn.Linear(input_shape[0], outputs).double()
+
+def defaulting(input_shape, outputs):
+    torch.set_default_dtype(torch.float64)
+    return nn.Linear(input_shape[0], outputs)
+
 def flat(input_shape):
     return nn.Sequential(nn.Linear(input_shape[0], 1), nn.Flatten(0))
 

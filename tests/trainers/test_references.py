@@ -228,3 +228,22 @@ def test_a_module_that_parses_arguments_finds_none(folder: Path) -> None:
     write(folder, "ref_package/drawing.py", DRAWING)
     load_reference("ref_package.drawing:load")
     assert [str(folder / "ref_package" / "drawing.py")] == sys.modules["ref_package.drawing"].ARGUMENTS
+
+
+DEFAULTING = """
+import torch
+torch.set_default_dtype(torch.float64)
+def load(): ...
+"""
+
+
+def test_a_module_that_changes_the_default_type_of_its_process_is_refused_each_time(folder: Path) -> None:
+    write(folder, "ref_defaults/__init__.py", "")
+    write(folder, "ref_defaults/helper.py", DEFAULTING)
+    write(folder, "ref_defaults/user.py", "from ref_defaults.helper import load")
+    for _ in range(2):
+        with pytest.raises(
+            ReferenceNotFound, match=r"user\.py changes PyTorch's default type from float32 to float64"
+        ):
+            load_reference("ref_defaults.user:load")
+        assert torch.get_default_dtype() is torch.float32

@@ -14,7 +14,7 @@ from tune_jobs.trainers.pytorch.metrics import build_metrics
 from tune_jobs.trainers.pytorch.models import build_model
 from tune_jobs.trainers.pytorch.plan import TrainingPlan
 from tune_jobs.trainers.pytorch.state import check_plan
-from tune_jobs.trainers.pytorch.tensors import choose_device, to_tensors
+from tune_jobs.trainers.pytorch.tensors import choose_device, in_precision_of, to_tensors
 
 
 def best_model(plan: TrainingPlan, info: DataInfo, state: Mapping[str, Any]) -> nn.Module:
@@ -55,7 +55,7 @@ def best_evaluator(
     loss, metrics = build_loss(plan.training.loss), build_metrics(plan.training, info, model)
 
     def evaluate_rows(rows: Rows) -> Evaluation:
-        tensors = to_tensors(rows, device)
+        tensors = in_precision_of(model, to_tensors(rows, device))
         check_targets(plan.training.loss, tensors.y, info.outputs)
         measured = evaluate(model, tensors, loss, metrics)
         return Evaluation(metrics={"loss": measured.loss, **measured.metrics})

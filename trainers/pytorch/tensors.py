@@ -5,7 +5,7 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tune_jobs.trainers.data.raw import Array
 from tune_jobs.trainers.data.rows import Rows
@@ -21,9 +21,9 @@ class TensorRows(NamedTuple):
     """Rows as the trainer holds them. Nothing may write to them: they may be in read-only shared memory."""
 
     x: Tensor
-    """float32 [n, *input_shape]"""
+    """float32 [n, *input_shape], or float64 for a model in double precision"""
     y: Tensor
-    """int64 [n] or float32 [n, k]"""
+    """int64 [n], or [n, k] of the type of x"""
 
 
 def choose_device(name: str) -> torch.device:
@@ -53,6 +53,14 @@ def choose_device(name: str) -> torch.device:
 def to_tensors(rows: Rows, device: torch.device) -> TensorRows:
     """Return the rows on `device`. On a CPU they share the arrays' memory; on other devices they are a copy."""
     return TensorRows(_on_device(rows.x, device), _on_device(rows.y, device))
+
+
+def in_precision_of(model: nn.Module, rows: TensorRows) -> TensorRows:
+    """Return the rows in double precision if all numbers of the model are, else the same rows."""
+    kinds = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    if kinds != {torch.float64}:
+        return rows
+    return TensorRows(rows.x.double(), rows.y.double() if rows.y.is_floating_point() else rows.y)
 
 
 _copies: OrderedDict[tuple[object, ...], tuple[Array, Tensor]] = OrderedDict()

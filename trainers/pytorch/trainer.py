@@ -38,7 +38,7 @@ from tune_jobs.trainers.pytorch.state import (
     read_state,
     write_state,
 )
-from tune_jobs.trainers.pytorch.tensors import to_tensors
+from tune_jobs.trainers.pytorch.tensors import in_precision_of, to_tensors
 from tune_jobs.trainers.references import load_reference
 from tune_jobs.trainers.scores import BestEpoch, better
 
@@ -90,9 +90,9 @@ class Trainer:
         self.plan = plan
         self._data_parallel = data_parallel
         self.device = data_parallel.choose_device(training.device)
-        self._train_rows = to_tensors(data.train, self.device)
-        self._validation_rows = to_tensors(data.validation, self.device)
         self.model = build_model(plan.model, data.info).to(self.device)
+        self._train_rows = in_precision_of(self.model, to_tensors(data.train, self.device))
+        self._validation_rows = in_precision_of(self.model, to_tensors(data.validation, self.device))
         try_model(self.model, plan.model.name, self._train_rows.x, data.info)
         for rows in (self._train_rows, self._validation_rows):
             check_targets(training.loss, rows.y, data.info.outputs)

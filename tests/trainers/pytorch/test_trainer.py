@@ -156,6 +156,34 @@ def test_a_model_may_train_on_a_tensor_that_it_kept_from_an_evaluation(
     assert len(list(Trainer(plan, make_data(), threads=1).epochs())) == 4
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "lbfgs"])
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
+def test_a_model_in_double_precision_trains_on_rows_in_double_precision(
+    make_plan, make_data, user_code, loss, optimizer
+):
+    data = make_data("classification" if loss == "cross_entropy" else "regression")
+    plan = make_plan(loss, model=f"{user_code}:double", optimizer=optimizer)
+    trainer = Trainer(plan, data, threads=1)
+    results = list(trainer.epochs())
+    assert {weight.dtype for weight in trainer.model.state_dict().values()} == {torch.float64}
+    single = list(Trainer(make_plan(loss, model="linear", optimizer=optimizer), data, threads=1).epochs())
+    for precise, result in zip(results, single, strict=True):
+        assert precise.metrics["train_loss"] == pytest.approx(result.metrics["train_loss"], rel=1e-4)
+        assert precise.metrics["train_loss"] != result.metrics["train_loss"]
+    assert best_evaluator(plan, data.info, trainer.state_dict())(data.validation).metrics[
+        "loss"
+    ] == pytest.approx(trainer.best.score)
+
+
+def test_a_model_that_changes_the_default_type_of_its_process_is_refused_each_time(
+    make_plan, make_data, user_code
+):
+    for _ in range(2):
+        with pytest.raises(ModelError, match=r"changes PyTorch's default type from float32 to float64"):
+            Trainer(make_plan(model=f"{user_code}:defaulting"), make_data(), threads=1)
+        assert torch.get_default_dtype() is torch.float32
+
+
 def test_best_weights_give_the_best_score_again(make_plan, make_data):
     plan, data = (
         make_plan("cross_entropy", metrics=["accuracy"], lr=0.3, optimizer="adam"),
