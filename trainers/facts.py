@@ -69,6 +69,8 @@ class KindFacts:
     """Data files by the key that names them, as the job writes them; a relative path counts from the job's folder."""
     references: Sequence[tuple[str, str]] = ()
     """Keys that name a function of the user's code, with its `package.module:function`."""
+    starts_user_code: bool = False
+    """Whether starting a training runs code of the user that `tune-jobs validate` tries in a process of its own."""
     problems: Problems = ()
     """Problems in and between the sections."""
     missing: Callable[[Path], Problems] = _find_nothing

@@ -15,6 +15,7 @@ from tests.messages.snapshots import check
 from tests.messages.trained import checkpoints, trained_run
 
 OWN = """
+    import os
     import sys
     import torch
     from torch import nn
@@ -44,6 +45,10 @@ OWN = """
             self.weight, self.call = nn.Parameter(torch.ones(1)), call
         def forward(self, x): return self.call(x * self.weight)
 
+    def ends(input_shape, outputs):
+        print("amid the layers")
+        os.kill(os.getpid(), 9)
+    def tokens(input_shape, outputs): return Made(lambda x: nn.Embedding(1, outputs)(x.long() - 9).mean(1))
     def doubles(input_shape, outputs): torch.set_default_dtype(torch.float64)
 
     def text_loss(outputs, targets): return "words"
@@ -66,6 +71,7 @@ CASES = {
     "no tensor": "--model.name messages_models:listed --model.arguments {}",
     "leaves": "--model.name messages_models:leaves --model.arguments {}",
     "raises in an epoch": "--model.name messages_models:stops --model.arguments {}",
+    "standardised tokens": "--model.name messages_models:tokens --model.arguments {}",
     "the type of the process": "--model.name messages_models:doubles --model.arguments {}",
     "a model for images": "--model.name cnn --model.arguments {}",
     "a model that is too large": "--model.arguments.hidden [1000000000000000]",
@@ -95,6 +101,13 @@ def test_trainings_that_fail(place: Path, say: Say, monkeypatch: pytest.MonkeyPa
     classes = "--training.metrics [] --training.loss"
     (place / "rows.csv").write_text("a,y\n" + "".join(f"{n},{n % 3}\n" for n in range(30)))
     said["a linear layer of one class"] = say(f"train job.yaml {classes} binary_cross_entropy")
+    said["validated"] = say("validate job.yaml --model.name messages_models:plain --model.arguments {}")
+    said["validated for a GPU"] = say(
+        "validate job.yaml --model.name messages_models:plain --model.arguments {} --training.device cuda:99"
+    )
+    said["validated, and ends"] = say(
+        "validate job.yaml --model.name messages_models:ends --model.arguments {}"
+    )
     check("training", said, {place: "FOLDER"}, numbers=False)
 
 

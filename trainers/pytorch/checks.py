@@ -117,6 +117,7 @@ def facts(sections: Mapping[str, Any]) -> KindFacts:
     if data is not None and model is not None:
         known["title"] = f"{model.name} on {data.source.replace(chr(92), '/').rpartition('/')[2]}"
         known["labels"] = {"data": data.source, "model": model.name}
+    references = [pair for section in given for pair in _references(section)]
     return KindFacts(
         default_metric=Metric(name=VALIDATION_LOSS.metric, direction=VALIDATION_LOSS.mode),
         reported_settings=("lr",),
@@ -124,7 +125,8 @@ def facts(sections: Mapping[str, Any]) -> KindFacts:
         aliases=ALIASES,
         elsewhere=ELSEWHERE,
         template=TEMPLATE,
-        references=[pair for section in given for pair in _references(section)],
+        references=references,
+        starts_user_code=any(not key.startswith("data.") for key, _ in references),
         problems=[problem for section in given for problem in _problems(section)],
         notices=unused_parameters,
         **known,

@@ -71,19 +71,19 @@ def train_one(job: Job, configuration: Mapping[str, Any]) -> Iterator[EpochResul
             score=job.selection,
             threads=threads_of(job),
         )
-        results = _in_a_thread(partial(_start, job, request, data))
+        results = in_a_thread(partial(_start, job, request, data))
         next(results)
         return cast("Iterator[EpochResult]", results)
 
 
 def _start(job: Job, request: TrainingRequest, data: "TrainingData | None") -> Iterator[EpochResult | None]:
     """Start a training; yield None once the model is built, and then the results of its epochs."""
-    with _explain_failures(), job.kind.start(request, data) as training:
+    with explain_failures(), job.kind.start(request, data) as training:
         yield None
         yield from training.epochs()
 
 
-def _in_a_thread(start: Callable[[], Iterator[Result]]) -> Iterator[Result]:
+def in_a_thread(start: Callable[[], Iterator[Result]]) -> Iterator[Result]:
     """Yield what `start` yields from a thread, each value when it is asked for.
 
     The trials of a run are trained in a thread of their process, too. So the user's code meets the same conditions,
@@ -117,7 +117,7 @@ def _in_a_thread(start: Callable[[], Iterator[Result]]) -> Iterator[Result]:
 
 
 @contextmanager
-def _explain_failures() -> Iterator[None]:
+def explain_failures() -> Iterator[None]:
     """Turn what the user's code raises into one message, with the place in that code."""
     try:
         yield

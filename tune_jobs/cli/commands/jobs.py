@@ -8,6 +8,7 @@ from tune_jobs.cli.parser import JOB, Commands
 from tune_jobs.cli.tables import plan_lines
 from tune_jobs.driver.preparation import prepare
 from tune_jobs.driver.train_alone import split_configuration, train_one
+from tune_jobs.driver.trial_start import start_one, start_text
 from tune_jobs.job.file import parse_overrides
 from tune_jobs.job.job import Job
 from tune_jobs.record.curve import numbers
@@ -28,7 +29,9 @@ def add_commands(commands: Commands) -> None:
 
 def _validate(options: argparse.Namespace, rest: list[str], console: Console) -> None:
     job = Job.from_file(options.job, parse_overrides(rest))
-    for line in plan_lines(job, prepare(job)):
+    prepared = prepare(job)
+    started = [f"start      {start_text(start_one(job, prepared))}"] if job.facts.starts_user_code else []
+    for line in [*plan_lines(job, prepared), *started]:
         console.print(line, markup=False)
 
 
