@@ -182,6 +182,14 @@ def without_success(job: product.Job, ending: Ending = Ending.ALL_TRIALS) -> lis
     ]
 
 
+def failed_alike(job: product.Job) -> list[Event]:
+    trace = 'Traceback:\n  File "/home/me/nets.py", line 7, in forward\n    return x @ y\nRuntimeError: no 4 columns\n'
+    trials = [
+        (created(n), begun(n), ended(n, Status.FAILED, "RuntimeError: no 4 columns", trace)) for n in range(5)
+    ]
+    return [started(job), *(event for trial in trials for event in trial), *over(Ending.LIKE_FAILURES, None)]
+
+
 def record(place: Path, name: str, events: Iterable[Event], job: str = JOB) -> Path:
     """Write the folder `runs/NAME` of a run with these events, a second apart."""
     write_job(place, job)

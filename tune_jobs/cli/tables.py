@@ -207,6 +207,7 @@ _ENDED = {
     Ending.INTERRUPTED: "interrupted",
     Ending.STORAGE: "storage",
     Ending.RAY: "Ray died",
+    Ending.LIKE_FAILURES: "all failed",
     Ending.FAILED: "error",
 }
 

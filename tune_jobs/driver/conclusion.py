@@ -13,6 +13,7 @@ from tune_jobs.record.events import (
 )
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal
+from tune_jobs.record.like_failures import like_failures
 from tune_jobs.record.live import LiveRun
 from tune_jobs.record.run_record import RunRecord, failures
 from tune_jobs.record.tables import write_tables
@@ -67,6 +68,15 @@ def raise_unless_succeeded(finished: Run) -> Run:
             finished.path,
         )
     if finished.winner_id is None:
+        if alike := finished.ending is Ending.LIKE_FAILURES and like_failures(
+            finished.record.trials.values()
+        ):
+            raise RunFailed(
+                f"no trial succeeded: {alike.sentence}\nThe run stopped, because the others would fail too. If the "
+                f"code is wrong, change it and start a new run. Otherwise continue with `tune-jobs resume "
+                f"{finished.path}`",
+                finished.path,
+            )
         groups = failures(finished.record.trials.values())
         if not groups:
             raise RunFailed("no trial succeeded: the run ended before any trial did", finished.path)

@@ -45,6 +45,7 @@ class Ending(StrEnum):
     INTERRUPTED = "interrupted"
     STORAGE = "storage"
     RAY = "ray"
+    LIKE_FAILURES = "like_failures"
     FAILED = "failed"
 
     @property
@@ -64,6 +65,7 @@ ENDING_SENTENCES = {
     Ending.INTERRUPTED: "interrupted by a signal",
     Ending.STORAGE: "stopped because the run folder could not be written to",
     Ending.RAY: "stopped because a server process of Ray died",
+    Ending.LIKE_FAILURES: "stopped because the first trials all failed alike",
     Ending.FAILED: "stopped by an error",
 }
 """The sentence of each `Ending`."""

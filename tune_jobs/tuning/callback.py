@@ -6,12 +6,13 @@ from typing import Any
 from ray.tune.experiment import Trial
 
 from tune_jobs.job.settings import LimitSettings
-from tune_jobs.record.codes import Cause
+from tune_jobs.record.codes import Cause, Ending
 from tune_jobs.record.events import (
     TrialEnded,
     TrialStarted,
     WorkerLost,
 )
+from tune_jobs.record.like_failures import like_failures
 from tune_jobs.record.live import LiveRun
 from tune_jobs.scheduling.rungs import RungTables
 from tune_jobs.tuning.components import Components
@@ -24,7 +25,15 @@ Watch = Callable[[Sequence[Trial]], None]
 
 
 class RunIsOver(Exception):
-    """The run must end: Ray Tune ends all workers, and `tune_trials` catches this."""
+    """The run must end: Ray Tune ends all workers, and `tune_trials` catches this.
+
+    Args:
+        ending: How the run ends; None if a signal or a dead process of Ray ends it.
+    """
+
+    def __init__(self, ending: Ending | None = None) -> None:
+        super().__init__(ending)
+        self.ending = ending
 
 
 class JournalCallback(ProgressCallback):
@@ -54,11 +63,15 @@ class JournalCallback(ProgressCallback):
         self._reports = components.reports
         self._silent = SilentWorkers(limits.minutes_per_epoch, seconds_to_start)
         self._watches = watches
+        self._earlier = {each.trial_id for each in run.record.trials.values() if each.cause is not None}
+        self._failed_alike = False
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """End the run if it is interrupted, and workers that hang; their trials continue in other workers."""
         if self._run_is_over():
             raise RunIsOver
+        if self._failed_alike:
+            raise RunIsOver(Ending.LIKE_FAILURES)
         for trial in trials:
             if trial.status == Trial.ERROR and not self._has_ended(trial):
                 loss = loss_by(last_error_of(trial))  # Ray Tune could not hand it to a worker
@@ -86,6 +99,8 @@ class JournalCallback(ProgressCallback):
             return
         cause, reason, details = trial_ending(Report.of_result(trial.last_result))
         self._run.append(TrialEnded.by(trial_id_of(trial), cause, reason, details))
+        if cause is Cause.TRAINING_FAILED:
+            self._failed_alike = like_failures(self._run.record.trials.values(), self._earlier) is not None
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Write that the trial's worker died, or that the trial fails over it."""

@@ -116,7 +116,9 @@ def tune_trials(job: Job, run: LiveRun, shared: SharedTask, control: RunControl,
         callback = JournalCallback(run, components, job.limits, watches, seconds_to_start(job.resources))
         try:
             _run_ray_tune(job, run, shared, components, callback)
-        except RunIsOver:
+        except RunIsOver as over:
+            if over.ending is not None:
+                return over.ending
             # A signal to the whole process group also ends Ray's servers; the user knows of the signal.
             return Ending.INTERRUPTED if control.interrupted() or dead_server() is None else Ending.RAY
         unfinished = components.searcher.has_open_trials or not components.searcher.exhausted

@@ -420,6 +420,15 @@ def test_a_run_without_a_success_fails_with_the_commonest_reason(tmp_path: Path)
     assert "Traceback" in next(iter(failed.record.trials.values())).details
 
 
+def test_a_run_stops_if_its_first_trials_all_fail_alike(tmp_path: Path) -> None:
+    with pytest.raises(RunFailed, match=r"the first \d trials all failed in .*slope\.py, line \d+") as raised:
+        run(line_in(tmp_path, {"slope/fail_at": 1, "search/trials": 48}))
+    stopped = open_run(raised.value.path)
+    assert stopped.ending is Ending.LIKE_FAILURES
+    assert len(stopped.trials) < 12
+    assert "told to fail at epoch 1" in str(raised.value)
+
+
 # Search, schedulers and limits
 
 

@@ -80,6 +80,7 @@ def test_every_ending_has_a_sentence_that_users_read() -> None:
         "interrupted by a signal",
         "stopped because the run folder could not be written to",
         "stopped because a server process of Ray died",
+        "stopped because the first trials all failed alike",
         "stopped by an error",
     ]
 
