@@ -23,11 +23,9 @@ LONGEST = (
     "tune_jobs/submission/test_on_a_cluster.py",
     "tune_jobs/cluster/test_devices.py",
     "tune_jobs/cli/test_cli_run.py",
-    "cluster/test_what_hosts_share.py",
     "tune_jobs/tracking/test_wandb_run.py",
     "faults/test_killed_workers.py",
-    "faults/test_killed_ray.py",
-    "faults/test_killed_driver.py",
+    "faults/test_killed_processes.py",
 )
 """Files that take a minute or more."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tests.processes import start, wait_until
+from tests.processes import start
 from tests.trainers.slope_command import COMMAND, with_repository
 from tune_jobs import Run
 from tune_jobs.record.events import EpochsReported, Event
@@ -93,16 +93,6 @@ def kill_after(process: "subprocess.Popen[str]", seconds: float) -> bool:
         process.wait()
         return True
     return False
-
-
-def kill_at(process: "subprocess.Popen[str]", command: CommandLine, events: int) -> bool:
-    """Kill `process` as soon as the journal has `lines` lines. Return False if it has ended by then."""
-    wait_until(lambda: process.poll() is not None or command.events >= events, f"{events} events")
-    if process.poll() is not None:
-        return False
-    process.kill()
-    process.wait()
-    return True
 
 
 def results_of(events: list[Event]) -> Results:

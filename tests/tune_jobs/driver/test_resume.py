@@ -65,8 +65,9 @@ class Copies:
             self.paths.append(copy)
 
 
-COUNTS = (5, 12, 20, 30, 40, 46, 87)
-"""Numbers of events after which a run is copied."""
+COUNTS = (5, 9, 20, 40, 82)
+"""Numbers of events after which a run is copied. The 9th and the 82nd report epochs at whose end the trial has written
+a checkpoint, a new trial and a promoted one."""
 
 
 class Killed:
@@ -76,6 +77,7 @@ class Killed:
         expected: The undisturbed run.
         paths: All copies.
         late: Copies after the events of its end.
+        folder: The folder of the job.
     """
 
     def __init__(self, job: Job, folder: Path, counts: Collection[int] = COUNTS) -> None:
@@ -84,7 +86,7 @@ class Killed:
 
         copies = Copies(folder, wanted)
         self.expected = run(job, listeners=[copies])
-        self.paths = copies.paths
+        self.paths, self.folder = copies.paths, folder
         self.late = [path for path in self.paths if path.name.endswith(("ended", "selected"))]
 
     def after(self, count: int, folder: Path) -> Path:
@@ -93,11 +95,20 @@ class Killed:
         return Path(shutil.copytree(found, folder / found.name))
 
 
+def write_rows(file: Path, last: str = "59,1,2") -> Path:
+    """Write a table of 60 rows."""
+    rows = [f"{i / 7},{i % 5},{i * 0.3}" for i in range(59)]
+    file.write_text("\n".join(["a,b,y", *rows, last]))
+    return file
+
+
 @pytest.fixture(scope="module")
 def killed_training(tmp_path_factory: pytest.TempPathFactory) -> Killed:
-    """Return such a run of the built-in kind, with PyTorch."""
+    """Return such a run of the built-in kind, with PyTorch, on a table."""
     folder = tmp_path_factory.mktemp("killed-training")
-    return Killed(job_in(folder, {"search/trials": 14}), folder)
+    write_rows(folder / "rows.csv")
+    changes = {"data": {"source": "rows.csv", "target": "y"}, "search/trials": 14}
+    return Killed(job_in(folder, changes), folder, frozenset({46}))
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +119,23 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
 
 
 @pytest.fixture(scope="module")
-def two_trials(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return run(line_in(tmp_path_factory.mktemp("two"), {"search/trials": 2}))
+def refused() -> list[str]:
+    """Return the refusals of a second driver while `two_trials` was at work."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def two_trials(tmp_path_factory: pytest.TempPathFactory, refused: list[str]) -> Run:
+    folder = tmp_path_factory.mktemp("two")
+
+    def intrude(event: Event) -> None:
+        if isinstance(event, TrialPaused) and not refused:
+            (path,) = (folder / "runs").iterdir()
+            with pytest.raises(RunInUse) as caught:
+                resume(path)
+            refused.append(str(caught.value))
+
+    return run(line_in(folder, {"search/trials": 2}), listeners=[intrude])
 
 
 @pytest.fixture
@@ -122,7 +148,7 @@ def short(two_trials: Run, tmp_path: Path) -> Run:
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> Killed:
     """Return a killed run of 20 trials that a model proposed."""
     folder = tmp_path_factory.mktemp("tuned")
-    return Killed(line_in(folder, {"search/method": "gp"}), folder, frozenset({28, 74}))
+    return Killed(line_in(folder, {"search/method": "gp"}), folder, frozenset({74}))
 
 
 def without_clock(frame: pd.DataFrame) -> pd.DataFrame:
@@ -153,31 +179,49 @@ def study_of(made: Run) -> list[Any]:
 # Killed at any moment
 
 
-def assert_ends_as_it_would_have(path: Path, expected: Run) -> None:
-    made = resume(path)
+def assert_ends_as_it_would_have(path: Path, expected: Run, *changes: tuple[str, object]) -> None:
+    made = resume(path, changes)
     assert made.path == path
     assert made.ending is Ending.ALL_TRIALS
     assert_the_same(made, expected)
     assert_tables_tell_every_decision(made)
+    assert_everything_is_in_the_journal_once(made)
 
 
-@pytest.mark.parametrize("count", [5, 87])
-def test_with_one_worker_a_killed_run_ends_as_it_would_have(
-    count: int, killed: Killed, tmp_path: Path
+def assert_everything_is_in_the_journal_once(made: Run) -> None:
+    """Check that no trial was created again, and no epoch reported again."""
+    created = [event.trial_id for event in events_of(made) if isinstance(event, TrialCreated)]
+    assert len(created) == len(set(created)) == len(made.trials)
+    reports = [
+        (event.trial_id, result["epoch"])
+        for event in events_of(made)
+        if isinstance(event, EpochsReported)
+        for result in event.results
+    ]
+    assert len(set(reports)) == len(made.epochs)
+
+
+def test_with_one_worker_a_killed_run_ends_as_it_would_have(killed: Killed, tmp_path: Path) -> None:
+    """The folder is copied after a few events, and the copy is resumed. `make chaos` really kills, and often."""
+    assert_ends_as_it_would_have(killed.after(5, tmp_path), killed.expected)
+
+
+def test_with_pytorch_a_killed_run_ends_as_it_would_have_unless_its_data_have_changed(
+    killed_training: Killed, tmp_path: Path
 ) -> None:
-    """The folder is copied after a few events, and each copy is resumed. `make chaos` really kills, and often."""
-    assert_ends_as_it_would_have(killed.after(count, tmp_path), killed.expected)
-
-
-def test_a_killed_run_with_pytorch_ends_as_it_would_have(killed_training: Killed, tmp_path: Path) -> None:
-    assert_ends_as_it_would_have(killed_training.after(46, tmp_path), killed_training.expected)
+    path = killed_training.after(46, tmp_path)
+    before = RunFolder(path).journal.read_bytes()
+    write_rows(killed_training.folder / "rows.csv", "1,2,3")
+    with pytest.raises(RunFolderError, match="the data differ from the start of the run"):
+        resume(path)
+    assert RunFolder(path).journal.read_bytes() == before
+    moved = write_rows(tmp_path / "moved.csv")
+    assert_ends_as_it_would_have(path, killed_training.expected, ("data.source", str(moved)))
 
 
 def test_with_a_model_a_killed_run_ends_as_it_would_have(tuned: Killed) -> None:
-    paths = [path for path in tuned.paths if path not in tuned.late]
-    assert len(paths) == 2
-    for path in paths:
-        assert_ends_as_it_would_have(path, tuned.expected)
+    (path,) = (path for path in tuned.paths if path not in tuned.late)
+    assert_ends_as_it_would_have(path, tuned.expected)
 
 
 def test_with_two_workers_every_curve_is_what_it_would_have_been(make_job: MakeJob, tmp_path: Path) -> None:
@@ -195,7 +239,7 @@ def test_with_two_workers_every_curve_is_what_it_would_have_been(make_job: MakeJ
 
 
 def test_a_run_may_be_cut_off_again_while_it_is_resumed(killed: Killed, tmp_path: Path) -> None:
-    path = killed.after(12, tmp_path)
+    path = killed.after(9, tmp_path)
     for _ in range(2):
         received: list[Event] = []
 
@@ -212,13 +256,14 @@ def test_a_run_may_be_cut_off_again_while_it_is_resumed(killed: Killed, tmp_path
 
 
 def test_a_checkpoint_that_was_never_reported_is_known_to_the_next_driver(
-    make_job: MakeJob, tmp_path: Path
+    killed: Killed, tmp_path: Path
 ) -> None:
-    """The driver dies between a report and the event of its checkpoint."""
-    copies = Copies(tmp_path, lambda _, event: isinstance(event, EpochsReported))
-    expected = run(make_job({"search/trials": 3}), listeners=[copies])
-    for path in (copies.paths[0], copies.paths[-1]):  # of a new trial, and of a promoted one
-        assert_the_same(resume(path), expected)
+    """The driver died between a report and the event of its checkpoint. The trial had been promoted."""
+    path = killed.after(82, tmp_path)
+    assert open_run(path).record.trials["0008"].checkpoint_epoch == 1
+    files = (path / "checkpoints" / "0008").iterdir()
+    assert sorted(file.stem for file in files) == ["epoch-000001", "epoch-000003"]
+    assert_ends_as_it_would_have(path, killed.expected)
 
 
 def test_a_run_that_was_killed_while_it_concluded_is_concluded(killed: Killed) -> None:
@@ -306,41 +351,22 @@ def test_a_run_whose_time_was_over_continues_if_it_gets_more(make_job: MakeJob) 
 # Refused calls
 
 
-def test_changed_data_are_refused(tmp_path: Path) -> None:
-    data = tmp_path / "rows.csv"
-    rows = [f"{i / 7},{i % 5},{i * 0.3}" for i in range(60)]
-    data.write_text("\n".join(["a,b,y", *rows]))
-    source = {"data": {"source": "rows.csv", "target": "y"}, "search/trials": 3}
-    copies = Copies(tmp_path, lambda count, _: count == 8)
-    expected = run(job_in(tmp_path, source), listeners=[copies])
-    (path,) = copies.paths
-    before = RunFolder(path).journal.read_bytes()
-    data.write_text("\n".join(["a,b,y", *rows[:-1], "1,2,3"]))
-    with pytest.raises(RunFolderError, match="the data differ from the start of the run"):
-        resume(path)
-    assert RunFolder(path).journal.read_bytes() == before
-    moved = tmp_path / "moved.csv"
-    moved.write_text("\n".join(["a,b,y", *rows]))
-    assert_the_same(resume(path, [("data.source", str(moved))]), expected)
-
-
 def test_a_holdout_that_was_changed_is_refused(killed: Killed, tmp_path: Path) -> None:
-    path = killed.after(46, tmp_path)
+    path = killed.after(20, tmp_path)
     sealed = path / "holdout" / "rows.npz"
-    content = sealed.read_bytes()
     sealed.chmod(0o600)
-    sealed.write_bytes(content[:-30])
+    sealed.write_bytes(sealed.read_bytes()[:-30])
+    before = RunFolder(path).journal.read_bytes()
     with pytest.raises(DamagedRun, match="not the test rows that were sealed"):
         resume(path)
-    sealed.write_bytes(content)
-    resume(path)
+    assert RunFolder(path).journal.read_bytes() == before
 
 
 @pytest.mark.parametrize(
     "name", ["seed", "slope.epochs", "search.space.rate.high", "resources.cpus_per_trial"]
 )
 def test_keys_that_a_curve_depends_on_cannot_change(name: str, killed: Killed, tmp_path: Path) -> None:
-    path = killed.after(12, tmp_path)
+    path = killed.after(9, tmp_path)
     with pytest.raises(JobError, match=f"{name} +not a key that can change in a run that has begun"):
         resume(path, [(name, 1)])
 
@@ -350,17 +376,8 @@ def test_fewer_trials_than_were_made_are_refused(short: Run) -> None:
         resume(short.path, [("search.trials", 1)])
 
 
-def test_a_second_driver_is_refused_while_the_first_lives(make_job: MakeJob, tmp_path: Path) -> None:
-    refused: list[str] = []
-
-    def intrude(event: Event) -> None:
-        if isinstance(event, TrialPaused) and not refused:
-            (path,) = (tmp_path / "runs").iterdir()
-            with pytest.raises(RunInUse) as caught:
-                resume(path)
-            refused.append(str(caught.value))
-
-    run(make_job({"search/trials": 2}), listeners=[intrude])
+@pytest.mark.usefixtures("two_trials")
+def test_a_second_driver_is_refused_while_the_first_lives(refused: list[str]) -> None:
     assert "another process is at work on this run" in refused[0]
 
 
@@ -407,16 +424,3 @@ def test_a_job_that_was_changed_by_hand_is_refused(short: Run) -> None:
     job.write_text(job.read_text().replace("epochs: 9", "epochs: 10"))
     with pytest.raises(DamagedRun, match="was changed since the run began"):
         resume(short.path, [("search.trials", 3)])
-
-
-def test_reported_epochs_are_reported_once(killed: Killed, tmp_path: Path) -> None:
-    made = resume(killed.after(30, tmp_path))
-    created = [event.trial_id for event in events_of(made) if isinstance(event, TrialCreated)]
-    assert len(created) == len(set(created)) == 14
-    reports = [
-        (event.trial_id, result["epoch"])
-        for event in events_of(made)
-        if isinstance(event, EpochsReported)
-        for result in event.results
-    ]
-    assert len(set(reports)) == len(made.epochs)

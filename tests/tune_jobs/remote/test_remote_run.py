@@ -19,7 +19,7 @@ from tests.processes import PATIENCE
 from tests.trainers.slope import slope_registered
 from tests.trainers.slope_command import COMMAND, with_repository
 from tests.tune_jobs.remote.object_stores import CREDENTIALS, Proxy, environment
-from tests.tune_jobs.runs import line_in, steady_in
+from tests.tune_jobs.runs import line_in
 from tune_jobs import Job, Run, open_run, resume, run
 from tune_jobs.errors import HoldoutOpened, RunFolderError, RunInUse, StorageFailed
 from tune_jobs.location import Location
@@ -71,27 +71,16 @@ def on_another_machine(tmp_path: Path, name: str = "there") -> Any:
 
 
 STEADY: dict[str, Any] = {
-    "training/max_epochs": 4,
-    "scheduler": {"method": "none"},
-    "search/trials": 6,
-}
-"""Changes to a job whose trials all run to their end: their curves are then the same in spite of failures."""
-STEADY_LINE: dict[str, Any] = {
     "slope": {"epochs": 4, "pause": 0.2},
     "scheduler": {"method": "none"},
     "search/trials": 6,
 }
-"""The same for a job of the small kind, which serves where a test only disturbs the store."""
+"""Changes to a job whose trials all run to their end: their curves are then the same in spite of failures."""
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return run(steady_in(tmp_path_factory.mktemp("undisturbed"), STEADY))
-
-
-@pytest.fixture(scope="module")
-def undisturbed_line(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return run(line_in(tmp_path_factory.mktemp("undisturbed-line"), STEADY_LINE))
+    return run(line_in(tmp_path_factory.mktemp("undisturbed"), STEADY))
 
 
 def assert_same(made: Run, other: Run) -> None:
@@ -163,7 +152,7 @@ def test_a_run_is_kept_in_the_store_and_read_from_another_machine(s3: Location, 
 def test_another_machine_continues_the_run_of_a_killed_driver(
     s3: Location, tmp_path: Path, undisturbed: Run
 ) -> None:
-    job = steady_in(tmp_path, {**STEADY, "storage": str(s3)})
+    job = line_in(tmp_path, {**STEADY, "storage": str(s3)})
     with driver(job, tmp_path) as process:
         place = kept(s3, process, lambda content: ended_trials(content) >= 2)
         with on_another_machine(tmp_path):
@@ -183,10 +172,10 @@ def test_another_machine_continues_the_run_of_a_killed_driver(
 
 
 def test_a_driver_that_was_killed_in_an_outage(
-    proxy: Proxy, s3: Location, tmp_path: Path, undisturbed_line: Run
+    proxy: Proxy, s3: Location, tmp_path: Path, undisturbed: Run
 ) -> None:
     """Its machine has more events than the store. Another machine continues from the events in the store."""
-    job = line_in(tmp_path, {**STEADY_LINE, "storage": str(s3)})
+    job = line_in(tmp_path, {**STEADY, "storage": str(s3)})
     with driver(job, tmp_path) as process:
         place = kept(s3, process, lambda content: ended_trials(content) >= 2)
         proxy.mode = "down"
@@ -197,12 +186,12 @@ def test_a_driver_that_was_killed_in_an_outage(
         process.wait()
     proxy.mode = "up"
     with on_another_machine(tmp_path):
-        assert_same(resume(str(place)), undisturbed_line)
+        assert_same(resume(str(place)), undisturbed)
 
 
 @pytest.mark.parametrize("mode", ["slow", "down"])
 def test_a_store_that_fails_for_a_while_harms_no_trial(
-    proxy: Proxy, s3: Location, tmp_path: Path, undisturbed_line: Run, mode: str
+    proxy: Proxy, s3: Location, tmp_path: Path, undisturbed: Run, mode: str
 ) -> None:
     """The store fails in the middle of the run, for longer than its own client retries."""
     ended: list[Event] = []
@@ -216,16 +205,16 @@ def test_a_store_that_fails_for_a_while_harms_no_trial(
                 timers.append(threading.Timer(8.0, lambda: setattr(proxy, "mode", "up")))
                 timers[0].start()
 
-    made = run(line_in(tmp_path, {**STEADY_LINE, "storage": str(s3)}), listeners=[follow])
+    made = run(line_in(tmp_path, {**STEADY, "storage": str(s3)}), listeners=[follow])
     timers[0].join()
     assert proxy.refused > 3
-    assert_same(made, undisturbed_line)
+    assert_same(made, undisturbed)
     with on_another_machine(tmp_path):
-        assert_same(open_run(made.address), undisturbed_line)
+        assert_same(open_run(made.address), undisturbed)
 
 
 def test_a_store_that_fails_for_long_stops_the_run_which_can_be_continued_later(
-    proxy: Proxy, s3: Location, tmp_path: Path, undisturbed_line: Run, monkeypatch: pytest.MonkeyPatch
+    proxy: Proxy, s3: Location, tmp_path: Path, undisturbed: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tune_jobs.remote.mirror.END_SECONDS", 1.0)
     ended: list[Event] = []
@@ -237,7 +226,7 @@ def test_a_store_that_fails_for_long_stops_the_run_which_can_be_continued_later(
                 proxy.mode = "down"
 
     with environment({"TUNE_JOBS_OUTAGE_SECONDS": "3"}), pytest.raises(StorageFailed) as caught:
-        run(line_in(tmp_path, {**STEADY_LINE, "storage": str(s3)}), listeners=[follow])
+        run(line_in(tmp_path, {**STEADY, "storage": str(s3)}), listeners=[follow])
     text = str(caught.value)
     place = s3 / caught.value.path.name
     assert "it cannot be reached at" in text
@@ -246,4 +235,4 @@ def test_a_store_that_fails_for_long_stops_the_run_which_can_be_continued_later(
     with pytest.raises(RunFolderError, match=r"cannot be read .it cannot be reached at"):
         resume(str(place))
     proxy.mode = "up"
-    assert_same(resume(str(place)), undisturbed_line)
+    assert_same(resume(str(place)), undisturbed)
