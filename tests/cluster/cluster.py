@@ -31,10 +31,11 @@ FROM_OUTSIDE = ("curl ", "apt-get ", "/uv ")
 """Marks of commands that download something: the hosts have no network for that."""
 OUR_CODE = "export PYTHONPATH=$HOME/tune-jobs${PYTHONPATH:+:$PYTHONPATH}"
 """Import path of the files that the launcher copied to a host. Debian's bash runs `.bashrc` for Ray's workers, too."""
-_COUNT_NODES = """
-import ray
+_WAIT_FOR_NODES = """
+import ray, sys, time
 ray.init(address="auto", log_to_driver=False)
-print("nodes:", sum(node["Alive"] for node in ray.nodes()))
+while sum(node["Alive"] for node in ray.nodes()) != int(sys.argv[1]):
+    time.sleep(0.3)
 """
 
 
@@ -44,7 +45,6 @@ class Cluster:
     Args:
         hosts: All hosts by name: `laptop`, which is not part of the cluster, `head` and any others.
         cpus: The CPUs that each host declares to Ray, since all hosts share the processors of one machine.
-        head_cpus: The CPUs that the head declares, if it has another number.
         object_store: The bytes of a host's object store.
     """
 
@@ -53,7 +53,6 @@ class Cluster:
         hosts: Mapping[str, Host],
         *,
         cpus: int,
-        head_cpus: int | None = None,
         object_store: int = 300_000_000,
     ) -> None:
         self.hosts = hosts
@@ -61,7 +60,7 @@ class Cluster:
         self.head = hosts["head"]
         self.workers = [host for host in hosts.values() if host not in {self.laptop, self.head}]
         self.address = f"{self.head.address}:6379"
-        self._cpus = {"head": cpus if head_cpus is None else head_cpus, "worker": cpus}
+        self._cpus = cpus
         self._object_store = object_store
         self._prepare_laptop()
 
@@ -98,13 +97,8 @@ class Cluster:
 
     def wait_for_nodes(self, number: int) -> None:
         """Wait until the head knows `number` live nodes."""
-
-        def there() -> bool:
-            count = self.on("head", f"python -W ignore -c '{_COUNT_NODES}'")
-            count.wait(PATIENCE)
-            return f"nodes: {number}\n" in count.said
-
-        wait_until(there, f"{number} nodes")
+        wait = f"python -W ignore -c '{_WAIT_FOR_NODES}' {number}"
+        wait_until(lambda: self.on("head", wait).wait(PATIENCE) == 0, f"{number} nodes")
 
     def ray_processes(self) -> list[str]:
         """Return the command lines of Ray's processes on all running hosts."""
@@ -124,9 +118,9 @@ class Cluster:
             f"grep -qs PYTHONPATH ~/.bashrc || echo '{OUR_CODE}' >> ~/.bashrc",
         ]
         haste = " ".join(f"{name}={value}" for name, value in IN_HASTE.items())
-        for role, cpus in self._cpus.items():
+        started = f"{haste} ray start --num-cpus={self._cpus} --object-store-memory={self._object_store}"
+        for role in ("head", "worker"):
             key = f"{role}_start_ray_commands"
-            started = f"{haste} ray start --num-cpus={cpus} --object-store-memory={self._object_store}"
             file[key] = [line.replace("ray start", started) for line in file[key]]
         return file
 

@@ -1,7 +1,6 @@
 """A job whose trials last as long as a test needs, and facts about the hosts from its journal."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -48,7 +47,7 @@ def make(input_shape, outputs):
     nn.init.zeros_(model[1].weight)
     return model
 """
-RATES = tuple(round(0.001 * 1.15**power, 6) for power in range(32))
+RATES = tuple(round(0.001 * 1.15**power, 6) for power in range(24))
 """Learning rates. A higher rate is better at every epoch, so the best trial is promoted in any order of the trials,
 even as the last of a rung: their number and that of each rung is even."""
 JOB = {
@@ -74,38 +73,42 @@ class Watch:
     """Reads the journal in a shared folder and sets the speed of the trials."""
 
     def __init__(self, shared: Path) -> None:
-        self._shared = shared
+        self.shared = shared
+        self._held = shared / "held"
         self.pace(0)
 
     def pace(self, seconds: float) -> None:
         """Set the seconds of each epoch from now on."""
-        written = self._shared / "pace.new"
+        written = self.shared / "pace.new"
         written.write_text(str(seconds))
-        written.rename(self._shared / "pace")
+        written.rename(self.shared / "pace")
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold all trials in their first epoch during the block."""
-        held = self._shared / "held"
-        held.touch()
-        yield
-        held.unlink()
+    def hold(self) -> None:
+        """Hold each trial in its epoch."""
+        self._held.touch()
+
+    def release(self) -> None:
+        self._held.unlink(missing_ok=True)
 
     @property
     def beginnings(self) -> list[str]:
         """Return `host fresh` or `host restored` for each start of a training."""
-        noted = self._shared / "beginnings"
+        noted = self.shared / "beginnings"
         return noted.read_text().splitlines() if noted.exists() else []
+
+    def forget(self) -> None:
+        """Forget the starts up to now."""
+        (self.shared / "beginnings").unlink()
 
     @property
     def path(self) -> Path:
         """The folder of the only run."""
-        (path,) = (self._shared / "runs").iterdir()
+        (path,) = (self.shared / "runs").iterdir()
         return path
 
     def events(self) -> list[Event]:
         """Return the events of the run up to now, or none before it has begun."""
-        journals = list((self._shared / "runs").glob("*/journal/events.jsonl"))
+        journals = list((self.shared / "runs").glob("*/journal/events.jsonl"))
         return [event for journal in journals for event in read_journal(journal)]
 
 
@@ -129,6 +132,11 @@ def past_a_checkpoint(events: Sequence[Event], host: str) -> set[str]:
         for trial in record_of(events).with_status(Status.RUNNING)
         if host_of(trial.worker) == host and 0 < trial.checkpoint_epoch < max(trial.epochs)
     }
+
+
+def lost_workers(events: Sequence[Event]) -> set[str]:
+    """Return the trials that have lost a worker."""
+    return {event.trial_id for event in events if isinstance(event, WorkerLost)}
 
 
 def came_back(events: Sequence[Event]) -> set[str]:

@@ -1,4 +1,7 @@
-"""A run on a Ray cluster, from `ray up` to `ray down`, during which hosts join and die."""
+"""Runs on a Ray cluster, from `ray up` to `ray down`: what its hosts share, and hosts that join and die during a run.
+
+One cluster serves all tests: to bring it up takes longer than a run.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,17 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.cluster import Cluster, wait_until
-from tests.cluster.hosts import SHARED, hosts
+from tests.cluster.cluster import DASHBOARD_PORT, Cluster, wait_until
+from tests.cluster.hosts import PRIVATE, SHARED, hosts
 from tests.cluster.jobs import (
     RATES,
     Watch,
     came_back,
+    host_of,
     hosts_of,
+    lost_workers,
     past_a_checkpoint,
     record_of,
     write_job,
 )
+from tests.cluster.ports import is_loopback
+from tests.cluster.sharing import MEGABYTES, SHARES, Sharing, observe_sharing
 from tune_jobs import Job, Run, open_run
 from tune_jobs.driver.train_alone import train_one
 from tune_jobs.record.codes import Status
@@ -28,8 +35,9 @@ from tune_jobs.record.events import (
 
 pytestmark = pytest.mark.slow
 
-SLOW, SLOWER = 1.0, 5.0
-"""Seconds of an epoch: while trials must make progress, and while they must still run at the next change."""
+SECONDS_OF_AN_EPOCH = 1.0
+METRICS = "metrics"
+REFUSED = {"401", "UNAUTHENTICATED"}
 
 
 @dataclass(frozen=True)
@@ -78,50 +86,73 @@ class Observations:
 
 
 @pytest.fixture(scope="module")
-def observed(disks: Path) -> Iterator[Observations]:
+def watch(disks: Path) -> Watch:
+    return Watch(disks / "shared")
+
+
+@pytest.fixture(scope="module")
+def cluster(disks: Path) -> Iterator[Cluster]:
+    """Yield a cluster of two hosts beside the laptop. A third one is switched off."""
     with hosts(disks, ["laptop", "head", "worker1", "worker2"], off=["worker2"]) as made:
-        cluster, watch = Cluster(made, cpus=1), Watch(disks / "shared")
-        laptop = cluster.laptop
-        job = write_job(laptop.home / "work")
-        cluster.up()
-        with cluster.tunnel():
-            losses = run_with_losses(cluster, watch)
-        cluster.head.boot()
-        watch.pace(0)
-        cluster.up()
-        run = f"{SHARED}/runs/{losses.run}"
-        with cluster.tunnel() as url:
-            again = laptop.run(
-                "tune-jobs", "resume", run, "--address", url, "--resources.max_concurrent", "1"
-            )
-            laptop.run("tune-jobs", "logs", "--follow", last_word(again))
-            laptop.run("tune-jobs", "fetch", run)
-        cluster.down()
-        fetched = open_run(laptop.home / "runs" / losses.run)
-        yield Observations(job, losses, open_run(watch.path), fetched, cluster.ray_processes())
+        up = Cluster(made, cpus=1, object_store=2 * MEGABYTES * 10**6)
+        up.up()
+        yield up
+
+
+@pytest.fixture(scope="module")
+def sharing(cluster: Cluster, watch: Watch) -> Sharing:
+    with cluster.tunnel():
+        return observe_sharing(cluster, watch)
+
+
+@pytest.fixture(scope="module")
+def observed(cluster: Cluster, watch: Watch, sharing: Sharing) -> Observations:
+    """Return the observations of a run. They come last: the cluster is down after them."""
+    laptop = cluster.laptop
+    job = write_job(laptop.home / "work")
+    with cluster.tunnel():
+        losses = run_with_losses(cluster, watch)
+    cluster.head.boot()
+    watch.pace(0)
+    watch.release()
+    cluster.up()
+    run = f"{SHARED}/runs/{losses.run}"
+    with cluster.tunnel() as url:
+        again = laptop.run("tune-jobs", "resume", run, "--address", url, "--resources.max_concurrent", "1")
+        laptop.run("tune-jobs", "logs", "--follow", last_word(again))
+        laptop.run("tune-jobs", "fetch", run)
+    cluster.down()
+    fetched = open_run(laptop.home / "runs" / losses.run)
+    return Observations(job, losses, open_run(watch.path), fetched, cluster.ray_processes())
 
 
 def run_with_losses(cluster: Cluster, watch: Watch) -> Losses:
-    """Submit the job. Then one host joins, one host dies, and at last the head dies."""
+    """Submit the job. Then one host joins, one host dies, and at last the head dies. Trials are held meanwhile."""
     laptop, made = cluster.laptop, cluster.hosts
-    watch.pace(SLOW)
+    watch.pace(SECONDS_OF_AN_EPOCH)
     run = last_word(laptop.run("tune-jobs", "submit", "work/job.yaml"))
     watching = cluster.on("head", f"tune-jobs watch {SHARED}/runs/{run}")
     wait_until(lambda: len(hosts_of(watch.events())) == 2, "a report of each host")
     first = watch.events()
-    watch.pace(SLOWER)
+    watch.hold()
     made["worker2"].boot()
     status = laptop.run("tune-jobs", "status", run)
     logs = laptop.run("tune-jobs", "logs", run)
+    wait_until(lambda: any("worker2" in line for line in watch.beginnings), "a trial on the new host")
+    watch.release()
     wait_until(lambda: "worker2" in hosts_of(watch.events()), "a report of the new host")
+    watch.hold()
     wait_until(lambda: running(watch.events()) == 3, "as many trials as there is room for")
     joined = watch.events()
-    watch.pace(SLOW)
+    watch.release()
     wait_until(lambda: past_a_checkpoint(watch.events(), "worker1") != set(), "a trial past a rung")
-    watch.pace(SLOWER)
+    watch.hold()
     made["worker1"].kill()
     lost = past_a_checkpoint(watch.events(), "worker1")
+    wait_until(lambda: lost <= lost_workers(watch.events()), "the news of its death")
+    watch.release()
     wait_until(lambda: lost <= came_back(watch.events()), "their return")
+    watch.hold()
     noticed, beginnings = watch.events(), watch.beginnings
     made["head"].lose_power()
     watching.end()
@@ -136,6 +167,67 @@ def last_word(text: str) -> str:
 def running(events: Sequence[Event]) -> int:
     """Return the number of trials that have a worker."""
     return len(record_of(events).with_status(Status.RUNNING))
+
+
+# What hosts share
+
+
+def test_data_reach_a_host_once_whatever_the_number_of_trials(sharing: Sharing) -> None:
+    """The driver on the head has them already."""
+    assert set(sharing.made.trials["status"]) == {"completed"}
+    sent = MEGABYTES * (SHARES["train"] + SHARES["validation"])
+    trials = {"head": 0, "worker1": 0}
+    for trial in sharing.made.record.trials.values():
+        trials[host_of(trial.worker)] += 1
+    workers = {trial.worker for trial in sharing.made.record.trials.values()}
+    print(f"{sharing.arrived} MB for {trials} trials; the arrays have {sent:.0f} MB")
+    assert sorted(map(host_of, workers)) == ["head", "head", "worker1", "worker1"]
+    assert sent < sharing.arrived["worker1"] < 1.25 * sent
+    assert sharing.arrived["head"] < 0.25 * sent
+
+
+def test_the_dashboard_listens_on_loopback_alone(sharing: Sharing) -> None:
+    assert all(map(is_loopback, sharing.ports[DASHBOARD_PORT]))
+
+
+def test_nothing_but_metrics_is_open(sharing: Sharing) -> None:
+    metrics = {port for port, said in sharing.answers.items() if METRICS in said["none"]}
+    assert len(metrics) == 3  # of the dashboard, the autoscaler and the node's agent
+    for port, by_token in sharing.answers.items():
+        if port in metrics:
+            continue
+        for token, said in by_token.items():
+            refused = REFUSED | {"403"} if token == "wrong" else REFUSED
+            assert said, f"{port}: no service was recognised"
+            assert set(said) <= refused, f"{port}, {token} token: {said}"
+
+
+def test_storage_of_one_host_alone_is_refused(sharing: Sharing) -> None:
+    refused, files = sharing.of_one_host
+    assert refused.code == 2
+    assert f"storage: {PRIVATE}/runs" in refused.text
+    assert "is not shared by all nodes; wrong on 1 of 2 nodes" in refused.text
+    assert "worker1" in refused.text
+    assert "give a folder that all of them mount at the same path, or an object store" in refused.text
+    assert "Traceback" not in refused.text
+    assert files == []
+
+
+def test_the_dashboard_is_reached_through_the_tunnel_alone(sharing: Sharing) -> None:
+    through, past = sharing.dashboard
+    assert through == 0
+    assert past != 0
+
+
+def test_without_the_token_access_is_refused(sharing: Sharing) -> None:
+    refused, mode = sharing.without_token
+    assert oct(mode) == "0o600"
+    assert refused.code == 2
+    assert "token" in refused.text
+    assert "Traceback" not in refused.text
+
+
+# Hosts that join and die
 
 
 def test_all_hosts_take_trials(observed: Observations) -> None:
