@@ -24,7 +24,7 @@ from tune_jobs.files import probe_writable
 from tune_jobs.holdout.ledger import keep_openings
 from tune_jobs.job.job import Job
 from tune_jobs.job.user_code import importable_from
-from tune_jobs.job.user_modules import UserModule, user_modules
+from tune_jobs.job.user_modules import user_modules
 from tune_jobs.record.events import NoticeAdded, RunResumed, RunStarted, seconds_spent
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Listener
@@ -119,7 +119,7 @@ def resume(
                 with _cluster(job, address, signals) as cluster:
                     cluster.check_storage(folder)
                     signals.defer()
-                    keep_job(job, folder, cluster.modules)
+                    keep_job(job, folder)
                     keep_openings(opened.journal, folder)
                     start = _Start(run_resumed(job, opened.journal), [rows_for_trials(prepared)])
                     del prepared
@@ -149,8 +149,6 @@ class _Cluster:
 
     view: "ClusterView"
     max_running: Capacity
-    modules: Sequence[UserModule]
-    """The user's modules, which all nodes have."""
     signals: Interrupts
 
     def check_storage(self, folder: RunFolder) -> None:
@@ -169,9 +167,9 @@ def _cluster(job: Job, address: str | None, signals: Interrupts) -> Iterator[_Cl
     """Connect to the cluster at `address`, or start Ray on this machine; see `ray_connection`."""
     from tune_jobs.tuning.ray_session import ray_connection  # noqa: PLC0415 (Ray is imported after the data are checked)
 
-    modules = user_modules(job)
+    modules = () if address is None else user_modules(job)  # many files may be read to find them
     with ray_connection(address, modules, job.facts.packages) as view:
-        yield _Cluster(view, Capacity(job.resources, view), modules, signals)
+        yield _Cluster(view, Capacity(job.resources, view), signals)
 
 
 def _tune(

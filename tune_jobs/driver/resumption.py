@@ -10,7 +10,7 @@ from tune_jobs.holdout import rows as holdout
 from tune_jobs.job.file import apply_overrides
 from tune_jobs.job.fingerprint import check_changeable
 from tune_jobs.job.job import Job
-from tune_jobs.job.user_modules import UserModule
+from tune_jobs.job.user_modules import user_modules
 from tune_jobs.record.codes import Ending
 from tune_jobs.record.events import (
     Event,
@@ -101,13 +101,13 @@ def run_resumed(job: Job, journal: Journal) -> RunResumed:
     )
 
 
-def keep_job(job: Job, folder: RunFolder, modules: Sequence[UserModule]) -> None:
-    """Write the job as it is run from now on, with its `modules` if it was submitted."""
+def keep_job(job: Job, folder: RunFolder) -> None:
+    """Write the job as it is run from now on, with its own modules if it was submitted."""
     kept = job if job.folder == folder.submitted else job.with_absolute_files()
     with replacing(folder.job) as file:
         file.write(kept.to_yaml().encode())
     if job.folder == folder.submitted:
-        keep_modules(folder, modules)
+        keep_modules(folder, user_modules(job))
 
 
 def _cut_notices(journal: Journal) -> list[str]:
