@@ -57,6 +57,7 @@ JOB = {
     "training": {"max_epochs": 12, "loss": "cross_entropy"},
     "search": {"space": {"lr": {"values": list(RATES)}}, "method": "grid"},
     "scheduler": {"method": "asha", "grace_epochs": 3, "reduction_factor": 2},
+    "limits": {"retries_per_trial": 0},
     "storage": str(SHARED / "runs"),
 }
 

@@ -91,9 +91,7 @@ class Killer:
                 self.killed += 1
 
 
-@pytest.mark.parametrize(
-    ("how", "make_job"), list(zip(SIGNALS, (training, training if CHAOS else line), strict=True))
-)
+@pytest.mark.parametrize(("how", "make_job"), [(how, training if CHAOS else line) for how in SIGNALS])
 def test_a_killed_worker_costs_time_and_nothing_else(
     how: str, make_job: Callable[[Path], Job], tmp_path: Path
 ) -> None:

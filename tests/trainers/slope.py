@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO, ClassVar, Literal, Self
+from typing import Annotated, Any, BinaryIO, ClassVar, Literal, Self
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from tune_jobs.trainers import kinds
 from tune_jobs.trainers.data import DataInfo, PreparedData, Rows, TrainingData, prepare_data
@@ -69,6 +69,8 @@ class SlopeSettings(Settings):
     """Path of a file: while it exists, no training begins its last epoch."""
     fail_at: Count | None = None
     """Epoch in which every training fails."""
+    ballast: Annotated[int, Field(ge=0)] = 0
+    """Bytes that a checkpoint has beside its content."""
     folder: str = "."
     """Path of the folder with the marks of what happens once, see `how`."""
 
@@ -189,6 +191,7 @@ class SlopeTraining:
             "best_line": self._best_line,
         }
         file.write(json.dumps(state).encode())
+        file.write(b" " * self._settings.ballast)
         return True
 
     def load(self, file: BinaryIO, *, inherit: bool = False) -> None:

@@ -127,6 +127,7 @@ slope: {epochs: 300, pause: 0.05}
 scheduler: {method: none}
 search: {space: {rate: {low: 1e-3, high: 0.5, log: true}}, method: gp, trials: 50}
 selection: {metric: error}
+resources: {max_concurrent: 1}
 """
 """The processes of a run are the same for every kind of training."""
 SECONDS_BETWEEN_LOOKS = 0.1

@@ -64,8 +64,15 @@ def run(make_run: Callable[..., RunFolder]) -> RunFolder:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arguments", ["show RUN --most 60", "list RUNS", "report RUN", "repair RUN"])
-@pytest.mark.parametrize("how", ["closed pipe", "full disk", "closed"])
+@pytest.mark.parametrize(
+    ("arguments", "how"),
+    [
+        *(("show RUN --most 60", how) for how in ("closed pipe", "full disk", "closed")),
+        ("list RUNS", "closed pipe"),
+        ("report RUN", "full disk"),
+        ("repair RUN", "closed"),
+    ],
+)
 def test_a_command_whose_output_nobody_takes_does_its_work_and_ends_with_0(
     run: RunFolder, arguments: str, how: str
 ) -> None:

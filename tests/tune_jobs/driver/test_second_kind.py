@@ -1,57 +1,36 @@
-"""A whole run whose trainings need no torch: run, resume, test and report, as with the built-in kind."""
+"""A whole run whose trainings need no torch: run, test and report, as with the built-in kind."""
 
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.trainers.slope import register_slope
 from tests.tune_jobs.runs import copy_run
-from tune_jobs import Job, Run, open_run, resume, run
+from tune_jobs import Job, Run, open_run, run
 from tune_jobs.driver.preparation import prepare
 from tune_jobs.driver.train_alone import train_one
 from tune_jobs.errors import HoldoutOpened
-from tune_jobs.job.file import apply_overrides
 from tune_jobs.record.codes import Ending
-from tune_jobs.record.events import (
-    Event,
-    TrialPromoted,
-)
 from tune_jobs.report.writing import write_report
-from tune_jobs.trainers import kinds
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("slope_kind", "ray_running")]
 
 JOB: Mapping[str, Any] = {
     "name": "line",
     "slope": {"epochs": 9},
     "search": {"space": {"rate": {"low": 0.001, "high": 0.5, "log": True}}, "trials": 9},
     "selection": {"metric": "error"},
+    "resources": {"max_concurrent": 1},
 }
 CURVE = ["trial_id", "epoch", "training_error", "error"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def ray_running() -> Iterator[None]:
-    from tune_jobs.tuning.ray_session import ray_connection
-
-    with pytest.MonkeyPatch.context() as patch, ray_connection():
-        patch.setattr(kinds, "ENTRIES", dict(kinds.ENTRIES))  # undone for other tests
-        register_slope()
-        yield
-
-
-def job_in(folder: Path, changes: Mapping[str, Any]) -> Job:
-    sections = apply_overrides(JOB, list(changes.items()))
-    return Job.from_mapping({**sections, "storage": str(folder / "runs")}, folder)
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return run(job_in(tmp_path_factory.mktemp("finished"), {}))
+    folder = tmp_path_factory.mktemp("finished")
+    return run(Job.from_mapping({**JOB, "storage": str(folder / "runs")}, folder))
 
 
 def test_its_trials_are_tuned_to_the_end_with_rungs_and_checkpoints(finished: Run) -> None:
@@ -67,24 +46,6 @@ def test_each_curve_is_that_of_the_training_alone(finished: Run) -> None:
         configuration = finished.record.trials[str(trial_id)].configuration
         alone = [result.metrics["error"] for result in train_one(finished.job, configuration)]
         assert rows.sort_values("epoch")["error"].tolist() == alone[: len(rows)]
-
-
-def test_a_run_that_was_killed_continues_to_the_same_end(tmp_path: Path) -> None:
-    job = job_in(tmp_path, {"resources.max_concurrent": 1})
-    killed = tmp_path / "killed"
-
-    def copy_once(event: Event) -> None:
-        if isinstance(event, TrialPromoted) and not killed.exists():
-            (made,) = (tmp_path / "runs").iterdir()
-            copy_run(made, killed)
-
-    whole = run(job, listeners=[copy_once])
-    continued = resume(killed)
-    assert continued.ending is Ending.ALL_TRIALS
-    ordered = [one.epochs[CURVE].sort_values(CURVE[:2]).reset_index(drop=True) for one in (whole, continued)]
-    assert ordered[0].equals(ordered[1])
-    assert continued.winner.configuration == whole.winner.configuration
-    shutil.rmtree(killed)
 
 
 def test_the_winner_is_measured_once_on_the_sealed_rows(finished: Run, tmp_path: Path) -> None:

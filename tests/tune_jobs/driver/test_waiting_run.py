@@ -12,7 +12,6 @@ from tests.tune_jobs.runs import (
     assert_curves_are_those_of_training_alone,
     assert_tables_tell_every_decision,
     events_of,
-    job_in,
     line_in,
     lines,
 )
@@ -37,11 +36,6 @@ from tune_jobs.tracking.optuna_study import study_storage
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("slope_kind", "ray_running")]
 
 MakeJob = Callable[..., Job]
-
-
-@pytest.fixture
-def make_job(tmp_path: Path) -> MakeJob:
-    return lambda changes: job_in(tmp_path, changes)
 
 
 @pytest.fixture
@@ -138,10 +132,13 @@ def test_a_grid_is_tried_in_full(make_line: MakeJob) -> None:
     assert all(configuration in tried for configuration in made.job.search.space.grid())
 
 
-def test_a_trial_may_stop_itself_after_it_was_promoted(make_job: MakeJob) -> None:
-    stopping = {"patience": 1, "min_delta": 10.0}
-    made = run(make_job({"training/early_stopping": stopping, "search/trials": 6}))
-    assert set(made.trials["epochs"]) == {1, 2}
+def test_a_trial_may_stop_itself_after_it_was_promoted(make_line: MakeJob) -> None:
+    space = {"rate": 0.02, "bad": {"values": [10.0, 11.0, 12.0, 13.0, 14.0, 15.0]}}
+    search = {"search/space": space, "search/method": "grid", "search/trials": 6}
+    made = run(
+        make_line({**search, "slope/settled": 3.3})
+    )  # the first epoch moves the line by more, the second by less
+    assert list(made.trials["epochs"]) == [2, 2, 1, 1, 1, 1]
     assert sorted(made.trials["status"]) == ["stopped_early"] * 6
     assert sum("waited" in reason for reason in made.trials["reason"]) == 4
 

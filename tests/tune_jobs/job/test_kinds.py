@@ -66,7 +66,7 @@ def test_all_problems_are_listed_at_once_with_their_keys() -> None:
         }
     ) == [
         "slope.rows: given 0; valid: a number of at least 1",
-        "slope.speeding: unknown key; valid: epochs, fail_at, folder, hold, pause, rows, settled",
+        "slope.speeding: unknown key; valid: ballast, epochs, fail_at, folder, hold, pause, rows, settled",
         "selection.metric: given 'val_loss'; valid: error",
         "search.space.rate: given -1.0; valid: a number above 0",
         "search.space.lr: unknown key; valid: bad, decay, how, rate",

@@ -181,6 +181,25 @@ def test_a_grid_holds_every_configuration_once_those_of_points_first() -> None:
     assert given == [{"x": 1, "y": "b"}, {"x": 2, "y": "b"}, {"x": 1, "y": "a"}, {"x": 2, "y": "a"}]
 
 
+def test_a_grid_tells_1_from_true_and_a_value_under_a_condition_from_none() -> None:
+    space = parse_space(
+        {
+            "batch_size": {"values": [8, 16]},
+            "optimizer": {"values": ["sgd", "adam"]},
+            "momentum": {"values": [0.25, 0.5], "when": {"optimizer": "sgd"}},
+            "nesterov": {"values": [True, False], "when": {"optimizer": "sgd"}},
+        }
+    )
+    points = [
+        {"batch_size": 16, "optimizer": "sgd", "nesterov": False},
+        {"optimizer": "sgd", "nesterov": False},
+    ]
+    tried = list(grid_in_order(space, points))
+    assert [(one["batch_size"], one["nesterov"]) for one in tried[:2]] == [(16, False), (8, False)]
+    assert len(tried) == space.grid_size() == 10
+    assert all(configuration in tried for configuration in space.grid())
+
+
 @pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(["choices", "conditional"]), st.lists(st.integers(0, 2**32), max_size=5), st.randoms())

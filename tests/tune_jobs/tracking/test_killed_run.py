@@ -73,12 +73,17 @@ def in_the_lines(folder: RunFolder) -> Epochs:
     return found
 
 
-KILLS = (3, 12)
+def ends_in_the_lines(folder: RunFolder) -> list[tuple[str, str]]:
+    values = map(json.loads, (folder.path / "lines.jsonl").read_text().splitlines())
+    return [(line["trial"], line["status"]) for line in values if "status" in line]
+
+
+KILLS = (2, 6)
 """Numbers of reports after which the driver is killed: the second kill comes after a resume."""
 
 
 def test_every_dashboard_has_every_epoch_once_after_kills(tmp_path: Path, ray_folder: Path) -> None:
-    (tmp_path / "job.yaml").write_text(LINE + TRACKING)
+    (tmp_path / "job.yaml").write_text(LINE.replace("trials: 14", "trials: 6") + TRACKING)
     shutil.copy(ROOT / "examples" / "own_tracker.py", tmp_path)
     command = CommandLine(tmp_path, tmp_path / "runs", ray_folder)
     process = command.run()
@@ -95,6 +100,9 @@ def test_every_dashboard_has_every_epoch_once_after_kills(tmp_path: Path, ray_fo
     expected = in_the_table(made)
     assert in_wandb(folder) == expected
     assert in_the_lines(folder) == expected
+    assert sorted(ends_in_the_lines(folder)) == list(
+        zip(made.trials["trial_id"], made.trials["status"], strict=True)
+    )
     single = {trial: {n: np.float32(loss) for n, loss in row.items()} for trial, row in expected.items()}
     shown = epochs_in_tensorboard(folder)
     assert {trial: {n: row["error"] for n, row in rows.items()} for trial, rows in shown.items()} == single

@@ -1,16 +1,13 @@
 """Trackers of the user: found by their names, with all events, and guests like the others."""
 
-import json
 import logging
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.tune_jobs.tracking.conftest import make_folder, make_job, run_events, track
-from tune_jobs import Job, run
+from tune_jobs import Job
 from tune_jobs.errors import JobError
 from tune_jobs.job.user_code import importable_from
 from tune_jobs.record.journal import read_journal
@@ -93,18 +90,3 @@ def test_a_name_that_does_not_exist_is_a_problem_of_the_job(home: Path) -> None:
 def test_the_documentation_shows_the_example_as_it_is() -> None:
     code = (ROOT / "examples" / "own_tracker.py").read_text().partition('"""\n')[2].strip()
     assert f"```python\n{code}\n```" in (ROOT / "docs" / "dashboards.md").read_text()
-
-
-@pytest.mark.slow
-def test_the_example_follows_a_real_run(
-    make_sections: Callable[..., dict[str, Any]], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    changes = {"search/trials": 3, "tracking/trackers": ["own_tracker:JsonLines"], "storage": str(tmp_path)}
-    made = run(Job.from_mapping(make_sections(changes), ROOT / "examples"))
-    lines = [json.loads(line) for line in (made.path / "lines.jsonl").read_text().splitlines()]
-    epochs = {(line["trial"], line["epoch"]): line["val_loss"] for line in lines if "epoch" in line}
-    table = made.epochs[["trial_id", "epoch", "val_loss"]].itertuples(index=False)
-    assert epochs == {(trial, epoch): loss for trial, epoch, loss in table}
-    ends = {line["trial"]: line["status"] for line in lines if "status" in line}
-    assert ends == dict(zip(made.trials["trial_id"], made.trials["status"], strict=True))
-    assert messages(caplog) == []

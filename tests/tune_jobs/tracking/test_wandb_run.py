@@ -186,16 +186,6 @@ def test_a_server_that_refuses_changes_no_result_and_the_end_says_how_to_upload(
     assert f"W&B: 7 W&B runs are on this disk alone; {command} uploads them" in made.output.splitlines()
 
 
-def test_offline_the_end_says_how_to_upload_and_nothing_was_asked(
-    commands: Commands, server: WandbServer
-) -> None:
-    before = len(server.requests)
-    made = commands.run("--tracking.wandb.project", "curves")
-    assert len(server.requests) == before
-    command = f"`wandb sync {made.run.path}/wandb`"
-    assert f"W&B: 7 W&B runs are on this disk alone; {command} uploads them" in made.output.splitlines()
-
-
 def test_the_result_of_the_test_arrives_after_the_test(
     online: Made, commands: Commands, server: WandbServer
 ) -> None:

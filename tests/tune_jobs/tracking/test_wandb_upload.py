@@ -71,14 +71,16 @@ class Followed:
 class Following:
     """Lets W&B follow runs with a server."""
 
-    def __init__(self, path: Path, url: str, patience: float, key: str = KEY) -> None:
+    def __init__(
+        self, path: Path, url: str, patience: float, *, key: str = KEY, mode: str = "online"
+    ) -> None:
         self._path, self._patience = path, patience
         self.folder = make_folder(path / "runs")
         keys = {"WANDB_API_KEY": key} if key else {}
         # By default W&B sends every few seconds to spare its server.
         pace = {"WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "0.5"}
         self.environment = wandb_environment(path / "home", WANDB_BASE_URL=url, **keys, **pace)
-        (path / "job.yaml").write_text(make_job(wandb={"project": "curves", "mode": "online"}).to_yaml())
+        (path / "job.yaml").write_text(make_job(wandb={"project": "curves", "mode": mode}).to_yaml())
 
     def begin(self, events: list[Event]) -> "subprocess.Popen[str]":
         """Follow `events` up to their middle."""
@@ -159,8 +161,6 @@ def test_epochs_arrive_while_their_trial_continues(tmp_path: Path, server: Wandb
     ("behaviour", "reason"),
     [
         ("refuse", "permission denied"),
-        ("throttle", "the server did not answer in time"),
-        ("fail", "the server did not answer in time"),
         ("hang", "the server did not answer in time"),
         # Whether W&B's process dies again before the patience is over depends on the machine.
         ("garble", "(W&B's own process has died|the server did not answer in time)"),
@@ -186,7 +186,7 @@ def test_a_server_that_fails_takes_nothing_and_all_is_uploaded_later(
     followed.assert_all_arrived(server)
 
 
-@pytest.mark.parametrize("behaviour", ["refuse", "throttle", "hang", "vanish"])
+@pytest.mark.parametrize("behaviour", ["throttle", "vanish"])
 def test_a_server_that_fails_in_the_middle_takes_nothing_either(
     behaviour: str, tmp_path: Path, server: WandbServer
 ) -> None:
@@ -236,6 +236,16 @@ def test_without_a_key_nothing_is_asked_and_one_line_says_what_to_do(
     followed.assert_all_arrived(server)
 
 
+def test_offline_nothing_is_asked(tmp_path: Path, server: WandbServer) -> None:
+    followed = Following(tmp_path, server.url, LONG, mode="offline").follow(run_events())
+    followed.assert_complete_on_disk()
+    assert server.requests == []
+    assert followed.said == ""
+    assert upload_line(followed.folder.wandb) == (
+        f"W&B: 5 W&B runs are on this disk alone; `wandb sync {followed.folder.wandb}` uploads them"
+    )
+
+
 def test_a_wrong_key_is_reported_without_showing_it(tmp_path: Path, server: WandbServer) -> None:
     followed = Following(tmp_path, server.url, LONG, key="my secret").follow(run_events())
     followed.assert_complete_on_disk()
@@ -245,9 +255,8 @@ def test_a_wrong_key_is_reported_without_showing_it(tmp_path: Path, server: Wand
     assert server.requests == []
 
 
-@pytest.mark.parametrize("place", [5, 11])
-def test_a_resumed_run_continues_the_same_wandb_runs(place: int, tmp_path: Path, server: WandbServer) -> None:
-    first, second = interrupted(run_events(), place)
+def test_a_resumed_run_continues_the_same_wandb_runs(tmp_path: Path, server: WandbServer) -> None:
+    first, second = interrupted(run_events(), 11)
     following = Following(tmp_path, server.url, LONG)
     before = following.follow(first).uploaded(server).keys()
     followed = following.follow(second)

@@ -18,11 +18,10 @@ from tune_jobs.record.events import (
     in_force,
 )
 from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.journal import read_journal
 from tune_jobs.tuning.ray_schedulers import JournaledRule, ray_scheduler
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("slope_kind", "ray_running")]
-
-CHANGES: dict[str, Any] = {"search/trials": 9}
 
 
 def stopped_by_rule(made: Run) -> set[str]:
@@ -33,48 +32,58 @@ def stopped_by_rule(made: Run) -> set[str]:
     return JournaledRule.replay(scheduler, rungs, job.selection, in_force(events_of(made))).stopped
 
 
-@pytest.mark.parametrize(("method", "trials"), [("asha_stopping", 8), ("median", 12)])
-def test_a_killed_run_ends_as_it_would_have_with_the_schedulers_of_ray(
-    method: str, trials: int, tmp_path: Path
-) -> None:
-    copies = Copies(tmp_path, lambda count, _: count in {17, 39})
-    changes = {**CHANGES, "scheduler/method": method, "search/trials": trials}
-    expected = run(line_in(tmp_path, changes), listeners=[copies])
-    stopped = {event.trial_id for event in events_of(expected) if _is_stop(event)}
-    assert stopped == stopped_by_rule(expected) != set()
-    assert len(copies.paths) == 2
-    for path in copies.paths:
-        made = resume(path)
-        assert_the_same(made, expected)
-        assert stopped_by_rule(made) == stopped
-
-
-def _is_stop(event: Any) -> bool:
+def is_stop(event: Any) -> bool:
     return isinstance(event, TrialEnded) and event.cause is Cause.STOPPED_BY_SCHEDULER
 
 
-def test_a_trial_that_was_to_be_stopped_when_the_driver_was_killed_trains_no_further(tmp_path: Path) -> None:
-    """The copy is made when the report is in the journal, before Ray Tune receives the decision."""
-    doomed: list[Path] = []
-
-    def copy(event: Any) -> None:
-        if isinstance(event, EpochsReported):
-            (made,) = (tmp_path / "runs").iterdir()
-            target = tmp_path / "copies" / f"{event.trial_id}-{event.results[-1]['epoch']}"
-            shutil.copytree(made, target, ignore=shutil.ignore_patterns(".*", "*.lock"))
-            doomed.append(target)
-
-    job = line_in(tmp_path, {**CHANGES, "search/trials": 8, "scheduler/method": "asha_stopping"})
-    expected = run(job, listeners=[copy])
-    stops = {event.trial_id for event in events_of(expected) if _is_stop(event)}
-    last = next(
-        path for path in doomed if path.name.partition("-")[0] in stops and not path.name.endswith("-9")
-    )
-    assert_the_same(resume(last), expected)
+def run_and_copy(folder: Path, method: str, trials: int) -> tuple[Run, list[Path]]:
+    """Run a job. Return the run, and copies of its folder at each report, before Ray Tune receives the decision."""
+    copies = Copies(folder, lambda _, event: isinstance(event, EpochsReported))
+    job = line_in(folder, {"scheduler/method": method, "search/trials": trials})
+    return run(job, listeners=[copies]), copies.paths
 
 
-def test_a_journal_that_was_cut_is_trained_on_to_the_same_end(tmp_path: Path) -> None:
-    expected = run(line_in(tmp_path, CHANGES))
+@pytest.fixture(scope="module")
+def stopping(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[Path]]:
+    return run_and_copy(tmp_path_factory.mktemp("stopping"), "asha_stopping", 8)
+
+
+@pytest.mark.parametrize("method", ["asha_stopping", "median"])
+def test_a_killed_run_ends_as_it_would_have_with_the_schedulers_of_ray(
+    method: str, stopping: tuple[Run, list[Path]], tmp_path: Path
+) -> None:
+    expected, copies = stopping if method == "asha_stopping" else run_and_copy(tmp_path, method, 12)
+    stopped = {event.trial_id for event in events_of(expected) if is_stop(event)}
+    assert stopped == stopped_by_rule(expected) != set()
+    made = resume(shutil.copytree(copies[len(copies) // 2], tmp_path / "midway"))
+    assert_the_same(made, expected)
+    assert stopped_by_rule(made) == stopped
+
+
+def test_a_trial_that_was_to_be_stopped_when_the_driver_was_killed_trains_no_further(
+    stopping: tuple[Run, list[Path]],
+) -> None:
+    expected, copies = stopping
+    last = {
+        event.trial_id: max(expected.record.trials[event.trial_id].epochs)
+        for event in events_of(expected)
+        if is_stop(event)
+    }
+    doomed = next(path for path in copies if reported_by(path) in last.items())
+    assert_the_same(resume(doomed), expected)
+
+
+def reported_by(copy: Path) -> tuple[str, int]:
+    """Return the trial and the epoch of the report at which the copy was made."""
+    event = read_journal(RunFolder(copy).journal)[-1]
+    assert isinstance(event, EpochsReported)
+    return event.trial_id, int(event.results[-1]["epoch"])
+
+
+def test_a_journal_that_was_cut_is_trained_on_to_the_same_end(
+    stopping: tuple[Run, list[Path]], tmp_path: Path
+) -> None:
+    expected, _ = stopping
     path, place = tmp_path / "damaged", len(events_of(expected)) // 2
     shutil.copytree(expected.path, path)
     journal = RunFolder(path).journal
