@@ -69,6 +69,8 @@ class KindFacts:
     """Data files by the key that names them, as the job writes them; a relative path counts from the job's folder."""
     references: Sequence[tuple[str, str]] = ()
     """Keys that name a function of the user's code, with its `package.module:function`."""
+    reference_parameters: Sequence[str] = ()
+    """Parameters of a configuration whose values may name such functions too."""
     starts_user_code: bool = False
     """Whether starting a training runs code of the user that `tune-jobs validate` tries in a process of its own."""
     problems: Problems = ()

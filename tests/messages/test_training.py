@@ -55,6 +55,10 @@ OWN = """
     def vector_loss(outputs, targets): return (outputs - targets) ** 2
     def whole_loss(outputs, targets): return torch.tensor(1)
     def cut_loss(outputs, targets): return ((outputs - targets) ** 2).mean().detach()
+    def smooth_loss(outputs, targets, smoothing): return ((outputs - targets) ** 2).mean() * smoothing
+    class LossOfNothing: pass
+    def words_of(parameters): return "words"
+    def listed_schedule(optimizer): return [optimizer]
     def text_metric(outputs, targets): return "words"
     def vector_metric(outputs, targets): return torch.ones(3)
 """
@@ -79,6 +83,14 @@ CASES = {
     "a loss of many numbers": "--training.loss messages_models:vector_loss",
     "a loss of a whole number": "--training.loss messages_models:whole_loss",
     "a loss without a gradient": "--training.loss messages_models:cut_loss",
+    "a loss without its argument": "--training.loss messages_models:smooth_loss",
+    "a loss with another argument": "--training.loss messages_models:smooth_loss --loss.smothing 0.5",
+    "a built-in loss with another argument": "--loss.delta 0.5",
+    "a loss that cannot be called": "--training.loss messages_models:LossOfNothing",
+    "an optimizer that is none": "--optimizer messages_models:words_of",
+    "an optimizer of many evaluations": "--optimizer torch.optim:LBFGS",
+    "an argument of a built-in optimizer": "--optimizer.betas [0.9,0.99]",
+    "a schedule that is none": "--training.schedule.name messages_models:listed_schedule",
     "a metric of text": "--training.metrics [messages_models:text_metric]",
     "a metric of many numbers": "--training.metrics [messages_models:vector_metric]",
     "weights that nobody knows": "--training.metrics [param_error] --model.name linear --model.arguments {}",

@@ -122,6 +122,25 @@ def wordy(outputs, targets):
 def always_nan(outputs, targets):
     return float("nan")
 
+def smoothed(outputs, targets, smoothing, power=2):
+    return (1 - smoothing) * ((outputs - targets).abs() ** power).mean()
+
+class Weighted:
+    def __init__(self, weight=1.0):
+        self.weight = weight
+    def __call__(self, outputs, targets):
+        return self.weight * ((outputs - targets) ** 2).mean()
+
+def layerwise(model, lr, factor=0.5):
+    first, *rest = model.parameters()
+    return torch.optim.AdamW([{"params": [first], "lr": lr * factor}, {"params": rest}], lr=lr)
+
+def no_optimizer(parameters, lr):
+    return "words"
+
+def warm_up(optimizer, total_steps, start=0.1):
+    return torch.optim.lr_scheduler.LinearLR(optimizer, start, total_iters=total_steps)
+
 RISE_AND_FALL = [1.0, 3.0, float("nan"), 3.0, 2.0]
 seen = []
 def scripted(outputs, targets):
@@ -207,9 +226,10 @@ def _make_plan(
     score: dict[str, str] | None = None,
     seed: int = 0,
     training: dict[str, Any] | None = None,
+    changes: dict[str, Any] | None = None,
     **hyperparameters: Any,
 ) -> TrainingPlan:
-    """Return a small plan. Other keyword arguments are hyperparameters."""
+    """Return a small plan. `changes` are further keys of it; other keyword arguments are hyperparameters."""
     if arguments is None:
         arguments = {"hidden": [5], "dropout": 0.2} if model == "mlp" else {}
     return TrainingPlan.model_validate(
@@ -225,5 +245,6 @@ def _make_plan(
             "hyperparameters": {"batch_size": 8, **hyperparameters},
             "score": {"metric": "val_loss", **(score or {})},
             "seed": seed,
+            **(changes or {}),
         }
     )

@@ -52,7 +52,8 @@ def best_evaluator(
     """
     device = choose_device(plan.training.device)
     model = best_model(plan, info, state).to(device)
-    loss, metrics = build_loss(plan.training.loss), build_metrics(plan.training, info, model)
+    loss = build_loss(plan.training.loss, plan.training.loss_arguments)
+    metrics = build_metrics(plan.training, info, model)
 
     def evaluate_rows(rows: Rows) -> Evaluation:
         tensors = in_precision_of(model, to_tensors(rows, device))

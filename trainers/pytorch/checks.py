@@ -39,6 +39,8 @@ OPTIMIZERS_USING = {
     "history_size": {"lbfgs"},
 }
 """The optimizers that use a hyperparameter, if not all do."""
+LOSS_ARGUMENTS = {"cross_entropy": ("label_smoothing",), "huber": ("delta",)}
+"""The keyword arguments of the built-in losses."""
 ALIASES = {
     "learning_rate": "lr",
     "batch": "batch_size",
@@ -126,6 +128,7 @@ def facts(sections: Mapping[str, Any]) -> KindFacts:
         elsewhere=ELSEWHERE,
         template=TEMPLATE,
         references=references,
+        reference_parameters=("optimizer", "training.schedule.name"),
         starts_user_code=any(not key.startswith("data.") for key, _ in references),
         problems=[problem for section in given for problem in _problems(section)],
         notices=unused_parameters,
@@ -164,7 +167,12 @@ def parameter_names(model: ModelSettings) -> list[str]:
             for key in TrainingSettings.model_fields
             if key not in FIXED_TRAINING_KEYS | nested.keys()
         ),
-        *(f"training.{key}.{below}" for key, class_ in nested.items() for below in class_.model_fields),
+        *(
+            f"training.{key}.{below}"
+            for key, class_ in nested.items()
+            for below in class_.model_fields
+            if below != "arguments"
+        ),
     ]
 
 
@@ -187,7 +195,13 @@ def _problems(section: Settings) -> Problems:
                 ("model.arguments", text) for text in texts
             ]
         case TrainingSettings():
-            return [("training.metrics", text) for text in check_metrics(section)]
+            unknown = [_check_loss_argument(key, section.loss) for key in section.loss_arguments]
+            return [
+                *not_plain("training.loss_arguments", section.loss_arguments),
+                *not_plain("training.schedule.arguments", section.schedule.arguments),
+                *(("training.loss_arguments", text) for text in unknown if text),
+                *(("training.metrics", text) for text in check_metrics(section)),
+            ]
         case _:
             return []
 
@@ -203,7 +217,11 @@ def _references(section: Settings) -> list[tuple[str, str]]:
         case ModelSettings():
             names = [("model.name", section.name)]
         case TrainingSettings():
-            names = [("training.loss", section.loss), *(("training.metrics", m) for m in section.metrics)]
+            names = [
+                ("training.loss", section.loss),
+                *(("training.metrics", metric) for metric in section.metrics),
+                ("training.schedule.name", section.schedule.name),
+            ]
         case _:
             names = []
     return [(key, text) for key, text in names if is_reference(text)]
@@ -239,12 +257,12 @@ def check_configuration(
     """Return the problems that the trainer would find in the names and values of a configuration."""
     problems: list[tuple[str, str]] = []
     for name, value in configuration.items():
-        unknown = _check_name(name, model)
+        unknown = _check_name(name, model, training)
         problems += [(name, unknown)] if unknown else _check_value(name, value, model, training)
     return problems
 
 
-def _check_name(name: str, model: ModelSettings) -> str | None:
+def _check_name(name: str, model: ModelSettings, training: TrainingSettings) -> str | None:
     """Return the problem of a parameter's name; None if the name is valid."""
     section, _, key = name.partition(".")
     fixed = key.split(".")[0]
@@ -252,6 +270,10 @@ def _check_name(name: str, model: ModelSettings) -> str | None:
         return f"cannot be searched: trials with different {fixed} cannot be compared"
     if section == "model" and is_reference(model.name):
         return None
+    if (section == "optimizer" and key) or name.startswith("training.schedule.arguments."):
+        return None
+    if section == "loss" and key:
+        return _check_loss_argument(key, training.loss)
     valid = parameter_names(model)
     if name in valid:
         return None
@@ -259,6 +281,17 @@ def _check_name(name: str, model: ModelSettings) -> str | None:
     meant = {key: place for key, place in places.items() if not place.startswith("model.") or place in valid}
     hint = place_of(name, meant) or did_you_mean(name, valid) or f"; valid: {', '.join(valid)}"
     return f"unknown parameter{hint}"
+
+
+def _check_loss_argument(key: str, loss: str) -> str | None:
+    if is_reference(loss):
+        return None
+    valid = LOSS_ARGUMENTS.get(loss, ())
+    if key in valid:
+        return None
+    return (
+        f"loss {loss} has no argument {key!r}; valid: {', '.join(valid) or 'none'}{did_you_mean(key, valid)}"
+    )
 
 
 def _check_value(name: str, value: Any, model: ModelSettings, training: TrainingSettings) -> Problems:
@@ -289,8 +322,12 @@ def unused_parameters(space: Mapping[str, Searched]) -> list[str]:
     """Return a sentence for each parameter that does nothing for one of the searched optimizers."""
     optimizers = space.get("optimizer")
     searched = set(optimizers.values) if optimizers and optimizers.values is not None else {"sgd"}
+    own = {name for name in searched if is_reference(str(name))} or {"`package.module:function`"}
     found = []
-    for name, users in OPTIMIZERS_USING.items():
+    for name, users in (
+        *OPTIMIZERS_USING.items(),
+        *((name, own) for name in space if name.startswith("optimizer.")),
+    ):
         parameter = space.get(name)
         idle = sorted(searched - users)
         if parameter and idle and "optimizer" not in parameter.depends_on:

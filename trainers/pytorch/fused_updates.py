@@ -23,12 +23,14 @@ class FusedUpdate:
     Call it with autograd switched off.
 
     Args:
-        optimizer: An optimizer with one group of parameters. Only its `lr` may change between steps.
+        optimizer: A built-in optimizer with one group of parameters. Only its `lr` may change between steps.
+        ordinary: Whether all steps are ordinary, as for any other optimizer.
     """
 
-    def __init__(self, optimizer: Optimizer) -> None:
+    def __init__(self, optimizer: Optimizer, *, ordinary: bool = False) -> None:
         self._optimizer = optimizer
-        self._bind = _KERNELS.get(type(optimizer)) if _has_kernel(optimizer.param_groups[0]) else None
+        fused = not ordinary and _has_kernel(optimizer.param_groups[0])
+        self._bind = _KERNELS.get(type(optimizer)) if fused else None
         self._kernel: Kernel | None = None
         self._group: dict[str, Any] | None = None
 

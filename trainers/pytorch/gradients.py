@@ -35,9 +35,9 @@ def build_gradients(
         # A batch may leave out parameters of a user's own model.
         shared = data_parallel.replicate(model, unused_parameters=is_reference(plan.model.name))
         return _SharedGradients(shared, loss, parameters, data_parallel.workers)
-    gradients = explicit_gradients(plan.model, plan.training.loss, model) or _AutogradGradients(
-        model, loss, parameters
-    )
+    plain = not (plan.training.loss_arguments or plan.loss_arguments)
+    explicit = explicit_gradients(plan.model, plan.training.loss, model) if plain else None
+    gradients = explicit or _AutogradGradients(model, loss, parameters)
     return lambda x, y, share: gradients(x, y)
 
 

@@ -3,14 +3,17 @@
 PyTorch broadcasts outputs [n, 1] against targets [n] into [n, n] and trains on nonsense. Here that is an error.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # PyTorch's own customary name
 from torch import Tensor
 
 from tune_jobs.trainers.errors import ModelError
+from tune_jobs.trainers.pytorch.own_code import build, check_arguments
 from tune_jobs.trainers.references import load_reference
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -24,25 +27,44 @@ _ELEMENTWISE: dict[str, Loss] = {
 }
 
 
-def build_loss(name: str) -> Loss:
-    """Return the loss of this name, or the user's function.
+def build_loss(name: str, arguments: Mapping[str, Any] = MappingProxyType({})) -> Loss:
+    """Return the loss of this name, or the user's function, with keyword arguments.
 
     - `mse`, `mae`, `huber` (Huber, 1964; delta 1): outputs and targets are [n, k] floats.
     - `binary_cross_entropy`: outputs are logits, outputs and targets are [n, k] floats.
     - `cross_entropy`: outputs are logits [n, classes], targets are class numbers [n].
-    - `package.module:function`: called with outputs and targets; it returns a scalar, the mean over the
-      samples.
+    - `package.module:function`: called with outputs, targets and the arguments; it returns a scalar, the mean over
+      the samples.
+    - `package.module:Class`: created with the arguments, then called with outputs and targets.
 
     The returned function raises ModelError if the shapes do not agree or the result is no scalar.
 
     Raises:
         ReferenceNotFound: The function cannot be loaded.
+        ModelError: It does not take the arguments.
     """
     if name == "cross_entropy":
-        return _cross_entropy
+        return partial(_cross_entropy, **arguments) if arguments else _cross_entropy
     if name in _ELEMENTWISE:
-        return partial(_elementwise, name, _ELEMENTWISE[name])
-    return partial(_scalar, name, load_reference(name))
+        function = _ELEMENTWISE[name]
+        return partial(_elementwise, name, partial(function, **arguments) if arguments else function)
+    return partial(_scalar, name, _own_loss(name, arguments))
+
+
+def _own_loss(name: str, arguments: Mapping[str, Any]) -> Loss:
+    function = load_reference(name)
+    if isinstance(function, type):
+        made = build("loss", name, function, arguments)
+        if not callable(made):
+            raise ModelError(
+                f"loss {name} made a {type(made).__name__}, which cannot be called; define __call__"
+            )
+        return made  # type: ignore[no-any-return]
+    try:
+        check_arguments(f"loss {name}", function, arguments, None, None)
+    except ModelError as error:
+        raise ModelError(f"{error}; validation has those of training.loss_arguments alone") from error
+    return partial(function, **arguments) if arguments else function
 
 
 def check_targets(name: str, targets: Tensor, outputs: int) -> None:
@@ -77,10 +99,10 @@ def check_targets(name: str, targets: Tensor, outputs: int) -> None:
         )
 
 
-def _cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+def _cross_entropy(outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
     if outputs.ndim != 2 or targets.shape != outputs.shape[:1]:
         raise _disagreement("cross_entropy", "outputs [n, classes] and targets [n]", outputs, targets)
-    return F.cross_entropy(outputs, targets)
+    return F.cross_entropy(outputs, targets, label_smoothing=label_smoothing)
 
 
 def _elementwise(name: str, function: Loss, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -1,9 +1,5 @@
 """Models: the built-in ones, and those that the user's functions return."""
 
-import inspect
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -17,8 +13,9 @@ from tune_jobs.trainers.pytorch.model_arguments import (
     MlpArguments,
     parse_model_arguments,
 )
+from tune_jobs.trainers.pytorch.own_code import build, select_accepted
 from tune_jobs.trainers.pytorch.settings import ModelSettings
-from tune_jobs.trainers.references import calling, load_reference
+from tune_jobs.trainers.references import load_reference
 
 _ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -123,33 +120,13 @@ def _cnn(arguments: CnnArguments, input_shape: tuple[int, ...], outputs: int) ->
 def _from_function(settings: ModelSettings, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
     function = load_reference(settings.name)
     given = {"input_shape": tuple(input_shape), "outputs": outputs}
-    arguments = {**_select_accepted(function, given), **settings.arguments}
-    try:
-        inspect.signature(function).bind(**arguments)
-    except TypeError as error:
-        raise ModelError(
-            f"model {settings.name} cannot be called with arguments {sorted(arguments)}: {error}; its "
-            f"signature is {inspect.signature(function)}"
-        ) from error
-    try:
-        with calling(settings.name):
-            model = function(**arguments)
-    except (Exception, SystemExit) as error:  # the user's code may do anything
-        raise ModelError(
-            f"model {settings.name} could not be built with {arguments}: {type(error).__name__}: {error}"
-        ) from error
+    arguments = {**select_accepted(function, given), **settings.arguments}
+    model = build("model", settings.name, function, arguments)
     if not isinstance(model, nn.Module):
         raise ModelError(
             f"model {settings.name} returned a {type(model).__name__}; it must return a torch.nn.Module"
         )
     return model
-
-
-def _select_accepted(function: Callable[..., object], given: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `given` that the signature of the function names."""
-    parameters = inspect.signature(function).parameters.values()
-    takes = {p.name for p in parameters if p.kind in {p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY}}
-    return {name: value for name, value in given.items() if name in takes}
 
 
 def try_model(model: nn.Module, name: str, rows: Tensor, info: DataInfo) -> None:

@@ -1,7 +1,8 @@
 """The plan of one training, made from the settings of a job and a configuration.
 
 A configuration is a flat mapping of names to values, as a search proposes it. A name without a dot, such as `lr`, is a
-hyperparameter. `model.X` is an argument of the model. `training.X` is a key of the training settings, and further dots
+hyperparameter. `model.X` is an argument of the model, `optimizer.X` of an optimizer by reference, and `loss.X` of the
+loss in training. `training.X` is a key of the training settings, and further dots
 lead to nested keys (`training.schedule.name`).
 """
 
@@ -14,9 +15,9 @@ from tune_jobs.trainers.pytorch.settings import (
     ModelSettings,
     TrainingSettings,
 )
-from tune_jobs.trainers.settings import ScoreSettings, Settings, is_reference
+from tune_jobs.trainers.settings import Arguments, ScoreSettings, Settings, is_reference
 
-FIXED_TRAINING_KEYS = frozenset({"max_epochs", "loss", "metrics", "device"})
+FIXED_TRAINING_KEYS = frozenset({"max_epochs", "loss", "loss_arguments", "metrics", "device"})
 """Training keys that a configuration may not set, because trials could no longer be compared."""
 
 
@@ -26,13 +27,23 @@ class TrainingPlan(Settings):
     model: ModelSettings
     training: TrainingSettings
     hyperparameters: Hyperparameters = Hyperparameters()
+    optimizer_arguments: Arguments = {}  # noqa: RUF012 (pydantic copies defaults)
+    """Keyword arguments of an optimizer by reference."""
+    loss_arguments: Arguments = {}  # noqa: RUF012 (as above)
+    """Keyword arguments of the loss in training that override those of the settings."""
     score: ScoreSettings = VALIDATION_LOSS
     seed: int = 0
 
     @property
     def references(self) -> list[str]:
         """Return the references to the user's code."""
-        names = (self.model.name, self.training.loss, *self.training.metrics)
+        names = (
+            self.model.name,
+            self.training.loss,
+            *self.training.metrics,
+            self.hyperparameters.optimizer,
+            self.training.schedule.name,
+        )
         return [name for name in names if is_reference(name)]
 
 
@@ -53,6 +64,8 @@ def plan_training(
         "model": model.model_dump(),
         "training": training.model_dump(),
         "hyperparameters": {},
+        "optimizer_arguments": {},
+        "loss_arguments": {},
         "score": score.model_dump(),
         "seed": seed,
     }
@@ -62,6 +75,8 @@ def plan_training(
             plan["hyperparameters"][name] = value
         elif section == "model":
             plan["model"]["arguments"][rest] = value
+        elif section in {"optimizer", "loss"}:
+            plan[f"{section}_arguments"][rest] = value
         else:
             _set_nested(plan, name.split("."), value)
     return TrainingPlan.model_validate(plan)

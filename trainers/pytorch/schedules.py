@@ -13,7 +13,11 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
+from tune_jobs.trainers.errors import ModelError
+from tune_jobs.trainers.pytorch.own_code import build, select_accepted
 from tune_jobs.trainers.pytorch.settings import ScheduleSettings
+from tune_jobs.trainers.references import load_reference
+from tune_jobs.trainers.settings import is_reference
 
 
 class Schedule:
@@ -27,6 +31,8 @@ class Schedule:
     - `one_cycle`: from lr / 25 up to lr in the share `warmup` of all steps, then down to lr / 250000 (Smith,
       2018).
     - `plateau`: times gamma whenever the score has not improved for more than `patience` epochs.
+    - a reference: what the user's function returns for the optimizer and `arguments`. If its signature names them, it
+      also gets `max_epochs` and `total_steps`. It takes a step after each epoch or batch, as `every` says.
 
     A `min_lr` above lr leaves lr as it is.
 
@@ -49,9 +55,13 @@ class Schedule:
         steps_per_epoch: int,
         mode: Literal["min", "max"],
     ) -> None:
-        self.every_batch = settings.name == "one_cycle"
-        self._scheduler = _build(
-            optimizer, settings, lr=lr, max_epochs=max_epochs, steps=max_epochs * steps_per_epoch, mode=mode
+        own = is_reference(settings.name)
+        self.every_batch = settings.every == "batch" if own else settings.name == "one_cycle"
+        steps = max_epochs * steps_per_epoch
+        self._scheduler = (
+            _from_reference(optimizer, settings, {"max_epochs": max_epochs, "total_steps": steps})
+            if own
+            else _build(optimizer, settings, lr=lr, max_epochs=max_epochs, steps=steps, mode=mode)
         )
 
     def after_batch(self) -> None:
@@ -83,6 +93,18 @@ class Schedule:
             warnings.simplefilter("ignore")  # PyTorch expects a step of the optimizer before each of these
             for _ in range(epochs * (steps_per_epoch if self.every_batch else 1)):
                 self._scheduler.step()
+
+
+def _from_reference(optimizer: Optimizer, settings: ScheduleSettings, given: dict[str, int]) -> LRScheduler:
+    function = load_reference(settings.name)
+    arguments = {**select_accepted(function, given), **settings.arguments}
+    scheduler = build("schedule", settings.name, function, arguments, optimizer)
+    if not isinstance(scheduler, LRScheduler):
+        raise ModelError(
+            f"schedule {settings.name} returned a {type(scheduler).__name__}; it must return a "
+            "torch.optim.lr_scheduler.LRScheduler"
+        )
+    return scheduler
 
 
 def _build(

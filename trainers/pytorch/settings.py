@@ -37,8 +37,12 @@ class ModelSettings(Settings):
 class ScheduleSettings(Settings):
     """The change of the learning rate over the `max_epochs` of a training."""
 
-    name: ScheduleName = "constant"
-    """The schedule by its name."""
+    name: ScheduleName | Reference = "constant"
+    """The schedule by its name, or `package.module:function`, such as `torch.optim.lr_scheduler:PolynomialLR`."""
+    arguments: Arguments = {}  # noqa: RUF012 (pydantic copies defaults)
+    """Keyword arguments of a schedule by reference. The keys below, but for `every`, are not for it."""
+    every: Literal["epoch", "batch"] = "epoch"
+    """Whether a schedule by reference takes a step after each epoch, or after each batch."""
     step_size: Count = 10
     """`step` reduces the rate each time that this many epochs are over."""
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
@@ -58,6 +62,9 @@ class TrainingSettings(Settings):
     """Epochs of a full training."""
     loss: BuiltInLoss | Reference
     """The loss that is minimised: a built-in one, or `package.module:function`."""
+    loss_arguments: Arguments = {}  # noqa: RUF012 (as above)
+    """Keyword arguments of the loss. Validation uses them in all trials; for training, `loss.X` of a configuration
+    overrides them."""
     metrics: Annotated[tuple[BuiltInMetric | Reference, ...], Field(strict=False)] = ()
     """Metrics that are measured on validation rows after each epoch, in addition to the loss."""
     schedule: ScheduleSettings = ScheduleSettings()
@@ -75,7 +82,8 @@ class TrainingSettings(Settings):
 class Hyperparameters(Settings):
     """The parameters of a configuration besides `model.X` and `training.X`. Missing ones take their defaults."""
 
-    optimizer: Optimizer = "sgd"
+    optimizer: Optimizer | Reference = "sgd"
+    """The optimizer by its name, or `package.module:function`, such as `torch.optim:RAdam`."""
     lr: Positive = 0.01
     """The learning rate."""
     batch_size: Count | Literal["full"] = 32

@@ -41,6 +41,7 @@ from tune_jobs.trainers.pytorch.state import (
 from tune_jobs.trainers.pytorch.tensors import in_precision_of, to_tensors
 from tune_jobs.trainers.references import load_reference
 from tune_jobs.trainers.scores import BestEpoch, better
+from tune_jobs.trainers.settings import is_reference
 
 
 class Trainer:
@@ -96,10 +97,11 @@ class Trainer:
         try_model(self.model, plan.model.name, self._train_rows.x, data.info)
         for rows in (self._train_rows, self._validation_rows):
             check_targets(training.loss, rows.y, data.info.outputs)
-        self._loss = build_loss(training.loss)
+        self._loss = build_loss(training.loss, {**training.loss_arguments, **plan.loss_arguments})
+        self._validation_loss = build_loss(training.loss, training.loss_arguments)
         self._metrics = build_metrics(training, data.info, self.model)
-        self._optimizer = build_optimizer(self.model, h, self.device)
-        self._update = FusedUpdate(self._optimizer)
+        self._optimizer = build_optimizer(self.model, h, self.device, plan.optimizer_arguments)
+        self._update = FusedUpdate(self._optimizer, ordinary=is_reference(h.optimizer))
         self._parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
         self._batches = Batches(self._train_rows, training.batching, h.batch_size, plan.seed, data_parallel)
         _check_batch_norm(self.model, len(data.train.x), self._batches.batch_size, data_parallel.workers)
@@ -107,7 +109,7 @@ class Trainer:
         self._schedule = Schedule(
             self._optimizer,
             training.schedule,
-            lr=h.lr,
+            lr=self._optimizer.param_groups[0]["lr"],
             max_epochs=training.max_epochs,
             steps_per_epoch=self._batches.steps,
             mode=plan.score.mode,
@@ -251,7 +253,8 @@ class Trainer:
             )
 
     def _evaluate(self) -> Measured:
-        return evaluate(self.model, self._validation_rows, self._loss, self._metrics, self._data_parallel)
+        rows, loss = self._validation_rows, self._validation_loss
+        return evaluate(self.model, rows, loss, self._metrics, self._data_parallel)
 
     def _result(self, train_loss: float, measured: Measured, lr: float, started: float) -> EpochResult:
         return EpochResult(

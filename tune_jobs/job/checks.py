@@ -6,7 +6,7 @@ does not hide other problems. Checks that only the kind of training can make com
 
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -28,7 +28,7 @@ from tune_jobs.trainers.facts import Problems as Pairs
 from tune_jobs.trainers.interface import Capabilities
 from tune_jobs.trainers.messages import not_plain
 from tune_jobs.trainers.references import check_reference
-from tune_jobs.trainers.settings import ScoreSettings
+from tune_jobs.trainers.settings import ScoreSettings, is_reference
 
 
 def with_default_metric(selection: object, facts: KindFacts) -> object:
@@ -87,6 +87,25 @@ def check_surroundings(facts: KindFacts, tracking: TrackingSettings | None, fold
         for key, name in [*facts.references, *(("tracking.trackers", name) for name in trackers)]:
             problems += _reference(key, name)
     return problems if tracking is None else problems + _trackers(tracking)
+
+
+def with_searched_references(facts: KindFacts, search: SearchSettings | None) -> KindFacts:
+    """Return the facts with the functions of the user's code that the values of a search name.
+
+    Args:
+        facts: Facts of the kind of training.
+        search: The section; None if it is invalid.
+    """
+    if search is None:
+        return facts
+    found = []
+    for name in facts.reference_parameters:
+        parameter = search.space.parameters.get(name)
+        values = parameter.domain.values if parameter and isinstance(parameter.domain, Choice) else ()
+        found += [(f"search.space.{name}", value) for value in values if is_reference(str(value))]
+    if not found:
+        return facts
+    return replace(facts, references=[*facts.references, *found], starts_user_code=True)
 
 
 def check_configuration(facts: KindFacts, configuration: Mapping[str, Any]) -> list[Problem]:

@@ -22,6 +22,7 @@ from tune_jobs.job.checks import (
     grid_notices,
     notices,
     with_default_metric,
+    with_searched_references,
 )
 from tune_jobs.job.file import apply_overrides, dump_yaml, read_yaml
 from tune_jobs.job.rung_epochs import reach_notices, rung_epochs
@@ -90,7 +91,7 @@ class Job(Settings):
     @cached_property
     def facts(self) -> KindFacts:
         """Return the facts of the kind of training about this job, before anything starts."""
-        return self.kind_class.facts(self._own)
+        return with_searched_references(self.kind_class.facts(self._own), self.search)
 
     @property
     def folder(self) -> Path:
@@ -200,5 +201,6 @@ def _check(sections: Mapping[str, Any], folder: Path | None = None) -> tuple[dic
     problems = [*checked.problems, *cross_check(checked, whole, part, kind.capabilities)]
     if folder is not None:
         tracking = checked.reading("tracking", frozenset())
-        problems += check_surroundings(part, tracking, folder)
+        search = checked.reading("search", frozenset({"space"}))
+        problems += check_surroundings(with_searched_references(part, search), tracking, folder)
     return checked.valid, problems

@@ -69,6 +69,44 @@ def test_a_parameter_that_an_optimizer_does_not_use_is_noticed():
     ]
 
 
+def test_an_argument_of_an_optimizer_by_reference_needs_one():
+    own = "torch.optim:NAdam"
+    betas = {"optimizer.betas": Searched(values=([0.9, 0.99],))}
+    both = {"optimizer": Searched(values=("adam", own)), **betas}
+    assert unused_parameters(both) == [
+        "search.space.optimizer.betas does nothing for adam; add `when: {optimizer: [torch.optim:NAdam]}`"
+    ]
+    assert unused_parameters({"optimizer": Searched(values=(own,)), **betas}) == []
+    assert unused_parameters(betas) == [
+        "search.space.optimizer.betas does nothing for sgd; leave it out, or search optimizer with "
+        "`package.module:function` among its values"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("loss", "name", "message"),
+    [
+        ("mine:loss", "loss.anything", None),
+        ("cross_entropy", "loss.label_smoothing", None),
+        ("huber", "loss.delta", None),
+        ("huber", "loss.dleta", "loss huber has no argument 'dleta'; valid: delta; did you mean 'delta'?"),
+        ("mse", "loss.delta", "loss mse has no argument 'delta'; valid: none"),
+        ("mse", "optimizer.betas", None),
+        ("mse", "training.schedule.arguments.gamma", None),
+        (
+            "mse",
+            "training.loss_arguments",
+            "cannot be searched: trials with different loss_arguments cannot be compared",
+        ),
+    ],
+)
+def test_arguments_of_losses_optimizers_and_schedules_are_parameters(
+    loss: str, name: str, message: str | None
+):
+    found = check_configuration(MLP, TrainingSettings(loss=loss), {name: 0.5})
+    assert found == ([] if message is None else [(name, message)])
+
+
 def test_metrics_have_directions_and_best_values_if_these_are_known():
     assert metrics(TRAINING) == [
         Metric(name="val_loss", direction="min", best=0.0, on_training="train_loss"),

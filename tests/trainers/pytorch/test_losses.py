@@ -1,4 +1,5 @@
 import math
+import re
 
 import pytest
 import torch
@@ -87,3 +88,32 @@ def test_a_loss_needs_no_gradient_in_validation(user_code):
 def test_a_missing_function_is_an_error(user_code):
     with pytest.raises(ReferenceNotFound, match="half_mse"):
         build_loss(f"{user_code}:half_mes")
+
+
+def test_losses_take_arguments(user_code):
+    outputs, targets = torch.tensor([[1.0], [3.0]]), torch.tensor([[0.0], [1.0]])
+    assert build_loss(f"{user_code}:smoothed", {"smoothing": 0.5, "power": 1})(outputs, targets) == 0.75
+    assert build_loss(f"{user_code}:Weighted", {"weight": 2.0})(outputs, targets) == 5.0
+    assert build_loss(f"{user_code}:Weighted")(outputs, targets) == 2.5
+    assert build_loss("torch.nn:SmoothL1Loss", {"beta": 2.0})(outputs, targets) == pytest.approx(0.625)
+    assert build_loss("huber", {"delta": 0.5})(outputs, targets) == pytest.approx(0.625)
+    logits, classes = torch.tensor([[2.0, 0.0]]), torch.tensor([1])
+    smooth = build_loss("cross_entropy", {"label_smoothing": 0.5})(logits, classes)
+    assert smooth == torch.nn.functional.cross_entropy(logits, classes, label_smoothing=0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        (
+            "smoothed",
+            {},
+            "loss user_code:smoothed cannot be called with arguments []: missing a required argument",
+        ),
+        ("smoothed", {"smooth": 1}, "cannot be called with arguments ['smooth']"),
+        ("Weighted", {"weights": 1}, "loss user_code:Weighted cannot be called with arguments ['weights']"),
+    ],
+)
+def test_arguments_that_a_loss_does_not_take_are_named(user_code, name, arguments, message):
+    with pytest.raises(ModelError, match=re.escape(message)):
+        build_loss(f"{user_code}:{name}", arguments)

@@ -1,3 +1,4 @@
+import re
 from typing import get_args
 
 import pytest
@@ -71,3 +72,47 @@ def test_every_optimizer_lowers_the_loss(make_plan, make_data, name):
     plan = make_plan(optimizer=name, lr=0.05, arguments={"hidden": [8]}, training={"max_epochs": 10})
     results = list(Trainer(plan, make_data(rows=60), threads=1).epochs())
     assert results[-1].metrics["train_loss"] < 0.5 * results[0].metrics["train_loss"]
+
+
+def own(name, arguments, **hyperparameters):
+    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    return build_optimizer(model, Hyperparameters(optimizer=name, **hyperparameters), CPU, arguments)
+
+
+def test_an_optimizer_by_reference_gets_its_arguments_and_the_rate_and_decay_that_are_set(user_code):
+    optimizer = own("torch.optim:NAdam", {"momentum_decay": 0.1, "betas": [0.8, 0.9]}, lr=0.3)
+    (group,) = optimizer.param_groups
+    assert isinstance(optimizer, torch.optim.NAdam)
+    assert (group["lr"], group["momentum_decay"], group["betas"]) == (0.3, 0.1, [0.8, 0.9])
+    assert own("torch.optim:Adadelta", {}).param_groups[0]["lr"] == 1.0, "its own default"
+    assert own("torch.optim:AdamW", {}).param_groups[0]["weight_decay"] == 0.01, "its own default"
+    assert own("torch.optim:AdamW", {}, weight_decay=0.0).param_groups[0]["weight_decay"] == 0.0
+    groups = own(f"{user_code}:layerwise", {"factor": 0.25}, lr=0.4).param_groups
+    assert [(group["lr"], len(group["params"])) for group in groups] == [(0.1, 1), (0.4, 3)]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        (
+            "torch.optim:RAdam",
+            {"beta": 0.5},
+            "optimizer torch.optim:RAdam cannot be called with arguments ['beta']",
+        ),
+        (
+            "torch.optim:RAdam",
+            {"lr": -1.0},
+            "could not be built with {'lr': -1.0}: ValueError: Invalid learning rate",
+        ),
+        ("torch.optim:LBFGS", {}, "use lbfgs, which is built in"),
+        ("user_code:no_optimizer", {"lr": 1.0}, "returned a str; it must return a torch.optim.Optimizer"),
+        (
+            "adam",
+            {"betas": [0.8, 0.9]},
+            "optimizer.betas: only an optimizer by reference takes such arguments",
+        ),
+    ],
+)
+def test_optimizers_that_do_not_fit_say_why(user_code, name, arguments, message):
+    with pytest.raises(ModelError, match=re.escape(message)):
+        own(name, arguments)

@@ -103,6 +103,32 @@ def test_early_stopping_counts_on_over_a_resume(make_data, make_plan, tmp_path):
     assert (resumed.epoch, resumed.stop_reason) == (4, StopReason.PATIENCE)
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "arguments", "schedule"),
+    [
+        ("torch.optim:RAdam", {"betas": [0.8, 0.9]}, {"name": "constant"}),
+        (
+            "torch.optim:NAdam",
+            {},
+            {"name": "torch.optim.lr_scheduler:MultiStepLR", "arguments": {"milestones": [1, 3]}},
+        ),
+        ("user_code:layerwise", {}, {"name": "user_code:warm_up", "every": "batch"}),
+        ("torch.optim:Adadelta", {}, {"name": "one_cycle"}),
+    ],
+)
+def test_optimizers_and_schedules_by_reference_resume(
+    make_data, make_plan, user_code, tmp_path, optimizer, arguments, schedule
+):
+    plan = make_plan(
+        optimizer=optimizer,
+        lr=0.02,
+        training={"schedule": schedule},
+        changes={"optimizer_arguments": arguments},
+    )
+    for at in (1, 2, 3):
+        assert_resumes(plan, make_data(), tmp_path / "c.pt", at)
+
+
 def test_the_caller_may_draw_random_numbers_between_epochs(make_data, make_plan, user_code):
     plan, data = make_plan(model=f"{user_code}:Noisy"), make_data()
     quiet = curve(Trainer(plan, data, threads=1).epochs())

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from tune_jobs.trainers.errors import ModelError
 from tune_jobs.trainers.pytorch.schedules import Schedule
 from tune_jobs.trainers.pytorch.settings import ScheduleSettings
 from tune_jobs.trainers.pytorch.trainer import Trainer
@@ -113,3 +114,27 @@ def test_plateau_is_judged_by_the_score_not_by_the_loss(make_plan, make_data, us
     )
     found = [result.metrics["lr"] for result in Trainer(plan, make_data(), threads=1).epochs()]
     assert found == pytest.approx([LR, LR, LR, LR / 2])
+
+
+def test_a_schedule_by_reference_takes_a_step_after_each_epoch_or_batch(user_code):
+    by_name = by_epoch({"name": "step", "step_size": 2, "gamma": 0.5}, 5)
+    reference = {"name": "torch.optim.lr_scheduler:StepLR", "arguments": {"step_size": 2, "gamma": 0.5}}
+    assert by_epoch(reference, 5) == by_name
+    found = rates(
+        {"name": f"{user_code}:warm_up", "arguments": {"start": 0.25}, "every": "batch"}, 2, steps=2
+    )
+    assert [rate for row in found for rate in row] == pytest.approx(
+        [LR * share for share in (0.25, 0.4375, 0.625, 0.8125)]
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "torch.optim.lr_scheduler:StepLR"}, "missing a required argument: 'step_size'"),
+        ({"name": "user_code:no_module", "arguments": {}}, "cannot be called|returned a str"),
+    ],
+)
+def test_schedules_that_do_not_fit_say_why(user_code, settings, message):
+    with pytest.raises(ModelError, match=message):
+        rates(settings, 2)

@@ -184,6 +184,23 @@ def test_a_model_that_changes_the_default_type_of_its_process_is_refused_each_ti
         assert torch.get_default_dtype() is torch.float32
 
 
+@pytest.mark.parametrize("loss", ["user_code:Weighted", "huber"])
+def test_arguments_of_a_configuration_change_the_loss_of_training_alone(
+    make_plan, make_data, user_code, loss
+):
+    """The validation losses of trials with different arguments can be compared."""
+    name = {"user_code:Weighted": "weight", "huber": "delta"}[loss]
+    common = {"model": "linear", "arguments": {}, "lr": 1e-30, "training": {"loss_arguments": {name: 0.75}}}
+    base = next(Trainer(make_plan(loss, **common), make_data(), threads=1).epochs()).metrics
+    changed = make_plan(loss, **common, changes={"loss_arguments": {name: 0.25}})
+    trainer = Trainer(changed, make_data(), threads=1)
+    found = next(trainer.epochs()).metrics
+    assert found["val_loss"] == base["val_loss"]
+    assert found["train_loss"] < base["train_loss"]
+    evaluated = best_evaluator(changed, make_data().info, trainer.state_dict())(make_data().validation)
+    assert evaluated.metrics["loss"] == base["val_loss"]
+
+
 def test_best_weights_give_the_best_score_again(make_plan, make_data):
     plan, data = (
         make_plan("cross_entropy", metrics=["accuracy"], lr=0.3, optimizer="adam"),

@@ -19,7 +19,8 @@ PLAIN = "valid: text, finite numbers, true, false, null, lists and sections"
 NAMES = (
     "optimizer, lr, batch_size, weight_decay, momentum, nesterov, beta1, beta2, alpha, eps, max_iter, "
     "history_size, model.hidden, model.activation, model.dropout, model.batch_norm, training.batching, "
-    "training.clip_grad_norm, training.schedule.name, training.schedule.step_size, training.schedule.gamma, "
+    "training.clip_grad_norm, training.schedule.name, training.schedule.every, training.schedule.step_size, "
+    "training.schedule.gamma, "
     "training.schedule.patience, training.schedule.min_lr, training.schedule.warmup, "
     "training.early_stopping.patience, training.early_stopping.min_delta, training.early_stopping.threshold"
 )
@@ -103,15 +104,15 @@ BROKEN: list[tuple[Mapping[str, Any], list[str]]] = [
     (
         {"search/space/optimizer": {"values": ["sgd", "adm"]}},
         [
-            "search.space.optimizer: given 'adm'; valid: sgd, adam, adamw, rmsprop, adagrad or lbfgs; "
-            "did you mean 'adam'?"
+            "search.space.optimizer: given 'adm'; valid: sgd, adam, adamw, rmsprop, adagrad, lbfgs or "
+            "`package.module:function`; did you mean 'adam'?"
         ],
     ),
     (
         {"search/space/training.schedule.name": {"values": ["constant", "cosin"]}},
         [
             "search.space.training.schedule.name: given 'cosin'; valid: constant, step, exponential, cosine, "
-            "one_cycle or plateau; did you mean 'cosine'?"
+            "one_cycle, plateau or `package.module:function`; did you mean 'cosine'?"
         ],
     ),
     # Points
@@ -319,6 +320,20 @@ def test_files_and_modules_are_looked_for_in_the_folder_of_the_job(
     )
     assert job.folder == tmp_path
     assert module_path(job.folder) == (str(tmp_path), str(Path.cwd()))
+
+
+def test_modules_that_the_values_of_a_search_name_are_looked_for(write_job: WriteJob, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def layerwise(model): ...\ndef warm_up(optimizer): ...\n")
+    space = {"lr": 0.1, "optimizer": {"values": ["sgd", "mine:layerwise", "mine:layers"]}}
+    given = {"search/space": space, "training/schedule": {"name": "mine:warm_down"}}
+    assert surroundings(write_job(given)) == [
+        "training.schedule.name: mine:warm_down: module 'mine' has no 'warm_down'; did you mean 'warm_up'?",
+        "search.space.optimizer: mine:layers: module 'mine' has no 'layers'; did you mean 'layerwise'?",
+    ]
+    space["optimizer"]["values"].pop()
+    job = Job.from_file(write_job({"search/space": space}))
+    assert job.facts.references == [("search.space.optimizer", "mine:layerwise")]
+    assert job.facts.starts_user_code
 
 
 def test_parameters_that_do_nothing_are_noticed(make_sections: Callable[..., dict[str, Any]]) -> None:

@@ -102,8 +102,8 @@ BROKEN: list[tuple[Mapping[str, Any], str]] = [
     ({"training/schedule": "cosine"}, f"training.schedule: given 'cosine'; {SECTION}"),
     (
         {"training/schedule": {"name": "cosin"}},
-        "training.schedule.name: given 'cosin'; valid: constant, step, exponential, cosine, one_cycle or "
-        "plateau; did you mean 'cosine'?",
+        "training.schedule.name: given 'cosin'; valid: constant, step, exponential, cosine, one_cycle, "
+        "plateau or `package.module:function`; did you mean 'cosine'?",
     ),
     ({"training/schedule": {"gamma": 2}}, "training.schedule.gamma: given 2; valid: a number of at most 1"),
     ({"training/schedule": {"warmup": 1}}, "training.schedule.warmup: given 1; valid: a number below 1"),
