@@ -352,6 +352,7 @@ def test_every_block_of_python_compiles(page: Path) -> None:
         compile(block, page.name, "exec")
 
 
+@pytest.mark.slow
 def test_functions_shown_as_one_s_own_work_in_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tune_jobs.driver.train_alone import train_one
 

@@ -363,6 +363,7 @@ def test_aws_makes_the_stack(account: None) -> None:
     assert {profile["InstanceProfileName"] for profile in made} == profiles
 
 
+@pytest.mark.slow
 def test_the_stack_is_sound() -> None:
     """Check the template with AWS's own checker."""
     checker = Path(sys.executable).with_name("cfn-lint")

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from tests.messages.conftest import Say
 from tests.messages.jobs import write_job, write_table
@@ -155,6 +156,7 @@ def test_files_that_cannot_be_read(place: Path, say: Say) -> None:
     check("data_files", said, {place: "FOLDER"})
 
 
+@pytest.mark.slow
 def test_functions_and_built_in_sources(place: Path, say: Say) -> None:
     write_job(place)
     (place / "messages_own.py").write_text(textwrap.dedent(OWN))

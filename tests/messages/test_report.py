@@ -25,6 +25,7 @@ def words(page: str) -> str:
     return "\n".join(line for line in lines if line)
 
 
+@pytest.mark.slow
 def test_pages(place: Path, say: Say) -> None:
     job = runs.job_in(place)
     made = {

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.messages import runs
 from tests.messages.conftest import Say
 from tests.messages.jobs import JOB
@@ -79,6 +81,7 @@ def test_a_finished_run(place: Path, say: Say) -> None:
     check("finished_run", said, {place: "FOLDER"})
 
 
+@pytest.mark.slow
 def test_every_ending(place: Path, say: Say) -> None:
     job = runs.job_in(place)
     said = {}

@@ -102,6 +102,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 def test_trainings_that_fail(place: Path, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     write_job(place)

@@ -166,6 +166,7 @@ def test_with_all_checkpoints_damaged_a_trial_starts_from_scratch_and_says_so(
     assert without_seconds(result.to_mapping() for result in resumed.epochs()) == straight
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(which=st.sets(st.sampled_from([0, 1]), min_size=1), data=st.data())
 def test_whatever_happens_to_the_files_the_curve_is_the_same(

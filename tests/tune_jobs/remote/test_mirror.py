@@ -220,6 +220,7 @@ def test_a_run_that_another_one_took_over_stops(
     assert read_from(store).startswith(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["event", "file", "removed file", "call"])
 def test_a_driver_that_slept_and_lost_its_lease_sends_and_removes_nothing(
     copy: RunFolder, s3: Location, monkeypatch: pytest.MonkeyPatch, what: str

@@ -155,6 +155,7 @@ def middle(content: bytes) -> int:
     return content.index(b"\n", len(content) // 2) + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", SEGMENTS)
 def test_the_chain_of_lines_holds_across_the_objects_of_a_journal(
     call: Call, run: Location, unfinished: Location, s3: Location, machine: Machine, how: str
@@ -195,6 +196,7 @@ def test_a_damaged_journal_is_cut_in_the_store_too(call: Call, run: Location, ma
         assert call("show", run)[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["show", "test", "report", "resume", "repair", "repair --cut", "fetch"])
 def test_a_run_of_a_later_version_is_refused_and_stays_in_the_store_as_it_is(
     call: Call, run: Location, machine: Machine, command: str

@@ -46,6 +46,7 @@ def curve_of(scores: Sequence[float], **score: Any) -> TuningCurve:
     return curve
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=25), st.sampled_from(["min", "max"]))
 def test_it_only_gets_better_and_lies_inside_its_band(scores: list[float], mode: str) -> None:

@@ -127,6 +127,7 @@ def test_a_table_that_no_key_names_is_not_taken_for_the_data(
         sent(FILE, include=["extra"])
 
 
+@pytest.mark.slow
 def test_the_key_of_a_large_file_is_that_of_the_kind(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,6 +62,7 @@ def in_single_precision(epochs: Epochs) -> dict[str, dict[int, dict[str, float]]
     }
 
 
+@pytest.mark.slow
 @every_scenario
 def test_tensorboard_has_every_epoch_once_and_every_end(
     name: str, scenario: Scenario, tmp_path: Path
@@ -75,6 +76,7 @@ def test_tensorboard_has_every_epoch_once_and_every_end(
     }
 
 
+@pytest.mark.slow
 @every_scenario
 def test_a_custom_tracker_has_every_epoch_once_and_every_end(
     name: str, scenario: Scenario, tmp_path: Path

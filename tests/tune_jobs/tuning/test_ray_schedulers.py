@@ -109,6 +109,7 @@ def simulated(
     return read_journal(folder.journal), states
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_rebuilt_from_any_part_of_the_journal_it_is_the_same(
     method: str, make_table: MakeTable, folder: RunFolder
