@@ -262,6 +262,10 @@ def test_no_trial_is_lost_or_fails_though_none_is_tried_again_after_a_fault_of_i
     assert set(observed.made.trials["status"]) <= {"completed", "stopped_early"}
 
 
+def test_the_check_of_the_storage_leaves_nothing(observed: Observations) -> None:
+    assert not list((observed.made.path / "checkpoints").glob(".*"))
+
+
 def test_curves_are_those_of_one_machine(observed: Observations) -> None:
     for trial_id, record in observed.made.record.trials.items():
         rows = observed.made.epochs[observed.made.epochs["trial_id"] == trial_id]

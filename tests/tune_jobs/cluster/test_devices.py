@@ -148,6 +148,29 @@ def test_machines_that_join_take_trials_and_trials_without_a_gpu_see_none(
     started = [event.time for event in events_of(made) if isinstance(event, TrialStarted)]
     assert sum(begun < joined for begun in started) < len(started)
     assert most_at_once(made) == 2
+    assert heads_among(cluster) == "[False, True]\n"
+
+
+def heads_among(cluster: DeclaredNodes) -> str:
+    """Return each machine's answer to whether it is the head."""
+    asked = subprocess.run(
+        [sys.executable, "-c", HEADS, cluster.address],
+        env=cluster.environment, capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    return asked.stdout or asked.stderr
+
+
+HEADS = """
+import sys
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
+from tune_jobs.cluster.view import is_head
+
+ray.init(address=sys.argv[1], log_to_driver=False)
+asked = ray.remote(num_cpus=0)(is_head)
+places = [On(node["NodeID"], soft=False) for node in ray.nodes()]
+print(sorted(ray.get([asked.options(scheduling_strategy=place).remote() for place in places])))
+"""
 
 
 HOLDER = """

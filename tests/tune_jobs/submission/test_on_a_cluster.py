@@ -289,7 +289,8 @@ def test_a_machine_of_other_versions_is_refused_by_the_driver(head: Head, laptop
 def test_a_missing_token_is_an_error_with_its_cure(
     head: Head, laptop: Path, changes: dict[str, str], words: str
 ) -> None:
-    for command in (("status",), ("submit", "job.yaml")):
+    commands = (("status",), ("submit", "job.yaml")) if len(changes) == 2 else (("status",),)
+    for command in commands:
         said = head.call(*command, folder=laptop, **changes)
         assert said.returncode == 2
         assert words in said.stderr

@@ -85,7 +85,7 @@ class TestUnderRay:
         assert made.test()["test_mae"] > 0
 
     def test_failures_and_deaths(self, tmp_path: Path) -> None:
-        hows = ["second raises", "second dies once", ""]
+        hows = ["", "second dies once", "second raises"]
         changes = {
             "model/name": "together:make",
             "model/arguments": {"folder": str(tmp_path)},
@@ -100,12 +100,12 @@ class TestUnderRay:
         }
         made = run(make_job(tmp_path, changes))
         trials = made.trials.set_index("trial_id")
-        assert list(trials["status"]) == ["failed", "completed", "completed"]
-        assert trials["reason"]["0000"] == "RuntimeError: the user's own fault"
-        assert [epoch for epoch, *_ in curve_of(made, "0000")] == [1, 2]
+        assert list(trials["status"]) == ["completed", "completed", "failed"]
+        assert trials["reason"]["0002"] == "RuntimeError: the user's own fault"
+        assert [epoch for epoch, *_ in curve_of(made, "0002")] == [1, 2]
         losses = [event for event in events_of(made) if isinstance(event, WorkerLost)]
         assert [loss.trial_id for loss in losses] == ["0001"]
         assert "it crashed, was killed" in losses[0].reason
         assert not losses[0].node_lost
-        assert curve_of(made, "0001") == curve_of(made, "0002"), "bit for bit, though in other workers"
+        assert curve_of(made, "0001") == curve_of(made, "0000"), "bit for bit, though in other workers"
         assert [epoch for epoch, *_ in curve_of(made, "0001")] == [1, 2, 3, 4, 5]
