@@ -19,6 +19,7 @@ from tune_jobs.record.data_info import read_info
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import read_journal
 from tune_jobs.record.reading import read_run
+from tune_jobs.record.run_code import check_code
 from tune_jobs.record.tables import epochs_table, trials_table
 from tune_jobs.remote.working_copy import at_work, complete, open_folder
 from tune_jobs.selection.rule import read_selection
@@ -162,11 +163,12 @@ class Run:
         [n, *input_shape], as `info.encoding` makes them.
 
         Raises:
+            RunFolderError: The user's code has changed since the run began.
             DamagedRun: No checkpoint has these weights any more.
         """
         kind, request = self.job.kind, self.request()
         info = self.info if self.job.seals_test else None
-        with importable_from(self.job.folder):
+        with importable_from(self._code_folder()):
             return self._read_winner(lambda state: kind.load_model(request, state, info))
 
     def test(self, *, again: bool = False, reason: str | None = None) -> dict[str, float]:
@@ -182,8 +184,8 @@ class Run:
         Raises:
             HoldoutOpened: The test rows were read before, and `again` was not given.
             RunInUse: The run is in progress.
-            RunFolderError: The run has no test rows, or its folder cannot be written to, so the opening cannot be
-                recorded.
+            RunFolderError: The run has no test rows, or the user's code has changed since the run began, or its folder
+                cannot be written to, so the opening cannot be recorded.
             DamagedRun: No checkpoint has the winner's weights any more, and the test rows were not read; or the test
                 rows cannot be read.
         """
@@ -194,7 +196,7 @@ class Run:
             )
         complete(self._folder)
         winner = self.winner
-        with importable_from(self.job.folder):
+        with importable_from(self._code_folder()):
             return evaluate_on_holdout(
                 self._stored, winner.trial_id, self._evaluator(), again=again, reason=reason
             )
@@ -211,6 +213,10 @@ class Run:
         """Return a function that evaluates the winner on encoded rows. Errors that need no rows are raised here."""
         kind, request, info = self.job.kind, self.request(), self.info
         return self._read_winner(lambda state: kind.evaluator(request, state, info))
+
+    def _code_folder(self) -> Path:
+        """Return the folder of the code that the winner was trained with."""
+        return check_code(self._folder, self._stored.events, self.job)
 
     def _owner(self, winner: Winner) -> Owner:
         started = self.record.started

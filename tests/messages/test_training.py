@@ -1,6 +1,7 @@
 """What is said of models, losses, metrics and devices that do not fit, and of tests of the winner."""
 
 import shutil
+import sys
 import textwrap
 from pathlib import Path
 
@@ -122,6 +123,29 @@ def test_trainings_that_fail(place: Path, say: Say, monkeypatch: pytest.MonkeyPa
         "validate job.yaml --model.name messages_models:ends --model.arguments {}"
     )
     check("training", said, {place: "FOLDER"}, numbers=False)
+
+
+def test_code_that_has_changed(place: Path, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = JOB.replace("max_epochs: 9", "max_epochs: 2").replace("trials: 6", "trials: 1")
+    text = text.replace("{source: rows.csv, target: y}", "{source: linear_gaussian, arguments: {n: 50}}")
+    code, layers = place / "messages_code.py", place / "messages_layers.py"
+    net = "def net(input_shape, outputs, hidden): return Layer(*input_shape, outputs)"
+    code.write_text(f"from messages_layers import Layer\n{net}\n")
+    layers.write_text("from torch.nn import Linear as Layer\n")
+    made = trained_run(runs.job_in(place, text.replace("name: mlp", "name: 'messages_code:net'")))
+    shutil.move(made.path, place / "runs" / "own")
+    said = {"as it was": say("repair runs/own")}
+    layers.write_text("from torch.nn import Bilinear as Layer\n")
+    said["changed, tested"] = say("test runs/own")
+    said["changed, resumed"] = say("resume runs/own --search.trials 2")
+    layers.unlink()
+    said["missing"] = say("test runs/own")
+    shutil.copyfile(place / "runs" / "own" / "modules" / layers.name, layers)
+    said["restored"] = say("test runs/own")
+    code.unlink(), layers.unlink()
+    monkeypatch.delitem(sys.modules, "messages_code"), monkeypatch.delitem(sys.modules, "messages_layers")
+    said["moved away"] = say("test runs/own --again --reason 'from the copies'")
+    check("changed_code", said, {place: "FOLDER"}, numbers=False)
 
 
 def test_tests_of_the_winner(place: Path, say: Say) -> None:

@@ -28,6 +28,7 @@ from tune_jobs.job.user_modules import user_modules
 from tune_jobs.record.events import NoticeAdded, RunResumed, RunStarted, seconds_spent
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Listener
+from tune_jobs.record.run_code import check_code
 from tune_jobs.record.storage_failures import storage_failures
 from tune_jobs.remote.opened_run import OpenedRun, opened_run
 from tune_jobs.remote.working_copy import checkpoints_of, complete, open_folder
@@ -98,7 +99,7 @@ def resume(
         listeners: Called with every event of the run's journal from now on.
 
     Raises:
-        RunFolderError: The path is no run folder, or the data have changed.
+        RunFolderError: The path is no run folder, or the data or the user's code have changed.
         RunInUse: Another process writes to the run.
         DamagedRun: The journal, the job or the holdout is damaged.
         JobError: An override is wrong, or its key cannot change.
@@ -114,6 +115,7 @@ def resume(
                 keep_openings(opened.journal, folder)
                 conclude_again(job, folder, opened.journal)
             else:
+                check_code(folder, opened.journal.past, job)
                 prepared = prepare(job)
                 check_data(folder, opened.journal.past, prepared)
                 with _cluster(job, address, signals) as cluster:

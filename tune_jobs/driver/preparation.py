@@ -11,6 +11,7 @@ from tune_jobs.errors import JobError, RunFolderError
 from tune_jobs.files import replacing, sha256_of
 from tune_jobs.holdout import rows as holdout
 from tune_jobs.job.checks import check_surroundings
+from tune_jobs.job.code_files import code_fingerprints, copy_code
 from tune_jobs.job.fingerprint import job_fingerprint
 from tune_jobs.job.job import Job
 from tune_jobs.job.user_code import importable_from, module_path, process_kept
@@ -114,6 +115,7 @@ def make_folder(
         if handover is not None:
             keep_submitted(job.folder, folder, user_modules(job))
         else:
+            copy_code(job, folder.path)
             job = job.with_absolute_files()
         with replacing(folder.job) as file:
             file.write(job.to_yaml().encode())
@@ -148,6 +150,7 @@ def run_started(job: Job, prepared: "PreparedData | None", folder: RunFolder) ->
             **(_file_fingerprints(folder) if prepared else {}),
             "space": job.search.space.fingerprint(),
             "job": job_fingerprint(job),
+            **code_fingerprints(job),
         },
         versions=recorded_versions(job),
         notices=(*(() if prepared is None else prepared.report.notices), *job.notices()),

@@ -188,18 +188,18 @@ class RunFolder:
 
     @property
     def modules(self) -> Path:
-        """Return the folder of a submitted run's modules, which its trials and code that reads the run import."""
+        """Return the folder of copies of the user's modules. Trials of a submitted run import them from here."""
         return self.path / "modules"
 
-    @property
-    def submitted_home(self) -> Path | None:
-        """Return the folder of a submitted run's files, or of its modules alone; None if the run was not submitted.
+    def home(self, job_folder: Path) -> Path:
+        """Return the folder of the job's files, given the one that the run began in.
 
-        Copies of the run, and users other than its owner, have the modules alone.
+        For a submitted run it is the folder of what was submitted, or that of its modules alone: copies of the run, and
+        users other than its owner, have no more.
         """
-        if os.access(self.submitted, os.R_OK | os.X_OK):
-            return self.submitted
-        return self.modules if self.modules.is_dir() else None
+        if job_folder.name != self.submitted.name or not _RUN.fullmatch(job_folder.parent.name):
+            return job_folder
+        return self.submitted if os.access(self.submitted, os.R_OK | os.X_OK) else self.modules
 
     @property
     def ray(self) -> Path:

@@ -89,7 +89,7 @@ def job_of(folder: RunFolder, events: Sequence[Event]) -> Job:
             f"{folder.journal}: does not begin with the start of a run. If checkpoints/ is empty, the run was killed "
             "before its first event, and nothing is lost: run its job again. Otherwise restore the journal from a copy"
         )
-    home = folder.submitted_home or Path(events[0].job_folder)
+    home = folder.home(Path(events[0].job_folder))
     _register_kind(folder, events[0], home)
     try:
         job = Job.from_mapping(read_yaml(folder.job), home)

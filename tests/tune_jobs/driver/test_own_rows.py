@@ -89,7 +89,8 @@ def test_it_is_run_and_extended_to_a_winner(finished: Run) -> None:
     assert isinstance(bias, float)
     started = finished.record.started
     assert started is not None
-    assert started.fingerprints.keys() == {"space", "job"}
+    code = {"modules/tests/trainers/own_rows.py", "modules/tests/trainers/slope.py"}
+    assert started.fingerprints.keys() == {"space", "job", *code}
     assert started.rows == {}
     folder = RunFolder(finished.path)
     assert not folder.data_info.exists()

@@ -4,6 +4,7 @@ import dataclasses
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,9 +63,11 @@ def test_a_job_is_checked_against_the_fingerprint_that_the_run_began_with(made: 
 def test_the_files_of_a_job_are_found_where_it_was_or_where_a_submission_keeps_them(made: RunFolder) -> None:
     assert job_of(made, begun(made, None)).folder == made.path.parent
     made.modules.mkdir()
-    assert job_of(made, begun(made, None)).folder == made.modules
+    assert job_of(made, begun(made, None)).folder == made.path.parent
+    submitted = [replace(begun(made, None)[0], job_folder="/head/small-20261125T101500Z-abcd/submitted")]
+    assert job_of(made, submitted).folder == made.modules
     made.submitted.mkdir()
-    assert job_of(made, begun(made, None)).folder == made.submitted
+    assert job_of(made, submitted).folder == made.submitted
 
 
 def test_a_journal_without_its_first_event_is_damaged(made: RunFolder) -> None:

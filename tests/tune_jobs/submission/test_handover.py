@@ -45,7 +45,8 @@ def test_the_owner_has_all_submitted_files_and_a_copy_has_the_modules(
     tmp_path: Path,
 ) -> None:
     came, folder = tmp_path / "came", RunFolder(tmp_path / "run")
-    assert folder.submitted_home is None
+    elsewhere, there = tmp_path / "job", Path("/head/small-20261125T101500Z-abcd/submitted")
+    assert folder.home(elsewhere) == elsewhere
     for made in (came, folder.path):
         made.mkdir(mode=0o755)
     for name in ("rows.csv", "nets.py", ".hidden"):
@@ -55,6 +56,7 @@ def test_the_owner_has_all_submitted_files_and_a_copy_has_the_modules(
         assert kept.stat().st_mode & 0o077 == 0
         assert {path.name for path in kept.iterdir()} == {"rows.csv", "nets.py", ".hidden"}
     assert [path.name for path in folder.modules.iterdir()] == ["nets.py"]
-    assert folder.submitted_home == folder.submitted
+    assert folder.home(there) == folder.submitted
     shutil.rmtree(folder.submitted)
-    assert folder.submitted_home == folder.modules
+    assert folder.home(there) == folder.modules
+    assert folder.home(elsewhere) == elsewhere
