@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600), pytest.mark.usefixtur
 
 SERVERS = ("gcs_server", "raylet/raylet")
 """Processes of Ray without which a run cannot continue."""
-HELPERS = ("DashboardAgent", "RuntimeEnvAgent", "log_monitor")
+HELPERS = ("DashboardAgent", "RuntimeEnvAgent")
 TIMES = 5 if CHAOS else 1
 DRIVER = "driver"
 KILLED = [(name,) for name in (*SERVERS, *HELPERS)] if CHAOS else [(DRIVER, SERVERS[0], DRIVER, SERVERS[1])]

@@ -14,6 +14,7 @@ from typing import Any
 
 from ray import cloudpickle
 from ray._private import serialization, worker
+from ray._private.node import Node
 from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.train.constants import RAY_CHDIR_TO_TRIAL_DIR
 from ray.tune import registry as ray_registry
@@ -26,6 +27,8 @@ _SERVERS = ("gcs_server", "raylet")
 """Names of the processes of Ray that a run cannot continue without."""
 
 
+_UNNEEDED = ("start_monitor", "start_api_server", "start_log_monitor")
+"""Methods of a node that start processes which a run on one machine does not need."""
 _SETS_OF_TRIALS = ("_live_trials", "_stopped_trials", "_failed_trials", "_trials_to_cache")
 """Attributes of Ray Tune's controller that keep trials which have ended."""
 _SECONDS_BETWEEN_QUESTIONS = 0.1
@@ -65,6 +68,22 @@ def dead_server() -> str | None:
     node = worker._global_node
     dead: list[str] = [] if node is None else [name for name, _ in node.dead_processes()]
     return next((name for name in _SERVERS if name in dead), None)
+
+
+@contextmanager
+def needed_processes_alone() -> Iterator[None]:
+    """Leave out the processes of a Ray that starts inside the block which a run on one machine does not need.
+
+    They add machines, serve pages, and bring the output of workers to the driver. Each takes half a second to start.
+    """
+    before = {name: getattr(Node, name) for name in _UNNEEDED}
+    for name in _UNNEEDED:
+        setattr(Node, name, lambda *_, **__: None)
+    try:
+        yield
+    finally:
+        for name, method in before.items():
+            setattr(Node, name, method)
 
 
 def mend_handover(tune_controller: Any, trial: Trial) -> None:

@@ -184,13 +184,16 @@ def _start(folder: Path) -> None:
     os.environ.setdefault("RAY_AUTH_TOKEN", _TOKEN)
     from ray.job_config import JobConfig  # noqa: PLC0415 (see `ray_connection`)
 
+    from tune_jobs.tuning.ray_patches import needed_processes_alone  # noqa: PLC0415 (imports Ray)
+
     # Ray would put the current folder in front of what its workers import from: a file `torch.py` there would take
     # the place of PyTorch. It leaves that to the clients of a job server, and takes this one for such.
     job_config = JobConfig(_client_job=True)
     how = {"include_dashboard": False, "_temp_dir": str(folder), "job_config": job_config}
     for last in (False, True):
         try:
-            _init(address="local", **how)
+            with needed_processes_alone():
+                _init(address="local", **how)
         except Exception as error:
             if last:
                 raise ResourceError(_failure_text(error, folder)) from error

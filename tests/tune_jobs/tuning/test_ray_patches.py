@@ -134,7 +134,7 @@ def test_ray_tune_continues_with_its_step_while_it_has_no_trial() -> None:
 @pytest.mark.usefixtures("ray_running")
 def test_the_servers_of_ray_are_known_by_their_names() -> None:
     processes = worker._global_node.all_processes
-    assert {"raylet", "gcs_server"} <= processes.keys()
+    assert processes.keys() == {"raylet", "gcs_server"}, "and no process is started that a run does not need"
     assert processes["raylet"][0].process.poll() is None
     assert dead_server() is None
 
