@@ -23,14 +23,17 @@ settings.load_profile("tests")
 
 LONGEST = (
     "cluster/test_run_on_a_cluster.py",
-    "tune_jobs/driver/test_resume.py",
+    "tune_jobs/tracking/test_wandb_upload.py",
     "tune_jobs/remote/test_remote_run.py",
     "tune_jobs/submission/test_on_a_cluster.py",
-    "tune_jobs/cluster/test_devices.py",
-    "tune_jobs/cli/test_cli_run.py",
-    "tune_jobs/tracking/test_wandb_run.py",
+    "tune_jobs/driver/test_run.py",
+    "tune_jobs/driver/test_resume.py",
     "faults/test_killed_workers.py",
+    "faults/test_bad_numbers.py",
     "faults/test_killed_processes.py",
+    "tune_jobs/worker/test_group.py",
+    "tune_jobs/tuning/test_worker_loss.py",
+    "tune_jobs/tracking/test_wandb_run.py",
 )
 """Files that take a minute or more."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.processes import PATIENCE
+from tune_jobs.trainers.pytorch import trainer
 
 
 class WorkerProcesses:
@@ -21,12 +22,16 @@ class WorkerProcesses:
     """
 
     def __init__(self, workers: int, folder: Path) -> None:
-        spawn = get_context("spawn")
+        # The workers are forks of one process, which imports PyTorch once.
+        server = get_context("forkserver")
+        server.set_forkserver_preload([trainer.__name__])
         self._pipes: list[Connection] = []
         self._processes = []
         for rank in range(workers):
-            here, there = spawn.Pipe()
-            process = spawn.Process(target=_serve, args=(there, rank, workers, folder, sys.path), daemon=True)
+            here, there = server.Pipe()
+            process = server.Process(
+                target=_serve, args=(there, rank, workers, folder, sys.path), daemon=True
+            )
             process.start()
             there.close()
             self._pipes.append(here)

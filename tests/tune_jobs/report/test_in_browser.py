@@ -33,8 +33,8 @@ def browser() -> "Iterator[Browser]":
     from playwright.sync_api import sync_playwright
 
     quiet = [
-        "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-        "--disable-sync", *(["--no-sandbox"] if os.geteuid() == 0 else []),
+        "--disable-gpu", "--disable-software-rasterizer", "--no-first-run", "--disable-background-networking",
+        "--disable-component-update", "--disable-sync", *(["--no-sandbox"] if os.geteuid() == 0 else []),
     ]  # fmt: skip
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
