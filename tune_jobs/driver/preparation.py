@@ -180,11 +180,12 @@ def rows_for_trials(prepared: "PreparedData | None") -> "TrainingData | None":
 def trial_task(job: Job, folder: RunFolder, spent: float = 0.0, run_id: str = "") -> TrialTask:
     """Return what all trials of the job have in common.
 
-    Of the run folder it names only the checkpoints, the output, and the modules if the job was submitted: the folder of
-    a submitted job also holds its data file. The seconds that the run has `spent` before a resume count against its
+    Of the run folder it names only the checkpoints, the output and the modules: the folder of a submitted job also
+    holds its data file. The seconds that the run has `spent` before a resume count against its
     time limit.
     """
     minutes = job.limits.minutes
+    is_local = location_of(folder.path) is None
     own_modules = module_path(job.folder, type(job.kind).__module__)
     return TrialTask(
         kind=job.kind,
@@ -193,9 +194,10 @@ def trial_task(job: Job, folder: RunFolder, spent: float = 0.0, run_id: str = ""
         rungs=job.rungs,
         threads=threads_of(job),
         checkpoints=checkpoints_of(folder),
-        output=folder.output if location_of(folder.path) is None else None,
+        output=folder.output if is_local else None,
         run=run_id,
         module_path=(str(folder.modules),) if job.folder == folder.submitted else own_modules,
+        copies=folder.modules if is_local and job.folder != folder.submitted else None,
         deadline=None if minutes is None else time.time() + 60 * minutes - spent,
         resources=job.resources,
     )

@@ -15,9 +15,10 @@ from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, packages_distributions
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 from tune_jobs.signals import restore_handlers
+from tune_jobs.trainers.kinds import known_kinds
 from tune_jobs.trainers.references import paths_kept
 from tune_jobs.trainers.user_imports import isolated_import
 
@@ -30,10 +31,12 @@ class UserModuleFinder:
 
     Args:
         folders: Folders of the job's own modules, in the order of the search.
+        copies: Folder of copies of them, whose code is run in place of theirs; None runs theirs.
     """
 
-    def __init__(self, folders: Sequence[str]) -> None:
+    def __init__(self, folders: Sequence[str], copies: Path | None = None) -> None:
         self.folders = list(folders)
+        self._copies = copies
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -41,30 +44,79 @@ class UserModuleFinder:
         """Return the job's own module of this name, or None if there is none or the name is reserved."""
         if path is not None:
             own = isinstance(getattr(_spec_of(name.partition(".")[0]), "loader", None), _IsolatedLoader)
-            return _isolated(PathFinder.find_spec(name, path)) if own else None
+            return self._isolated(PathFinder.find_spec(name, path)) if own else None
         if name in sys.stdlib_module_names:
             return None
         spec = PathFinder.find_spec(name, self.folders)
-        return None if spec is None or is_reserved(name, self.folders) else _isolated(spec)
+        return None if spec is None or is_reserved(name, self.folders) else self._isolated(spec)
+
+    def _isolated(self, spec: ModuleSpec | None) -> ModuleSpec | None:
+        """Return the description of a module whose code will run isolated, if it has source code."""
+        if spec is not None and type(spec.loader) is SourceFileLoader:
+            spec.loader = _IsolatedLoader(spec.loader.name, spec.loader.path, self._copy_of(spec.loader.path))
+        return spec
+
+    def _copy_of(self, path: str) -> Path | None:
+        folder = next((folder for folder in self.folders if Path(path).is_relative_to(folder)), None)
+        if self._copies is None or folder is None:
+            return None
+        copy = self._copies / Path(path).relative_to(folder)
+        return copy if copy.is_file() else None
 
 
 class _IsolatedLoader(SourceFileLoader):
-    """Runs a module so that it draws the same random numbers in every process, and finds no arguments."""
+    """Runs a module so that it draws the same random numbers in every process, and finds no arguments.
+
+    Args:
+        name: The module by its dotted name.
+        path: Its file, which is its `__file__`.
+        copy: The file whose code is run; None runs that of `path`.
+    """
+
+    def __init__(self, name: str, path: str, copy: Path | None = None) -> None:
+        super().__init__(name, path)
+        self._copy = copy
+        self._loaded: tuple[int, int] | None = None
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        if self._copy is None:
+            return super().get_code(fullname)
+        return self.source_to_code(self._copy.read_bytes(), self.path)
 
     def exec_module(self, module: ModuleType) -> None:
+        self._loaded = self._state()
         with isolated_import(self.path):
             super().exec_module(module)
+
+    @property
+    def has_changed(self) -> bool:
+        """Return whether the file whose code was run is another one now."""
+        return self._loaded is not None and self._state() != self._loaded
+
+    def _state(self) -> tuple[int, int] | None:
+        try:
+            status = os.stat(self._copy or self.path)
+        except OSError:
+            return None
+        return status.st_size, status.st_mtime_ns
+
+
+def _forget_changed() -> None:
+    """Forget all of the user's modules if one of them has changed since it was imported.
+
+    A module keeps what it imported from others, so one alone is not enough.
+    """
+    kinds = {entry.reference.partition(":")[0] for entry in known_kinds()}  # which a registration keeps
+    names = [name for name in sys.modules if name not in kinds]
+    loaders = {name: getattr(_spec_of(name), "loader", None) for name in names}
+    own = {name: loader for name, loader in loaders.items() if isinstance(loader, _IsolatedLoader)}
+    if any(loader.has_changed for loader in own.values()):
+        for name in own:
+            del sys.modules[name]
 
 
 def _spec_of(name: str) -> ModuleSpec | None:
     return getattr(sys.modules.get(name), "__spec__", None)
-
-
-def _isolated(spec: ModuleSpec | None) -> ModuleSpec | None:
-    """Return the description of a module whose code will run isolated, if it has source code."""
-    if spec is not None and type(spec.loader) is SourceFileLoader:
-        spec.loader = _IsolatedLoader(spec.loader.name, spec.loader.path)
-    return spec
 
 
 def is_reserved(name: str, folders: Sequence[str] = ()) -> bool:
@@ -141,7 +193,11 @@ def _folder_of(name: str) -> list[str]:
 
 @contextmanager
 def importable_from(folder: Path) -> Iterator[None]:
-    """Let Python find modules in `folder`, and in the current folder, inside the block."""
+    """Let Python find modules in `folder`, and in the current folder, inside the block.
+
+    Modules that were imported from there before are imported again if one of them has changed.
+    """
+    _forget_changed()
     finder = UserModuleFinder(module_path(folder))
     sys.meta_path.insert(0, finder)
     try:
@@ -170,13 +226,17 @@ class _ProcessFinder(UserModuleFinder):
     """The finder of `import_from`; a process has one at most."""
 
 
-def import_from(folders: Sequence[str]) -> None:
+def import_from(folders: Sequence[str], copies: Path | None = None) -> None:
     """Let Python find modules in `folders`, and no longer in those of an earlier call, in this whole process.
 
     The folders of an `importable_from` whose block has not ended stay.
+
+    Args:
+        folders: The folders, in the order of the search.
+        copies: See `UserModuleFinder`.
     """
     sys.meta_path[:] = [
-        _ProcessFinder(folders),
+        _ProcessFinder(folders, copies),
         *(finder for finder in sys.meta_path if not isinstance(finder, _ProcessFinder)),
     ]
 

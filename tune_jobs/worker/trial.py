@@ -44,6 +44,8 @@ class TrialTask:
     """Folder for the output of each trial; None if the run is in an object store."""
     module_path: tuple[str, ...] = ()
     """Folders of the user's own modules, which are searched before all others."""
+    copies: Path | None = None
+    """Folder of copies of these modules. Their code is run, so that changes after the start of a run do not count."""
     run: str = ""
     """The id of the run, which its checkpoints have."""
     deadline: float | None = None
@@ -57,7 +59,7 @@ class TrialTask:
         from ray import cloudpickle  # noqa: PLC0415 (only Ray pickles a task)
 
         values = {each.name: getattr(self, each.name) for each in fields(self)}
-        return _read_task, (self.module_path, cloudpickle.dumps(values))  # type: ignore[no-untyped-call]
+        return _read_task, (self.module_path, self.copies, cloudpickle.dumps(values))  # type: ignore[no-untyped-call]
 
     @property
     def out_of_time(self) -> bool:
@@ -75,8 +77,8 @@ class TrialTask:
         )
 
 
-def _read_task(module_path: tuple[str, ...], pickled: bytes) -> TrialTask:
-    import_from(module_path)
+def _read_task(module_path: tuple[str, ...], copies: Path | None, pickled: bytes) -> TrialTask:
+    import_from(module_path, copies)
     return TrialTask(**pickle.loads(pickled))  # noqa: S301 (what this run's driver wrote)
 
 
@@ -177,5 +179,5 @@ def start_training(
     trial: Assignment, task: TrialTask, data: "TrainingData | None", worker: WorkerRank = ALONE
 ) -> Training:
     """Start the training of a trial, with the user's own modules first among those that can be imported."""
-    import_from(task.module_path)
+    import_from(task.module_path, task.copies)
     return task.kind.start(task.request(trial.configuration, worker), data)

@@ -176,3 +176,38 @@ def test_modules_draw_the_same_numbers_in_whatever_order_and_place_they_are_impo
             assert random.getstate() == state
             drawn.append([sys.modules[n].DRAWN for n in ("drawer_alone", "drawer_of_both", "drawers.late")])
     assert drawn[0] == drawn[1]
+
+
+def test_a_worker_runs_the_copies_under_the_names_of_the_originals(
+    tmp_path: Path, finders_restored: None
+) -> None:
+    """Data beside a module are still found, and modules without a copy too."""
+    names = ["copied/__init__.py", "copied/deep.py", "copied_alone.py", "not_copied.py"]
+    job = write(tmp_path / "job", dict.fromkeys(names, "CODE = 'changed'"))
+    copies = write(tmp_path / "copies", dict.fromkeys(names[:-1], "CODE = 'copied'"))
+    import_from([str(job)], copies)
+    for name, code in {"copied": "copied", "copied.deep": "copied", "copied_alone": "copied"}.items():
+        module = importlib.import_module(name)
+        assert code == module.CODE
+        assert module.__file__ is not None
+        assert Path(module.__file__).is_relative_to(job)
+    assert importlib.import_module("not_copied").CODE == "changed"
+    for name in ("copied", "copied.deep", "copied_alone", "not_copied"):
+        del sys.modules[name]
+
+
+def test_modules_are_imported_again_if_one_of_them_has_changed(tmp_path: Path) -> None:
+    files = {"changing.py": "from changing_helper import CODE", "changing_helper.py": "CODE = 1"}
+    write(tmp_path, files)
+
+    def code() -> int:
+        with importable_from(tmp_path):
+            return int(importlib.import_module("changing").CODE)
+
+    assert code() == 1
+    first = sys.modules["changing"]
+    assert code() == 1
+    assert sys.modules["changing"] is first, "nothing has changed"
+    write(tmp_path, {"changing_helper.py": "CODE = 22"})
+    assert code() == 22
+    del sys.modules["changing"], sys.modules["changing_helper"]

@@ -12,12 +12,14 @@ from typing import Any, BinaryIO
 import pytest
 
 from tests.trainers.slope import Slope, SlopeSettings
+from tune_jobs.driver.preparation import make_folder, prepare, trial_task
+from tune_jobs.job.job import Job
 from tune_jobs.record.codes import Cause
 from tune_jobs.trainers.errors import Diverged
 from tune_jobs.trainers.interface import EpochResult, StopReason, TrainingRequest
 from tune_jobs.trainers.settings import ScoreSettings
 from tune_jobs.worker.reporting import Report
-from tune_jobs.worker.trial import Assignment, TrialTask, train
+from tune_jobs.worker.trial import Assignment, TrialTask, start_training, train
 
 TRIAL = Assignment("0000", {})
 
@@ -146,3 +148,23 @@ def test_a_worker_finds_the_kind_beside_the_job(tmp_path: Path) -> None:
         [sys.executable, "-c", reading], input=pickled, capture_output=True, check=True, cwd=tmp_path
     )
     assert done.stdout.split() == [b"slope", b"True"]
+
+
+def test_a_worker_runs_the_code_that_the_run_began_with(
+    make_sections: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    code = tmp_path / "nets_of_a_worker.py"
+    code.write_text(
+        "import torch\ndef make(input_shape): return torch.nn.Linear(*input_shape, 1, bias=False)\n"
+    )
+    changes = {"model": {"name": "nets_of_a_worker:make"}, "storage": str(tmp_path / "runs")}
+    job = Job.from_mapping(make_sections(changes), tmp_path)
+    prepared = prepare(job)
+    assert prepared is not None
+    folder = make_folder(job, prepared)
+    code.write_text("raise RuntimeError('this is the code of another run')")
+    task = pickle.loads(pickle.dumps(trial_task(job, folder)))
+    with start_training(TRIAL, task, prepared.for_trials()) as training:
+        assert [name for name, _ in training.model.named_parameters()] == ["weight"]
+    del sys.modules["nets_of_a_worker"]
