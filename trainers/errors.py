@@ -8,6 +8,9 @@
     ├── ModelError         the model does not fit the data, or cannot be built
     ├── DeviceError        the device is missing
     ├── MetricMissing      an epoch has no value of the selection metric: select by one that the training measures
+    ├── ProgramError       the user's program failed, or does not do what a trial needs
+    │   └── ProgramKilled  a signal ended it
+    ├── Rejected           the user's program says that a configuration cannot be trained
     ├── Diverged           the loss is no longer a finite number: this configuration's own fault
     └── CheckpointError    a checkpoint is damaged or of another training
         └── CheckpointMissing  there is none
@@ -66,6 +69,22 @@ class MetricMissing(TrainerError):
 
 class Diverged(TrainerError):
     """A loss became NaN or infinite."""
+
+    fault = Fault.CODE
+
+
+class ProgramError(TrainerError):
+    """The user's program failed, or does not do what a trial needs."""
+
+    fault = Fault.CODE
+
+
+class ProgramKilled(ProgramError):
+    """A signal ended the user's program."""
+
+
+class Rejected(TrainerError):
+    """The user's program says that a configuration cannot be trained."""
 
     fault = Fault.CODE
 

@@ -4,10 +4,12 @@ A kind is asked for its facts with those of its sections that are valid. If one 
 depend on it are left at their defaults, so one bad section does not hide what is wrong with the others.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from tune_jobs.trainers.interface import Seal
 
 Problems = Sequence[tuple[str, str]]
 """Problems: pairs of a dotted key, such as `training.loss`, and a message."""
@@ -38,7 +40,7 @@ class Searched:
     """The parameters that decide whether this one applies."""
 
 
-def _find_nothing(_: Any) -> Sequence[Any]:
+def _find_nothing(*_: Any) -> Sequence[Any]:
     return ()
 
 
@@ -71,6 +73,8 @@ class KindFacts:
     """Keys that name a function of the user's code, with its `package.module:function`."""
     reference_parameters: Sequence[str] = ()
     """Parameters of a configuration whose values may name such functions too."""
+    seal: Seal = Seal.NONE
+    """How well test rows are sealed if `prepare` returns none; it is `Seal.ROWS` otherwise."""
     starts_user_code: bool = False
     """Whether starting a training runs code of the user that `tune-jobs validate` tries in a process of its own."""
     problems: Problems = ()
@@ -79,6 +83,11 @@ class KindFacts:
     """Takes the job's folder; returns the data files and sources that the sections name and that do not exist."""
     check: Callable[[Configuration], Problems] = _find_nothing
     """Takes a configuration; returns the problems of its names and values, by the names of the parameters."""
+    check_names: Callable[[Collection[str], Path], Problems] = _find_nothing
+    """Takes the names of the searched parameters and the job's folder; returns the problems of names that the user's
+    code does not take, or lacks. The code is read, not imported."""
+    check_metric: Callable[[str], Problems] = _find_nothing
+    """Takes the selection metric; returns why it cannot select, apart from not being one of `metrics`."""
     check_workers: Callable[[int], Problems] = _find_nothing
     """Takes the number of workers that train one model; returns the keys that do not go with it.
 

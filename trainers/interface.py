@@ -19,11 +19,13 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, Self, runtime_checkable
 
 from tune_jobs.trainers.settings import ScoreSettings
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from tune_jobs.trainers.data import DataInfo, PreparedData, Rows, TrainingData
 
 DIVERGED = "diverged"
@@ -66,6 +68,27 @@ class EpochResult:
             seconds=row["seconds"],
             diverged=bool(row.get(DIVERGED, False)),
         )
+
+
+class Seal(StrEnum):
+    """How well the test rows are sealed until the winner is tested: a code, with a sentence for people."""
+
+    ROWS = "rows"
+    STAGE = "stage"
+    NONE = "none"
+
+    @property
+    def sentence(self) -> str:
+        """Return the level in words. No decision depends on it."""
+        return SEAL_SENTENCES[self]
+
+
+SEAL_SENTENCES = {
+    Seal.ROWS: "tune-jobs keeps the test rows; no training can read them",
+    Seal.STAGE: "a trial ends with its last epoch, before the program's own test; the program can read its test rows",
+    Seal.NONE: "the trainings read their own data; there are no sealed test rows",
+}
+"""Sentences by level, only for people."""
 
 
 class StopReason(StrEnum):
@@ -119,6 +142,10 @@ class TrainingRequest:
     """CPU threads to compute with; None leaves the process as it is."""
     worker: WorkerRank = field(default_factory=WorkerRank)
     """The place of this process among the workers of the training."""
+    folder: Path = Path()
+    """The folder of the job, from which relative paths start."""
+    files: Path | None = None
+    """A folder for the training's own files, which may not exist yet; None if nothing keeps them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +172,8 @@ class Capabilities:
     """Several seeds or folds of one configuration can be trained at once in one model."""
     inherits: bool
     """A training can continue from the state of another configuration."""
+    tests_itself: bool = False
+    """The kind is a `TestsItself`: the winner's training code evaluates its own test set."""
 
 
 class Training(Protocol):
@@ -268,4 +297,26 @@ class TrainerKind(Protocol):
         """Return the model with the weights of its best epoch, in the form of the kind's framework.
 
         The arguments and errors are those of `evaluator`.
+        """
+
+
+@runtime_checkable
+class TestsItself(Protocol):
+    """A kind whose trainings read their own data and test the winner on their own test set."""
+
+    def test(
+        self, request: TrainingRequest, file: BinaryIO
+    ) -> "AbstractContextManager[Callable[[], Evaluation]]":
+        """Return a context that gives a function, which evaluates the best epoch on the test set.
+
+        Everything that can fail before the test rows are read fails here, or when the context is entered. The file may
+        be closed after this call.
+
+        Args:
+            request: The request of the saved training.
+            file: The bytes that `Training.save` wrote, from the first to the last. It can seek.
+
+        Raises:
+            CheckpointError: The state is damaged, of another training, or has no best epoch.
+            TrainerError: The test cannot begin.
         """

@@ -1,6 +1,7 @@
 """A stored run: its tables, its winner, and the one evaluation on its test rows."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ from tune_jobs.checkpoints.opening import checkpoint_files, read_best
 from tune_jobs.checkpoints.trial_checkpoints import Owner
 from tune_jobs.errors import DamagedRun, RunFolderError
 from tune_jobs.holdout.ledger import LedgerEntry, read_openings
-from tune_jobs.holdout.testing import evaluate_on_holdout
+from tune_jobs.holdout.testing import evaluate_on_holdout, record_own_test
 from tune_jobs.job.user_code import importable_from
 from tune_jobs.record.codes import Ending
 from tune_jobs.record.data_info import read_info
@@ -25,7 +26,7 @@ from tune_jobs.remote.working_copy import at_work, complete, open_folder
 from tune_jobs.selection.rule import read_selection
 from tune_jobs.trainers.data import DataInfo, Rows
 from tune_jobs.trainers.errors import CheckpointError
-from tune_jobs.trainers.interface import Evaluation, TrainingRequest
+from tune_jobs.trainers.interface import Evaluation, TestsItself, TrainingRequest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -154,6 +155,8 @@ class Run:
             seed=job.seed,
             max_epochs=job.max_epochs,
             score=job.selection,
+            folder=job.folder,
+            files=self._folder.files / self.winner.trial_id,
         )
 
     def load_model(self) -> Any:
@@ -189,13 +192,15 @@ class Run:
             DamagedRun: No checkpoint has the winner's weights any more, and the test rows were not read; or the test
                 rows cannot be read.
         """
-        if not self.job.seals_test:
+        if not self.job.seals_test and not self.job.tests_itself:
             raise RunFolderError(
                 f"{self.path}: the run has no test rows, because its trainings read their own data. Load the winner "
                 "with `load_model`, and evaluate it on rows that no training and no decision has used"
             )
         complete(self._folder)
         winner = self.winner
+        if self.job.tests_itself:
+            return record_own_test(self._stored, winner.trial_id, self._own_test, again=again, reason=reason)
         with importable_from(self._code_folder()):
             return evaluate_on_holdout(
                 self._stored, winner.trial_id, self._evaluator(), again=again, reason=reason
@@ -217,6 +222,12 @@ class Run:
     def _code_folder(self) -> Path:
         """Return the folder of the code that the winner was trained with."""
         return check_code(self._folder, self._stored.events, self.job)
+
+    def _own_test(self) -> AbstractContextManager[Callable[[], Evaluation]]:
+        """Return a context in which the winner's own code waits before its test."""
+        kind, request = self.job.kind, self.request()
+        assert isinstance(kind, TestsItself)
+        return self._read_winner(lambda state: kind.test(request, state))
 
     def _owner(self, winner: Winner) -> Owner:
         started = self.record.started

@@ -18,6 +18,7 @@ from tune_jobs.record.run_record import RunRecord, TrialRecord, failures
 from tune_jobs.results import Run, open_run
 from tune_jobs.selection.rule import rank
 from tune_jobs.text import WINNER, configuration_text, count_text, number_text, train_command
+from tune_jobs.trainers.interface import Seal
 
 if TYPE_CHECKING:
     from tune_jobs.job.job import Job
@@ -140,11 +141,12 @@ def outcome_lines(opened: Run) -> list[str]:
         lines.append(
             f"holdout: opened for trial {opening.trial_id}{why}: {results or 'no result was recorded'}"
         )
-    if not opened.job.seals_test:
+    if not (opened.job.seals_test or opened.job.tests_itself):
         lines.append("holdout: none, because the trainings read their own data")
     elif record.ending and opened.winner_id is not None and not openings:
         then = "when the run has ended, " if record.ending.cut_off else ""
-        lines.append(f"holdout: sealed; {then}`tune-jobs test {opened.address}` opens it, once")
+        sealed = "sealed" if opened.job.seals_test else f"{opened.job.seal} ({opened.job.seal.sentence})"
+        lines.append(f"holdout: {sealed}; {then}`tune-jobs test {opened.address}` opens it, once")
     if record.test_seen:
         lines.append(
             "test seen: trials were trained after the holdout was opened, so its result is not an honest estimate"
@@ -166,7 +168,7 @@ def plan_lines(job: "Job", prepared: "PreparedData | None") -> list[str]:
     """Return the lines of `tune-jobs validate`: what a run of `job` would do."""
     lines = [
         f"{job.name}: valid",
-        f"data       {job.facts.labels.get('data', job.facts.title)}: {_data_text(prepared)}",
+        f"data       {job.facts.labels.get('data', job.facts.title)}: {_data_text(prepared, job.seal)}",
         f"search     {job.search.method}, {count_text(job.trials, 'trial')}, "
         f"{count_text(len(job.search.space.parameters), 'parameter')}:",
     ]
@@ -192,9 +194,9 @@ def plan_lines(job: "Job", prepared: "PreparedData | None") -> list[str]:
     return [*lines, *(f"notice     {notice}" for notice in notices)]
 
 
-def _data_text(prepared: "PreparedData | None") -> str:
+def _data_text(prepared: "PreparedData | None", seal: Seal) -> str:
     if prepared is None:
-        return "the trainings read their own data; there are no sealed test rows"
+        return f"{seal.sentence} (seal: {seal})"
     info = prepared.info
     rows = ", ".join(f"{count} {part}" for part, count in prepared.report.rows.items())
     what = f"{len(info.classes)} classes" if info.classes else f"{info.outputs} target(s)"
@@ -219,7 +221,7 @@ def _ended(opened: Run) -> str:
 
 
 def _holdout_text(opened: Run) -> str:
-    if not opened.job.seals_test:
+    if not (opened.job.seals_test or opened.job.tests_itself):
         return "none"
     return "opened" if opened.openings else "sealed"
 

@@ -5,7 +5,6 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tune_jobs.errors import JobError, RunFolderError
@@ -21,7 +20,6 @@ from tune_jobs.location import Location, is_uri, location_of
 from tune_jobs.record.data_info import write_info
 from tune_jobs.record.events import RunStarted
 from tune_jobs.record.folder import RunFolder
-from tune_jobs.record.reading import JOB_FILE
 from tune_jobs.remote.store import Store, StoreError
 from tune_jobs.remote.working_copy import checkpoints_of, storage_folder
 from tune_jobs.search_spaces import Problem
@@ -48,7 +46,7 @@ def prepare(job: Job) -> "PreparedData | None":
         JobError: A file or function that the job names is missing.
         TrainerError: The data cannot be used as the job asks, or the kind says of itself what is not so.
     """
-    problems = check_surroundings(job.facts, job.tracking, job.folder)
+    problems = check_surroundings(job.facts, job.tracking, job.folder, job.search.space.parameters)
     if problems:
         raise JobError(problems)
     try:
@@ -153,7 +151,6 @@ def run_started(job: Job, prepared: "PreparedData | None", folder: RunFolder) ->
             "space": job.search.space.fingerprint(),
             "job": job_fingerprint(job),
             **code_fingerprints(job),
-            JOB_FILE: _fingerprint_of(folder.job),
         },
         versions=recorded_versions(job),
         notices=(*(() if prepared is None else prepared.report.notices), *job.notices()),
@@ -161,20 +158,14 @@ def run_started(job: Job, prepared: "PreparedData | None", folder: RunFolder) ->
         kind=entry.name,
         kind_class=entry.reference,
         run_id=secrets.token_hex(8),
+        seal=job.seal.value,
     )
-
-
-def _fingerprint_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return sha256_of(file)
 
 
 def _file_fingerprints(folder: RunFolder) -> Mapping[str, str]:
     """Return the SHA-256 of the encoding and of the sealed rows, on which later decisions rest."""
-    return {
-        "encoding": _fingerprint_of(folder.data_info),
-        holdout.SEALED: _fingerprint_of(holdout.rows_path(folder)),
-    }
+    with folder.data_info.open("rb") as encoding, holdout.rows_path(folder).open("rb") as rows:
+        return {"encoding": sha256_of(encoding), holdout.SEALED: sha256_of(rows)}
 
 
 def recorded_versions(job: Job) -> dict[str, str]:
@@ -205,6 +196,8 @@ def trial_task(job: Job, folder: RunFolder, spent: float = 0.0, run_id: str = ""
         threads=threads_of(job),
         checkpoints=checkpoints_of(folder),
         output=folder.output if is_local else None,
+        files=folder.files if is_local else None,
+        folder=job.folder,
         run=run_id,
         module_path=(str(folder.modules),) if job.folder == folder.submitted else own_modules,
         copies=folder.modules if is_local and job.folder != folder.submitted else None,

@@ -70,6 +70,7 @@ def train_one(job: Job, configuration: Mapping[str, Any]) -> Iterator[EpochResul
             max_epochs=job.max_epochs,
             score=job.selection,
             threads=threads_of(job),
+            folder=job.folder,
         )
         results = in_a_thread(partial(_start, job, request, data))
         next(results)

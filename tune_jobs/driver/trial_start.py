@@ -64,6 +64,7 @@ def start_one(
         max_epochs=job.max_epochs,
         score=job.selection,
         threads=threads_of(job),
+        folder=job.folder,
     )
     task = (job.kind, request, None if prepared is None else _first_rows(prepared.for_trials()))
     with tempfile.TemporaryDirectory(prefix="tune-jobs-") as folder:

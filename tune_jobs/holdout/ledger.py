@@ -64,9 +64,7 @@ def claim_opening(
         DamagedRun: The ledger is damaged, or contradicts the journal.
         StorageFailed: The journal cannot be written to.
     """
-    opened = read_openings(folder, journal.past)
-    if opened and not again:
-        raise HoldoutOpened(_opened_before_text(folder, opened))
+    opened = refuse_second_opening(folder, journal, again=again)
     append_openings(journal, folder)
     event = HoldoutUnsealed(trial_id=trial_id, reason=reason)
     number = len(opened) + 1
@@ -77,6 +75,19 @@ def claim_opening(
     ):  # the journal has the opening, and the next command that writes makes the ledger again
         write_ledger(folder, openings_in(journal.past))
     return number
+
+
+def refuse_second_opening(folder: RunFolder, journal: Journal, *, again: bool) -> list[LedgerEntry]:
+    """Return the openings so far.
+
+    Raises:
+        HoldoutOpened: There is one, and `again` was not given.
+        DamagedRun: The ledger is damaged, or contradicts the journal.
+    """
+    opened = read_openings(folder, journal.past)
+    if opened and not again:
+        raise HoldoutOpened(_opened_before_text(folder, opened))
+    return opened
 
 
 def openings_in(events: Iterable[Event]) -> list[LedgerEntry]:

@@ -106,14 +106,23 @@ def unseal(
         raise RunFolderError(
             f"{folder.path}: the run has no sealed test rows ({ROWS} is missing in holdout/)"
         )
-    if again and not (reason and reason.strip()):
-        raise RunFolderError(
-            "--again needs --reason TEXT: why the test rows are read once more; the reason is recorded"
-        )
+    require_reason(again=again, reason=reason)
     started = next((event for event in journal.past if isinstance(event, RunStarted)), None)
     with _open_sealed(folder, started) as file:
         number = claim_opening(folder, journal, trial_id, again=again, reason=reason)
         return _read_rows(file), number
+
+
+def require_reason(*, again: bool, reason: str | None) -> None:
+    """Check that another opening of the holdout has a reason.
+
+    Raises:
+        RunFolderError: It has none.
+    """
+    if again and not (reason and reason.strip()):
+        raise RunFolderError(
+            "--again needs --reason TEXT: why the test rows are read once more; the reason is recorded"
+        )
 
 
 @contextmanager

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from tune_jobs.errors import RunFolderError, StorageFailed
 from tune_jobs.files import probe_writable, reason_of
-from tune_jobs.holdout.ledger import openings_in, write_ledger
-from tune_jobs.holdout.rows import unseal
+from tune_jobs.holdout.ledger import claim_opening, openings_in, refuse_second_opening, write_ledger
+from tune_jobs.holdout.rows import refuse_copy, require_reason, unseal
 from tune_jobs.record.events import HoldoutEvaluated, in_force
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal
@@ -46,13 +47,55 @@ def evaluate_on_holdout(
             recorded, and the message holds it.
         DamagedRun: The rows cannot be read.
     """
+
+    def open_and_evaluate(journal: Journal) -> tuple[Evaluation, int]:
+        rows, number = unseal(run.folder, journal, trial_id, again=again, reason=reason)
+        return evaluate(rows), number
+
+    return _record_test(run, trial_id, open_and_evaluate, reason)
+
+
+def record_own_test(
+    run: StoredRun,
+    trial_id: str,
+    start: Callable[[], AbstractContextManager[Callable[[], Evaluation]]],
+    *,
+    again: bool = False,
+    reason: str | None = None,
+) -> dict[str, float]:
+    """Let the winner's own code evaluate its own test set, once; see `evaluate_on_holdout`.
+
+    Args:
+        run: The run in the state in which the winner was chosen.
+        trial_id: The winner.
+        start: Returns a context in which the code waits before its test. The opening is claimed inside of it, so an
+            error before the test wastes none.
+        again: Test once more; this is recorded, with `reason`.
+        reason: The reason for testing once more.
+    """
+    refuse_copy(run.folder)
+    require_reason(again=again, reason=reason)
+
+    def claim_and_test(journal: Journal) -> tuple[Evaluation, int]:
+        refuse_second_opening(run.folder, journal, again=again)
+        with start() as evaluate:
+            number = claim_opening(run.folder, journal, trial_id, again=again, reason=reason)
+            return evaluate(), number
+
+    return _record_test(run, trial_id, claim_and_test, reason)
+
+
+def _record_test(
+    run: StoredRun, trial_id: str, test: Callable[[Journal], tuple[Evaluation, int]], reason: str | None
+) -> dict[str, float]:
+    """Call `test` with the open journal, in which it claims the opening, and record its numbers."""
     _check_writable(run.folder)
     results: dict[str, float] = {}
     try:
         with opened_run(run.folder) as opened:
             run.refuse_if_continued(opened.journal.past)
-            rows, number = unseal(run.folder, opened.journal, trial_id, again=again, reason=reason)
-            results = {f"test_{name}": value for name, value in evaluate(rows).metrics.items()}
+            evaluation, number = test(opened.journal)
+            results = {f"test_{name}": value for name, value in evaluation.metrics.items()}
             evaluated = HoldoutEvaluated(number=number, trial_id=trial_id, results=results, reason=reason)
             _record_results(opened.journal, run, evaluated)
     except StorageFailed as error:  # maybe only the object store does not take them in the end

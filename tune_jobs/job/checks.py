@@ -5,7 +5,7 @@ does not hide other problems. Checks that only the kind of training can make com
 """
 
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -37,6 +37,17 @@ def with_default_metric(selection: object, facts: KindFacts) -> object:
     if default is None or not isinstance(selection, Mapping) or "metric" in selection:
         return selection
     return {"metric": default.name, "mode": default.direction or "min", **selection}
+
+
+def missing_mode(selection: object, facts: KindFacts) -> list[Problem]:
+    """Return the problem of a selection that does not say which values of an unknown metric are good."""
+    if facts.metrics is not None or not isinstance(selection, Mapping) or "mode" in selection:
+        return []
+    metric = selection.get("metric")
+    if not isinstance(metric, str) or facts.metric(metric).direction or facts.check_metric(metric):
+        return []
+    text = f"missing; say which values of {metric!r} are good: min (low ones) or max (high ones)"
+    return [Problem("selection.mode", text)]
 
 
 def cross_check(
@@ -71,7 +82,9 @@ def _is_about(problem: Problem, wrong: Mapping[str, frozenset[str]]) -> bool:
     return key.partition(".")[0] in wrong.get(section, frozenset())
 
 
-def check_surroundings(facts: KindFacts, tracking: TrackingSettings | None, folder: Path) -> list[Problem]:
+def check_surroundings(
+    facts: KindFacts, tracking: TrackingSettings | None, folder: Path, parameters: Collection[str] = ()
+) -> list[Problem]:
     """Return the problems of files, functions and packages that a job names but that do not exist.
 
     The user's modules are read, not imported.
@@ -80,9 +93,10 @@ def check_surroundings(facts: KindFacts, tracking: TrackingSettings | None, fold
         facts: Facts of the kind of training.
         tracking: The section; None if it is invalid.
         folder: Folder of the job file.
+        parameters: Names of the parameters of the search space.
     """
     with importable_from(folder):
-        problems = _problems(facts.missing(folder))
+        problems = _problems([*facts.missing(folder), *facts.check_names(parameters, folder)])
         trackers = tracking.trackers if tracking is not None else ()
         for key, name in [*facts.references, *(("tracking.trackers", name) for name in trackers)]:
             problems += _reference(key, name)
@@ -153,6 +167,8 @@ def _problems(pairs: Pairs) -> list[Problem]:
 
 
 def _selection(facts: KindFacts, selection: ScoreSettings) -> list[Problem]:
+    if refused := facts.check_metric(selection.metric):
+        return _problems(refused)
     if not facts.metrics:
         return []
     valid = [metric.name for metric in facts.metrics]

@@ -20,6 +20,7 @@ from tune_jobs.job.checks import (
     check_surroundings,
     cross_check,
     grid_notices,
+    missing_mode,
     notices,
     with_default_metric,
     with_searched_references,
@@ -36,7 +37,7 @@ from tune_jobs.job.settings import (
 )
 from tune_jobs.search_spaces import Problem
 from tune_jobs.trainers.facts import KindFacts
-from tune_jobs.trainers.interface import TrainerKind
+from tune_jobs.trainers.interface import Seal, TrainerKind
 from tune_jobs.trainers.kinds import KindClass, kind_of
 from tune_jobs.trainers.settings import ScoreSettings, Settings
 
@@ -116,6 +117,16 @@ class Job(Settings):
     def seals_test(self) -> bool:
         """Return whether tune-jobs keeps test rows for this job; otherwise the trainings read their own data."""
         return self.kind.capabilities.seals_test
+
+    @property
+    def seal(self) -> Seal:
+        """Return how well the test rows are sealed until the winner is tested."""
+        return Seal.ROWS if self.seals_test else self.facts.seal
+
+    @property
+    def tests_itself(self) -> bool:
+        """Return whether the winner's own code evaluates its own test set."""
+        return self.kind.capabilities.tests_itself
 
     @property
     def rungs(self) -> tuple[int, ...]:
@@ -198,9 +209,11 @@ def _check(sections: Mapping[str, Any], folder: Path | None = None) -> tuple[dic
     whole, part = kind.facts(own.valid), kind.facts(own.partial)
     selection = with_default_metric(sections.get("selection", {}), whole)
     checked = check_sections(fields, {**sections, "selection": selection}, whole.elsewhere)
-    problems = [*checked.problems, *cross_check(checked, whole, part, kind.capabilities)]
+    unsaid = missing_mode(selection, whole)
+    problems = [*checked.problems, *unsaid, *cross_check(checked, whole, part, kind.capabilities)]
     if folder is not None:
         tracking = checked.reading("tracking", frozenset())
         search = checked.reading("search", frozenset({"space"}))
-        problems += check_surroundings(with_searched_references(part, search), tracking, folder)
+        names = () if search is None else tuple(search.space.parameters)
+        problems += check_surroundings(with_searched_references(part, search), tracking, folder, names)
     return checked.valid, problems

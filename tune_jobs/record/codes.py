@@ -88,6 +88,8 @@ class Cause(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     TRAINING_FAILED = "training_failed"
     """The training raised any other error."""
+    REJECTED = "rejected"
+    """The training says that its configuration cannot be trained."""
     NO_FINITE_SCORE = "no_finite_score"
     NO_REPORT = "no_report"
     """It ended before its first report."""
@@ -139,6 +141,7 @@ CAUSE_SENTENCES = {
     Cause.DIVERGED: "the training diverged",
     Cause.OUT_OF_MEMORY: "the training ran out of memory",
     Cause.TRAINING_FAILED: "the training failed",
+    Cause.REJECTED: "the training rejected the configuration",
     Cause.NO_FINITE_SCORE: "no epoch had a finite score",
     Cause.NO_REPORT: "ended before its first report",
     Cause.WORKER_LOST: "lost more workers than `limits.retries_per_trial` allows",

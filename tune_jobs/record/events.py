@@ -2,8 +2,7 @@
 
 The life of a run, with each event where the driver writes it:
 
-    RunStarted                                # or, if a new driver continues the run, RunResumed,
-                                              # after JobChanged if the user changes keys of the job
+    RunStarted                                # or RunResumed, if a new driver continues the run
     while the search has a configuration or a trial is open:
         NoticeAdded                           # a message about the cluster
         TrialCreated                          # the search proposed a configuration
@@ -86,6 +85,8 @@ class RunStarted(Event):
     """Place of the kind's class, as `package.module:Class`."""
     run_id: str = ""
     """Random letters and digits that the run's checkpoints have in their headers."""
+    seal: str = ""
+    """How well the test rows are sealed: the code of a `Seal`."""
     format: int = FORMAT
 
 
@@ -102,18 +103,6 @@ class RunResumed(Event):
     notices: Sequence[str] = ()
     driver: str = ""
     format: int = FORMAT
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobChanged(Event):
-    """The file of the job is about to be written again: by a resumption with overrides, or by a repair.
-
-    `job_file` is the SHA-256 of its new text, in hex digits. `changes` has the values by their dotted keys.
-    """
-
-    type = "job_changed"
-    job_file: str
-    changes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -387,8 +376,6 @@ def seconds_spent(events: Iterable[Event]) -> float:
         if isinstance(event, RunStarted | RunResumed):
             spent += 0.0 if begun is None else last - begun
             begun = event.time
-        if not isinstance(
-            event, JobChanged | HoldoutUnsealed | HoldoutEvaluated
-        ):  # long after the end, maybe
+        if not isinstance(event, HoldoutUnsealed | HoldoutEvaluated):  # these may come long after the end
             last = event.time
     return spent if begun is None else spent + last - begun

@@ -154,6 +154,11 @@ class RunFolder:
         return self.path / "data.json"
 
     @property
+    def files(self) -> Path:
+        """Return the folder with a folder of own files of each trial."""
+        return self.path / "files"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 

@@ -25,7 +25,7 @@ from tune_jobs.report.scales import value_text
 from tune_jobs.report.sections import Section, make_sections
 from tune_jobs.report.trials_table import TrialsTable, make_trials_table
 from tune_jobs.selection.rule import RULE, Candidate, select_winner
-from tune_jobs.text import configuration_text, count_text, number_text, time_text, train_command
+from tune_jobs.text import count_text, number_text, time_text, train_command
 from tune_jobs.trainers.interface import RESERVED_COLUMNS
 
 _MOST_NAMED = 12
@@ -75,8 +75,10 @@ class Page:
     again: str
     openings: Sequence[sentences.Opening]
     scores: Mapping[str, str]
-    seals_test: bool
-    """Whether there are test rows; otherwise the trainings read their own data."""
+    seal: str
+    """How well the trainings' own test rows are sealed, in words; empty if tune-jobs keeps test rows."""
+    tests_itself: bool
+    """Whether the winner's own code evaluates its own test set."""
     test_rows: str
     open_hint: str
     open_command: str
@@ -126,7 +128,8 @@ def make_page(
         again=_again(folder, job, best) if best else "",
         openings=openings,
         scores={trial_id: number_text(b.score) for trial_id in record.trials if (b := record.best(trial_id))},
-        seals_test=job.seals_test,
+        seal="" if job.seals_test else f"{job.seal} ({job.seal.sentence})",
+        tests_itself=job.tests_itself,
         test_rows=f"{record.started.rows.get('test', 0):,}" if record.started else "",
         open_hint=". For the winner they are opened once, by:" if over else ".",
         open_command=f"tune-jobs test {shlex.quote(folder.address)}" if over else "",
@@ -231,10 +234,6 @@ def _provenance(folder: RunFolder, record: RunRecord) -> list[tuple[str, str]]:
         ("started", time_text(started.time)),
         *([("ended", time_text(record.ended.time))] if record.ended else []),
         ("rows", rows),
-        *(
-            (f"changed on {time_text(change.time)}", configuration_text(change.changes))
-            for change in record.changes
-        ),
         *((f"fingerprint of the {name}", value) for name, value in started.fingerprints.items()),
         ("software", ", ".join(f"{name} {value}" for name, value in started.versions.items())),
     ]

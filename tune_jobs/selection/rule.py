@@ -71,6 +71,7 @@ def _selection(record: RunRecord, winner: Candidate | None) -> dict[str, Any]:
         "trials": Counter(trial.status for trial in record.trials.values()),
         "winner": winner and winner_mapping(winner),
         "test_seen": record.test_seen,
+        "seal": started.seal if started else "",
         "fingerprints": started.fingerprints if started else {},
         "versions": started.versions if started else {},
     }

@@ -60,7 +60,10 @@ def job_to_submit(path: Path, overrides: Sequence[tuple[str, Any]]) -> ToSubmit:
     }
     checked = {name: own for name, own in job.own_sections.items() if name not in elsewhere}
     facts = job.kind_class.facts(checked)
-    problems = [*check_surroundings(facts, job.tracking, folder), *_storage(job.storage)]
+    problems = [
+        *check_surroundings(facts, job.tracking, folder, job.search.space.parameters),
+        *_storage(job.storage),
+    ]
     if problems:
         raise JobError(problems, name=str(path))
     return ToSubmit(job, data_here=not elsewhere)

@@ -12,7 +12,7 @@ from tune_jobs.errors import LaterVersion
 from tune_jobs.record.codes import Cause, Status
 from tune_jobs.record.curve import EpochRow, TrialCurve
 from tune_jobs.record.event_values import are_rows
-from tune_jobs.trainers.errors import Diverged, TrainerError
+from tune_jobs.trainers.errors import Diverged, Rejected, TrainerError
 from tune_jobs.trainers.settings import ScoreSettings
 
 TIME = "rung_epoch"
@@ -213,6 +213,8 @@ def failure_cause(error: BaseException) -> Cause:
     """Return the cause of a training that ended with `error`."""
     if isinstance(error, Diverged):
         return Cause.DIVERGED
+    if isinstance(error, Rejected):
+        return Cause.REJECTED
     if isinstance(error, TrainerError):
         return Cause.TRAINING_FAILED
     return Cause.OUT_OF_MEMORY if _is_out_of_memory(error) else Cause.TRAINING_FAILED

@@ -42,6 +42,10 @@ class TrialTask:
     checkpoints: Path | Location
     output: Path | None = None
     """Folder for the output of each trial; None if the run is in an object store."""
+    files: Path | None = None
+    """Folder for a folder of own files of each trial; None if the run is in an object store."""
+    folder: Path = Path()
+    """The folder of the job."""
     module_path: tuple[str, ...] = ()
     """Folders of the user's own modules, which are searched before all others."""
     copies: Path | None = None
@@ -65,15 +69,17 @@ class TrialTask:
     def out_of_time(self) -> bool:
         return self.deadline is not None and time.time() > self.deadline
 
-    def request(self, configuration: Mapping[str, Any], worker: WorkerRank = ALONE) -> TrainingRequest:
-        """Return the request for the training of one configuration."""
+    def request(self, trial: "Assignment", worker: WorkerRank = ALONE) -> TrainingRequest:
+        """Return the request for the training of a trial."""
         return TrainingRequest(
-            configuration=configuration,
+            configuration=trial.configuration,
             seed=self.seed,
             max_epochs=self.kind.max_epochs,
             score=self.score,
             threads=self.threads,
             worker=worker,
+            folder=self.folder,
+            files=None if self.files is None else self.files / trial.trial_id,
         )
 
 
@@ -180,4 +186,4 @@ def start_training(
 ) -> Training:
     """Start the training of a trial, with the user's own modules first among those that can be imported."""
     import_from(task.module_path, task.copies)
-    return task.kind.start(task.request(trial.configuration, worker), data)
+    return task.kind.start(task.request(trial, worker), data)

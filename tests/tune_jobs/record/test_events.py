@@ -119,6 +119,7 @@ def test_the_cause_of_an_end_decides_the_status_and_whether_the_trial_may_contin
         Cause.DIVERGED: ("failed", False),
         Cause.OUT_OF_MEMORY: ("failed", False),
         Cause.TRAINING_FAILED: ("failed", False),
+        Cause.REJECTED: ("failed", False),
         Cause.NO_FINITE_SCORE: ("failed", False),
         Cause.NO_REPORT: ("failed", False),
         Cause.WORKER_LOST: ("failed", False),
