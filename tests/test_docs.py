@@ -113,7 +113,7 @@ def literals(annotation: Any) -> set[str]:
 
 
 def test_the_page_of_kinds_says_what_each_can_do() -> None:
-    order = ("resumes", "exact", "seals_test", "data_parallel", "vectorises", "inherits")
+    order = ("resumes", "exact", "seals_test", "tests_itself", "data_parallel", "vectorises", "inherits")
     rows = tables(ROOT / "docs" / "trainers.md")["Kind"]
     for entry in (entry for entry in kinds.known_kinds() if entry.reference.startswith("tune_jobs.")):
         (row,) = (row for row in rows if row["Kind"] == f"`{entry.name}`")

@@ -30,7 +30,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
     record
     job
     trainers search_spaces
-    errors problem text files location versions signals
+    errors problem text files location versions signals trial
     """.strip().splitlines()
 )
 """The packages of `tune_jobs`, from top to bottom. A package imports from the lines below its own."""

@@ -127,3 +127,4 @@ def kind_of(sections: Collection[str]) -> KindEntry:
 register(
     KindEntry("pytorch", ("data", "model", "training"), f"{__package__}.pytorch.kind:PyTorchKind"),
 )
+register(KindEntry("program", ("program", "length"), f"{__package__}.programs.kind:ProgramKind"))
