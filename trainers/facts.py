@@ -73,6 +73,8 @@ class KindFacts:
     """Keys that name a function of the user's code, with its `package.module:function`."""
     reference_parameters: Sequence[str] = ()
     """Parameters of a configuration whose values may name such functions too."""
+    modules: Sequence[str] = ()
+    """Dotted names of further modules of the user's code, whose files a run keeps and compares."""
     seal: Seal = Seal.NONE
     """How well test rows are sealed if `prepare` returns none; it is `Seal.ROWS` otherwise."""
     starts_user_code: bool = False

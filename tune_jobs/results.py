@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
@@ -225,7 +225,7 @@ class Run:
 
     def _own_test(self) -> AbstractContextManager[Callable[[], Evaluation]]:
         """Return a context in which the winner's own code waits before its test."""
-        kind, request = self.job.kind, self.request()
+        kind, request = self.job.kind, replace(self.request(), folder=self._code_folder())
         assert isinstance(kind, TestsItself)
         return self._read_winner(lambda state: kind.test(request, state))
 

@@ -63,6 +63,7 @@ class ProgramKind:
             max_epochs_key="length.epochs",
             metrics=None,
             default_metric=DEFAULT_METRIC,
+            modules=[program.module] if program is not None and program.module else (),
             seal=Seal.NONE if program is None or program.test_is_validation else Seal.STAGE,
             problems=[("program", program.problem)] if program is not None and program.problem else (),
             missing=lambda folder: [] if program is None else _missing(program, folder),

@@ -1,5 +1,6 @@
 """The sections `program` and `length` of a job."""
 
+from pathlib import PurePath
 from typing import Annotated
 
 from pydantic import Field
@@ -27,6 +28,14 @@ class ProgramSettings(Settings):
     def label(self) -> str:
         """Return the program by name, for sentences."""
         return self.script or self.function or "the program"
+
+    @property
+    def module(self) -> str | None:
+        """Return the module with the program's code, in the job's folder; None if a script is elsewhere."""
+        if self.script is None:
+            return None if self.function is None else self.function.partition(":")[0]
+        path = PurePath(self.script)
+        return None if path.is_absolute() or ".." in path.parts else ".".join(path.with_suffix("").parts)
 
     @property
     def problem(self) -> str:

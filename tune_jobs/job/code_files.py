@@ -49,7 +49,7 @@ def code_files(job: Job, more: Iterable[str] = ()) -> dict[str, Path]:
         more: Keys of files that count too if they are there, whatever imports them.
     """
     folders = [Path(folder) for folder in module_path(job.folder, type(job.kind).__module__)]
-    names = [text.partition(":")[0] for _, text in job.facts.references]
+    names = [*job.facts.modules, *(text.partition(":")[0] for _, text in job.facts.references)]
     return _closure([*names, type(job.kind).__module__, *map(_name_of, more)], folders)
 
 

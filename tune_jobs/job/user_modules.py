@@ -101,7 +101,8 @@ def _is_left_out(name: str) -> bool:
 def _module_names(job: Job) -> list[str]:
     """Return the top-level names of the modules that the job refers to, that of its kind of training included."""
     texts = [*(text for _, text in job.facts.references), *job.tracking.trackers, type(job.kind).__module__]
-    return [text.partition(":")[0].partition(".")[0] for text in texts]
+    names = [*job.facts.modules, *(text.partition(":")[0] for text in texts)]
+    return [name.partition(".")[0] for name in names]
 
 
 def _find_with_imports(names: Iterable[str], folders: Sequence[Path]) -> list[UserModule]:

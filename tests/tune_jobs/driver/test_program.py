@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.trainers.programs.programs import write_programs
-from tune_jobs import Job, Run, open_run, run
+from tune_jobs import Job, Run, open_run, resume, run
 from tune_jobs.driver.train_alone import train_one
-from tune_jobs.errors import HoldoutOpened, RunFailed
+from tune_jobs.errors import HoldoutOpened, RunFailed, RunFolderError
 from tune_jobs.job.file import apply_overrides
 from tune_jobs.record.codes import Cause, Ending
 from tune_jobs.report.writing import write_report
@@ -64,6 +64,20 @@ def test_the_winner_is_tested_by_its_own_code_once(finished: Run) -> None:
     state = finished.load_model()
     assert set(state["objects"]["line"]) == {"weight", "bias"}
     write_report(finished.path)
+
+
+def test_code_that_has_changed_is_refused(finished: Run) -> None:
+    for name in ("main.py", "line.py"):
+        file = finished.job.folder / name
+        before = file.read_text()
+        file.write_text(f"{before}\n# changed")
+        for use in (
+            lambda: finished.test(again=True, reason="to see"),
+            lambda: resume(finished.path, [("search.trials", 10)]),
+        ):
+            with pytest.raises(RunFolderError, match=f"{name} was changed"):
+                use()
+        file.write_text(before)
 
 
 def test_an_infeasible_point_is_no_failure_of_the_code(tmp_path: Path) -> None:
