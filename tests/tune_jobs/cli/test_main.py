@@ -59,6 +59,32 @@ def test_a_letter_that_the_output_lacks_is_spelled_out(make_run: Callable[..., R
         assert b"gr\\xf6\\xdfe=\\u65e5\\u672c" in shown.stdout
 
 
+FIRST_FILE = """
+import os, sys
+from tune_jobs.__main__ import open_standard_files
+open_standard_files()
+file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
+os.write(file, " ".join([str(file), *[os.readlink(f"/proc/self/fd/{number}") for number in range(3)]]).encode())
+"""
+
+
+@pytest.mark.parametrize("closed", ["", "0<&-", ">&-", "2>&-", "0<&- 2>&-", "0<&- >&- 2>&-"])
+def test_a_file_never_gets_what_is_written_to_a_standard_file_that_is_closed(
+    tmp_path: Path, closed: str
+) -> None:
+    made = tmp_path / "made"
+    subprocess.run(
+        ["sh", "-c", f'"$@" {closed}', "sh", sys.executable, "-c", FIRST_FILE, str(made)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=True,
+    )
+    number, *standard = made.read_text().split()
+    assert int(number) > 2
+    assert standard == [os.devnull] * 3
+
+
 def test_help_names_every_command(call: Call) -> None:
     code, output, _ = call("--help")
     assert code == 0
