@@ -86,6 +86,9 @@ def test_addresses(place: Path, say: Say, monkeypatch: pytest.MonkeyPatch) -> No
         )
     }
     said["another version of Ray"] = complaint(lambda: parts.check_version("1.0.0"))
+    parts.PROCESSES_WITH_RAY.add(1)
+    said["a process forked from one that has used Ray"] = complaint(parts.refuse_forked)
+    parts.PROCESSES_WITH_RAY.remove(1)
     monkeypatch.setenv("RAY_AUTH_TOKEN", "x")
     said["a token that is not sent"] = parts.token_problem(sent=False)
     said["a token that is wrong"] = parts.token_problem(sent=True)

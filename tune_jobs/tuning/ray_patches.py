@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import cloudpickle
-from ray._private import serialization, worker
+from ray._private import ray_constants, serialization, worker
 from ray._private.node import Node
 from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.train.constants import RAY_CHDIR_TO_TRIAL_DIR
@@ -84,6 +84,30 @@ def needed_processes_alone() -> Iterator[None]:
     finally:
         for name, method in before.items():
             setattr(Node, name, method)
+
+
+@contextmanager
+def workers_run_this_python() -> Iterator[None]:
+    """Keep Ray from starting workers with the `uv run` that has started this process.
+
+    It would send them the current folder, in which a project must be that has Ray. The workers of an own Ray run this
+    process's Python, and the nodes of a cluster have their own.
+    """
+    before = ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV
+    ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV = False
+    try:
+        yield
+    finally:
+        ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV = before
+
+
+def was_forked_with_ray() -> bool:
+    """Return whether this process is a copy, made by a fork, of one that was connected to Ray and is no more.
+
+    A fork copies the connection, but none of the threads that serve it: each question to Ray would wait for ever.
+    """
+    listener = getattr(worker.global_worker, "listener_thread", None)
+    return worker.global_worker.connected and listener is not None and not listener.is_alive()
 
 
 def mend_handover(tune_controller: Any, trial: Trial) -> None:

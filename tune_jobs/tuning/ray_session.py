@@ -56,6 +56,8 @@ _OWN = {
 """Variables for a Ray that this process starts."""
 _AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
 """Variables with which a user gives the token of a cluster."""
+_USED_BY: set[int] = set()
+"""The process that has used Ray, and the processes that it was forked from and that had."""
 _TOKEN = secrets.token_hex(32)
 """The token of all runs of a process: Ray remembers the first one that it sees."""
 
@@ -82,6 +84,7 @@ def ray_connection(
         import ray  # noqa: PLC0415 (it reads the variables that were set)
 
         _check_version(ray.__version__)
+        _refuse_forked()
         with _run_ray(address, modules) if not ray.is_initialized() else nullcontext():
             # A machine that was the head of another cluster may still have that cluster's file.
             view = ClusterView(
@@ -92,6 +95,22 @@ def ray_connection(
                 question = ModulesArrived(tuple(module.path.stem for module in modules))
                 refuse_unfit(check_nodes(nodes, question, packages=packages))
             yield replace(view, asked=frozenset(node.node_id for node in nodes))
+
+
+def _refuse_forked() -> None:
+    """Refuse to use Ray in a process that was forked from one which has used it: Ray would wait for ever.
+
+    Raises:
+        ResourceError: It was.
+    """
+    from tune_jobs.tuning.ray_patches import was_forked_with_ray  # noqa: PLC0415 (imports Ray)
+
+    if _USED_BY - {os.getpid()} or was_forked_with_ray():
+        raise ResourceError(
+            "this process was forked from one that has used Ray, and Ray does not work in such a process; start it "
+            "with `multiprocessing.get_context('spawn')` or `subprocess`, or do this in the process that it was forked "
+            "from"
+        )
 
 
 def _check_version(installed: str) -> None:
@@ -229,8 +248,8 @@ def _join(address: str, modules: Sequence[UserModule]) -> None:
 def _init_at(address: str, found: str, for_workers: dict[str, Any]) -> None:
     try:
         _init(address=found, runtime_env=for_workers)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
+    except Exception as error:  # also of a hook that `RAY_RUNTIME_ENV_HOOK` names
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ResourceError(
             f"--address {address}: Ray answers there, but cannot be joined ({reason}); run this on a machine of the "
             "cluster, or send the job there with `tune-jobs submit`"
@@ -240,8 +259,12 @@ def _init_at(address: str, found: str, for_workers: dict[str, Any]) -> None:
 def _init(**how: Any) -> None:
     import ray  # noqa: PLC0415 (it reads the variables of `environment`)
 
+    from tune_jobs.tuning.ray_patches import workers_run_this_python  # noqa: PLC0415 (imports Ray)
+
+    _USED_BY.add(os.getpid())
     try:
-        ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **how)
+        with workers_run_this_python():
+            ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **how)
     except SystemExit as error:  # what Ray makes of SIGTERM
         raise KeyboardInterrupt from error
 

@@ -158,6 +158,28 @@ def test_a_signal_ends_the_run_with_130_and_leaves_tables_and_no_process(
     assert left_over() == []
 
 
+def test_a_run_started_by_uv_in_a_folder_below_its_project_ends_as_any_other(tmp_path: Path) -> None:
+    """Ray looks for an ancestor `uv run` by its command line, and would refuse: the project is above the folder."""
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'mine'\nversion = '1'\n")
+    folder = tmp_path / "below"
+    folder.mkdir()
+    (folder / "job.yaml").write_text(SLOW)
+    (folder / "run").write_text("import subprocess, sys\nsys.exit(subprocess.call(sys.argv[1:]))\n")
+    changes = ["--search.trials", "1", "--slope.epochs", "1", "--slope.pause", "0"]
+    ran = subprocess.run(
+        ["uv", "run", *COMMAND, "run", "job.yaml", *changes],
+        executable=sys.executable,
+        cwd=folder,
+        env=with_repository(os.environ),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr == ""
+
+
 def test_data_that_cannot_be_used_leave_nothing(folder: Path) -> None:
     (folder / "empty.csv").write_text("a,b\n")
     ran = call(
