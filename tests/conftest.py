@@ -64,10 +64,12 @@ def private_ray_folder() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def interruptible() -> Iterator[None]:
-    """Give processes that tests start the usual Ctrl-C: a shell starts jobs in the background with it ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Give tests and what they start the usual signals: in a shell's background, and by nohup, some are ignored."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")

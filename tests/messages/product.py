@@ -3,6 +3,7 @@
 import tune_jobs.errors as run_errors
 import tune_jobs.search_spaces.errors as space_errors
 import tune_jobs.trainers.errors as trainer_errors
+from tests.tune_jobs.job_files import change_job, with_job_file
 from tune_jobs import Job
 from tune_jobs.cli import views
 from tune_jobs.cli.main import main
@@ -80,6 +81,7 @@ __all__ = [
     "TrialUnplaceable",
     "WinnerSelected",
     "WorkerLost",
+    "change_job",
     "import_sweep",
     "main",
     "parse_space",
@@ -88,4 +90,5 @@ __all__ = [
     "space_errors",
     "trainer_errors",
     "views",
+    "with_job_file",
 ]

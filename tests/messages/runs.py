@@ -197,7 +197,7 @@ def record(place: Path, name: str, events: Iterable[Event], job: str = JOB) -> P
     with product.RunFolder.making(place / "runs", read.name, name) as folder:
         folder.job.write_text(read.to_yaml(), encoding="utf-8")
     with product.Journal(folder.journal) as journal:
-        for event in timed(events):
+        for event in timed(product.with_job_file(folder, events)):
             journal.append(event)
     return Path(folder.path)
 

@@ -75,7 +75,10 @@ def test_it_has_lines_that_no_driver_wrote(
         folder.journal.write_bytes(b"".join(content))
         said[name] = say(f"show {folder.path}")
     folder.journal.write_bytes(b"".join(lines))
-    folder.job.write_text(folder.job.read_text().replace("metric: val_loss", "metric: val_accuracy"))
+    job_file = folder.job.read_text()
+    folder.job.write_text(job_file.replace("trials: 6", "trials: 7"))
+    said["the job has more trials"] = say(f"show {folder.path}")
+    folder.job.write_text(job_file.replace("metric: val_loss", "metric: val_accuracy"))
     said["the job selects by another metric"] = say(f"show {folder.path}")
     check(
         "damaged_journals", said, {folder.path: "runs/small", tmp_path: "/work", Path(folder.name): "small"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.messages.product import Job, RunFolder, RunStarted, run_errors
+from tests.messages.product import Job, RunFolder, RunStarted, run_errors, with_job_file
 from tests.messages.snapshots import check
 from tests.trainers.own_rows import OwnRows, register_own_rows
 from tune_jobs.driver.preparation import prepare
@@ -46,7 +46,7 @@ def test_kinds_that_do_not_fit(place: Path, monkeypatch: pytest.MonkeyPatch) -> 
             kind="own_rows",
             kind_class=kind_class,
         )
-        return job_of(folder, [started])
+        return job_of(folder, with_job_file(folder, [started]))
 
     said = {
         "a run of a kind without a module": complaint(lambda: read("line_of_no_job:OwnRows")),

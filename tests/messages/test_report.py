@@ -10,7 +10,7 @@ import pytest
 from tests.messages import runs
 from tests.messages.conftest import Say
 from tests.messages.jobs import JOB
-from tests.messages.product import LEDGER, Ending, RunFolder
+from tests.messages.product import LEDGER, Ending, RunFolder, change_job
 from tests.messages.snapshots import check
 
 _DROPPED = re.compile(r"<(script|style|svg)\b.*?</\1>", re.DOTALL)
@@ -41,6 +41,10 @@ def test_pages(place: Path, say: Say) -> None:
         say(f"repair {folder.path}")
         say(f"report {folder.path}")
         said[name] = words(folder.report.read_text("utf-8"))
+    changed = RunFolder(place / "runs" / "killed")
+    change_job(changed, changed.job.read_text().replace("trials: 6", "trials: 8"), {"search.trials": 8})
+    say(f"report {changed.path}")
+    said["killed, with more trials"] = words(changed.report.read_text("utf-8"))
     opened = RunFolder(place / "runs" / "finished")
     entry = {"number": 1, "time": runs.BEGUN, "trial_id": "0000", "reason": "for a table"}
     (opened.holdout / LEDGER).write_text(json.dumps({**entry, "results": {"test_loss": 0.125}}) + "\n")

@@ -8,7 +8,7 @@ import pytest
 from tests.messages import runs
 from tests.messages.conftest import Say
 from tests.messages.jobs import JOB
-from tests.messages.product import LEDGER, Ending, Journal, RunFolder
+from tests.messages.product import LEDGER, Ending, Journal, RunFolder, with_job_file
 from tests.messages.snapshots import check
 
 COMMANDS = (
@@ -137,7 +137,7 @@ def test_runs_that_were_killed_or_damaged(place: Path, say: Say) -> None:
     (changed / "job.yaml").write_text(JOB.replace("max_epochs: 9", "max_epochs: 0"))
     said["a job that is wrong"] = say("show runs/changed")
     with Journal(killed.journal) as journal:
-        journal.append(runs.timed([runs.started(job)])[0])
+        journal.append(runs.timed(with_job_file(killed, [runs.started(job)]))[0])
         said["a run in progress"] = say("show runs/killed")
         runs.in_order(place)
         said["a run in progress, listed"] = say("list")

@@ -60,6 +60,8 @@ OWN = """
     class LossOfNothing: pass
     def words_of(parameters): return "words"
     def listed_schedule(optimizer): return [optimizer]
+    def sums(x): return x.sum(1)
+    def centred(x): return x - x.mean(0)
     def text_metric(outputs, targets): return "words"
     def vector_metric(outputs, targets): return torch.ones(3)
 """
@@ -92,6 +94,11 @@ CASES = {
     "an optimizer of many evaluations": "--optimizer torch.optim:LBFGS",
     "an argument of a built-in optimizer": "--optimizer.betas [0.9,0.99]",
     "a schedule that is none": "--training.schedule.name messages_models:listed_schedule",
+    "a transform that fails": "--data.transform messages_models:sums --data.length 3",
+    "a transform of another shape": "--data.transform messages_models:sums",
+    "a transform across rows": "--data.transform messages_models:centred",
+    "an argument of no transform": "--data.length 3",
+    "a part of the data": "--search.space.data.split.seed 3",
     "a metric of text": "--training.metrics [messages_models:text_metric]",
     "a metric of many numbers": "--training.metrics [messages_models:vector_metric]",
     "weights that nobody knows": "--training.metrics [param_error] --model.name linear --model.arguments {}",

@@ -11,6 +11,7 @@ import pytest
 from tests.tune_jobs.causes import CAUSE_OF
 from tests.tune_jobs.holdout.lines import seal
 from tests.tune_jobs.in_process_training import MakeTrainer, trainer_factory
+from tests.tune_jobs.job_files import with_job_file
 from tests.tune_jobs.rows import with_divergence
 from tests.tune_jobs.runs import change
 from tune_jobs.errors import JobError
@@ -119,6 +120,7 @@ def make_run(tmp_path: Path) -> Callable[..., RunFolder]:
         if rows is not None:
             fingerprints = seal(folder, rows).fingerprints
             events[0] = dataclasses.replace(events[0], fingerprints=fingerprints)  # type: ignore[call-arg]
+        events = with_job_file(folder, events)
         record = RunRecord(job.selection)
         with Journal(folder.journal, record.apply) as journal:
             for event in events:

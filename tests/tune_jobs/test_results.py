@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.tune_jobs.in_process_training import train_trial_without_ray
+from tests.tune_jobs.job_files import change_job
 from tune_jobs.checkpoints.file import epoch_line, open_checkpoint, write_checkpoint
 from tune_jobs.checkpoints.local import checkpoint_paths
 from tune_jobs.driver.conclusion import conclude
@@ -17,7 +18,7 @@ from tune_jobs.driver.preparation import make_folder, prepare, run_started, tria
 from tune_jobs.driver.repair import repair
 from tune_jobs.errors import DamagedRun, RunFolderError
 from tune_jobs.holdout.ledger import read_ledger
-from tune_jobs.job.file import dump_yaml, read_yaml
+from tune_jobs.job.file import apply_overrides, dump_yaml, read_yaml
 from tune_jobs.job.job import Job
 from tune_jobs.record.codes import Cause, Ending, Status
 from tune_jobs.record.events import (
@@ -145,7 +146,7 @@ def test_a_damaged_encoding_is_an_error_before_any_look(folder: RunFolder) -> No
 
 def with_tracking(folder: RunFolder, **tracking: Any) -> Run:
     job = read_yaml(folder.job)
-    folder.job.write_text(dump_yaml({**job, "tracking": {**job["tracking"], **tracking}}))
+    change_job(folder, dump_yaml({**job, "tracking": {**job["tracking"], **tracking}}))
     return open_run(folder.path)
 
 
@@ -248,7 +249,22 @@ def test_a_job_that_was_changed_by_hand_is_refused_before_it_chooses_another_win
     assert folder.selection.read_bytes() == selected
 
 
-def test_the_name_and_what_may_change_later_can_be_changed_by_hand(folder: RunFolder) -> None:
-    text = folder.job.read_text()
-    folder.job.write_text(text.replace("name: small", "name: renamed").replace("trials: 6", "trials: 7"))
-    assert open_run(folder.path).job.search.trials == 7
+@pytest.mark.parametrize("read", [open_run, repair, write_report], ids=lambda read: read.__name__)
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("name", "renamed"),
+        ("search.trials", 7),
+        ("resources.max_concurrent", 7),
+        ("tracking.tensorboard", True),
+        ("storage", "elsewhere"),
+    ],
+)
+def test_no_key_is_changed_by_hand_although_a_resumption_may_change_it(
+    folder: RunFolder, read: Callable[[Path], object], key: str, value: object
+) -> None:
+    folder.job.write_text(dump_yaml(apply_overrides(read_yaml(folder.job), [(key, value)])))
+    with pytest.raises(
+        DamagedRun, match=r"job\.yaml: was changed by hand; .* `tune-jobs resume RUN --key value`"
+    ):
+        read(folder.path)

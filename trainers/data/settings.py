@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tune_jobs.trainers.settings import Arguments, Names, Positive, Settings
+from tune_jobs.trainers.settings import Arguments, Names, Positive, Reference, Settings
 
 BuiltInSource = Literal["digits", "breast_cancer", "wine", "diabetes", "linear_gaussian"]
 BuiltInLoss = Literal["mse", "mae", "huber", "cross_entropy", "binary_cross_entropy"]
@@ -56,5 +56,9 @@ class DataSettings(Settings):
     """Scale numeric features to mean 0 and standard deviation 1. Both are computed from the training rows alone."""
     missing: Literal["error", "mean"] = "error"
     """What happens to nulls: `error` refuses them, `mean` replaces them by the mean of the training rows."""
+    transform: Reference | None = None
+    """A function of the user's, `package.module:function`, that each training applies to the encoded rows."""
+    transform_arguments: Arguments = {}  # noqa: RUF012 (as above)
+    """Keyword arguments of the transform. `data.X` of a configuration overrides them."""
     duplicates: Literal["report", "error"] = "report"
     """What happens if a row is in more than one part: `report` shows a notice, `error` refuses the data."""

@@ -15,6 +15,7 @@ from tune_jobs.trainers.pytorch.models import build_model
 from tune_jobs.trainers.pytorch.plan import TrainingPlan
 from tune_jobs.trainers.pytorch.state import check_plan
 from tune_jobs.trainers.pytorch.tensors import choose_device, in_precision_of, to_tensors
+from tune_jobs.trainers.pytorch.transforms import transformed_info, transformed_rows
 
 
 def best_model(plan: TrainingPlan, info: DataInfo, state: Mapping[str, Any]) -> nn.Module:
@@ -31,7 +32,7 @@ def best_model(plan: TrainingPlan, info: DataInfo, state: Mapping[str, Any]) -> 
     check_plan(plan, state)
     if state.get("best_weights") is None:
         raise CheckpointError("the checkpoint has no best epoch: no epoch's score was a finite number")
-    model = build_model(plan.model, info)
+    model = build_model(plan.model, transformed_info(plan, info))
     try:
         model.load_state_dict(state["best_weights"])
     except (TypeError, ValueError, RuntimeError) as error:
@@ -56,7 +57,7 @@ def best_evaluator(
     metrics = build_metrics(plan.training, info, model)
 
     def evaluate_rows(rows: Rows) -> Evaluation:
-        tensors = in_precision_of(model, to_tensors(rows, device))
+        tensors = in_precision_of(model, to_tensors(transformed_rows(plan, rows), device))
         check_targets(plan.training.loss, tensors.y, info.outputs)
         measured = evaluate(model, tensors, loss, metrics)
         return Evaluation(metrics={"loss": measured.loss, **measured.metrics})

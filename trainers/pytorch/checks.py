@@ -113,7 +113,8 @@ def facts(sections: Mapping[str, Any]) -> KindFacts:
             "check_workers": partial(_check_device, training.device),
         }
     if model is not None and training is not None:
-        known["check"] = partial(check_configuration, model, training)
+        transform = None if data is None else data.transform
+        known["check"] = partial(check_configuration, model, training, transform=transform)
     if model is not None:
         known["parameter_names"] = None if is_reference(model.name) else parameter_names(model)
     if data is not None and model is not None:
@@ -129,7 +130,7 @@ def facts(sections: Mapping[str, Any]) -> KindFacts:
         template=TEMPLATE,
         references=references,
         reference_parameters=("optimizer", "training.schedule.name"),
-        starts_user_code=any(not key.startswith("data.") for key, _ in references),
+        starts_user_code=any(key != "data.source" for key, _ in references),
         problems=[problem for section in given for problem in _problems(section)],
         notices=unused_parameters,
         **known,
@@ -177,9 +178,10 @@ def parameter_names(model: ModelSettings) -> list[str]:
 
 
 def is_parameter(name: str) -> bool:
-    """Return whether a dotted name is an argument of the model, rather than a key of the section `model`."""
+    """Return whether a dotted name is an argument of the model or of the transform, rather than a key of a section."""
     section, _, key = name.partition(".")
-    return section == "model" and key.split(".")[0] not in ModelSettings.model_fields
+    keys = {"model": ModelSettings.model_fields, "data": DataSettings.model_fields}.get(section)
+    return keys is not None and key.split(".")[0] not in keys
 
 
 # What is wrong in a section
@@ -188,7 +190,10 @@ def is_parameter(name: str) -> bool:
 def _problems(section: Settings) -> Problems:
     match section:
         case DataSettings():
-            return not_plain("data.arguments", section.arguments)
+            return [
+                *not_plain("data.arguments", section.arguments),
+                *not_plain("data.transform_arguments", section.transform_arguments),
+            ]
         case ModelSettings():
             texts = check_model_arguments(section.name, section.arguments)
             return not_plain("model.arguments", section.arguments) or [
@@ -214,6 +219,7 @@ def _references(section: Settings) -> list[tuple[str, str]]:
     match section:
         case DataSettings():
             names = [] if _names_file(section.source) else [("data.source", section.source)]
+            names += [("data.transform", section.transform)] if section.transform else []
         case ModelSettings():
             names = [("model.name", section.name)]
         case TrainingSettings():
@@ -252,12 +258,32 @@ def _missing_source(data: DataSettings, folder: Path) -> Problems:
 
 
 def check_configuration(
-    model: ModelSettings, training: TrainingSettings, configuration: Configuration
+    model: ModelSettings,
+    training: TrainingSettings,
+    configuration: Configuration,
+    *,
+    transform: str | None = None,
 ) -> Problems:
-    """Return the problems that the trainer would find in the names and values of a configuration."""
+    """Return the problems that the trainer would find in the names and values of a configuration.
+
+    Args:
+        model: The section.
+        training: The section.
+        configuration: The configuration.
+        transform: The transform of the rows; None if there is none.
+    """
     problems: list[tuple[str, str]] = []
     for name, value in configuration.items():
-        unknown = _check_name(name, model, training)
+        if name.startswith("data.") and not is_parameter(name):
+            unknown: str | None = "cannot be searched: trials with different rows cannot be compared"
+        elif name.startswith("data."):
+            unknown = (
+                None
+                if transform
+                else "unknown parameter; it would be an argument of data.transform, not given"
+            )
+        else:
+            unknown = _check_name(name, model, training)
         problems += [(name, unknown)] if unknown else _check_value(name, value, model, training)
     return problems
 

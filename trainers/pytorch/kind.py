@@ -52,7 +52,8 @@ class PyTorchKind:
     def prepare(self, base: Path) -> PreparedData:
         """Read, check, divide and encode the rows of the job whose file is in the folder `base`."""
         prepared = prepare_data(self.data, self.training.loss, base)
-        if unfit := check_model_input(self.model.name, prepared.info.input_shape):
+        unfit = check_model_input(self.model.name, prepared.info.input_shape)
+        if unfit and self.data.transform is None:
             raise SettingsError([("model.name", text) for text in unfit])
         return prepared
 
@@ -63,7 +64,9 @@ class PyTorchKind:
             pydantic.ValidationError: A value of the configuration is wrong; see `plan_training`.
         """
         training = self.training.model_copy(update={"max_epochs": request.max_epochs})
-        return plan_training(self.model, training, request.score, request.configuration, request.seed)
+        plan = plan_training(self.model, training, request.score, request.configuration, request.seed)
+        arguments = {**self.data.transform_arguments, **plan.transform_arguments}
+        return plan.model_copy(update={"transform": self.data.transform, "transform_arguments": arguments})
 
     def start(self, request: TrainingRequest, data: TrainingData | None) -> "Trainer":
         """Return the trainer of one configuration, before its first epoch."""

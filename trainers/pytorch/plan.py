@@ -1,9 +1,9 @@
 """The plan of one training, made from the settings of a job and a configuration.
 
 A configuration is a flat mapping of names to values, as a search proposes it. A name without a dot, such as `lr`, is a
-hyperparameter. `model.X` is an argument of the model, `optimizer.X` of an optimizer by reference, and `loss.X` of the
-loss in training. `training.X` is a key of the training settings, and further dots
-lead to nested keys (`training.schedule.name`).
+hyperparameter. `model.X` is an argument of the model, `optimizer.X` of an optimizer by reference, `loss.X` of the loss
+in training, and `data.X` of the transform of the rows. `training.X` is a key of the training settings, and further
+dots lead to nested keys (`training.schedule.name`).
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from tune_jobs.trainers.pytorch.settings import (
     ModelSettings,
     TrainingSettings,
 )
-from tune_jobs.trainers.settings import Arguments, ScoreSettings, Settings, is_reference
+from tune_jobs.trainers.settings import Arguments, Reference, ScoreSettings, Settings, is_reference
 
 FIXED_TRAINING_KEYS = frozenset({"max_epochs", "loss", "loss_arguments", "metrics", "device"})
 """Training keys that a configuration may not set, because trials could no longer be compared."""
@@ -31,6 +31,10 @@ class TrainingPlan(Settings):
     """Keyword arguments of an optimizer by reference."""
     loss_arguments: Arguments = {}  # noqa: RUF012 (as above)
     """Keyword arguments of the loss in training that override those of the settings."""
+    transform: Reference | None = None
+    """The transform of the encoded rows."""
+    transform_arguments: Arguments = {}  # noqa: RUF012 (as above)
+    """Keyword arguments of the transform."""
     score: ScoreSettings = VALIDATION_LOSS
     seed: int = 0
 
@@ -43,6 +47,7 @@ class TrainingPlan(Settings):
             *self.training.metrics,
             self.hyperparameters.optimizer,
             self.training.schedule.name,
+            self.transform or "",
         )
         return [name for name in names if is_reference(name)]
 
@@ -66,6 +71,7 @@ def plan_training(
         "hyperparameters": {},
         "optimizer_arguments": {},
         "loss_arguments": {},
+        "transform_arguments": {},
         "score": score.model_dump(),
         "seed": seed,
     }
@@ -77,6 +83,8 @@ def plan_training(
             plan["model"]["arguments"][rest] = value
         elif section in {"optimizer", "loss"}:
             plan[f"{section}_arguments"][rest] = value
+        elif section == "data":
+            plan["transform_arguments"][rest] = value
         else:
             _set_nested(plan, name.split("."), value)
     return TrainingPlan.model_validate(plan)

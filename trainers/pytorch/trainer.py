@@ -39,6 +39,7 @@ from tune_jobs.trainers.pytorch.state import (
     write_state,
 )
 from tune_jobs.trainers.pytorch.tensors import in_precision_of, to_tensors
+from tune_jobs.trainers.pytorch.transforms import transformed_data
 from tune_jobs.trainers.references import load_reference
 from tune_jobs.trainers.scores import BestEpoch, better
 from tune_jobs.trainers.settings import is_reference
@@ -91,6 +92,7 @@ class Trainer:
         self.plan = plan
         self._data_parallel = data_parallel
         self.device = data_parallel.choose_device(training.device)
+        data = transformed_data(plan, data)
         self.model = build_model(plan.model, data.info).to(self.device)
         self._train_rows = in_precision_of(self.model, to_tensors(data.train, self.device))
         self._validation_rows = in_precision_of(self.model, to_tensors(data.validation, self.device))

@@ -121,7 +121,7 @@ def resume(
                 with _cluster(job, address, signals) as cluster:
                     cluster.check_storage(folder)
                     signals.defer()
-                    keep_job(job, folder)
+                    keep_job(job, folder, opened.journal, overrides)
                     keep_openings(opened.journal, folder)
                     start = _Start(run_resumed(job, opened.journal), [rows_for_trials(prepared)])
                     del prepared

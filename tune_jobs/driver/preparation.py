@@ -5,6 +5,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tune_jobs.errors import JobError, RunFolderError
@@ -20,6 +21,7 @@ from tune_jobs.location import Location, is_uri, location_of
 from tune_jobs.record.data_info import write_info
 from tune_jobs.record.events import RunStarted
 from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.reading import JOB_FILE
 from tune_jobs.remote.store import Store, StoreError
 from tune_jobs.remote.working_copy import checkpoints_of, storage_folder
 from tune_jobs.search_spaces import Problem
@@ -151,6 +153,7 @@ def run_started(job: Job, prepared: "PreparedData | None", folder: RunFolder) ->
             "space": job.search.space.fingerprint(),
             "job": job_fingerprint(job),
             **code_fingerprints(job),
+            JOB_FILE: _fingerprint_of(folder.job),
         },
         versions=recorded_versions(job),
         notices=(*(() if prepared is None else prepared.report.notices), *job.notices()),
@@ -162,10 +165,17 @@ def run_started(job: Job, prepared: "PreparedData | None", folder: RunFolder) ->
     )
 
 
+def _fingerprint_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return sha256_of(file)
+
+
 def _file_fingerprints(folder: RunFolder) -> Mapping[str, str]:
     """Return the SHA-256 of the encoding and of the sealed rows, on which later decisions rest."""
-    with folder.data_info.open("rb") as encoding, holdout.rows_path(folder).open("rb") as rows:
-        return {"encoding": sha256_of(encoding), holdout.SEALED: sha256_of(rows)}
+    return {
+        "encoding": _fingerprint_of(folder.data_info),
+        holdout.SEALED: _fingerprint_of(holdout.rows_path(folder)),
+    }
 
 
 def recorded_versions(job: Job) -> dict[str, str]:

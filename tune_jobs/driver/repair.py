@@ -14,14 +14,14 @@ from functools import partial
 from pathlib import Path
 
 from tune_jobs.errors import DamagedRun, ResourceError, RunFolderError
-from tune_jobs.files import reason_of, replacing
+from tune_jobs.files import reason_of, replacing, sha256_of
 from tune_jobs.holdout.ledger import LEDGER, append_openings, openings_in, read_openings, write_ledger
 from tune_jobs.job.job import Job
 from tune_jobs.job.settings import TrackingSettings
-from tune_jobs.record.events import Event, HoldoutUnsealed, TrialCreated, in_force
+from tune_jobs.record.events import Event, HoldoutUnsealed, JobChanged, TrialCreated, in_force
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal, lock, scan_journal
-from tune_jobs.record.reading import job_of
+from tune_jobs.record.reading import job_files, job_of
 from tune_jobs.record.run_record import RunRecord
 from tune_jobs.record.tables import write_tables
 from tune_jobs.remote.opened_run import opened_run
@@ -70,6 +70,8 @@ def repair(path: str | Path, *, cut: bool = False) -> Repaired:
         lines = _cut_damage(folder) if cut else []
         with opened_run(folder, replace=cut) as opened:
             journal = opened.journal
+            if lines:
+                _keep_job_of_cut_lines(folder, journal)
             try:
                 job = job_of(folder, journal.past)
                 aside = _set_ledger_aside(folder, journal)
@@ -81,6 +83,17 @@ def repair(path: str | Path, *, cut: bool = False) -> Repaired:
                 lines.append(f"ledger of the holdout: made again from the journal{aside}")
             lines += _rebuild(folder, job, in_force(journal.past))
     return Repaired(folder.path, tuple(lines))
+
+
+def _keep_job_of_cut_lines(folder: RunFolder, journal: Journal) -> None:
+    """Record the file of the job again: the line that knew its last change may have been cut."""
+    try:
+        with folder.job.open("rb") as file:
+            text = sha256_of(file)
+    except OSError:  # `job_of` says what is wrong with it
+        return
+    if text not in job_files(journal.past)[-1:]:
+        journal.append_to_past([JobChanged(job_file=text)])
 
 
 def continued_text(record: RunRecord, rungs: Sequence[int]) -> str:

@@ -1,6 +1,7 @@
 """Answer from the journal whether a run can be resumed, as which job, and whether anything is left to do."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from tune_jobs.driver.preparation import data_fingerprints, recorded_versions, this_process
@@ -14,6 +15,7 @@ from tune_jobs.job.user_modules import user_modules
 from tune_jobs.record.codes import Ending
 from tune_jobs.record.events import (
     Event,
+    JobChanged,
     RunEnded,
     RunResumed,
     RunStarted,
@@ -23,7 +25,7 @@ from tune_jobs.record.events import (
 )
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal
-from tune_jobs.record.reading import job_of
+from tune_jobs.record.reading import job_files, job_of
 from tune_jobs.search_spaces import Problem
 from tune_jobs.submission.handover import keep_modules
 from tune_jobs.text import count_text
@@ -101,11 +103,17 @@ def run_resumed(job: Job, journal: Journal) -> RunResumed:
     )
 
 
-def keep_job(job: Job, folder: RunFolder) -> None:
-    """Write the job as it is run from now on, with its own modules if it was submitted."""
+def keep_job(job: Job, folder: RunFolder, journal: Journal, overrides: Sequence[tuple[str, Any]]) -> None:
+    """Write the job as it is run from now on, with its own modules if it was submitted; the journal has it first."""
     kept = job if job.folder == folder.submitted else job.with_absolute_files()
-    with replacing(folder.job) as file:
-        file.write(kept.to_yaml().encode())
+    text, before = kept.to_yaml().encode(), folder.job.read_bytes()
+    if text != before:
+        if (current := sha256(before).hexdigest()) != job_files(journal.past)[-1]:
+            # a driver died before it wrote its change
+            journal.append_to_past([JobChanged(job_file=current)])
+        journal.append_to_past([JobChanged(job_file=sha256(text).hexdigest(), changes=dict(overrides))])
+        with replacing(folder.job) as file:
+            file.write(text)
     if job.folder == folder.submitted:
         keep_modules(folder, user_modules(job))
 

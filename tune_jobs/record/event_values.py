@@ -81,7 +81,7 @@ def _is_file(value: Any) -> bool:
     return type(value) is str and not {"..", ""} & set(value.split("/"))
 
 
-def _is_configuration(value: Any) -> bool:
+def _is_shallow_mapping(value: Any) -> bool:
     return type(value) is dict and _depth_is_below(_DEEPEST, value)
 
 
@@ -120,7 +120,8 @@ _BY_NAME: Mapping[str, Check] = {
     "trial_id": _is_trial_id,
     "winner": _is_winner,
     "file": _is_file,
-    "configuration": _is_configuration,
+    "configuration": _is_shallow_mapping,
+    "changes": _is_shallow_mapping,
     "results": _is_results,
     "number": _is_count,
     "trials": _is_count,

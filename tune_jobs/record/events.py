@@ -2,7 +2,8 @@
 
 The life of a run, with each event where the driver writes it:
 
-    RunStarted                                # or RunResumed, if a new driver continues the run
+    RunStarted                                # or, if a new driver continues the run, RunResumed,
+                                              # after JobChanged if the user changes keys of the job
     while the search has a configuration or a trial is open:
         NoticeAdded                           # a message about the cluster
         TrialCreated                          # the search proposed a configuration
@@ -103,6 +104,18 @@ class RunResumed(Event):
     notices: Sequence[str] = ()
     driver: str = ""
     format: int = FORMAT
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobChanged(Event):
+    """The file of the job is about to be written again: by a resumption with overrides, or by a repair.
+
+    `job_file` is the SHA-256 of its new text, in hex digits. `changes` has the values by their dotted keys.
+    """
+
+    type = "job_changed"
+    job_file: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -376,6 +389,8 @@ def seconds_spent(events: Iterable[Event]) -> float:
         if isinstance(event, RunStarted | RunResumed):
             spent += 0.0 if begun is None else last - begun
             begun = event.time
-        if not isinstance(event, HoldoutUnsealed | HoldoutEvaluated):  # these may come long after the end
+        if not isinstance(
+            event, JobChanged | HoldoutUnsealed | HoldoutEvaluated
+        ):  # long after the end, maybe
             last = event.time
     return spent if begun is None else spent + last - begun

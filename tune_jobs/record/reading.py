@@ -1,21 +1,26 @@
 """Read a run back from its folder: its events, its job, and the record that follows from both."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tune_jobs.errors import DamagedRun, JobError, RunFolderError, UnknownKind
+from tune_jobs.files import sha256_of
 from tune_jobs.job.file import read_yaml
 from tune_jobs.job.fingerprint import job_fingerprint
 from tune_jobs.job.job import Job
 from tune_jobs.job.user_code import importable_from
-from tune_jobs.record.events import Event, HoldoutEvaluated, HoldoutUnsealed, RunStarted, in_force
+from tune_jobs.location import location_of
+from tune_jobs.record.events import Event, HoldoutEvaluated, HoldoutUnsealed, JobChanged, RunStarted, in_force
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import read_journal
 from tune_jobs.record.lines import uncollected
 from tune_jobs.record.run_record import RunRecord
 from tune_jobs.trainers.errors import MetricMissing, ReferenceNotFound
 from tune_jobs.trainers.kinds import register_class
+
+JOB_FILE = "job.yaml"
+"""Name of the fingerprint of the file of the job: the SHA-256 of its text, in hex digits."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,38 @@ def job_of(folder: RunFolder, events: Sequence[Event]) -> Job:
             f"{folder.job}: was changed since the run began, so it is not the job of these trials; restore it. Keys "
             "that may change are changed with `tune-jobs resume RUN --key value`"
         )
+    if location_of(folder.path) is None:  # in a copy of a run in an object store, the file may lag behind
+        _check_job_file(folder, events)
     return job
+
+
+def job_files(events: Iterable[Event]) -> list[str]:
+    """Return the fingerprints of the texts that the job's file had, oldest first; "" where none is known."""
+    found = []
+    for event in events:
+        if isinstance(event, RunStarted):
+            found.append(event.fingerprints.get(JOB_FILE, ""))
+        elif isinstance(event, JobChanged):
+            found.append(event.job_file)
+    return found
+
+
+def _check_job_file(folder: RunFolder, events: Sequence[Event]) -> None:
+    """Refuse a job file whose text is not the one that the journal knows.
+
+    A driver may have died between `JobChanged` and the writing of the file; the text before is then as good.
+    """
+    known = job_files(events)
+    if not known[0]:
+        raise DamagedRun(
+            f"{folder.journal}: the start of the run has no SHA-256 of its job; restore the journal from a copy"
+        )
+    with folder.job.open("rb") as file:
+        if sha256_of(file) not in known[-2:]:
+            raise DamagedRun(
+                f"{folder.job}: was changed by hand; restore it. Keys that may change are changed with `tune-jobs "
+                "resume RUN --key value`, which the journal records"
+            )
 
 
 def _register_kind(folder: RunFolder, started: RunStarted, home: Path) -> None:

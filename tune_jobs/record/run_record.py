@@ -13,6 +13,7 @@ from tune_jobs.record.events import (
     EpochsReported,
     Event,
     HoldoutUnsealed,
+    JobChanged,
     RunEnded,
     RunResumed,
     RunStarted,
@@ -126,6 +127,8 @@ class RunRecord:
         """Whether the test rows were read."""
         self.test_seen = False
         """Whether a trial was trained after the test rows were read; the search may have used them."""
+        self.changes: list[JobChanged] = []
+        """Keys of the job that resumptions changed."""
         self.trials: dict[str, TrialRecord] = {}
 
     @classmethod
@@ -145,6 +148,8 @@ class RunRecord:
                 self.ended = event
             case HoldoutUnsealed():
                 self.unsealed = True
+            case JobChanged() if event.changes:
+                self.changes.append(event)
             case TrialCreated():
                 self.trials[event.trial_id] = TrialRecord(
                     event.trial_id, event.number, event.configuration, event.time, LatestEpochs(self.score)

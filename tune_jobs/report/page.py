@@ -25,7 +25,7 @@ from tune_jobs.report.scales import value_text
 from tune_jobs.report.sections import Section, make_sections
 from tune_jobs.report.trials_table import TrialsTable, make_trials_table
 from tune_jobs.selection.rule import RULE, Candidate, select_winner
-from tune_jobs.text import count_text, number_text, time_text, train_command
+from tune_jobs.text import configuration_text, count_text, number_text, time_text, train_command
 from tune_jobs.trainers.interface import RESERVED_COLUMNS
 
 _MOST_NAMED = 12
@@ -234,6 +234,10 @@ def _provenance(folder: RunFolder, record: RunRecord) -> list[tuple[str, str]]:
         ("started", time_text(started.time)),
         *([("ended", time_text(record.ended.time))] if record.ended else []),
         ("rows", rows),
+        *(
+            (f"changed on {time_text(change.time)}", configuration_text(change.changes))
+            for change in record.changes
+        ),
         *((f"fingerprint of the {name}", value) for name, value in started.fingerprints.items()),
         ("software", ", ".join(f"{name} {value}" for name, value in started.versions.items())),
     ]

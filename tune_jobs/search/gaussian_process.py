@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from scipy.linalg import cho_solve, solve_triangular
-from scipy.optimize import minimize
+import scipy
 
 _ROOT5 = np.sqrt(5.0)
 _JITTER = 1e-6
@@ -48,7 +47,7 @@ class KernelParameters:
         prior = cls.prior(x.shape[1])._to_vector()
         squares = np.ascontiguousarray(((x[:, None, :] - x[None, :, :]) ** 2).transpose(2, 0, 1))
         bounds = [(np.log(0.03), np.log(30.0))] * x.shape[1] + [(-4.0, 4.0), (np.log(1e-4), np.log(3.0))]
-        found = minimize(
+        found = scipy.optimize.minimize(
             _negative_log_posterior,
             prior,
             args=(prior, squares, y),
@@ -82,13 +81,13 @@ class GaussianProcess:
         covariance = self._covariance(x)
         covariance[np.diag_indices(len(x))] += np.exp(hyperparameters.noise) + _JITTER
         self._root = np.linalg.cholesky(covariance)
-        self._weights = cho_solve((self._root, True), y)
+        self._weights = scipy.linalg.cho_solve((self._root, True), y)
 
     def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and standard deviation of the function, without noise, at `x` [m, features]: [m] each."""
         covariance = self._covariance(x)
         mean = covariance @ self._weights
-        explained = solve_triangular(self._root, covariance.T, lower=True)
+        explained = scipy.linalg.solve_triangular(self._root, covariance.T, lower=True)
         variance = np.exp(self._hyperparameters.variance) - (explained**2).sum(axis=0)
         return mean, np.sqrt(np.maximum(variance, 1e-12))
 
@@ -116,7 +115,7 @@ def _negative_log_posterior(
         root = np.linalg.cholesky(covariance)
     except np.linalg.LinAlgError:
         return 1e25, np.zeros_like(vector)
-    inverse_root = solve_triangular(root, np.eye(len(y)), lower=True)
+    inverse_root = scipy.linalg.solve_triangular(root, np.eye(len(y)), lower=True)
     inverse = inverse_root.T @ inverse_root
     weights = inverse @ y
     off = vector - prior

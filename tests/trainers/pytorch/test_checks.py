@@ -107,6 +107,19 @@ def test_arguments_of_losses_optimizers_and_schedules_are_parameters(
     assert found == ([] if message is None else [(name, message)])
 
 
+def test_arguments_of_a_transform_are_parameters_if_there_is_one():
+    window = {"data.window": 3}
+    assert check_configuration(MLP, TRAINING, window, transform="mine:windows") == []
+    assert check_configuration(MLP, TRAINING, window) == [
+        ("data.window", "unknown parameter; it would be an argument of data.transform, not given")
+    ]
+    assert check_configuration(MLP, TRAINING, {"data.target": "y"}, transform="mine:windows") == [
+        ("data.target", "cannot be searched: trials with different rows cannot be compared")
+    ]
+    assert is_parameter("data.window")
+    assert not is_parameter("data.split.seed")
+
+
 def test_metrics_have_directions_and_best_values_if_these_are_known():
     assert metrics(TRAINING) == [
         Metric(name="val_loss", direction="min", best=0.0, on_training="train_loss"),

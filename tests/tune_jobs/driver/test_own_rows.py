@@ -56,8 +56,10 @@ def test_the_plan_says_who_reads_the_data() -> None:
     assert prepare(job) is None
 
 
-def test_the_journal_says_where_the_kind_is() -> None:
-    started = run_started(Job.from_mapping(SECTIONS), None, RunFolder(Path()))
+def test_the_journal_says_where_the_kind_is(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "line")
+    folder.job.touch()
+    started = run_started(Job.from_mapping(SECTIONS), None, folder)
     assert (started.kind, started.kind_class) == ("own_rows", "tests.trainers.own_rows:OwnRows")
 
 
@@ -90,7 +92,7 @@ def test_it_is_run_and_extended_to_a_winner(finished: Run) -> None:
     started = finished.record.started
     assert started is not None
     code = {"modules/tests/trainers/own_rows.py", "modules/tests/trainers/slope.py"}
-    assert started.fingerprints.keys() == {"space", "job", *code}
+    assert started.fingerprints.keys() == {"space", "job", "job.yaml", *code}
     assert started.rows == {}
     folder = RunFolder(finished.path)
     assert not folder.data_info.exists()

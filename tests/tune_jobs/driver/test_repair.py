@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.processes import PATIENCE
+from tests.tune_jobs.job_files import change_job, with_job_file
 from tests.tune_jobs.tracking.conftest import interrupted, run_events, trial_records
 from tests.tune_jobs.tracking.test_tensorboard import scalars_of, trial_folders
 from tests.tune_jobs.tracking.wandb_reading import read_runs
@@ -77,6 +78,7 @@ def made_live(path: Path, *, place: int | None = None, ended: bool = True, **tra
     first, second = (events, []) if place is None else interrupted(events, place)
     job, folder = job_of(tracking), RunFolder.create(path, "demo")
     folder.job.write_text(job.to_yaml())
+    first = with_job_file(folder, first)
     for part in filter(None, (first, second)):
         with ExitStack() as stack, Journal(folder.journal) as journal:
             past = in_force([*journal.past, part[0]]) if journal.past else []
@@ -236,7 +238,7 @@ def test_a_dashboard_that_cannot_be_made_keeps_what_it_had(
 def test_the_files_of_wandb_are_replaced_by_those_of_the_whole_run(tmp_path: Path) -> None:
     """The job is online, but the repaired files are for `wandb sync` and need no server."""
     folder = made_live(tmp_path, place=11)
-    folder.job.write_text(job_of({"wandb": {"project": "curves", "mode": "online"}}).to_yaml())
+    change_job(folder, job_of({"wandb": {"project": "curves", "mode": "online"}}).to_yaml())
     old = folder.wandb / "offline-run-20200101_000000-old"
     old.mkdir(parents=True)
     command = subprocess.run(

@@ -1,27 +1,29 @@
 """Whether a run may be resumed, as which job, and whether it has work left: answers from events alone."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tune_jobs.driver.preparation import trial_task
-from tune_jobs.driver.resumption import is_over, job_to_resume, run_resumed
-from tune_jobs.errors import JobError
+from tune_jobs.driver.resumption import is_over, job_to_resume, keep_job, run_resumed
+from tune_jobs.errors import DamagedRun, JobError
 from tune_jobs.job.fingerprint import CHANGEABLE
 from tune_jobs.job.job import Job
 from tune_jobs.record.codes import Ending
 from tune_jobs.record.events import (
     Event,
+    JobChanged,
     RunEnded,
     RunResumed,
     RunStarted,
     TrialCreated,
 )
 from tune_jobs.record.folder import RunFolder
-from tune_jobs.record.journal import Journal
+from tune_jobs.record.journal import Journal, read_journal
+from tune_jobs.record.reading import read_run
 
 MakeSections = Callable[..., dict[str, Any]]
 MakeRun = Callable[..., RunFolder]
@@ -121,3 +123,42 @@ def test_other_versions_are_a_notice(job: Callable[..., Job], tmp_path: Path) ->
     with Journal(path) as journal:
         notices = run_resumed(job(), journal).notices
     assert any(notice.startswith("torch 1.0 is now 2.") for notice in notices)
+
+
+# The file of the job
+
+
+def resumed(folder: RunFolder, *overrides: tuple[str, Any]) -> Job:
+    """Write the job as a resumption with these overrides does."""
+    with Journal(folder.journal) as journal:
+        job = job_to_resume(folder, journal.past, overrides)
+        keep_job(job, folder, journal, overrides)
+    return read_run(folder).job
+
+
+def changes(folder: RunFolder) -> list[Mapping[str, Any]]:
+    return [event.changes for event in read_journal(folder.journal) if isinstance(event, JobChanged)]
+
+
+def test_the_journal_records_what_a_resumption_changes(make_run: MakeRun) -> None:
+    folder = make_run([{"losses": [0.5]}])
+    assert resumed(folder) == read_run(folder).job
+    assert changes(folder) == []
+    assert resumed(folder, ("search.trials", 30)).trials == 30
+    assert resumed(folder, ("search.trials", 30)).trials == 30
+    assert resumed(folder, ("search.trials", 40), ("limits.minutes", 5.0)).trials == 40
+    assert changes(folder) == [{"search.trials": 30}, {"search.trials": 40, "limits.minutes": 5.0}]
+
+
+def test_a_driver_that_dies_before_it_writes_the_job_leaves_a_run_that_can_be_read(make_run: MakeRun) -> None:
+    folder = make_run([{"losses": [0.5]}])
+    first = folder.job.read_bytes()
+    for trials in (30, 40):
+        resumed(folder, ("search.trials", trials))
+        folder.job.write_bytes(first)
+        assert read_run(folder).job.trials != trials
+    assert resumed(folder, ("search.trials", 50)).trials == 50
+    assert resumed(folder, ("search.trials", 60)).trials == 60
+    folder.job.write_bytes(first)
+    with pytest.raises(DamagedRun, match=r"job\.yaml: was changed by hand"):
+        read_run(folder)

@@ -211,7 +211,9 @@ def test_the_run_can_be_opened_again_from_its_folder(finished: Run) -> None:
 
 def test_the_fingerprints_are_recorded(finished: Run) -> None:
     selection = json.loads((finished.path / "selection.json").read_text())
-    assert {"data", "encoding", "holdout", "split", "space", "job"} == set(selection["fingerprints"])
+    assert {"data", "encoding", "holdout", "split", "space", "job", "job.yaml"} == set(
+        selection["fingerprints"]
+    )
     assert selection["fingerprints"]["space"] == finished.job.search.space.fingerprint()
     assert selection["versions"]["torch"].startswith("2.")
 

@@ -29,6 +29,7 @@ from tune_jobs.record.events import (
     Event,
     HoldoutEvaluated,
     HoldoutUnsealed,
+    JobChanged,
     NoticeAdded,
     RunEnded,
     RunResumed,
@@ -87,6 +88,7 @@ EVENTS: dict[type[Event], st.SearchStrategy[Event]] = {
         notices=st.lists(TEXT, max_size=3).map(tuple),
         driver=TEXT,
     ),
+    JobChanged: st.builds(JobChanged, time=TIMES, job_file=TEXT, changes=MAPPINGS),
     TrialCreated: st.builds(TrialCreated, time=TIMES, trial_id=IDS, number=COUNTS, configuration=MAPPINGS),
     TrialStarted: st.builds(TrialStarted, time=TIMES, trial_id=IDS),
     EpochsReported: st.builds(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.tune_jobs.job_files import with_job_file
 from tune_jobs.errors import DamagedRun, UnknownKind
 from tune_jobs.job.file import dump_yaml
 from tune_jobs.job.fingerprint import job_fingerprint
@@ -30,7 +31,7 @@ def made(make_run: MakeRun) -> RunFolder:
 def begun(folder: RunFolder, job: str | None) -> Sequence[Event]:
     """Return the events of a run that began with the job of this fingerprint."""
     fingerprints = {} if job is None else {"job": job}
-    return [
+    events = [
         RunStarted(
             name="small",
             job_folder=str(folder.path.parent),
@@ -40,6 +41,7 @@ def begun(folder: RunFolder, job: str | None) -> Sequence[Event]:
             versions={},
         )
     ]
+    return with_job_file(folder, events)
 
 
 def test_events_job_and_record_are_those_of_the_folder(made: RunFolder) -> None:

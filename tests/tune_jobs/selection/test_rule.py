@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tune_jobs.errors import DamagedRun, RunFolderError
 from tune_jobs.record.codes import Ending, Status
 from tune_jobs.record.folder import RunFolder
+from tune_jobs.record.reading import JOB_FILE
 from tune_jobs.record.run_record import RunRecord
 from tune_jobs.results import open_run
 from tune_jobs.selection.rule import RULE, rank, read_selection, select_winner, write_selection
@@ -115,7 +116,9 @@ def test_the_selection_holds_the_rule_the_winner_and_all_that_it_rests_on(make_r
             {"losses": [0.1], "status": Status.FAILED},
         ]
     )
-    assert json.loads(folder.selection.read_text()) == {
+    selection = json.loads(folder.selection.read_text())
+    assert len(selection["fingerprints"].pop(JOB_FILE)) == 64
+    assert selection == {
         "rule": {"metric": "val_loss", "mode": "min", "text": RULE},
         "ending": "all_trials",
         "trials": {"completed": 1, "stopped_early": 1, "failed": 2},

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wandb.proto import wandb_internal_pb2
-
 BLOCK, FILE_HEADER, CHUNK_HEADER = 32 * 1024, 7, 7
 FULL, LAST = 1, 4
 
@@ -87,6 +85,8 @@ def read_runs(folder: Path) -> dict[str, ReadRun]:
 
 def read_records(file: Path) -> Iterator[Any]:
     """Yield the records of `file` without a torn end."""
+    from wandb.proto import wandb_internal_pb2  # a third of a second in each process that collects tests
+
     data = file.read_bytes()
     assert data[:4] == b":W&B"
     position, whole = FILE_HEADER, b""
