@@ -100,7 +100,8 @@ def _first_rows(data: "TrainingData") -> "TrainingData":
 def _call(folder: str, seconds: float) -> str:
     """Run the process to its end, or kill it and all that it started; return how it ended without an answer."""
     process = subprocess.Popen(  # noqa: S603 (this program)
-        [sys.executable, "-m", __name__, folder],
+        # With -P, no file of the current folder takes the place of a library.
+        [sys.executable, "-P", "-c", f"from {__name__} import main; main()", folder],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -162,7 +163,3 @@ def main() -> None:
     (folder / "answer.part").write_text(json.dumps(answered))
     (folder / "answer.part").replace(folder / "answer")
     os._exit(0)  # threads and hooks of the user's code have nothing more to do
-
-
-if __name__ == "__main__":
-    main()
