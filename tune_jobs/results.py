@@ -24,6 +24,7 @@ from tune_jobs.record.run_code import check_code
 from tune_jobs.record.tables import epochs_table, trials_table
 from tune_jobs.remote.working_copy import at_work, complete, open_folder
 from tune_jobs.selection.rule import read_selection
+from tune_jobs.text import quoted
 from tune_jobs.trainers.data import DataInfo, Rows
 from tune_jobs.trainers.errors import CheckpointError
 from tune_jobs.trainers.interface import Evaluation, TestsItself, TrainingRequest
@@ -141,9 +142,7 @@ class Run:
             cut_off = self.ending is not None and self.ending.cut_off
             why = "no trial succeeded"
             if cut_off:
-                why = (
-                    f"no trial had ended before the run stopped; continue with `tune-jobs resume {self.path}`"
-                )
+                why = f"no trial had ended before the run stopped; continue with `tune-jobs resume {quoted(self.path)}`"
             raise RunFolderError(f"{self.path}: there is no winner, because {why}")
         return Winner(**{**self._selected, "checkpoint": self.path / self._selected["checkpoint"]})
 
@@ -250,7 +249,7 @@ class Run:
             raise DamagedRun(
                 f"{self.path}: the winner's weights cannot be loaded ({error}). Restore a checkpoint from a "
                 "copy, or train the configuration again with the command that "
-                f"`tune-jobs show {self.path} --trial {winner.trial_id}` prints"
+                f"`tune-jobs show {quoted(self.path)} --trial {winner.trial_id}` prints"
             ) from error
 
 

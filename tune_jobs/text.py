@@ -57,10 +57,15 @@ def configuration_text(configuration: Mapping[str, Any]) -> str:
     return " ".join(f"{name}={number_text(value)}" for name, value in configuration.items())
 
 
+def quoted(word: object) -> str:
+    """Return a path, an address or a name as a shell takes it, for a command that a message shows."""
+    return shlex.quote(str(word))
+
+
 def train_command(job: Path, configuration: Mapping[str, Any]) -> str:
     """Return the command that trains `configuration` of the job file without Ray."""
     flags = " ".join(f"--{name} {shlex.quote(_exact(value))}" for name, value in configuration.items())
-    return f"tune-jobs train {shlex.quote(str(job))} {flags}".rstrip()
+    return f"tune-jobs train {quoted(job)} {flags}".rstrip()
 
 
 def _exact(value: object) -> str:

@@ -1,8 +1,11 @@
 """Values in the form for people, and foreign text without control characters."""
 
+import ast
 import json
 import math
+import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,10 @@ from tune_jobs.text import (
     train_command,
     without_long_lines,
 )
+
+ROOT = Path(__file__).parents[2] / "tune_jobs"
+SAFE = re.compile(r"quoted\(.*|.*_command\(.*|(.*\.)?(id|trial_id)|submission_id|at|flags|len\(.*")
+"""Values in commands that need no quotes, or have them."""
 
 
 @pytest.mark.parametrize(
@@ -137,3 +144,23 @@ def test_the_middle_of_a_very_long_line_is_left_out() -> None:
     assert first.endswith("x!")
     assert "(98,007 characters left out)" in first
     assert len(first) < 2100
+
+
+def unquoted_words() -> Iterator[str]:
+    """Yield the values in commands of messages, such as `tune-jobs show {run}`, that no shell may split."""
+    for path in sorted(ROOT.rglob("*.py")):
+        tree = ast.parse(path.read_text("utf-8"))
+        for text in (node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)):
+            before = ""
+            for part in text.values:
+                if isinstance(part, ast.Constant):
+                    before += str(part.value)
+                    continue
+                value, before = ast.unparse(part.value), before + "x"  # type: ignore[attr-defined]
+                if re.search(r"tune-jobs [a-z]+ [^`]*$", before) and not SAFE.fullmatch(value):
+                    yield f"{path.relative_to(ROOT)}:{part.lineno}: {value}"
+
+
+def test_a_shell_takes_each_command_of_a_message_as_it_is_shown() -> None:
+    """A folder may have a blank in its path."""
+    assert list(unquoted_words()) == []

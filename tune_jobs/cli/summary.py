@@ -10,6 +10,7 @@ from tune_jobs.errors import TuneJobsError, UnfinishedRun
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.remote.working_copy import address_text
 from tune_jobs.results import open_run
+from tune_jobs.text import quoted
 from tune_jobs.tracking.opening import reminders
 
 TRIALS_AT_THE_END = 5
@@ -36,7 +37,7 @@ def print_run(path: Path, console: Console, most: int) -> None:
     console.print(trials_display(opened.record, most))
     hidden = len(opened.record.trials) - most
     if hidden > 0:
-        more = f"and {hidden} more: tune-jobs show {address} --most {len(opened.record.trials)}"
+        more = f"and {hidden} more: tune-jobs show {quoted(address)} --most {len(opened.record.trials)}"
         console.print(more, style="dim", markup=False)
     for line in failures_display(opened.record):
         console.print(line, style="red", markup=False)
@@ -44,5 +45,5 @@ def print_run(path: Path, console: Console, most: int) -> None:
     for line in (*outcome_lines(opened), *left):
         console.print(line, markup=False)
     if opened.ending is not None and opened.record.trials:
-        console.print(f"report: tune-jobs report {address}", style="dim", markup=False)
+        console.print(f"report: tune-jobs report {quoted(address)}", style="dim", markup=False)
     console.print(f"run: {address}", markup=False)

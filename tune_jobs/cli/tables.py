@@ -1,7 +1,6 @@
 """Make the tables and lines that commands print of runs, trials and plans."""
 
 import math
-import shlex
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.run_record import RunRecord, TrialRecord, failures
 from tune_jobs.results import Run, open_run
 from tune_jobs.selection.rule import rank
-from tune_jobs.text import WINNER, configuration_text, count_text, number_text, train_command
+from tune_jobs.text import WINNER, configuration_text, count_text, number_text, quoted, train_command
 from tune_jobs.trainers.interface import Seal
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ def trial_display(opened: Run, trial_id: str) -> list[str | Table]:
     ]
     if trial.details:
         parts.append(trial.details)
-    where = f"cd {shlex.quote(str(opened.job.folder))} && "
+    where = f"cd {quoted(opened.job.folder)} && "
     return [
         *parts,
         *_output_lines(RunFolder(opened.path), trial_id),
@@ -146,7 +145,7 @@ def outcome_lines(opened: Run) -> list[str]:
     elif record.ending and opened.winner_id is not None and not openings:
         then = "when the run has ended, " if record.ending.cut_off else ""
         sealed = "sealed" if opened.job.seals_test else f"{opened.job.seal} ({opened.job.seal.sentence})"
-        lines.append(f"holdout: {sealed}; {then}`tune-jobs test {opened.address}` opens it, once")
+        lines.append(f"holdout: {sealed}; {then}`tune-jobs test {quoted(opened.address)}` opens it, once")
     if record.test_seen:
         lines.append(
             "test seen: trials were trained after the holdout was opened, so its result is not an honest estimate"
@@ -160,7 +159,7 @@ def ending_text(opened: Run) -> str:
         return "in progress"
     text = "its process was killed" if opened.ending is None else opened.ending.sentence
     if opened.ending is None or opened.ending.cut_off:
-        return f"{text}; continue with `tune-jobs resume {opened.address}`"
+        return f"{text}; continue with `tune-jobs resume {quoted(opened.address)}`"
     return text
 
 

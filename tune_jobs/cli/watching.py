@@ -22,7 +22,7 @@ from tune_jobs.record.lines import START, parse_content
 from tune_jobs.record.reading import job_of
 from tune_jobs.remote.following import keep_up_to_date
 from tune_jobs.remote.working_copy import at_work
-from tune_jobs.text import duration_text
+from tune_jobs.text import duration_text, quoted
 
 SECONDS_BETWEEN_READS = 0.5
 """Seconds between two reads of the journal."""
@@ -148,7 +148,7 @@ class Watching:
         minutes = duration_text(60 * (self.silence // 60))
         return (
             f"no event for {minutes}. If the run's process ({driver(self.events)}) was killed, "
-            f"continue it with `tune-jobs resume {self._folder.address}`"
+            f"continue it with `tune-jobs resume {quoted(self._folder.address)}`"
         )
 
     @property

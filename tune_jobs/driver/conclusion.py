@@ -19,6 +19,7 @@ from tune_jobs.record.run_record import RunRecord, failures
 from tune_jobs.record.tables import write_tables
 from tune_jobs.results import Run
 from tune_jobs.selection.rule import select_winner, write_selection
+from tune_jobs.text import quoted
 from tune_jobs.tracking.opening import feed_trackers
 
 
@@ -64,7 +65,7 @@ def raise_unless_succeeded(finished: Run) -> Run:
     if finished.ending in {Ending.INTERRUPTED, Ending.RAY}:
         why = "interrupted" if finished.ending is Ending.INTERRUPTED else finished.ending.sentence
         raise Interrupted(
-            f"{why}; everything reported so far is saved. Continue with `tune-jobs resume {finished.path}`",
+            f"{why}; everything reported so far is saved. Continue with `tune-jobs resume {quoted(finished.path)}`",
             finished.path,
         )
     if finished.winner_id is None:
@@ -74,7 +75,7 @@ def raise_unless_succeeded(finished: Run) -> Run:
             raise RunFailed(
                 f"no trial succeeded: {alike.sentence}\nThe run stopped, because the others would fail too. If the "
                 f"code is wrong, change it and start a new run. Otherwise continue with `tune-jobs resume "
-                f"{finished.path}`",
+                f"{quoted(finished.path)}`",
                 finished.path,
             )
         groups = failures(finished.record.trials.values())

@@ -28,7 +28,7 @@ from tune_jobs.remote.opened_run import opened_run
 from tune_jobs.remote.working_copy import complete, open_folder
 from tune_jobs.report.writing import write_report
 from tune_jobs.selection.rule import select_winner, write_selection
-from tune_jobs.text import count_text
+from tune_jobs.text import count_text, quoted
 from tune_jobs.tracking.base import TrackedRun
 from tune_jobs.tracking.opening import file_trackers
 from tune_jobs.tracking.optuna_study import StudyMirror
@@ -134,8 +134,8 @@ def _cut_damage(folder: RunFolder) -> list[str]:
     dropped = content[sound:].rstrip(b"\n").count(b"\n") + 1
     lines = [
         f"journal: cut before line {scanned.damaged}; {count_text(dropped, 'line')} removed. The original is in "
-        f"{folder.relative(kept)}. `tune-jobs resume {folder.address}` continues from the checkpoints, which hold "
-        "the epochs of the removed lines"
+        f"{folder.relative(kept)}. `tune-jobs resume {quoted(folder.address)}` continues from the checkpoints, "
+        "which hold the epochs of the removed lines"
     ]
     if aside:
         lines.append(f"checkpoints: those of {count_text(aside, 'removed trial')} are set aside")
@@ -210,7 +210,8 @@ def _rebuild(folder: RunFolder, job: Job, events: Sequence[Event]) -> Iterator[s
 def _select(folder: RunFolder, record: RunRecord) -> str:
     if record.ended is None:
         folder.selection.unlink(missing_ok=True)
-        return f"selection: none, because the run has not ended; continue with `tune-jobs resume {folder.address}`"
+        resume = f"tune-jobs resume {quoted(folder.address)}"
+        return f"selection: none, because the run has not ended; continue with `{resume}`"
     winner = select_winner(record)
     write_selection(record, winner, folder)
     return (

@@ -19,6 +19,7 @@ from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal
 from tune_jobs.remote import claims
 from tune_jobs.remote.store import Store, StoreError
+from tune_jobs.text import quoted
 
 LEDGER = "ledger.jsonl"
 """Name of the file in the folder of the holdout."""
@@ -254,7 +255,7 @@ def _difference(known: LedgerEntry, listed: LedgerEntry) -> str:
 
 
 def _remedy(folder: RunFolder) -> str:
-    return f"; `tune-jobs repair {folder.address}` makes the ledger again from the journal"
+    return f"; `tune-jobs repair {quoted(folder.address)}` makes the ledger again from the journal"
 
 
 def _events_of(entry: LedgerEntry) -> list[Event]:

@@ -15,6 +15,7 @@ from typing import Self
 from tune_jobs.errors import RunFolderError
 from tune_jobs.files import exists, probe_writable, reason_of
 from tune_jobs.location import location_of
+from tune_jobs.text import quoted
 
 CHECKPOINT_SUFFIX = ".pt"
 """Suffix of the names of all checkpoints."""
@@ -103,7 +104,7 @@ class RunFolder:
             )
         if not exists(folder.path) or not folder.path.is_dir():
             submission = (
-                f", and `tune-jobs status {path}` where the folder of a submission is"
+                f", and `tune-jobs status {quoted(path)}` where the folder of a submission is"
                 if _RUN.fullmatch(str(path))
                 else ""
             )
@@ -112,7 +113,7 @@ class RunFolder:
             )
         if not folder.is_run:
             raise RunFolderError(
-                f"{path}: not a run folder (it has no journal); `tune-jobs list {path}` shows the runs in it"
+                f"{path}: not a run folder (it has no journal); `tune-jobs list {quoted(path)}` shows the runs in it"
             )
         return folder
 

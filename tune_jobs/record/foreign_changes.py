@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tune_jobs.errors import StorageFailed
 from tune_jobs.files import replacing
+from tune_jobs.text import quoted
 
 
 class Written:
@@ -67,7 +68,7 @@ def foreign_change(file: int, path: Path, written: Written) -> StorageFailed | N
             new = moved.parent.parent
             return StorageFailed(
                 f"{run}: was moved to {new} while the run was at work, so the run has stopped. Everything reported "
-                f"before is there; continue with `tune-jobs resume {new}`",
+                f"before is there; continue with `tune-jobs resume {quoted(new)}`",
                 new,
             )
         return _stopped(path, "was removed", written)
@@ -91,7 +92,7 @@ def _stopped(path: Path, what: str, written: Written) -> StorageFailed:
     )
     return StorageFailed(
         f"{path}: {what} while the run was at work, so the run has stopped.{where} {advice}; then continue with "
-        f"`tune-jobs resume {run}`",
+        f"`tune-jobs resume {quoted(run)}`",
         run,
     )
 

@@ -28,6 +28,7 @@ from tune_jobs.record.events import (
 from tune_jobs.record.foreign_changes import Written, foreign_change
 from tune_jobs.record.lines import START, Content, Place, encode_line, parse_content, version_here
 from tune_jobs.record.storage_failures import storage_error
+from tune_jobs.text import quoted
 
 Listener = Callable[[Event], None]
 
@@ -269,7 +270,8 @@ def sound_content(path: Path) -> Content:
     if content.damaged is not None:
         raise DamagedRun(
             f"{path}: line {content.damaged} of {content.lines} {content.damage}; restore the file from a copy, or "
-            f"keep the {len(content.events)} events in front of it with `tune-jobs repair {path.parent.parent} --cut`"
+            f"keep the {len(content.events)} events in front of it with "
+            f"`tune-jobs repair {quoted(path.parent.parent)} --cut`"
         )
     return content
 

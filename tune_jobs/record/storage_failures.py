@@ -10,6 +10,7 @@ from typing import Protocol
 from tune_jobs.errors import StorageFailed, TuneJobsError
 from tune_jobs.files import DISK_FULL, reason_of
 from tune_jobs.location import location_of
+from tune_jobs.text import quoted
 
 _UNWRITABLE = {*DISK_FULL, errno.EROFS, errno.EIO, errno.ESTALE}
 """Numbers of the errors that are a disk's fault, whatever code raises them."""
@@ -29,12 +30,12 @@ def storage_error(what: str | Path, reason: str, run: Path) -> StorageFailed:
     if place is not None and "checkpoints" in Path(what).parts:
         return StorageFailed(
             f"{what}: cannot be written to ({reason}); the run has stopped, and everything reported before is on this "
-            f"machine's disk. Once {place} accepts objects again, continue with `tune-jobs resume {place}`",
+            f"machine's disk. Once {place} accepts objects again, continue with `tune-jobs resume {quoted(place)}`",
             run,
         )
     return StorageFailed(
         f"{what}: cannot be written to ({reason}); the run has stopped, and everything reported before is on disk. "
-        f"Free disk space, or make the folder writable; then continue with `tune-jobs resume {run}`",
+        f"Free disk space, or make the folder writable; then continue with `tune-jobs resume {quoted(run)}`",
         run,
     )
 

@@ -22,6 +22,7 @@ from tune_jobs.remote.outage import Outage
 from tune_jobs.remote.sender import PeriodicSender
 from tune_jobs.remote.store import Store, StoreError, call_with_retries
 from tune_jobs.remote.working_copy import HERE
+from tune_jobs.text import quoted
 
 GROUP_SECONDS = 1.0
 """Seconds between two uploads of the journal; the events in between are sent together."""
@@ -169,7 +170,7 @@ class Mirror:
         except StoreError as error:
             raise StorageFailed(
                 f"{self._place}: does not have the whole run yet ({error.strerror}); the rest is safe {HERE}"
-                f"{self._folder.path}, and `tune-jobs resume {self._place}`, run here, sends it",
+                f"{self._folder.path}, and `tune-jobs resume {quoted(self._place)}`, run here, sends it",
                 self._folder.path,
             ) from error
 

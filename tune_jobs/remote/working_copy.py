@@ -21,6 +21,7 @@ from tune_jobs.record.journal import in_use
 from tune_jobs.remote import claims, lease, segments
 from tune_jobs.remote.servers import server_of
 from tune_jobs.remote.store import Store, Stored, StoreError
+from tune_jobs.text import quoted
 
 CACHE_VARIABLE = "TUNE_JOBS_CACHE"
 """Environment variable that names the folder of all copies; the default is `~/.cache/tune-jobs`."""
@@ -169,7 +170,8 @@ def _update(folder: RunFolder, store: Store, without: tuple[str, ...]) -> None:
         if folder.is_run:  # nothing has reached the store yet
             return
         raise RunFolderError(
-            f"{store.place}: no run is kept there; `tune-jobs list {store.place.parent}` shows the runs of a place"
+            f"{store.place}: no run is kept there; "
+            f"`tune-jobs list {quoted(store.place.parent)}` shows the runs of a place"
         )
     for path in (folder.path, folder.journal.parent, folder.checkpoints, folder.ray):
         path.mkdir(parents=True, exist_ok=True)

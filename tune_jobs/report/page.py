@@ -2,7 +2,6 @@
 
 import base64
 import gzip
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from tune_jobs.report.scales import value_text
 from tune_jobs.report.sections import Section, make_sections
 from tune_jobs.report.trials_table import TrialsTable, make_trials_table
 from tune_jobs.selection.rule import RULE, Candidate, select_winner
-from tune_jobs.text import configuration_text, count_text, number_text, time_text, train_command
+from tune_jobs.text import configuration_text, count_text, number_text, quoted, time_text, train_command
 from tune_jobs.trainers.interface import RESERVED_COLUMNS
 
 _MOST_NAMED = 12
@@ -132,7 +131,7 @@ def make_page(
         tests_itself=job.tests_itself,
         test_rows=f"{record.started.rows.get('test', 0):,}" if record.started else "",
         open_hint=". For the winner they are opened once, by:" if over else ".",
-        open_command=f"tune-jobs test {shlex.quote(folder.address)}" if over else "",
+        open_command=f"tune-jobs test {quoted(folder.address)}" if over else "",
         test_seen=record.test_seen,
         optimism=sentences.optimism(record) if winner else "",
         rule=RULE,
@@ -203,7 +202,7 @@ def _load(folder: RunFolder) -> str:
 
 
 def _again(folder: RunFolder, job: Job, best: Candidate) -> str:
-    return f"cd {shlex.quote(str(job.folder))}\n{train_command(folder.job, best.trial.configuration)}"
+    return f"cd {quoted(job.folder)}\n{train_command(folder.job, best.trial.configuration)}"
 
 
 def _failures(record: RunRecord) -> list[FailureCard]:

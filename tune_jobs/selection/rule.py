@@ -9,6 +9,7 @@ from tune_jobs.errors import DamagedRun, RunFolderError
 from tune_jobs.files import parse_json, replacing
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.run_record import RunRecord, TrialRecord
+from tune_jobs.text import quoted
 from tune_jobs.trainers.scores import BestEpoch
 
 RULE = (
@@ -96,7 +97,7 @@ def read_selection(record: RunRecord, folder: RunFolder) -> dict[str, Any] | Non
     except (ValueError, KeyError, TypeError) as error:
         reason = str(error)
     raise DamagedRun(
-        f"{folder.selection}: cannot be read ({reason}); `tune-jobs repair {folder.path}` rebuilds it from the "
+        f"{folder.selection}: cannot be read ({reason}); `tune-jobs repair {quoted(folder.path)}` rebuilds it from the "
         "journal"
     )
 

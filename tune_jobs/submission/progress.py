@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from tune_jobs.errors import Interrupted, JobError, RunFailed
-from tune_jobs.text import COMPLAINT, WINNER, duration_text
+from tune_jobs.text import COMPLAINT, WINNER, duration_text, quoted
 
 
 class SubmissionState(StrEnum):
@@ -188,7 +188,7 @@ def status_lines(
     since = f"for {submission.age()}" if not submission.over else f"after {submission.age()}"
     lines = [f"submission: {submission.id}", f"state: {submission.state.text} ({since})"]
     if submission.over and submission.state is not SubmissionState.DONE:
-        resume = f"tune-jobs resume {submission.run}"  # the command on the cluster; here it needs --address
+        resume = f"tune-jobs resume {quoted(submission.run)}"  # the command on the cluster; here it needs --address
         reason = complaint_in(log).replace(f"`{resume}`", f"`{resume} --address {address}`")
         lines.append(f"reason: {reason}")
     elif not submission.over and (last := last_line(log)):
@@ -203,13 +203,13 @@ def status_lines(
 
 def next_commands(submission: Submission, address: str) -> Sequence[str]:
     """Return the commands that make sense now."""
-    at = f"--address {address}"
+    at = f"--address {quoted(address)}"
     if not submission.over:
         return [f"tune-jobs logs {submission.id} --follow {at}", f"tune-jobs stop {submission.id} {at}"]
     if submission.state is SubmissionState.DONE:
         return [f"tune-jobs fetch {submission.id} {at}"]
     if submission.state.resumable:
-        return [f"tune-jobs resume {submission.run} {at}"]
+        return [f"tune-jobs resume {quoted(submission.run)} {at}"]
     return [f"tune-jobs logs {submission.id} {at}"]
 
 

@@ -19,6 +19,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from tune_jobs.errors import ResourceError, RunFolderError
 from tune_jobs.record.folder import RunFolder
+from tune_jobs.text import quoted
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -131,7 +132,8 @@ def study_server(folder: RunFolder, port: int = 0) -> WSGIServer:
     """
     if not folder.study.is_file():
         raise RunFolderError(
-            f"{folder.study}: no such file; `tune-jobs repair {folder.path}` rebuilds the study from the journal"
+            f"{folder.study}: no such file; "
+            f"`tune-jobs repair {quoted(folder.path)}` rebuilds the study from the journal"
         )
     pages = StudyPages(folder.study)
     try:

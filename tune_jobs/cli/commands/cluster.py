@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import shlex
 import tempfile
 import time
 from collections.abc import Sequence
@@ -42,7 +41,7 @@ from tune_jobs.submission.progress import (
     table_lines,
 )
 from tune_jobs.submission.sending import whole_run
-from tune_jobs.text import count_text
+from tune_jobs.text import count_text, quoted
 from tune_jobs.versions import ALIKE, versions_here
 
 if TYPE_CHECKING:
@@ -104,7 +103,7 @@ def refuse_jobs_address(address: str | None) -> None:
     if is_jobs_address(address):
         raise ClusterError(
             f"--address {address}: `run` joins the Ray at HOST:PORT, from a machine of the cluster; "
-            f"`tune-jobs submit JOB --address {address}` sends the job there"
+            f"`tune-jobs submit JOB --address {quoted(address)}` sends the job there"
         )
 
 
@@ -142,7 +141,8 @@ def _submit(options: argparse.Namespace, rest: list[str], console: Console) -> N
         _wait_for_begin(server, run, console)
     except KeyboardInterrupt:
         console.print(
-            f"no longer waited for; `tune-jobs stop {run} --address {server.address}` ends it", markup=False
+            f"no longer waited for; `tune-jobs stop {quoted(run)} --address {quoted(server.address)}` ends it",
+            markup=False,
         )
     except SubmissionEnded as error:
         files = [file for file in job.facts.files.values() if Path(file).is_absolute()]
@@ -196,7 +196,7 @@ def _logs(options: argparse.Namespace, rest: list[str], console: Console) -> Non
         for text in server.follow(submission.id):
             console.print(text, markup=False, end="")
     except KeyboardInterrupt:
-        at = f"--address {server.address}"
+        at = f"--address {quoted(server.address)}"
         console.print("\nno longer followed; the run continues", markup=False)
         console.print(f"tune-jobs stop {submission.id} {at} ends it", markup=False)
         return
@@ -219,14 +219,16 @@ def _stop(options: argparse.Namespace, rest: list[str], console: Console) -> Non
         if time.monotonic() > deadline:
             raise ClusterError(
                 f"{submission.id}: was asked to stop, and has not yet; `tune-jobs status {submission.id} --address "
-                f"{server.address}` shows how it stands"
+                f"{quoted(server.address)}` shows how it stands"
             )
         time.sleep(SECONDS_BETWEEN_STATUS_CHECKS)
     if not has_begun(server.log(submission.id)):
         console.print("stopped before the run had begun; there is nothing to resume", markup=False)
         return
     console.print("stopped; what was reported is kept", markup=False)
-    console.print(f"resume: tune-jobs resume {submission.run} --address {server.address}", markup=False)
+    console.print(
+        f"resume: tune-jobs resume {quoted(submission.run)} --address {quoted(server.address)}", markup=False
+    )
 
 
 def resume_on_cluster(run: str, address: str, rest: Sequence[str], console: Console) -> None:
@@ -238,13 +240,13 @@ def resume_on_cluster(run: str, address: str, rest: Sequence[str], console: Cons
     name = place.rstrip("/").rpartition("/")[2]
     for one in submissions:
         if one.run == place and not one.over:
-            shows = f"tune-jobs logs {one.id} --follow --address {server.address}"
+            shows = f"tune-jobs logs {one.id} --follow --address {quoted(server.address)}"
             raise SubmissionError(f"{one.id}: is {one.state.text}; `{shows}` shows it")
     known = {one.id for one in submissions}
     number = next(n for n in range(2, len(known) + 3) if f"{name}-r{n}" not in known)
-    words = " ".join(map(shlex.quote, rest))
+    words = " ".join(map(quoted, rest))
     server.submit(
-        f"tune_jobs resume {shlex.quote(place)} --address auto {words}".rstrip(),
+        f"tune_jobs resume {quoted(place)} --address auto {words}".rstrip(),
         f"{name}-r{number}",
         metadata={"run": place, "name": name.rsplit("-", 2)[0]},
         environment=Handover(name).to_environment(),
@@ -296,7 +298,7 @@ def _wait_for_begin(server: "JobsServer", submission_id: str, console: Console) 
         time.sleep(SECONDS_BETWEEN_STATUS_CHECKS)
     console.print(
         f"the run has not begun within {SECONDS_TO_BEGIN:g} s; it is not waited for any longer, and may begin yet: "
-        f"tune-jobs status {submission_id} --address {server.address}",
+        f"tune-jobs status {submission_id} --address {quoted(server.address)}",
         markup=False,
     )
 
@@ -345,7 +347,7 @@ def _find_submission(server: "JobsServer", text: str) -> tuple[Submission, Submi
 def _print_later(later: Submission | None, server: "JobsServer") -> None:
     """Say on the error stream that a later submission has resumed the run: the log may go into a file."""
     if later is not None:
-        shows = f"tune-jobs logs {later.id} --follow --address {server.address}"
+        shows = f"tune-jobs logs {later.id} --follow --address {quoted(server.address)}"
         make_console(stderr=True).print(
             f"{later.id} has gone on with the run ({later.state.text}): {shows}", markup=False
         )

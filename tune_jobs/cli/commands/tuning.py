@@ -29,6 +29,7 @@ from tune_jobs.record.journal import read_journal, refuse_if_in_use
 from tune_jobs.remote.working_copy import address_text, open_folder
 from tune_jobs.results import open_run
 from tune_jobs.submission.handover import Handover
+from tune_jobs.text import quoted
 
 
 def add_commands(commands: Commands) -> None:
@@ -106,7 +107,7 @@ def _watch(options: argparse.Namespace, rest: list[str], console: Console) -> No
     watched = watch(folder, console)
     if watched is Watched.LEFT:
         console.print(
-            f"no longer watched; the run continues: tune-jobs watch {address_text(str(folder.path))}",
+            f"no longer watched; the run continues: tune-jobs watch {quoted(folder.address)}",
             markup=False,
         )
         console.print(f"run: {address_text(str(folder.path))}", markup=False)
@@ -116,7 +117,7 @@ def _watch(options: argparse.Namespace, rest: list[str], console: Console) -> No
         if watched is Watched.KILLED:
             raise Interrupted(
                 "the run's process was killed; everything reported so far is saved. Continue with "
-                f"`tune-jobs resume {folder.path}`",
+                f"`tune-jobs resume {quoted(folder.path)}`",
                 folder.path,
             )
         return raise_unless_succeeded(open_run(folder.path)).path
