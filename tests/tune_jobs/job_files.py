@@ -26,5 +26,6 @@ def change_job(folder: RunFolder, text: str, changes: Mapping[str, Any] | None =
     """Change the job file as a resumption with overrides does."""
     with Journal(folder.journal) as journal:
         job_file = sha256(text.encode()).hexdigest()
-        journal.append_to_past([JobChanged(job_file=job_file, changes=changes or {})])
+        time = journal.past[-1].time  # and not the present, which would be in the pages of reports
+        journal.append_to_past([JobChanged(job_file=job_file, changes=changes or {}, time=time)])
     folder.job.write_text(text)
