@@ -185,6 +185,7 @@ class _Session:
         self.files: str = task["files"]
         self._parameters: dict[str, Any] = task["parameters"]
         self._length: int = task["epochs"]
+        self._by_arguments = task["style"] is not None
         self._read: set[str] = set()
         self._saved: dict[str, Any] | None = None
         self._first: int = task["first"]
@@ -282,7 +283,9 @@ class _Session:
                 "metrics": metrics,
                 "seconds": _now() - self._begun,
                 "left": left,
-                "unread": [name for name in self._parameters if name not in self._read],
+                "unread": []
+                if self._by_arguments
+                else [name for name in self._parameters if name not in self._read],
                 "read": sorted(self._read),
             }
         )

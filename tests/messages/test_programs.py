@@ -73,6 +73,12 @@ def test_programs_that_fail(place: Path, capfd: pytest.CaptureFixture[str]) -> N
         name: trained(place, source, configuration={"learning_rate": 1} if name == "nothing read" else {})
         for name, source in PROGRAMS.items()
     }
+    parsed = (
+        "import argparse; p = argparse.ArgumentParser(); p.add_argument('--lr', type=int); p.parse_args()"
+    )
+    said["a value that argparse changes"] = trained(
+        place, parsed.replace("int", "lambda text: 4"), configuration={"lr": 3}, how={"arguments": "argparse"}
+    )
     said["several workers"] = complaint(
         lambda: training_of(place, LOOP, worker=WorkerRank(rank=0, workers=2))
     )
@@ -180,7 +186,10 @@ def test_jobs_with_a_program(place: Path) -> None:
         {
             "a plan": job(script),
             "a plan without a seal": job({**script, "test_is_validation": True}),
-            "neither": job({}),
+            "none": job({}),
+            "a function with arguments": job({"function": "work:train", "arguments": "argparse"}),
+            "no parser": job({"command": ["python", "none.py", "{parameters}"]}),
+            "an unknown parser": job({**script, "arguments": "docopt"}),
             "both": job({**script, "function": "work:train"}),
             "no such files": job({"script": "none.py", "python": "env/bin/python"}),
             "no such module": job({"function": "none:train"}),

@@ -115,8 +115,9 @@ class ProgramKind:
 def _missing(program: ProgramSettings, folder: Path) -> Problems:
     """Return the problems of files and functions that the section names and that do not exist."""
     problems = []
-    if program.script is not None and not (folder / program.script).is_file():
-        problems.append(("program.script", f"{folder / program.script}: no such file"))
+    for key, script in (("script", program.script), ("command", program.command_script)):
+        if script is not None and not (folder / script).is_file():
+            problems.append((f"program.{key}", f"{folder / script}: no such file"))
     if program.python is not None and "/" in program.python and not (folder / program.python).exists():
         problems.append(
             ("program.python", f"{folder / program.python}: no such file; name a Python interpreter")

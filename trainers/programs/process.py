@@ -52,7 +52,7 @@ class ProgramProcess:
         self.command, self.task, self.label = command, task, command[0]
         self.code: int | None = None
         """The exit code, once the program and all that it started have ended; negative for a signal."""
-        self._environment, self._folder, self._grace = environment, folder, grace
+        self.environment, self._folder, self._grace = environment, folder, grace
         self._output_begins = _output_size()
         self._received = b""
         self._connection: socket.socket | None = None
@@ -85,7 +85,7 @@ class ProgramProcess:
                 [*supervisor, *self.command],
                 stdin=subprocess.DEVNULL,
                 cwd=self._folder,
-                env={**os.environ, **self._environment, **own},
+                env={**os.environ, **self.environment, **own},
                 pass_fds=(control, status),
                 start_new_session=True,
             )

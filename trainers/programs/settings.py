@@ -5,7 +5,13 @@ from typing import Annotated
 
 from pydantic import Field
 
+from tune_jobs.trainers.programs.arguments import Style
 from tune_jobs.trainers.settings import Count, NonNegative, Reference, Settings
+
+PARAMETERS = "{parameters}"
+"""The word of a command that is replaced by the arguments."""
+PYTHON = ("python", "python3")
+"""First words of a command that mean the interpreter of the job."""
 
 
 class ProgramSettings(Settings):
@@ -15,8 +21,10 @@ class ProgramSettings(Settings):
     """Path of a Python script, such as main.py; a relative path counts from the job's folder."""
     function: Reference | None = None
     """A function of the user, as `module:function`. It takes parameters by name, and `trial`."""
-    arguments: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    """Further arguments of the script, the same for all trials."""
+    command: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """A command as a list of words. `{parameters}` is where the arguments go; without it they are the last words."""
+    arguments: Style | None = None
+    """The parser that takes the parameters; null is `trial.get`."""
     python: str | None = None
     """The Python interpreter; null is that of tune-jobs. A relative path counts from the job's folder."""
     grace_seconds: NonNegative = 30.0
@@ -27,23 +35,38 @@ class ProgramSettings(Settings):
     @property
     def label(self) -> str:
         """Return the program by name, for sentences."""
-        return self.script or self.function or "the program"
+        return self.script or self.function or " ".join(self.command) or "the program"
 
     @property
     def module(self) -> str | None:
         """Return the module with the program's code, in the job's folder; None if a script is elsewhere."""
-        if self.script is None:
+        script = self.script or self.command_script
+        if script is None:
             return None if self.function is None else self.function.partition(":")[0]
-        path = PurePath(self.script)
+        path = PurePath(script)
         return None if path.is_absolute() or ".." in path.parts else ".".join(path.with_suffix("").parts)
 
     @property
     def problem(self) -> str:
         """Return what is wrong between the keys; empty if nothing is."""
-        ways = [name for name in ("script", "function") if getattr(self, name) is not None]
-        if len(ways) == 1:
-            return ""
-        return f"given {' and '.join(ways) or 'neither'}; valid: one of script and function, such as script: main.py"
+        ways = [name for name in ("script", "function", "command") if getattr(self, name)]
+        if len(ways) != 1:
+            given = " and ".join(ways) or "none"
+            return f"given {given}; valid: one of script, function and command, such as script: main.py"
+        if self.function is not None and self.arguments is not None:
+            return "a function takes parameters by name; leave arguments out"
+        if PARAMETERS in self.command and self.arguments is None:
+            return (
+                f"the command has {PARAMETERS!r}; name the parser in arguments, such as arguments: argparse"
+            )
+        return ""
+
+    @property
+    def command_script(self) -> str | None:
+        """Return the script of a command such as `python main.py`; None for other commands."""
+        words = self.command
+        is_script = len(words) > 1 and words[0] in PYTHON and words[1].endswith(".py")
+        return words[1] if is_script else None
 
 
 class LengthSettings(Settings):

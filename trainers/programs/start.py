@@ -88,6 +88,26 @@ def run_function(reference: str, folder: str, parameters: "Mapping[str, Any]") -
     function(**values)
 
 
+def check_parsed(parameters: "Mapping[str, Any]") -> None:
+    """Let argparse compare what it reads with what was sent: `type=bool` reads every text as true."""
+    from argparse import ArgumentParser  # noqa: PLC0415 (few programs need it)
+
+    parse = ArgumentParser.parse_known_args
+
+    def parse_and_compare(self: "Any", args: "Any" = None, namespace: "Any" = None) -> "Any":
+        parsed, rest = parse(self, args, namespace)
+        for name, value in parameters.items() if args is None else ():
+            read = getattr(parsed, name.replace("-", "_"), value)
+            if read != value or isinstance(read, bool) is not isinstance(value, bool):
+                raise ValueError(
+                    f"the parameter {name} is {value!r}, and argparse read {read!r}; mend its add_argument, or read it "
+                    "with trial.get"
+                )
+        return parsed, rest
+
+    ArgumentParser.parse_known_args = parse_and_compare  # type: ignore[method-assign]
+
+
 def describe(error: BaseException, trace: "TracebackType | None") -> tuple[str, str]:
     """Return an error in one line, and the traceback of the user's code."""
     while trace is not None and trace.tb_frame.f_code.co_filename in {_OWN, trial.__file__}:
@@ -102,6 +122,8 @@ def main() -> None:
         task = json.load(file)
     random.seed(task["seed"])
     sys.meta_path.insert(0, SeedOnImport(task["seed"]))
+    if task["style"] == "argparse":
+        check_parsed(task["parameters"])
     try:
         if task["script"]:
             run_script(task["script"], task["arguments"])

@@ -1,5 +1,6 @@
 """One training by a program: a `Training` whose epochs are trained in another process, each when it is asked for."""
 
+import json
 import math
 import sys
 from collections.abc import Callable, Generator, Mapping
@@ -20,8 +21,9 @@ from tune_jobs.trainers.errors import (
     Rejected,
 )
 from tune_jobs.trainers.interface import EpochResult, Evaluation, StopReason, TrainingRequest
+from tune_jobs.trainers.programs.arguments import write_arguments, write_environment
 from tune_jobs.trainers.programs.process import OWN_LINE, START, ProgramProcess
-from tune_jobs.trainers.programs.settings import ProgramSettings, is_of_test
+from tune_jobs.trainers.programs.settings import PARAMETERS, PYTHON, ProgramSettings, is_of_test
 from tune_jobs.trainers.programs.state import Header, read_state, write_state
 from tune_jobs.trainers.scores import BestEpoch, better
 
@@ -275,7 +277,8 @@ def make_process(settings: ProgramSettings, request: TrainingRequest, stage: str
             "several workers cannot train one model by a program; set resources.workers_per_trial to 1"
         )
     folder = request.folder.resolve()
-    script = None if settings.script is None else folder / settings.script
+    name = settings.script or settings.command_script
+    script = None if name is None else folder / name
     if not folder.is_dir() or (script is not None and not script.is_file()):
         raise ModelError(
             f"{script or folder}: missing on this machine; put the job's folder where all machines see it"
@@ -296,14 +299,32 @@ def make_process(settings: ProgramSettings, request: TrainingRequest, stage: str
         "first": 0,
         "script": None if script is None else str(script),
         "function": settings.function,
-        "arguments": settings.arguments,
+        "arguments": [],
+        "style": settings.arguments,
         "folder": str(folder),
     }
     process = ProgramProcess([python, str(START)], task, folder, environment, settings.grace_seconds)
+    parameters = process.scratch / "parameters.json"
+    parameters.write_text(json.dumps(task["parameters"]), encoding="utf-8")
+    words = command_words(settings, request.configuration, parameters)
+    if settings.arguments == "env":
+        process.environment = {**environment, **write_environment(request.configuration)}
+    if script is None and settings.command:
+        process.command = [python if words[0] in PYTHON else words[0], *words[1:]]
+    else:
+        task["arguments"] = words[2:] if settings.command else words
     process.label = settings.label
     files = process.scratch / "files" if request.files is None else request.files.absolute()
     process.task = {**task, "files": str(files)}
     return process
+
+
+def command_words(settings: ProgramSettings, configuration: Mapping[str, Any], file: Path) -> list[str]:
+    """Return the words of a command, or the arguments of a script, with the parameters in their place."""
+    written = [] if settings.arguments is None else write_arguments(settings.arguments, configuration, file)
+    words = list(settings.command)
+    place = words.index(PARAMETERS) if PARAMETERS in words else len(words)
+    return [*words[:place], *written, *words[place + 1 :]]
 
 
 def _interpreter(python: str, folder: Path) -> Path | str:
