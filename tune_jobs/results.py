@@ -46,7 +46,8 @@ class Winner:
     """Best value of the selection metric on validation rows. It is optimistic, because it chose the winner."""
     epoch: int
     """The scoring epoch, whose weights the checkpoint keeps."""
-    checkpoint: Path
+    checkpoint: Path | None
+    """None if the training saved no state."""
 
 
 def open_run(path: str | Path) -> "Run":
@@ -144,7 +145,8 @@ class Run:
             if cut_off:
                 why = f"no trial had ended before the run stopped; continue with `tune-jobs resume {quoted(self.path)}`"
             raise RunFolderError(f"{self.path}: there is no winner, because {why}")
-        return Winner(**{**self._selected, "checkpoint": self.path / self._selected["checkpoint"]})
+        checkpoint = self._selected["checkpoint"]
+        return Winner(**{**self._selected, "checkpoint": checkpoint and self.path / checkpoint})
 
     def request(self) -> TrainingRequest:
         """Return the request for the winner's training."""
@@ -241,6 +243,11 @@ class Run:
         """Return the result of `read` on the winner's saved state, from any sound checkpoint."""
         winner = self.winner
         files = checkpoint_files(self._folder, winner.trial_id, winner.configuration)
+        if winner.checkpoint is None:
+            raise RunFolderError(
+                f"{self.path}: the winner can neither be loaded nor tested, because its training saved no state; let "
+                "it save one, such as by trial.epochs(n, model=model), and start a new run"
+            )
         try:
             return read_best(
                 [winner.checkpoint, *files], self._owner(winner), winner.epoch, self.job.selection, read

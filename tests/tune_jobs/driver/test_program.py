@@ -9,6 +9,7 @@ import pytest
 
 from tests.trainers.programs.programs import write_programs
 from tune_jobs import Job, Run, open_run, resume, run
+from tune_jobs.cli.tables import outcome_lines
 from tune_jobs.driver.train_alone import train_one
 from tune_jobs.errors import HoldoutOpened, RunFailed, RunFolderError
 from tune_jobs.job.file import apply_overrides
@@ -78,6 +79,19 @@ def test_code_that_has_changed_is_refused(finished: Run) -> None:
             with pytest.raises(RunFolderError, match=f"{name} was changed"):
                 use()
         file.write_text(before)
+
+
+def test_a_winner_without_a_state_is_shown_and_not_tested(tmp_path: Path) -> None:
+    job = job_in(tmp_path, search__trials=2)
+    (tmp_path / "main.py").write_text(
+        "from tune_jobs import trial\nrate = trial.get('rate')\nfor e in trial.epochs(4): trial.report(val_loss=rate)"
+    )
+    made = run(job)
+    assert made.winner.checkpoint is None
+    assert any("winner: trial" in line for line in outcome_lines(made))
+    with pytest.raises(RunFolderError, match="because its training saved no state"):
+        made.test()
+    assert made.openings == []
 
 
 def test_an_infeasible_point_is_no_failure_of_the_code(tmp_path: Path) -> None:
