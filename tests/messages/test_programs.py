@@ -68,6 +68,7 @@ def trained(folder: Path, source: str, **changes: Any) -> str:
     return complaint(train)
 
 
+@pytest.mark.slow
 def test_programs_that_fail(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
     said = {
         name: trained(place, source, configuration={"learning_rate": 1} if name == "nothing read" else {})
