@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 VARIABLE = "TUNE_JOBS_TRIAL"
 """The environment variable that names the folder of a trial."""
+OWNER = "TUNE_JOBS_TRIAL_PROCESS"
+"""The environment variable with the id of the process of a trial; those that it starts only read parameters."""
 TRAIN, TEST = "train", "test"
 """The stages of a program under tune-jobs; outside the stage is None."""
 _RESERVED = ("epoch", "seconds", "trial_id", "diverged")
@@ -198,7 +200,7 @@ class _Session:
         self._in_loop = self._looped = False
         self._begun = _now()
         self._line: Any = None
-        self._owner = os.getpid()
+        self._owner = int(os.environ.get(OWNER, os.getpid()))
 
     # Parameters
 
@@ -217,6 +219,7 @@ class _Session:
     # Epochs
 
     def epochs(self, number: int, objects: "Mapping[str, Any]", keep: "Any") -> Iterator[int]:
+        self._refuse_others("epochs")
         if self._looped:
             raise RuntimeError("trial.epochs: it was called before; a program has one loop over its epochs")
         if number < self._length:
@@ -293,10 +296,7 @@ class _Session:
         self._begun = _now()
 
     def report(self, metrics: "Mapping[str, Any]", state: "Any") -> None:
-        if os.getpid() != self._owner:
-            raise RuntimeError(
-                "trial.report: call it in the process that has the loop, and not in one that it started"
-            )
+        self._refuse_others("report")
         numbers = {name: _number(name, value) for name, value in metrics.items()}
         if self.stage == TEST:
             self._say({"type": "test", "metrics": numbers})
@@ -305,6 +305,12 @@ class _Session:
         self._state = self._state if state is None else state
         if not self._in_loop:
             self._finish()
+
+    def _refuse_others(self, call: str) -> None:
+        if os.getpid() != self._owner:
+            raise RuntimeError(
+                f"trial.{call}: call it in the process of the trial, and not in one that it started"
+            )
 
     def restore(self, state: "Any") -> "Any":
         saved = self._read_saved()

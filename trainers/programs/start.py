@@ -19,6 +19,7 @@ import traceback
 import types
 from contextlib import suppress
 
+os.environ["TUNE_JOBS_TRIAL_PROCESS"] = str(os.getpid())  # `trial` reads it
 from tune_jobs import trial
 
 TYPE_CHECKING = False

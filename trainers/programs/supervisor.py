@@ -90,6 +90,13 @@ def _end_all(program: int, ended: dict[int, int], grace: float) -> None:
         time.sleep(_STEP)
 
 
+def _remove_folder() -> None:
+    """Remove the folder of the trial, because the worker that made it is gone."""
+    import shutil  # noqa: PLC0415 (few supervisors need it)
+
+    shutil.rmtree(os.environ["TUNE_JOBS_TRIAL"], ignore_errors=True)
+
+
 def main() -> None:
     """Run the program, and write its exit code."""
     grace, control, status = float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
@@ -112,7 +119,10 @@ def main() -> None:
         with suppress(BlockingIOError):
             os.read(woken, 4096)
         _reap(program, ended)
+    asked = program in ended or os.read(control, 1) != b""
     _end_all(program, ended, grace)
+    if not asked:
+        _remove_folder()
     with suppress(OSError):
         os.write(status, b"%d" % ended.get(program, -signal.SIGKILL))
 

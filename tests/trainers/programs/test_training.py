@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 from contextlib import suppress
@@ -280,11 +281,15 @@ def test_a_worker_that_is_killed_leaves_no_program(tmp_path: Path) -> None:
         f"folder = Path({str(tmp_path)!r})\n"
         "list(ProgramTraining(ProgramSettings(script='main.py', grace_seconds=0.1), request_in(folder)).epochs())"
     )
-    with running([sys.executable, "-c", code], cwd=Path(__file__).parents[3]) as worker:
+    scratch = Path(tempfile.mkdtemp(dir="/tmp"))
+    environment = {**os.environ, "TMPDIR": str(scratch)}
+    with running([sys.executable, "-c", code], cwd=Path(__file__).parents[3], env=environment) as worker:
         wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), process=worker)
         worker.kill()
         worker.wait()
     wait_until(lambda: not alive(int((tmp_path / "pid").read_text())), "the end of the program")
+    wait_until(lambda: not list(scratch.iterdir()), "the end of its folder")
+    scratch.rmdir()
 
 
 # Its state
@@ -438,6 +443,23 @@ def test_a_loop_of_pytorch_continues_bit_for_bit(tmp_path: Path) -> None:
         resumed.load(file)
         rest = list(resumed.epochs())
     assert [r.metrics for r in rest] == [r.metrics for r in straight[2:]]
+
+
+def test_processes_that_it_starts_read_parameters_and_do_not_report(tmp_path: Path) -> None:
+    source = """
+    import subprocess, sys
+    lr = trial.get("lr")
+    if "child" in sys.argv:
+        try:
+            trial.report(val_loss=lr)
+        except RuntimeError:
+            sys.exit(int(lr))
+    for epoch in trial.epochs(4):
+        code = subprocess.run([sys.executable, "main.py", "child"]).returncode
+        trial.report(val_loss=1, code=code)
+    """
+    results = train(tmp_path, source, configuration={"lr": 7})
+    assert [result.metrics for result in results] == [{"val_loss": 1, "code": 7}] * 4
 
 
 # The test
