@@ -66,6 +66,7 @@ def test_it_has_lines_that_no_driver_wrote(
             second.replace(b"trial_created", b"trial_started").split(b',"number"')[0] + b"}"
         ),
         "a value is out of range": forged(second.replace(b'"number":0', b'"number":-1')),
+        "a trial does not fit the search space": forged(second.replace(b'"lr":0.1', b'"lr":7.5')),
         "a value is missing": forged(second.replace(b'"number":0,', b"")),
         "a key is there twice": forged(second.replace(b'"number":0', b'"number":0,"number":0')),
         "it is nested too deep": forged(b"[" * 100_000),

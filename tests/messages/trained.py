@@ -20,7 +20,7 @@ from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import Journal
 from tune_jobs.worker.trial import Assignment
 
-CONFIGURATION: Mapping[str, Any] = {"lr": 0.001, "batch_size": 8}
+CONFIGURATION: Mapping[str, Any] = {"lr": 0.001, "batch_size": 8, "optimizer": "adam"}
 
 
 def trained_run(job: Job, configuration: Mapping[str, Any] = CONFIGURATION) -> RunFolder:

@@ -42,6 +42,8 @@ Sections = dict[str, Any]
 TrialSpec = Mapping[str, Any]
 """The description of a trial in a made-up run: see `events_of`."""
 
+CONFIGURATION: Mapping[str, Any] = {"lr": 0.1}
+"""The configuration of a made-up trial for which none is given."""
 SECTIONS: Sections = {
     "name": "small",
     "data": {"source": "linear_gaussian", "arguments": {"n": 100, "sigma": 0.1}},
@@ -112,7 +114,8 @@ def make_run(tmp_path: Path) -> Callable[..., RunFolder]:
         changes: Mapping[str, Any] | None = None,
         rows: Rows | None = None,
     ) -> RunFolder:
-        job = Job.from_mapping(changed(changes), tmp_path)
+        trials = list(trials)
+        job = Job.from_mapping(fitted(changed(changes), trials), tmp_path)
         folder = RunFolder.create(tmp_path / "runs", job.name)
         with replacing(folder.job) as file:
             file.write(job.to_yaml().encode())
@@ -152,6 +155,23 @@ def changed(changes: Mapping[str, Any] | None = None) -> Sections:
     sections = copy.deepcopy(SECTIONS)
     change(sections, changes or {})
     return sections
+
+
+def fitted(sections: Sections, trials: Sequence[TrialSpec]) -> Sections:
+    """Return the sections with a search space of those parameters that the made-up trials have."""
+    configurations = [trial.get("configuration", CONFIGURATION) for trial in trials]
+    if not configurations or "space" not in sections.get("search", {}):
+        return sections
+    space: dict[str, Any] = {}
+    for name in dict.fromkeys(name for configuration in configurations for name in configuration):
+        having = [configuration for configuration in configurations if name in configuration]
+        values = [configuration[name] for configuration in having]
+        entry = {"values": [value for at, value in enumerate(values) if value not in values[:at]]}
+        space[name] = {**sections["search"]["space"].get(name, entry)}
+        space[name].pop("when", None)
+        if len(having) < len(configurations):
+            space[name]["when"] = {"lr": [configuration["lr"] for configuration in having]}
+    return {**sections, "search": {**sections["search"], "space": space}}
 
 
 def events_of(trials: Iterable[TrialSpec], ending: Ending | None = Ending.ALL_TRIALS) -> list[Event]:
@@ -198,7 +218,9 @@ def _events_of_trial(number: int, trial: TrialSpec) -> list[Event]:
         for epoch, loss in enumerate(losses, start=1)
     ]
     events: list[Event] = [
-        TrialCreated(trial_id=trial_id, number=number, configuration=trial.get("configuration", {"lr": 0.1}))
+        TrialCreated(
+            trial_id=trial_id, number=number, configuration=trial.get("configuration", CONFIGURATION)
+        )
     ]
     if status is not Status.PENDING:
         events.append(TrialStarted(trial_id=trial_id))

@@ -43,7 +43,8 @@ from tune_jobs.worker.trial import Assignment
 def trained(make_sections: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a trial of six epochs whose best is the fifth, with checkpoints after the fifth and the sixth."""
     root = tmp_path_factory.mktemp("trained")
-    changes = {"training/max_epochs": 6, "storage": str(root / "runs")}
+    space = {"lr": {"low": 1e-3, "high": 0.5, "log": True}, "batch_size": {"values": [8, "full"]}}
+    changes = {"training/max_epochs": 6, "search/space": space, "storage": str(root / "runs")}
     job = Job.from_mapping(make_sections(changes), root)
     prepared = prepare(job)
     folder = make_folder(job, prepared)

@@ -196,13 +196,7 @@ def _rebuild(folder: RunFolder, job: Job, events: Sequence[Event]) -> Iterator[s
     if job.rungs:
         yield f"rungs: {continued_text(record, job.rungs)}"
     yield _select(folder, record)
-    try:
-        StudyMirror.on(folder, job.search.space, job.selection, (*job.rungs, job.max_epochs), events)
-    except (KeyError, ValueError) as error:  # Optuna checks each value
-        raise DamagedRun(
-            f"{folder.path}: a trial in the journal does not fit the search space of the job ({error}); the two are "
-            "not of one run: restore both from a copy"
-        ) from error
+    StudyMirror.on(folder, job.search.space, job.selection, (*job.rungs, job.max_epochs), events)
     yield f"study: {count_text(trials, 'trial')}"
     yield from _track(folder, job, events)
 

@@ -11,7 +11,15 @@ from tune_jobs.job.fingerprint import job_fingerprint
 from tune_jobs.job.job import Job
 from tune_jobs.job.user_code import importable_from
 from tune_jobs.location import location_of
-from tune_jobs.record.events import Event, HoldoutEvaluated, HoldoutUnsealed, JobChanged, RunStarted, in_force
+from tune_jobs.record.events import (
+    Event,
+    HoldoutEvaluated,
+    HoldoutUnsealed,
+    JobChanged,
+    RunStarted,
+    TrialCreated,
+    in_force,
+)
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.journal import read_journal
 from tune_jobs.record.lines import uncollected
@@ -85,8 +93,8 @@ def job_of(folder: RunFolder, events: Sequence[Event]) -> Job:
     """Read the job of the run whose journal holds `events`.
 
     Raises:
-        DamagedRun: The journal or the job is damaged, the job was changed by hand, or the run was killed before
-            its first event.
+        DamagedRun: The journal or the job is damaged, the job was changed by hand, a trial does not fit its search
+            space, or the run was killed before its first event.
         UnknownKind: The kind of training is unknown here and cannot be imported.
     """
     if not events or not isinstance(events[0], RunStarted):
@@ -108,6 +116,7 @@ def job_of(folder: RunFolder, events: Sequence[Event]) -> Job:
         )
     if location_of(folder.path) is None:  # in a copy of a run in an object store, the file may lag behind
         _check_job_file(folder, events)
+    _refuse_unfit_trials(folder, events, job)
     return job
 
 
@@ -138,6 +147,22 @@ def _check_job_file(folder: RunFolder, events: Sequence[Event]) -> None:
                 f"{folder.job}: was changed by hand; restore it. Keys that may change are changed with `tune-jobs "
                 "resume RUN --key value`, which the journal records"
             )
+
+
+def _refuse_unfit_trials(folder: RunFolder, events: Sequence[Event], job: Job) -> None:
+    """Refuse a journal with a trial that no search in the job's space creates.
+
+    Raises:
+        DamagedRun: A configuration lacks a parameter, or has another one or a value that is not valid.
+    """
+    for event in events:
+        if isinstance(event, TrialCreated):
+            problems = job.search.space.problems(event.configuration)
+            if problems:
+                raise DamagedRun(
+                    f"{folder.journal}: trial {event.trial_id} does not fit the search space of the job "
+                    f"({problems[0]}), so the two files are not of the same run; restore them from a copy"
+                )
 
 
 def _register_kind(folder: RunFolder, started: RunStarted, home: Path) -> None:

@@ -47,7 +47,10 @@ def suggest(space: SearchSpace, trial: Trial) -> dict[str, Any]:
         match space.parameters[name].domain:
             case Float(low=low, high=high, log=log, step=step) as domain:
                 high = _highest(domain, high)
-                configuration[name] = trial.suggest_float(name, low, high, log=log, step=step)
+                value = trial.suggest_float(name, low, high, log=log, step=step)
+                configuration[name] = min(
+                    max(value, low), high
+                )  # a logarithm and back may end beside a bound
             case Int(low=low, high=high, log=log, step=step) as domain:
                 high = int(_highest(domain, high))
                 configuration[name] = trial.suggest_int(name, low, high, log=log, step=step)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.command_line import assert_refused, call
-from tune_jobs.record.events import EpochsReported, Event, HoldoutUnsealed, TrialStarted
+from tune_jobs.record.events import EpochsReported, Event, HoldoutUnsealed, TrialCreated, TrialStarted
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.record.lines import START, encode_line
 
@@ -72,11 +72,32 @@ def test_a_damaged_journal_is_one_message(
     assert call(tmp_path, "show", str(run.path)).code == 0
 
 
-def test_repair_of_a_journal_whose_trials_do_not_fit_the_job_is_one_message(
-    make_run: Callable[..., RunFolder], tmp_path: Path
+@pytest.mark.parametrize(
+    ("configuration", "problem"),
+    [
+        ({"lr": 0.1, "optimizer": "lion"}, "optimizer: lion (text) is not valid; valid is sgd, adam"),
+        ({"lr": 0.1, "optimizer": ["adam"]}, 'optimizer: ["adam"] (a list) is not valid'),
+        ({"lr": "0.1", "optimizer": "adam"}, 'lr: "0.1" (text) is not valid'),
+        ({"lr": True, "optimizer": "adam"}, "lr: true"),
+        ({"lr": float("nan"), "optimizer": "adam"}, "lr: "),
+        ({"lr": 0.6, "optimizer": "adam"}, "lr: 0.6 (a number) is not valid; valid is 0.001 to 0.5, log scale"),
+        ({"lr": 0.1, "optimizer": "adam", "model.depth": 3}, "model.depth: there is no such parameter"),
+        ({"lr": 0.1, "optimizer": "adam", "\x1b]0;x\x07": 3}, "\\x1b]0;x\\x07: there is no such parameter"),
+        ({"lr": 0.1}, "optimizer: missing"),
+        ({}, "lr: missing"),
+    ],
+)  # fmt: skip
+def test_a_trial_that_does_not_fit_the_search_space_is_one_message(
+    make_run: Callable[..., RunFolder], tmp_path: Path, configuration: Mapping[str, object], problem: str
 ) -> None:
-    for configuration in ({"lr": 0.1, "model.depth": 3}, {"lr": 0.1, "optimizer": "lion"}):
-        run = make_run([{"losses": [1.0], "configuration": configuration}])
-        refused = call(tmp_path, "repair", str(run.path))
+    run = make_run([{"losses": [2.0, 1.0], "configuration": {"lr": 0.1, "optimizer": "sgd"}}])
+    assert call(tmp_path, "show", str(run.path)).code == 0
+    change = forged(TrialCreated(trial_id="0001", number=1, configuration=configuration))
+    run.journal.write_bytes(b"".join(change(run.journal.read_bytes().splitlines(keepends=True))))
+    for command in COMMANDS:
+        refused = call(tmp_path, *(str(run.path) if word == "RUN" else word for word in command.split()))
         assert_refused(refused, codes=(1,))
-        assert "a trial in the journal does not fit the search space of the job" in refused.errors
+        assert (
+            f"{run.journal}: trial 0001 does not fit the search space of the job ({problem}" in refused.errors
+        )
+    assert "damaged" in call(tmp_path, "list", str(run.path.parent)).output

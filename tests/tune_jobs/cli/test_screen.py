@@ -160,7 +160,7 @@ def test_commands_escape_what_a_foreign_run_says(
 ) -> None:
     run = make_run(
         [
-            {"losses": [1.0], "reason": CONTROL, "configuration": {"lr": 0.1, CONTROL: CONTROL}},
+            {"losses": [1.0], "reason": CONTROL},
             {"losses": [2.0], "status": Status.FAILED, "reason": CONTROL},
         ]
     )

@@ -52,7 +52,7 @@ def shown(*parts: Any) -> list[str]:
 TRIALS: list[dict[str, Any]] = [
     {
         "losses": [0.5, 0.25, 0.75],
-        "configuration": {"lr": 0.0123456, "model.act": "[red]", "batch_size": "full"},
+        "configuration": {"lr": 0.0123456, "model.hidden": [4], "batch_size": "full"},
     },
     {"losses": [0.125], "status": Status.STOPPED_EARLY},
     {"losses": [0.0625, math.nan], "status": Status.FAILED, "reason": "the loss is [bold] nan"},
@@ -65,7 +65,7 @@ def test_trials_come_best_first_then_those_that_cannot_win(make_record: MakeReco
     assert shown(trials_display(make_record(TRIALS))) == [
         "trial  status         val_loss   epoch  configuration",
         "0001   stopped_early     0.125  1 of 1  lr=0.1",
-        "0000   completed          0.25  2 of 3  lr=0.01235 model.act=[red]",
+        "0000   completed          0.25  2 of 3  lr=0.01235 model.hidden=[4]",
         "                                        batch_size=full",
         "0003   running            0.01  1 of 1  lr=0.1",
         "0002   failed           0.0625  1 of 2  lr=0.1",
@@ -128,14 +128,14 @@ def test_every_look_at_the_holdout_is_shown_with_its_reason(make_run: MakeRun) -
 
 
 def test_a_trial_is_shown_with_its_epochs_and_the_command_that_repeats_it(make_run: MakeRun) -> None:
-    configuration = {"lr": 0.012345678901, "model.act": "a b", "model.hidden": [8, 8], "nesterov": True}
+    configuration = {"lr": 0.012345678901, "model.hidden": [8, 8], "batch_size": "full"}
     folder = make_run(
         [{"losses": [0.5, 0.25], "configuration": configuration, "reason": "all epochs are done"}]
     )
     *parts, again = trial_display(open_run(folder.path), "0000")
     assert shown(*parts) == [
         "trial 0000: completed: all epochs are done",
-        "configuration: lr=0.01235 model.act=a b model.hidden=[8, 8] nesterov=true",
+        "configuration: lr=0.01235 model.hidden=[8, 8] batch_size=full",
         "epoch  train_loss  val_loss   lr  seconds",
         "    1         0.5       0.5  0.1      0.5",
         "    2        0.25      0.25  0.1      0.5",

@@ -48,8 +48,8 @@ from tune_jobs.tracking.optuna_study import StudyMirror, study_storage
 SPACE = {
     "lr": {"low": 1e-4, "high": 10.0, "log": True},
     "optimizer": {"values": ["sgd", "adam"]},
-    "nesterov": {"values": [True, False]},
-    "model.activation": {"values": [None, "relu"]},
+    "nesterov": {"values": [True, False], "when": {"optimizer": "sgd"}},
+    "model.activation": {"values": [None, "relu"], "when": {"model.hidden": [[]]}},
     "model.hidden": {"values": [[64, 32], [], [8]]},
 }
 RUNGS = (2,)

@@ -158,7 +158,9 @@ def test_a_run_without_trials_has_empty_tables_with_the_same_columns(make_record
 
 
 def test_the_tables_are_parquet_files_in_the_run_folder(make_run: MakeRun) -> None:
-    folder = make_run([{"losses": [0.5], "configuration": {"batch_size": 8}}, {"losses": [0.25, 0.125]}])
+    folder = make_run(
+        [{"losses": [0.5], "configuration": {"lr": 0.2, "batch_size": 8}}, {"losses": [0.25, 0.125]}]
+    )
     assert pq.read_table(folder.trials)["score"].to_pylist() == [0.5, 0.125]
     assert pq.read_table(folder.epochs)["val_loss"].to_pylist() == [0.5, 0.25, 0.125]
 

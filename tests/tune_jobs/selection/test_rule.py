@@ -110,7 +110,7 @@ def test_nothing_that_may_win_is_better_than_the_winner(
 def test_the_selection_holds_the_rule_the_winner_and_all_that_it_rests_on(make_run: MakeRun) -> None:
     folder = make_run(
         [
-            {"losses": [0.5, 0.2, 0.3], "configuration": {"lr": 0.1, "model.hidden": [8, 8]}},
+            {"losses": [0.5, 0.2, 0.3], "configuration": {"lr": 0.2, "model.hidden": [8, 8]}},
             {"losses": [0.9], "status": Status.STOPPED_EARLY},
             {"status": Status.FAILED},
             {"losses": [0.1], "status": Status.FAILED},
@@ -125,7 +125,7 @@ def test_the_selection_holds_the_rule_the_winner_and_all_that_it_rests_on(make_r
         "winner": {
             "trial_id": "0000",
             "number": 0,
-            "configuration": {"lr": 0.1, "model.hidden": [8, 8]},
+            "configuration": {"lr": 0.2, "model.hidden": [8, 8]},
             "score": 0.2,
             "epoch": 2,
             "checkpoint": "checkpoints/0000/epoch-000003.pt",
@@ -153,7 +153,7 @@ def test_a_run_that_never_started_can_be_selected_from(folder: RunFolder) -> Non
 # The written file, read again
 
 TRIALS: list[dict[str, Any]] = [
-    {"losses": [0.5, 0.2, 0.3], "configuration": {"lr": 0.1, "model.hidden": [8, 8]}},
+    {"losses": [0.5, 0.2, 0.3], "configuration": {"lr": 0.2, "model.hidden": [8, 8]}},
     {"losses": [0.9], "status": Status.STOPPED_EARLY},
 ]
 
@@ -207,7 +207,7 @@ def test_one_changed_value_is_noticed(make_run: MakeRun) -> None:
     content = folder.selection.read_text()
     for old, new in (
         ('"score": 0.2', '"score": 0.3'),
-        ('"lr": 0.1', '"lr": 0.5'),
+        ('"lr": 0.2', '"lr": 0.5'),
         ('"epoch": 2', '"epoch": 3'),
         ('"test_seen": false', '"test_seen": true'),
         ('"mode": "min"', '"mode": "max"'),

@@ -31,7 +31,7 @@ MakeRun = Callable[..., RunFolder]
 
 
 TRIALS: list[Mapping[str, Any]] = [
-    {"losses": [0.5, 0.25], "configuration": {"lr": 0.5, "model.act": "[red]"}},
+    {"losses": [0.5, 0.25], "configuration": {"lr": 0.5, "model.hidden": [4]}},
     {"losses": [0.125], "status": Status.STOPPED_EARLY},
     {"status": Status.FAILED, "reason": "the loss is [bold] :bug: nan"},
 ]
@@ -44,7 +44,7 @@ def test_show_prints_trials_failures_winner_and_the_folder_at_the_end(call: Call
     assert output == [
         "trial  status         val_loss   epoch  configuration",
         "0001   stopped_early     0.125  1 of 1  lr=0.1",
-        "0000   completed          0.25  2 of 2  lr=0.5 model.act=[red]",
+        "0000   completed          0.25  2 of 2  lr=0.5 model.hidden=[4]",
         "0002   failed                   - of 0  lr=0.1",
         "1 failed (such as trial 0002): the loss is [bold] :bug: nan",
         "3 trials ended; all trials have ended",
@@ -158,7 +158,11 @@ def test_list_of_nothing_says_so(call: Call, tmp_path: Path) -> None:
 @pytest.fixture
 def trained_run(make_sections: Callable[..., dict[str, Any]], tmp_path: Path) -> RunFolder:
     """Return a run of two real trainings with sealed test rows, made by parts of the driver without Ray."""
-    changes = {"training/max_epochs": 2, "storage": str(tmp_path / "runs")}
+    changes = {
+        "training/max_epochs": 2,
+        "search/space": {"lr": {"low": 1e-3, "high": 0.5}},
+        "storage": str(tmp_path / "runs"),
+    }
     job = Job.from_mapping(make_sections(changes), tmp_path)
     prepared = prepare(job)
     folder = make_folder(job, prepared)
