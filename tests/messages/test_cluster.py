@@ -98,6 +98,7 @@ def test_addresses(place: Path, say: Say, monkeypatch: pytest.MonkeyPatch) -> No
     check("addresses", said, {place: "FOLDER"})
 
 
+@pytest.mark.slow
 def test_submissions(place: Path, say: Say) -> None:
     write_job(place)
     jobs = {

@@ -95,6 +95,7 @@ def test_programs_that_fail(place: Path, capfd: pytest.CaptureFixture[str]) -> N
     check("programs", said, {place: "FOLDER"})
 
 
+@pytest.mark.slow
 def test_states_of_programs(place: Path) -> None:
     kept = "kept = {}\nfor e in trial.epochs(4, keep=kept): trial.report(val_loss=1)\n"
 

@@ -101,6 +101,7 @@ def test_every_ending(place: Path, say: Say) -> None:
     check("endings", said, {place: "FOLDER"})
 
 
+@pytest.mark.slow
 def test_runs_that_were_killed_or_damaged(place: Path, say: Say) -> None:
     job = runs.job_in(place)
     said = {}

@@ -75,6 +75,7 @@ def test_a_leftover_of_the_same_process_id_is_overwritten(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.slow
 def test_a_reader_never_sees_a_part(tmp_path: Path) -> None:
     path = tmp_path / "table"
     path.write_bytes(bytes(200_000))

@@ -12,6 +12,8 @@ from tune_jobs.trainers.programs.kind import ProgramKind
 from tune_jobs.trainers.programs.settings import LengthSettings, ProgramSettings
 from tune_jobs.trainers.settings import ScoreSettings
 
+pytestmark = pytest.mark.slow  # each program is a process
+
 
 def kind(**program: Any) -> ProgramKind:
     return ProgramKind(program=ProgramSettings(**program), length=LengthSettings(epochs=4))

@@ -75,6 +75,7 @@ def test_many_nodes_are_not_all_named(tmp_path: Path) -> None:
     assert "node-4 (no way), 35 more" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_store_that_a_node_cannot_reach(s3: Location) -> None:
     check = StorageCheck.put(s3)
     with environment({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}):

@@ -74,6 +74,7 @@ def test_a_run_that_was_continued_since_it_was_read_is_not_opened(run: StoredRun
     assert read_ledger(run.folder) == []
 
 
+@pytest.mark.slow
 def test_a_run_in_progress_is_not_opened(run: StoredRun) -> None:
     with Journal(run.folder.journal), pytest.raises(RunInUse):
         evaluate_on_holdout(run, "0000", evaluate)

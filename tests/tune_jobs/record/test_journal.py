@@ -579,6 +579,7 @@ def test_events_that_were_missing_join_the_past_and_those_of_the_run_do_not(
     assert list(map(plain, read_journal(path))) == list(map(plain, [first, second, last]))
 
 
+@pytest.mark.slow
 def test_a_second_writer_is_refused_while_the_first_lives(tmp_path: Path, make_events: MakeEvents) -> None:
     path = tmp_path / "run" / "journal" / "events.jsonl"
     path.parent.mkdir(parents=True)

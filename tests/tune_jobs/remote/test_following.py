@@ -34,6 +34,7 @@ def test_a_follower_sees_the_run_grow(copy: RunFolder, s3: Location, machine: Ma
                 pass
 
 
+@pytest.mark.slow
 def test_a_follower_reads_new_objects_alone(
     copy: RunFolder, s3: Location, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,6 +79,7 @@ def test_a_later_process_with_the_same_number_is_another_one() -> None:
     assert not dataclasses.replace(here, started="1", world="another container").is_dead
 
 
+@pytest.mark.slow
 def test_of_many_at_once_one_has_it(s3: Location) -> None:
     store = Store(s3)
     leases = [Lease(store) for _ in range(5)]
@@ -131,6 +132,7 @@ def test_a_driver_that_slept_for_long_asks_before_it_writes(
     assert store.objects() == []
 
 
+@pytest.mark.slow
 def test_a_driver_that_slept_for_long_without_a_rival_continues(
     s3: Location, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -139,6 +139,7 @@ def test_an_outage_loses_nothing_and_is_reported_while_it_lasts(
     assert over == f"{there.address}: accepts objects again"
 
 
+@pytest.mark.slow
 def test_a_short_outage_is_not_reported(
     copy: RunFolder,
     s3: Location,
@@ -194,6 +195,7 @@ def test_a_call_is_made_once_the_store_knows_why(copy: RunFolder, s3: Location) 
     assert all(has >= wanted for wanted, has in known)
 
 
+@pytest.mark.slow
 def test_a_run_that_another_one_took_over_stops(
     copy: RunFolder, s3: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -140,6 +140,7 @@ def test_throttling_is_named_and_requests_are_repeated(proxy: Proxy, s3: Locatio
     assert store.get("x") == b"3"
 
 
+@pytest.mark.slow
 def test_patience_ends(proxy: Proxy, s3: Location) -> None:
     proxy.mode = "down"
     with pytest.raises(StoreError, match="cannot be reached"):

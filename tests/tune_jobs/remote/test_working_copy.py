@@ -198,6 +198,7 @@ def test_all_runs_of_a_place(
         )
 
 
+@pytest.mark.slow
 def test_no_run_and_no_store(copy: RunFolder, s3: Location, proxy: Proxy, machine: Machine) -> None:
     with pytest.raises(RunFolderError, match=rf"^{s3}/nothing: no run is kept there; `tune-jobs list"):
         open_folder(f"{s3}/nothing")

@@ -73,6 +73,7 @@ def test_it_is_one_file_below_six_megabytes_that_loads_nothing(make_run: MakeRun
     assert "url(" not in visible
 
 
+@pytest.mark.slow
 def test_a_sentence_states_the_task_and_the_result(make_run: MakeRun) -> None:
     text = words(written(make_run(trials(40), changes={"scheduler/grace_epochs": 2, "search/trials": 40})))
     assert re.search(

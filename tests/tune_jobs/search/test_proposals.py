@@ -311,6 +311,7 @@ def taken_while_held(
     return taken
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @example([(0, False), (2, False)] * 6)  # filled in, and too late for the count of the next
 @given(ANSWERS)
@@ -318,6 +319,7 @@ def test_no_point_is_skipped_if_a_proposal_comes_too_late(answers: list[tuple[in
     assert taken_while_held(search(SPACE, points=POINTS), SPACE, answers) == POINTS
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @example([(0, False), (2, False)] * 6)
 @given(ANSWERS)

@@ -167,6 +167,7 @@ def started_driver(how: str, folder: Path) -> "subprocess.Popen[str]":
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_ends_a_driver_whose_ray_lets_no_python_code_run(
     tmp_path: Path, number: signal.Signals
