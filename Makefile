@@ -24,7 +24,7 @@ snapshots: $(INSTALLED_DEV)  ## record the user-facing messages again, after you
 	UPDATE_SNAPSHOTS=1 $(BIN)/python -m pytest -q tests/messages
 
 test-fast: $(INSTALLED_DEV)  ## the tests that take less than a minute together
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow"
 
 # All workers of a call need the same seed; pytest prints it, and SEED=7 repeats an order.
 test-random: SEED ?= $(shell date +%s)
