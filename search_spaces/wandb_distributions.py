@@ -79,22 +79,58 @@ def _check_keys(entry: Mapping[str, Any], name: str, defaults: Mapping[str, floa
                 )
             )
         elif name in _RANGES and not (is_number(value) and -math.inf < value < math.inf):
-            problems.append(Problem(key, f"{show(value)} is {kind(value)}; a finite number is needed"))
+            problems.append(
+                Problem(key, f"{show(value)} is {kind(value)}; a finite number is needed{_with_a_dot(value)}")
+            )
         elif key == "q" and value <= 0:
             problems.append(Problem(key, f"q is {show(value)}; it must be above 0"))
         elif key in {"sigma", "a", "b"} and value < 0:
             problems.append(Problem(key, f"{key} is {show(value)}; it must not be below 0"))
+    if not problems and {"min", "max"} <= defaults.keys() and entry["min"] == entry["max"]:
+        message = f"min and max are both {show(entry['min'])}; for a single value, give value"
+        problems.append(Problem("", message))
     if problems:
         raise SearchSpaceError(problems)
+
+
+def _with_a_dot(value: object) -> str:
+    """Return what to write for text such as `1e-4`, which YAML 1.2 reads as a number."""
+    try:
+        return (
+            f". YAML 1.1, which W&B reads, needs a dot: {float(value):.1e}" if isinstance(value, str) else ""
+        )
+    except ValueError:
+        return ""
 
 
 def _read_list(entry: Mapping[str, Any]) -> tuple[Domain, str | None]:
     if "value" in entry:
         return Choice(values=(entry["value"],)), None
-    notice = (
-        "the probabilities were left out; all values are equally likely" if "probabilities" in entry else None
-    )
-    return Choice(values=entry["values"]), notice
+    given, notices = entry["values"], []
+    if "probabilities" in entry:
+        _check_probabilities(entry["probabilities"], given)
+        notices.append("the probabilities were left out; all values are equally likely")
+    if isinstance(given, list):
+        kept = [value for place, value in enumerate(given) if not _holds(given[:place], value)]
+        if len(kept) < len(given):
+            notices.append("values that are there twice were left out")
+        given = kept
+    return Choice(values=given), "; ".join(notices) or None
+
+
+def _holds(values: list[Any], value: Any) -> bool:
+    return any(type(one) is type(value) and one == value for one in values)
+
+
+def _check_probabilities(given: object, values: object) -> None:
+    numbers = given if isinstance(given, list) and all(map(is_number, given)) else None
+    if numbers is None or not isinstance(values, list) or len(numbers) != len(values):
+        message = f"given {show(given)}; valid: a list with a number for each value"
+    elif min(numbers, default=0) < 0 or not math.isclose(math.fsum(numbers), 1, abs_tol=1e-6):
+        message = f"given {show(given)}; valid: numbers of 0 or more whose sum is 1"
+    else:
+        return
+    raise SearchSpaceError([Problem("probabilities", message)])
 
 
 def _int_uniform(given: Numbers) -> tuple[Domain, str | None]:
@@ -127,7 +163,8 @@ def _q_uniform(given: Numbers) -> tuple[Domain, str | None]:
     domain = _multiples(given["min"], given["max"], given["q"])
     return (
         domain,
-        f"q_uniform became the multiples of q within min and max, equally likely: {domain.describe()}",
+        f"q_uniform became the multiples of q nearest to min and max, and between, equally likely: "
+        f"{domain.describe()}",
     )
 
 
@@ -150,7 +187,7 @@ def _q_normal(given: Numbers) -> tuple[Domain, str | None]:
     domain = _multiples(*_central(given), given["q"])
     return (
         domain,
-        f"q_normal became the multiples of q within two sigma of mu, equally likely: {domain.describe()}",
+        f"q_normal became the multiples of q around two sigma of mu, equally likely: {domain.describe()}",
     )
 
 
@@ -178,14 +215,10 @@ def _q_beta(given: Numbers) -> tuple[Domain, str | None]:
 
 
 def _multiples(low: float, high: float, q: float) -> Domain:
-    """Return the multiples of `q` from `low` to `high`: whole numbers if `q` is whole, as in W&B."""
-    first, last = math.ceil(exact(low) / exact(q)), math.floor(exact(high) / exact(q))
+    """Return the multiples of `q` to which W&B rounds `low` to `high`: whole numbers if `q` is whole."""
     if low > high:
         raise SearchSpaceError([Problem("min", f"min is {show(low)}, above max, which is {show(high)}")])
-    if first > last:
-        raise SearchSpaceError(
-            [Problem("q", f"no multiple of {show(q)} lies between {show(low)} and {show(high)}")]
-        )
+    first, last = round(exact(low) / exact(q)), round(exact(high) / exact(q))
     if is_whole(q):
         return Int(low=first * q, high=last * q, step=q)
     return Float(low=float(first * exact(q)), high=float(last * exact(q)), step=q)
@@ -195,7 +228,7 @@ def _log_without_q(was: str, low: float, high: float, q: float) -> tuple[Domain,
     """Return a log scale, which cannot have steps: whole numbers if `q` is whole, else real numbers."""
     domain: Domain = Float(low=low, high=high, log=True)
     if is_whole(q):
-        domain = Int(low=max(1, math.ceil(low)), high=math.floor(high), log=True)
+        domain = Int(low=max(1, round(low)), high=max(1, round(high)), log=True)
     lost = "" if is_whole(q) and q == 1 else f"; q = {show(q)} was left out"
     return domain, f"{was} became {domain.describe()}{lost}"
 

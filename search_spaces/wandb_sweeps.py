@@ -13,16 +13,16 @@ from tune_jobs.search_spaces.errors import SearchSpaceError, suggestion
 from tune_jobs.search_spaces.space import Parameter, SearchSpace
 from tune_jobs.search_spaces.values import is_whole, kind, show
 from tune_jobs.search_spaces.wandb_distributions import read_domain
+from tune_jobs.search_spaces.wandb_stopping import Stopping, read_stopping
 
 Method = Literal["tpe", "gp", "random", "grid"]
 
 _METHODS: Mapping[str, Method] = {"bayes": "gp", "random": "random", "grid": "grid"}
 _MODES: Mapping[str, Literal["min", "max"]] = {"minimize": "min", "maximize": "max"}
-_READ = ("method", "metric", "parameters", "name", "run_cap")
+_READ = ("method", "metric", "parameters", "name", "run_cap", "early_terminate")
 _LEFT_OUT = {
     "program": "a job names its data, model and training instead",
     "command": "a job starts its trials by itself",
-    "early_terminate": "choose a scheduler in the job",
     "project": "name it under `tracking` in the job",
     "entity": "name it under `tracking` in the job",
     "description": "put it in the job file as a comment",
@@ -46,7 +46,9 @@ class ImportedSweep:
     """Name under which the sweep's program logged it; None if the file names none."""
     mode: Literal["min", "max"]
     trials: int | None
-    """The file's `run_cap`; None if it sets no limit."""
+    """The file's `run_cap`, or all configurations of a grid without one; None if the file sets no limit."""
+    stopping: Stopping | None
+    """The rungs of `early_terminate`; None if no run is stopped."""
     name: str | None
     notices: tuple[str, ...]
     """One sentence for each entry that was left out or approximated."""
@@ -78,6 +80,7 @@ def import_sweep(sweep: Mapping[str, Any]) -> ImportedSweep:
     name = sweep.get("name")
     if name is not None and not isinstance(name, str):
         problems.append(Problem("name", f"{show(name)} is {kind(name)}; text is needed"))
+    stopping = read_stopping(sweep.get("early_terminate"), problems, notices)
     parameters = _read_parameters(sweep.get("parameters"), problems, notices)
     try:
         space = SearchSpace(parameters)
@@ -86,7 +89,14 @@ def import_sweep(sweep: Mapping[str, Any]) -> ImportedSweep:
     if problems:
         raise SearchSpaceError(problems)
     return ImportedSweep(
-        space=space, method=method, metric=metric, mode=mode, trials=trials, name=name, notices=tuple(notices)
+        space=space,
+        method=method,
+        metric=metric,
+        mode=mode,
+        trials=space.grid_size() if trials is None and method == "grid" else trials,
+        stopping=stopping,
+        name=name,
+        notices=tuple(notices),
     )
 
 

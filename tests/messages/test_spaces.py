@@ -54,7 +54,7 @@ SWEEPS = {
         metric: {name: val_loss, goal: minimize, target: 0.1, impute: worst}
         program: train.py
         command: [python]
-        early_terminate: {type: hyperband}
+        early_terminate: {type: hyperband, max_iter: 100, s: 2, eta: 2.5, strict: true}
         project: p
         entity: e
         description: d
@@ -80,6 +80,7 @@ SWEEPS = {
     "another metric": """
         method: random
         metric: {name: loss, goal: maximize}
+        early_terminate: {type: hyperband, min_iter: 3}
         parameters: {lr: {min: 0.1, max: 1.0}}
     """,
     "keys that are none": """
@@ -93,6 +94,7 @@ SWEEPS = {
     "values that are none": """
         method: hyper
         metric: 3
+        early_terminate: {type: median, min_iter: 0, eta: 1, itr: 3}
         run_cap: many
         parameters:
           a: {}
@@ -102,9 +104,12 @@ SWEEPS = {
           e: {distribution: q_uniform, min: 0, max: 1, q: 0}
           f: {distribution: normal, sigma: -1}
           g: {min: 3, max: 1}
-          h: {distribution: q_uniform, min: 0.1, max: 0.2, q: 1}
+          h: {min: 1e-4, max: 0.2}
+          r: {min: 2, max: 2}
+          s: {values: [1, 2], probabilities: [1]}
+          t: {values: [1, 2], probabilities: [1, 1]}
           i: {distribution: q_uniform, min: 2, max: 1, q: 1}
-          j: {distribution: normal, mu: 1e308, sigma: 1e308}
+          j: {distribution: normal, mu: 1.0e+308, sigma: 1.0e+308}
           k: {distribution: log_uniform, min: 1, max: 1000}
           l: 3
           m: {min: 0, max: 1, step: 2}
@@ -113,6 +118,21 @@ SWEEPS = {
           p: {parameters: {q: {value: 2}}}
     """,
     "no parameters": "method: grid\n",
+    "a grid, and early stopping that stops nothing": """
+        method: grid
+        early_terminate: {type: hyperband, max_iter: 27}
+        parameters: {a: {values: [yes, no, yes, 010]}}
+    """,
+    "early stopping that is none": """
+        method: random
+        early_terminate: hyperband
+        parameters: {lr: {min: 0.1, max: 1.0}}
+    """,
+    "early stopping without its numbers": """
+        method: random
+        early_terminate: {type: hyperband}
+        parameters: {lr: {min: 0.1, max: 1.0}}
+    """,
 }
 
 

@@ -37,9 +37,11 @@ def test_distributions_with_an_equivalent_are_imported_without_a_notice(
     [
         ("log_uniform", {"min": -2, "max": 0}, Float(low=math.exp(-2), high=1, log=True)),
         ("inv_log_uniform", {"min": 0, "max": 2}, Float(low=math.exp(-2), high=1, log=True)),
-        ("q_uniform", {"min": 3, "max": 20, "q": 8}, Int(low=8, high=16, step=8)),
-        ("q_uniform", {"min": 0.5, "max": 3.5}, Int(low=1, high=3)),
-        ("q_uniform", {"min": 0.05, "max": 0.3, "q": 0.1}, Float(low=0.1, high=0.3, step=0.1)),
+        ("q_uniform", {"min": 3, "max": 20, "q": 8}, Int(low=0, high=16, step=8)),
+        ("q_uniform", {"min": 1, "max": 3, "q": 5}, Int(low=0, high=5, step=5)),
+        ("q_uniform", {"min": 0.1, "max": 0.4}, Int(low=0, high=0)),
+        ("q_uniform", {"min": 0.5, "max": 3.5}, Int(low=0, high=4)),
+        ("q_uniform", {"min": 0.05, "max": 0.3, "q": 0.1}, Float(low=0.0, high=0.3, step=0.1)),
         ("q_log_uniform_values", {"min": 16, "max": 256}, Int(low=16, high=256, log=True)),
         ("q_log_uniform_values", {"min": 16, "max": 256, "q": 16}, Int(low=16, high=256, log=True)),
         ("q_log_uniform_values", {"min": 0.5, "max": 2.0, "q": 0.5}, Float(low=0.5, high=2, log=True)),
@@ -47,8 +49,9 @@ def test_distributions_with_an_equivalent_are_imported_without_a_notice(
         ("normal", {}, Float(low=-2, high=2)),
         ("normal", {"mu": 3, "sigma": 0}, Float(low=3, high=3)),
         ("q_normal", {"mu": 5, "sigma": 1.2}, Int(low=3, high=7)),
+        ("q_normal", {"mu": 4, "sigma": 2, "q": 10}, Int(low=0, high=10, step=10)),
         ("log_normal", {"mu": 0, "sigma": 1}, Float(low=math.exp(-2), high=math.exp(2), log=True)),
-        ("q_log_normal", {"mu": 2, "sigma": 1}, Int(low=1, high=54, log=True)),
+        ("q_log_normal", {"mu": 2, "sigma": 1}, Int(low=1, high=55, log=True)),
         ("beta", {"a": 2, "b": 3}, Float(low=0, high=1)),
         ("q_beta", {"a": 2, "b": 3, "q": 0.25}, Float(low=0, high=1, step=0.25)),
         (
@@ -56,6 +59,8 @@ def test_distributions_with_an_equivalent_are_imported_without_a_notice(
             {"values": [1, 2], "probabilities": [0.1, 0.9]},
             Choice(values=(1, 2)),
         ),
+        ("categorical", {"values": [1, 2, 1]}, Choice(values=(1, 2))),
+        ("categorical", {"values": [1, True, 1.0, 1]}, Choice(values=(1, True, 1.0))),
     ],
 )
 def test_distributions_without_an_equivalent_are_approximated_with_a_notice(
@@ -71,11 +76,14 @@ def test_a_notice_names_the_imported_domain() -> None:
     assert notice == "q_log_uniform_values became 16 to 256, whole numbers, log scale; q = 16 was left out"
     _, notice = read_domain({"values": [1, 2], "probabilities": [0.1, 0.9]})
     assert notice == "the probabilities were left out; all values are equally likely"
-    _, notice = read_domain({"distribution": "log_uniform", "min": 0, "max": 0})
-    assert (
-        notice == "min and max were read as exponents of e: 1.0 to 1.0, log scale; "
-        "for values, use log_uniform_values"
+    _, notice = read_domain({"values": [1, 1], "probabilities": [0.1, 0.9]})
+    assert notice == (
+        "the probabilities were left out; all values are equally likely; values that are there twice were left out"
     )
+    _, notice = read_domain({"distribution": "log_uniform", "min": 0, "max": 1})
+    assert notice is not None
+    assert notice.startswith("min and max were read as exponents of e: 1.0 to 2.71828182")
+    assert notice.endswith("log scale; for values, use log_uniform_values")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +93,10 @@ def test_a_notice_names_the_imported_domain() -> None:
         ({}, "there are no values; give value, values, min and max, a distribution, or nested parameters"),
         ({"min": 1}, "max: missing; uniform needs min, max"),
         ({"min": 2, "max": 1}, "min: low is 2, above high, which is 1"),
-        ({"min": "1e-4", "max": 1}, 'min: "1e-4" is text; a finite number is needed'),
+        (
+            {"min": "1e-4", "max": 1},
+            'min: "1e-4" is text; a finite number is needed. YAML 1.1, which W&B reads, needs a dot: 1.0e-04',
+        ),
         ({"min": 1, "max": 2, "q": 1}, "unknown key 'q' for int_uniform; valid are min, max, distribution"),
         (
             {"min": 0, "max": 1, "distribution": "log_uniform_values"},
@@ -99,9 +110,26 @@ def test_a_notice_names_the_imported_domain() -> None:
             {"min": 0, "max": 999, "distribution": "log_uniform"},
             "max: e to the power 999 is too large for a number; to give values, use log_uniform_values",
         ),
+        ({"min": 3, "max": 3}, "min and max are both 3; for a single value, give value"),
         (
-            {"min": 0.1, "max": 0.4, "distribution": "q_uniform"},
-            "q: no multiple of 1 lies between 0.1 and 0.4",
+            {"min": 0, "max": 0.0, "q": 1, "distribution": "q_uniform"},
+            "min and max are both 0; for a single value, give value",
+        ),
+        (
+            {"values": [1, 2], "probabilities": [1.0]},
+            "probabilities: given [1.0]; valid: a list with a number for each value",
+        ),
+        (
+            {"values": [1, 2], "probabilities": ["a", "b"]},
+            'probabilities: given ["a", "b"]; valid: a list with a number for each value',
+        ),
+        (
+            {"values": [1, 2], "probabilities": [0.5, 0.6]},
+            "probabilities: given [0.5, 0.6]; valid: numbers of 0 or more whose sum is 1",
+        ),
+        (
+            {"values": [1, 2], "probabilities": [-0.5, 1.5]},
+            "probabilities: given [-0.5, 1.5]; valid: numbers of 0 or more whose sum is 1",
         ),
         ({"min": 4, "max": 1, "distribution": "q_uniform"}, "min: min is 4, above max, which is 1"),
         ({"min": 1, "max": 4, "q": 0, "distribution": "q_uniform"}, "q: q is 0; it must be above 0"),

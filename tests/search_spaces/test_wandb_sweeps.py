@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tune_jobs.search_spaces import SearchSpaceError, import_sweep, parse_space
+from tune_jobs.search_spaces.wandb_stopping import Stopping
 
 SWEEP: dict[str, Any] = {
     "program": "train.py",
@@ -47,21 +48,24 @@ def test_a_sweep_becomes_a_search_with_notices_of_every_lost_part() -> None:
     )
     assert (imported.method, imported.metric, imported.mode) == ("gp", "val/acc", "max")
     assert (imported.trials, imported.name) == (40, "mnist")
+    assert imported.stopping == Stopping(first=3, factor=3)
     assert imported.notices == (
         "program was left out: a job names its data, model and training instead",
-        "early_terminate was left out: choose a scheduler in the job",
         "command was left out: a job starts its trials by itself",
         "method: bayes became gp, a Gaussian process too; it compares trials at one epoch",
         "metric.target was left out: it has no equal here",
-        "parameters.batch_size: q_uniform became the multiples of q within min and max, equally likely: "
-        "16 to 64 in steps of 16, whole numbers",
+        "early_terminate: W&B compares runs after 3, 9, 27, … calls of wandb.log; here trials are compared after "
+        "3, 9, 27, … epochs, up to training.max_epochs",
+        "parameters.batch_size: q_uniform became the multiples of q nearest to min and max, and between, equally "
+        "likely: 16 to 64 in steps of 16, whole numbers",
     )
 
 
 def test_a_small_sweep_needs_no_metric_and_gives_no_notices() -> None:
     imported = import_sweep({"method": "grid", "parameters": {"a": {"values": [1, 2]}}})
     assert (imported.method, imported.metric, imported.mode) == ("grid", None, "min")
-    assert (imported.trials, imported.name, imported.notices) == (None, None, ())
+    assert (imported.trials, imported.name, imported.notices) == (2, None, ())
+    assert imported.stopping is None
 
 
 def test_the_import_leaves_its_input_as_it_was() -> None:

@@ -34,6 +34,26 @@ class _Constructor(SafeConstructor):
 _Constructor.add_constructor("tag:yaml.org,2002:timestamp", SafeConstructor.construct_yaml_str)
 
 
+_FLOAT_1_1 = re.compile(
+    r"[-+]?([0-9][0-9_]*)?\.[0-9_]*([eE][-+][0-9]+)?|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+\.[0-9_]*"
+    r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+)
+
+
+class _Constructor11(_Constructor):
+    """A constructor that reads YAML 1.1 as PyYAML does: `1e-3`, which has no dot, and `y` are text."""
+
+    def construct_yaml_float(self, node: Any) -> Any:
+        return super().construct_yaml_float(node) if _FLOAT_1_1.fullmatch(node.value) else node.value
+
+    def construct_yaml_bool(self, node: Any) -> Any:
+        return node.value if len(node.value) == 1 else super().construct_yaml_bool(node)
+
+
+_Constructor11.add_constructor("tag:yaml.org,2002:bool", _Constructor11.construct_yaml_bool)
+_Constructor11.add_constructor("tag:yaml.org,2002:float", _Constructor11.construct_yaml_float)
+
+
 class _Document(dict[str, Any]):
     """The whole file, with one key per line."""
 
@@ -53,8 +73,12 @@ _Representer.add_representer(_Document, _Representer.represent_document)
 _Representer.add_representer(str, _Representer.represent_str)
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read the sections of the job file at `path`.
+YAML_1_1 = (1, 1)
+"""The version of YAML of other tools: `yes` is true, `010` is 8, `1:30` is 90, `1e-3` is text."""
+
+
+def read_yaml(path: Path, version: tuple[int, int] | None = None) -> dict[str, Any]:
+    """Read the sections of the job file at `path`, in YAML 1.2 or in another version.
 
     Raises:
         JobError: There is no such file, or it is not YAML, or not a mapping.
@@ -68,7 +92,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise _file_problem(path, f"cannot be read: {error}") from error
     try:
-        sections = parse_yaml(text)
+        sections = parse_yaml(text, version)
     except YAMLError as error:
         raise _file_problem(path, f"not valid YAML: {_where(error)}") from error
     if not isinstance(sections, dict):
@@ -83,10 +107,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return sections
 
 
-def parse_yaml(text: str) -> Any:
+def parse_yaml(text: str, version: tuple[int, int] | None = None) -> Any:
     """Return the plain value of the YAML in `text`; raises `YAMLError`."""
     reader = YAML(typ="safe", pure=True)
-    reader.Constructor = _Constructor
+    reader.version = version
+    reader.Constructor = _Constructor11 if version == YAML_1_1 else _Constructor
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", YAMLWarning)  # an anchor may be redefined, and 1e-3 has no dot

@@ -28,16 +28,22 @@ def job_from_sweep(sweep: Mapping[str, Any]) -> str:
         if ours != name:
             renamed.append(f"{name} is called {ours} here")
         space[ours] = entry
+    scheduler: dict[str, Any] = {"method": "none"}
+    if imported.stopping is not None:
+        scheduler = {
+            "method": "asha_stopping",
+            "grace_epochs": imported.stopping.first,
+            "reduction_factor": imported.stopping.factor,
+        }
+    sections: dict[str, Any] = {"scheduler": scheduler}
     if imported.metric:
-        renamed.append(
-            f"the sweep's metric {imported.metric!r} ({imported.mode}): set `selection` to its equal here"
-        )
+        sections["selection"] = {"metric": imported.metric, "mode": imported.mode}
     search: dict[str, Any] = {"space": space, "method": imported.method}
     if imported.trials is not None:
         search["trials"] = imported.trials
     notices = "".join(f"# {notice}\n" for notice in (*imported.notices, *renamed))
     name = dump_yaml({"name": _job_name(imported.name)})
-    return notices + name + _TO_FILL_IN + facts.template + dump_yaml({"search": search})
+    return notices + name + _TO_FILL_IN + facts.template + dump_yaml({"search": search, **sections})
 
 
 def _job_name(name: str | None) -> str:

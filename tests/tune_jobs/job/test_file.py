@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tune_jobs.errors import JobError
-from tune_jobs.job.file import apply_overrides, dump_yaml, parse_overrides, parse_yaml, read_yaml
+from tune_jobs.job.file import YAML_1_1, apply_overrides, dump_yaml, parse_overrides, parse_yaml, read_yaml
 
 # fmt: off
 TEXTS = st.text(max_size=10) | st.sampled_from([
@@ -346,3 +347,12 @@ def test_whole_numbers_of_thousands_of_digits_are_one_message_in_any_form(tmp_pa
         read_yaml(file)
     ((name, value),) = parse_overrides(["--seed", text])
     assert (name, value) == ("seed", text), "on the command line it stays text, which no setting takes"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["yes", "No", "y", "on", "010", "08", "1:30", "1:30.5", "1e-3", "1.0e-3", "1.0e3", "12e03", ".5", "1.", "-.inf",
+     "0x10", "0b11", "1_000", "~", "'1'", "text"],
+)  # fmt: skip
+def test_yaml_of_other_tools_is_read_as_they_read_it(text: str) -> None:
+    assert repr(parse_yaml(f"a: {text}", YAML_1_1)) == repr(yaml.safe_load(f"a: {text}"))

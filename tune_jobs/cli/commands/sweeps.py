@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tune_jobs.cli.parser import Commands
-from tune_jobs.job.file import read_yaml
+from tune_jobs.job.file import YAML_1_1, read_yaml
 from tune_jobs.job.from_sweep import job_from_sweep
 
 
@@ -18,4 +18,4 @@ def add_commands(commands: Commands) -> None:
 
 
 def _import_sweep(options: argparse.Namespace, rest: list[str], console: Console) -> None:
-    console.print(job_from_sweep(read_yaml(Path(options.sweep))), markup=False, end="")
+    console.print(job_from_sweep(read_yaml(Path(options.sweep), YAML_1_1)), markup=False, end="")

@@ -13,7 +13,7 @@ def test_a_sweep_is_printed_as_a_job_file_to_the_letter(call: Call, tmp_path: Pa
             method: random
             name: mine
             parameters:
-              lr: {distribution: log_uniform_values, min: 1e-4, max: 0.1}
+              lr: {distribution: log_uniform_values, min: 1.0e-4, max: 0.1}
               model.act: {values: ["[red]", ":bug:", "[/]"]}
             """
         )
