@@ -91,6 +91,7 @@ def start_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
     yield start
     for one in made.values():
         one.end()
+    WorkerProcesses.end_server()
 
 
 def rows_of(results: Any) -> list[dict[str, float]]:

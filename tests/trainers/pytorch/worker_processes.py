@@ -4,7 +4,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,11 @@ class WorkerProcesses:
             process.join(PATIENCE)
             process.kill()
             process.join()
+
+    @staticmethod
+    def end_server() -> None:
+        """End the process that the workers are forks of: it inherits what tests look for, such as Ray's folder."""
+        forkserver._forkserver._stop()  # type: ignore[attr-defined]  # private, as in the tests of Python itself
 
 
 def _serve(pipe: Connection, rank: int, workers: int, folder: Path, path: list[str]) -> None:
