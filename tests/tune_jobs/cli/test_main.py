@@ -13,6 +13,7 @@ import pytest
 from tests.processes import PATIENCE
 from tests.tune_jobs.cli.conftest import Call
 from tune_jobs import Job
+from tune_jobs.record.codes import Status
 from tune_jobs.record.folder import RunFolder
 from tune_jobs.trainers.errors import DataError
 
@@ -49,14 +50,14 @@ def test_a_message_has_no_control_characters(call: Call) -> None:
 
 @pytest.mark.slow
 def test_a_letter_that_the_output_lacks_is_spelled_out(make_run: Callable[..., RunFolder]) -> None:
-    run = make_run([{"losses": [0.5], "configuration": {"lr": 0.1, "model.size": "größe 日本"}}])
+    run = make_run([{"losses": [0.5]}, {"status": Status.FAILED, "reason": "größe 日本"}])
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     for command in ("show", "watch"):
         shown = subprocess.run(
             [sys.executable, "-m", "tune_jobs", command, str(run.path)],
             capture_output=True, env=environment, timeout=PATIENCE, check=True,
         )  # fmt: skip
-        assert b"model.size=gr\\xf6\\xdfe \\u65e5\\u672c" in shown.stdout
+        assert b"gr\\xf6\\xdfe \\u65e5\\u672c" in shown.stdout
 
 
 FIRST_FILE = """
