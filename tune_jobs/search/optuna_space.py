@@ -13,6 +13,7 @@ from optuna.trial import Trial
 
 from tune_jobs.search.history import Configuration
 from tune_jobs.search_spaces import Choice, Domain, Float, Int, SearchSpace
+from tune_jobs.search_spaces.values import exact
 
 
 def distribution(domain: Domain) -> BaseDistribution:
@@ -48,17 +49,24 @@ def suggest(space: SearchSpace, trial: Trial) -> dict[str, Any]:
             case Float(low=low, high=high, log=log, step=step) as domain:
                 high = _highest(domain, high)
                 value = trial.suggest_float(name, low, high, log=log, step=step)
-                configuration[name] = min(
-                    max(value, low), high
-                )  # a logarithm and back may end beside a bound
+                value = min(max(value, low), high)  # a logarithm and back may end beside a bound
+                configuration[name] = _on_grid(domain, value)
             case Int(low=low, high=high, log=log, step=step) as domain:
                 high = int(_highest(domain, high))
-                configuration[name] = trial.suggest_int(name, low, high, log=log, step=step)
+                configuration[name] = _on_grid(domain, trial.suggest_int(name, low, high, log=log, step=step))
             case Choice(values=values) as choice:
                 labels = [_label(choice, value) for value in values]
                 chosen = trial.suggest_categorical(name, labels)
                 configuration[name] = choice.at(labels.index(chosen))
     return configuration
+
+
+def _on_grid(domain: Float | Int, value: float) -> float:
+    """Return the value, or the nearest of the grid: Optuna computes in doubles, which may end beside a step."""
+    if domain.step is None or domain.contains(value):
+        return value
+    index = round((exact(value) - exact(domain.low)) / exact(domain.step))
+    return domain.at(min(max(index, 0), (domain.size() or 1) - 1))
 
 
 def _highest(domain: Float | Int, high: float) -> float:

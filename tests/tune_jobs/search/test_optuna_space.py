@@ -81,3 +81,14 @@ def test_changing_a_suggestion_does_not_change_the_space() -> None:
     suggested = suggest(space, FixedTrial({"hidden": "[32]"}))  # type: ignore[arg-type]
     suggested["hidden"].append(0)
     assert list(space.grid()) == [{"hidden": [32]}, {"hidden": [64]}]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [{"low": 1e6, "high": 2e6, "step": 0.1}, {"low": 1e4, "high": 2e4, "step": 0.001}],
+)
+def test_a_proposal_is_on_the_grid_although_optuna_computes_in_doubles(entry: dict[str, float]) -> None:
+    space = parse_space({"x": entry})
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    for _ in range(60):
+        assert not space.problems(suggest(space, study.ask()))
