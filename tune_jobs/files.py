@@ -89,6 +89,16 @@ def sha256_of(file: BufferedReader) -> str:
     return digest
 
 
+def fingerprint_of(path: Path) -> str:
+    """Return the SHA-256 of the file at `path`, in hex digits.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        return sha256_of(file)
+
+
 def sync_folder(path: Path) -> None:
     """Force the folder's list of files to the disk."""
     folder = os.open(path, os.O_RDONLY)

@@ -5,11 +5,10 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tune_jobs.errors import JobError, RunFolderError
-from tune_jobs.files import replacing, sha256_of
+from tune_jobs.files import fingerprint_of, replacing
 from tune_jobs.holdout import rows as holdout
 from tune_jobs.job.checks import check_surroundings
 from tune_jobs.job.code_files import code_fingerprints, copy_code
@@ -27,6 +26,7 @@ from tune_jobs.remote.working_copy import checkpoints_of, storage_folder
 from tune_jobs.search_spaces import Problem
 from tune_jobs.submission.handover import Handover, keep_submitted
 from tune_jobs.trainers.errors import SettingsError, TrainerError
+from tune_jobs.trainers.interface import TrainingRequest
 from tune_jobs.trainers.kinds import kind_of
 from tune_jobs.versions import versions_here
 from tune_jobs.worker.trial import TrialTask
@@ -153,7 +153,7 @@ def run_started(job: Job, prepared: "PreparedData | None", folder: RunFolder) ->
             "space": job.search.space.fingerprint(),
             "job": job_fingerprint(job),
             **code_fingerprints(job),
-            JOB_FILE: _fingerprint_of(folder.job),
+            JOB_FILE: fingerprint_of(folder.job),
         },
         versions=recorded_versions(job),
         notices=(*(() if prepared is None else prepared.report.notices), *job.notices()),
@@ -165,16 +165,11 @@ def run_started(job: Job, prepared: "PreparedData | None", folder: RunFolder) ->
     )
 
 
-def _fingerprint_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return sha256_of(file)
-
-
 def _file_fingerprints(folder: RunFolder) -> Mapping[str, str]:
     """Return the SHA-256 of the encoding and of the sealed rows, on which later decisions rest."""
     return {
-        "encoding": _fingerprint_of(folder.data_info),
-        holdout.SEALED: _fingerprint_of(holdout.rows_path(folder)),
+        "encoding": fingerprint_of(folder.data_info),
+        holdout.SEALED: fingerprint_of(holdout.rows_path(folder)),
     }
 
 
@@ -213,6 +208,18 @@ def trial_task(job: Job, folder: RunFolder, spent: float = 0.0, run_id: str = ""
         copies=folder.modules if is_local and job.folder != folder.submitted else None,
         deadline=None if minutes is None else time.time() + 60 * minutes - spent,
         resources=job.resources,
+    )
+
+
+def request_of(job: Job, configuration: Mapping[str, Any]) -> TrainingRequest:
+    """Return the request for a training of `configuration` in this process, apart from any run."""
+    return TrainingRequest(
+        configuration=configuration,
+        seed=job.seed,
+        max_epochs=job.max_epochs,
+        score=job.selection,
+        threads=threads_of(job),
+        folder=job.folder,
     )
 
 

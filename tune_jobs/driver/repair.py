@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from tune_jobs.errors import DamagedRun, ResourceError, RunFolderError
-from tune_jobs.files import reason_of, replacing, sha256_of
+from tune_jobs.files import fingerprint_of, reason_of, replacing
 from tune_jobs.holdout.ledger import LEDGER, append_openings, openings_in, read_openings, write_ledger
 from tune_jobs.job.job import Job
 from tune_jobs.job.settings import TrackingSettings
@@ -88,8 +88,7 @@ def repair(path: str | Path, *, cut: bool = False) -> Repaired:
 def _keep_job_of_cut_lines(folder: RunFolder, journal: Journal) -> None:
     """Record the file of the job again: the line that knew its last change may have been cut."""
     try:
-        with folder.job.open("rb") as file:
-            text = sha256_of(file)
+        text = fingerprint_of(folder.job)
     except OSError:  # `job_of` says what is wrong with it
         return
     if text not in job_files(journal.past)[-1:]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from tune_jobs.driver.preparation import prepare, rows_for_trials, threads_of
+from tune_jobs.driver.preparation import prepare, request_of, rows_for_trials
 from tune_jobs.errors import JobError, TrainingFailed
 from tune_jobs.job.checks import check_configuration
 from tune_jobs.job.job import Job
@@ -64,15 +64,7 @@ def train_one(job: Job, configuration: Mapping[str, Any]) -> Iterator[EpochResul
         raise JobError(problems, name="the configuration")
     with importable_from(job.folder):
         data = rows_for_trials(prepare(job))
-        request = TrainingRequest(
-            configuration=configuration,
-            seed=job.seed,
-            max_epochs=job.max_epochs,
-            score=job.selection,
-            threads=threads_of(job),
-            folder=job.folder,
-        )
-        results = in_a_thread(partial(_start, job, request, data))
+        results = in_a_thread(partial(_start, job, request_of(job, configuration), data))
         next(results)
         return cast("Iterator[EpochResult]", results)
 

@@ -19,14 +19,14 @@ from random import Random
 from threading import Thread
 from typing import IO, TYPE_CHECKING, Any
 
-from tune_jobs.driver.preparation import threads_of
+from tune_jobs.driver.preparation import request_of
 from tune_jobs.driver.train_alone import explain_failures, in_a_thread
 from tune_jobs.errors import TrainingFailed
 from tune_jobs.job.job import Job
 from tune_jobs.job.user_code import import_from, module_path
 from tune_jobs.text import configuration_text, one_line
 from tune_jobs.trainers.errors import DeviceError, TrainerError
-from tune_jobs.trainers.interface import TrainerKind, TrainingRequest
+from tune_jobs.trainers.interface import TrainerKind
 from tune_jobs.versions import versions_here
 
 if TYPE_CHECKING:
@@ -58,15 +58,11 @@ def start_one(
         return None
     points = job.search.points
     configuration = job.search.space.sample(Random(job.seed), points[0] if points else None)  # noqa: S311
-    request = TrainingRequest(
-        configuration=configuration,
-        seed=job.seed,
-        max_epochs=job.max_epochs,
-        score=job.selection,
-        threads=threads_of(job),
-        folder=job.folder,
+    task = (
+        job.kind,
+        request_of(job, configuration),
+        None if prepared is None else _first_rows(prepared.for_trials()),
     )
-    task = (job.kind, request, None if prepared is None else _first_rows(prepared.for_trials()))
     with tempfile.TemporaryDirectory(prefix="tune-jobs-") as folder:
         own_modules = module_path(job.folder, type(job.kind).__module__)
         # Pickled apart, because the module of the kind may be one of the user's.

@@ -15,7 +15,7 @@ from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from tune_jobs.files import sha256_of
+from tune_jobs.files import fingerprint_of
 from tune_jobs.job.job import Job
 from tune_jobs.job.user_code import is_reserved, module_path
 
@@ -55,7 +55,7 @@ def code_files(job: Job, more: Iterable[str] = ()) -> dict[str, Path]:
 
 def code_fingerprints(job: Job) -> dict[str, str]:
     """Return the SHA-256 of these files, by their keys."""
-    return {key: _fingerprint(file) for key, file in code_files(job).items()}
+    return {key: fingerprint_of(file) for key, file in code_files(job).items()}
 
 
 def recorded_code(fingerprints: Mapping[str, str]) -> dict[str, str]:
@@ -88,7 +88,7 @@ def code_now(job: Job, recorded: Mapping[str, str]) -> CodeNow:
     changed = {
         key: files[key]
         for key, value in recorded.items()
-        if key in files and _fingerprint(files[key]) != value
+        if key in files and fingerprint_of(files[key]) != value
     }
     missing = tuple(key for key in recorded if key not in files)
     return CodeNow(changed, missing, none=bool(recorded) and len(missing) == len(recorded))
@@ -97,16 +97,11 @@ def code_now(job: Job, recorded: Mapping[str, str]) -> CodeNow:
 def are_copies_sound(recorded: Mapping[str, str], run_folder: Path) -> bool:
     """Return whether the folder of a run has all copies, unchanged."""
     files = {key: run_folder / key for key in recorded}
-    return all(file.is_file() and _fingerprint(file) == recorded[key] for key, file in files.items())
+    return all(file.is_file() and fingerprint_of(file) == recorded[key] for key, file in files.items())
 
 
 def _name_of(key: str) -> str:
     return key.removeprefix(f"{FOLDER}/").removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-
-
-def _fingerprint(file: Path) -> str:
-    with file.open("rb") as opened:
-        return sha256_of(opened)
 
 
 def _closure(names: Iterable[str], folders: Sequence[Path]) -> dict[str, Path]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tune_jobs.errors import DamagedRun, JobError, RunFolderError, UnknownKind
-from tune_jobs.files import sha256_of
+from tune_jobs.files import fingerprint_of
 from tune_jobs.job.file import read_yaml
 from tune_jobs.job.fingerprint import job_fingerprint
 from tune_jobs.job.job import Job
@@ -141,12 +141,11 @@ def _check_job_file(folder: RunFolder, events: Sequence[Event]) -> None:
         raise DamagedRun(
             f"{folder.journal}: the start of the run has no SHA-256 of its job; restore the journal from a copy"
         )
-    with folder.job.open("rb") as file:
-        if sha256_of(file) not in known[-2:]:
-            raise DamagedRun(
-                f"{folder.job}: was changed by hand; restore it. Keys that may change are changed with `tune-jobs "
-                "resume RUN --key value`, which the journal records"
-            )
+    if fingerprint_of(folder.job) not in known[-2:]:
+        raise DamagedRun(
+            f"{folder.job}: was changed by hand; restore it. Keys that may change are changed with `tune-jobs "
+            "resume RUN --key value`, which the journal records"
+        )
 
 
 def _refuse_unfit_trials(folder: RunFolder, events: Sequence[Event], job: Job) -> None:

@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import io
 import secrets
-import shlex
 import shutil
 import tarfile
 import tempfile
@@ -24,6 +23,7 @@ from tune_jobs.record.journal import scan_journal
 from tune_jobs.submission.client import OURS, JobsServer
 from tune_jobs.submission.progress import SubmissionState, complaint_in
 from tune_jobs.submission.sending import BEGIN, END, files_worth_sending
+from tune_jobs.text import quoted
 
 SECONDS_TO_SEND = 600.0
 """Seconds within which the cluster must send a run."""
@@ -116,7 +116,7 @@ def _extract(content: bytes, run: str, target: Path) -> None:
 def _run_sender(server: JobsServer, run: str) -> str:
     """Start a submission that prints the run; return its log."""
     submission_id = f"fetch-{secrets.token_hex(6)}"
-    command = f"tune_jobs.submission.sending {shlex.quote(run)}"
+    command = f"tune_jobs.submission.sending {quoted(run)}"
     deadline = time.monotonic() + SECONDS_TO_SEND
     try:
         server.submit(command, submission_id, metadata={OURS: "fetch"})

@@ -1,9 +1,10 @@
 """The files of W&B on the disk: a folder for each W&B run, and a mark beside the data of those that are uploaded."""
 
 import re
-import shlex
 import shutil
 from pathlib import Path
+
+from tune_jobs.text import quoted
 
 _FOLDER = re.compile(r"(?:offline-)?run-\d{8}_\d{6}-(?P<run_id>.+)")
 _LONGEST_ID = 64
@@ -45,7 +46,7 @@ def remove_run(folder: Path, run_id: str) -> None:
 
 def upload_command(folder: Path) -> str:
     """Return the command that uploads everything in `folder` that has not been uploaded."""
-    return f"wandb sync {shlex.quote(str(folder))}"
+    return f"wandb sync {quoted(folder)}"
 
 
 def upload_line(folder: Path) -> str | None:
